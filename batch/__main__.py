@@ -1,0 +1,5 @@
+"""`python -m batch` is `nightshift`."""
+
+from batch.main import main
+
+main()

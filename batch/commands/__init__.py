@@ -1,0 +1,1 @@
+"""One file per command: its help first, then what it does."""

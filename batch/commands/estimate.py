@@ -1,0 +1,36 @@
+"""nightshift estimate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batch.commands.run import price_line
+from batch.options import input_argument, make_spec, open_home, open_source, spec_options
+from batch.submission import new_job_id, validate
+from batch.terminal import say, say_faults
+
+HELP = """Check INPUT and tell what it will cost by the endpoint's prices. Nothing is sent or kept.
+
+\b
+  nightshift estimate reviews.jsonl --max-tokens 300
+"""
+
+
+@click.command("estimate", help=HELP, short_help="Tell what a file will cost.")
+@input_argument
+@spec_options
+def command(source: Path, **options: Any) -> int:
+    """See HELP."""
+    spec = make_spec(new_job_id(), source, options)
+    report = validate(open_home(), spec, open_source(source), priced=True,
+                      tell=lambda count: say(f"  {count:,} lines"))
+    if report.invalid:
+        say_faults(report.faults, report.invalid)
+    total = report.estimate
+    click.echo(f"{report.requests:,} requests to {', '.join(report.models) or 'no model'}")
+    click.echo(f"about {total.prompt_tokens:,} tokens in and {total.output_tokens:,} out")
+    click.echo(price_line(report))
+    return 2 if report.invalid and not spec.skip_invalid else 0

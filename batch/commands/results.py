@@ -1,0 +1,38 @@
+"""nightshift results"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from batch import reports
+from batch.options import job_argument, open_home
+from batch.reports.files import check_free
+from batch.terminal import say
+
+HELP = """Write the lines there are so far, in input order: to standard output, or all files to -o.
+
+\b
+  nightshift results latest | jq -r .response.body.choices[0].message.content
+  nightshift results latest -o here
+"""
+
+
+@click.command("results", help=HELP, short_help="Write the answers there are so far.")
+@job_argument
+@click.option("-o", "--output-dir", type=click.Path(path_type=Path), metavar="DIR",
+              help="Write output.jsonl, errors.jsonl, cost.json and report.html there.")
+def command(job: str, output_dir: Path | None) -> int:
+    """See HELP."""
+    home = open_home()
+    store = home.open(home.find(job), read_only=True)
+    if output_dir is not None:
+        check_free(output_dir)
+        say(f"written to {reports.write_all(store, output_dir)}")
+        return 0
+    for line in reports.finished_lines(store):
+        sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+    return 0

@@ -1,0 +1,108 @@
+"""nightshift resume"""
+
+from __future__ import annotations
+
+import os
+import time
+from decimal import Decimal
+from typing import Any
+
+import click
+
+from batch.commands.run import check_key, follow
+from batch.options import Roubles, job_argument, open_home, option
+from batch.settings import read_settings
+from batch.store.jobstore import JobRow, JobStore
+from batch.terminal import say
+from jobs.errors import UsageError
+from jobs.money import show
+from jobs.spec import Spec
+from jobs.states import JobState
+from jobs.window import parse_window
+
+HELP = """Go on with JOB after Ctrl-C, a crash, a pause, a cancel, or with what failed.
+
+Answered requests are never sent again. Where a coordinator serves the home, it goes on with the
+job; else this command does, in the foreground, as run does.
+
+\b
+  nightshift resume latest
+  nightshift resume latest --budget-rub 800
+  nightshift resume latest --retry-failed
+"""
+
+
+@click.command("resume", help=HELP, short_help="Go on with a job that stopped.")
+@job_argument
+@click.option("--retry-failed", is_flag=True, help="Send failed requests again.")
+@click.option("--code", "codes", multiple=True, metavar="CODE",
+              help="With --retry-failed: only those that failed with this code; may be repeated.")
+@click.option("--budget-rub", type=Roubles(), metavar="RUB", help="A new cap.")
+@click.option("--budget-tokens", type=click.IntRange(min=0), metavar="N", help="A new cap.")
+@click.option("--budget-requests", type=click.IntRange(min=0), metavar="N", help="A new cap.")
+@click.option("--rpm", type=click.IntRange(min=1), metavar="N", help="A new limit.")
+@click.option("--tpm", type=click.IntRange(min=1), metavar="N", help="A new limit.")
+@click.option("--max-in-flight", type=click.IntRange(min=1), metavar="N", help="A new limit.")
+@click.option("--window", metavar="HH:MM-HH:MM[@ZONE]", help='New hours; "" for any hour.')
+@option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N",
+        help="Worker processes, if this command brings them.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
+def command(job: str, retry_failed: bool, codes: tuple[str, ...], workers: int, yes: bool,
+            **changes: Any) -> int:
+    """See HELP."""
+    home, settings = open_home(), read_settings(os.environ)
+    job_id = home.find(job)
+    store = home.open(job_id)
+    try:
+        row = store.job()
+        _check_budget(row, changes["budget_rub"])
+        store.change_spec(_changed(row.spec, changes))
+        back = store.retry_failed(codes) if retry_failed else 0
+        row = store.job()
+        if row.state is JobState.FAILED:
+            raise UsageError(f"{job_id} was refused and never began")
+        if row.ended and not row.left:
+            say(f"{job_id} is {row.state}; nothing is left to send"
+                + (" (--retry-failed sends the failed again)" if row.failed else ""))
+            return 1 if row.failed else 0
+        say(f"{job_id}: {row.finished:,} done, {row.left:,} to send"
+            + (f", {back:,} of them failed before" if back else "")
+            + f"; {show(row.settled_rub)} spent so far")
+        _go_on(store, row)
+    finally:
+        store.close()
+    if home.is_coordinated():
+        say(f"the coordinator goes on with it; follow it with: nightshift watch {job_id}")
+        return 0
+    check_key(settings)
+    return follow(home, settings, job_id, workers)
+
+
+def _go_on(store: JobStore, row: JobRow) -> None:
+    """In progress again, by a lawful arrow."""
+    store.want("")
+    if row.state is JobState.CANCELLING:
+        store.set_state(JobState.CANCELLED, now=time.time())
+    if row.state is not JobState.IN_PROGRESS:
+        store.set_state(JobState.IN_PROGRESS)
+
+
+def _check_budget(row: JobRow, cap: Decimal | None) -> None:
+    if cap is not None and cap < row.settled_rub:
+        raise UsageError(f"{show(row.settled_rub)} are spent already", hint="give a higher cap")
+
+
+def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
+    limits = {name: changes[name] for name in ("rpm", "tpm", "max_in_flight") if changes[name]}
+    budget = {name: changes[f"budget_{name}"] for name in ("rub", "tokens", "requests")
+              if changes[f"budget_{name}"] is not None}
+    update: dict[str, Any] = {
+        "limits": spec.limits.model_copy(update=limits),
+        "budget": spec.budget.model_copy(update=budget),
+    }
+    if changes["window"] is not None:
+        try:
+            update["window"] = str(parse_window(changes["window"])) if changes["window"] else None
+        except ValueError as error:
+            raise UsageError(f"--window: {error}") from None
+    return spec.model_copy(update=update)

@@ -1,0 +1,109 @@
+"""nightshift run"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from batch.ending import say_ending, say_interrupted
+from batch.home import Home
+from batch.local import run_job
+from batch.options import input_argument, make_spec, open_home, open_source, option, spec_options
+from batch.settings import Settings, read_settings
+from batch.submission import Refused, Report, new_job_id, submit
+from batch.terminal import say, say_faults
+from jobs.errors import UsageError
+from jobs.money import show
+from jobs.spec import LOOPBACK, Spec
+
+HELP = """Run INPUT to the end: check it, call the endpoint, write the results.
+
+Brings all it needs: an embedded server (unless NIGHTSHIFT_REDIS_URL names one), a worker and a
+coordinator. Ctrl-C stops it cleanly; nightshift resume goes on.
+
+\b
+  nightshift run reviews.jsonl
+  nightshift run reviews.jsonl.zst --budget-rub 500 --window 23:00-07:00@Europe/Moscow
+  zcat big.jsonl.gz | nightshift run - --model minimax/minimax-m1 --max-tokens 300
+"""
+
+
+@click.command("run", help=HELP, short_help="Run a file of requests, all in one.")
+@input_argument
+@spec_options
+@option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N",
+        help="Worker processes; one does hundreds of calls at once.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
+def command(source: Path, workers: int, yes: bool, **options: Any) -> int:
+    """See HELP."""
+    home, settings = open_home(), read_settings(os.environ)
+    check_key(settings)
+    if home.is_coordinated():
+        raise UsageError(
+            f"another nightshift is at work in {home.folder}",
+            hint="hand it the job: nightshift submit …, or use another NIGHTSHIFT_HOME",
+        )
+    job_id = new_job_id()
+    spec = make_spec(job_id, source, options)
+    report = check_in(home, job_id, spec, source)
+    _consent(spec, report, asked_not=yes)
+    return follow(home, settings, job_id, workers)
+
+
+def check_key(settings: Settings) -> None:
+    """`UsageError` where the worker would find no key."""
+    if settings.key_source is None:
+        raise UsageError("no API key is set",
+                         hint="set ROUTERAI_API_KEY, or NIGHTSHIFT_API_KEY_FILE to a file with it")
+
+
+def check_in(home: Home, job_id: str, spec: Spec, source: Path) -> Report:
+    """Submits, and tells what was found; faults are listed before the error."""
+    say(f"checking {spec.source}")
+    try:
+        report = submit(home, job_id, spec, open_source(source),
+                        lambda count: say(f"  {count:,} lines"))
+    except Refused as refusal:
+        say_faults(refusal.report.faults, refusal.report.invalid)
+        raise
+    if report.invalid:
+        say_faults(report.faults[:10], report.invalid)
+    say(f"{job_id}: {report.requests:,} requests to {', '.join(report.models[:3]) or 'no model'}")
+    say(f"  {price_line(report)}")
+    return report
+
+
+def price_line(report: Report) -> str:
+    """What it will cost, as far as that is known."""
+    if report.estimate.likely is None:
+        return "no price is known for " + (", ".join(report.estimate.unpriced) or "it")
+    at_most = ("at most " + show(report.estimate.highest) if report.estimate.highest is not None
+               else "not bounded (give --max-tokens)")
+    return f"likely about {show(report.estimate.likely)}, {at_most}"
+
+
+def _consent(spec: Spec, report: Report, *, asked_not: bool) -> None:
+    """Money is spent only after a yes; a machine of one's own costs nothing."""
+    free = urlsplit(spec.base_url).hostname in LOOPBACK
+    if asked_not or free or not report.requests:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is here to be asked whether to spend money",
+                         hint="say --yes; the job is kept: nightshift resume latest --yes")
+    click.confirm(f"Send {report.requests:,} requests to {spec.base_url}?", abort=True, err=True)
+
+
+def follow(home: Home, settings: Settings, job_id: str, workers: int) -> int:
+    """Works on the job in the foreground; returns the exit code."""
+    store = home.open(job_id, read_only=True)
+    job = store.job()
+    store.close()
+    try:
+        return say_ending(run_job(home, settings, job, workers))
+    except KeyboardInterrupt:
+        return say_interrupted(job_id)

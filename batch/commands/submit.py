@@ -1,0 +1,35 @@
+"""nightshift submit"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batch.commands.run import check_in
+from batch.options import input_argument, make_spec, open_home, spec_options
+from batch.submission import new_job_id
+from batch.terminal import say
+
+HELP = """Check INPUT and write it into the home as a job; prints the job's id alone.
+
+Nothing is sent by this command: a coordinator of the same home and workers do the job.
+
+\b
+  job=$(nightshift submit reviews.jsonl --budget-rub 500)
+  nightshift watch $job
+"""
+
+
+@click.command("submit", help=HELP, short_help="Write a job into the home.")
+@input_argument
+@spec_options
+def command(source: Path, **options: Any) -> int:
+    """See HELP."""
+    home, job_id = open_home(), new_job_id()
+    check_in(home, job_id, make_spec(job_id, source, options), source)
+    click.echo(job_id)
+    if not home.is_coordinated():
+        say("no coordinator is at work yet: nightshift coordinator, and nightshift worker")
+    return 0

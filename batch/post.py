@@ -1,0 +1,201 @@
+"""The home's side of Redis: chunks out, deliveries in, who is there.
+
+Every command gives up within seconds; a failure of any kind is `ServiceUnavailable`, and the
+coordinator simply tries again: nothing that Redis holds is needed to know what must be done.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
+from redis.retry import Retry
+
+from jobs import names
+from jobs.chunk import Payload
+from jobs.errors import BadMessage, ServiceUnavailable, UsageError
+from jobs.wire import Delivery, pack_payload, unpack_delivery
+
+TIMEOUT_S = 4.0
+_HOLD_S = 24 * 3600
+_PROGRESS_S = 7 * 24 * 3600
+_READ_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Mail:
+    """Stream entries of one job: their ids, and those that could be read."""
+
+    job: str
+    entries: list[bytes]
+    deliveries: list[Delivery]
+    garbage: int
+
+
+class Post:
+    """Redis, as the coordinator uses it."""
+
+    def __init__(self, redis_url: str) -> None:
+        self.url = redis_url
+        self._redis: Redis = Redis.from_url(
+            redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def close(self) -> None:
+        """Drops the connections."""
+        self._redis.close()
+
+    def check(self) -> str:
+        """Whether Redis is there and safe to use; returns its version.
+
+        Raises `ServiceUnavailable` if it does not answer, `UsageError` for a wrong password or an
+        eviction policy that may drop messages in silence.
+        """
+        with _as_ours():
+            self._redis.ping()
+            info = cast(dict[str, Any], self._redis.info())
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise UsageError(
+                f"this Redis drops keys when it is full (maxmemory-policy {policy})",
+                hint="set maxmemory-policy noeviction",
+            )
+        return str(info.get("valkey_version") or info.get("redis_version", "?"))
+
+    def epoch(self) -> str:
+        """A mark that Redis keeps as long as it keeps its memory; made if there is none."""
+        with _as_ours():
+            self._redis.set(names.EPOCH, secrets.token_hex(8), nx=True)
+            return cast(bytes, self._redis.get(names.EPOCH) or b"").decode()
+
+    # ---- chunks -------------------------------------------------------------------------------
+
+    def put_payload(self, payload: Payload) -> None:
+        """Lays a chunk down for the worker that will take it."""
+        with _as_ours():
+            self._redis.set(names.payload_key(payload.job, payload.chunk), pack_payload(payload))
+
+    def forget_chunks(self, job: str, chunks: list[int]) -> None:
+        """Chunks that are closed or given up need no payload any more."""
+        if chunks:
+            with _as_ours():
+                self._redis.delete(*(names.payload_key(job, chunk) for chunk in chunks))
+
+    def claims(self, job: str, chunks: list[int]) -> dict[int, str]:
+        """Who runs each chunk: a worker's name, or `done`; chunks that nobody runs are left out."""
+        if not chunks:
+            return {}
+        with _as_ours():
+            found = cast(list[bytes | None],
+                         self._redis.mget([names.claim_key(job, chunk) for chunk in chunks]))
+        return {chunk: name.decode() for chunk, name in zip(chunks, found, strict=True) if name}
+
+    def queued(self, queue: str) -> int:
+        """Messages that wait in a Celery queue, over all its priorities."""
+        with _as_ours(), self._redis.pipeline(transaction=False) as pipe:
+            for suffix in ("", "\x06\x163", "\x06\x166", "\x06\x169"):
+                pipe.llen(f"{names.CELERY_PREFIX}{queue}{suffix}")
+            return sum(pipe.execute())
+
+    def hold(self, job: str, reason: str) -> None:
+        """Tells workers to start nothing of a job."""
+        with _as_ours():
+            self._redis.set(names.hold_key(job), reason, ex=_HOLD_S)
+
+    def unhold(self, job: str) -> None:
+        """Lets workers go on with a job."""
+        with _as_ours():
+            self._redis.delete(names.hold_key(job))
+
+    # ---- results -------------------------------------------------------------------------------
+
+    def read(self, jobs: list[str], wait_s: float) -> list[Mail]:
+        """Deliveries that arrived for any of these jobs, waiting a moment for the first."""
+        if not jobs:
+            return []
+        streams = {names.results_key(job): "0" for job in jobs}
+        with _as_ours():
+            found = self._redis.xread(cast(Any, streams), count=_READ_AT_ONCE,
+                                      block=max(1, int(wait_s * 1000)))
+        pairs = found.items() if isinstance(found, dict) else found or []
+        return [self._mail(key, entries) for key, entries in cast(Any, pairs)]
+
+    @staticmethod
+    def _mail(key: bytes, entries: Any) -> Mail:
+        if entries and isinstance(entries[0], list) and entries[0] and isinstance(
+            entries[0][0], list | tuple
+        ):
+            entries = entries[0]
+        mail = Mail(key.decode().rsplit(":", 1)[-1], [], [], 0)
+        garbage = 0
+        for entry_id, fields in entries:
+            mail.entries.append(entry_id)
+            try:
+                delivery = unpack_delivery(fields.get(b"d", b""))
+                if delivery.job != mail.job:
+                    raise BadMessage("a delivery lies in another job's stream")
+                mail.deliveries.append(delivery)
+            except BadMessage:
+                garbage += 1
+        return Mail(mail.job, mail.entries, mail.deliveries, garbage)
+
+    def acknowledge(self, mail: Mail) -> None:
+        """All of it is on disk: the stream and the outboxes may forget it."""
+        with _as_ours(), self._redis.pipeline(transaction=True) as pipe:
+            for delivery in mail.deliveries:
+                pipe.rpush(names.acks_key(delivery.outbox), delivery.sequence)
+                pipe.expire(names.acks_key(delivery.outbox), _HOLD_S)
+            pipe.xdel(names.results_key(mail.job), *mail.entries)
+            pipe.execute()
+
+    # ---- looking ---------------------------------------------------------------------------------
+
+    def workers(self) -> list[dict[str, Any]]:
+        """What each worker that is there wrote of itself."""
+        with _as_ours():
+            keys = list(self._redis.scan_iter(names.worker_key("*"), count=1000))
+            found = cast(list[bytes | None], self._redis.mget(keys)) if keys else []
+        return [msgspec.json.decode(data) for data in found if data]
+
+    def publish(self, job: str, progress: dict[str, object]) -> None:
+        """Tells whoever watches how a job stands."""
+        with _as_ours():
+            self._redis.set(names.progress_key(job), msgspec.json.encode(progress), ex=_PROGRESS_S)
+
+    def forget_job(self, job: str) -> None:
+        """Nothing of an ended job needs to stay but its last progress."""
+        with _as_ours():
+            self._redis.delete(names.results_key(job), names.hold_key(job))
+
+    def others(self) -> int:
+        """Connections of other programs, for the decision whether an embedded server may end."""
+        with _as_ours():
+            mine = {str(self._redis.client_id())}
+            clients = cast(list[dict[str, str]], self._redis.client_list())
+        return sum(client["id"] not in mine for client in clients)
+
+    def shut_down(self) -> None:
+        """Ends the server, its memory kept in the append-only file."""
+        with _as_ours():
+            self._redis.shutdown(nosave=True)
+
+
+@contextmanager
+def _as_ours() -> Iterator[None]:
+    try:
+        yield
+    except AuthenticationError as error:
+        raise UsageError("Redis refuses the password", hint="check NIGHTSHIFT_REDIS_URL") from error
+    except (RedisError, OSError) as error:
+        raise ServiceUnavailable(
+            f"Redis does not answer ({type(error).__name__})",
+            hint="nightshift doctor tells what is reachable",
+        ) from error

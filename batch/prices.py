@@ -1,0 +1,281 @@
+"""Reads the endpoint's prices: its catalogue, and what each provider of a model asks.
+
+    GET /models                            every model, with the prices of its default provider
+    GET /models/{author}/{slug}/endpoints  every provider of one model, with its tiers; RouterAI and
+                                           OpenRouter have it, elsewhere the catalogue must do
+
+Both are open to all, so no key is sent. Prices are JSON numbers or strings, ₽ per token; their
+digits are taken from the bytes as they came, never through a float. A model of which any price
+cannot be read is left out: a bound that leaves a provider out would be none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Raw
+
+from jobs.errors import ServiceUnavailable
+from jobs.money import parse_amount
+from jobs.prices import ModelPrice, Offer, PriceList, Rates, Tier
+
+if TYPE_CHECKING:
+    import httpx2
+
+LARGEST = 32 * 2**20
+"""Bytes that one document may have."""
+
+IDLE_S = 10.0
+"""Longest silence, in seconds: to a connection, and from one piece of a document to the next."""
+
+TOTAL_S = 60.0
+"""Longest time for one document, in seconds, however steadily it drips."""
+
+_HINT = "check the network and the address (--base-url, NIGHTSHIFT_BASE_URL), then try again"
+_OK = 200
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
+_NULL = Raw(b"null")
+_COUNT = re.compile(r"[0-9]{1,15}")
+_RATES = {
+    "prompt": "prompt",
+    "completion": "completion",
+    "input_cache_read": "cache_read",
+    "input_cache_write": "cache_write",
+    "request": "request",
+}
+_T = TypeVar("_T")
+
+
+def read_prices(base_url: str, models: list[str], *, now: float) -> PriceList:
+    """Fetch the prices of `models`; those that the catalogue does not price are not in the list.
+
+    `now` is Unix time in seconds. Without a catalogue (404, HTML, JSON of another form) the list
+    is empty and its `source` says so. `sha256` is of the bytes read: the catalogue, then the
+    endpoints of each model in the order of `models`. Raises `ServiceUnavailable` when the endpoint
+    cannot be reached or has a passing fault (5xx, 429, an error under 200): not to know the prices
+    differs from there being none.
+    """
+    url = f"{base_url.rstrip('/')}/models"
+    with _client(url) as client:
+        catalogue = _get(client, url)
+        listed = read_catalogue(catalogue.body)
+        wanted = [listed[model] for model in dict.fromkeys(models) if listed and model in listed]
+        endpoints = [_get_endpoints(client, url, model.id) for model in wanted]
+    prices = [model_price(*pair) for pair in zip(wanted, endpoints, strict=True)]
+    return PriceList(
+        taken_at=now,
+        source=url if listed is not None else f"{url} (no catalogue: HTTP {catalogue.status})",
+        sha256=hashlib.sha256(b"".join((catalogue.body, *endpoints))).hexdigest(),
+        models={price.model: price for price in prices if price is not None},
+    )
+
+
+# ── What the documents say ───────────────────────────────────────────────────────────────────────
+
+
+class _Document(msgspec.Struct):
+    data: Raw = _NULL
+    error: object = None
+
+
+class _Entry(msgspec.Struct):
+    """What a model in the catalogue and a provider of a model have in common."""
+
+    pricing: dict[str, Raw] | None = None
+    variable_pricings: list[dict[str, Raw]] | None = None
+    max_completion_tokens: Raw = _NULL
+
+
+class _TopProvider(msgspec.Struct):
+    max_completion_tokens: Raw = _NULL
+
+
+class Listed(_Entry, kw_only=True):
+    """A model of the catalogue: its id, and what its default provider asks."""
+
+    id: str
+    context_length: Raw = _NULL
+    top_provider: _TopProvider | None = None
+
+
+class _Provider(_Entry):
+    provider_name: str | None = None
+    name: str | None = None
+
+
+class _Providers(msgspec.Struct):
+    endpoints: list[Raw]
+
+
+def read_catalogue(document: bytes) -> dict[str, Listed] | None:
+    """Parse `GET /models` into its models by id; None for anything that is no catalogue.
+
+    Entries of another form are left out. Raises `ServiceUnavailable` for an error under 200.
+    """
+    entries = _decode(_data(document), list[Raw])
+    if entries is None:
+        return None
+    listed = (_decode(entry, Listed) for entry in entries)
+    return {model.id: model for model in listed if model is not None}
+
+
+def model_price(listed: Listed, endpoints: bytes = b"") -> ModelPrice | None:
+    """Join a model of the catalogue and its `…/endpoints`; None if any price cannot be read.
+
+    `endpoints` that are empty or of another form leave the catalogue's word alone. The default
+    offer comes first: the one with the catalogue's prices, or the catalogue itself (provider "").
+    Raises `ServiceUnavailable` for an error under 200.
+    """
+    providers = _decode(_data(endpoints), _Providers)
+    try:
+        offers = [_provider_offer(entry) for entry in providers.endpoints] if providers else []
+        offers = offers if listed.pricing is None else _default_first(_listed_offer(listed), offers)
+    except (ValueError, RecursionError):
+        return None
+    if not offers:
+        return None
+    return ModelPrice(listed.id, tuple(offers), _count(listed.context_length) or None)
+
+
+def _default_first(listed: Offer, offers: list[Offer]) -> list[Offer]:
+    default = next((offer for offer in offers if offer.rates == listed.rates), listed)
+    return [default, *(offer for offer in offers if offer is not default)]
+
+
+def _listed_offer(listed: Listed) -> Offer:
+    top = listed.top_provider or _TopProvider()
+    return _offer(listed, "", top.max_completion_tokens)
+
+
+def _provider_offer(entry: Raw) -> Offer:
+    provider = msgspec.json.decode(entry, type=_Provider)
+    name = provider.provider_name or provider.name or ""
+    return _offer(provider, name, provider.max_completion_tokens)
+
+
+def _offer(entry: _Entry, provider: str, max_completion_tokens: Raw) -> Offer:
+    base = entry.pricing or {}
+    tiers = tuple(_tier(base, variable) for variable in entry.variable_pricings or ())
+    # A longest answer of 0 tokens would be a bound of nothing, so it counts as not told.
+    return Offer(provider, _rates(base), tiers, _count(max_completion_tokens) or None)
+
+
+def _tier(base: Mapping[str, Raw], variable: Mapping[str, Raw]) -> Tier:
+    """Of a condition that is not known here, the rates are kept all the same: for the bound."""
+    rates = _rates({**base, **_given(variable)})
+    kind = _text(variable.get("type", _NULL))
+    if kind == "prompt-threshold":
+        return Tier(rates, prompt_over=_count(variable.get("threshold", _NULL)))
+    if kind == "time-of-day":
+        start, end = (_text(variable.get(key, _NULL)) for key in ("utc_start", "utc_end"))
+        return Tier(rates, utc_start=start, utc_end=end)
+    return Tier(rates)
+
+
+def _rates(pricing: Mapping[str, Raw]) -> Rates:
+    """`ValueError` without both main prices, or for one that is not an amount (`-1`, text)."""
+    given = _given(pricing)
+    if "prompt" not in given or "completion" not in given:
+        raise ValueError("the price of a prompt or of an answer is not told")
+    told = {ours: parse_amount(_text(given[key])) for key, ours in _RATES.items() if key in given}
+    return Rates(**told)
+
+
+def _given(pricing: Mapping[str, Raw]) -> dict[str, Raw]:
+    return {key: value for key, value in pricing.items() if bytes(value) != b"null"}
+
+
+def _text(value: Raw) -> str:
+    """Take a number as written, or a string without its quotes; escapes stay as they are."""
+    text = bytes(value).decode()
+    return text[1:-1] if text.startswith('"') else text
+
+
+def _count(value: Raw) -> int | None:
+    text = _text(value)
+    return int(text) if _COUNT.fullmatch(text) else None
+
+
+def _data(document: bytes) -> bytes | Raw:
+    found = _decode(document, _Document)
+    if found is None:
+        return _NULL
+    if found.error:
+        raise ServiceUnavailable(
+            "the endpoint answered the question for its prices with an error", hint=_HINT
+        )
+    return found.data
+
+
+def _decode(document: bytes | Raw, form: type[_T]) -> _T | None:
+    try:
+        return msgspec.json.decode(document, type=form)
+    except (ValueError, RecursionError):
+        return None
+
+
+# ── The way to them ──────────────────────────────────────────────────────────────────────────────
+
+
+class _Page(NamedTuple):
+    """A document with its HTTP status; no body unless that is 200."""
+
+    status: int
+    body: bytes
+
+
+@contextmanager
+def _client(url: str) -> Iterator[httpx2.Client]:
+    """Open a client whose every fault is `ServiceUnavailable`."""
+    import httpx2  # noqa: PLC0415  most commands never ask for prices, and start faster without it
+
+    try:
+        with httpx2.Client(
+            # The machine's own certificates, as the workers trust them.
+            verify=ssl.create_default_context(),
+            trust_env=False,
+            follow_redirects=False,
+            timeout=IDLE_S,
+            # A compressed document could unpack to anything.
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        ) as client:
+            yield client
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise ServiceUnavailable(
+            f"{url} cannot be read: {type(error).__name__}: {error}", hint=_HINT
+        ) from error
+
+
+def _get_endpoints(client: httpx2.Client, url: str, model: str) -> bytes:
+    author, _, slug = model.partition("/")
+    if not author or not slug or "/" in slug:
+        return b""
+    return _get(client, f"{url}/{quote(author)}/{quote(slug, safe=':')}/endpoints").body
+
+
+def _get(client: httpx2.Client, url: str) -> _Page:
+    with client.stream("GET", url) as response:
+        status = response.status_code
+        if status in _PASSING:
+            raise ServiceUnavailable(f"{url} answers with HTTP {status}", hint=_HINT)
+        return _Page(status, _body(response, url) if status == _OK else b"")
+
+
+def _body(response: httpx2.Response, url: str) -> bytes:
+    deadline = monotonic() + TOTAL_S
+    body = bytearray()
+    for piece in response.iter_bytes():
+        body += piece
+        if len(body) > LARGEST:
+            raise ServiceUnavailable(f"{url} sends more than {LARGEST} bytes", hint=_HINT)
+        if monotonic() > deadline:
+            raise ServiceUnavailable(f"{url} takes longer than {TOTAL_S:g} s", hint=_HINT)
+    return bytes(body)

@@ -1,0 +1,88 @@
+"""The reader: an input file becomes requests, and a fault with its line number for the rest.
+
+source   bytes, unpacked, in blocks of whole lines
+template is the line of a known form?             then it is a request already
+rules    else: strict JSON, then what a request must be; the only place that refuses
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+from batch.reading.rules import Defaults, draft, overlong
+from batch.reading.source import LONGEST_LINE, Block, Overlong, Source, blocks
+from batch.reading.template import Templates
+from jobs.request import Fault, Request
+
+__all__ = ["Defaults", "Source", "read"]
+
+_BOM = b"\xef\xbb\xbf"
+_BLANK = b" \t\r"
+
+
+def read(source: Source, defaults: Defaults) -> Iterator[Request | Fault]:
+    """Every line that is not blank, in order: a `Request`, or the `Fault` that is wrong with it.
+
+    `source` is a path, or a binary stream that the caller closes; plain, gzip or zstd. Memory does
+    not grow with the file. Raises `InvalidInput` when the source cannot be opened, read to its end
+    or unpacked; that may be after some lines, so nothing is to be sent before the end is reached.
+    """
+    reader = _Reader(defaults)
+    return chain.from_iterable(map(reader.results, blocks(source)))
+
+
+class _Reader:
+    """Counts lines and knows their forms."""
+
+    def __init__(self, defaults: Defaults) -> None:
+        self._defaults = defaults
+        self._templates = Templates()
+        self._line = 0
+
+    def results(self, block: Block | Overlong) -> list[Request | Fault]:
+        """What the block's lines are; many lines at once, because that is fast."""
+        if isinstance(block, Overlong):
+            self._line += 1
+            return [overlong(self._line, LONGEST_LINE)]
+        if not self._line and block.data.startswith(_BOM):
+            block = block._replace(start=len(_BOM))
+        return self._judged(block)
+
+    def _judged(self, block: Block) -> list[Request | Fault]:
+        results = list[Request | Fault]()
+        templates = self._templates if _is_utf8(block) else Templates()
+        _, start, stop = block
+        while start < stop:
+            known = len(results)
+            start = templates.run(block, start, self._line + 1, results)
+            self._line += len(results) - known
+            if start < stop:
+                start = self._strict(block, start, results)
+        return results
+
+    def _strict(self, block: Block, start: int, results: list[Request | Fault]) -> int:
+        """Judges one line by the rules; returns where the next one starts."""
+        end = block.data.find(b"\n", start, block.stop)
+        line = block.data[start : block.stop if end < 0 else end]
+        self._line += 1
+        if line.strip(_BLANK):
+            results.append(self._judgement(line))
+        return start + len(line) + 1
+
+    def _judgement(self, line: bytes) -> Request | Fault:
+        judged = draft(line, self._line, self._defaults)
+        if isinstance(judged, Fault):
+            return judged
+        self._templates.learn(line, judged)
+        return judged.request
+
+
+def _is_utf8(block: Block) -> bool:
+    if block.data.isascii():
+        return True
+    try:
+        str(memoryview(block.data)[block.start : block.stop], "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""How an input file becomes requests: bytes, then lines, then JSON, then what a request must be."""

@@ -1,0 +1,359 @@
+"""What a line must be to become a request, and how its body is cut out of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from batch.reading.scan import Flaw, Kind, Node, scan, text_of
+from jobs.request import Fault, Request
+
+URL = "/v1/chat/completions"
+LONGEST_NAME = 512
+"""Characters of a `custom_id`, and of a model's name."""
+
+LARGEST_OUTPUT = 2**31 - 1
+"""The most that `max_tokens` may ask for."""
+
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+"""Control and bidirectional characters: an id or a name with one does not show as what it is."""
+
+_BOM = b"\xef\xbb\xbf"
+_KEYS = frozenset({"api_key", "apikey", "authorization", "x_api_key"})
+_HOSTS = frozenset({"base_url", "api_base", "endpoint_url", "http_client", "proxy"})
+_EXTRAS = frozenset({"extra_headers", "extra_query", "extra_body", "default_headers", "headers"})
+
+_UNBOUNDED_KEYS = (
+    "plugins",
+    "web_search_options",
+    "search_parameters",
+    "models",
+    "preset",
+    "audio",
+)
+_BOUNDED_PARTS = frozenset({"text", "refusal"})
+_BOUNDED_TIERS = frozenset({"auto", "default", "standard", "flex"})
+_FREE_KEYS = ("messages", "user", "safety_identifier", "prompt_cache_key", "session_id", "metadata")
+_JUDGED_KEYS = frozenset({"role", "type"})
+_COUNT = re.compile(rb"[1-9][0-9]{0,9}")
+_ABSENT = Node(Kind.NULL, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What `--model` and `--max-tokens` put in where a body leaves it out."""
+
+    model: str | None = None
+    max_tokens: int | None = None
+
+
+class Edit(msgspec.Struct, frozen=True):
+    """The bytes `start` up to `stop` of a line give way to `text`."""
+
+    start: int
+    stop: int
+    text: bytes
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A request, and how it came out of its line.
+
+    `edits` turn the line into the body. `custom_id` is where the id stands between its quotes, if
+    it does. `texts` are the strings, quotes included, that no rule looks into.
+    """
+
+    request: Request
+    edits: tuple[Edit, ...]
+    custom_id: tuple[int, int] | None
+    texts: tuple[tuple[int, int], ...]
+
+
+def draft(line: bytes, number: int, defaults: Defaults) -> Draft | Fault:
+    """Judges one line, without its line feed, strictly and whole: the last word on every line."""
+    rules = _Rules(line, number, defaults)
+    try:
+        return rules.draft()
+    except Flaw as flaw:
+        return Fault(number, flaw.code, flaw.message, flaw.offset, rules.custom_id)
+
+
+def overlong(number: int, longest: int) -> Fault:
+    """The fault of a line that was not even kept."""
+    told = f"the line is longer than {longest:,} bytes; shorten the prompt or split it"
+    return Fault(number, "input.too_long", told)
+
+
+def edited(line: bytes, start: int, stop: int, edits: tuple[Edit, ...]) -> bytes:
+    """The bytes `start` up to `stop` of the line with the edits made, which come in order."""
+    kept, at = list[bytes](), start
+    for edit in edits:
+        if edit.start >= stop:
+            break
+        kept.append(line[at : edit.start])
+        if edit.start >= start:
+            kept.append(edit.text)
+        at = max(at, edit.stop)
+    kept.append(line[at:stop])
+    return b"".join(kept)
+
+
+class _Rules:
+    def __init__(self, line: bytes, number: int, defaults: Defaults) -> None:
+        self._line = line
+        self._number = number
+        self._defaults = defaults
+        self._edits: list[Edit] = []
+        self._path = ""
+        self.custom_id: str | None = None
+
+    def draft(self) -> Draft:
+        _check_encoding(self._line)
+        root = scan(self._line)
+        if root.kind is not Kind.OBJECT:
+            told = f"the line holds {root.kind.value}; each line must hold one object in {{}}"
+            raise Flaw("input.json", told, root.start)
+        id_at = self._read_id(root)
+        body = self._bare(root) if _is_bare(root) else self._enveloped(root)
+        request = self._request(body)
+        self._cut_around(body)
+        edits = tuple(sorted(self._edits, key=lambda edit: edit.start))
+        request = msgspec.structs.replace(
+            request, body=edited(self._line, 0, len(self._line), edits)
+        )
+        return Draft(request, edits, id_at, tuple(sorted(_free_texts(body))))
+
+    def _read_id(self, root: Node) -> tuple[int, int] | None:
+        member = root.members.get("custom_id")
+        if member is None:
+            return None
+        node = member.value
+        self.custom_id = self._name(node, "custom_id")
+        return node.start + 1, node.stop - 1
+
+    def _bare(self, root: Node) -> Node:
+        if self.custom_id is None:
+            self.custom_id = f"line-{self._number}"
+        else:
+            self._edits.append(_cut(root, "custom_id"))
+        return root
+
+    def _enveloped(self, root: Node) -> Node:
+        self._refuse_foreign_keys(root)
+        self._path = "body."
+        body = self._member(root, "body")
+        if body.kind is not Kind.OBJECT:
+            told = '"body" must be an object with "messages"; a line may also be such a body itself'
+            raise Flaw("input.field", told, body.start)
+        if self.custom_id is None:
+            raise Flaw("input.field", '"custom_id" is missing; give each request one of its own', 0)
+        self._expect(root, "method", "POST")
+        self._expect(root, "url", URL)
+        return body
+
+    def _expect(self, root: Node, key: str, wanted: str) -> None:
+        node = self._member(root, key)
+        absent = node is _ABSENT
+        if not absent and (node.kind is not Kind.STRING or text_of(self._line, node) != wanted):
+            told = f'"{key}" must be "{wanted}"; where requests go is set by --base-url alone'
+            raise Flaw("input.url", told, node.start)
+
+    def _request(self, body: Node) -> Request:
+        self._refuse_foreign_keys(body)
+        self._refuse_many_answers(body)
+        model = self._model(body)
+        messages, unbounded = self._messages(body)
+        max_output = self._max_output(body)
+        unbounded = _printable(unbounded or self._unbounded(body, model))
+        custom_id = self.custom_id or ""
+        return Request(self._number, custom_id, model, b"", messages, max_output, unbounded)
+
+    def _refuse_foreign_keys(self, node: Node) -> None:
+        for key, member in node.members.items():
+            plain = key.lower().replace("-", "_")
+            if plain in _KEYS:
+                told = "an API key stands in the line; remove it, and from the file's copies too"
+                raise Flaw("input.api_key", told, member.start)
+            if plain in _HOSTS:
+                told = f'"{plain}" may not stand in a line; set the endpoint with --base-url'
+                raise Flaw("input.url", told, member.start)
+            if plain in _EXTRAS:
+                told = f'"{plain}" is an option of an SDK, not of the endpoint; remove it'
+                raise Flaw("input.unsupported", told, member.start)
+
+    def _refuse_many_answers(self, body: Node) -> None:
+        stream, n = self._member(body, "stream"), self._member(body, "n")
+        if stream.kind not in (Kind.FALSE, Kind.NULL):
+            told = f'"{self._path}stream" must be false or left out: answers are stored whole'
+            raise Flaw("input.unsupported", told, stream.start)
+        if n.kind is not Kind.NULL and self._raw(n) != b"1":
+            told = f'"{self._path}n" must be 1 or left out; write a line for each answer you want'
+            raise Flaw("input.unsupported", told, n.start)
+
+    def _model(self, body: Node) -> str:
+        node = self._member(body, "model")
+        if node is not _ABSENT:
+            return self._name(node, f"{self._path}model")
+        if self._defaults.model is None:
+            told = f'"{self._path}model" is missing; put it in, or name one for all with --model'
+            raise Flaw("input.field", told, body.start)
+        self._put_in(body, "model", self._defaults.model)
+        return self._defaults.model
+
+    def _max_output(self, body: Node) -> int | None:
+        told = [self._count(body, key) for key in ("max_tokens", "max_completion_tokens")]
+        limits = [limit for limit in told if limit is not None]
+        default = self._defaults.max_tokens
+        if not limits and default is not None:
+            self._put_in(body, "max_tokens", default)
+            return default
+        return max(limits, default=None)
+
+    def _count(self, body: Node, key: str) -> int | None:
+        node = self._member(body, key)
+        if node.kind is Kind.NULL:
+            return None
+        raw = self._raw(node)
+        if not _COUNT.fullmatch(raw) or int(raw) > LARGEST_OUTPUT:
+            told = f'"{self._path}{key}" must be a whole number from 1 to {LARGEST_OUTPUT}'
+            raise Flaw("input.field", told, node.start)
+        return int(raw)
+
+    def _put_in(self, body: Node, key: str, value: str | int) -> None:
+        text = msgspec.json.encode(value)
+        node = self._member(body, key)
+        if node is not _ABSENT:
+            self._edits.append(Edit(node.start, node.stop, text))
+            return
+        self._edits.append(Edit(body.start + 1, body.start + 1, b'"%b":%b,' % (key.encode(), text)))
+
+    def _messages(self, body: Node) -> tuple[int, str]:
+        """Their number, and the first part in them that no size bounds."""
+        node = self._member(body, "messages")
+        where = f"{self._path}messages"
+        if node.kind is not Kind.ARRAY or not node.items:
+            told = f'"{where}" must be a list of at least one message with "role" and "content"'
+            raise Flaw("input.field", told, body.start if node is _ABSENT else node.start)
+        found = [self._message(item, f"{where}[{place}]") for place, item in enumerate(node.items)]
+        return len(found), next(filter(None, found), "")
+
+    def _message(self, node: Node, where: str) -> str:
+        role, content = self._member(node, "role"), self._member(node, "content")
+        if node.kind is not Kind.OBJECT or role.kind is not Kind.STRING:
+            told = f'"{where}" must be an object whose "role" is a string'
+            raise Flaw("input.field", told, node.start)
+        if content.kind not in (Kind.STRING, Kind.ARRAY, Kind.NULL):
+            told = f'"{where}.content" must be a string or a list of parts'
+            raise Flaw("input.field", told, content.start)
+        parts = [self._part(part, f"{where}.content") for part in content.items]
+        return next(filter(None, parts), "")
+
+    def _part(self, node: Node, where: str) -> str:
+        kind = self._member(node, "type")
+        if kind.kind is not Kind.STRING:
+            told = f'each part of "{where}" must be an object whose "type" is a string'
+            raise Flaw("input.field", told, node.start)
+        name = text_of(self._line, kind)
+        return "" if name in _BOUNDED_PARTS else name or "unknown part"
+
+    def _unbounded(self, body: Node, model: str) -> str:
+        """The first thing beside the messages whose cost no size bounds."""
+        for key in _UNBOUNDED_KEYS:
+            node = self._member(body, key)
+            if node.kind is not Kind.NULL and not (node.kind is Kind.ARRAY and not node.items):
+                return key
+        if model.endswith(":online"):
+            return ":online"
+        return self._tool(body) or self._tier(body) or self._modality(body)
+
+    def _tool(self, body: Node) -> str:
+        tools = self._member(body, "tools")
+        if tools.kind not in (Kind.ARRAY, Kind.NULL):
+            raise Flaw("input.field", f'"{self._path}tools" must be a list', tools.start)
+        names = [self._text(self._member(tool, "type")) or "tools" for tool in tools.items]
+        return next((name for name in names if name != "function"), "")
+
+    def _tier(self, body: Node) -> str:
+        node = self._member(body, "service_tier")
+        bounded = node.kind is Kind.NULL or self._text(node) in _BOUNDED_TIERS
+        return "" if bounded else "service_tier"
+
+    def _modality(self, body: Node) -> str:
+        node = self._member(body, "modalities")
+        plain = all(self._text(item) == "text" for item in node.items)
+        return "" if node.kind is Kind.NULL or (node.kind is Kind.ARRAY and plain) else "modalities"
+
+    def _cut_around(self, body: Node) -> None:
+        self._edits.append(Edit(0, body.start, b""))
+        self._edits.append(Edit(body.stop, len(self._line), b""))
+
+    def _name(self, node: Node, where: str) -> str:
+        text = self._text(node)
+        if text is None or not 0 < len(text) <= LONGEST_NAME:
+            told = f'"{where}" must be a string of 1 to {LONGEST_NAME} characters'
+            raise Flaw("input.field", told, node.start)
+        if UNSAFE.search(text):
+            told = f'"{where}" has a control or bidirectional character; remove it'
+            raise Flaw("input.field", told, node.start)
+        return text
+
+    def _member(self, node: Node, key: str) -> Node:
+        member = node.members.get(key)
+        return _ABSENT if member is None else member.value
+
+    def _text(self, node: Node) -> str | None:
+        return text_of(self._line, node) if node.kind is Kind.STRING else None
+
+    def _raw(self, node: Node) -> bytes:
+        return self._line[node.start : node.stop]
+
+
+def _check_encoding(line: bytes) -> None:
+    if b"\0" in line[:4]:
+        told = "the line is not UTF-8 but looks like UTF-16 or UTF-32; save the file as UTF-8"
+        raise Flaw("input.encoding", told, 0)
+    if line.startswith(_BOM):
+        told = "a byte order mark stands in the middle of the file; remove it (bytes EF BB BF)"
+        raise Flaw("input.encoding", told, 0)
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        told = "the line is not valid UTF-8; save the file as UTF-8"
+        raise Flaw("input.encoding", told, error.start) from None
+
+
+def _is_bare(root: Node) -> bool:
+    return "messages" in root.members and "body" not in root.members
+
+
+def _cut(node: Node, key: str) -> Edit:
+    """Takes a member out, with the comma that goes with it."""
+    members = list(node.members.items())
+    place = next(place for place, (name, _) in enumerate(members) if name == key)
+    member = members[place][1]
+    if place + 1 < len(members):
+        return Edit(member.start, members[place + 1][1].start, b"")
+    before = members[place - 1][1].value.stop if place else member.start
+    return Edit(before, member.value.stop, b"")
+
+
+def _free_texts(body: Node) -> Iterator[tuple[int, int]]:
+    for key in _FREE_KEYS:
+        if key in body.members:
+            yield from _texts(body.members[key].value)
+
+
+def _texts(node: Node) -> Iterator[tuple[int, int]]:
+    if node.kind is Kind.STRING:
+        yield node.start, node.stop
+    for item in node.items:
+        yield from _texts(item)
+    for key, member in node.members.items():
+        if key not in _JUDGED_KEYS:
+            yield from _texts(member.value)
+
+
+def _printable(text: str) -> str:
+    return ascii(text[:40])[1:-1]

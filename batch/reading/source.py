@@ -1,0 +1,238 @@
+"""From a file, plain or compressed, to blocks of whole lines, in constant memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from enum import Enum
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+from jobs.errors import InvalidInput
+
+Source = str | os.PathLike[str] | BinaryIO
+"""A path, or a binary stream such as standard input."""
+
+LONGEST_LINE = 8 * 2**20
+"""Bytes of a line without its end; a longer one is skipped unread."""
+
+_BLOCK = 512 * 2**10
+_PIECE = 16 * 2**10
+_BOMB_RATIO = 1000
+_BOMB_FROM = 64 * 2**20
+
+_WORDS = {
+    errno.ENOENT: "does not exist",
+    errno.EISDIR: "is a folder, not a file",
+    errno.EACCES: "may not be read by this user",
+    errno.EPERM: "may not be read by this user",
+    errno.ENAMETOOLONG: "has a name that is too long for this system",
+}
+
+
+class Overlong(Enum):
+    """Stands where a line was that is longer than `LONGEST_LINE`."""
+
+    LINE = "line"
+
+
+class _Unpacker(Protocol):
+    """One gzip member or zstd frame."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class _Gzip:
+    """zlib's object with the manners of zstd's: it keeps what it has not consumed yet."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inner.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+
+
+class _Format(NamedTuple):
+    name: str
+    suffix: str
+    magic: bytes
+    unpacker: Callable[[], _Unpacker]
+
+
+_FORMATS = (
+    _Format("gzip", ".gz", b"\x1f\x8b", _Gzip),
+    _Format("zstd", ".zst", b"\x28\xb5\x2f\xfd", zstd.ZstdDecompressor),
+)
+_MAGIC = max(len(kind.magic) for kind in _FORMATS)
+
+
+class Block(NamedTuple):
+    """Whole lines: the bytes `start` up to `stop` of `data`, which is not copied for it."""
+
+    data: bytes
+    start: int
+    stop: int
+
+
+def blocks(source: Source) -> Iterator[Block | Overlong]:
+    """The file's lines, in order, many to a block; only the last may lack its line feed.
+
+    `InvalidInput` for what cannot be opened, read or unpacked.
+    """
+    name = _name(source)
+    with _opened(source, name) as stream:
+        yield from _whole_lines(_unpacked(stream, name))
+
+
+def _whole_lines(chunks: Iterator[bytes]) -> Iterator[Block | Overlong]:
+    rest: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        first, last = chunk.find(b"\n") + 1, chunk.rfind(b"\n") + 1
+        # Of an overlong line only the length is remembered.
+        rest = [*rest, chunk[:first] if first else chunk] if size <= LONGEST_LINE else []
+        size += first or len(chunk)
+        if not first:
+            continue
+        yield _line(rest, size - 1)
+        if last > first:
+            yield Block(chunk, first, last)
+        rest, size = [chunk[last:]], len(chunk) - last
+    if size:
+        yield _line(rest, size)
+
+
+def _line(parts: list[bytes], size: int) -> Block | Overlong:
+    if size > LONGEST_LINE:
+        return Overlong.LINE
+    line = b"".join(parts)
+    return Block(line, 0, len(line))
+
+
+def _unpacked(stream: BinaryIO, name: str) -> Iterator[bytes]:
+    start = _read(stream, _BLOCK, name, 0)
+    while 0 < len(start) < _MAGIC and (more := _read(stream, _BLOCK, name, len(start))):
+        start += more  # a pipe may hand over its first bytes one by one
+    kind = next((kind for kind in _FORMATS if start.startswith(kind.magic)), None)
+    named = next((kind for kind in _FORMATS if name.lower().endswith(kind.suffix)), None)
+    if named and named is not kind:
+        raise InvalidInput(
+            f"{name} is named {named.suffix} but does not begin as {named.name} does (byte 0)",
+            hint=f"compress it again, or name it without {named.suffix}",
+        )
+    chunks = _chunks(start, stream, name)
+    return _members(chunks, kind, name) if kind else chunks
+
+
+def _chunks(start: bytes, stream: BinaryIO, name: str) -> Iterator[bytes]:
+    done = 0
+    while start:
+        yield start
+        done += len(start)
+        start = _read(stream, _BLOCK, name, done)
+
+
+def _members(chunks: Iterator[bytes], kind: _Format, name: str) -> Iterator[bytes]:
+    """Unpacks one member after the other; `taken` and `given` are bytes before and after."""
+    member: _Unpacker | None = None
+    taken = given = 0
+    for piece in _pieces(chunks):
+        taken += len(piece)
+        left = piece
+        while left or not (member is None or member.needs_input):
+            if member is None:
+                left = left.lstrip(b"\0")  # tapes and block devices pad with zeros
+                if not left:
+                    break
+                member = kind.unpacker()
+            try:
+                data = member.decompress(left, _BLOCK)
+            except (zlib.error, zstd.ZstdError) as error:
+                raise _damaged(name, kind, taken - len(left), "is damaged") from error
+            given += len(data)
+            if given > _BOMB_FROM and given > taken * _BOMB_RATIO:
+                raise _bomb(name, taken)
+            yield data
+            left, member = (member.unused_data, None) if member.eof else (b"", member)
+    if member is not None:
+        raise _damaged(name, kind, taken, "ends in the middle")
+
+
+def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Small pieces, so that damage is told to within a few KiB."""
+    for chunk in chunks:
+        for at in range(0, len(chunk), _PIECE):
+            yield chunk[at : at + _PIECE]
+
+
+def _damaged(name: str, kind: _Format, offset: int, what: str) -> InvalidInput:
+    return InvalidInput(
+        f"{name} {what}: its {kind.name} data cannot be unpacked from about byte {offset} on",
+        hint="copy or compress the file again",
+    )
+
+
+def _bomb(name: str, offset: int) -> InvalidInput:
+    return InvalidInput(
+        f"{name} unpacks to more than {_BOMB_RATIO} times its size (at byte {offset}) "
+        "and was not read further",
+        hint="unpack it yourself if you trust it",
+    )
+
+
+def _opened(source: Source, name: str) -> AbstractContextManager[BinaryIO]:
+    if not isinstance(source, (str, os.PathLike)):
+        return nullcontext(source)
+    try:
+        return Path(source).open("rb")
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    except ValueError as error:
+        raise InvalidInput(f"{name} is not a name that a file can have") from error
+
+
+def _read(stream: BinaryIO, size: int, name: str, offset: int) -> bytes:
+    try:
+        return stream.read(size) or b""
+    except OSError as error:
+        raise _unreadable(name, error, f" (at byte {offset})") from error
+
+
+def _unreadable(name: str, error: OSError, where: str = "") -> InvalidInput:
+    told = _WORDS.get(error.errno or 0, f"cannot be read: {error.strerror or 'unknown error'}")
+    return InvalidInput(f"{name} {told}{where}", hint="check the name and the permissions")
+
+
+def _name(source: Source) -> str:
+    """What to call the source in a sentence: always printable, on one line."""
+    if not isinstance(source, (str, os.PathLike)):
+        return "standard input"
+    text = os.fspath(source)
+    return text if text.isprintable() else ascii(text)[1:-1]

@@ -1,0 +1,129 @@
+"""All requests of a job with what came of them, in input order and constant memory."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+from batch.store.jobstore import JobStore
+from jobs.money import ZERO, add
+from jobs.outcome import CostSource
+from jobs.result import ResultState
+from jobs.wire import unpack_bodies
+
+_CERTAINTY = (CostSource.ENDPOINT, CostSource.LOOKUP, CostSource.ESTIMATE, CostSource.UNKNOWN)
+_BLOCKS_KEPT = 64
+
+
+@dataclass(frozen=True)
+class Row:
+    """A request and its end; `state` None while it has none.
+
+    `cost` is ₽ over all its calls, known ones only; `source` the least certain among them, "none"
+    if nothing was billed; `uncertain` the ₽ bound of calls whose cost nobody knows.
+    """
+
+    line: int
+    custom_id: str
+    model: str
+    state: ResultState | None
+    code: str
+    message: str
+    status: int | None
+    attempts: int
+    latency_s: float
+    finished_at: float
+    request_id: str
+    flags: tuple[str, ...]
+    cost: Decimal
+    source: str
+    uncertain: Decimal
+    calls: int
+    body: bytes
+
+
+def rows(store: JobStore, *, bodies: bool = True, finished: bool = False) -> Iterator[Row]:
+    """Every request, or only the finished ones, with the raw answers if `bodies` are wanted."""
+    join = "JOIN" if finished else "LEFT JOIN"
+    # Two walks side by side, both in the order of their keys: nothing is sorted or kept.
+    costs = _Costs(store.db)
+    answers = _Answers(store.db)
+    found = store.db.execute(
+        f"SELECT ordinal, line, custom_id, name, results.* FROM requests"  # noqa: S608  a keyword
+        f" JOIN models ON models.id = model {join} results USING (ordinal) ORDER BY ordinal"
+    )
+    for row in found:
+        cost = costs.of(row["ordinal"])
+        body = answers.body(row["answer"], row["body"]) if bodies and row["answer"] else b""
+        yield _row(row, cost, body)
+
+
+@dataclass
+class _Cost:
+    known: Decimal = ZERO
+    bound: Decimal = ZERO
+    source: int = -1
+    calls: int = 0
+
+
+def _row(row: sqlite3.Row, cost: _Cost, body: bytes) -> Row:
+    return Row(
+        line=row["line"], custom_id=row["custom_id"], model=row["name"],
+        state=ResultState(row["state"]) if row["state"] else None,
+        code=row["code"] or "", message=row["message"] or "", status=row["status"],
+        attempts=row["attempts"] or 0, latency_s=row["latency_s"] or 0.0,
+        finished_at=row["finished_at"] or 0.0, request_id=row["request_id"] or "",
+        flags=tuple(row["flags"].split(",")) if row["flags"] else (),
+        cost=cost.known, source=_CERTAINTY[cost.source].value if cost.calls else "none",
+        uncertain=cost.bound, calls=cost.calls, body=body,
+    )
+
+
+class _Costs:
+    """Walks the ledger in step with the requests."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._rows = iter(db.execute("SELECT ordinal, cost, source, bound FROM calls"
+                                     " ORDER BY ordinal, id"))
+        self._next: sqlite3.Row | None = next(self._rows, None)
+
+    def of(self, ordinal: int) -> _Cost:
+        """What the calls of this request cost; ask in ascending order."""
+        cost = _Cost()
+        while self._next is not None and self._next["ordinal"] <= ordinal:
+            if self._next["ordinal"] == ordinal:
+                self._count(self._next, cost)
+            self._next = next(self._rows, None)
+        return cost
+
+    @staticmethod
+    def _count(call: sqlite3.Row, cost: _Cost) -> None:
+        cost.calls += 1
+        cost.source = max(cost.source, _CERTAINTY.index(CostSource(call["source"])))
+        if call["cost"] is not None:
+            cost.known = add(cost.known, Decimal(call["cost"]))
+        elif call["bound"] is not None:
+            cost.bound = add(cost.bound, Decimal(call["bound"]))
+
+
+class _Answers:
+    """Raw answers, a few packs of them kept unpacked: neighbours mostly arrived together."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._packs: OrderedDict[int, list[bytes]] = OrderedDict()
+
+    def body(self, pack: int, place: int) -> bytes:
+        """The raw answer at a place of a pack."""
+        bodies = self._packs.get(pack)
+        if bodies is None:
+            (data,) = self._db.execute("SELECT bodies FROM answers WHERE id = ?", (pack,)).fetchone()
+            bodies = self._packs[pack] = unpack_bodies(data)
+            if len(self._packs) > _BLOCKS_KEPT:
+                self._packs.popitem(last=False)
+        else:
+            self._packs.move_to_end(pack)
+        return bodies[place]

@@ -1,0 +1,43 @@
+"""Puts RunChunk and LookUp messages on the Celery queue. They are small: references only."""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from jobs.errors import ServiceUnavailable
+from jobs.names import LOOK_UP, RUN_CHUNK, queue_name
+from jobs.queue import celery_settings
+
+
+class Sender:
+    """The one publisher of a home."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._app = Celery("nightshift", set_as_current=False)
+        self._app.conf.update(celery_settings(redis_url))
+        # A broker that is away is met by the next turn, not by waiting here.
+        self._app.conf.update(task_publish_retry=False)
+
+    def run_chunk(self, job: str, name: str, base_url: str, chunk: int, rows: int) -> None:
+        """Asks the workers of an endpoint to run a chunk. Flower shows the readable arguments."""
+        self._send(RUN_CHUNK, [job, chunk], base_url, f"{job}/{chunk}",
+                   f"{name}: chunk {chunk}, {rows} requests")
+
+    def look_up(self, job: str, name: str, base_url: str,
+                calls: list[tuple[int, str, str]]) -> None:
+        """Asks what (ordinal, call, generation id) cost."""
+        self._send(LOOK_UP, [job, calls], base_url, None, f"{name}: the cost of {len(calls)} calls")
+
+    def _send(self, task: str, args: list[object], base_url: str, task_id: str | None,
+              shown: str) -> None:
+        try:
+            self._app.send_task(task, args=args, queue=queue_name(base_url), task_id=task_id,
+                                argsrepr=shown, kwargsrepr="")
+        except (OperationalError, OSError) as error:
+            raise ServiceUnavailable(f"Redis does not take messages ({type(error).__name__})",
+                                     hint="nightshift doctor tells what is reachable") from error
+
+    def close(self) -> None:
+        """Drops the connections."""
+        self._app.close()

@@ -1,0 +1,32 @@
+"""How many requests make a chunk, and what a request can cost at most. Arithmetic only."""
+
+from __future__ import annotations
+
+from jobs.budget import Amount
+from jobs.prices import PriceList
+
+SMALLEST, LARGEST = 8, 256
+_CHUNKS_OF_A_JOB = 64
+
+UNKNOWN_OUTPUT = 4096
+"""Tokens of an answer, for the pace alone, where nothing bounds it."""
+
+
+def chunk_size(requests: int, wanted: int | None) -> int:
+    """Requests per chunk: large jobs spread Celery's price, small ones share among workers."""
+    if wanted:
+        return wanted
+    return max(SMALLEST, min(LARGEST, -(-requests // _CHUNKS_OF_A_JOB)))
+
+
+def request_bound(
+    model: str, prompt_bound: int, output_bound: int | None, prices: PriceList | None
+) -> Amount:
+    """The most that one call of a request can cost: ₽ (None: no price or no bound) and tokens."""
+    price = prices.models.get(model) if prices else None
+    output = output_bound
+    if output is None and price is not None:
+        output = price.max_completion_tokens
+    if output is None:
+        return Amount(None, None)
+    return Amount(price.bound(prompt_bound, output) if price else None, prompt_bound + output)

@@ -1,0 +1,149 @@
+"""A job while its input is checked and stored: invisible until it is whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from batch.store import database
+from batch.store.blocks import BlockWriter
+from jobs.names import BLOCKS, DATABASE
+from jobs.prices import PriceList
+from jobs.request import Fault, Request
+from jobs.spec import Spec
+from jobs.states import JobState
+
+_ROWS_AT_ONCE = 2000
+
+
+class Draft:
+    """Takes requests and faults one by one; `publish` makes the job exist.
+
+    The folder is written under a temporary name and renamed last, so that whoever looks sees
+    either no job or a whole one.
+    """
+
+    def __init__(self, jobs_folder: Path, job_id: str) -> None:
+        self.job_id = job_id
+        self._final = jobs_folder / job_id
+        self._folder = jobs_folder / f".{job_id}.draft"
+        jobs_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700)
+        self._db = database.create(self._folder / DATABASE)
+        self._db.execute("BEGIN")
+        self._blocks = BlockWriter(self._folder / BLOCKS)
+        self._rows: list[tuple[object, ...]] = []
+        self._models: dict[str, int] = {}
+        self.requests = 0
+        self.invalid = 0
+
+    def add(self, request: Request) -> None:
+        """Stores a valid request."""
+        model = self._models.setdefault(request.model, len(self._models))
+        self._rows.append(
+            (self.requests, request.line, request.custom_id, model, request.prompt_bound,
+             request.max_output)
+        )
+        self.requests += 1
+        self._place(self._blocks.append(request.body))
+        if len(self._rows) >= _ROWS_AT_ONCE:
+            self._flush_rows()
+
+    def refuse(self, fault: Fault) -> None:
+        """Stores why a line is no request."""
+        self.invalid += 1
+        self._db.execute(
+            "INSERT OR IGNORE INTO faults VALUES (?, ?, ?, ?)",
+            (fault.line, fault.code, fault.message, fault.custom_id),
+        )
+
+    def duplicates(self) -> Iterator[Fault]:
+        """A fault for every line whose `custom_id` an earlier line has. Constant memory: SQLite
+        sorts on disk."""
+        self._flush_rows()
+        rows = self._db.execute(
+            "SELECT custom_id, line, first FROM requests JOIN (SELECT custom_id AS twice,"
+            " min(line) AS first FROM requests GROUP BY custom_id HAVING count(*) > 1)"
+            " ON custom_id = twice AND line > first ORDER BY line"
+        )
+        for custom_id, line, first in rows:
+            yield Fault(line, "input.duplicate_id",
+                        f"custom_id {custom_id!r} is already used in line {first}",
+                        custom_id=custom_id)
+
+    def drop_line(self, line: int) -> None:
+        """Takes a stored request out again; its ordinal stays unused."""
+        self._db.execute("DELETE FROM requests WHERE line = ?", (line,))
+
+    def models(self) -> list[str]:
+        """Every model that a request names."""
+        return list(self._models)
+
+    def widest(self) -> Iterator[tuple[str, int, int | None]]:
+        """(model, prompt bound, output bound) of all requests, for an estimate of the whole."""
+        self._flush_rows()
+        names = {number: name for name, number in self._models.items()}
+        for model, prompt, output in self._db.execute(
+            "SELECT model, prompt_bound, output_bound FROM requests ORDER BY ordinal"
+        ):
+            yield names[model], prompt, output
+
+    def publish(self, spec: Spec, prices: PriceList | None, created_at: float) -> None:
+        """The job exists, whole and on disk, when this returns."""
+        self._flush_rows()
+        self._place(self._blocks.flush())
+        self._blocks.finish()
+        self._db.executemany(
+            "INSERT INTO models VALUES (?, ?)", [(i, name) for name, i in self._models.items()]
+        )
+        (stored,) = self._db.execute("SELECT count(*) FROM requests").fetchone()
+        self._db.execute(
+            "INSERT INTO job (id, spec, state, created_at, requests, invalid)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (self.job_id, spec.model_dump_json(), JobState.IN_PROGRESS, created_at, stored,
+             self.invalid),
+        )
+        if prices is not None:
+            store_prices(self._db, prices)
+        self._db.execute("COMMIT")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.close()
+        sync_folder(self._folder)
+        self._folder.rename(self._final)
+        sync_folder(self._final.parent)
+
+    def abandon(self) -> None:
+        """Nothing of it stays."""
+        self._blocks.abandon()
+        self._db.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _place(self, block: tuple[int, int, int] | None) -> None:
+        if block:
+            self._db.execute("INSERT INTO blocks VALUES (?, ?, ?)", block)
+
+    def _flush_rows(self) -> None:
+        self._db.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?)", self._rows)
+        self._rows.clear()
+
+
+def store_prices(db: sqlite3.Connection, prices: PriceList) -> None:
+    """Keeps a version of the catalogue."""
+    db.execute(
+        "INSERT OR REPLACE INTO prices VALUES (?, ?)",
+        (prices.taken_at, msgspec.msgpack.encode(prices)),
+    )
+
+
+def sync_folder(folder: Path) -> None:
+    """The names within the folder are on disk when this returns."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

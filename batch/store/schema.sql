@@ -1,0 +1,113 @@
+-- A job on disk. Version 1. Money is exact decimal text, times are Unix seconds.
+
+CREATE TABLE job (                      -- one row
+    id            TEXT PRIMARY KEY,
+    spec          TEXT NOT NULL,        -- JSON, jobs.spec.Spec
+    state         TEXT NOT NULL,        -- jobs.states.JobState
+    reason        TEXT NOT NULL DEFAULT '',     -- jobs.states.PauseReason while paused
+    reason_text   TEXT NOT NULL DEFAULT '',     -- a sentence for the user
+    wanted        TEXT NOT NULL DEFAULT '',     -- what a command asks of the coordinator
+    created_at    REAL NOT NULL,
+    started_at    REAL,
+    ended_at      REAL,
+    requests      INTEGER NOT NULL,     -- valid input lines
+    invalid       INTEGER NOT NULL,     -- faulty input lines, skipped
+    cursor        INTEGER NOT NULL DEFAULT -1,  -- last ordinal that was ever fed
+    next_chunk    INTEGER NOT NULL DEFAULT 1,
+    completed     INTEGER NOT NULL DEFAULT 0,
+    failed        INTEGER NOT NULL DEFAULT 0,
+    settled_rub   TEXT NOT NULL DEFAULT '0',    -- sum of all known costs
+    booked_rub    TEXT NOT NULL DEFAULT '0',    -- sum of the bounds of uncertain calls
+    settled_tokens INTEGER NOT NULL DEFAULT 0,
+    booked_tokens INTEGER NOT NULL DEFAULT 0,
+    calls         INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+CREATE TABLE requests (                 -- never changes after submission
+    ordinal       INTEGER PRIMARY KEY,  -- place among the valid lines, from 0
+    line          INTEGER NOT NULL,     -- line of the input, from 1
+    custom_id     TEXT NOT NULL,
+    model         INTEGER NOT NULL,
+    prompt_bound  INTEGER NOT NULL,     -- tokens
+    output_bound  INTEGER               -- tokens; NULL: nobody can tell
+);
+
+CREATE TABLE blocks (                   -- where bodies stand in input.blocks
+    first         INTEGER PRIMARY KEY,  -- ordinal of its first body
+    offset        INTEGER NOT NULL,
+    length        INTEGER NOT NULL
+);
+
+CREATE TABLE faults (line INTEGER PRIMARY KEY, code TEXT NOT NULL, message TEXT NOT NULL,
+                     custom_id TEXT);
+
+CREATE TABLE prices (                   -- every version of the catalogue that was used
+    taken_at      REAL PRIMARY KEY,
+    list          BLOB NOT NULL         -- msgpack, jobs.prices.PriceList
+);
+
+CREATE TABLE chunks (
+    chunk         INTEGER PRIMARY KEY,  -- never used twice: the fence of what comes back late
+    state         TEXT NOT NULL,        -- open, lost (its worker fell silent), closed
+    ordinals      BLOB NOT NULL,        -- msgpack list of [ordinal, attempts, uncertain]
+    grant_rub     TEXT,                 -- NULL: no cap in roubles
+    grant_tokens  INTEGER,
+    spent_rub     TEXT NOT NULL DEFAULT '0',    -- of the grant, settled or booked by known calls
+    spent_tokens  INTEGER NOT NULL DEFAULT 0,
+    fed_at        REAL NOT NULL
+);
+
+CREATE INDEX chunks_alive ON chunks (state) WHERE state <> 'closed';
+
+CREATE TABLE returned (                 -- fed before, waiting again
+    ordinal       INTEGER PRIMARY KEY,
+    attempts      INTEGER NOT NULL,
+    uncertain     INTEGER NOT NULL
+);
+
+CREATE TABLE calls (                    -- the ledger: what was or may have been billed
+    ordinal       INTEGER NOT NULL,
+    id            TEXT NOT NULL,
+    chunk         INTEGER NOT NULL,
+    attempt       INTEGER NOT NULL,
+    sent_at       REAL NOT NULL,
+    latency_s     REAL NOT NULL,
+    status        INTEGER,
+    code          TEXT NOT NULL,
+    billing       TEXT NOT NULL,        -- jobs.outcome.Billing
+    cost          TEXT,                 -- ₽; NULL while uncertain
+    source        TEXT NOT NULL,        -- jobs.outcome.CostSource
+    bound         TEXT,                 -- ₽
+    bound_tokens  INTEGER NOT NULL,
+    prompt        INTEGER, completion INTEGER, cached INTEGER, written INTEGER, reasoning INTEGER,
+    generation_id TEXT NOT NULL,
+    provider      TEXT NOT NULL,
+    lookups       INTEGER NOT NULL DEFAULT 0,   -- how often it was asked for
+    PRIMARY KEY (ordinal, id)
+) WITHOUT ROWID;
+
+CREATE INDEX calls_uncertain ON calls (sent_at) WHERE billing = 'unknown';
+
+CREATE TABLE answers (id INTEGER PRIMARY KEY, bodies BLOB NOT NULL);    -- raw, many in one
+
+CREATE TABLE results (
+    ordinal       INTEGER PRIMARY KEY,
+    state         TEXT NOT NULL,        -- jobs.result.ResultState
+    code          TEXT NOT NULL,
+    message       TEXT NOT NULL,
+    status        INTEGER,
+    attempts      INTEGER NOT NULL,
+    call          TEXT NOT NULL,
+    latency_s     REAL NOT NULL,
+    finished_at   REAL NOT NULL,
+    request_id    TEXT NOT NULL,
+    flags         TEXT NOT NULL,
+    answer        INTEGER,              -- answers.id
+    body          INTEGER NOT NULL      -- place within it
+);
+
+CREATE TABLE refusals (code TEXT PRIMARY KEY, count INTEGER NOT NULL);  -- calls that cost nothing
+
+PRAGMA user_version = 1;

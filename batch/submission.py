@@ -1,0 +1,163 @@
+"""From an input file to a job in the home: all of it checked before anything is sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from ulid import ULID
+
+from batch.estimate import Estimate, estimate
+from batch.home import Home
+from batch.prices import read_prices
+from batch.reader import Defaults, read
+from batch.reports.files import check_free
+from batch.store.draft import Draft
+from jobs.errors import InvalidInput, ServiceUnavailable, UsageError
+from jobs.prices import PriceList
+from jobs.request import Fault, Request
+from jobs.spec import Spec
+
+MOST_FAULTS = 1000
+"""Faults that are listed one by one; more are only counted."""
+
+_TELL_EVERY = 20_000
+
+
+@dataclass
+class Report:
+    """What the check of an input found."""
+
+    requests: int = 0
+    invalid: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    estimate: Estimate = field(default_factory=Estimate)
+
+    def add(self, fault: Fault) -> None:
+        """Counts a fault, and keeps it if there is room."""
+        self.invalid += 1
+        if len(self.faults) < MOST_FAULTS:
+            self.faults.append(fault)
+
+
+class Refused(InvalidInput):
+    """The input has faults; `report` lists them."""
+
+    def __init__(self, source: str, report: Report) -> None:
+        lines = "line" if report.invalid == 1 else "lines"
+        super().__init__(f"{source}: {report.invalid} {lines} cannot be sent; nothing was sent",
+                         hint="correct them, or go on without them: --skip-invalid")
+        self.report = report
+
+
+Tell = Callable[[int], None]
+
+
+def new_job_id() -> str:
+    """An id that sorts after all earlier ones."""
+    return f"job_{str(ULID()).lower()}"
+
+
+def submit(home: Home, job_id: str, spec: Spec, source: Path | BinaryIO,
+           tell: Tell = lambda _: None) -> Report:
+    """Checks and stores a job. It exists, whole, when this returns, and not at all if it raises.
+
+    Raises `Refused` with all faults of the input, `UsageError` where spec and input do not fit.
+    """
+    check_free(Path(spec.output_dir))
+    with _draft(home, job_id) as draft:
+        report = _fill(draft, spec, source, tell)
+        if report.invalid and not spec.skip_invalid:
+            raise Refused(spec.source, report)
+        prices = _prices(spec, draft.models())
+        report.estimate = estimate(draft.widest(), prices)
+        _check_budget(spec, report)
+        draft.publish(spec, prices, time.time())
+    return report
+
+
+def validate(home: Home, spec: Spec, source: Path | BinaryIO, *, priced: bool = False,
+             tell: Tell = lambda _: None) -> Report:
+    """The same check; nothing stays. With `priced`, the catalogue is asked for an estimate."""
+    with _draft(home, new_job_id()) as draft:
+        report = _fill(draft, spec, source, tell)
+        prices = _prices(spec, draft.models()) if priced else None
+        report.estimate = estimate(draft.widest(), prices)
+    return report
+
+
+class _draft:  # noqa: N801  a context manager, used like a function
+    """A draft that leaves nothing behind unless it was published."""
+
+    def __init__(self, home: Home, job_id: str) -> None:
+        self._draft = Draft(home.jobs_folder, job_id)
+
+    def __enter__(self) -> Draft:
+        return self._draft
+
+    def __exit__(self, *_: object) -> None:
+        self._draft.abandon()
+
+
+def _fill(draft: Draft, spec: Spec, source: Path | BinaryIO, tell: Tell) -> Report:
+    report = Report()
+    capped = spec.budget.rub is not None
+    for count, item in enumerate(_lines(spec, source), start=1):
+        if isinstance(item, Request) and capped and item.unbounded:
+            item = _unbounded(item)
+        if isinstance(item, Request):
+            draft.add(item)
+        else:
+            _refuse(draft, report, item)
+        if count % _TELL_EVERY == 0:
+            tell(count)
+    report.requests = draft.requests
+    for fault in list(draft.duplicates()):
+        _refuse(draft, report, fault)
+        draft.drop_line(fault.line)
+        report.requests -= 1
+    report.models = draft.models()
+    return report
+
+
+def _lines(spec: Spec, source: Path | BinaryIO) -> Iterator[Request | Fault]:
+    return read(source, Defaults(spec.model, spec.max_tokens))
+
+
+def _refuse(draft: Draft, report: Report, fault: Fault) -> None:
+    report.add(fault)
+    draft.refuse(fault)
+
+
+def _unbounded(request: Request) -> Fault:
+    return Fault(request.line, "input.unbounded",
+                 f"nothing bounds the cost of {request.unbounded}, so no cap in roubles can hold: "
+                 "leave out --budget-rub or this request", custom_id=request.custom_id)
+
+
+def _prices(spec: Spec, models: list[str]) -> PriceList | None:
+    try:
+        return read_prices(spec.base_url, models, now=time.time())
+    except ServiceUnavailable:
+        # Without prices a job can run, only without a cap in roubles.
+        if spec.budget.rub is not None:
+            raise
+        return None
+
+
+def _check_budget(spec: Spec, report: Report) -> None:
+    if spec.budget.rub is None:
+        return
+    if report.estimate.unpriced:
+        raise UsageError(
+            f"{spec.base_url} tells no price for {', '.join(report.estimate.unpriced)}, "
+            "so no cap in roubles can be kept",
+            hint="check the name of the model, or leave out --budget-rub",
+        )
+    if report.estimate.highest is None:
+        raise UsageError("some requests do not bound their answer, so no cap in roubles can be kept",
+                         hint="give --max-tokens")

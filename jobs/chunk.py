@@ -1,0 +1,87 @@
+"""A run of requests on its way to a worker, and what the worker says when it is done with it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from jobs.budget import Amount
+from jobs.states import PauseReason
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What a worker must know of a job's spec. Times in seconds, sizes in bytes."""
+
+    max_attempts: int = 5
+    idle_timeout_s: float = 60.0
+    total_timeout_s: float = 900.0
+    max_answer_bytes: int = 64 * 2**20
+    never_pay_twice: bool = False
+    rpm: int | None = None
+    tpm: int | None = None
+    max_in_flight: int | None = None
+
+
+class Work(msgspec.Struct, frozen=True, array_like=True):
+    """A request as a worker gets it.
+
+    `model` is a place in the payload's list of models; `rub` and `tokens` are the most that one
+    call can cost; `attempts` and `uncertain` count the calls made for it in earlier chunks.
+    """
+
+    ordinal: int
+    model: int
+    body: bytes
+    rub: Decimal | None
+    tokens: int
+    attempts: int = 0
+    uncertain: int = 0
+
+    @property
+    def bound(self) -> Amount:
+        """The most that one call can cost."""
+        return Amount(self.rub, self.tokens)
+
+
+class Payload(msgspec.Struct, frozen=True):
+    """A chunk, whole. `chunk` is a number that no other chunk of the job ever had, so it is the
+    fence too: what comes back of a chunk that was given up cannot be taken for another's."""
+
+    job: str
+    name: str
+    chunk: int
+    base_url: str
+    terms: Terms
+    grant: Amount
+    models: tuple[str, ...]
+    requests: list[Work]
+
+
+class ReturnReason(msgspec.Struct, frozen=True, array_like=True):
+    """Why requests came back without a result: `code` is one of the constants below."""
+
+    code: str
+    message: str = ""
+    pause: PauseReason | None = None
+
+
+DONE = ReturnReason("done")
+"""Nothing came back: every request has its result."""
+DRAINED = ReturnReason("drained", "the worker is stopping")
+HELD = ReturnReason("held", "the job is paused or cancelled")
+UNAFFORDABLE = ReturnReason("unaffordable", "the grant is used up")
+WORKER_DIED = ReturnReason("worker_died", "the worker was killed")
+
+
+class ChunkClosed(msgspec.Struct, frozen=True, array_like=True):
+    """A worker is done with a chunk. Requests without a result wait again in the home.
+
+    `returned` has an (ordinal, attempts, uncertain) for each, `refusals` how often each code was
+    met that cost nothing and ended nothing (429 and the like).
+    """
+
+    chunk: int
+    reason: ReturnReason
+    returned: list[tuple[int, int, int]]
+    refusals: dict[str, int]

@@ -1,0 +1,92 @@
+"""Roubles: exact decimals from the endpoint's bytes to the page.
+
+A cost such as 0.0000522948192 has more digits than a float keeps when a million of them are
+summed, and Python's default decimal precision of 28 would round without a word. Here precision is
+60 and rounding is an error; only `show` rounds, to kopecks, for the eye.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from decimal import (
+    ROUND_CEILING,
+    ROUND_HALF_EVEN,
+    Context,
+    Decimal,
+    DivisionByZero,
+    Inexact,
+    InvalidOperation,
+    Overflow,
+)
+
+ZERO = Decimal(0)
+EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow, DivisionByZero])
+_ROUNDING = Context(prec=60, traps=[InvalidOperation, Overflow, DivisionByZero])
+_AMOUNT = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?")
+_QUANTUM = Decimal("1e-12")
+_KOPECK = Decimal("0.01")
+_HIGHEST, _LOWEST = 15, -30
+"""Powers of ten that a digit may stand for; of the 60 digits this leaves 14 to sums and counts."""
+
+
+def parse_amount(text: str) -> Decimal:
+    """A non-negative amount in plain or exponent notation, ASCII digits only.
+
+    Raises `ValueError` for signs, NaN, Infinity, underscores, foreign digits, and for amounts of
+    10^16 and more or with digits below 10^-30: none of them is a price or a cost.
+    """
+    if not _AMOUNT.fullmatch(text):
+        raise ValueError(f"not an amount of money: {text[:40]!r}")
+    amount = Decimal(text)
+    _, digits, exponent = amount.as_tuple()
+    if amount and not _LOWEST <= int(exponent) <= int(exponent) + len(digits) - 1 <= _HIGHEST:
+        raise ValueError(f"not an amount of money: {text[:40]!r}")
+    return amount
+
+
+def add(left: Decimal, right: Decimal) -> Decimal:
+    """The exact sum."""
+    return EXACT.add(left, right)
+
+
+def subtract(left: Decimal, right: Decimal) -> Decimal:
+    """The exact difference."""
+    return EXACT.subtract(left, right)
+
+
+def times(amount: Decimal, count: int | Decimal) -> Decimal:
+    """The exact product."""
+    return EXACT.multiply(amount, Decimal(count))
+
+
+def total(amounts: Iterable[Decimal]) -> Decimal:
+    """The exact sum of all."""
+    result = ZERO
+    for amount in amounts:
+        result = EXACT.add(result, amount)
+    return result
+
+
+def round_up(amount: Decimal) -> Decimal:
+    """The amount rounded up at 1e-12 rouble: upper bounds may only grow."""
+    return amount.quantize(_QUANTUM, ROUND_CEILING, _ROUNDING)
+
+
+def plain(amount: Decimal) -> str:
+    """The exact amount as a plain decimal string, without exponent or trailing zeros."""
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def show(amount: Decimal) -> str:
+    """The amount for a person: kopecks, half-even, thousands apart: `1 234.56 ₽`.
+
+    Amounts under a rouble keep four significant digits, since whole jobs may cost kopecks.
+    """
+    rounded = amount.quantize(_KOPECK, ROUND_HALF_EVEN, _ROUNDING)
+    if ZERO < abs(amount) < 1:
+        places = 3 - amount.adjusted()
+        rounded = amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN, _ROUNDING)
+        return f"{plain(rounded)} ₽"
+    return f"{rounded:,.2f} ₽".replace(",", " ")

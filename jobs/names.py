@@ -1,0 +1,86 @@
+"""The names of files, Redis keys, queues and tasks: all of them, in one list.
+
+The home, on the user's side:
+
+    <home>/coordinator.lock             held by the one coordinator
+    <home>/redis/                       the embedded server's folder
+    <home>/jobs/<job>/job.sqlite        spec, requests, calls, results, chunks
+    <home>/jobs/<job>/input.blocks      the request bodies, compressed, in blocks
+
+The output folder:
+
+    output.jsonl, errors.jsonl, cost.json, report.html
+
+Redis, all under `ns:` (Celery's own keys under `ns.celery:`):
+
+    ns:epoch                            random; a new one tells that Redis lost its memory
+    ns:payload:<job>:<chunk>            a chunk, until it is closed
+    ns:claim:<job>:<chunk>              who runs it; lives as long as it is renewed
+    ns:results:<job>                    stream of deliveries
+    ns:acks:<outbox>                    list of sequence numbers that are on disk in the home
+    ns:hold:<job>                       why nothing new of the job may be sent
+    ns:progress:<job>                   what the coordinator last published of it (JSON)
+    ns:worker:<worker>                  who is there (JSON); lives as long as it is renewed
+    ns:pace:<scope>                     shared pace of an endpoint, key and model
+    ns:slots:<scope>                    calls in flight that each worker was given
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+DATABASE = "job.sqlite"
+BLOCKS = "input.blocks"
+LOCK = "coordinator.lock"
+OUTPUT, ERRORS, COST, REPORT = "output.jsonl", "errors.jsonl", "cost.json", "report.html"
+
+EPOCH = "ns:epoch"
+CELERY_PREFIX = "ns.celery:"
+RUN_CHUNK = "nightshift.run_chunk"
+LOOK_UP = "nightshift.look_up"
+
+
+def payload_key(job: str, chunk: int) -> str:
+    """Where a chunk's payload stands."""
+    return f"ns:payload:{job}:{chunk}"
+
+
+def claim_key(job: str, chunk: int) -> str:
+    """Where a worker writes that it runs a chunk."""
+    return f"ns:claim:{job}:{chunk}"
+
+
+def results_key(job: str) -> str:
+    """The stream of a job's deliveries."""
+    return f"ns:results:{job}"
+
+
+def acks_key(outbox: str) -> str:
+    """Where an outbox learns which of its deliveries are on disk."""
+    return f"ns:acks:{outbox}"
+
+
+def hold_key(job: str) -> str:
+    """Where workers see that a job is paused or cancelled."""
+    return f"ns:hold:{job}"
+
+
+def progress_key(job: str) -> str:
+    """What Flower shows of a job."""
+    return f"ns:progress:{job}"
+
+
+def worker_key(worker: str) -> str:
+    """A worker's sign of life."""
+    return f"ns:worker:{worker}"
+
+
+def queue_name(base_url: str) -> str:
+    """The Celery queue of an endpoint: a worker takes only chunks of the endpoint it was set to."""
+    return f"chunks.{hashlib.sha256(base_url.rstrip('/').encode()).hexdigest()[:8]}"
+
+
+def scope_name(base_url: str, key_fingerprint: str, model: str) -> str:
+    """What shares one pace. The fingerprint is of the key, never the key."""
+    digest = hashlib.sha256(f"{base_url.rstrip('/')} {key_fingerprint} {model}".encode())
+    return digest.hexdigest()[:16]

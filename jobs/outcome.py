@@ -1,0 +1,98 @@
+"""What one call led to: answered, refused, retry, or stop the job.
+
+Decided in one place (`workers.classifier`), acted upon in another (`workers.runner`).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+from jobs.states import PauseReason
+from jobs.usage import Usage
+
+
+class Billing(StrEnum):
+    """Whether a call was charged for."""
+
+    NONE = "none"
+    """Certainly not billed."""
+    KNOWN = "known"
+    """Billed, and the endpoint told how much."""
+    UNKNOWN = "unknown"
+    """May have been billed: booked at its bound until looked up."""
+
+
+class CostSource(StrEnum):
+    """Where the cost of a call comes from; only the first two are exact."""
+
+    ENDPOINT = "endpoint"
+    LOOKUP = "lookup"
+    ESTIMATE = "estimate"
+    UNKNOWN = "unknown"
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """What an answer says of its price. `cost` is ₽, exact; None where the endpoint kept silent."""
+
+    billing: Billing = Billing.NONE
+    cost: Decimal | None = None
+    usage: Usage | None = None
+    provider: str = ""
+
+
+NOT_BILLED = Charge()
+MAYBE_BILLED = Charge(Billing.UNKNOWN)
+
+
+class Answered(msgspec.Struct, frozen=True, tag="answered"):
+    """The model answered. `flags`: truncated, filtered, model_mismatch, odd_finish, …"""
+
+    charge: Charge
+    finish_reason: str = ""
+    flags: tuple[str, ...] = ()
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """This request will never be answered as it stands."""
+
+    code: str
+    message: str
+    charge: Charge = NOT_BILLED
+
+
+class RetryKind(StrEnum):
+    """What a retry is counted as; each kind has a limit of its own."""
+
+    THROTTLED = "throttled"
+    """The endpoint is busy or limits us: all slow down; no attempt is used up."""
+    UNREACHABLE = "unreachable"
+    """Nothing was sent: DNS, refused connection, TLS; no attempt is used up."""
+    PASSING = "passing"
+    """A fault of the endpoint (5xx) that may be gone next time: `max_attempts` in all."""
+    UNCERTAIN = "uncertain"
+    """It may have been billed and its answer is lost or useless: sent once more."""
+
+
+class Retry(msgspec.Struct, frozen=True, tag="retry"):
+    """Call again later. `after` is the server's own word in seconds, if it gave one."""
+
+    kind: RetryKind
+    code: str
+    message: str
+    charge: Charge = NOT_BILLED
+    after: float | None = None
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """No request of this job can succeed until the user acts."""
+
+    reason: PauseReason
+    code: str
+    message: str
+    charge: Charge = NOT_BILLED
+
+
+Outcome = Answered | Refused | Retry | Stop

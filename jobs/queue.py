@@ -1,0 +1,72 @@
+"""How both sides speak Celery: the same settings for the sender and the worker, each with its reason.
+
+Values only; nothing here imports Celery.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from jobs.names import CELERY_PREFIX
+
+VISIBILITY_S = 24 * 3600
+"""Unacknowledged messages come back after this; the coordinator puts lost chunks back long before."""
+
+REDIS_OPTIONS: dict[str, object] = {
+    # No Redis command may hang a process: kombu's default has no timeout at all.
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+}
+
+
+def celery_settings(redis_url: str) -> dict[str, object]:
+    """Settings of the Celery app. Its acknowledgements and redeliveries are not relied upon."""
+    return {
+        "broker_url": broker_url(redis_url),
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        "task_serializer": "json",
+        "event_serializer": "json",
+        "result_serializer": "json",
+        # A message in any other form is dropped, never executed.
+        "accept_content": ["json"],
+        "task_acks_late": True,
+        # One message in advance per open chunk would only hoard.
+        "worker_prefetch_multiplier": 1,
+        "task_default_priority": 3,
+        # Default: give up after 100 tries, which a night may see.
+        "broker_connection_max_retries": None,
+        "broker_connection_retry_on_startup": True,
+        # Without it a full Redis ends the worker process.
+        "broker_channel_error_retry": True,
+        # Cancelling throws paid answers away; the default turns True in Celery 6.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Our pool drains by itself; Celery's soft shutdown sleeps in the signal handler.
+        "worker_soft_shutdown_timeout": 0.0,
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,
+        "worker_hijack_root_logger": False,
+        "broker_transport_options": {
+            # `unacked` and `_kombu.binding.*` have fixed names that would collide.
+            "global_keyprefix": CELERY_PREFIX,
+            "visibility_timeout": VISIBILITY_S,
+            "unacked_restore_interval": 30,
+            "unacked_restore_throttle": 1,
+            "max_connections": 50,
+            "priority_steps": [0, 3, 6, 9],
+            "queue_order_strategy": "priority",
+            **REDIS_OPTIONS,
+        },
+    }
+
+
+def broker_url(redis_url: str) -> str:
+    """The URL as Celery wants it: `unix:///path?db=0` is `redis+socket:///path?virtual_host=0`."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    login = f"{parts.username or ''}:{parts.password}@" if parts.password else ""
+    database = dict(pair.partition("=")[::2] for pair in parts.query.split("&")).get("db", "0")
+    return f"redis+socket://{login}{parts.path}?virtual_host={database}"

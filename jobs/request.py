@@ -1,0 +1,47 @@
+"""One valid input line, and what is wrong with one that is not."""
+
+from __future__ import annotations
+
+import msgspec
+
+HIDDEN_TOKENS = 1024
+"""Room for what the endpoint adds to a prompt; about 447 hidden tokens were observed."""
+
+TOKENS_PER_MESSAGE = 64
+"""Room for the frame that a chat template puts around each message."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A request as it will be sent.
+
+    `body` is the JSON that goes out, UTF-8, as it came in but for defaults put in where the line
+    left them out. `messages` is their number, `max_output` the most tokens asked for, if told.
+    `unbounded` names the part of the body whose cost no size bounds (images, plugins), if any.
+    """
+
+    line: int
+    custom_id: str
+    model: str
+    body: bytes
+    messages: int
+    max_output: int | None
+    unbounded: str = ""
+
+    @property
+    def prompt_bound(self) -> int:
+        """Tokens that the prompt cannot exceed: a byte-level tokenizer makes no more than bytes."""
+        return len(self.body) + TOKENS_PER_MESSAGE * self.messages + HIDDEN_TOKENS
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Why a line was refused.
+
+    `line` counts from 1, `code` is one of `input.*` (docs/input.md), `offset` is the byte within
+    the line where it shows, if known.
+    """
+
+    line: int
+    code: str
+    message: str
+    offset: int | None = None
+    custom_id: str | None = None

@@ -1,0 +1,97 @@
+"""What a user asked for. Immutable but for limits, budget and window."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from jobs.chunk import Terms
+from jobs.window import parse_window
+
+Count = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Limits(BaseModel):
+    """The most per minute and at once, over all workers; None: found out while running."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rpm: Count | None = None
+    tpm: Count | None = None
+    max_in_flight: Count | None = None
+
+
+class Budget(BaseModel):
+    """Caps that are never exceeded; None: no cap."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rub: Annotated[Decimal, Field(ge=0)] | None = None
+    tokens: Annotated[int, Field(ge=0)] | None = None
+    requests: Annotated[int, Field(ge=0)] | None = None
+
+
+class Spec(BaseModel):
+    """A job's whole wish: where from, where to, how asked, how fast, how dear."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    source: str
+    output_dir: str
+    base_url: str
+    model: str | None = None
+    max_tokens: Count | None = None
+    skip_invalid: bool = False
+    limits: Limits = Limits()
+    budget: Budget = Budget()
+    window: str | None = None
+    max_attempts: Count = 5
+    never_pay_twice: bool = False
+    idle_timeout_s: Seconds = 60.0
+    total_timeout_s: Seconds = 900.0
+    chunk_size: Count | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _one_safe_host(cls, value: str) -> str:
+        return check_base_url(value)
+
+    @field_validator("window")
+    @classmethod
+    def _readable_window(cls, value: str | None) -> str | None:
+        return None if value is None else str(parse_window(value))
+
+    def terms(self) -> Terms:
+        """What a worker must know of this."""
+        return Terms(
+            max_attempts=self.max_attempts,
+            idle_timeout_s=self.idle_timeout_s,
+            total_timeout_s=self.total_timeout_s,
+            never_pay_twice=self.never_pay_twice,
+            rpm=self.limits.rpm,
+            tpm=self.limits.tpm,
+            max_in_flight=self.limits.max_in_flight,
+        )
+
+
+def check_base_url(value: str) -> str:
+    """The endpoint's address without a trailing slash.
+
+    `ValueError` unless it is https, or http to this machine: a key must not cross a network in the
+    clear.
+    """
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{value!r} is not an address such as https://routerai.ru/api/v1")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise ValueError(f"{value!r} would send the key unencrypted; use https")
+    if parts.username or parts.query or parts.fragment:
+        raise ValueError(f"{value!r} may hold only a host and a path")
+    return value.rstrip("/")

@@ -1,0 +1,54 @@
+"""Hours of the night in which a job may run: `23:00-07:00@Europe/Moscow`."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+_FORM = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)(?:@([A-Za-z0-9_+/-]+))?")
+
+
+class Window(msgspec.Struct, frozen=True):
+    """From `start` up to `end` in the zone, over midnight if `end` is earlier."""
+
+    start: time
+    end: time
+    zone: str
+
+    def contains(self, now: datetime) -> bool:
+        """Whether the aware moment `now` is within the window."""
+        clock = now.astimezone(ZoneInfo(self.zone)).time()
+        if self.start < self.end:
+            return self.start <= clock < self.end
+        return clock >= self.start or clock < self.end
+
+    def next_opening(self, now: datetime) -> datetime:
+        """The next moment after `now` at which the window opens, in the window's zone."""
+        local = now.astimezone(ZoneInfo(self.zone))
+        opening = datetime.combine(local.date(), self.start, tzinfo=ZoneInfo(self.zone))
+        return opening if opening > local else opening + timedelta(days=1)
+
+    def __str__(self) -> str:
+        return f"{self.start:%H:%M}-{self.end:%H:%M}@{self.zone}"
+
+
+def parse_window(text: str, *, default_zone: str = "UTC") -> Window:
+    """Reads `HH:MM-HH:MM` or `HH:MM-HH:MM@Zone/Name`; `ValueError` with a sentence otherwise."""
+    match = _FORM.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a window such as 23:00-07:00@Europe/Moscow")
+    hour, minute, end_hour, end_minute, zone = match.groups()
+    try:
+        ZoneInfo(zone or default_zone)
+    except (KeyError, OSError, ValueError):
+        raise ValueError(f"{zone!r} is not a time zone such as Europe/Moscow") from None
+    try:
+        start, end = time(int(hour), int(minute)), time(int(end_hour), int(end_minute))
+    except ValueError:
+        raise ValueError(f"{text!r} has an hour or minute that no clock shows") from None
+    if start == end:
+        raise ValueError(f"{text!r} opens and closes at the same minute")
+    return Window(start, end, zone or default_zone)

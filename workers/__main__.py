@@ -1,0 +1,77 @@
+"""`python -m workers`: one worker process, until it is told to stop."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+
+from celery import Celery, signals
+from kombu import Queue
+
+from jobs.errors import NightshiftError
+from jobs.names import queue_name
+from jobs.queue import celery_settings
+from workers.pool import TaskPool
+from workers.service import Service
+from workers.settings import WorkerSettings, worker_settings
+from workers.tasks import register
+
+
+def make_app(settings: WorkerSettings) -> Celery:
+    """The Celery app of this process; it takes only chunks of the endpoint it was set to."""
+    app = Celery("nightshift")
+    app.conf.update(celery_settings(settings.redis_url))
+    queue = queue_name(settings.base_url)
+    app.conf.update(
+        worker_pool="workers.pool:TaskPool", worker_concurrency=settings.chunks,
+        task_default_queue=queue, task_queues=[Queue(queue)], task_create_missing_queues=False,
+    )
+    return app
+
+
+def _end_with_parent() -> None:
+    """Where the command that started us holds our standard input, its death ends us too."""
+    if os.environ.pop("NIGHTSHIFT_TIED", ""):
+        threading.Thread(target=_wait_for_parent, daemon=True, name="parent").start()
+
+
+def _wait_for_parent() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> int:
+    """Runs the worker; returns the exit code."""
+    faulthandler.enable()
+    logging.basicConfig(
+        level=os.environ.get("NIGHTSHIFT_LOG", "WARNING"), stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        settings = worker_settings(os.environ)
+        service = Service(settings)
+        service.start()
+    except NightshiftError as error:
+        print(f"nightshift worker: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        return error.exit_code
+    _end_with_parent()
+    app = make_app(settings)
+    register(app, service)
+    TaskPool.drain, TaskPool.abort = service.drain, service.abort
+    signals.worker_shutdown.connect(lambda **_: service.stop(), weak=False)
+    app.worker_main(
+        ["worker", "--without-mingle", "--without-gossip", "-E", "--loglevel",
+         os.environ.get("NIGHTSHIFT_LOG", "WARNING"), "--hostname", f"worker-{os.getpid()}@%h"]
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""What the endpoint says of money when it is asked: the cost of a call, the balance."""
+
+from __future__ import annotations
+
+
+from decimal import Decimal
+
+import msgspec
+
+from jobs.money import parse_amount, subtract
+from jobs.usage import Usage
+from jobs.wire import Found
+from workers.endpoint import Answer, Reply
+
+
+class _Data(msgspec.Struct):
+    total_cost: msgspec.Raw | None = None
+    tokens_prompt: int | None = None
+    tokens_completion: int | None = None
+    native_tokens_cached: int | None = None
+    native_tokens_reasoning: int | None = None
+    provider_name: str | None = None
+
+
+class _Generation(msgspec.Struct):
+    data: _Data
+
+
+class _Balance(msgspec.Struct):
+    """RouterAI tells `credits`; OpenRouter what was bought and what was used."""
+
+    credits: Decimal | None = None
+    total_credits: Decimal | None = None
+    total_usage: Decimal | None = None
+
+
+class _Credits(msgspec.Struct):
+    data: _Balance
+
+
+_decoder = msgspec.json.Decoder(_Generation)
+_credits = msgspec.json.Decoder(_Credits)
+
+
+def found_in(answer: Answer, ordinal: int, call: str) -> Found:
+    """The cost in ₽, exact from the raw bytes; `cost` None while the endpoint does not know it."""
+    data = _data(answer)
+    if data is None or data.total_cost is None:
+        return Found(ordinal, call, None)
+    try:
+        cost = parse_amount(bytes(data.total_cost).decode())
+    except ValueError:
+        return Found(ordinal, call, None)
+    return Found(ordinal, call, cost, _usage(data), data.provider_name or "")
+
+
+def _data(answer: Answer) -> _Data | None:
+    if not isinstance(answer, Reply) or answer.status != 200:
+        return None
+    try:
+        return _decoder.decode(answer.body).data
+    except msgspec.MsgspecError:
+        return None
+
+
+def _usage(data: _Data) -> Usage | None:
+    if data.tokens_prompt is None or data.tokens_completion is None:
+        return None
+    return Usage(data.tokens_prompt, data.tokens_completion, data.native_tokens_cached or 0, 0,
+                 data.native_tokens_reasoning or 0)
+
+
+def balance_in(answer: Answer) -> Decimal | None:
+    """The balance in ₽, None where the endpoint does not tell it; may be below zero."""
+    if not isinstance(answer, Reply) or answer.status != 200:
+        return None
+    try:
+        data = _credits.decode(answer.body).data
+    except msgspec.MsgspecError:
+        return None
+    if data.credits is not None:
+        return data.credits
+    if data.total_credits is None or data.total_usage is None:
+        return None
+    return subtract(data.total_credits, data.total_usage)

@@ -1,0 +1,92 @@
+-- The shared pace of one endpoint, key and model: how many calls may be in flight, and how many
+-- requests and tokens may start. Decided here, by Redis's clock, for all workers at once.
+--
+-- KEYS[1]  hash    limit      calls in flight that the endpoint bears, as far as is known
+--                  slow       1 while no refusal was met: the limit doubles per round
+--                  cut_at     when the limit was last lowered
+--                  pause      until when nothing may start (Retry-After)
+--                  req, tok   levels of the two buckets;  at  when they were last filled
+-- KEYS[2]  hash    worker -> "granted wanted expires": the calls in flight each may have
+--
+-- ARGV  1 worker         2 lease, s          3 wanted in flight    4 in flight now
+--       5 successes      6 throttles         7 longest Retry-After met, s
+--       8 most in flight (0: find out)       9 requests/min (0: none)  10 tokens/min (0: none)
+--      11 requests asked for   12 tokens asked for
+--
+-- Answers { slots, requests, tokens, pause in ms, limit }; requests and tokens -1 where unlimited.
+
+local START, CUT, CALM = 4, 0.7, 1.0
+-- A bucket holds this many seconds of its rate: enough to ride over a worker's tick, small enough
+-- that a sliding minute at the endpoint never sees more than its limit.
+local BURST = 0.5
+
+local t = redis.call('TIME')
+local now = t[1] + t[2] / 1e6
+local worker, lease = ARGV[1], tonumber(ARGV[2])
+local wanted, flying = tonumber(ARGV[3]), tonumber(ARGV[4])
+local successes, throttles, retry_after = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local most, rpm, tpm = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+
+local h = redis.call('HMGET', KEYS[1], 'limit', 'slow', 'cut_at', 'pause', 'req', 'tok', 'at')
+local limit = tonumber(h[1]) or (most > 0 and most or START)
+local slow = tonumber(h[2]) or 1
+local cut_at = tonumber(h[3]) or 0
+local pause = tonumber(h[4]) or 0
+local at = tonumber(h[7]) or now
+
+-- Who else is there, and what do they hold?
+local others, others_wanted, count = 0, 0, 1
+local all = redis.call('HGETALL', KEYS[2])
+local mine = 0
+for i = 1, #all, 2 do
+  local granted, want, expires = string.match(all[i + 1], '(%S+) (%S+) (%S+)')
+  if tonumber(expires) < now then
+    redis.call('HDEL', KEYS[2], all[i])
+  elseif all[i] == worker then
+    mine = tonumber(granted)
+  else
+    others = others + tonumber(granted)
+    others_wanted = others_wanted + tonumber(want)
+    if tonumber(want) > 0 then count = count + 1 end
+  end
+end
+
+-- Additive growth, multiplicative cut, one cut per round of refusals.
+local used = others + flying
+if throttles > 0 then
+  if now - cut_at > CALM then
+    limit = math.max(1, math.floor(math.min(limit, math.max(used, 1)) * CUT))
+    cut_at = now
+  end
+  slow = 0
+elseif successes > 0 and used >= 0.8 * limit and now - cut_at > CALM then
+  limit = limit + (slow == 1 and successes or successes / limit)
+end
+if most > 0 then limit = math.min(limit, most) end
+if retry_after > 0 then pause = math.max(pause, now + retry_after) end
+
+-- My part: what the others leave, at least a fair share once they gave it back.
+local whole = math.floor(limit + 1e-6)
+local share = math.max(whole / count, whole - others_wanted)
+local slots = math.max(0, math.min(wanted, math.floor(share + 0.5), whole - others))
+if flying > slots then slots = math.min(flying, math.max(mine, slots)) end
+redis.call('HSET', KEYS[2], worker, slots .. ' ' .. wanted .. ' ' .. (now + lease))
+redis.call('EXPIRE', KEYS[2], 3600)
+
+-- The two buckets.
+local function take(level, per_minute, asked)
+  if per_minute <= 0 then return level, -1 end
+  local rate = per_minute / 60
+  local burst = math.max(rate * BURST, 1)
+  level = math.min(burst, level + (now - at) * rate)
+  local granted = math.max(0, math.min(asked, math.floor(level)))
+  return level - granted, granted
+end
+local req, requests = take(tonumber(h[5]) or 0, rpm, tonumber(ARGV[11]))
+local tok, tokens = take(tonumber(h[6]) or 0, tpm, tonumber(ARGV[12]))
+
+redis.call('HSET', KEYS[1], 'limit', limit, 'slow', slow, 'cut_at', cut_at, 'pause', pause,
+           'req', req, 'tok', tok, 'at', now)
+redis.call('EXPIRE', KEYS[1], 86400)
+local wait = math.max(0, math.ceil((pause - now) * 1000))
+return { slots, requests, tokens, wait, whole }

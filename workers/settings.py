@@ -1,0 +1,71 @@
+"""A worker's settings, from its environment alone: the key never travels any other way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobs.errors import UsageError
+from jobs.spec import check_base_url
+
+DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
+KEY_VARIABLES = ("ROUTERAI_API_KEY", "OPENAI_API_KEY")
+_OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker is born with. `api_key` is never shown."""
+
+    redis_url: str
+    base_url: str
+    scratch: Path
+    chunks: int
+    api_key: str = field(repr=False)
+
+    @property
+    def key_fingerprint(self) -> str:
+        """Tells keys apart without telling them."""
+        return hashlib.sha256(self.api_key.encode()).hexdigest()[:12]
+
+
+def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
+    """Reads the environment; `UsageError` names what is missing and how to set it."""
+    redis_url = environ.get("NIGHTSHIFT_REDIS_URL", "")
+    if not redis_url:
+        raise UsageError("a worker needs Redis", hint="set NIGHTSHIFT_REDIS_URL")
+    try:
+        base_url = check_base_url(environ.get("NIGHTSHIFT_BASE_URL") or DEFAULT_BASE_URL)
+        chunks = int(environ.get("NIGHTSHIFT_OPEN_CHUNKS") or 32)
+    except ValueError as error:
+        raise UsageError(str(error), hint="set NIGHTSHIFT_BASE_URL") from error
+    scratch = environ.get("NIGHTSHIFT_SCRATCH")
+    home = environ.get("NIGHTSHIFT_HOME") or "~/.nightshift"
+    return WorkerSettings(
+        redis_url=redis_url, base_url=base_url, chunks=chunks, api_key=api_key(environ),
+        scratch=Path(scratch).expanduser() if scratch else Path(home).expanduser() / "worker",
+    )
+
+
+def api_key(environ: Mapping[str, str]) -> str:
+    """The key of `ROUTERAI_API_KEY`, `OPENAI_API_KEY` or the file `NIGHTSHIFT_API_KEY_FILE`."""
+    if named := environ.get("NIGHTSHIFT_API_KEY_FILE"):
+        return _key_file(Path(named).expanduser())
+    for variable in KEY_VARIABLES:
+        if key := environ.get(variable, "").strip():
+            return key
+    raise UsageError("no API key is set",
+                     hint=f"set {KEY_VARIABLES[0]}, or NIGHTSHIFT_API_KEY_FILE to a file with it")
+
+
+def _key_file(path: Path) -> str:
+    try:
+        if path.stat().st_mode & _OTHERS_MAY and os.name == "posix":
+            raise UsageError(f"others may read the key file {path}", hint=f"chmod 600 {path}")
+        return path.read_text().strip()
+    except OSError as error:
+        raise UsageError(f"the key file {path} cannot be read: {error.strerror}") from error

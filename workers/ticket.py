@@ -1,0 +1,66 @@
+"""A chunk that runs here, and a request of it with what was tried so far."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from jobs.budget import Amount, Grant
+from jobs.chunk import DONE, Payload, ReturnReason, Work
+from jobs.money import ZERO
+
+
+@dataclass
+class Summary:
+    """What came of a chunk; shown in Flower as the task's result."""
+
+    completed: int = 0
+    failed: int = 0
+    returned: int = 0
+    cost: Decimal = ZERO
+    reason: str = DONE.code
+
+
+@dataclass
+class OpenChunk:
+    """A chunk that runs here."""
+
+    payload: Payload
+    grant: Grant
+    left: int
+    done: asyncio.Future[None]
+    returned: list[Ticket] = field(default_factory=list)
+    reason: ReturnReason = DONE
+    refusals: Counter[str] = field(default_factory=Counter)
+    summary: Summary = field(default_factory=Summary)
+    in_flight: int = 0
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """(job, chunk)."""
+        return self.payload.job, self.payload.chunk
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A request at the worker, with what was tried so far.
+
+    `calls` counts all calls made, in earlier chunks too; `faults` those that count towards
+    `max_attempts`; `uncertain` those that may have been billed in vain;
+    `backoffs` the waits, for the growth of the next.
+    """
+
+    chunk: OpenChunk
+    work: Work
+    model: str
+    calls: int
+    uncertain: int
+    faults: int = 0
+    backoffs: int = 0
+
+    @property
+    def bound(self) -> Amount:
+        """The most that its next call can cost."""
+        return self.work.bound

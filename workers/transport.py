@@ -1,0 +1,291 @@
+"""The road under the SDK: aiohttp, as a transport of the SDK's own HTTP client.
+
+The SDK takes any `httpx2.AsyncClient`; this one goes straight to aiohttp, whose connections cost a
+fraction of the default's CPU. It leaves out what a chat call never needs and what could do harm:
+redirects (a prompt would go to another host), cookies, netrc, proxies of the environment.
+
+Foreign exceptions get their meaning in one place, `diagnose`:
+
+    nothing was sent            UNREACHABLE, EXHAUSTED (this machine's limits), CERTIFICATE
+    it may have been billed     CUT, TIMEOUT, TOO_LARGE, UNEXPECTED
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import os
+import ssl
+import sys
+import zlib
+from collections.abc import AsyncIterable, AsyncIterator
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Protocol, cast
+
+import aiohttp
+import httpx2
+from aiohttp import ClientTimeout, http_exceptions
+from multidict import CIMultiDict
+from yarl import URL
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+
+class BrokenKind(StrEnum):
+    """Why no whole answer came."""
+
+    UNREACHABLE = "unreachable"
+    """Nothing was sent: no name, no connection, no TLS."""
+    EXHAUSTED = "exhausted"
+    """Nothing was sent: this machine is out of descriptors, ports or memory."""
+    CERTIFICATE = "certificate"
+    """Nothing was sent: the endpoint is not who it should be."""
+    CUT = "cut"
+    """The connection ended or spoke nonsense after the request may have been sent."""
+    TIMEOUT = "timeout"
+    """Silence for too long, or the whole call took too long."""
+    TOO_LARGE = "too_large"
+    """The answer outgrew the limit and was left."""
+    UNEXPECTED = "unexpected"
+    """Something this program does not know."""
+
+
+class TooLarge(Exception):  # noqa: N818  named for what happened
+    """The answer is larger than agreed."""
+
+
+_KINDS: dict[type[BaseException], BrokenKind] = {
+    TooLarge: BrokenKind.TOO_LARGE,
+    # Connecting.
+    aiohttp.ClientConnectorError: BrokenKind.UNREACHABLE,
+    aiohttp.ClientConnectorCertificateError: BrokenKind.CERTIFICATE,
+    aiohttp.ServerFingerprintMismatch: BrokenKind.CERTIFICATE,
+    aiohttp.ConnectionTimeoutError: BrokenKind.UNREACHABLE,
+    aiohttp.InvalidURL: BrokenKind.UNREACHABLE,
+    aiohttp.NonHttpUrlClientError: BrokenKind.UNREACHABLE,
+    # Talking.
+    aiohttp.ServerTimeoutError: BrokenKind.TIMEOUT,
+    TimeoutError: BrokenKind.TIMEOUT,
+    aiohttp.ClientError: BrokenKind.CUT,
+    http_exceptions.HttpProcessingError: BrokenKind.CUT,
+    ssl.SSLError: BrokenKind.CUT,
+    OSError: BrokenKind.CUT,
+    EOFError: BrokenKind.CUT,
+    zlib.error: BrokenKind.CUT,
+    zstd.ZstdError: BrokenKind.CUT,
+    # What the SDK's HTTP client itself raises; ours never connects through it.
+    httpx2.TimeoutException: BrokenKind.TIMEOUT,
+    httpx2.HTTPError: BrokenKind.CUT,
+    httpx2.StreamError: BrokenKind.CUT,
+    httpx2.InvalidURL: BrokenKind.UNREACHABLE,
+}
+_IN_ONE_GO = 2**20
+_SPACE = b" \t\r\n"
+_EXHAUSTED = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+)
+
+
+def diagnose(error: Exception) -> tuple[BrokenKind, str]:
+    """What an exception of the road means, and a sentence without anything that was sent."""
+    kind = next(
+        (_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS), BrokenKind.UNEXPECTED
+    )
+    if kind is BrokenKind.UNREACHABLE and getattr(error, "errno", None) in _EXHAUSTED:
+        kind = BrokenKind.EXHAUSTED
+    return kind, _sentence(error)
+
+
+def _sentence(error: Exception) -> str:
+    """The class and the system's word for it: texts of exceptions may quote headers and bodies."""
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    reason = _reason(cause)
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+
+
+def _reason(cause: object) -> str:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return str(getattr(cause, "verify_message", ""))
+    if isinstance(cause, ssl.SSLError):
+        return str(getattr(cause, "reason", None) or "")
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
+    # Of a name that does not resolve.
+    return str(getattr(cause, "strerror", None) or "")
+
+
+class Connector(aiohttp.TCPConnector):
+    """A pool that drops connections on which something came that nobody asked for.
+
+    aiohttp hands out an idle connection although a second response to an earlier request waits
+    in it; the next request would get that one as its answer.
+    """
+
+    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        """A connection with nothing left over on it."""
+        while True:
+            connection = await super().connect(*args, **kwargs)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
+
+
+class _Body(httpx2.AsyncByteStream):
+    """The bytes of an answer as they come; reading to the end frees the connection.
+
+    When a chunk has no sane size, aiohttp closes the connection and leaves its reader waiting;
+    so the end of the connection is watched here while a body is awaited.
+    """
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+        self._end: asyncio.Future[None] | None = None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        # A body that came together with its headers has left the connection already.
+        connection = self._answer.connection
+        if connection is not None and connection.protocol is not None:
+            self._end = connection.protocol.closed
+        if self._end is not None:
+            self._end.add_done_callback(self._fail)
+        return self._answer.content.iter_any()
+
+    async def aclose(self) -> None:
+        """Drops the connection, unless all was read and nothing came after it."""
+        if self._end is not None:
+            self._end.remove_done_callback(self._fail)
+        if not self._answer.closed:
+            self._answer.close()
+
+    def _fail(self, _: asyncio.Future[None]) -> None:
+        content = self._answer.content
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError())
+
+
+class Transport(httpx2.AsyncBaseTransport):
+    """Carries one request over aiohttp: headers first, the body as a stream, nothing decoded.
+
+    Timeouts are read where httpx keeps them, in `request.extensions["timeout"]` (seconds).
+    """
+
+    def __init__(self, *, max_connections: int, tls: ssl.SSLContext) -> None:
+        self._max_connections = max_connections
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Sends the request; raises what aiohttp raises."""
+        answer = await self._open().request(
+            request.method,
+            _url(str(request.url)),
+            headers=_headers(tuple(request.headers.raw)),
+            data=_payload(request),
+            allow_redirects=False,
+            timeout=_timeout(**request.extensions["timeout"]),
+        )
+        return httpx2.Response(
+            answer.status, headers=answer.raw_headers, stream=_Body(answer), request=request
+        )
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        # A session belongs to the loop it is born in, so it is made at the first call.
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=Connector(limit=self._max_connections, ssl=self._tls),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+
+class HttpClient(httpx2.AsyncClient):
+    """The SDK's HTTP client without the stations that a call does not stop at."""
+
+    def __init__(self, transport: Transport) -> None:
+        super().__init__(transport=transport, trust_env=False, follow_redirects=False)
+        self._road = transport
+
+    async def send(
+        self, request: httpx2.Request, *, stream: bool = False, **_: Any
+    ) -> httpx2.Response:
+        """Straight to the transport: no auth flow, redirects, cookies or hooks."""
+        response = await self._road.handle_async_request(request)
+        if not stream:
+            await response.aread()
+        return response
+
+
+@lru_cache(maxsize=16)
+def _headers(raw: tuple[tuple[bytes, bytes], ...]) -> CIMultiDict[str]:
+    return CIMultiDict((name.decode(), value.decode()) for name, value in raw)
+
+
+@lru_cache(maxsize=16)
+def _url(text: str) -> URL:
+    return URL(text, encoded=True)
+
+
+@lru_cache(maxsize=64)
+def _timeout(connect: float, read: float, **_: float) -> ClientTimeout:
+    return ClientTimeout(connect=connect, sock_read=read)
+
+
+def _payload(request: httpx2.Request) -> bytes | io.BytesIO | None:
+    body = request.read()
+    # aiohttp writes bytes in one go and warns above a mebibyte; a file it writes in pieces.
+    return io.BytesIO(body) if len(body) > _IN_ONE_GO else body or None
+
+
+class _Unpacker(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _unpacker(encoding: str) -> _Unpacker | None:
+    """For an endpoint that compresses though it was asked not to; None: as it is."""
+    if encoding in {"gzip", "x-gzip", "deflate"}:
+        return zlib.decompressobj(zlib.MAX_WBITS | 32)
+    if encoding == "zstd":
+        return zstd.ZstdDecompressor()
+    return None
+
+
+async def read_body(response: httpx2.Response, encoding: str, most: int) -> bytes:
+    """The body, unpacked, without white space in front; `TooLarge` above `most` bytes.
+
+    Whatever goes wrong, the connection is dropped.
+    """
+    # Not `aiter_raw`, which costs more than it adds.
+    stream = cast("httpx2.AsyncByteStream", response.stream)
+    try:
+        return await _collect(stream, most, _unpacker(encoding.strip().lower()))
+    finally:
+        await stream.aclose()
+
+
+async def _collect(stream: AsyncIterable[bytes], most: int, unpacker: _Unpacker | None) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for piece in stream:
+        part = unpacker.decompress(piece, most - size + 1) if unpacker else piece
+        size += len(part)
+        if size > most:
+            raise TooLarge
+        if parts or (part := part.lstrip(_SPACE)):
+            parts.append(part)
+    if unpacker and not unpacker.eof:
+        raise EOFError
+    return b"".join(parts)
