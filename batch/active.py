@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from batch import reports
 from batch.feeder import POISON, Feeder
-from batch.lookups import Lookups, is_open
+from batch.lookups import Lookups, is_awaited
 from batch.post import Mail, Post
 from batch.progress import Meter, Progress, progress_of
 from batch.reconcile import Step, Watch, decide
@@ -186,7 +186,7 @@ class ActiveJob:
 
     def _settled(self) -> bool:
         """Nothing is out, and every uncertain call was looked up as often as is waited for."""
-        return not self._watches and not any(is_open(call) for call in self.store.uncertain())
+        return not self._watches and not any(is_awaited(call) for call in self.store.uncertain())
 
     def _write_outputs(self, then: JobState) -> None:
         ledger.estimate_the_rest(self.store, self.store.prices())

@@ -1,4 +1,4 @@
-"""Flower as a part of this program: to look at workers and chunks, on this machine, with a password.
+"""Flower as a part of this program: to look at workers and chunks, here, with a password.
 
 Flower's own command is not used: it leaves pages open, binds to every interface, takes its password
 from the command line and runs a `flowerconfig.py` that lies in the working folder. Here every
@@ -24,7 +24,7 @@ from flower.app import Flower
 from flower.events import Events
 from flower.options import options
 from flower.urls import settings as flower_settings
-from kombu import Queue
+from kombu import Queue  # type: ignore[attr-defined]  # half typed
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.ioloop import IOLoop
 from tornado.web import ErrorHandler
@@ -50,6 +50,8 @@ _INSPECTED = ("stats", "active_queues", "registered", "active", "revoked", "conf
 """What workers are asked. Not `reserved` and `scheduled`: those answer with the raw arguments."""
 
 _KIND = re.compile(r"[A-Za-z_][\w.]*")
+_RAW = re.compile(r"[(\[{].*(?:[)\]}]|\.\.\.)", re.DOTALL)
+"""Arguments as Celery writes them by itself, whole or cut."""
 
 
 def serve(redis_url: str, base_url: str, *, password: str | None = None, port: int = DEFAULT_PORT,
@@ -70,20 +72,20 @@ def serve(redis_url: str, base_url: str, *, password: str | None = None, port: i
 
 
 def configure(password: str, *, port: int, address: str, url_prefix: str, read_only: bool) -> None:
-    """Sets Flower's options, which are global to the process; the environment has no say in them."""
+    """Sets Flower's options, global to the process; the environment has no say in them."""
     values = {
         "port": port, "address": address, "url_prefix": url_prefix.strip("/") or None,
         "basic_auth": [_credentials(password)], "read_only": read_only, "persistent": False,
         "max_tasks": MOST_TASKS, "purge_offline_workers": FORGET_WORKERS_S,
         # Our workers send their events unasked.
         "enable_events": False,
-        "tasks_columns": "name,args,state,result,received,runtime,worker",
+        "tasks_columns": "name,args,state,result,worker,runtime,received",
     }
     for name, value in values.items():
         setattr(options, name, value)
-    access = logging.getLogger("tornado.access")
-    access.addHandler(logging.NullHandler())
-    access.propagate = False
+    # A line for each request, and four whenever no worker is there.
+    for quiet in ("tornado.access", "flower.inspector"):
+        logging.getLogger(quiet).setLevel(logging.ERROR)
 
 
 def celery_app(redis_url: str, base_url: str) -> Celery:
@@ -91,12 +93,12 @@ def celery_app(redis_url: str, base_url: str) -> Celery:
     app = Celery("nightshift", set_as_current=False)
     queue = queue_name(base_url)
     app.conf.update(celery_settings(redis_url))
-    app.conf.update(task_default_queue=queue, task_queues=[Queue(queue)])
+    app.conf.update(task_default_queue=queue, task_queues=[Queue(queue)])  # type: ignore[no-untyped-call]
     return app
 
 
 class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
-    """Flower behind one door. Pages of our own are added with `add_handlers` and are behind it too."""
+    """Flower behind one door. Pages added with `add_handlers` are behind it too."""
 
     def __init__(self, app: Celery, password: str) -> None:
         loop = IOLoop.current()
@@ -106,7 +108,7 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
         self._ticket = b"Basic " + b64encode(_credentials(password).encode())
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> HTTPMessageDelegate:
-        """The handler of a request that carries the password; 401 for every other, whatever it asks.
+        """The handler of a request that carries the password; 401 for every other.
 
         Flower checks the password page by page, and leaves out `/metrics` (names of workers and
         tasks, how many and how fast), `/healthcheck`, `/logout`, static files and unknown pages.
@@ -130,7 +132,7 @@ class Denied(ErrorHandler):
 
 
 class MaskedEvents(Events):  # type: ignore[misc]  # Flower has no types
-    """Flower's memory of tasks. What is masked here is masked on every page, in the API and search."""
+    """Flower's memory of tasks: what is masked here is so on every page, in the API and search."""
 
     def on_event(self, event: dict[str, Any]) -> None:
         """Takes a worker's event in."""
@@ -153,19 +155,17 @@ def masked(event: dict[str, Any]) -> dict[str, Any]:
 
 def _arguments(text: str) -> str:
     """The sender's own words; arguments that nobody put into words are not shown."""
-    return "(not shown)" if isinstance(_literal(text), list | tuple | dict) else _short(text)
+    if text in {"()", "[]", "{}"}:
+        return ""
+    return "(not shown)" if _RAW.fullmatch(text.strip()) else _short(text)
 
 
 def _result(text: str) -> str:
-    """What the task returned: Celery sends its repr, with quotes."""
-    value = _literal(text)
-    return _short(value if isinstance(value, str) else text)
-
-
-def _literal(text: str) -> object:
-    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-        return ast.literal_eval(text) if len(text) <= 10 * LONGEST_SHOWN else None
-    return None
+    """The line that the task returned: Celery sends its repr, with quotes."""
+    if text[:1] in {"'", '"'} and len(text) <= LONGEST_SHOWN:
+        with suppress(ValueError, SyntaxError):
+            return str(ast.literal_eval(text))
+    return _short(text)
 
 
 def _short(text: str) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 WAITS_S = (5.0, 30.0, 300.0, 3600.0)
 """After the call's end; the last ones may come after the job's."""
 
-FIRST = 2
-"""So many are waited for before a job's outputs are written."""
+FIRST = {True: 2, False: 1}
+"""So many are waited for before a job's outputs are written: for calls that were answered, so that
+their cost is exact, and for those that were not."""
 
 _ANSWER_WITHIN_S = 15.0
 _AT_ONCE = 50
@@ -31,13 +32,13 @@ class Lookups:
         return [(call["ordinal"], call["id"], call["generation_id"]) for call in due]
 
     def _is_due(self, call: sqlite3.Row, now: float) -> bool:
-        if not is_open(call, len(WAITS_S)):
+        if not call["generation_id"] or call["lookups"] >= len(WAITS_S):
             return False
         if now - self._asked.get(call["id"], 0.0) < _ANSWER_WITHIN_S:
             return False
         return bool(now >= call["ended_at"] + WAITS_S[call["lookups"]])
 
 
-def is_open(call: sqlite3.Row, lookups: int = FIRST) -> bool:
-    """Whether the call can be looked up and has not been so many times."""
-    return bool(call["generation_id"]) and call["lookups"] < lookups
+def is_awaited(call: sqlite3.Row) -> bool:
+    """Whether a lookup may still tell the call's cost soon enough to wait for it."""
+    return bool(call["generation_id"]) and call["lookups"] < FIRST[call["answered"]]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import tempfile
+import traceback
 from pathlib import Path
 
 import click
@@ -70,6 +72,17 @@ def cli() -> None:
     """See HELP."""
 
 
+def _crashed(error: Exception) -> int:
+    """A fault of our own: kept in a file for whoever mends it, told in a sentence."""
+    descriptor, path = tempfile.mkstemp(prefix="nightshift-crash-", suffix=".txt")
+    with os.fdopen(descriptor, "w") as file:
+        file.write("".join(traceback.format_exception(error)))
+    click.echo(f"nightshift: a fault of its own ({type(error).__name__}); nothing answered is lost",
+               err=True)
+    click.echo(f"  please report {path}; nightshift resume goes on with the job", err=True)
+    return 4
+
+
 def main() -> None:
     """Runs a command; every error ends in a sentence and an exit code, never in a traceback."""
     if Path(".env").exists():
@@ -94,6 +107,8 @@ def main() -> None:
         code = 0
     except KeyboardInterrupt:
         code = 130
+    except Exception as error:  # noqa: BLE001  the last resort: a sentence, not a traceback
+        code = _crashed(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 

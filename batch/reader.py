@@ -55,10 +55,9 @@ class _Reader:
         _, start, stop = block
         while start < stop:
             known = len(results)
-            start = templates.run(block, start, self._line + 1, results)
+            behind = templates.run(block, start, self._line + 1, results)
             self._line += len(results) - known
-            if start < stop:
-                start = self._strict(block, start, results)
+            start = behind if behind > start else self._strict(block, start, results)
         return results
 
     def _strict(self, block: Block, start: int, results: list[Request | Fault]) -> int:

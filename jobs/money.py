@@ -39,8 +39,8 @@ def parse_amount(text: str) -> Decimal:
     if not _AMOUNT.fullmatch(text):
         raise ValueError(f"not an amount of money: {text[:40]!r}")
     amount = Decimal(text)
-    _, digits, exponent = amount.as_tuple()
-    if amount and not _LOWEST <= int(exponent) <= int(exponent) + len(digits) - 1 <= _HIGHEST:
+    lowest = int(amount.as_tuple().exponent)
+    if amount and (amount.adjusted() > _HIGHEST or lowest < _LOWEST):
         raise ValueError(f"not an amount of money: {text[:40]!r}")
     return amount
 

@@ -8,8 +8,10 @@ import os
 import signal
 import sys
 import threading
+import warnings
 
 from celery import Celery, signals
+from celery.exceptions import SecurityWarning
 from kombu import Queue
 
 from jobs.errors import NightshiftError
@@ -48,6 +50,8 @@ def _wait_for_parent() -> None:
 def main() -> int:
     """Runs the worker; returns the exit code."""
     faulthandler.enable()
+    # It warns of root's rights because of pickled messages, which are never accepted here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     logging.basicConfig(
         level=os.environ.get("NIGHTSHIFT_LOG", "WARNING"), stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -67,7 +71,7 @@ def main() -> int:
     TaskPool.drain, TaskPool.abort = service.drain, service.abort
     signals.worker_shutdown.connect(lambda **_: service.stop(), weak=False)
     app.worker_main(
-        ["worker", "--without-mingle", "--without-gossip", "-E", "--loglevel",
+        ["--quiet", "worker", "--without-mingle", "--without-gossip", "-E", "--loglevel",
          os.environ.get("NIGHTSHIFT_LOG", "WARNING"), "--hostname", f"worker-{os.getpid()}@%h"]
     )
     return 0

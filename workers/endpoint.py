@@ -15,6 +15,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterable
 from time import monotonic
+from typing import cast
 from urllib.parse import quote
 
 import httpx2
@@ -45,7 +46,7 @@ _LONGEST_HEADER = 1024
 _ANSWER_ID = re.compile(rb'"id"\s*:\s*"(gen-[\w-]{1,120})"')
 
 
-class Reply(msgspec.Struct, frozen=True, array_like=True):
+class Reply(msgspec.Struct, frozen=True, array_like=True, tag="reply"):
     """A whole answer, whatever its status.
 
     `headers` are the few that are used, names in lower case, values in ASCII. `body` is as it came
@@ -66,7 +67,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True):
         return found
 
 
-class Broken(msgspec.Struct, frozen=True, array_like=True):
+class Broken(msgspec.Struct, frozen=True, array_like=True, tag="broken"):
     """No whole answer. `status` and `headers` are there if headers came before it broke.
 
     `detail` names the fault for a person; it holds neither key nor prompt.
@@ -85,6 +86,8 @@ class Broken(msgspec.Struct, frozen=True, array_like=True):
 
 
 Answer = Reply | Broken
+Listener = Callable[[dict[str, str]], None]
+"""Is told the headers of an answer, as `Reply` has them."""
 
 
 class _Sdk(AsyncOpenAI):
@@ -153,7 +156,7 @@ class Endpoint:
         *,
         idle_timeout_s: float | None = None,
         total_timeout_s: float | None = None,
-        on_headers: Callable[[dict[str, str]], None] | None = None,
+        on_headers: Listener | None = None,
     ) -> Answer:
         """One chat completion. Raises nothing but `CancelledError`, which drops the connection.
 
@@ -161,7 +164,10 @@ class Endpoint:
         is known long before the body is, and whether or not it ever comes.
         """
         return await self._exchange(
-            self._chat, body, idle_timeout_s or self._idle, total_timeout_s or self._total,
+            self._chat,
+            body,
+            idle_timeout_s or self._idle,
+            total_timeout_s or self._total,
             on_headers,
         )
 
@@ -189,8 +195,12 @@ class Endpoint:
         return await self._exchange(self._sdk.mould("GET", path), b"", self._idle, self._total)
 
     async def _exchange(
-        self, mould: httpx2.Request, body: bytes, idle: float, total: float,
-        on_headers: Callable[[dict[str, str]], None] | None = None,
+        self,
+        mould: httpx2.Request,
+        body: bytes,
+        idle: float,
+        total: float,
+        on_headers: Listener | None = None,
     ) -> Answer:
         started = monotonic()
         status: int | None = None
@@ -199,12 +209,22 @@ class Endpoint:
             async with asyncio.timeout(total):
                 response = await self._sdk.send(_fill(mould, body, self._connect, idle))
                 status, headers = response.status_code, used(response.headers.raw)
-                encoding = headers.get("content-encoding", "")
-                content = await read_body(response, encoding, self._most)
+                content = await self._read(response, headers, on_headers)
         except Exception as error:  # the rim: whatever it is, it gets a meaning
             kind, detail = diagnose(error)
             return Broken(kind, detail, monotonic() - started, status, headers)
         return Reply(status, headers, content, monotonic() - started)
+
+    async def _read(
+        self, response: httpx2.Response, headers: dict[str, str], on_headers: Listener | None
+    ) -> bytes:
+        """The body. Whatever goes wrong, the connection is dropped."""
+        try:
+            if on_headers is not None:
+                on_headers(headers)
+            return await read_body(response, headers.get("content-encoding", ""), self._most)
+        finally:
+            await cast("httpx2.AsyncByteStream", response.stream).aclose()
 
 
 def _fill(mould: httpx2.Request, body: bytes, connect: float, idle: float) -> httpx2.Request:

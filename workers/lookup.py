@@ -14,7 +14,7 @@ from workers.endpoint import Answer, Reply
 
 
 class _Data(msgspec.Struct):
-    total_cost: msgspec.Raw | None = None
+    total_cost: Decimal | None = None
     tokens_prompt: int | None = None
     tokens_completion: int | None = None
     native_tokens_cached: int | None = None
@@ -48,7 +48,7 @@ def found_in(answer: Answer, ordinal: int, call: str) -> Found:
     if data is None or data.total_cost is None:
         return Found(ordinal, call, None)
     try:
-        cost = parse_amount(bytes(data.total_cost).decode())
+        cost = parse_amount(str(data.total_cost))
     except ValueError:
         return Found(ordinal, call, None)
     return Found(ordinal, call, cost, _usage(data), data.provider_name or "")

@@ -2,8 +2,9 @@
 -- requests and tokens may start. Decided here, by Redis's clock, for all workers at once.
 --
 -- KEYS[1]  hash    limit      calls in flight that the endpoint bears, as far as is known
---                  slow       1 while no refusal was met: the limit doubles per round
+--                  slow       1 until a crowd was refused: the limit doubles per round
 --                  cut_at     when the limit was last lowered
+--                  ok, bad    answers and refusals of the last seconds, fading
 --                  pause      until when nothing may start (Retry-After)
 --                  req, tok   levels of the two buckets;  at  when they were last filled
 -- KEYS[2]  hash    worker -> "granted wanted expires": the calls in flight each may have
@@ -15,7 +16,9 @@
 --
 -- Answers { slots, requests, tokens, pause in ms, limit }; requests and tokens -1 where unlimited.
 
-local START, CUT, CALM = 4, 0.7, 1.0
+local START, CALM, MEMORY = 4, 1.0, 5.0
+local CROWD, CUT = 0.25, 0.5
+local EDGE, STEP, GAIN = 0.05, 0.02, 0.05
 -- A bucket holds this many seconds of its rate: enough to ride over a worker's tick, small enough
 -- that a sliding minute at the endpoint never sees more than its limit.
 local BURST = 0.5
@@ -27,7 +30,8 @@ local wanted, flying = tonumber(ARGV[3]), tonumber(ARGV[4])
 local successes, throttles, retry_after = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local most, rpm, tpm = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 
-local h = redis.call('HMGET', KEYS[1], 'limit', 'slow', 'cut_at', 'pause', 'req', 'tok', 'at')
+local h = redis.call('HMGET', KEYS[1], 'limit', 'slow', 'cut_at', 'pause', 'req', 'tok', 'at',
+                     'ok', 'bad')
 local limit = tonumber(h[1]) or (most > 0 and most or START)
 local slow = tonumber(h[2]) or 1
 local cut_at = tonumber(h[3]) or 0
@@ -51,16 +55,29 @@ for i = 1, #all, 2 do
   end
 end
 
--- Additive growth, multiplicative cut, one cut per round of refusals.
+-- What share of the calls is refused lately? Refusals come at once and answers late, so both fade.
+local fade = math.exp(-math.max(0, now - at) / MEMORY)
+local ok = (tonumber(h[8]) or 0) * fade + successes
+local bad = (tonumber(h[9]) or 0) * fade + throttles
+local refused = ok + bad > 0 and bad / (ok + bad) or 0
+
+-- A crowd is refused in numbers: what is still in flight afterwards is what the endpoint bears. A
+-- few refusals are the edge of a limit, or chance: a small step back.
 local used = others + flying
-if throttles > 0 then
-  if now - cut_at > CALM then
-    limit = math.max(1, math.floor(math.min(limit, math.max(used, 1)) * CUT))
-    cut_at = now
+if throttles > 0 and now - cut_at > CALM and (refused > CROWD or (slow == 0 and refused > EDGE)) then
+  if refused > CROWD then
+    limit = math.max(1, used, math.floor(limit * CUT))
+    slow = 0
+  else
+    limit = math.max(1, limit - math.max(1, STEP * limit))
   end
-  slow = 0
+  cut_at = now
 elseif successes > 0 and used >= 0.8 * limit and now - cut_at > CALM then
-  limit = limit + (slow == 1 and successes or successes / limit)
+  if slow == 1 then
+    limit = limit + successes
+  elseif refused <= EDGE then
+    limit = limit + successes * math.max(1, GAIN * limit) / limit
+  end
 end
 if most > 0 then limit = math.min(limit, most) end
 if retry_after > 0 then pause = math.max(pause, now + retry_after) end
@@ -86,7 +103,7 @@ local req, requests = take(tonumber(h[5]) or 0, rpm, tonumber(ARGV[11]))
 local tok, tokens = take(tonumber(h[6]) or 0, tpm, tonumber(ARGV[12]))
 
 redis.call('HSET', KEYS[1], 'limit', limit, 'slow', slow, 'cut_at', cut_at, 'pause', pause,
-           'req', req, 'tok', tok, 'at', now)
+           'req', req, 'tok', tok, 'at', now, 'ok', ok, 'bad', bad)
 redis.call('EXPIRE', KEYS[1], 86400)
 local wait = math.max(0, math.ceil((pause - now) * 1000))
 return { slots, requests, tokens, wait, whole }

@@ -84,6 +84,15 @@ _KINDS: dict[type[BaseException], BrokenKind] = {
     httpx2.StreamError: BrokenKind.CUT,
     httpx2.InvalidURL: BrokenKind.UNREACHABLE,
 }
+_SENTENCES = {
+    BrokenKind.UNREACHABLE: "the endpoint cannot be reached",
+    BrokenKind.EXHAUSTED: "this machine can open no more connections",
+    BrokenKind.CERTIFICATE: "the endpoint's certificate is not to be trusted",
+    BrokenKind.CUT: "the connection broke or spoke nonsense",
+    BrokenKind.TIMEOUT: "no whole answer in time",
+    BrokenKind.TOO_LARGE: "the answer is larger than agreed",
+    BrokenKind.UNEXPECTED: "the client met something unknown",
+}
 _IN_ONE_GO = 2**20
 _SPACE = b" \t\r\n"
 _EXHAUSTED = frozenset(
@@ -98,13 +107,13 @@ def diagnose(error: Exception) -> tuple[BrokenKind, str]:
     )
     if kind is BrokenKind.UNREACHABLE and getattr(error, "errno", None) in _EXHAUSTED:
         kind = BrokenKind.EXHAUSTED
-    return kind, _sentence(error)
+    return kind, f"{_SENTENCES[kind]} ({_cause(error)})"
 
 
-def _sentence(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     """The class and the system's word for it: texts of exceptions may quote headers and bodies."""
-    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
-    reason = _reason(cause)
+    inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    reason = _reason(inner)
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 
@@ -152,6 +161,9 @@ class _Body(httpx2.AsyncByteStream):
         if connection is not None and connection.protocol is not None:
             self._end = connection.protocol.closed
         if self._end is not None:
+            # Once for each connection, however many answers it brings.
+            self._end.remove_done_callback(_look)
+            self._end.add_done_callback(_look)
             self._end.add_done_callback(self._fail)
         return self._answer.content.iter_any()
 
@@ -166,6 +178,12 @@ class _Body(httpx2.AsyncByteStream):
         content = self._answer.content
         if not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ClientPayloadError())
+
+
+def _look(end: asyncio.Future[None]) -> None:
+    """Takes note of how a connection ended, else asyncio logs that nobody did."""
+    if not end.cancelled():
+        end.exception()
 
 
 class Transport(httpx2.AsyncBaseTransport):
@@ -264,16 +282,10 @@ def _unpacker(encoding: str) -> _Unpacker | None:
 
 
 async def read_body(response: httpx2.Response, encoding: str, most: int) -> bytes:
-    """The body, unpacked, without white space in front; `TooLarge` above `most` bytes.
-
-    Whatever goes wrong, the connection is dropped.
-    """
+    """The body, unpacked, without white space in front; `TooLarge` above `most` bytes."""
     # Not `aiter_raw`, which costs more than it adds.
-    stream = cast("httpx2.AsyncByteStream", response.stream)
-    try:
-        return await _collect(stream, most, _unpacker(encoding.strip().lower()))
-    finally:
-        await stream.aclose()
+    stream = cast("AsyncIterable[bytes]", response.stream)
+    return await _collect(stream, most, _unpacker(encoding.strip().lower()))
 
 
 async def _collect(stream: AsyncIterable[bytes], most: int, unpacker: _Unpacker | None) -> bytes:

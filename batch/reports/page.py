@@ -37,22 +37,24 @@ _LONGEST_TEXT = 240
 _MOST_LISTED = 40
 _MOST_EXAMPLES = 8
 _MOST_SLOW = 10
-_MOST_BARS = 60
+_MOST_BARS = 72
 
 _SHOWN_STATE = {JobState.FINALIZING: JobState.COMPLETED, JobState.CANCELLING: JobState.CANCELLED}
 """The page is written just before the job ends, and may be written again after: the same bytes."""
 
 
 def write_page(store: JobStore, file: IO[bytes]) -> None:
-    """Writes the page, in UTF-8. Times are shown in the zone of the job's window, else in the local one."""
+    """Writes the page, in UTF-8.
+
+    Times are shown in the zone of the job's window, else in the local one.
+    """
     job = store.job()
     page = _template(_clock(job.spec)).render(_figures(store, job))
     file.write(page.encode())
 
 
 def _figures(store: JobStore, job: JobRow) -> dict[str, Any]:
-    first, last = _first_and_last(store)
-    started = first if job.started_at is None else min(job.started_at, first)
+    started, last = _span(store, job)
     seen = _survey(store, Timeline(started, last, _clock(job.spec)))
     cost = cost_of(store)
     models = _model_lines(seen.models, cost)
@@ -72,150 +74,12 @@ def _figures(store: JobStore, job: JobRow) -> dict[str, Any]:
     }
 
 
-def _first_and_last(store: JobStore) -> tuple[float, float]:
-    first, last = store.db.execute("SELECT min(finished_at), max(finished_at) FROM results").fetchone()
-    return first or 0.0, last or 0.0
-
-
-# ---- gathering -----------------------------------------------------------------------------------
-
-
-@dataclass
-class Group:
-    """Lines with something in common; the first ones and the first message stand for all."""
-
-    code: str
-    count: int = 0
-    lines: list[int] = field(default_factory=list)
-    message: str = ""
-
-
-class Groups:
-    """Lines grouped by code. Codes beyond the first `_MOST_LISTED` share a group named ""."""
-
-    def __init__(self) -> None:
-        self._groups: dict[str, Group] = {}
-
-    def add(self, code: str, line: int, message: str = "") -> None:
-        """Counts a line."""
-        if code not in self._groups and len(self._groups) >= _MOST_LISTED:
-            code, message = "", ""
-        group = self._groups.setdefault(code, Group(code, message=message))
-        group.count += 1
-        if len(group.lines) < _MOST_EXAMPLES:
-            group.lines.append(line)
-
-    def __iter__(self) -> Iterator[Group]:
-        """The largest first."""
-        return iter(sorted(self._groups.values(), key=lambda group: (-group.count, group.code)))
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    @property
-    def count(self) -> int:
-        """Lines in all groups; one that was added twice counts twice."""
-        return sum(group.count for group in self._groups.values())
-
-
-class Top:
-    """The rows with the highest `measure`; of equals, those nearest the start of the file."""
-
-    def __init__(self, measure: Callable[[Row], float | Decimal]) -> None:
-        self._measure = measure
-        self._heap: list[tuple[float | Decimal, int, Row]] = []
-
-    def add(self, row: Row) -> None:
-        """Considers a row; one that measures nothing is not worth a place."""
-        entry = (self._measure(row), -row.line, row)
-        if not entry[0]:
-            return
-        if len(self._heap) < _MOST_SLOW:
-            heapq.heappush(self._heap, entry)
-        elif entry > self._heap[0]:
-            heapq.heapreplace(self._heap, entry)
-
-    def __iter__(self) -> Iterator[Row]:
-        """The highest first."""
-        return (row for _, _, row in sorted(self._heap, reverse=True))
-
-    def __len__(self) -> int:
-        return len(self._heap)
-
-
-@dataclass
-class Survey:
-    """What one pass over the requests found."""
-
-    timeline: Timeline
-    requests: int = 0
-    completed: int = 0
-    failed: int = 0
-    models: Counter[str] = field(default_factory=Counter)
-    errors: Groups = field(default_factory=Groups)
-    flags: Groups = field(default_factory=Groups)
-    latencies: Spread = field(default_factory=lambda: Spread())
-    slowest: Top = field(default_factory=lambda: Top(lambda row: row.latency_s))
-    dearest: Top = field(default_factory=lambda: Top(lambda row: row.cost))
-
-    @property
-    def finished(self) -> int:
-        """Requests that have their result."""
-        return self.completed + self.failed
-
-    @property
-    def left(self) -> int:
-        """Requests that have none."""
-        return self.requests - self.finished
-
-    def add(self, row: Row) -> None:
-        """Counts a request."""
-        self.requests += 1
-        self.models[row.model] += 1
-        self.dearest.add(row)
-        if row.state is not None:
-            self.timeline.add(row.finished_at, failed=row.state is ResultState.FAILED)
-        if row.state is ResultState.COMPLETED:
-            self._add_completed(row)
-        elif row.state is ResultState.FAILED:
-            self.failed += 1
-            self.errors.add(row.code, row.line, row.message)
-
-    def _add_completed(self, row: Row) -> None:
-        self.completed += 1
-        self.latencies.add(row.latency_s)
-        self.slowest.add(row)
-        for flag in row.flags:
-            self.flags.add(flag, row.line)
-
-
-def _survey(store: JobStore, timeline: Timeline) -> Survey:
-    seen = Survey(timeline)
-    for row in rows(store, bodies=False):
-        seen.add(row)
-    return seen
-
-
-def _faults(store: JobStore) -> Groups:
-    groups = Groups()
-    for fault in store.faults():
-        groups.add(fault["code"], fault["line"], fault["message"])
-    return groups
-
-
-@dataclass(frozen=True)
-class ModelLine:
-    """A model with its requests and what they cost."""
-
-    name: str
-    requests: int
-    cost: ModelCost
-
-
-def _model_lines(requests: Counter[str], cost: Cost) -> list[ModelLine]:
-    lines = [ModelLine(name, asked, cost.by_model.get(name, ModelCost()))
-             for name, asked in requests.items()]
-    return sorted(lines, key=lambda line: (-line.cost.rub, -line.requests, line.name))
+def _span(store: JobStore, job: JobRow) -> tuple[float, float]:
+    """From when the job began to its last result; Unix seconds."""
+    ends = store.db.execute("SELECT min(finished_at), max(finished_at) FROM results")
+    first, last = ends.fetchone()
+    began = job.created_at if job.started_at is None else job.started_at
+    return (began, began) if first is None else (min(began, first), last)
 
 
 # ---- charts --------------------------------------------------------------------------------------
@@ -223,7 +87,7 @@ def _model_lines(requests: Counter[str], cost: Cost) -> list[ModelLine]:
 
 @dataclass(frozen=True)
 class Bar:
-    """`left` and `width` in hundredths of the chart; it stands for what lies in [`start`, `end`)."""
+    """`left`, `width`: in hundredths of the chart; it stands for what lies in [`start`, `end`)."""
 
     left: float
     width: float
@@ -248,17 +112,17 @@ class Chart:
 
     @property
     def top(self) -> int:
-        """The end of the vertical axis: a round number, and half of it is one too."""
-        scale = 10 ** max(len(str(self.highest)) - 1, 0)
-        return next(top for top in (scale, 2 * scale, 4 * scale, 6 * scale, 8 * scale, 10 * scale)
-                    if top >= self.highest)
+        """The end of the vertical axis: a round number whose half is whole, where there is one."""
+        scale: int = 10 ** (len(str(self.highest)) - 1)
+        tops = (scale * step for step in (1, 2, 3, 4, 5, 6, 8, 10))
+        return next(top for top in tops if top >= self.highest and (top == 1 or top % 2 == 0))
 
 
 _DAY_S = 24 * 3600
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 2 * 3600, 3 * 3600, 6 * 3600,
             12 * 3600, _DAY_S)
 _FEWEST_BARS = 12
-_MOST_TICKS = 5
+_MOST_TICKS = 6
 
 
 class Timeline:
@@ -359,11 +223,152 @@ def _log_ticks(low: int, high: int) -> list[tuple[float, float]]:
     """At 1, 2 and 5 of each power of ten, or at the powers alone where that would crowd."""
     for steps in ((1, 2, 5), (1,)):
         values = [step * 10.0**power for power in range(-3, 7) for step in steps]
-        places = ((100 * (math.log(value) / _RATIO - low) / (high - low), value) for value in values)
+        places = ((100 * (math.log(each) / _RATIO - low) / (high - low), each) for each in values)
         ticks = [(at, value) for at, value in places if 0 <= at <= 100]
         if len(ticks) <= _MOST_TICKS + 1:
             break
     return ticks
+
+
+# ---- gathering -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Group:
+    """Lines with something in common; the first ones and the first message stand for all."""
+
+    code: str
+    count: int = 0
+    lines: list[int] = field(default_factory=list)
+    message: str = ""
+
+
+class Groups:
+    """Lines grouped by code. Codes beyond the first `_MOST_LISTED` share a group named ""."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, Group] = {}
+
+    def add(self, code: str, line: int, message: str = "") -> None:
+        """Counts a line."""
+        if code not in self._groups and len(self._groups) >= _MOST_LISTED:
+            code, message = "", ""
+        group = self._groups.setdefault(code, Group(code, message=message))
+        group.count += 1
+        if len(group.lines) < _MOST_EXAMPLES:
+            group.lines.append(line)
+
+    def __iter__(self) -> Iterator[Group]:
+        """The largest first."""
+        return iter(sorted(self._groups.values(), key=lambda group: (-group.count, group.code)))
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    @property
+    def count(self) -> int:
+        """Lines in all groups; one that was added twice counts twice."""
+        return sum(group.count for group in self._groups.values())
+
+
+class Top:
+    """The rows with the highest `measure`; of equals, those nearest the start of the file."""
+
+    def __init__(self, measure: Callable[[Row], float | Decimal]) -> None:
+        self._measure = measure
+        self._heap: list[tuple[float | Decimal, int, Row]] = []
+
+    def add(self, row: Row) -> None:
+        """Considers a row; one that measures nothing is not worth a place."""
+        entry = (self._measure(row), -row.line, row)
+        if not entry[0]:
+            return
+        if len(self._heap) < _MOST_SLOW:
+            heapq.heappush(self._heap, entry)
+        elif entry > self._heap[0]:
+            heapq.heapreplace(self._heap, entry)
+
+    def __iter__(self) -> Iterator[Row]:
+        """The highest first."""
+        return (row for _, _, row in sorted(self._heap, reverse=True))
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+
+@dataclass
+class Survey:
+    """What one pass over the requests found."""
+
+    timeline: Timeline
+    requests: int = 0
+    completed: int = 0
+    failed: int = 0
+    models: Counter[str] = field(default_factory=Counter)
+    errors: Groups = field(default_factory=Groups)
+    flags: Groups = field(default_factory=Groups)
+    latencies: Spread = field(default_factory=Spread)
+    slowest: Top = field(default_factory=lambda: Top(lambda row: row.latency_s))
+    dearest: Top = field(default_factory=lambda: Top(lambda row: row.cost))
+
+    @property
+    def finished(self) -> int:
+        """Requests that have their result."""
+        return self.completed + self.failed
+
+    @property
+    def left(self) -> int:
+        """Requests that have none."""
+        return self.requests - self.finished
+
+    def add(self, row: Row) -> None:
+        """Counts a request."""
+        self.requests += 1
+        self.models[row.model] += 1
+        self.dearest.add(row)
+        if row.state is not None:
+            self.timeline.add(row.finished_at, failed=row.state is ResultState.FAILED)
+        if row.state is ResultState.COMPLETED:
+            self._add_completed(row)
+        elif row.state is ResultState.FAILED:
+            self.failed += 1
+            self.errors.add(row.code, row.line, row.message)
+
+    def _add_completed(self, row: Row) -> None:
+        self.completed += 1
+        self.latencies.add(row.latency_s)
+        self.slowest.add(row)
+        for flag in row.flags:
+            self.flags.add(flag, row.line)
+
+
+def _survey(store: JobStore, timeline: Timeline) -> Survey:
+    seen = Survey(timeline)
+    for row in rows(store, bodies=False):
+        seen.add(row)
+    return seen
+
+
+def _faults(store: JobStore) -> Groups:
+    groups = Groups()
+    for fault in store.faults():
+        groups.add(fault["code"], fault["line"], fault["message"])
+    return groups
+
+
+@dataclass(frozen=True)
+class ModelLine:
+    """A model with its requests and what they cost."""
+
+    name: str
+    requests: int
+    cost: ModelCost
+
+
+def _model_lines(requests: Counter[str], cost: Cost) -> list[ModelLine]:
+    lines = [ModelLine(name, asked, cost.by_model.get(name, ModelCost()))
+             for name, asked in requests.items()]
+    return sorted(lines, key=lambda line: (-line.cost.rub, -line.requests, line.name))
 
 
 # ---- rendering -----------------------------------------------------------------------------------
@@ -375,8 +380,8 @@ def _clock(spec: Spec) -> Callable[[float], datetime]:
 
 
 def _template(clock: Callable[[float], datetime]) -> Template:
-    # Not at the top: commands that write no page should start without it.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    # Here, so that commands which write no page start without it.
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
 
     environment = Environment(
         loader=PackageLoader("batch.reports", "."), autoescape=True, finalize=_finalize,
@@ -387,7 +392,7 @@ def _template(clock: Callable[[float], datetime]) -> Template:
 
 
 def _finalize(value: object) -> object:
-    """Every text that the page shows passes here; only what the template made itself is let through."""
+    """Every text of the page passes here; what the template made of such texts is let through."""
     return value if hasattr(value, "__html__") or not isinstance(value, str) else visible(value)
 
 

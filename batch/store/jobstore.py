@@ -251,7 +251,8 @@ class JobStore:
     def uncertain(self) -> list[sqlite3.Row]:
         """Calls that were or may have been billed, at a cost that is not known yet."""
         return self.db.execute(
-            "SELECT ordinal, id, generation_id, sent_at + latency_s AS ended_at, lookups"
+            "SELECT ordinal, id, generation_id, sent_at + latency_s AS ended_at, lookups,"
+            " prompt IS NOT NULL AS answered"
             " FROM calls WHERE billing = 'unknown' ORDER BY sent_at").fetchall()
 
     def open_chunks(self) -> list[OpenChunk]:

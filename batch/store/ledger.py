@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+import msgspec
+
 from batch.store.jobstore import JobStore, decimal_sum
 from jobs.chunk import ChunkClosed, ReturnReason
 from jobs.money import ZERO, add, subtract
@@ -72,8 +74,7 @@ def _write_calls(db: sqlite3.Connection, calls: list[Call], change: _Change) -> 
 
 def _insert_call(db: sqlite3.Connection, call: Call) -> bool:
     known = call.billing is Billing.KNOWN
-    usage = call.usage
-    counts = (usage.prompt, usage.completion, usage.cached, usage.written, usage.reasoning)
+    counts = msgspec.structs.astuple(call.usage) if call.usage else (None,) * 5
     cursor = db.execute(
         "INSERT OR IGNORE INTO calls (ordinal, id, chunk, attempt, sent_at, latency_s,"
         " status, code, billing, cost, source, bound, bound_tokens, prompt, completion, cached,"
@@ -84,7 +85,7 @@ def _insert_call(db: sqlite3.Connection, call: Call) -> bool:
          str(call.cost) if known else None,
          (CostSource.ENDPOINT if known else CostSource.UNKNOWN).value,
          None if call.bound is None else str(call.bound), call.bound_tokens,
-         *(counts if usage else (None,) * 5), call.generation_id, call.provider),
+         *counts, call.generation_id, call.provider),
     )
     return cursor.rowcount == 1
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import gzip
 import inspect
 import json
@@ -339,6 +340,35 @@ def test_a_cancelled_call_raises_and_drops_its_connection() -> None:
             await asyncio.wait_for(gone.wait(), 1)
 
     uvloop.run(scenario())
+
+
+def test_e11_the_headers_are_told_before_the_body_and_whether_or_not_it_comes() -> None:
+    heard: list[dict[str, str]] = []
+
+    async def scenario() -> Reply | Broken:
+        silent = says(HEAD + b"Content-Length: 9\r\n\r\n", 60.0)
+        async with serving(silent) as server, endpoint(server.url) as client:
+            return await client.call(PROMPT, on_headers=heard.append)
+
+    assert isinstance(uvloop.run(scenario()), Broken)
+    assert heard == [{"x-generation-id": "gen-7"}]
+
+
+def test_a_listener_that_fails_breaks_the_call_and_drops_its_connection() -> None:
+    def fail(_: dict[str, str]) -> None:
+        raise ZeroDivisionError
+
+    async def scenario() -> tuple[Reply | Broken, Reply | Broken, int]:
+        slowly = says(HEAD + b"Content-Length: 2\r\n\r\n", 0.05, b"{}")
+        async with serving(slowly) as server, endpoint(server.url) as client:
+            first = await client.call(PROMPT, on_headers=fail)
+            return first, await client.call(PROMPT), len(server.heard)
+
+    first, second, connections = uvloop.run(scenario())
+
+    assert isinstance(first, Broken)
+    assert isinstance(second, Reply)
+    assert (first.kind, connections) == (BrokenKind.UNEXPECTED, 2)
 
 
 # ── Broken connections ───────────────────────────────────────────────────────────────────────────
@@ -732,11 +762,15 @@ def test_every_foreign_exception_has_a_meaning(error: type[Exception]) -> None:
     kind, detail = diagnose(error.__new__(error))
 
     assert kind is not BrokenKind.UNEXPECTED
-    assert detail.startswith(error.__name__)
+    assert error.__name__ in detail
 
 
 def test_an_exception_nobody_knows_counts_as_perhaps_billed() -> None:
-    assert diagnose(ZeroDivisionError("secret")) == (BrokenKind.UNEXPECTED, "ZeroDivisionError")
+    kind, detail = diagnose(ZeroDivisionError("secret"))
+
+    assert kind is BrokenKind.UNEXPECTED
+    assert "ZeroDivisionError" in detail
+    assert "secret" not in detail
 
 
 def test_what_failed_while_connecting_was_not_sent() -> None:
@@ -768,6 +802,7 @@ ECHO = HEAD + b"X: " + PROMPT + KEY.encode()
         says(PROMPT + KEY.encode() + b"\r\n\r\n"),
         says(CHUNKED + PROMPT + KEY.encode() + b"\r\n"),
         says(end="rst"),
+        says(LENGTH_9, b"{", 0.05, end="rst"),
         says(full(b"{}") + PROMPT + KEY.encode()),
     ],
 )
@@ -776,11 +811,13 @@ def test_neither_key_nor_prompt_is_in_what_a_broken_call_says_or_logs(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     broken = answer_of(script)
+    gc.collect()
 
     told = f"{broken!r} {caplog.text} {capfd.readouterr()}"
     assert isinstance(broken, Broken)
     assert KEY not in told
     assert "canary-prompt" not in told
+    assert "never retrieved" not in told
 
 
 def test_the_client_does_not_show_its_key() -> None:

@@ -1,0 +1,240 @@
+"""What a call costs, and that its bound is one."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from itertools import product
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.money import ZERO, parse_amount, plain
+from jobs.prices import MARGIN, ModelPrice, Offer, PriceList, Rates, Tier
+from jobs.usage import Usage
+
+BASE = Rates(Decimal("0.0000446513"), Decimal("0.0002455823"), Decimal("0.0000089303"))
+LONG = Rates(Decimal("0.0001451168"), Decimal("0.0002455823"), Decimal("0.0000290234"))
+DEAR = Rates(Decimal("0.000109395685"), Decimal("0.000601676635"))
+MINIMAX = Offer("Minimax", BASE, (Tier(LONG, prompt_over=200_000),), 40_000)
+NOVITA = Offer("Novita", DEAR, (), 128_000)
+M1 = ModelPrice("minimax/minimax-m1", (MINIMAX, NOVITA), 1_000_000)
+
+# Shapes of prices: up to 1000 ₽ a token, twenty decimals.
+PRICES = st.tuples(st.integers(0, 999), st.integers(0, 10**20 - 1)).map(
+    lambda parts: parse_amount(f"{parts[0]}.{parts[1]:020}")
+)
+RATES = st.builds(Rates, PRICES, PRICES, st.none() | PRICES, st.none() | PRICES, PRICES)
+TIERS = st.builds(Tier, RATES, st.none() | st.integers(0, 10_000))
+OFFERS = st.builds(
+    Offer, st.sampled_from("ABCD"), RATES, st.lists(TIERS, max_size=3).map(tuple)
+)
+MODELS = st.lists(OFFERS, min_size=1, max_size=4, unique_by=lambda offer: offer.provider).map(
+    lambda offers: ModelPrice("author/model", tuple(offers))
+)
+
+
+@st.composite
+def usages(draw: st.DrawFn) -> Usage:
+    """Usage of a call whose cached and written tokens are part of its prompt."""
+    prompt = draw(st.integers(0, 20_000))
+    cached = draw(st.integers(0, prompt))
+    written = draw(st.integers(0, prompt - cached))
+    return Usage(prompt, draw(st.integers(0, 10**6)), cached, written)
+
+
+# ── The cost of a call ───────────────────────────────────────────────────────────────────────────
+
+
+def test_a_call_costs_its_fresh_cached_written_and_answered_tokens_and_the_request() -> None:
+    rates = Rates(Decimal("0.1"), Decimal(2), Decimal("0.01"), Decimal("0.5"), Decimal(7))
+
+    assert rates.cost(Usage(prompt=100, completion=3, cached=20, written=10)) == Decimal("25.2")
+
+
+def test_cache_rates_left_out_cost_as_the_prompt_does() -> None:
+    rates = Rates(Decimal("0.1"), ZERO)
+
+    assert rates.cost(Usage(100, 0, cached=20, written=10)) == 10
+
+
+def test_a_cache_rate_of_nothing_is_not_one_left_out() -> None:
+    assert Rates(Decimal(1), ZERO, cache_read=ZERO).cost(Usage(10, 0, cached=4)) == 6
+
+
+def test_more_cached_than_prompt_tokens_make_no_negative_part() -> None:
+    assert Rates(Decimal(1), Decimal(1)).cost(Usage(prompt=0, completion=18, cached=5)) == 23
+
+
+@given(RATES, usages())
+def test_a_cost_is_exact(rates: Rates, usage: Usage) -> None:
+    prompt = Fraction(rates.prompt)
+    read = prompt if rates.cache_read is None else Fraction(rates.cache_read)
+    write = prompt if rates.cache_write is None else Fraction(rates.cache_write)
+    fresh = usage.prompt - usage.cached - usage.written
+
+    assert Fraction(rates.cost(usage)) == (
+        fresh * prompt
+        + usage.cached * read
+        + usage.written * write
+        + usage.completion * Fraction(rates.completion)
+        + Fraction(rates.request)
+    )
+
+
+@given(RATES, st.lists(usages(), min_size=1, max_size=10))
+def test_calls_are_priced_one_by_one_and_then_added(rates: Rates, calls: list[Usage]) -> None:
+    together = calls[0]
+    for usage in calls[1:]:
+        together += usage
+
+    alone = sum(Fraction(rates.cost(usage)) for usage in calls)
+
+    assert alone == Fraction(rates.cost(together)) + (len(calls) - 1) * Fraction(rates.request)
+
+
+# ── Tiers and providers ──────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("prompt", "rates"), [(0, BASE), (199_999, BASE), (200_000, BASE), (200_001, LONG)]
+)
+def test_a_tier_applies_to_strictly_longer_prompts_only(prompt: int, rates: Rates) -> None:
+    assert MINIMAX.rates_for(prompt) == rates
+
+
+def test_a_tier_applies_to_the_whole_request() -> None:
+    cost = M1.estimate(Usage(200_001, 10), "Minimax")
+
+    assert plain(cost) == "29.0259609398"
+
+
+def test_the_highest_tier_that_is_passed_counts_in_whatever_order_they_stand() -> None:
+    ten, twenty = Rates(Decimal(10)), Rates(Decimal(20))
+    offer = Offer("A", Rates(Decimal(1)), (Tier(twenty, prompt_over=20), Tier(ten, prompt_over=10)))
+
+    assert [offer.rates_for(size).prompt for size in (10, 11, 20, 21)] == [1, 10, 10, 20]
+
+
+def test_a_tier_over_zero_tokens_applies_to_any_prompt() -> None:
+    offer = Offer("A", Rates(Decimal(1)), (Tier(Rates(Decimal(2)), prompt_over=0),))
+
+    assert [offer.rates_for(size).prompt for size in (0, 1)] == [1, 2]
+
+
+def test_hours_do_not_change_an_estimate() -> None:
+    night = Tier(Rates(Decimal(9)), utc_start="16:30", utc_end="00:30")
+
+    assert Offer("A", Rates(Decimal(1)), (night,)).rates_for(10**6).prompt == 1
+
+
+def test_an_estimate_is_by_the_provider_that_served() -> None:
+    usage = Usage(1_000, 100, cached=500)
+
+    assert plain(M1.estimate(usage, "Minimax")) == "0.05134903"
+    assert plain(M1.estimate(usage, "Novita")) == "0.1695633485"
+
+
+def test_an_estimate_for_an_unknown_provider_is_by_the_first_offer() -> None:
+    usage = Usage(1_000, 100)
+
+    assert M1.estimate(usage) == M1.estimate(usage, "Nobody") == M1.estimate(usage, "Minimax")
+
+
+# ── The bound ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_bound_is_of_the_dearest_provider_with_the_margin() -> None:
+    cheap = ModelPrice("a/b", (Offer("Cheap", Rates(Decimal(1), Decimal(1))),))
+    both = ModelPrice("a/b", (*cheap.offers, Offer("Dear", Rates(Decimal(2), Decimal(3)))))
+
+    assert cheap.bound(10, 100) == Decimal(110) * MARGIN
+    assert both.bound(10, 100) == Decimal(320) * MARGIN
+
+
+def test_a_bound_knows_that_writing_the_cache_may_be_dearer_than_the_prompt() -> None:
+    offer = Offer("A", Rates(Decimal(1), ZERO, Decimal("0.1"), Decimal("1.25")))
+
+    assert ModelPrice("a/b", (offer,)).bound(100, 0) == Decimal(125) * MARGIN
+
+
+def test_a_bound_covers_a_size_and_an_hour_that_apply_together() -> None:
+    size = Tier(Rates(Decimal(1), Decimal(5)), prompt_over=10)
+    hour = Tier(Rates(Decimal(4), Decimal(1)), utc_start="16:30", utc_end="00:30")
+    price = ModelPrice("a/b", (Offer("A", Rates(Decimal(1), Decimal(1)), (size, hour)),))
+
+    assert price.bound(100, 100) == Decimal(900) * MARGIN
+
+
+def test_a_bound_is_rounded_up_at_the_twelfth_decimal() -> None:
+    price = ModelPrice("a/b", (Offer("A", Rates(Decimal("1e-13"))),))
+
+    assert plain(price.bound(1, 0)) == "0.000000000001"
+
+
+@given(MODELS, usages(), st.integers(0, 1000), st.integers(0, 1000))
+def test_no_call_within_its_tokens_costs_more_than_its_bound(
+    price: ModelPrice, usage: Usage, more_prompt: int, more_completion: int
+) -> None:
+    bound = price.bound(usage.prompt + more_prompt, usage.completion + more_completion)
+
+    for offer in price.offers:
+        assert price.estimate(usage, offer.provider) <= bound
+        for rates in (offer.rates, *(tier.rates for tier in offer.tiers)):
+            assert rates.cost(usage) <= bound
+
+
+@given(OFFERS, usages())
+def test_no_mixture_of_tiers_costs_more_than_the_bound(offer: Offer, usage: Usage) -> None:
+    bound = ModelPrice("a/b", (offer,)).bound(usage.prompt, usage.completion)
+
+    every = (offer.rates, *(tier.rates for tier in offer.tiers))
+    for prompt, completion, request in product(every, repeat=3):
+        mixture = Rates(
+            prompt.prompt,
+            completion.completion,
+            prompt.cache_read,
+            prompt.cache_write,
+            request.request,
+        )
+        assert mixture.cost(usage) <= bound
+
+
+@given(MODELS, usages(), st.integers(0, 20))
+def test_a_rise_within_the_margin_stays_within_the_bound(
+    price: ModelPrice, usage: Usage, percent: int
+) -> None:
+    bound = Fraction(price.bound(usage.prompt, usage.completion))
+
+    for offer in price.offers:
+        risen = Fraction(price.estimate(usage, offer.provider)) * (100 + percent) / 100
+        assert risen <= bound
+
+
+@given(MODELS, usages())
+def test_a_bound_has_no_more_decimals_than_twelve(price: ModelPrice, usage: Usage) -> None:
+    assert (Fraction(price.bound(usage.prompt, usage.completion)) * 10**12).denominator == 1
+
+
+# ── The longest answer ───────────────────────────────────────────────────────────────────────────
+
+
+def test_the_longest_answer_is_that_of_the_most_patient_provider() -> None:
+    assert M1.max_completion_tokens == 128_000
+
+
+def test_one_provider_that_does_not_tell_its_longest_answer_may_fill_the_context() -> None:
+    silent = Offer("Silent", BASE)
+
+    assert ModelPrice("a/b", (MINIMAX, silent), 1_000_000).max_completion_tokens == 1_000_000
+    assert ModelPrice("a/b", (MINIMAX, silent)).max_completion_tokens is None
+
+
+def test_a_price_list_comes_back_from_the_disk_to_the_last_digit() -> None:
+    prices = PriceList(1.5, "https://routerai.ru/api/v1/models", "ab", {M1.model: M1})
+
+    stored = msgspec.msgpack.encode(prices)
+
+    assert msgspec.msgpack.decode(stored, type=PriceList) == prices
