@@ -28,7 +28,8 @@ log = logging.getLogger("nightshift.coordinator")
 
 class ActiveJob:
     """A job under the coordinator's hands. Every step may raise `ServiceUnavailable` (Redis is
-    away: the next turn tries again) or `StorageUnavailable` (the home is not usable: stop)."""
+    away: the next turn tries again) or `StorageUnavailable` (the home is not usable: stop).
+    """
 
     def __init__(self, store: JobStore, post: Post, sender: Sender) -> None:
         self.store = store
@@ -40,7 +41,8 @@ class ActiveJob:
         self._meter = Meter()
         self._watches = {
             chunk.chunk: Watch(time.monotonic(), mine=False)
-            for chunk in store.open_chunks() if not chunk.lost
+            for chunk in store.open_chunks()
+            if not chunk.lost
         }
         self._holding: str | None = None
         self.refusals = sum(store.refusals().values())
@@ -52,8 +54,9 @@ class ActiveJob:
     def take_in(self, mail: Mail) -> None:
         """Writes deliveries to disk, then acknowledges them."""
         if mail.garbage:
-            log.warning("%s: %d deliveries were not of our making and were dropped", self.id,
-                        mail.garbage)
+            log.warning(
+                "%s: %d deliveries were not of our making and were dropped", self.id, mail.garbage
+            )
         applied = ledger.apply(self.store, mail.deliveries)
         self._post.acknowledge(mail)
         self.refusals += sum(applied.refusals.values())
@@ -90,7 +93,9 @@ class ActiveJob:
 
     def _heed_wishes(self, job: JobRow) -> JobRow:
         if job.wanted == "pause" and job.state is JobState.IN_PROGRESS:
-            self.store.set_state(JobState.PAUSED, reason=PauseReason.USER, text="paused by the user")
+            self.store.set_state(
+                JobState.PAUSED, reason=PauseReason.USER, text="paused by the user"
+            )
         elif job.wanted == "cancel" and job.state in (JobState.IN_PROGRESS, JobState.PAUSED):
             self.store.set_state(JobState.CANCELLING)
         elif not job.wanted:
@@ -130,8 +135,13 @@ class ActiveJob:
         untaken = sum(watch.seen_at is None for watch in self._watches.values())
         missing = untaken > 0 and self._post.queued(queue_name(job.spec.base_url)) < untaken
         steps = {
-            number: decide(watch, claimed=number in claims, now=now, redis_since=redis_since,
-                           message_missing=missing)
+            number: decide(
+                watch,
+                claimed=number in claims,
+                now=now,
+                redis_since=redis_since,
+                message_missing=missing,
+            )
             for number, watch in self._watches.items()
         }
         if any(step is not Step.KEEP for step in steps.values()):
@@ -141,8 +151,11 @@ class ActiveJob:
         for chunk in self.store.open_chunks():
             step = steps.get(chunk.chunk, Step.KEEP)
             if step is Step.LOSE:
-                log.warning("%s: the worker of chunk %d fell silent; its rest is fed again",
-                            self.id, chunk.chunk)
+                log.warning(
+                    "%s: the worker of chunk %d fell silent; its rest is fed again",
+                    self.id,
+                    chunk.chunk,
+                )
                 self._lose(chunk)
             elif step is Step.SEND_AGAIN:
                 log.info("%s: chunk %d is sent again", self.id, chunk.chunk)
@@ -200,5 +213,10 @@ class ActiveJob:
         """How the job stands now."""
         job = self.store.job()
         self._meter.note(time.monotonic(), job.finished)
-        return progress_of(job, self._meter.rate, in_flight=self.in_flight, workers=self.workers,
-                           refusals=self.refusals)
+        return progress_of(
+            job,
+            self._meter.rate,
+            in_flight=self.in_flight,
+            workers=self.workers,
+            refusals=self.refusals,
+        )

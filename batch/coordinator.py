@@ -37,8 +37,15 @@ log = logging.getLogger("nightshift.coordinator")
 class Coordinator:
     """Works on all jobs of a home, or on `only` one."""
 
-    def __init__(self, home: Home, post: Post, sender: Sender, *, only: str | None = None,
-                 listen: Callable[[Progress], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        post: Post,
+        sender: Sender,
+        *,
+        only: str | None = None,
+        listen: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
         self._home = home
         self._post = post
         self._sender = sender

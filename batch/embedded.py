@@ -75,21 +75,35 @@ def _socket_path(home: Path) -> Path:
     folder = Path(tempfile.gettempdir()) / f"nightshift-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise ServiceUnavailable(f"{folder} belongs to somebody else",
-                                 hint="set NIGHTSHIFT_HOME to a folder with a shorter name")
+        raise ServiceUnavailable(
+            f"{folder} belongs to somebody else",
+            hint="set NIGHTSHIFT_HOME to a folder with a shorter name",
+        )
     return folder / f"{name}.sock"
 
 
 def _start(folder: Path, socket: Path) -> None:
     options = {
-        "port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "dir": str(folder),
-        "appendonly": "yes", "appendfsync": "everysec", "save": "",
-        "maxmemory-policy": "noeviction", "logfile": str(folder / "redis.log"),
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "logfile": str(folder / "redis.log"),
         "daemonize": "no",
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    subprocess.Popen([binary(), *flags], start_new_session=True, stdin=subprocess.DEVNULL,
-                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+    subprocess.Popen(
+        [binary(), *flags],
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=folder,
+    )
 
 
 def _answers(url: str) -> bool:
@@ -107,6 +121,7 @@ def _wait(url: str, folder: Path) -> None:
     deadline = time.monotonic() + _START_S
     while not _answers(url):
         if time.monotonic() > deadline:
-            raise ServiceUnavailable("the embedded server does not start",
-                                     hint=f"see {folder / 'redis.log'}")
+            raise ServiceUnavailable(
+                "the embedded server does not start", hint=f"see {folder / 'redis.log'}"
+            )
         time.sleep(0.02)

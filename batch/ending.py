@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 
@@ -16,7 +17,7 @@ _WAYS_OUT = {
     PauseReason.BUDGET_EXHAUSTED: "nightshift resume {job} --budget-rub MORE",
     PauseReason.INSUFFICIENT_BALANCE: "put money on the account, then: nightshift resume {job}",
     PauseReason.KEY_REJECTED: "set a working key, then: nightshift resume {job}",
-    PauseReason.MISCONFIGURED: "correct the address (nightshift doctor), then: nightshift resume {job}",
+    PauseReason.MISCONFIGURED: "correct the address, then: nightshift resume {job}",
 }
 
 
@@ -66,8 +67,6 @@ def say_interrupted(job_id: str) -> int:
 
 def _folder(job: JobRow) -> str:
     folder = Path(job.spec.output_dir)
-    try:
+    with contextlib.suppress(ValueError):
         folder = folder.relative_to(Path.cwd())
-    except ValueError:
-        pass
     return shlex.quote(str(folder)) + "/"

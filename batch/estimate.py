@@ -52,7 +52,8 @@ def estimate(requests: Iterable[tuple[str, int, int | None]], prices: PriceList 
         if result.likely is not None:
             result.likely = add(result.likely, price.estimate(Usage(prompt, output)))
         bound = request_bound(model, prompt_bound, output_bound, prices).rub
-        result.highest = None if bound is None or result.highest is None else add(
-            result.highest, bound)
+        result.highest = (
+            None if bound is None or result.highest is None else add(result.highest, bound)
+        )
     result.unpriced = tuple(sorted(unpriced))
     return result

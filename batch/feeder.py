@@ -62,13 +62,13 @@ class Feeder:
 
     def send_again(self, job: JobRow, chunk: OpenChunk) -> None:
         """A message or payload got lost: the same chunk, those of its requests that have no
-        result."""
+        result.
+        """
         self._send(job, chunk, self._store.details(self._store.unfinished(chunk)))
 
     def _send(self, job: JobRow, chunk: OpenChunk, requests: list[Waiting]) -> None:
         self._post.put_payload(self._payload(job, chunk, requests))
-        self._sender.run_chunk(job.id, job.spec.name, job.spec.base_url, chunk.chunk,
-                               len(requests))
+        self._sender.run_chunk(job.id, job.spec.name, job.spec.base_url, chunk.chunk, len(requests))
 
     def _afford(self, job: JobRow, waiting: list[Waiting]) -> tuple[list[Waiting], Amount]:
         """As many of the waiting as the budget has room for, and their grant."""
@@ -95,24 +95,34 @@ class Feeder:
         return Amount(budget.rub, budget.tokens) - self._store.exposure()
 
     def _bound(self, request: Waiting) -> Amount:
-        return request_bound(request.model, request.prompt_bound, request.output_bound,
-                             self._prices)
+        return request_bound(
+            request.model, request.prompt_bound, request.output_bound, self._prices
+        )
 
     def _payload(self, job: JobRow, chunk: OpenChunk, requests: list[Waiting]) -> Payload:
         models = tuple(dict.fromkeys(request.model for request in requests))
         number = {model: place for place, model in enumerate(models)}
         return Payload(
-            job=job.id, name=job.spec.name, chunk=chunk.chunk, base_url=job.spec.base_url,
-            terms=job.spec.terms(), grant=chunk.grant, models=models,
+            job=job.id,
+            name=job.spec.name,
+            chunk=chunk.chunk,
+            base_url=job.spec.base_url,
+            terms=job.spec.terms(),
+            grant=chunk.grant,
+            models=models,
             requests=[self._work(request, number[request.model]) for request in requests],
         )
 
     def _work(self, request: Waiting, model: int) -> Work:
         bound = self._bound(request)
         return Work(
-            ordinal=request.ordinal, model=model, body=self._store.body(request.ordinal),
-            rub=bound.rub, tokens=bound.tokens or request.prompt_bound + UNKNOWN_OUTPUT,
-            attempts=request.attempts, uncertain=request.uncertain,
+            ordinal=request.ordinal,
+            model=model,
+            body=self._store.body(request.ordinal),
+            rub=bound.rub,
+            tokens=bound.tokens or request.prompt_bound + UNKNOWN_OUTPUT,
+            attempts=request.attempts,
+            uncertain=request.uncertain,
         )
 
 

@@ -54,8 +54,16 @@ _RAW = re.compile(r"[(\[{].*(?:[)\]}]|\.\.\.)", re.DOTALL)
 """Arguments as Celery writes them by itself, whole or cut."""
 
 
-def serve(redis_url: str, base_url: str, *, password: str | None = None, port: int = DEFAULT_PORT,
-          address: str = "127.0.0.1", url_prefix: str = "", read_only: bool = True) -> int:
+def serve(
+    redis_url: str,
+    base_url: str,
+    *,
+    password: str | None = None,
+    port: int = DEFAULT_PORT,
+    address: str = "127.0.0.1",
+    url_prefix: str = "",
+    read_only: bool = True,
+) -> int:
     """Runs Flower until SIGTERM or SIGINT; returns the exit code.
 
     `base_url` tells whose queue is shown before any worker has come. Without a password one is made
@@ -74,9 +82,14 @@ def serve(redis_url: str, base_url: str, *, password: str | None = None, port: i
 def configure(password: str, *, port: int, address: str, url_prefix: str, read_only: bool) -> None:
     """Sets Flower's options, global to the process; the environment has no say in them."""
     values = {
-        "port": port, "address": address, "url_prefix": url_prefix.strip("/") or None,
-        "basic_auth": [_credentials(password)], "read_only": read_only, "persistent": False,
-        "max_tasks": MOST_TASKS, "purge_offline_workers": FORGET_WORKERS_S,
+        "port": port,
+        "address": address,
+        "url_prefix": url_prefix.strip("/") or None,
+        "basic_auth": [_credentials(password)],
+        "read_only": read_only,
+        "persistent": False,
+        "max_tasks": MOST_TASKS,
+        "purge_offline_workers": FORGET_WORKERS_S,
         # Our workers send their events unasked.
         "enable_events": False,
         "tasks_columns": "name,args,state,result,worker,runtime,received",
@@ -102,8 +115,13 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
 
     def __init__(self, app: Celery, password: str) -> None:
         loop = IOLoop.current()
-        super().__init__(capp=app, options=options, io_loop=loop, events=_masked_events(app, loop),
-                         **_settings(options.url_prefix))
+        super().__init__(
+            capp=app,
+            options=options,
+            io_loop=loop,
+            events=_masked_events(app, loop),
+            **_settings(options.url_prefix),
+        )
         self.inspector.inspect_methods = _INSPECTED
         self._ticket = b"Basic " + b64encode(_credentials(password).encode())
 
@@ -173,23 +191,32 @@ def _short(text: str) -> str:
 
 
 def _masked_events(app: Celery, loop: IOLoop) -> MaskedEvents:
-    return MaskedEvents(app, loop, persistent=False, enable_events=options.enable_events,
-                        max_workers_in_memory=options.max_workers,
-                        max_tasks_in_memory=options.max_tasks)
+    return MaskedEvents(
+        app,
+        loop,
+        persistent=False,
+        enable_events=options.enable_events,
+        max_workers_in_memory=options.max_workers,
+        max_tasks_in_memory=options.max_tasks,
+    )
 
 
 def _settings(url_prefix: str | None) -> dict[str, Any]:
     own: dict[str, Any] = {"cookie_secret": secrets.token_urlsafe(32), "debug": False}
     if url_prefix:
-        own |= {name: f"/{url_prefix}{flower_settings[name]}"
-                for name in ("login_url", "static_url_prefix")}
+        own |= {
+            name: f"/{url_prefix}{flower_settings[name]}"
+            for name in ("login_url", "static_url_prefix")
+        }
     return {**flower_settings, **own}
 
 
 def _credentials(password: str) -> str:
     if not (password.isascii() and password.isprintable()):
-        raise UsageError("the password for Flower has characters that not every browser can send",
-                         hint=f"set {PASSWORD_VARIABLE} to letters, digits and signs of ASCII")
+        raise UsageError(
+            "the password for Flower has characters that not every browser can send",
+            hint=f"set {PASSWORD_VARIABLE} to letters, digits and signs of ASCII",
+        )
     return f"{USER}:{password}"
 
 
@@ -197,8 +224,10 @@ def _listen(dashboard: Dashboard) -> str:
     try:
         port = dashboard.start_http_server()
     except OSError as error:
-        raise UsageError(f"Flower cannot listen on {options.address}:{options.port}: "
-                         f"{error.strerror}", hint="choose another port with --port") from error
+        raise UsageError(
+            f"Flower cannot listen on {options.address}:{options.port}: {error.strerror}",
+            hint="choose another port with --port",
+        ) from error
     prefix = f"{options.url_prefix}/" if options.url_prefix else ""
     return f"http://{options.address}:{port}/{prefix}"
 
@@ -206,8 +235,10 @@ def _listen(dashboard: Dashboard) -> str:
 def _announce(where: str, made_up: str | None) -> None:
     print(f"Flower is at {where} for the user {USER}", file=sys.stderr)
     if made_up:
-        print(f"  password for this run: {made_up}\n  set {PASSWORD_VARIABLE} to choose your own",
-              file=sys.stderr)
+        print(
+            f"  password for this run: {made_up}\n  set {PASSWORD_VARIABLE} to choose your own",
+            file=sys.stderr,
+        )
     sys.stderr.flush()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -22,7 +21,7 @@ class Home:
         self.jobs_folder = self.folder / "jobs"
         try:
             self.jobs_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.chmod(self.folder, 0o700)
+            self.folder.chmod(0o700)
         except OSError as error:
             raise StorageUnavailable(
                 f"the home {self.folder} cannot be used: {error.strerror}",
@@ -38,8 +37,9 @@ class Home:
         """The id that an id, a unique beginning of one, or `latest` means; else `NoSuchJob`."""
         ids = self.job_ids()
         if not ids:
-            raise NoSuchJob(f"there are no jobs in {self.folder}",
-                            hint="nightshift run INPUT makes one")
+            raise NoSuchJob(
+                f"there are no jobs in {self.folder}", hint="nightshift run INPUT makes one"
+            )
         if named == "latest":
             return ids[-1]
         fitting = [job for job in ids if job.startswith((named, f"job_{named}"))]
@@ -47,8 +47,10 @@ class Home:
             return fitting[0]
         if not fitting:
             raise NoSuchJob(f"no job is called {named!r}", hint="nightshift status lists all jobs")
-        raise NoSuchJob(f"{named!r} fits {len(fitting)} jobs: {', '.join(fitting[:5])}",
-                        hint="give more of the id")
+        raise NoSuchJob(
+            f"{named!r} fits {len(fitting)} jobs: {', '.join(fitting[:5])}",
+            hint="give more of the id",
+        )
 
     def open(self, job_id: str, *, read_only: bool = False) -> JobStore:
         """The job's store."""

@@ -37,8 +37,12 @@ class Workers:
 
     def _start(self) -> tuple[subprocess.Popen[bytes], float]:
         # Its standard input is a pipe of ours: it ends by itself when we are gone, however we went.
-        process = subprocess.Popen([sys.executable, "-m", "workers"], env=self._environ,
-                                   stdin=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers"],
+            env=self._environ,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         return process, time.monotonic()
 
     @property
@@ -56,8 +60,10 @@ class Workers:
                 raise UsageError("the worker does not start", hint="its reason stands above")
             self._restarts += 1
             if self._restarts > _MOST_RESTARTS or time.monotonic() - born < _BORN_DEAD_S:
-                raise ServiceUnavailable("the worker keeps ending",
-                                         hint="NIGHTSHIFT_LOG=INFO shows why; then resume the job")
+                raise ServiceUnavailable(
+                    "the worker keeps ending",
+                    hint="NIGHTSHIFT_LOG=INFO shows why; then resume the job",
+                )
             say("a worker was killed; another goes on, and nothing answered is lost")
             self._processes[place] = self._start()
 
@@ -79,8 +85,9 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
-        self._old = {number: signal.signal(number, self._hear)
-                     for number in (signal.SIGINT, signal.SIGTERM)}
+        self._old = {
+            number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)
+        }
 
     def _hear(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1
@@ -97,13 +104,13 @@ def run_job(home: Home, settings: Settings, job: JobRow, workers: int) -> JobRow
     Returns the job as it then stands; `KeyboardInterrupt` after an orderly stop by Ctrl-C.
     """
     url = settings.redis_url or embedded.start_or_find(home.folder)
-    post, interrupts, display = Post(url), Interrupts(), Display()
+    post, sender, interrupts, display = Post(url), Sender(url), Interrupts(), Display()
     team: Workers | None = None
     try:
         post.check()
-        coordinator = Coordinator(home, post, Sender(url), only=job.id, listen=display.show)
+        coordinator = Coordinator(home, post, sender, only=job.id, listen=display.show)
         try:
-            team = Workers(workers, _environment(settings, home, url, job.spec.base_url))
+            team = Workers(workers, _environment(home, url, job.spec.base_url))
             _work(coordinator, team, interrupts, lambda: _rests(home, job.id))
             _wind_up(coordinator, team, interrupts, display)
         finally:
@@ -114,6 +121,7 @@ def run_job(home: Home, settings: Settings, job: JobRow, workers: int) -> JobRow
         display.close()
         interrupts.restore()
         post.close()
+        sender.close()
         if settings.redis_url is None:
             embedded.leave(url)
     if interrupts.count:
@@ -121,15 +129,17 @@ def run_job(home: Home, settings: Settings, job: JobRow, workers: int) -> JobRow
     return _row(home, job.id)
 
 
-def _work(coordinator: Coordinator, team: Workers, interrupts: Interrupts,
-          rests: Callable[[], bool]) -> None:
+def _work(
+    coordinator: Coordinator, team: Workers, interrupts: Interrupts, rests: Callable[[], bool]
+) -> None:
     while not interrupts.count and not rests():
         coordinator.step()
         team.tend()
 
 
-def _wind_up(coordinator: Coordinator, team: Workers, interrupts: Interrupts,
-             display: Display) -> None:
+def _wind_up(
+    coordinator: Coordinator, team: Workers, interrupts: Interrupts, display: Display
+) -> None:
     """Calls in flight end and their answers come home; a second Ctrl-C cuts them."""
     stopped, heard = time.monotonic(), interrupts.count
     if heard:
@@ -158,6 +168,11 @@ def _row(home: Home, job_id: str) -> JobRow:
         store.close()
 
 
-def _environment(settings: Settings, home: Home, url: str, base_url: str) -> dict[str, str]:
-    return {**os.environ, "NIGHTSHIFT_REDIS_URL": url, "NIGHTSHIFT_BASE_URL": base_url,
-            "NIGHTSHIFT_HOME": str(home.folder), "NIGHTSHIFT_TIED": "1"}
+def _environment(home: Home, url: str, base_url: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "NIGHTSHIFT_REDIS_URL": url,
+        "NIGHTSHIFT_BASE_URL": base_url,
+        "NIGHTSHIFT_HOME": str(home.folder),
+        "NIGHTSHIFT_TIED": "1",
+    }

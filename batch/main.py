@@ -51,17 +51,17 @@ you, 4 a service or the disk is not usable, 5 cancelled, 130 interrupted (resume
 class _Commands(click.Group):
     """Lists commands without importing them: `--help` is instant."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"batch.commands.{cmd_name}")
         command: click.Command = module.command
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -77,8 +77,10 @@ def _crashed(error: Exception) -> int:
     descriptor, path = tempfile.mkstemp(prefix="nightshift-crash-", suffix=".txt")
     with os.fdopen(descriptor, "w") as file:
         file.write("".join(traceback.format_exception(error)))
-    click.echo(f"nightshift: a fault of its own ({type(error).__name__}); nothing answered is lost",
-               err=True)
+    click.echo(
+        f"nightshift: a fault of its own ({type(error).__name__}); nothing answered is lost",
+        err=True,
+    )
     click.echo(f"  please report {path}; nightshift resume goes on with the job", err=True)
     return 4
 
@@ -107,7 +109,7 @@ def main() -> None:
         code = 0
     except KeyboardInterrupt:
         code = 130
-    except Exception as error:  # noqa: BLE001  the last resort: a sentence, not a traceback
+    except Exception as error:
         code = _crashed(error)
     sys.exit(code if isinstance(code, int) else 0)
 

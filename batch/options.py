@@ -21,13 +21,14 @@ from jobs.spec import Budget, Limits, Spec
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Roubles(click.ParamType):
+class Roubles(click.ParamType[Decimal]):
     """An amount in ₽, exact: `500`, `0.35`."""
 
     name = "roubles"
 
-    def convert(self, value: Any, param: click.Parameter | None,
-                ctx: click.Context | None) -> Decimal:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
         """The amount as `Decimal`."""
         if isinstance(value, Decimal):
             return value
@@ -45,39 +46,104 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
 
 
 _SPEC = (
-    option("-o", "--output-dir", type=click.Path(path_type=Path), metavar="DIR",
-           help="Where the results go.  [default: <input>.<job>/ beside the input]"),
+    option(
+        "-o",
+        "--output-dir",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Where the results go.  [default: <input>.<job>/ beside the input]",
+    ),
     option("--model", metavar="NAME", help="For requests that name none."),
-    option("--max-tokens", type=click.IntRange(min=1), metavar="N",
-           help="For requests that do not bound their answer."),
-    option("--base-url", metavar="URL", default=DEFAULT_BASE_URL, show_default=True,
-           help="The endpoint."),
-    option("--budget-rub", type=Roubles(), metavar="RUB",
-           help="Never spend more than this. Reserves each call's highest cost before it is sent."),
-    option("--budget-tokens", type=click.IntRange(min=0), metavar="N",
-           help="Never use more tokens than this."),
-    option("--budget-requests", type=click.IntRange(min=0), metavar="N",
-           help="Do no more requests than this; the rest waits for resume."),
-    option("--rpm", type=click.IntRange(min=1), metavar="N",
-           help="Requests per minute, all workers together."),
-    option("--tpm", type=click.IntRange(min=1), metavar="N",
-           help="Tokens per minute, all workers together."),
-    option("--max-in-flight", type=click.IntRange(min=1), metavar="N",
-           help="Calls at once, all workers together.  [default: found out]"),
-    option("--max-attempts", type=click.IntRange(min=1), default=5, show_default=True, metavar="N",
-           help="Calls of a request that meets faults of the endpoint (limits and outages do not "
-                "count)."),
-    option("--never-pay-twice", is_flag=True,
-           help="Do not repeat a call that may have been billed; report it as failed."),
-    option("--skip-invalid", is_flag=True,
-           help="Write faulty lines to errors.jsonl and go on with the others."),
-    option("--window", metavar="HH:MM-HH:MM[@ZONE]",
-           help="Send only in these hours, e.g. 23:00-07:00@Europe/Moscow."),
+    option(
+        "--max-tokens",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="For requests that do not bound their answer.",
+    ),
+    option(
+        "--base-url",
+        metavar="URL",
+        default=DEFAULT_BASE_URL,
+        show_default=True,
+        help="The endpoint.",
+    ),
+    option(
+        "--budget-rub",
+        type=Roubles(),
+        metavar="RUB",
+        help="Never spend more than this. Reserves each call's highest cost before it is sent.",
+    ),
+    option(
+        "--budget-tokens",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Never use more tokens than this.",
+    ),
+    option(
+        "--budget-requests",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Do no more requests than this; the rest waits for resume.",
+    ),
+    option(
+        "--rpm",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Requests per minute, all workers together.",
+    ),
+    option(
+        "--tpm",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Tokens per minute, all workers together.",
+    ),
+    option(
+        "--max-in-flight",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Calls at once, all workers together.  [default: found out]",
+    ),
+    option(
+        "--max-attempts",
+        type=click.IntRange(min=1),
+        default=5,
+        show_default=True,
+        metavar="N",
+        help="Calls of a request that meets faults of the endpoint (limits and outages do not "
+        "count).",
+    ),
+    option(
+        "--never-pay-twice",
+        is_flag=True,
+        help="Do not repeat a call that may have been billed; report it as failed.",
+    ),
+    option(
+        "--skip-invalid",
+        is_flag=True,
+        help="Write faulty lines to errors.jsonl and go on with the others.",
+    ),
+    option(
+        "--window",
+        metavar="HH:MM-HH:MM[@ZONE]",
+        help="Send only in these hours, e.g. 23:00-07:00@Europe/Moscow.",
+    ),
     option("--name", metavar="TEXT", help="What to call the job.  [default: the input's name]"),
-    option("--timeout", "total_timeout_s", type=click.FloatRange(min=1), default=900.0,
-           show_default=True, metavar="S", help="The longest that one call may take."),
-    option("--chunk-size", type=click.IntRange(1, 2000), metavar="N", hidden=True,
-           help="Requests per task.  [default: chosen]"),
+    option(
+        "--timeout",
+        "total_timeout_s",
+        type=click.FloatRange(min=1),
+        default=900.0,
+        show_default=True,
+        metavar="S",
+        help="The longest that one call may take.",
+    ),
+    option(
+        "--chunk-size",
+        type=click.IntRange(1, 2000),
+        metavar="N",
+        hidden=True,
+        help="Requests per task.  [default: chosen]",
+    ),
 )
 
 
@@ -114,20 +180,32 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
     stem = name
     for ending in (".zst", ".gz", ".jsonl", ".ndjson", ".json"):
         stem = stem.removesuffix(ending)
-    output = options["output_dir"] or (
-        Path.cwd() if name == "stdin" else source.absolute().parent) / f"{stem}.{job_id}"
+    output = (
+        options["output_dir"]
+        or (Path.cwd() if name == "stdin" else source.absolute().parent) / f"{stem}.{job_id}"
+    )
     try:
         return Spec(
-            name=options["name"] or stem, source=str(source), output_dir=str(output.absolute()),
-            base_url=options["base_url"], model=options["model"],
-            max_tokens=options["max_tokens"], skip_invalid=options["skip_invalid"],
-            limits=Limits(rpm=options["rpm"], tpm=options["tpm"],
-                          max_in_flight=options["max_in_flight"]),
-            budget=Budget(rub=options["budget_rub"], tokens=options["budget_tokens"],
-                          requests=options["budget_requests"]),
-            window=options["window"], max_attempts=options["max_attempts"],
+            name=options["name"] or stem,
+            source=str(source),
+            output_dir=str(output.absolute()),
+            base_url=options["base_url"],
+            model=options["model"],
+            max_tokens=options["max_tokens"],
+            skip_invalid=options["skip_invalid"],
+            limits=Limits(
+                rpm=options["rpm"], tpm=options["tpm"], max_in_flight=options["max_in_flight"]
+            ),
+            budget=Budget(
+                rub=options["budget_rub"],
+                tokens=options["budget_tokens"],
+                requests=options["budget_requests"],
+            ),
+            window=options["window"],
+            max_attempts=options["max_attempts"],
             never_pay_twice=options["never_pay_twice"],
-            total_timeout_s=options["total_timeout_s"], chunk_size=options["chunk_size"],
+            total_timeout_s=options["total_timeout_s"],
+            chunk_size=options["chunk_size"],
         )
     except ValidationError as error:
         first = error.errors()[0]

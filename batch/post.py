@@ -45,8 +45,11 @@ class Post:
     def __init__(self, redis_url: str) -> None:
         self.url = redis_url
         self._redis: Redis = Redis.from_url(
-            redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S,
+            redis_url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
+            protocol=2,
         )
 
     def close(self) -> None:
@@ -61,7 +64,7 @@ class Post:
         """
         with _as_ours():
             self._redis.ping()
-            info = cast(dict[str, Any], self._redis.info())
+            info = self._redis.info()
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             raise UsageError(
@@ -94,8 +97,10 @@ class Post:
         if not chunks:
             return {}
         with _as_ours():
-            found = cast(list[bytes | None],
-                         self._redis.mget([names.claim_key(job, chunk) for chunk in chunks]))
+            found = cast(
+                list[bytes | None],
+                self._redis.mget([names.claim_key(job, chunk) for chunk in chunks]),
+            )
         return {chunk: name.decode() for chunk, name in zip(chunks, found, strict=True) if name}
 
     def queued(self, queue: str) -> int:
@@ -123,29 +128,17 @@ class Post:
             return []
         streams = {names.results_key(job): "0" for job in jobs}
         with _as_ours():
-            found = self._redis.xread(cast(Any, streams), count=_READ_AT_ONCE,
-                                      block=max(1, int(wait_s * 1000)))
-        pairs = found.items() if isinstance(found, dict) else found or []
-        return [self._mail(key, entries) for key, entries in cast(Any, pairs)]
+            found = self._redis.xread(
+                cast(Any, streams), count=_READ_AT_ONCE, block=max(1, int(wait_s * 1000))
+            )
+        return [self._mail(key, entries) for key, entries in cast(Any, found or [])]
 
     @staticmethod
-    def _mail(key: bytes, entries: Any) -> Mail:
-        if entries and isinstance(entries[0], list) and entries[0] and isinstance(
-            entries[0][0], list | tuple
-        ):
-            entries = entries[0]
-        mail = Mail(key.decode().rsplit(":", 1)[-1], [], [], 0)
-        garbage = 0
-        for entry_id, fields in entries:
-            mail.entries.append(entry_id)
-            try:
-                delivery = unpack_delivery(fields.get(b"d", b""))
-                if delivery.job != mail.job:
-                    raise BadMessage("a delivery lies in another job's stream")
-                mail.deliveries.append(delivery)
-            except BadMessage:
-                garbage += 1
-        return Mail(mail.job, mail.entries, mail.deliveries, garbage)
+    def _mail(key: bytes, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Mail:
+        job = key.decode().rsplit(":", 1)[-1]
+        read = [_delivery(job, fields) for _, fields in entries]
+        deliveries = [delivery for delivery in read if delivery is not None]
+        return Mail(job, [entry for entry, _ in entries], deliveries, len(read) - len(deliveries))
 
     def acknowledge(self, mail: Mail) -> None:
         """All of it is on disk: the stream and the outboxes may forget it."""
@@ -179,13 +172,22 @@ class Post:
         """Connections of other programs, for the decision whether an embedded server may end."""
         with _as_ours():
             mine = {str(self._redis.client_id())}
-            clients = cast(list[dict[str, str]], self._redis.client_list())
+            clients = self._redis.client_list()
         return sum(client["id"] not in mine for client in clients)
 
     def shut_down(self) -> None:
         """Ends the server, its memory kept in the append-only file."""
         with _as_ours():
             self._redis.shutdown(nosave=True)
+
+
+def _delivery(job: str, fields: dict[bytes, bytes]) -> Delivery | None:
+    """The delivery of a stream entry; None if it is not of our making, or another job's."""
+    try:
+        delivery = unpack_delivery(fields.get(b"d", b""))
+    except BadMessage:
+        return None
+    return delivery if delivery.job == job else None
 
 
 @contextmanager

@@ -235,7 +235,7 @@ class _Page(NamedTuple):
 @contextmanager
 def _client(url: str) -> Iterator[httpx2.Client]:
     """Open a client whose every fault is `ServiceUnavailable`."""
-    import httpx2  # noqa: PLC0415  most commands never ask for prices, and start faster without it
+    import httpx2
 
     try:
         with httpx2.Client(

@@ -62,24 +62,45 @@ class Progress:
     def as_json(self) -> dict[str, object]:
         """For Redis and `--json`; amounts as exact strings."""
         return {
-            "job": self.job, "name": self.name, "state": self.state, "reason": self.reason,
-            "reason_text": self.reason_text, "requests": self.requests,
-            "completed": self.completed, "failed": self.failed, "rate": round(self.rate, 3),
+            "job": self.job,
+            "name": self.name,
+            "state": self.state,
+            "reason": self.reason,
+            "reason_text": self.reason_text,
+            "requests": self.requests,
+            "completed": self.completed,
+            "failed": self.failed,
+            "rate": round(self.rate, 3),
             "left_s": None if self.left_s is None else round(self.left_s, 1),
-            "spent_rub": plain(self.spent), "uncertain_rub": plain(self.booked),
+            "spent_rub": plain(self.spent),
+            "uncertain_rub": plain(self.booked),
             "budget_rub": None if self.budget is None else plain(self.budget),
-            "in_flight": self.in_flight, "workers": self.workers, "refusals": self.refusals,
+            "in_flight": self.in_flight,
+            "workers": self.workers,
+            "refusals": self.refusals,
         }
 
 
-def progress_of(job: JobRow, rate: float, *, in_flight: int = 0, workers: int = 0,
-                refusals: int = 0) -> Progress:
+def progress_of(
+    job: JobRow, rate: float, *, in_flight: int = 0, workers: int = 0, refusals: int = 0
+) -> Progress:
     """The job's row and what is known beside it, as one moment."""
     left = job.left / rate if rate > 0 and job.left else (0.0 if not job.left else None)
     return Progress(
-        job=job.id, name=job.spec.name, state=job.state.value, reason=job.reason,
-        reason_text=job.reason_text, requests=job.requests, completed=job.completed,
-        failed=job.failed, rate=rate, left_s=left, spent=total([job.settled_rub]),
-        booked=job.booked_rub, budget=job.spec.budget.rub, in_flight=in_flight, workers=workers,
+        job=job.id,
+        name=job.spec.name,
+        state=job.state.value,
+        reason=job.reason,
+        reason_text=job.reason_text,
+        requests=job.requests,
+        completed=job.completed,
+        failed=job.failed,
+        rate=rate,
+        left_s=left,
+        spent=total([job.settled_rub]),
+        booked=job.booked_rub,
+        budget=job.spec.budget.rub,
+        in_flight=in_flight,
+        workers=workers,
         refusals=refusals,
     )

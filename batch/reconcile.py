@@ -53,8 +53,9 @@ class Watch:
             self.seen_at = now
 
 
-def decide(watch: Watch, *, claimed: bool, now: float, redis_since: float,
-           message_missing: bool) -> Step:
+def decide(
+    watch: Watch, *, claimed: bool, now: float, redis_since: float, message_missing: bool
+) -> Step:
     """What to do at `now`.
 
     `redis_since` is since when Redis has been answering with its memory whole: before that, silence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celery import Celery
+from kombu import pools
 from kombu.exceptions import OperationalError
 
 from jobs.errors import ServiceUnavailable
@@ -21,23 +22,39 @@ class Sender:
 
     def run_chunk(self, job: str, name: str, base_url: str, chunk: int, rows: int) -> None:
         """Asks the workers of an endpoint to run a chunk. Flower shows the readable arguments."""
-        self._send(RUN_CHUNK, [job, chunk], base_url, f"{job}/{chunk}",
-                   f"{name}: chunk {chunk}, {rows} requests")
+        self._send(
+            RUN_CHUNK,
+            [job, chunk],
+            base_url,
+            f"{job}/{chunk}",
+            f"{name}: chunk {chunk}, {rows} requests",
+        )
 
-    def look_up(self, job: str, name: str, base_url: str,
-                calls: list[tuple[int, str, str]]) -> None:
+    def look_up(
+        self, job: str, name: str, base_url: str, calls: list[tuple[int, str, str]]
+    ) -> None:
         """Asks what (ordinal, call, generation id) cost."""
         self._send(LOOK_UP, [job, calls], base_url, None, f"{name}: the cost of {len(calls)} calls")
 
-    def _send(self, task: str, args: list[object], base_url: str, task_id: str | None,
-              shown: str) -> None:
+    def _send(
+        self, task: str, args: list[object], base_url: str, task_id: str | None, shown: str
+    ) -> None:
         try:
-            self._app.send_task(task, args=args, queue=queue_name(base_url), task_id=task_id,
-                                argsrepr=shown, kwargsrepr="")
+            self._app.send_task(
+                task,
+                args=args,
+                queue=queue_name(base_url),
+                task_id=task_id,
+                argsrepr=shown,
+                kwargsrepr="",
+            )
         except (OperationalError, OSError) as error:
-            raise ServiceUnavailable(f"Redis does not take messages ({type(error).__name__})",
-                                     hint="nightshift doctor tells what is reachable") from error
+            raise ServiceUnavailable(
+                f"Redis does not take messages ({type(error).__name__})",
+                hint="nightshift doctor tells what is reachable",
+            ) from error
 
     def close(self) -> None:
-        """Drops the connections."""
+        """Drops the connections, of which Celery itself lets go only when the process ends."""
         self._app.close()
+        pools.reset()

@@ -17,7 +17,8 @@ _KEYS = ("NIGHTSHIFT_API_KEY_FILE", "ROUTERAI_API_KEY", "OPENAI_API_KEY")
 @dataclass(frozen=True)
 class Settings:
     """Where the home is, which Redis, and whether there is a key. The key itself stays where it is:
-    only workers read it."""
+    only workers read it.
+    """
 
     home: Path
     redis_url: str | None
@@ -35,7 +36,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def load_dotenv_file(folder: Path) -> None:
-    """Puts what `.env` in the working folder says into the environment, where nothing says so yet."""
+    """Puts what `.env` of a folder says into the environment, where nothing says so yet."""
     for name, value in dotenv_values(folder / ".env").items():
         if value is not None:
             os.environ.setdefault(name, value)

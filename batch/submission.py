@@ -49,8 +49,10 @@ class Refused(InvalidInput):
 
     def __init__(self, source: str, report: Report) -> None:
         lines = "line" if report.invalid == 1 else "lines"
-        super().__init__(f"{source}: {report.invalid} {lines} cannot be sent; nothing was sent",
-                         hint="correct them, or go on without them: --skip-invalid")
+        super().__init__(
+            f"{source}: {report.invalid} {lines} cannot be sent; nothing was sent",
+            hint="correct them, or go on without them: --skip-invalid",
+        )
         self.report = report
 
 
@@ -62,8 +64,9 @@ def new_job_id() -> str:
     return f"job_{str(ULID()).lower()}"
 
 
-def submit(home: Home, job_id: str, spec: Spec, source: Path | BinaryIO,
-           tell: Tell = lambda _: None) -> Report:
+def submit(
+    home: Home, job_id: str, spec: Spec, source: Path | BinaryIO, tell: Tell = lambda _: None
+) -> Report:
     """Checks and stores a job. It exists, whole, when this returns, and not at all if it raises.
 
     Raises `Refused` with all faults of the input, `UsageError` where spec and input do not fit.
@@ -80,8 +83,14 @@ def submit(home: Home, job_id: str, spec: Spec, source: Path | BinaryIO,
     return report
 
 
-def validate(home: Home, spec: Spec, source: Path | BinaryIO, *, priced: bool = False,
-             tell: Tell = lambda _: None) -> Report:
+def validate(
+    home: Home,
+    spec: Spec,
+    source: Path | BinaryIO,
+    *,
+    priced: bool = False,
+    tell: Tell = lambda _: None,
+) -> Report:
     """The same check; nothing stays. With `priced`, the catalogue is asked for an estimate."""
     with _draft(home, new_job_id()) as draft:
         report = _fill(draft, spec, source, tell)
@@ -134,9 +143,13 @@ def _refuse(draft: Draft, report: Report, fault: Fault) -> None:
 
 
 def _unbounded(request: Request) -> Fault:
-    return Fault(request.line, "input.unbounded",
-                 f"nothing bounds the cost of {request.unbounded}, so no cap in roubles can hold: "
-                 "leave out --budget-rub or this request", custom_id=request.custom_id)
+    return Fault(
+        request.line,
+        "input.unbounded",
+        f"nothing bounds the cost of {request.unbounded}, so no cap in roubles can hold: "
+        "leave out --budget-rub or this request",
+        custom_id=request.custom_id,
+    )
 
 
 def _prices(spec: Spec, models: list[str]) -> PriceList | None:
@@ -159,5 +172,7 @@ def _check_budget(spec: Spec, report: Report) -> None:
             hint="check the name of the model, or leave out --budget-rub",
         )
     if report.estimate.highest is None:
-        raise UsageError("some requests do not bound their answer, so no cap in roubles can be kept",
-                         hint="give --max-tokens")
+        raise UsageError(
+            "some requests do not bound their answer, so no cap in roubles can be kept",
+            hint="give --max-tokens",
+        )

@@ -13,8 +13,18 @@ from jobs.money import show
 from jobs.request import Fault
 
 _PLAIN_EVERY_S = 15.0
-_UNSAFE = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F),
-                         *range(0x2066, 0x206A), 0x200E, 0x200F, 0x61C], "�")
+_UNSAFE = dict.fromkeys(
+    [
+        *range(0x20),
+        *range(0x7F, 0xA0),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+        0x200E,
+        0x200F,
+        0x61C,
+    ],
+    "�",
+)
 
 
 def say(text: str = "") -> None:
@@ -105,17 +115,25 @@ class _Bar:
         from rich.progress import Progress as Rich
 
         self._rich = Rich(
-            TextColumn("{task.fields[state]}"), BarColumn(bar_width=24),
+            TextColumn("{task.fields[state]}"),
+            BarColumn(bar_width=24),
             TextColumn("{task.fields[text]}", markup=False),
-            console=Console(stderr=True), refresh_per_second=4, transient=True,
+            console=Console(stderr=True),
+            refresh_per_second=4,
+            transient=True,
         )
         self._task = self._rich.add_task("", total=1, state="", text="")
         self._rich.start()
 
     def show(self, progress: Progress) -> None:
         """Moves the bar."""
-        self._rich.update(self._task, total=max(progress.requests, 1), completed=progress.finished,
-                          state=progress.state, text=sentence(progress))
+        self._rich.update(
+            self._task,
+            total=max(progress.requests, 1),
+            completed=progress.finished,
+            state=progress.state,
+            text=sentence(progress),
+        )
 
     def close(self) -> None:
         """Removes the bar."""

@@ -46,7 +46,8 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
 
 class Payload(msgspec.Struct, frozen=True):
     """A chunk, whole. `chunk` is a number that no other chunk of the job ever had, so it is the
-    fence too: what comes back of a chunk that was given up cannot be taken for another's."""
+    fence too: what comes back of a chunk that was given up cannot be taken for another's.
+    """
 
     job: str
     name: str

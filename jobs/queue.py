@@ -1,4 +1,4 @@
-"""How both sides speak Celery: the same settings for the sender and the worker, each with its reason.
+"""How both sides speak Celery: one list of settings, each with its reason.
 
 Values only; nothing here imports Celery.
 """
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from jobs.names import CELERY_PREFIX
 
 VISIBILITY_S = 24 * 3600
-"""Unacknowledged messages come back after this; the coordinator puts lost chunks back long before."""
+"""Unacknowledged messages come back after this; the coordinator feeds lost chunks long before."""
 
 REDIS_OPTIONS: dict[str, object] = {
     # No Redis command may hang a process: kombu's default has no timeout at all.

@@ -60,9 +60,7 @@ class RequestState(StrEnum):
     FAILED = "failed"
 
 
-ENDED = frozenset(
-    {JobState.COMPLETED, JobState.CANCELLED, JobState.FAILED, JobState.EXPIRED}
-)
+ENDED = frozenset({JobState.COMPLETED, JobState.CANCELLED, JobState.FAILED, JobState.EXPIRED})
 
 _ARROWS: dict[JobState, frozenset[JobState]] = {
     JobState.VALIDATING: frozenset({JobState.IN_PROGRESS, JobState.FAILED, JobState.CANCELLING}),

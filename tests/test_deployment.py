@@ -208,8 +208,12 @@ def test_s9_flower_must_be_given_a_password() -> None:
 
 
 def test_what_is_durable_is_on_named_volumes() -> None:
-    named = [volume.partition(":")[0] for service in SERVICES.values()
-             for volume in service.get("volumes", []) if isinstance(volume, str)]
+    named = [
+        volume.partition(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
+        if isinstance(volume, str)
+    ]
 
     assert sorted(named) == sorted(COMPOSE["volumes"]) == ["home", "redis", "scratch"]
 
@@ -246,8 +250,13 @@ def test_s11_the_image_ends_as_a_user_that_is_not_root() -> None:
 def test_s12_only_what_the_lock_names_by_hash_is_installed_and_nothing_is_compiled() -> None:
     lock, project = [run for run in said("RUN") if "pip install" in run]
 
-    assert shlex.split(lock)[2:] == ["--require-hashes", "--only-binary", ":all:", "-r",
-                                     "requirements.lock"]
+    assert shlex.split(lock)[2:] == [
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+        "-r",
+        "requirements.lock",
+    ]
     assert shlex.split(project)[2:] == ["--no-deps", "--no-build-isolation", "--no-index", "."]
 
 
@@ -258,8 +267,11 @@ def test_s12_nothing_else_is_fetched() -> None:
 
 def test_s12_every_package_of_the_lock_has_a_version_and_hashes() -> None:
     text = re.sub(r"\\\n\s*", " ", (ROOT / "requirements.lock").read_text())
-    packages = [line for line in text.splitlines() if line.strip() and not line.startswith("#")
-                and not line.startswith(" ")]
+    packages = [
+        line
+        for line in text.splitlines()
+        if line.strip() and not line.startswith("#") and not line.startswith(" ")
+    ]
 
     assert packages
     for line in packages:
@@ -274,11 +286,18 @@ def test_s2_no_secret_can_enter_a_layer() -> None:
 
 
 def test_s2_the_build_sees_only_what_it_needs() -> None:
-    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines()
-             if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     allowed = {line[1:] for line in lines if line.startswith("!")}
-    copied = {word.removeprefix("./") for copy in said("COPY") if "--from" not in copy
-              for word in copy.split()[:-1]}
+    copied = {
+        word.removeprefix("./")
+        for copy in said("COPY")
+        if "--from" not in copy
+        for word in copy.split()[:-1]
+    }
 
     assert lines[0] == "*"
     assert allowed == copied

@@ -10,9 +10,10 @@ import sys
 import threading
 import warnings
 
+import celery.apps.worker
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
-from kombu import Queue
+from kombu import Queue  # type: ignore[attr-defined]  # half typed
 
 from jobs.errors import NightshiftError
 from jobs.names import queue_name
@@ -29,8 +30,11 @@ def make_app(settings: WorkerSettings) -> Celery:
     app.conf.update(celery_settings(settings.redis_url))
     queue = queue_name(settings.base_url)
     app.conf.update(
-        worker_pool="workers.pool:TaskPool", worker_concurrency=settings.chunks,
-        task_default_queue=queue, task_queues=[Queue(queue)], task_create_missing_queues=False,
+        worker_pool="workers.pool:TaskPool",
+        worker_concurrency=settings.chunks,
+        task_default_queue=queue,
+        task_queues=[Queue(queue)],  # type: ignore[no-untyped-call]
+        task_create_missing_queues=False,
     )
     return app
 
@@ -53,7 +57,8 @@ def main() -> int:
     # It warns of root's rights because of pickled messages, which are never accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     logging.basicConfig(
-        level=os.environ.get("NIGHTSHIFT_LOG", "WARNING"), stream=sys.stderr,
+        level=os.environ.get("NIGHTSHIFT_LOG", "WARNING"),
+        stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     try:
@@ -66,13 +71,24 @@ def main() -> int:
             print(f"  {error.hint}", file=sys.stderr)
         return error.exit_code
     _end_with_parent()
+    # What Celery says at a shutdown describes its own pools; ours tells by its deeds.
+    celery.apps.worker.safe_say = lambda *_, **__: None
     app = make_app(settings)
     register(app, service)
     TaskPool.drain, TaskPool.abort = service.drain, service.abort
     signals.worker_shutdown.connect(lambda **_: service.stop(), weak=False)
     app.worker_main(
-        ["--quiet", "worker", "--without-mingle", "--without-gossip", "-E", "--loglevel",
-         os.environ.get("NIGHTSHIFT_LOG", "WARNING"), "--hostname", f"worker-{os.getpid()}@%h"]
+        [
+            "--quiet",
+            "worker",
+            "--without-mingle",
+            "--without-gossip",
+            "-E",
+            "--loglevel",
+            os.environ.get("NIGHTSHIFT_LOG", "WARNING"),
+            "--hostname",
+            f"worker-{os.getpid()}@%h",
+        ]
     )
     return 0
 

@@ -6,6 +6,7 @@ it survives the death of the process; `sync` makes it survive the death of the m
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -82,8 +83,9 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock(folder)
+        with _gate(folder.parent):
+            folder.mkdir(mode=0o700)
+            self._lock = _lock(folder)
         self._number = 0
         self._fd = -1
         self._size = 0
@@ -143,8 +145,9 @@ class Journal:
     def _open_segment(self) -> None:
         old = self._fd
         self._number += 1
-        self._fd = os.open(self._path(self._number),
-                           os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600)
+        self._fd = os.open(
+            self._path(self._number), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600
+        )
         os.write(self._fd, MAGIC)
         self._size = len(MAGIC)
         self._dirty.add(self._fd)
@@ -155,16 +158,14 @@ class Journal:
         return self.folder / f"{number:08d}.log"
 
 
-def leftovers(root: Path, mine: Path) -> Iterator[tuple[Path, int]]:
+def leftovers(root: Path, mine: Path) -> list[tuple[Path, int]]:
     """Folders of outboxes whose process is gone, each with a lock that the caller must close."""
-    for folder in sorted(root.iterdir()) if root.exists() else ():
-        if folder == mine or not folder.is_dir():
-            continue
-        try:
-            lock = _lock(folder)
-        except AlreadyRunning:
-            continue
-        yield folder, lock
+    found = []
+    with _gate(root):
+        for folder in sorted(path for path in root.iterdir() if path.is_dir() and path != mine):
+            with contextlib.suppress(AlreadyRunning):
+                found.append((folder, _lock(folder)))
+    return found
 
 
 def records(folder: Path) -> Iterator[Record]:
@@ -178,7 +179,12 @@ def records(folder: Path) -> Iterator[Record]:
 
 
 def remove(folder: Path) -> None:
-    """Deletes a leftover whose records are all in the home."""
+    """Deletes an outbox whose records are all in the home; the caller holds its lock."""
+    with _gate(folder.parent):
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
     for path in folder.glob("*.log"):
         path.unlink(missing_ok=True)
     (folder / "lock").unlink(missing_ok=True)
@@ -191,8 +197,10 @@ def _segment_records(path: Path) -> Iterator[Record]:
         if file.read(len(MAGIC)) != MAGIC:
             if size < len(MAGIC):
                 return
-            raise StorageUnavailable(f"{path} is not an outbox that this version knows",
-                                     hint="start the version of Nightshift that wrote it")
+            raise StorageUnavailable(
+                f"{path} is not an outbox that this version knows",
+                hint="start the version of Nightshift that wrote it",
+            )
         offset = len(MAGIC)
         while True:
             head = file.read(_HEAD.size)
@@ -206,10 +214,21 @@ def _segment_records(path: Path) -> Iterator[Record]:
             if zlib.crc32(data) != checksum:
                 if end == size:
                     return
-                raise StorageUnavailable(f"{path} is damaged at byte {offset}",
-                                         hint="move the file away to go on without it")
+                raise StorageUnavailable(
+                    f"{path} is damaged at byte {offset}",
+                    hint="move the file away to go on without it",
+                )
             yield _decoder.decode(data)
             offset = end
+
+
+@contextlib.contextmanager
+def _gate(root: Path) -> Iterator[None]:
+    """Outboxes come, go and are looked for one at a time, so that none is seen half made."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (root / ".gate").open("ab") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        yield
 
 
 def _lock(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Requests of one model on their way to the endpoint: first come, first called, as the pace allows."""
+"""Requests of one model on their way to the endpoint, in turn, as the pace allows."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ TROUBLE = 8
 class Lane:
     """The queue of one pace. `call` starts the call of a ticket that was admitted."""
 
-    def __init__(self, pace: Pace, call: Callable[[Ticket], None],
-                 refuse: Callable[[Ticket], bool]) -> None:
+    def __init__(
+        self, pace: Pace, call: Callable[[Ticket], None], refuse: Callable[[Ticket], bool]
+    ) -> None:
         self.pace = pace
         self._call = call
         self._refuse = refuse

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from decimal import Decimal
 
 import msgspec
@@ -66,8 +65,13 @@ def _data(answer: Answer) -> _Data | None:
 def _usage(data: _Data) -> Usage | None:
     if data.tokens_prompt is None or data.tokens_completion is None:
         return None
-    return Usage(data.tokens_prompt, data.tokens_completion, data.native_tokens_cached or 0, 0,
-                 data.native_tokens_reasoning or 0)
+    return Usage(
+        data.tokens_prompt,
+        data.tokens_completion,
+        data.native_tokens_cached or 0,
+        0,
+        data.native_tokens_reasoning or 0,
+    )
 
 
 def balance_in(answer: Answer) -> Decimal | None:

@@ -111,8 +111,7 @@ class Outbox:
 
     # ---- facts, each on its way to the disk when the method returns ------------------------
 
-    def claimed(self, job: str, chunk: int,
-                requests: list[tuple[int, int, int]]) -> None:
+    def claimed(self, job: str, chunk: int, requests: list[tuple[int, int, int]]) -> None:
         """A chunk is taken."""
         segment = self._write(Claimed(job, chunk, requests))
         self._claims[job, chunk] = segment
@@ -163,8 +162,11 @@ class Outbox:
         batch = self._batch(job)
         batch.closed.append(closed)
         try:
-            batch.segments[self._write(Closed(job, closed.chunk, closed.reason,
-                                              closed.returned, closed.refusals))] += 1
+            batch.segments[
+                self._write(
+                    Closed(job, closed.chunk, closed.reason, closed.returned, closed.refusals)
+                )
+            ] += 1
         except StorageUnavailable as error:
             self.failure = error
         claim = self._claims.pop((job, closed.chunk), None)
@@ -252,8 +254,11 @@ class Outbox:
 
     async def _deliver(self, *, hurry: bool) -> None:
         now = time.monotonic()
-        due = [job for job, batch in self._synced.items()
-               if hurry or batch.rows >= DELIVER_ROWS or now - batch.since >= DELIVER_S]
+        due = [
+            job
+            for job, batch in self._synced.items()
+            if hurry or batch.rows >= DELIVER_ROWS or now - batch.since >= DELIVER_S
+        ]
         for job in due:
             self._pack(job, self._synced.pop(job))
         late = [entry for entry in self._on_the_way.values() if now - entry.sent > RESEND_S]
@@ -264,12 +269,24 @@ class Outbox:
 
     def _pack(self, job: str, batch: _Batch) -> None:
         self._last_sequence += 1
-        delivery = Delivery(self.name, self._last_sequence, job, batch.calls, batch.results,
-                            batch.closed, batch.found, pack_bodies(batch.bodies))
+        delivery = Delivery(
+            self.name,
+            self._last_sequence,
+            job,
+            batch.calls,
+            batch.results,
+            batch.closed,
+            batch.found,
+            pack_bodies(batch.bodies),
+        )
         # Never sent yet: `late` from the start, so that a Redis that is away loses nothing.
         self._on_the_way[self._last_sequence] = _OnItsWay(
-            job, pack_delivery(delivery), batch.segments,
-            [(job, closed.chunk) for closed in batch.closed], float("-inf"))
+            job,
+            pack_delivery(delivery),
+            batch.segments,
+            [(job, closed.chunk) for closed in batch.closed],
+            float("-inf"),
+        )
 
     def _tell_watchers(self) -> None:
         oldest = min(self._on_the_way, default=self._last_sequence + 1)

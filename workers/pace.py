@@ -62,8 +62,9 @@ class PaceKeeper(Protocol):
 class Pace:
     """One lane's allowance. Single-threaded: for the event loop's thread."""
 
-    def __init__(self, scope: str, keeper: PaceKeeper,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, scope: str, keeper: PaceKeeper, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.scope = scope
         self._keeper = keeper
         self._clock = clock
@@ -102,8 +103,15 @@ class Pace:
         self._tokens -= tokens
         return True
 
-    def ended(self, *, reserved: int, used: int | None, throttled: bool, success: bool,
-              retry_after: float | None) -> None:
+    def ended(
+        self,
+        *,
+        reserved: int,
+        used: int | None,
+        throttled: bool,
+        success: bool,
+        retry_after: float | None,
+    ) -> None:
         """A call ended that had `reserved` tokens and used `used`, if that is known."""
         self.in_flight -= 1
         if used is not None:
@@ -128,7 +136,8 @@ class Pace:
 
     async def exchange(self, ready: int, tokens_each: int) -> None:
         """Tells and asks; `ready` requests of about `tokens_each` wait. May raise
-        `ConnectionError`: then the last share stays, and what happened is told next time."""
+        `ConnectionError`: then the last share stays, and what happened is told next time.
+        """
         ask = self._ask(ready, tokens_each)
         share = await self._keeper.exchange(self.scope, ask)
         self._successes -= ask.successes
@@ -141,10 +150,16 @@ class Pace:
         requests = min(ready, int(rpm / 60 * AHEAD_S) + 1) - max(self._requests, 0)
         tokens = min(ready * tokens_each, int(tpm / 60 * AHEAD_S) + tokens_each) - self._tokens
         return Ask(
-            wanted=min(self.in_flight + ready, MOST_IN_FLIGHT), in_flight=self.in_flight, successes=self._successes,
-            throttles=self._throttles, retry_after_s=self._retry_after,
-            most=self._terms.max_in_flight or 0, rpm=rpm, tpm=tpm,
-            requests=max(requests, 0) if rpm else 0, tokens=max(tokens, 0) if tpm else 0,
+            wanted=min(self.in_flight + ready, MOST_IN_FLIGHT),
+            in_flight=self.in_flight,
+            successes=self._successes,
+            throttles=self._throttles,
+            retry_after_s=self._retry_after,
+            most=self._terms.max_in_flight or 0,
+            rpm=rpm,
+            tpm=tpm,
+            requests=max(requests, 0) if rpm else 0,
+            tokens=max(tokens, 0) if tpm else 0,
         )
 
     def _take(self, share: Share, ask: Ask) -> None:

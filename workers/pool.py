@@ -18,7 +18,7 @@ from celery.concurrency.base import apply_target
 class _Result(thread.ApplyResult):  # type: ignore[misc]  # Celery has no types
     """A running chunk; Celery terminates it on SIGQUIT, a second SIGINT or `revoke`."""
 
-    def terminate(self, signum: int | None = None) -> None:
+    def terminate(self, signum: int | None = None) -> None:  # noqa: ARG002
         TaskPool.abort()
 
 
@@ -29,12 +29,16 @@ class TaskPool(thread.TaskPool):  # type: ignore[misc]  # Celery has no types
     abort: Callable[[], None] = staticmethod(lambda: None)
 
     def on_apply(
-        self, target: Callable[..., Any], args: tuple[Any, ...] | None = None,
-        kwargs: dict[str, Any] | None = None, callback: Callable[..., Any] | None = None,
-        accept_callback: Callable[..., Any] | None = None, **_: Any,
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        callback: Callable[..., Any] | None = None,
+        accept_callback: Callable[..., Any] | None = None,
+        **_: Any,
     ) -> _Result:
-        future = self.executor.submit(apply_target, target, args, kwargs, callback,
-                                      accept_callback)
+        """Runs a task in a thread; what Celery asks of every pool."""
+        future = self.executor.submit(apply_target, target, args, kwargs, callback, accept_callback)
         result = _Result(future)
         # Celery's request holds its result only weakly.
         future.keep = result
@@ -44,7 +48,7 @@ class TaskPool(thread.TaskPool):  # type: ignore[misc]  # Celery has no types
         """Called where Celery would kill a process; chunks end by `_Result.terminate`."""
 
     def on_close(self) -> None:
-        # Flower's and remote `shutdown` send no signal, but they close the pool.
+        """Flower's and the remote `shutdown` send no signal, but they close the pool."""
         TaskPool.drain()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import msgspec
 from redis.asyncio import Redis
@@ -34,8 +35,11 @@ class Post:
     def __init__(self, redis_url: str, worker: str) -> None:
         self.worker = worker
         self._redis: Redis = Redis.from_url(
-            redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0), health_check_interval=0,
+            redis_url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
         )
         self._pace = self._redis.register_script(SCRIPT)
 
@@ -58,12 +62,15 @@ class Post:
             taken = await self._redis.set(key, self.worker, nx=True, px=int(CLAIM_S * 1000))
         if not taken:
             return None
-        payload = unpack_payload(data)
+        payload = unpack_payload(cast(bytes, data))
         same = (payload.job, payload.chunk) == (job, chunk)
         return payload if same else None
 
-    async def beat(self, chunks: list[tuple[str, int]], presence: dict[str, object],
-                   ) -> tuple[set[str], str]:
+    async def beat(
+        self,
+        chunks: list[tuple[str, int]],
+        presence: dict[str, object],
+    ) -> tuple[set[str], str]:
         """Renews the claims and the worker's sign of life.
 
         Returns the jobs of which nothing may be sent, and Redis's epoch ("" when it has none).
@@ -72,8 +79,9 @@ class Post:
         async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
             for key in chunks:
                 pipe.set(names.claim_key(*key), self.worker, px=int(CLAIM_S * 1000))
-            pipe.set(names.worker_key(self.worker), msgspec.json.encode(presence),
-                     px=int(CLAIM_S * 1000))
+            pipe.set(
+                names.worker_key(self.worker), msgspec.json.encode(presence), px=int(CLAIM_S * 1000)
+            )
             pipe.get(names.EPOCH)
             pipe.mget([names.hold_key(job) for job in jobs] or [names.EPOCH])
             *_, epoch, holds = await pipe.execute()
@@ -112,9 +120,20 @@ class Post:
         async with _as_connection_errors():
             slots, requests, tokens, pause_ms, limit = await self._pace(
                 keys=[f"ns:pace:{scope}", f"ns:slots:{scope}"],
-                args=[self.worker, LEASE_S, ask.wanted, ask.in_flight, ask.successes,
-                      ask.throttles, ask.retry_after_s, ask.most, ask.rpm, ask.tpm, ask.requests,
-                      ask.tokens],
+                args=[
+                    self.worker,
+                    LEASE_S,
+                    ask.wanted,
+                    ask.in_flight,
+                    ask.successes,
+                    ask.throttles,
+                    ask.retry_after_s,
+                    ask.most,
+                    ask.rpm,
+                    ask.tpm,
+                    ask.requests,
+                    ask.tokens,
+                ],
             )
         return Share(slots, requests, tokens, pause_ms / 1000, limit)
 

@@ -74,8 +74,11 @@ class Leftover:
         chunk = self.chunks.get((sent.job, sent.chunk))
         if chunk is None:
             return
-        chunk.requests[sent.ordinal] = (sent.ordinal, sent.attempt,
-                                        sent.uncertain + (1 if uncertain else 0))
+        chunk.requests[sent.ordinal] = (
+            sent.ordinal,
+            sent.attempt,
+            sent.uncertain + (1 if uncertain else 0),
+        )
         if finished:
             chunk.finished.add(sent.ordinal)
 
@@ -97,16 +100,19 @@ class Leftover:
         if chunk.closed is not None:
             closed = chunk.closed
             return ChunkClosed(number, closed.reason, closed.returned, closed.refusals)
-        back = [triple for ordinal, triple in sorted(chunk.requests.items())
-                if ordinal not in chunk.finished]
+        back = [
+            triple
+            for ordinal, triple in sorted(chunk.requests.items())
+            if ordinal not in chunk.finished
+        ]
         return ChunkClosed(number, WORKER_DIED, back, {})
 
 
 def recover(root: Path, outbox: Outbox) -> list[tuple[Path, int]]:
     """Puts everything that dead workers left under `root` into `outbox`.
 
-    Returns the folders with their locks: to be removed once all of it was acknowledged, which the
-    caller sees by `outbox`. Raises `StorageUnavailable` for a damaged journal, which stays as it is.
+    Returns the folders with their locks: to be removed once all of it was acknowledged, which
+    `outbox` tells. Raises `StorageUnavailable` for a damaged journal, which stays as it is.
     """
     found = []
     for folder, lock in journal.leftovers(root, outbox.folder):
@@ -114,8 +120,11 @@ def recover(root: Path, outbox: Outbox) -> list[tuple[Path, int]]:
         for record in journal.records(folder):
             leftover.read(record, outbox)
         uncertain = leftover.finish(outbox)
-        log.warning("a worker that was here before left %d open chunks and %d calls in flight",
-                    len(leftover.chunks), uncertain)
+        log.warning(
+            "a worker that was here before left %d open chunks and %d calls in flight",
+            len(leftover.chunks),
+            uncertain,
+        )
         found.append((folder, lock))
     return found
 

@@ -55,8 +55,14 @@ log = logging.getLogger("nightshift.runner")
 class Runner:
     """Runs chunks. Single-threaded: every method belongs to the event loop's thread."""
 
-    def __init__(self, endpoint: Endpoint, outbox: Outbox, keeper: PaceKeeper,
-                 key_fingerprint: str, dice: random.Random) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        outbox: Outbox,
+        keeper: PaceKeeper,
+        key_fingerprint: str,
+        dice: random.Random,
+    ) -> None:
         self._endpoint = endpoint
         self._outbox = outbox
         self._keeper = keeper
@@ -65,6 +71,7 @@ class Runner:
         self._lanes: dict[str, Lane] = {}
         self._calls: set[asyncio.Task[None]] = set()
         self._held: dict[str, ReturnReason] = {}
+        self._generation_ids: dict[str, str] = {}
         self._credits: tuple[float, bool] = (float("-inf"), False)
         self.draining = False
         self.chunks: dict[tuple[str, int], OpenChunk] = {}
@@ -82,11 +89,16 @@ class Runner:
 
     async def run(self, payload: Payload) -> Summary:
         """Returns when each of the chunk's requests has its result or goes back to the home."""
-        chunk = OpenChunk(payload, Grant(payload.grant), len(payload.requests),
-                          asyncio.get_running_loop().create_future())
+        chunk = OpenChunk(
+            payload,
+            Grant(payload.grant),
+            len(payload.requests),
+            asyncio.get_running_loop().create_future(),
+        )
         self.chunks[chunk.key] = chunk
-        self._outbox.claimed(*chunk.key, [(work.ordinal, work.attempts, work.uncertain)
-                                          for work in payload.requests])
+        self._outbox.claimed(
+            *chunk.key, [(work.ordinal, work.attempts, work.uncertain) for work in payload.requests]
+        )
         try:
             self._distribute(chunk)
             await chunk.done
@@ -144,7 +156,7 @@ class Runner:
 
     def hold(self, jobs: set[str]) -> None:
         """Exactly these jobs are paused or cancelled: nothing of them starts."""
-        self._held = {job: HELD for job in jobs}
+        self._held = dict.fromkeys(jobs, HELD)
         if jobs:
             self._return_all(lambda ticket: ticket.chunk.payload.job in jobs, HELD)
 
@@ -190,28 +202,32 @@ class Runner:
             self._lose(ticket, sent, DRAINED)
         except Exception as error:
             # Texts of exceptions may quote prompts, so only the class is told.
-            log.error("a call went wrong here: %s", type(error).__name__)
+            log.error("a call went wrong here: %s", type(error).__name__)  # noqa: TRY400
             log.debug("", exc_info=error)
             self._lose(ticket, sent, ReturnReason("system.error", type(error).__name__))
 
     def _lose(self, ticket: Ticket, sent: Sent, reason: ReturnReason) -> None:
         """The call is cut: it may be billed, and its request goes back."""
         lane = self._lanes[ticket.model]
-        lane.pace.ended(reserved=ticket.work.tokens, used=None, throttled=False, success=False,
-                        retry_after=None)
+        lane.pace.ended(
+            reserved=ticket.work.tokens, used=None, throttled=False, success=False, retry_after=None
+        )
         ticket.chunk.grant.settle(ticket.bound, ticket.bound)
         ticket.uncertain += 1
         ticket.chunk.in_flight -= 1
-        self._outbox.put(sent.job, call_without_answer(sent, "", reason.code), None)
+        generation_id = self._generation_ids.pop(sent.call, "")
+        self._outbox.put(sent.job, call_without_answer(sent, generation_id, reason.code), None)
         self._give_back(ticket, reason)
 
     async def _call(self, ticket: Ticket, sent: Sent) -> None:
         terms = ticket.chunk.payload.terms
         answer = await self._endpoint.call(
-            ticket.work.body, idle_timeout_s=terms.idle_timeout_s,
+            ticket.work.body,
+            idle_timeout_s=terms.idle_timeout_s,
             total_timeout_s=terms.total_timeout_s,
             on_headers=lambda headers: self._heard(sent.call, headers),
         )
+        self._generation_ids.pop(sent.call, None)
         self._outbox.ended(sent.call, answer)
         outcome = classify(answer, asked_model=ticket.model, now=time.time())
         if isinstance(outcome, Stop) and outcome.reason is PauseReason.INSUFFICIENT_BALANCE:
@@ -221,14 +237,24 @@ class Runner:
     def _sent(self, ticket: Ticket) -> Sent:
         ticket.calls += 1
         job, chunk = ticket.chunk.key
-        sent = Sent(self._outbox.new_call_id(), job, chunk, ticket.work.ordinal,
-                    ticket.calls, ticket.uncertain, time.time(), ticket.model, ticket.bound)
+        sent = Sent(
+            self._outbox.new_call_id(),
+            job,
+            chunk,
+            ticket.work.ordinal,
+            ticket.calls,
+            ticket.uncertain,
+            time.time(),
+            ticket.model,
+            ticket.bound,
+        )
         self._outbox.sent(sent)
         ticket.chunk.in_flight += 1
         return sent
 
     def _heard(self, call: str, headers: dict[str, str]) -> None:
         if generation_id := headers.get(GENERATION_ID):
+            self._generation_ids[call] = generation_id
             self._outbox.heard(call, generation_id)
 
     async def _doubt(self, stop: Stop) -> Outcome:
@@ -270,11 +296,14 @@ class Runner:
         lane.pace.ended(
             reserved=ticket.work.tokens,
             used=usage.total if usage else 0 if free else None,
-            throttled=throttled, success=isinstance(outcome, Answered),
+            throttled=throttled,
+            success=isinstance(outcome, Answered),
             retry_after=outcome.after if isinstance(outcome, Retry) else None,
         )
         broken = isinstance(outcome, Retry) and outcome.kind in (
-            RetryKind.UNREACHABLE, RetryKind.PASSING)
+            RetryKind.UNREACHABLE,
+            RetryKind.PASSING,
+        )
         if not broken:
             lane.trouble = 0
             return
@@ -283,8 +312,9 @@ class Runner:
             # A probe now and then, by all workers together; the waits grow up to the ceiling.
             lane.pace.pause(delay(lane.trouble - TROUBLE, None, PROBES, self._dice.uniform))
 
-    def _finish(self, ticket: Ticket, sent: Sent, answer: Answer, outcome: Outcome,
-                row: Call) -> None:
+    def _finish(
+        self, ticket: Ticket, sent: Sent, answer: Answer, outcome: Outcome, row: Call
+    ) -> None:
         result = result_of(sent, answer, outcome, time.time())
         self._outbox.put(sent.job, row, result, raw_body(answer))
         if result.state is ResultState.COMPLETED:
@@ -301,8 +331,9 @@ class Runner:
             self._outbox.put(ticket.chunk.payload.job, row, None)
         ticket.chunk.refusals[row.code] += 1
 
-    def _retry(self, lane: Lane, ticket: Ticket, sent: Sent, answer: Answer, outcome: Retry,
-               row: Call) -> None:
+    def _retry(
+        self, lane: Lane, ticket: Ticket, sent: Sent, answer: Answer, outcome: Retry, row: Call
+    ) -> None:
         if self._spends_an_attempt(lane, ticket, outcome):
             self._finish(ticket, sent, answer, outcome, row)
             return

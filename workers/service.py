@@ -12,7 +12,6 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-
 from jobs.errors import BadMessage
 from jobs.ids import check_job_id
 from jobs.wire import Found
@@ -61,11 +60,11 @@ class Service:
 
     def drain(self) -> None:
         """Nothing new starts. Returns at once; for signal handlers too."""
-        self._engine.call(lambda: self._runner.drain())
+        self._engine.call(self._runner.drain)
 
     def abort(self) -> None:
         """Cuts the calls in flight."""
-        self._engine.call(lambda: self._runner.abort())
+        self._engine.call(self._runner.abort)
 
     def stop(self) -> None:
         """The last results are delivered, or on the disk for the next worker here."""
@@ -79,8 +78,10 @@ class Service:
         self._post = Post(settings.redis_url, self.name)
         self._outbox = Outbox(settings.scratch / "outbox", self._post)
         self._endpoint = Endpoint(settings.base_url, settings.api_key, max_connections=MOST_CALLS)
-        self._runner = Runner(self._endpoint, self._outbox, self._post, settings.key_fingerprint,
-                              random.Random())
+        dice = random.Random()  # noqa: S311  jitter, no secret
+        self._runner = Runner(
+            self._endpoint, self._outbox, self._post, settings.key_fingerprint, dice
+        )
         self._epoch = ""
         folders = recovery.recover(settings.scratch / "outbox", self._outbox)
         if folders:
@@ -126,19 +127,31 @@ class Service:
 
     def _presence(self) -> dict[str, object]:
         return {
-            "name": self.name, "started": self._started, "chunks": len(self._runner.chunks),
-            "in_flight": self._runner.in_flight, "base_url": self._settings.base_url,
-            "key": self._settings.key_fingerprint, "draining": self._runner.draining,
-            "limits": [{"scope": lane.pace.scope, "limit": lane.pace.limit,
-                        "waiting": lane.waiting, "down": lane.in_outage}
-                       for lane in self._runner.lanes()],
+            "name": self.name,
+            "started": self._started,
+            "chunks": len(self._runner.chunks),
+            "in_flight": self._runner.in_flight,
+            "base_url": self._settings.base_url,
+            "key": self._settings.key_fingerprint,
+            "draining": self._runner.draining,
+            "limits": [
+                {
+                    "scope": lane.pace.scope,
+                    "limit": lane.pace.limit,
+                    "waiting": lane.waiting,
+                    "down": lane.in_outage,
+                }
+                for lane in self._runner.lanes()
+            ],
         }
 
     async def _stop(self) -> None:
         self._beat.cancel()
         if not await self._outbox.close(FAREWELL_S):
-            log.warning("the home has not acknowledged everything; the rest waits in %s",
-                        self._outbox.folder)
+            log.warning(
+                "the home has not acknowledged everything; the rest waits in %s",
+                self._outbox.folder,
+            )
         await self._quietly(self._post.leave())
         await self._endpoint.close()
         await self._post.close()

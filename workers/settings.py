@@ -39,16 +39,26 @@ def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
     if not redis_url:
         raise UsageError("a worker needs Redis", hint="set NIGHTSHIFT_REDIS_URL")
     try:
-        base_url = check_base_url(environ.get("NIGHTSHIFT_BASE_URL") or DEFAULT_BASE_URL)
         chunks = int(environ.get("NIGHTSHIFT_OPEN_CHUNKS") or 32)
     except ValueError as error:
-        raise UsageError(str(error), hint="set NIGHTSHIFT_BASE_URL") from error
+        raise UsageError("NIGHTSHIFT_OPEN_CHUNKS must be a number") from error
     scratch = environ.get("NIGHTSHIFT_SCRATCH")
     home = environ.get("NIGHTSHIFT_HOME") or "~/.nightshift"
     return WorkerSettings(
-        redis_url=redis_url, base_url=base_url, chunks=chunks, api_key=api_key(environ),
+        redis_url=redis_url,
+        base_url=endpoint_url(environ),
+        chunks=chunks,
+        api_key=api_key(environ),
         scratch=Path(scratch).expanduser() if scratch else Path(home).expanduser() / "worker",
     )
+
+
+def endpoint_url(environ: Mapping[str, str]) -> str:
+    """The endpoint's address; `UsageError` for one that is none or not safe."""
+    try:
+        return check_base_url(environ.get("NIGHTSHIFT_BASE_URL") or DEFAULT_BASE_URL)
+    except ValueError as error:
+        raise UsageError(str(error), hint="set NIGHTSHIFT_BASE_URL") from error
 
 
 def api_key(environ: Mapping[str, str]) -> str:
@@ -58,8 +68,10 @@ def api_key(environ: Mapping[str, str]) -> str:
     for variable in KEY_VARIABLES:
         if key := environ.get(variable, "").strip():
             return key
-    raise UsageError("no API key is set",
-                     hint=f"set {KEY_VARIABLES[0]}, or NIGHTSHIFT_API_KEY_FILE to a file with it")
+    raise UsageError(
+        "no API key is set",
+        hint=f"set {KEY_VARIABLES[0]}, or NIGHTSHIFT_API_KEY_FILE to a file with it",
+    )
 
 
 def _key_file(path: Path) -> str:

@@ -55,7 +55,7 @@ class BrokenKind(StrEnum):
     """Something this program does not know."""
 
 
-class TooLarge(Exception):  # noqa: N818  named for what happened
+class TooLarge(Exception):
     """The answer is larger than agreed."""
 
 

@@ -19,22 +19,39 @@ def call_row(sent: Sent, answer: Answer, outcome: Outcome) -> Call:
     """The ledger's row of a call that ended."""
     charge = outcome.charge
     return Call(
-        id=sent.call, ordinal=sent.ordinal, chunk=sent.chunk,
-        attempt=sent.attempt, sent_at=sent.sent_at, latency_s=answer.latency_s,
-        status=answer.status, code="" if isinstance(outcome, Answered) else outcome.code,
-        billing=charge.billing, cost=charge.cost, bound=sent.bound.rub,
-        bound_tokens=sent.bound.tokens or 0, usage=charge.usage,
-        generation_id=answer.headers.get(GENERATION_ID, ""), provider=charge.provider,
+        id=sent.call,
+        ordinal=sent.ordinal,
+        chunk=sent.chunk,
+        attempt=sent.attempt,
+        sent_at=sent.sent_at,
+        latency_s=answer.latency_s,
+        status=answer.status,
+        code="" if isinstance(outcome, Answered) else outcome.code,
+        billing=charge.billing,
+        cost=charge.cost,
+        bound=sent.bound.rub,
+        bound_tokens=sent.bound.tokens or 0,
+        usage=charge.usage,
+        generation_id=answer.headers.get(GENERATION_ID, ""),
+        provider=charge.provider,
     )
 
 
 def call_without_answer(sent: Sent, generation_id: str, code: str = WORKER_DIED) -> Call:
     """The ledger's row of a call that was cut here: it may be billed, nobody knows."""
     return Call(
-        id=sent.call, ordinal=sent.ordinal, chunk=sent.chunk,
-        attempt=sent.attempt, sent_at=sent.sent_at, latency_s=0.0, status=None,
-        code=code, billing=Billing.UNKNOWN, bound=sent.bound.rub,
-        bound_tokens=sent.bound.tokens or 0, generation_id=generation_id,
+        id=sent.call,
+        ordinal=sent.ordinal,
+        chunk=sent.chunk,
+        attempt=sent.attempt,
+        sent_at=sent.sent_at,
+        latency_s=0.0,
+        status=None,
+        code=code,
+        billing=Billing.UNKNOWN,
+        bound=sent.bound.rub,
+        bound_tokens=sent.bound.tokens or 0,
+        generation_id=generation_id,
     )
 
 
@@ -46,8 +63,11 @@ def result_of(sent: Sent, answer: Answer, outcome: Outcome, now: float) -> Resul
         state=ResultState.COMPLETED if completed else ResultState.FAILED,
         code="" if isinstance(outcome, Answered) else outcome.code,
         message="" if isinstance(outcome, Answered) else outcome.message,
-        status=answer.status, attempts=sent.attempt, call=sent.call,
-        latency_s=answer.latency_s, finished_at=now,
+        status=answer.status,
+        attempts=sent.attempt,
+        call=sent.call,
+        latency_s=answer.latency_s,
+        finished_at=now,
         request_id=answer.headers.get(REQUEST_ID) or answer.headers.get(GENERATION_ID, ""),
         flags=outcome.flags if isinstance(outcome, Answered) else (),
     )

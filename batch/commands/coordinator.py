@@ -42,13 +42,16 @@ class _Stop:
 @click.command("coordinator", help=HELP, short_help="Serve: feed jobs, take in results.")
 def command() -> int:
     """See HELP."""
-    logging.basicConfig(level=os.environ.get("NIGHTSHIFT_LOG", "INFO"), stream=sys.stderr,
-                        format="%(asctime)s %(message)s")
+    logging.basicConfig(
+        level=os.environ.get("NIGHTSHIFT_LOG", "INFO"),
+        stream=sys.stderr,
+        format="%(asctime)s %(message)s",
+    )
     settings, home = read_settings(os.environ), open_home()
     stop = _Stop()
     url = settings.redis_url or embedded.start_or_find(home.folder)
-    post = Post(url)
-    coordinator = Coordinator(home, post, Sender(url))
+    post, sender = Post(url), Sender(url)
+    coordinator = Coordinator(home, post, sender)
     say(f"coordinator of {home.folder}; stop with Ctrl-C")
     try:
         post.check()
@@ -56,6 +59,7 @@ def command() -> int:
     finally:
         coordinator.close()
         post.close()
+        sender.close()
         if settings.redis_url is None:
             embedded.leave(url)
     return 0

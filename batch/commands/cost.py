@@ -18,14 +18,17 @@ HELP = """Show what JOB cost, recounted from its ledger, exact to the last digit
   nightshift cost latest --json | jq -r .cost_rub
 """
 
-_SOURCES = {"endpoint": "told by the endpoint", "lookup": "looked up afterwards",
-            "estimate": "estimated from the prices"}
+_SOURCES = {
+    "endpoint": "told by the endpoint",
+    "lookup": "looked up afterwards",
+    "estimate": "estimated from the prices",
+}
 
 
 @click.command("cost", help=HELP, short_help="Show what a job cost.")
 @job_argument
 @click.option("--json", "as_json", is_flag=True, help="For programs: the content of cost.json.")
-def command(job: str, as_json: bool) -> int:
+def command(job: str, *, as_json: bool) -> int:
     """See HELP."""
     home = open_home()
     store = home.open(home.find(job), read_only=True)
@@ -39,8 +42,10 @@ def command(job: str, as_json: bool) -> int:
 def _say(cost: Cost) -> None:
     click.echo(f"{show(cost.rub)}  (exactly {plain(cost.rub)} ₽) for {cost.calls:,} calls")
     for name, model in sorted(cost.by_model.items()):
-        click.echo(f"  {safe(name)}: {show(model.rub)}, {model.calls:,} calls, "
-                   f"{model.usage.prompt:,} + {model.usage.completion:,} tokens")
+        click.echo(
+            f"  {safe(name)}: {show(model.rub)}, {model.calls:,} calls, "
+            f"{model.usage.prompt:,} + {model.usage.completion:,} tokens"
+        )
     for source, rub in sorted(cost.by_source.items()):
         click.echo(f"  {show(rub)} {_SOURCES.get(source, source)}")
     if cost.repeated_rub:
@@ -48,5 +53,7 @@ def _say(cost: Cost) -> None:
     if cost.failed_rub:
         click.echo(f"  {show(cost.failed_rub)} of it for requests that failed")
     if cost.uncertain_calls:
-        click.echo(f"  and {cost.uncertain_calls:,} calls of unknown outcome, "
-                   f"at most {show(cost.uncertain_rub)}")
+        click.echo(
+            f"  and {cost.uncertain_calls:,} calls of unknown outcome, "
+            f"at most {show(cost.uncertain_rub)}"
+        )

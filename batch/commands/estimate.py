@@ -25,8 +25,13 @@ HELP = """Check INPUT and tell what it will cost by the endpoint's prices. Nothi
 def command(source: Path, **options: Any) -> int:
     """See HELP."""
     spec = make_spec(new_job_id(), source, options)
-    report = validate(open_home(), spec, open_source(source), priced=True,
-                      tell=lambda count: say(f"  {count:,} lines"))
+    report = validate(
+        open_home(),
+        spec,
+        open_source(source),
+        priced=True,
+        tell=lambda count: say(f"  {count:,} lines"),
+    )
     if report.invalid:
         say_faults(report.faults, report.invalid)
     total = report.estimate

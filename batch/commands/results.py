@@ -22,8 +22,13 @@ HELP = """Write the lines there are so far, in input order: to standard output, 
 
 @click.command("results", help=HELP, short_help="Write the answers there are so far.")
 @job_argument
-@click.option("-o", "--output-dir", type=click.Path(path_type=Path), metavar="DIR",
-              help="Write output.jsonl, errors.jsonl, cost.json and report.html there.")
+@click.option(
+    "-o",
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write output.jsonl, errors.jsonl, cost.json and report.html there.",
+)
 def command(job: str, output_dir: Path | None) -> int:
     """See HELP."""
     home = open_home()

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from batch.commands.run import check_key, follow
+from batch.commands.run import check_key, consent, follow
 from batch.options import Roubles, job_argument, open_home, option
 from batch.settings import read_settings
 from batch.store.jobstore import JobRow, JobStore
@@ -35,8 +35,13 @@ job; else this command does, in the foreground, as run does.
 @click.command("resume", help=HELP, short_help="Go on with a job that stopped.")
 @job_argument
 @click.option("--retry-failed", is_flag=True, help="Send failed requests again.")
-@click.option("--code", "codes", multiple=True, metavar="CODE",
-              help="With --retry-failed: only those that failed with this code; may be repeated.")
+@click.option(
+    "--code",
+    "codes",
+    multiple=True,
+    metavar="CODE",
+    help="With --retry-failed: only those that failed with this code; may be repeated.",
+)
 @click.option("--budget-rub", type=Roubles(), metavar="RUB", help="A new cap.")
 @click.option("--budget-tokens", type=click.IntRange(min=0), metavar="N", help="A new cap.")
 @click.option("--budget-requests", type=click.IntRange(min=0), metavar="N", help="A new cap.")
@@ -44,11 +49,24 @@ job; else this command does, in the foreground, as run does.
 @click.option("--tpm", type=click.IntRange(min=1), metavar="N", help="A new limit.")
 @click.option("--max-in-flight", type=click.IntRange(min=1), metavar="N", help="A new limit.")
 @click.option("--window", metavar="HH:MM-HH:MM[@ZONE]", help='New hours; "" for any hour.')
-@option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N",
-        help="Worker processes, if this command brings them.")
+@option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Worker processes, if this command brings them.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
-def command(job: str, retry_failed: bool, codes: tuple[str, ...], workers: int, yes: bool,
-            **changes: Any) -> int:
+def command(
+    job: str,
+    *,
+    retry_failed: bool,
+    codes: tuple[str, ...],
+    workers: int,
+    yes: bool,
+    **changes: Any,
+) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
     job_id = home.find(job)
@@ -62,12 +80,17 @@ def command(job: str, retry_failed: bool, codes: tuple[str, ...], workers: int, 
         if row.state is JobState.FAILED:
             raise UsageError(f"{job_id} was refused and never began")
         if row.ended and not row.left:
-            say(f"{job_id} is {row.state}; nothing is left to send"
-                + (" (--retry-failed sends the failed again)" if row.failed else ""))
+            say(
+                f"{job_id} is {row.state}; nothing is left to send"
+                + (" (--retry-failed sends the failed again)" if row.failed else "")
+            )
             return 1 if row.failed else 0
-        say(f"{job_id}: {row.finished:,} done, {row.left:,} to send"
+        say(
+            f"{job_id}: {row.finished:,} done, {row.left:,} to send"
             + (f", {back:,} of them failed before" if back else "")
-            + f"; {show(row.settled_rub)} spent so far")
+            + f"; {show(row.settled_rub)} spent so far"
+        )
+        consent(row.spec, row.left, asked_not=yes)
         _go_on(store, row)
     finally:
         store.close()
@@ -94,8 +117,11 @@ def _check_budget(row: JobRow, cap: Decimal | None) -> None:
 
 def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
     limits = {name: changes[name] for name in ("rpm", "tpm", "max_in_flight") if changes[name]}
-    budget = {name: changes[f"budget_{name}"] for name in ("rub", "tokens", "requests")
-              if changes[f"budget_{name}"] is not None}
+    budget = {
+        name: changes[f"budget_{name}"]
+        for name in ("rub", "tokens", "requests")
+        if changes[f"budget_{name}"] is not None
+    }
     update: dict[str, Any] = {
         "limits": spec.limits.model_copy(update=limits),
         "budget": spec.budget.model_copy(update=budget),

@@ -36,10 +36,16 @@ coordinator. Ctrl-C stops it cleanly; nightshift resume goes on.
 @click.command("run", help=HELP, short_help="Run a file of requests, all in one.")
 @input_argument
 @spec_options
-@option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N",
-        help="Worker processes; one does hundreds of calls at once.")
+@option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Worker processes; one does hundreds of calls at once.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
-def command(source: Path, workers: int, yes: bool, **options: Any) -> int:
+def command(source: Path, *, workers: int, yes: bool, **options: Any) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
     check_key(settings)
@@ -51,23 +57,26 @@ def command(source: Path, workers: int, yes: bool, **options: Any) -> int:
     job_id = new_job_id()
     spec = make_spec(job_id, source, options)
     report = check_in(home, job_id, spec, source)
-    _consent(spec, report, asked_not=yes)
+    consent(spec, report.requests, asked_not=yes)
     return follow(home, settings, job_id, workers)
 
 
 def check_key(settings: Settings) -> None:
     """`UsageError` where the worker would find no key."""
     if settings.key_source is None:
-        raise UsageError("no API key is set",
-                         hint="set ROUTERAI_API_KEY, or NIGHTSHIFT_API_KEY_FILE to a file with it")
+        raise UsageError(
+            "no API key is set",
+            hint="set ROUTERAI_API_KEY, or NIGHTSHIFT_API_KEY_FILE to a file with it",
+        )
 
 
 def check_in(home: Home, job_id: str, spec: Spec, source: Path) -> Report:
     """Submits, and tells what was found; faults are listed before the error."""
     say(f"checking {spec.source}")
     try:
-        report = submit(home, job_id, spec, open_source(source),
-                        lambda count: say(f"  {count:,} lines"))
+        report = submit(
+            home, job_id, spec, open_source(source), lambda count: say(f"  {count:,} lines")
+        )
     except Refused as refusal:
         say_faults(refusal.report.faults, refusal.report.invalid)
         raise
@@ -82,20 +91,25 @@ def price_line(report: Report) -> str:
     """What it will cost, as far as that is known."""
     if report.estimate.likely is None:
         return "no price is known for " + (", ".join(report.estimate.unpriced) or "it")
-    at_most = ("at most " + show(report.estimate.highest) if report.estimate.highest is not None
-               else "not bounded (give --max-tokens)")
+    at_most = (
+        "at most " + show(report.estimate.highest)
+        if report.estimate.highest is not None
+        else "not bounded (give --max-tokens)"
+    )
     return f"likely about {show(report.estimate.likely)}, {at_most}"
 
 
-def _consent(spec: Spec, report: Report, *, asked_not: bool) -> None:
+def consent(spec: Spec, requests: int, *, asked_not: bool) -> None:
     """Money is spent only after a yes; a machine of one's own costs nothing."""
     free = urlsplit(spec.base_url).hostname in LOOPBACK
-    if asked_not or free or not report.requests:
+    if asked_not or free or not requests:
         return
     if not sys.stdin.isatty():
-        raise UsageError("nobody is here to be asked whether to spend money",
-                         hint="say --yes; the job is kept: nightshift resume latest --yes")
-    click.confirm(f"Send {report.requests:,} requests to {spec.base_url}?", abort=True, err=True)
+        raise UsageError(
+            "nobody is here to be asked whether to spend money",
+            hint="say --yes; the job is kept: nightshift resume latest --yes",
+        )
+    click.confirm(f"Send {requests:,} requests to {spec.base_url}?", abort=True, err=True)
 
 
 def follow(home: Home, settings: Settings, job_id: str, workers: int) -> int:

@@ -24,8 +24,9 @@ HELP = """Check INPUT as run and submit do, and list every fault. Nothing is sen
 def command(source: Path, **options: Any) -> int:
     """See HELP."""
     spec = make_spec(new_job_id(), source, options)
-    report = validate(open_home(), spec, open_source(source),
-                      tell=lambda count: say(f"  {count:,} lines"))
+    report = validate(
+        open_home(), spec, open_source(source), tell=lambda count: say(f"  {count:,} lines")
+    )
     say_faults(report.faults, report.invalid)
     say(f"{report.requests:,} requests are fine, {report.invalid:,} lines are not")
     return 2 if report.invalid else 0

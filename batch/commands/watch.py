@@ -23,8 +23,14 @@ HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching
 
 @click.command("watch", help=HELP, short_help="Follow a job until it ends.")
 @job_argument
-@click.option("--every", type=click.FloatRange(min=0.1), default=1.0, show_default=True,
-              metavar="S", help="Look so often.")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    metavar="S",
+    help="Look so often.",
+)
 def command(job: str, every: float) -> int:
     """See HELP."""
     home = open_home()

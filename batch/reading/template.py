@@ -97,6 +97,7 @@ class _Template:
         max_output, unbounded = self._request.max_output, self._request.unbounded
         longest, check_string = LONGEST_NAME, _check_string
         find, startswith, endswith = data.find, data.startswith, data.endswith
+        width = 0  # of the last id: ids of one file are mostly as long as each other
         seam, fits = tail + b"\n" + head, start < size and startswith(head, start)
         while fits:
             at = start + head_size
@@ -107,26 +108,29 @@ class _Template:
             fits = startswith(seam, limit, size)
             if not fits and not endswith(tail, at, stop):
                 break
-            if first_size:
-                end = find(b'"', at, limit)
-                if not startswith(id_first, end):
-                    break
-                custom_id = data[at:end].decode()
-                at = end + first_size
-            elif last_size:
-                end = data.rfind(b'"', at, limit) + 1
-                if not endswith(id_last, at, end):
-                    break
-                custom_id = data[end:limit].decode()
-                limit = end - last_size
-            else:
-                custom_id = f"line-{number}"
-            if not (0 < len(custom_id) <= longest and custom_id.isprintable()):
-                break  # printable is narrower than the rules are, and much faster told
-            if "\\" in custom_id:
-                break
-            first = at - 1
             try:
+                if first_size:
+                    end = at + width
+                    if not startswith(id_first, end):
+                        end = find(b'"', at, limit)
+                        width = end - at
+                        if not startswith(id_first, end):
+                            break
+                    custom_id = data[at:end].decode()
+                    at = end + first_size
+                elif last_size:
+                    end = data.rfind(b'"', at, limit) + 1
+                    if not endswith(id_last, at, end):
+                        break
+                    custom_id = data[end:limit].decode()
+                    limit = end - last_size
+                else:
+                    custom_id = f"line-{number}"
+                if not (0 < len(custom_id) <= longest and custom_id.isprintable()):
+                    break  # printable is narrower than the rules are, and much faster told
+                if '"' in custom_id or "\\" in custom_id:
+                    break
+                first = at - 1
                 for probe, piece, piece_size in texts:
                     end = find(probe, at, limit)
                     if not startswith(piece, end):
@@ -134,7 +138,7 @@ class _Template:
                     check_string(data[at - 1 : end])
                     at = end + piece_size
                 check_string(data[at - 1 : limit])
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 break
             body = data[first - lead : limit + trail]
             if framed:

@@ -26,8 +26,11 @@ def write_all(store: JobStore, folder: Path | None = None) -> Path:
     """
     job = store.job()
     target = folder or Path(job.spec.output_dir)
-    ended_early = {JobState.CANCELLING: "cancelled", JobState.CANCELLED: "cancelled",
-                   JobState.EXPIRED: "expired"}.get(job.state, "unfinished")
+    ended_early = {
+        JobState.CANCELLING: "cancelled",
+        JobState.CANCELLED: "cancelled",
+        JobState.EXPIRED: "expired",
+    }.get(job.state, "unfinished")
     _write_lines(store, target, ended_early)
     with whole_file(target / COST) as file:
         file.write(msgspec.json.format(msgspec.json.encode(cost_json(store)), indent=2) + b"\n")
@@ -44,7 +47,9 @@ def _write_lines(store: JobStore, target: Path, not_run: str) -> None:
             errors.write(line)
 
 
-def _failed_lines(store: JobStore, not_run: str, completed: Callable[[bytes], object]) -> Iterator[tuple[int, bytes]]:
+def _failed_lines(
+    store: JobStore, not_run: str, completed: Callable[[bytes], object]
+) -> Iterator[tuple[int, bytes]]:
     for row in rows(store):
         if row.state is ResultState.COMPLETED:
             completed(output_line(row))

@@ -13,6 +13,8 @@ from jobs.money import ZERO, add, plain, total
 from jobs.outcome import Billing
 from jobs.usage import Usage
 
+NO_USAGE = Usage()
+
 
 @dataclass
 class ModelCost:
@@ -20,7 +22,7 @@ class ModelCost:
 
     rub: Decimal = ZERO
     calls: int = 0
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
 
 
 @dataclass
@@ -29,7 +31,7 @@ class Cost:
 
     rub: Decimal = ZERO
     calls: int = 0
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
     by_model: dict[str, ModelCost] = field(default_factory=dict)
     by_source: dict[str, Decimal] = field(default_factory=dict)
     failed_rub: Decimal = ZERO
@@ -62,8 +64,9 @@ def _count(cost: Cost, call: sqlite3.Row) -> None:
     cost.calls += 1
     model.calls += 1
     if call["prompt"] is not None:
-        usage = Usage(call["prompt"], call["completion"], call["cached"], call["written"],
-                      call["reasoning"])
+        usage = Usage(
+            call["prompt"], call["completion"], call["cached"], call["written"], call["reasoning"]
+        )
         cost.usage, model.usage = cost.usage + usage, model.usage + usage
     if call["billing"] == Billing.UNKNOWN:
         cost.uncertain_calls += 1
@@ -96,20 +99,32 @@ def cost_json(store: JobStore) -> dict[str, Any]:
         "refused_calls": store.refusals(),
         "tokens": tokens_json(cost.usage),
         "by_model": {
-            name: {"cost_rub": plain(each.rub), "calls": each.calls,
-                   "tokens": tokens_json(each.usage)}
+            name: {
+                "cost_rub": plain(each.rub),
+                "calls": each.calls,
+                "tokens": tokens_json(each.usage),
+            }
             for name, each in sorted(cost.by_model.items())
         },
         "by_source": {name: plain(rub) for name, rub in sorted(cost.by_source.items())},
         "of_failed_requests_rub": plain(cost.failed_rub),
         "of_repeated_calls_rub": plain(cost.repeated_rub),
-        "uncertain": {"calls": cost.uncertain_calls, "at_most_rub": plain(cost.uncertain_rub),
-                      "calls_without_bound": cost.unbounded_calls},
-        "budget": {"rub": None if job.spec.budget.rub is None else plain(job.spec.budget.rub),
-                   "tokens": job.spec.budget.tokens, "requests": job.spec.budget.requests},
+        "uncertain": {
+            "calls": cost.uncertain_calls,
+            "at_most_rub": plain(cost.uncertain_rub),
+            "calls_without_bound": cost.unbounded_calls,
+        },
+        "budget": {
+            "rub": None if job.spec.budget.rub is None else plain(job.spec.budget.rub),
+            "tokens": job.spec.budget.tokens,
+            "requests": job.spec.budget.requests,
+        },
         "prices": [
-            {"taken_at": datetime.fromtimestamp(prices.taken_at, UTC).isoformat(),
-             "source": prices.source, "sha256": prices.sha256}
+            {
+                "taken_at": datetime.fromtimestamp(prices.taken_at, UTC).isoformat(),
+                "source": prices.source,
+                "sha256": prices.sha256,
+            }
             for prices in store.all_prices()
         ],
     }
@@ -117,8 +132,13 @@ def cost_json(store: JobStore) -> dict[str, Any]:
 
 def tokens_json(usage: Usage) -> dict[str, int]:
     """Counts of tokens by kind."""
-    return {"prompt": usage.prompt, "completion": usage.completion, "cached": usage.cached,
-            "cache_written": usage.written, "reasoning": usage.reasoning}
+    return {
+        "prompt": usage.prompt,
+        "completion": usage.completion,
+        "cached": usage.cached,
+        "cache_written": usage.written,
+        "reasoning": usage.reasoning,
+    }
 
 
 def check_sum(store: JobStore) -> bool:

@@ -21,8 +21,9 @@ def check_free(folder: Path) -> None:
         raise UsageError(f"{folder} is not a folder", hint="choose another with --output-dir")
     for name in NAMES:
         if os.path.lexists(folder / name):
-            raise UsageError(f"{folder / name} exists already",
-                             hint="choose another folder with --output-dir")
+            raise UsageError(
+                f"{folder / name} exists already", hint="choose another folder with --output-dir"
+            )
 
 
 @contextmanager

@@ -119,8 +119,26 @@ class Chart:
 
 
 _DAY_S = 24 * 3600
-_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 2 * 3600, 3 * 3600, 6 * 3600,
-            12 * 3600, _DAY_S)
+_STEPS_S = (
+    1,
+    2,
+    5,
+    10,
+    15,
+    30,
+    60,
+    120,
+    300,
+    600,
+    900,
+    1800,
+    3600,
+    2 * 3600,
+    3 * 3600,
+    6 * 3600,
+    12 * 3600,
+    _DAY_S,
+)
 _FEWEST_BARS = 12
 _MOST_TICKS = 6
 
@@ -145,8 +163,10 @@ class Timeline:
         """As bars, with ticks at round times."""
         wide = 100 / len(self._counts)
         starts = [self._left + place * self.width for place in range(len(self._counts))]
-        bars = [Bar(place * wide, wide, start, start + self.width, *both)
-                for place, (start, both) in enumerate(zip(starts, self._counts, strict=True))]
+        bars = [
+            Bar(place * wide, wide, start, start + self.width, *both)
+            for place, (start, both) in enumerate(zip(starts, self._counts, strict=True))
+        ]
         return Chart(bars, *self._ticks())
 
     def _ticks(self) -> tuple[list[tuple[float, float]], float]:
@@ -203,8 +223,13 @@ class Spread:
         high = low + -(-(high - low) // merged) * merged
         wide = 100 * merged / (high - low)
         bars = [
-            Bar((first - low) / merged * wide, wide, _seconds(first), _seconds(first + merged),
-                sum(self._counts[place] for place in range(first, first + merged)))
+            Bar(
+                (first - low) / merged * wide,
+                wide,
+                _seconds(first),
+                _seconds(first + merged),
+                sum(self._counts[place] for place in range(first, first + merged)),
+            )
             for first in range(low, high, merged)
         ]
         return Chart(bars, _log_ticks(low, high), 0)
@@ -366,8 +391,10 @@ class ModelLine:
 
 
 def _model_lines(requests: Counter[str], cost: Cost) -> list[ModelLine]:
-    lines = [ModelLine(name, asked, cost.by_model.get(name, ModelCost()))
-             for name, asked in requests.items()]
+    lines = [
+        ModelLine(name, asked, cost.by_model.get(name, ModelCost()))
+        for name, asked in requests.items()
+    ]
     return sorted(lines, key=lambda line: (-line.cost.rub, -line.requests, line.name))
 
 
@@ -381,11 +408,15 @@ def _clock(spec: Spec) -> Callable[[float], datetime]:
 
 def _template(clock: Callable[[float], datetime]) -> Template:
     # Here, so that commands which write no page start without it.
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("batch.reports", "."), autoescape=True, finalize=_finalize,
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=PackageLoader("batch.reports", "."),
+        autoescape=True,
+        finalize=_finalize,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(clock=clock, count=_thousands, rub=show, exact=plain, sha256=_sha256)
     return environment.get_template("page.html")

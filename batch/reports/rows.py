@@ -71,14 +71,23 @@ class _Cost:
 
 def _row(row: sqlite3.Row, cost: _Cost, body: bytes) -> Row:
     return Row(
-        line=row["line"], custom_id=row["custom_id"], model=row["name"],
+        line=row["line"],
+        custom_id=row["custom_id"],
+        model=row["name"],
         state=ResultState(row["state"]) if row["state"] else None,
-        code=row["code"] or "", message=row["message"] or "", status=row["status"],
-        attempts=row["attempts"] or 0, latency_s=row["latency_s"] or 0.0,
-        finished_at=row["finished_at"] or 0.0, request_id=row["request_id"] or "",
+        code=row["code"] or "",
+        message=row["message"] or "",
+        status=row["status"],
+        attempts=row["attempts"] or 0,
+        latency_s=row["latency_s"] or 0.0,
+        finished_at=row["finished_at"] or 0.0,
+        request_id=row["request_id"] or "",
         flags=tuple(row["flags"].split(",")) if row["flags"] else (),
-        cost=cost.known, source=_CERTAINTY[cost.source].value if cost.calls else "none",
-        uncertain=cost.bound, calls=cost.calls, body=body,
+        cost=cost.known,
+        source=_CERTAINTY[cost.source].value if cost.calls else "none",
+        uncertain=cost.bound,
+        calls=cost.calls,
+        body=body,
     )
 
 
@@ -86,8 +95,9 @@ class _Costs:
     """Walks the ledger in step with the requests."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        self._rows = iter(db.execute("SELECT ordinal, cost, source, bound FROM calls"
-                                     " ORDER BY ordinal, id"))
+        self._rows = iter(
+            db.execute("SELECT ordinal, cost, source, bound FROM calls ORDER BY ordinal, id")
+        )
         self._next: sqlite3.Row | None = next(self._rows, None)
 
     def of(self, ordinal: int) -> _Cost:
@@ -120,7 +130,9 @@ class _Answers:
         """The raw answer at a place of a pack."""
         bodies = self._packs.get(pack)
         if bodies is None:
-            (data,) = self._db.execute("SELECT bodies FROM answers WHERE id = ?", (pack,)).fetchone()
+            (data,) = self._db.execute(
+                "SELECT bodies FROM answers WHERE id = ?", (pack,)
+            ).fetchone()
             bodies = self._packs[pack] = unpack_bodies(data)
             if len(self._packs) > _BLOCKS_KEPT:
                 self._packs.popitem(last=False)

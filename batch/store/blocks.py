@@ -9,7 +9,7 @@ from pathlib import Path
 from jobs.wire import pack_bodies, unpack_bodies
 
 BLOCK_BYTES = 128 * 1024
-"""Uncompressed bytes of a block: large enough to compress well, small enough to read for one body."""
+"""Uncompressed bytes of a block: enough to compress well, few enough to read for one body."""
 
 _CACHED_BLOCKS = 16
 

@@ -46,8 +46,14 @@ class Draft:
         """Stores a valid request."""
         model = self._models.setdefault(request.model, len(self._models))
         self._rows.append(
-            (self.requests, request.line, request.custom_id, model, request.prompt_bound,
-             request.max_output)
+            (
+                self.requests,
+                request.line,
+                request.custom_id,
+                model,
+                request.prompt_bound,
+                request.max_output,
+            )
         )
         self.requests += 1
         self._place(self._blocks.append(request.body))
@@ -64,7 +70,8 @@ class Draft:
 
     def duplicates(self) -> Iterator[Fault]:
         """A fault for every line whose `custom_id` an earlier line has. Constant memory: SQLite
-        sorts on disk."""
+        sorts on disk.
+        """
         self._flush_rows()
         rows = self._db.execute(
             "SELECT custom_id, line, first FROM requests JOIN (SELECT custom_id AS twice,"
@@ -72,9 +79,12 @@ class Draft:
             " ON custom_id = twice AND line > first ORDER BY line"
         )
         for custom_id, line, first in rows:
-            yield Fault(line, "input.duplicate_id",
-                        f"custom_id {custom_id!r} is already used in line {first}",
-                        custom_id=custom_id)
+            yield Fault(
+                line,
+                "input.duplicate_id",
+                f"custom_id {custom_id!r} is already used in line {first}",
+                custom_id=custom_id,
+            )
 
     def drop_line(self, line: int) -> None:
         """Takes a stored request out again; its ordinal stays unused."""
@@ -105,8 +115,14 @@ class Draft:
         self._db.execute(
             "INSERT INTO job (id, spec, state, created_at, requests, invalid)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            (self.job_id, spec.model_dump_json(), JobState.IN_PROGRESS, created_at, stored,
-             self.invalid),
+            (
+                self.job_id,
+                spec.model_dump_json(),
+                JobState.IN_PROGRESS,
+                created_at,
+                stored,
+                self.invalid,
+            ),
         )
         if prices is not None:
             store_prices(self._db, prices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -23,6 +24,8 @@ from jobs.states import ENDED, JobState, PauseReason, check_arrow
 
 Triple = tuple[int, int, int]
 """(ordinal, attempts, uncertain): a request and the calls already made for it."""
+
+_FAILED_AMONG = "state = 'failed' AND (?1 IS NULL OR code IN (SELECT value FROM json_each(?1)))"
 
 _ordinals = msgspec.msgpack.Decoder(list[Triple])
 
@@ -84,11 +87,11 @@ class OpenChunk:
     """A chunk that was fed and has not been closed. `lost`: its worker fell silent."""
 
     chunk: int
-    lost: bool
     requests: list[Triple]
     grant: Amount
     spent: Amount
     fed_at: float
+    lost: bool = False
 
 
 class JobStore:
@@ -124,7 +127,11 @@ class JobStore:
         return JobRow(**row)
 
     def set_state(
-        self, state: JobState, *, reason: PauseReason | None = None, text: str = "",
+        self,
+        state: JobState,
+        *,
+        reason: PauseReason | None = None,
+        text: str = "",
         now: float | None = None,
     ) -> None:
         """Moves the job along a lawful arrow; raises `UsageError` for any other."""
@@ -180,31 +187,36 @@ class JobStore:
             " WHERE ordinal > (SELECT cursor FROM job) ORDER BY ordinal LIMIT ?",
             (limit - len(came_back),),
         ).fetchall()
-        return [
-            Waiting(row[0], self._models[row[1]], *row[2:]) for row in (*came_back, *fresh)
-        ]
+        return [Waiting(row[0], self._models[row[1]], *row[2:]) for row in (*came_back, *fresh)]
 
     def grant(self, requests: list[Waiting], amount: Amount, now: float) -> OpenChunk:
         """Sets requests and their grant aside as a new chunk: on disk when this returns."""
         triples = [(each.ordinal, each.attempts, each.uncertain) for each in requests]
         with self.transaction() as db:
-            (number,) = db.execute("UPDATE job SET next_chunk = next_chunk + 1"
-                                   " RETURNING next_chunk - 1").fetchone()
+            (number,) = db.execute(
+                "UPDATE job SET next_chunk = next_chunk + 1 RETURNING next_chunk - 1"
+            ).fetchone()
             self._insert_chunk(number, triples, amount, now)
-            db.executemany("DELETE FROM returned WHERE ordinal = ?",
-                           [(ordinal,) for ordinal, _, _ in triples])
-            db.execute("UPDATE job SET cursor = max(cursor, ?), started_at = coalesce(started_at, ?)",
-                       (max(ordinal for ordinal, _, _ in triples), now))
-        return OpenChunk(number, False, triples, amount, Amount(ZERO, 0), now)
+            db.executemany(
+                "DELETE FROM returned WHERE ordinal = ?", [(ordinal,) for ordinal, _, _ in triples]
+            )
+            db.execute(
+                "UPDATE job SET cursor = max(cursor, ?), started_at = coalesce(started_at, ?)",
+                (max(ordinal for ordinal, _, _ in triples), now),
+            )
+        return OpenChunk(number, triples, amount, Amount(ZERO, 0), now)
 
-    def _insert_chunk(
-        self, number: int, triples: list[Triple], amount: Amount, now: float
-    ) -> None:
+    def _insert_chunk(self, number: int, triples: list[Triple], amount: Amount, now: float) -> None:
         self.db.execute(
             "INSERT INTO chunks (chunk, state, ordinals, grant_rub, grant_tokens,"
             " fed_at) VALUES (?, 'open', ?, ?, ?, ?)",
-            (number, msgspec.msgpack.encode(triples),
-             None if amount.rub is None else str(amount.rub), amount.tokens, now),
+            (
+                number,
+                msgspec.msgpack.encode(triples),
+                None if amount.rub is None else str(amount.rub),
+                amount.tokens,
+                now,
+            ),
         )
 
     def lose(self, chunk: OpenChunk) -> None:
@@ -226,25 +238,33 @@ class JobStore:
 
     def set_poison_aside(self, deaths: int, now: float) -> int:
         """Fails the waiting requests whose calls ended `deaths` times with nobody knowing how."""
+        (worst,) = self.db.execute("SELECT max(uncertain) FROM returned").fetchone()
+        if worst is None or worst < deaths:
+            return 0
         with self.transaction() as db:
             failed = db.execute(
                 "INSERT OR IGNORE INTO results SELECT ordinal, 'failed', 'system.poison_row',"
                 " 'its calls were cut ' || uncertain || ' times', NULL, attempts, '', 0, ?, '', '',"
-                " NULL, -1 FROM returned WHERE uncertain >= ?", (now, deaths),
+                " NULL, -1 FROM returned WHERE uncertain >= ?",
+                (now, deaths),
             ).rowcount
-            if failed:
-                db.execute("DELETE FROM returned WHERE uncertain >= ?", (deaths,))
-                db.execute("UPDATE job SET failed = failed + ?", (failed,))
+            db.execute("DELETE FROM returned WHERE uncertain >= ?", (deaths,))
+            db.execute("UPDATE job SET failed = failed + ?", (failed,))
         return failed
 
     def retry_failed(self, codes: tuple[str, ...] = ()) -> int:
         """Failed requests wait again, all or those with one of these codes; returns how many."""
-        among = f" AND code IN ({', '.join('?' * len(codes))})" if codes else ""
+        among = json.dumps(codes) if codes else None
         with self.transaction() as db:
-            db.execute("INSERT OR IGNORE INTO returned SELECT ordinal, attempts, 0 FROM results"
-                       f" WHERE state = 'failed'{among}", codes)  # noqa: S608  only marks
-            back = db.execute(f"DELETE FROM results WHERE state = 'failed'{among}",  # noqa: S608
-                              codes).rowcount
+            db.execute(
+                "INSERT OR IGNORE INTO returned SELECT ordinal, attempts, 0 FROM results"  # noqa: S608
+                f" WHERE {_FAILED_AMONG}",
+                (among,),
+            )
+            back = db.execute(
+                f"DELETE FROM results WHERE {_FAILED_AMONG}",  # noqa: S608  a constant
+                (among,),
+            ).rowcount
             db.execute("UPDATE job SET failed = failed - ?", (back,))
         return back
 
@@ -253,7 +273,8 @@ class JobStore:
         return self.db.execute(
             "SELECT ordinal, id, generation_id, sent_at + latency_s AS ended_at, lookups,"
             " prompt IS NOT NULL AS answered"
-            " FROM calls WHERE billing = 'unknown' ORDER BY sent_at").fetchall()
+            " FROM calls WHERE billing = 'unknown' ORDER BY sent_at"
+        ).fetchall()
 
     def open_chunks(self) -> list[OpenChunk]:
         """All chunks that are not closed, lost ones included."""
@@ -263,9 +284,12 @@ class JobStore:
     def _open_chunk(self, row: sqlite3.Row) -> OpenChunk:
         rub = None if row["grant_rub"] is None else Decimal(row["grant_rub"])
         return OpenChunk(
-            row["chunk"], row["state"] == "lost",
-            _ordinals.decode(row["ordinals"]), Amount(rub, row["grant_tokens"]),
-            Amount(Decimal(row["spent_rub"]), row["spent_tokens"]), row["fed_at"],
+            row["chunk"],
+            _ordinals.decode(row["ordinals"]),
+            Amount(rub, row["grant_tokens"]),
+            Amount(Decimal(row["spent_rub"]), row["spent_tokens"]),
+            row["fed_at"],
+            lost=row["state"] == "lost",
         )
 
     def unfinished(self, chunk: OpenChunk) -> list[Triple]:
@@ -290,7 +314,9 @@ class JobStore:
                 "SELECT model, prompt_bound, output_bound FROM requests WHERE ordinal = ?",
                 (ordinal,),
             ).fetchone()
-            found.append(Waiting(ordinal, self._models[row[0]], row[1], row[2], attempts, uncertain))
+            found.append(
+                Waiting(ordinal, self._models[row[0]], row[1], row[2], attempts, uncertain)
+            )
         return found
 
     def body(self, ordinal: int) -> bytes:
@@ -299,7 +325,8 @@ class JobStore:
             "SELECT first, offset, length FROM blocks WHERE first <= ? ORDER BY first DESC LIMIT 1",
             (ordinal,),
         ).fetchone()
-        return self._blocks.block(first, offset, length)[ordinal - first]
+        body: bytes = self._blocks.block(first, offset, length)[ordinal - first]
+        return body
 
     def exposure(self) -> Amount:
         """₽ and tokens that are spent, may have been spent, or are set aside to be spent."""
@@ -315,9 +342,7 @@ class JobStore:
 
     def under_way(self) -> int:
         """Requests that are out with a worker or in the queue."""
-        return sum(
-            len(self.unfinished(chunk)) for chunk in self.open_chunks() if not chunk.lost
-        )
+        return sum(len(self.unfinished(chunk)) for chunk in self.open_chunks() if not chunk.lost)
 
     # ---- reading -------------------------------------------------------------------------
 

@@ -80,12 +80,24 @@ def _insert_call(db: sqlite3.Connection, call: Call) -> bool:
         " status, code, billing, cost, source, bound, bound_tokens, prompt, completion, cached,"
         " written, reasoning, generation_id, provider)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (call.ordinal, call.id, call.chunk, call.attempt, call.sent_at,
-         call.latency_s, call.status, call.code, call.billing.value,
-         str(call.cost) if known else None,
-         (CostSource.ENDPOINT if known else CostSource.UNKNOWN).value,
-         None if call.bound is None else str(call.bound), call.bound_tokens,
-         *counts, call.generation_id, call.provider),
+        (
+            call.ordinal,
+            call.id,
+            call.chunk,
+            call.attempt,
+            call.sent_at,
+            call.latency_s,
+            call.status,
+            call.code,
+            call.billing.value,
+            str(call.cost) if known else None,
+            (CostSource.ENDPOINT if known else CostSource.UNKNOWN).value,
+            None if call.bound is None else str(call.bound),
+            call.bound_tokens,
+            *counts,
+            call.generation_id,
+            call.provider,
+        ),
     )
     return cursor.rowcount == 1
 
@@ -107,24 +119,42 @@ def _write_results(db: sqlite3.Connection, delivery: Delivery, applied: Applied)
     answer: int | None = None
     for result in delivery.results:
         if result.body >= 0 and answer is None:
-            answer = db.execute("INSERT INTO answers (bodies) VALUES (?)",
-                                (delivery.bodies,)).lastrowid
+            answer = db.execute(
+                "INSERT INTO answers (bodies) VALUES (?)", (delivery.bodies,)
+            ).lastrowid
         if _insert_result(db, result, answer):
             _tally(result, applied)
     if answer is not None:
         # A delivery that came again brought nothing new: its answers stand already.
-        db.execute("DELETE FROM answers WHERE id = ?1 AND NOT EXISTS"
-                   " (SELECT 1 FROM results WHERE ordinal BETWEEN ?2 AND ?3 AND answer = ?1)",
-                   (answer, min(r.ordinal for r in delivery.results),
-                    max(r.ordinal for r in delivery.results)))
+        db.execute(
+            "DELETE FROM answers WHERE id = ?1 AND NOT EXISTS"
+            " (SELECT 1 FROM results WHERE ordinal BETWEEN ?2 AND ?3 AND answer = ?1)",
+            (
+                answer,
+                min(r.ordinal for r in delivery.results),
+                max(r.ordinal for r in delivery.results),
+            ),
+        )
 
 
 def _insert_result(db: sqlite3.Connection, result: Result, answer: int | None) -> bool:
     cursor = db.execute(
         "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (result.ordinal, result.state.value, result.code, result.message, result.status,
-         result.attempts, result.call, result.latency_s, result.finished_at, result.request_id,
-         ",".join(result.flags), answer if result.body >= 0 else None, result.body),
+        (
+            result.ordinal,
+            result.state.value,
+            result.code,
+            result.message,
+            result.status,
+            result.attempts,
+            result.call,
+            result.latency_s,
+            result.finished_at,
+            result.request_id,
+            ",".join(result.flags),
+            answer if result.body >= 0 else None,
+            result.body,
+        ),
     )
     if cursor.rowcount != 1:
         return False
@@ -146,8 +176,9 @@ def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> Non
     ).fetchone()
     if row is None:
         return
-    db.execute("UPDATE chunks SET state = 'closed', ordinals = x'90' WHERE chunk = ?",
-               (closed.chunk,))
+    db.execute(
+        "UPDATE chunks SET state = 'closed', ordinals = x'90' WHERE chunk = ?", (closed.chunk,)
+    )
     if row[0] == "open":
         db.executemany(
             "INSERT OR IGNORE INTO returned SELECT ?1, ?2, ?3"
@@ -156,30 +187,43 @@ def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> Non
         )
     else:
         # Its requests wait again already; now it is known how often they were called.
-        db.executemany("UPDATE returned SET attempts = max(attempts, ?2),"
-                       " uncertain = max(uncertain, ?3) WHERE ordinal = ?1", closed.returned)
+        db.executemany(
+            "UPDATE returned SET attempts = max(attempts, ?2),"
+            " uncertain = max(uncertain, ?3) WHERE ordinal = ?1",
+            closed.returned,
+        )
     for code, count in closed.refusals.items():
-        db.execute("INSERT INTO refusals VALUES (?1, ?2) ON CONFLICT DO UPDATE"
-                   " SET count = count + ?2", (code, count))
+        db.execute(
+            "INSERT INTO refusals VALUES (?1, ?2) ON CONFLICT DO UPDATE SET count = count + ?2",
+            (code, count),
+        )
         applied.refusals[code] = applied.refusals.get(code, 0) + count
     applied.closed.append((closed.chunk, closed.reason))
 
 
 def _write_found(db: sqlite3.Connection, found: Found, change: _Change) -> None:
-    row = db.execute("SELECT * FROM calls WHERE ordinal = ? AND id = ? AND billing = 'unknown'",
-                     (found.ordinal, found.call)).fetchone()
+    row = db.execute(
+        "SELECT * FROM calls WHERE ordinal = ? AND id = ? AND billing = 'unknown'",
+        (found.ordinal, found.call),
+    ).fetchone()
     if row is None:
         return
     if found.cost is None:
-        db.execute("UPDATE calls SET lookups = lookups + 1 WHERE ordinal = ? AND id = ?",
-                   (found.ordinal, found.call))
+        db.execute(
+            "UPDATE calls SET lookups = lookups + 1 WHERE ordinal = ? AND id = ?",
+            (found.ordinal, found.call),
+        )
         return
     settle(db, row, found.cost, CostSource.LOOKUP, found.usage, change)
 
 
 def settle(
-    db: sqlite3.Connection, row: sqlite3.Row, cost: Decimal, source: CostSource,
-    usage: Usage | None, change: _Change,
+    db: sqlite3.Connection,
+    row: sqlite3.Row,
+    cost: Decimal,
+    source: CostSource,
+    usage: Usage | None,
+    change: _Change,
 ) -> None:
     """An uncertain call's cost is known now: it moves from booked to settled."""
     bound = ZERO if row["bound"] is None else Decimal(row["bound"])
@@ -193,15 +237,25 @@ def settle(
         db.execute(
             "UPDATE calls SET prompt = ?, completion = ?, cached = ?, written = ?, reasoning = ?"
             " WHERE ordinal = ? AND id = ?",
-            (usage.prompt, usage.completion, usage.cached, usage.written, usage.reasoning,
-             row["ordinal"], row["id"]),
+            (
+                usage.prompt,
+                usage.completion,
+                usage.cached,
+                usage.written,
+                usage.reasoning,
+                row["ordinal"],
+                row["id"],
+            ),
         )
     change.settled_rub = add(change.settled_rub, cost)
     change.booked_rub = subtract(change.booked_rub, bound)
     change.settled_tokens += tokens
     change.booked_tokens -= row["bound_tokens"]
     rub, count = change.chunks.get(row["chunk"], (ZERO, 0))
-    change.chunks[row["chunk"]] = (add(rub, subtract(cost, bound)), count + tokens - row["bound_tokens"])
+    change.chunks[row["chunk"]] = (
+        add(rub, subtract(cost, bound)),
+        count + tokens - row["bound_tokens"],
+    )
 
 
 def estimate_the_rest(store: JobStore, prices: PriceList | None) -> int:
@@ -221,10 +275,12 @@ def estimate_the_rest(store: JobStore, prices: PriceList | None) -> int:
             if price is None or row["prompt"] is None:
                 left += 1
                 continue
-            usage = Usage(row["prompt"], row["completion"], row["cached"], row["written"],
-                          row["reasoning"])
-            settle(db, row, price.estimate(usage, row["provider"]), CostSource.ESTIMATE, None,
-                   change)
+            usage = Usage(
+                row["prompt"], row["completion"], row["cached"], row["written"], row["reasoning"]
+            )
+            settle(
+                db, row, price.estimate(usage, row["provider"]), CostSource.ESTIMATE, None, change
+            )
         _write_sums(db, change, Applied())
     return left
 
@@ -235,12 +291,20 @@ def _write_sums(db: sqlite3.Connection, change: _Change, applied: Applied) -> No
         "UPDATE job SET settled_rub = ?, booked_rub = ?, settled_tokens = settled_tokens + ?,"
         " booked_tokens = booked_tokens + ?, calls = calls + ?, completed = completed + ?,"
         " failed = failed + ?",
-        (decimal_sum(settled, change.settled_rub), decimal_sum(booked, change.booked_rub),
-         change.settled_tokens, change.booked_tokens, change.calls, applied.completed,
-         applied.failed),
+        (
+            decimal_sum(settled, change.settled_rub),
+            decimal_sum(booked, change.booked_rub),
+            change.settled_tokens,
+            change.booked_tokens,
+            change.calls,
+            applied.completed,
+            applied.failed,
+        ),
     )
     for chunk, (rub, tokens) in change.chunks.items():
         row = db.execute("SELECT spent_rub FROM chunks WHERE chunk = ?", (chunk,)).fetchone()
         if row is not None:
-            db.execute("UPDATE chunks SET spent_rub = ?, spent_tokens = spent_tokens + ?"
-                       " WHERE chunk = ?", (decimal_sum(row[0], rub), tokens, chunk))
+            db.execute(
+                "UPDATE chunks SET spent_rub = ?, spent_tokens = spent_tokens + ? WHERE chunk = ?",
+                (decimal_sum(row[0], rub), tokens, chunk),
+            )

@@ -53,8 +53,14 @@ HOSTILE = [
 class Job:
     """A job made by the store's own means, one request after the other."""
 
-    def __init__(self, folder: Path, requests: list[Request], *, faults: list[Fault] | None = None,
-                 **wish: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        requests: list[Request],
+        *,
+        faults: list[Fault] | None = None,
+        **wish: object,
+    ) -> None:
         draft = Draft(folder, JOB)
         for request in requests:
             draft.add(request)
@@ -64,8 +70,9 @@ class Job:
         self.store = JobStore(folder / JOB)
         self.store.grant(self.store.waiting(10_000), Amount(), START)
 
-    def deliver(self, calls: list[Call], results: list[Result],
-                refusals: dict[str, int] | None = None) -> None:
+    def deliver(
+        self, calls: list[Call], results: list[Result], refusals: dict[str, int] | None = None
+    ) -> None:
         closed = [ChunkClosed(1, DONE, [], refusals)] if refusals else []
         ledger.apply(self.store, [Delivery("box", 1, JOB, calls, results, closed, [])])
 
@@ -76,9 +83,16 @@ class Job:
 
 
 def spec(**wish: object) -> Spec:
-    return Spec.model_validate({"name": "reviews", "source": "reviews.jsonl", "output_dir": "out",
-                                "base_url": "https://routerai.ru/api/v1",
-                                "window": "23:00-07:00@Europe/Moscow", **wish})
+    return Spec.model_validate(
+        {
+            "name": "reviews",
+            "source": "reviews.jsonl",
+            "output_dir": "out",
+            "base_url": "https://routerai.ru/api/v1",
+            "window": "23:00-07:00@Europe/Moscow",
+            **wish,
+        }
+    )
 
 
 def request(line: int, custom_id: str = "", model: str = "m") -> Request:
@@ -86,23 +100,68 @@ def request(line: int, custom_id: str = "", model: str = "m") -> Request:
 
 
 def call(ordinal: int, cost: str, *, name: str = "final", attempt: int = 1) -> Call:
-    return Call(f"{name}-{ordinal}", ordinal, 1, attempt, START, 1.0, 200, "", Billing.KNOWN,
-                Decimal(cost), Decimal(1), 100, Usage(1000, 200, 30, 0, 50))
+    return Call(
+        f"{name}-{ordinal}",
+        ordinal,
+        1,
+        attempt,
+        START,
+        1.0,
+        200,
+        "",
+        Billing.KNOWN,
+        Decimal(cost),
+        Decimal(1),
+        100,
+        Usage(1000, 200, 30, 0, 50),
+    )
 
 
 def lost_call(ordinal: int, bound: str | None) -> Call:
-    return Call(f"lost-{ordinal}", ordinal, 1, 1, START, 1.0, None, "endpoint.cut",
-                Billing.UNKNOWN, None, None if bound is None else Decimal(bound), 100)
+    return Call(
+        f"lost-{ordinal}",
+        ordinal,
+        1,
+        1,
+        START,
+        1.0,
+        None,
+        "endpoint.cut",
+        Billing.UNKNOWN,
+        None,
+        None if bound is None else Decimal(bound),
+        100,
+    )
 
 
 def completed(ordinal: int, *, latency_s: float = 1.0, flags: tuple[str, ...] = ()) -> Result:
-    return Result(ordinal, ResultState.COMPLETED, "", "", 200, 1, f"final-{ordinal}", latency_s,
-                  START + 60 * (ordinal + 1), "request", flags)
+    return Result(
+        ordinal,
+        ResultState.COMPLETED,
+        "",
+        "",
+        200,
+        1,
+        f"final-{ordinal}",
+        latency_s,
+        START + 60 * (ordinal + 1),
+        "request",
+        flags,
+    )
 
 
 def failed(ordinal: int, code: str, message: str = "no") -> Result:
-    return Result(ordinal, ResultState.FAILED, code, message, 400, 1, f"final-{ordinal}", 1.0,
-                  START + 60 * (ordinal + 1))
+    return Result(
+        ordinal,
+        ResultState.FAILED,
+        code,
+        message,
+        400,
+        1,
+        f"final-{ordinal}",
+        1.0,
+        START + 60 * (ordinal + 1),
+    )
 
 
 class Skeleton(HTMLParser):
@@ -134,16 +193,29 @@ def words(page: str) -> str:
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     job = Job(
-        tmp_path, [request(line, model="large" if line == 1 else "small") for line in range(1, 7)],
+        tmp_path,
+        [request(line, model="large" if line == 1 else "small") for line in range(1, 7)],
         faults=[Fault(7, "input.json", "the line is not JSON"), Fault(9, "input.json", "nor this")],
-        limits=Limits(rpm=1200, max_in_flight=64), budget=Budget(rub=Decimal(100)),
+        limits=Limits(rpm=1200, max_in_flight=64),
+        budget=Budget(rub=Decimal(100)),
     )
     job.deliver(
-        [call(0, "12.3456789012345"), call(1, "0.5"), call(1, "0.25", name="first"),
-         call(3, "0.125"), lost_call(4, "0.75"), lost_call(5, None)],
-        [completed(0, latency_s=75), completed(1, latency_s=2, flags=("truncated",)), completed(2),
-         failed(3, "endpoint.moderation", "flagged"), failed(4, "endpoint.timeout", "silence"),
-         failed(5, "endpoint.timeout", "more silence")],
+        [
+            call(0, "12.3456789012345"),
+            call(1, "0.5"),
+            call(1, "0.25", name="first"),
+            call(3, "0.125"),
+            lost_call(4, "0.75"),
+            lost_call(5, None),
+        ],
+        [
+            completed(0, latency_s=75),
+            completed(1, latency_s=2, flags=("truncated",)),
+            completed(2),
+            failed(3, "endpoint.moderation", "flagged"),
+            failed(4, "endpoint.timeout", "silence"),
+            failed(5, "endpoint.timeout", "more silence"),
+        ],
         {"endpoint.rate_limited": 1234},
     )
     job.store.set_state(JobState.FINALIZING)
@@ -276,10 +348,18 @@ def test_every_reason_has_its_words(tmp_path: Path, reason: PauseReason) -> None
 
 def job_that_says(text: str, folder: Path) -> Job:
     """A job where everything that comes from outside is this text."""
-    job = Job(folder, [request(1, f"{text}-1", text), request(2, f"{text}-2", text)],
-              faults=[Fault(3, text, text)], name=text, source=text)
-    job.deliver([call(0, "1"), call(1, "1")], [completed(0, flags=(text,)), failed(1, text, text)],
-                {text: 2})
+    job = Job(
+        folder,
+        [request(1, f"{text}-1", text), request(2, f"{text}-2", text)],
+        faults=[Fault(3, text, text)],
+        name=text,
+        source=text,
+    )
+    job.deliver(
+        [call(0, "1"), call(1, "1")],
+        [completed(0, flags=(text,)), failed(1, text, text)],
+        {text: 2},
+    )
     job.store.set_state(JobState.PAUSED, reason=PauseReason.USER, text=text)
     return job
 
@@ -303,7 +383,8 @@ def test_no_character_of_the_page_controls_or_reorders(tmp_path: Path) -> None:
     page = job_that_says("".join(HOSTILE), tmp_path).page()
 
     assert {category(character) for character in page if character != "\n"}.isdisjoint(
-        {"Cc", "Cf", "Cs", "Zl", "Zp"})
+        {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    )
 
 
 @given(st.text(st.characters(exclude_categories=())))
@@ -314,13 +395,16 @@ def test_what_is_shown_is_one_line_that_can_be_encoded(text: str) -> None:
     assert all(category(character) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in shown)
 
 
-@pytest.mark.parametrize(("text", "shown"), [
-    ("\x1b[31m", r"\x1b[31m"),
-    ("a\r\nb\tc", r"a\r\nb\tc"),
-    ("\u202egpj", r"\u202egpj"),
-    ("\ud800", r"\ud800"),
-    ("цена 5\u00a0₽ 🎉", "цена 5\u00a0₽ 🎉"),
-])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31m", r"\x1b[31m"),
+        ("a\r\nb\tc", r"a\r\nb\tc"),
+        ("\u202egpj", r"\u202egpj"),
+        ("\ud800", r"\ud800"),
+        ("цена 5\u00a0₽ 🎉", "цена 5\u00a0₽ 🎉"),
+    ],
+)
 def test_what_cannot_be_seen_is_shown_escaped(text: str, shown: str) -> None:
     assert visible(text) == shown
 
@@ -334,8 +418,9 @@ def test_the_policy_allows_the_pages_own_style_and_nothing_else(job: Job) -> Non
     digest = b64encode(sha256(style.encode()).digest()).decode()
 
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
-    assert policy == (f"default-src 'none'; style-src 'sha256-{digest}';"
-                      " base-uri 'none'; form-action 'none'")
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
 
 
 def test_the_policy_stands_before_anything_it_governs(job: Job) -> None:
@@ -372,12 +457,19 @@ def test_the_page_is_the_same_before_and_after_the_job_is_called_completed(job: 
 def test_the_page_stays_under_a_megabyte_at_its_worst(tmp_path: Path) -> None:
     rude = "\U000e0041" * 500
     many = range(1000)
-    job = Job(tmp_path, [request(n + 1, f"{n}{rude}", f"{n}{rude}") for n in many],
-              faults=[Fault(2000 + n, f"{n}{rude}", rude) for n in many], name=rude, source=rude)
+    job = Job(
+        tmp_path,
+        [request(n + 1, f"{n}{rude}", f"{n}{rude}") for n in many],
+        faults=[Fault(2000 + n, f"{n}{rude}", rude) for n in many],
+        name=rude,
+        source=rude,
+    )
     job.deliver(
         [call(n, "0.1234567890123") for n in many],
-        [failed(n, f"{n}{rude}", rude) if n % 2 else completed(n, flags=(f"{n}{rude}",))
-         for n in many],
+        [
+            failed(n, f"{n}{rude}", rude) if n % 2 else completed(n, flags=(f"{n}{rude}",))
+            for n in many
+        ],
         {f"{n}{rude}": n for n in many},
     )
 

@@ -136,9 +136,7 @@ def test_a_prompt_price_of_nothing_is_kept_and_a_request_price_beside_it() -> No
     price = model_price(listed["example/free"])
 
     assert price is not None
-    assert price.offers[0].rates == Rates(
-        Decimal(0), Decimal("0.00002"), request=Decimal("0.0125")
-    )
+    assert price.offers[0].rates == Rates(Decimal(0), Decimal("0.00002"), request=Decimal("0.0125"))
     assert price.context_length is None
     assert price.max_completion_tokens is None
 
@@ -519,9 +517,7 @@ def test_our_cost_of_a_call_is_the_endpoints_bill_to_the_last_digit(factor: str)
         server.control("prices", {"factor": factor})
         prices = read_prices(server.base_url, [model for model, _, _ in wishes], now=0)
         client = Client(server.port, key="sk-test")
-        answers = [
-            client.chat(text, model=model, **fields).json for model, text, fields in wishes
-        ]
+        answers = [client.chat(text, model=model, **fields).json for model, text, fields in wishes]
         billed = [call.billed for call in server.book().billed()]
 
     ours = [

@@ -169,7 +169,7 @@ def test_a_body_goes_out_byte_for_byte(line: bytes) -> None:
     assert first.body == second.body == body
 
 
-def test_a_mark_is_accepted_on_the_first_line_only_I2() -> None:
+def test_a_mark_is_accepted_on_the_first_line_only_i2() -> None:
     mark = b"\xef\xbb\xbf"
 
     first, second = read_all(mark + GOOD + b"\n" + mark + GOOD)
@@ -179,7 +179,7 @@ def test_a_mark_is_accepted_on_the_first_line_only_I2() -> None:
     assert (second.line, second.code, second.offset) == (2, "input.encoding", 0)
 
 
-def test_crlf_ends_a_line_and_a_bare_cr_does_not_I4() -> None:
+def test_crlf_ends_a_line_and_a_bare_cr_does_not_i4() -> None:
     spaced = GOOD.replace(b',"method"', b',\r"method"')
 
     results = read_all(GOOD + b"\r\n" + spaced + b"\r\n" + GOOD)
@@ -188,19 +188,19 @@ def test_crlf_ends_a_line_and_a_bare_cr_does_not_I4() -> None:
     assert {result.body for result in results if isinstance(result, Request)} == {BARE.encode()}
 
 
-def test_blank_lines_are_counted_and_skipped_I15() -> None:
+def test_blank_lines_are_counted_and_skipped_i15() -> None:
     results = read_all(b"\n \t\r\n" + GOOD + b"\n\n" + GOOD)
 
     assert [result.line for result in results] == [3, 5]
     assert all(isinstance(result, Request) for result in results)
 
 
-def test_an_empty_file_has_no_requests_I15() -> None:
+def test_an_empty_file_has_no_requests_i15() -> None:
     assert read_all(b"") == []
     assert read_all(b"\n\n") == []
 
 
-def test_a_bare_body_is_named_by_its_line_unless_it_has_an_id_I10() -> None:
+def test_a_bare_body_is_named_by_its_line_unless_it_has_an_id_i10() -> None:
     named = b'{"custom_id": "x", "model":"m", "messages":' + HELLO.encode() + b"}"
 
     first, second = read_all(BARE.encode() + b"\n" + named)
@@ -237,7 +237,7 @@ def test_a_default_model_leaves_a_told_one_alone() -> None:
     assert request.body == BARE.encode()
 
 
-def test_max_tokens_is_put_in_only_where_no_limit_is_told_I21() -> None:
+def test_max_tokens_is_put_in_only_where_no_limit_is_told_i21() -> None:
     defaults = Defaults(max_tokens=7)
 
     without = request_on(GOOD, defaults)
@@ -276,7 +276,7 @@ def test_the_larger_of_two_limits_bounds_the_answer() -> None:
         (body_with('"service_tier":"priority"'), "service_tier"),
     ],
 )
-def test_a_part_that_no_size_bounds_is_named_I22(line: bytes, part: str) -> None:
+def test_a_part_that_no_size_bounds_is_named_i22(line: bytes, part: str) -> None:
     assert request_on(line).unbounded == part
 
 

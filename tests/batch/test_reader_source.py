@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 from batch.reader import Defaults, read
 from batch.reading.scan import MOST_VALUES
-from batch.reading.source import LONGEST_LINE, zstd
+from batch.reading.source import LONGEST_LINE
 from jobs.errors import InvalidInput
 from jobs.request import Fault, Request
 
@@ -63,7 +68,7 @@ def test_a_pipe_may_hand_over_few_bytes_at_a_time(suffix: str) -> None:
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd.compress])
-def test_members_are_read_one_after_the_other_F9(compress: object) -> None:
+def test_members_are_read_one_after_the_other_f9(compress: object) -> None:
     assert callable(compress)
     half = len(LINES) // 2
 
@@ -72,12 +77,12 @@ def test_members_are_read_one_after_the_other_F9(compress: object) -> None:
     )
 
 
-def test_zeros_may_pad_a_gzip_file_F9() -> None:
+def test_zeros_may_pad_a_gzip_file_f9() -> None:
     assert count(io.BytesIO(gzip.compress(LINES) + b"\0" * 100_000)) == 50_000
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-def test_a_file_cut_short_is_refused_with_its_byte_F9(suffix: str) -> None:
+def test_a_file_cut_short_is_refused_with_its_byte_f9(suffix: str) -> None:
     data = PACKED[suffix]
 
     assert f"byte {len(data) - 9}" in refusal(io.BytesIO(data[:-9]))
@@ -86,7 +91,7 @@ def test_a_file_cut_short_is_refused_with_its_byte_F9(suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 @pytest.mark.parametrize("tail", [b"garbage", b"\x1f\x8bgarbage"])
-def test_damage_is_refused_with_its_byte_F9(suffix: str, tail: bytes) -> None:
+def test_damage_is_refused_with_its_byte_f9(suffix: str, tail: bytes) -> None:
     data = PACKED[suffix]
     flipped = bytes(byte ^ 255 if at == len(data) // 2 else byte for at, byte in enumerate(data))
 
@@ -94,7 +99,7 @@ def test_damage_is_refused_with_its_byte_F9(suffix: str, tail: bytes) -> None:
     assert f"byte {len(data)}" in refusal(io.BytesIO(data + tail))
 
 
-def test_a_wrong_checksum_is_refused_F9() -> None:
+def test_a_wrong_checksum_is_refused_f9() -> None:
     packed = zlib.compressobj(wbits=31)
     data = packed.compress(LINES) + packed.flush()
 
@@ -103,7 +108,7 @@ def test_a_wrong_checksum_is_refused_F9() -> None:
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd.compress])
 @pytest.mark.parametrize("content", [b"\0", b" " * (2**20 - 1) + b"\n"])
-def test_a_bomb_is_cut_F9(compress: object, content: bytes) -> None:
+def test_a_bomb_is_cut_f9(compress: object, content: bytes) -> None:
     assert callable(compress)
 
     assert "1000 times" in refusal(io.BytesIO(compress(content * (300 * 2**20 // len(content)))))
@@ -116,7 +121,7 @@ def test_a_name_that_lies_is_refused(tmp_path: Path, suffix: str) -> None:
     assert "does not begin as" in refusal(tmp_path / f"in{suffix}")
 
 
-def test_what_cannot_be_opened_is_told_in_words_F15(tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_told_in_words_f15(tmp_path: Path) -> None:
     assert "does not exist" in refusal(tmp_path / "none.jsonl")
     assert "is a folder" in refusal(tmp_path)
     assert "too long" in refusal(tmp_path / ("x" * 300))
@@ -124,7 +129,7 @@ def test_what_cannot_be_opened_is_told_in_words_F15(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [b"with space", b"with\nnewline", b"\xff\xfe", b"x" * 255])
-def test_odd_names_work_or_are_told_readably_F15(tmp_path: Path, name: bytes) -> None:
+def test_odd_names_work_or_are_told_readably_f15(tmp_path: Path, name: bytes) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
 
     assert "does not exist" in refusal(path)
@@ -149,7 +154,7 @@ def test_a_line_may_end_anywhere_within_a_block(size: int) -> None:
     assert count(io.BytesIO(LINES[: len(LINE % b"1") * 10] + long + long + LINE % b"1")) == 13
 
 
-def test_a_line_over_the_limit_is_one_fault_and_the_next_is_read_I8() -> None:
+def test_a_line_over_the_limit_is_one_fault_and_the_next_is_read_i8() -> None:
     over = LINE % (b"x" * (LONGEST_LINE - len(LINE % b"") + 2))
 
     first, fault, last = read(io.BytesIO(LINE % b"1" + over + LINE % b"2"), Defaults())
@@ -181,20 +186,20 @@ def growth(tmp_path: Path, data: bytes) -> tuple[float, list[str]]:
     return int(kib) / 1024, codes
 
 
-def test_a_line_of_100_mb_costs_no_memory_I8(tmp_path: Path) -> None:
+def test_a_line_of_100_mb_costs_no_memory_i8(tmp_path: Path) -> None:
     mib, codes = growth(tmp_path, b"x" * 100_000_000)
 
     assert codes == ["input.too_long"]
     assert mib < 20
 
 
-def test_memory_does_not_grow_with_the_file_I24(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_file_i24(tmp_path: Path) -> None:
     mib, _ = growth(tmp_path, LINES * 20)
 
     assert mib < 20
 
 
-def test_a_line_full_of_values_costs_little_memory_I8(tmp_path: Path) -> None:
+def test_a_line_full_of_values_costs_little_memory_i8(tmp_path: Path) -> None:
     mib, codes = growth(tmp_path, b"[" + b"{}," * (MOST_VALUES * 20) + b"{}]")
 
     assert codes == ["input.too_long"]

@@ -6,11 +6,14 @@ import io
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batch import reader
 from batch.reader import Defaults, read
 from batch.reading.rules import draft
+from batch.reading.source import blocks
 from batch.reading.template import Templates
 from jobs.request import Fault, Request
 
@@ -23,7 +26,7 @@ texts = st.text(max_size=12) | st.sampled_from(
         "\\",
         '"}], "max_tokens": 9',
         '\\", "role": "x',
-        "\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"),
+        "😀",
         "{}",
         ":",
         "é",
@@ -31,10 +34,7 @@ texts = st.text(max_size=12) | st.sampled_from(
         "a b",
     ]
 )
-ids = (
-    st.sampled_from(["a", "req-1", "req-2", "ж", "a b", 'q"q', "b\\s", "\u200b", "", "x" * 600])
-    | texts
-)
+ids = st.sampled_from(["a", "req-1", "req-2", "ж", "a b", 'q"q', "b\\s", "\u200b", "", "x" * 600])
 scalars = st.none() | st.booleans() | st.integers(-3, 2**65) | st.floats(allow_nan=False) | texts
 contents = (
     texts
@@ -52,14 +52,13 @@ messages = st.lists(
     max_size=3,
 )
 bodies = st.fixed_dictionaries(
-    {"messages": messages},
+    {"messages": messages, "model": st.sampled_from(["m", "m:online", "n"])},
     optional={
-        "model": st.sampled_from(["m", "m:online", "n"]),
-        "max_tokens": st.sampled_from([None, 1, 200, 0]),
+        "max_tokens": st.sampled_from([None, 1, 200]),
         "user": texts,
         "metadata": st.dictionaries(texts, scalars, max_size=2),
         "temperature": st.sampled_from([0.2, 1]),
-        "stream": st.booleans(),
+        "stream": st.just(False),
     },
 )
 
@@ -93,9 +92,10 @@ def lines(draw: st.DrawFn) -> bytes:
 def variants(draw: st.DrawFn) -> list[bytes]:
     """A line again and again: with other ids and texts, and with bytes changed at random."""
     line = draw(lines())
-    found = [line, line]
-    for _ in range(draw(st.integers(1, 5))):
-        found.append(draw(st.sampled_from([changed, exchanged, spliced]))(draw, line))
+    found = [line, exchanged(draw, line)]
+    for _ in range(draw(st.integers(1, 6))):
+        found.append(exchanged(draw, line))
+        found.append(draw(st.sampled_from([changed, spliced]))(draw, found[-1]))
     return found
 
 
@@ -162,11 +162,12 @@ def spliced(draw: st.DrawFn, line: bytes) -> bytes:
 
 
 def by_the_rules(data: bytes, defaults: Defaults) -> list[Request | Fault]:
-    results = []
+    results = list[Request | Fault]()
     for number, line in enumerate(data.removeprefix(BOM).split(b"\n"), 1):
-        if line.strip(b" \t\r"):
-            judged = draft(line, number, defaults)
-            results.append(judged if isinstance(judged, Fault) else judged.request)
+        if not line.strip(b" \t\r"):
+            continue
+        judged = draft(line, number, defaults)
+        results.append(judged if isinstance(judged, Fault) else judged.request)
     return results
 
 
@@ -203,7 +204,8 @@ def test_most_lines_of_a_usual_file_take_the_fast_way() -> None:
             asked.append(draft.request.line)
             super().learn(line, draft)
 
-    body = '{"model":"m","messages":[{"role":"system","content":"S"},{"role":"user","content":"%d \\n"}]}'
+    fixed, varied = '{"role":"system","content":"S"}', '{"role":"user","content":"%d \\n"}'
+    body = f'{{"model":"m","messages":[{fixed},{varied}]}}'
     forms = [
         '{"custom_id":"%d","body":' + body + "}",
         '{"body":' + body + ',"custom_id":"%d"}',
@@ -211,16 +213,53 @@ def test_most_lines_of_a_usual_file_take_the_fast_way() -> None:
     ]
     data = "\n".join(form.replace("%d", str(n)) for n in range(1000) for form in forms)
 
-    from batch import reader
-
     judge = reader._Reader(Defaults())
     judge._templates = Counting()
     results = [
-        result
-        for block in reader.blocks(io.BytesIO(data.encode()))
-        for result in judge.results(block)
+        result for block in blocks(io.BytesIO(data.encode())) for result in judge.results(block)
     ]
 
     assert len(results) == 3000
     assert all(isinstance(result, Request) for result in results)
     assert len(asked) <= 12
+
+
+MESSAGES = b'"messages":[{"role":"user","content":"%b"}]'
+ID_LAST = b'{"body":{"model":"m",' + MESSAGES + b',"n":%b},"custom_id":"%b"}'
+NULL_BETWEEN = b'{"model":"m",' + MESSAGES + b',"max_tokens":null,"user":"%b"}'
+ID_BETWEEN = b'{"model":"m","user":"%b","custom_id":"i%b",' + MESSAGES + b"}"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [ID_LAST % (b"x", b"1", b"a"), ID_LAST % (b"y", b"1", b"b"), ID_LAST % (b"z", b"2", b"c")],
+        [NULL_BETWEEN % (text, text) for text in (b"x", b"y", b"z")],
+        [ID_BETWEEN % (text, text, text) for text in (b"x", b"y", b"z")],
+    ],
+    ids=["a number behind the texts", "an edit between the texts", "an id between the texts"],
+)
+def test_rare_forms_are_judged_as_the_rules_judge_them(data: list[bytes]) -> None:
+    lines = b"\n".join(data)
+
+    assert list(read(io.BytesIO(lines), DEFAULTS[2])) == by_the_rules(lines, DEFAULTS[2])
+
+
+class Chunks(io.BytesIO):
+    """A stream that hands over just these pieces, one per read."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        super().__init__()
+        self._left = list(pieces)
+
+    def read(self, _: int | None = -1) -> bytes:
+        return self._left.pop(0) if self._left else b""
+
+
+@pytest.mark.parametrize("known_id", [b"a", b"b}]}}_x"])
+def test_a_line_cut_short_is_not_completed_by_the_next_one(known_id: bytes) -> None:
+    line = b'{"custom_id":"%b","body":{"model":"m",' + MESSAGES % b"x" + b"}}"
+    known = b"\n".join(line % known_id for _ in range(3))
+    data = known + b'\n{"custom_id":"b}]}}\n\xff' + (line % b"")[14:]
+
+    assert list(read(Chunks(data, b"\n"), Defaults())) == by_the_rules(data, Defaults())

@@ -132,7 +132,10 @@ def start(script: str, *args: str, log: Path, **env: str) -> subprocess.Popen[by
     clean = {name: value for name, value in os.environ.items() if "NIGHTSHIFT" not in name}
     with log.open("wb") as out:
         return subprocess.Popen(
-            [sys.executable, "-c", script, *args], cwd=ROOT, stdout=out, stderr=out,
+            [sys.executable, "-c", script, *args],
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
             env={**clean, "PYTHONPATH": str(ROOT), "ROUTERAI_API_KEY": KEY, **env},
         )
 
@@ -158,9 +161,23 @@ def redis(folder: Path) -> Iterator[Redises]:
     port = free_port()
     socket_path = f"/tmp/ns-{secrets.token_hex(6)}.sock"
     process = subprocess.Popen(
-        [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--unixsocket",
-         socket_path, "--requirepass", REDIS_PASSWORD, "--save", "", "--dir", str(folder)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        [
+            str(get_binary_path()),
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--unixsocket",
+            socket_path,
+            "--requirepass",
+            REDIS_PASSWORD,
+            "--save",
+            "",
+            "--dir",
+            str(folder),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     client = Redis(port=port, password=REDIS_PASSWORD)
 
@@ -172,8 +189,10 @@ def redis(folder: Path) -> Iterator[Redises]:
 
     wait_for(answers)
     client.close()
-    yield Redises(f"redis://:{REDIS_PASSWORD}@127.0.0.1:{port}/0",
-                  f"unix://:{REDIS_PASSWORD}@{socket_path}?db=0")
+    yield Redises(
+        f"redis://:{REDIS_PASSWORD}@127.0.0.1:{port}/0",
+        f"unix://:{REDIS_PASSWORD}@{socket_path}?db=0",
+    )
     end(process)
 
 
@@ -183,8 +202,15 @@ def sites(redis: Redises, folder: Path) -> Iterator[tuple[Site, Site]]:
     ports = free_port(), free_port()
     logs = folder / "usual.log", folder / "other.log"
     processes = [
-        start(FLOWER, redis.tcp, BASE_URL, str(ports[0]), "", log=logs[0],
-              NIGHTSHIFT_FLOWER_PASSWORD=PASSWORD),
+        start(
+            FLOWER,
+            redis.tcp,
+            BASE_URL,
+            str(ports[0]),
+            "",
+            log=logs[0],
+            NIGHTSHIFT_FLOWER_PASSWORD=PASSWORD,
+        ),
         start(FLOWER, redis.unix, BASE_URL, str(ports[1]), "/flower/", log=logs[1]),
         start(WORKER, redis.tcp, BASE_URL, PROMPT, log=folder / "worker.log"),
     ]
@@ -193,8 +219,9 @@ def sites(redis: Redises, folder: Path) -> Iterator[tuple[Site, Site]]:
         made_up = re.search(r"password for this run: (\S+)", logs[1].read_text())
         assert made_up is not None
         usual, other = Site(ports[0]), Site(ports[1], "/flower", made_up.group(1))
-        wait_for(lambda: all("worker-1@test" in s.see("/workers?json=1").text
-                             for s in (usual, other)))
+        wait_for(
+            lambda: all("worker-1@test" in s.see("/workers?json=1").text for s in (usual, other))
+        )
         run_two_chunks(redis.unix)
         wait_for(lambda: all(finished(site) == {"SUCCESS", "FAILURE"} for site in (usual, other)))
         yield usual, other
@@ -218,19 +245,35 @@ def site(request: pytest.FixtureRequest, sites: tuple[Site, Site]) -> Site:
     return sites[0] if request.param == "usual" else sites[1]
 
 
-DATATABLE = ("/tasks/datatable?draw=1&start=0&length=10&search%5Bvalue%5D="
-             "&order%5B0%5D%5Bcolumn%5D=0&order%5B0%5D%5Bdir%5D=asc&columns%5B0%5D%5Bdata%5D=name")
+DATATABLE = (
+    "/tasks/datatable?draw=1&start=0&length=10&search%5Bvalue%5D="
+    "&order%5B0%5D%5Bcolumn%5D=0&order%5B0%5D%5Bdir%5D=asc&columns%5B0%5D%5Bdata%5D=name"
+)
 TASK = quote(f"{JOB}/1", safe="")
-PAGES = ("/", "/workers", "/worker/worker-1@test", "/tasks", DATATABLE, f"/task/{TASK}",
-         f"/task/{quote(f'{JOB}/2', safe='')}", "/broker", "/api/tasks", "/api/workers?refresh=1",
-         "/api/task/types", "/api/queues/length", f"/api/task/info/{TASK}", "/metrics",
-         "/healthcheck")
+PAGES = (
+    "/",
+    "/workers",
+    "/worker/worker-1@test",
+    "/tasks",
+    DATATABLE,
+    f"/task/{TASK}",
+    f"/task/{quote(f'{JOB}/2', safe='')}",
+    "/broker",
+    "/api/tasks",
+    "/api/workers?refresh=1",
+    "/api/task/types",
+    "/api/queues/length",
+    f"/api/task/info/{TASK}",
+    "/metrics",
+    "/healthcheck",
+)
 
 
 def every_path() -> list[str]:
     """A path for each of Flower's own routes, and some that it does not have."""
-    patterns = [handler.regex.pattern if hasattr(handler, "regex") else handler[0]
-                for handler in handlers]
+    patterns = [
+        handler.regex.pattern if hasattr(handler, "regex") else handler[0] for handler in handlers
+    ]
     paths = [re.sub(r"\(\.[+*]\)", "x", pattern).rstrip("$?") for pattern in patterns]
     return [*paths, DATATABLE, "/static/css/flower.css", "/nowhere", "//", "/../etc/passwd"]
 
@@ -254,8 +297,19 @@ def test_outside_the_prefix_there_is_only_401(sites: tuple[Site, Site]) -> None:
     assert [bare.ask(path).status for path in ("/", "/tasks", "/metrics")] == [401] * 3
 
 
-@pytest.mark.parametrize("login", ["nightshift:wrong", "nightshift:", ":", "admin:{}", "{}",
-                                   "nightshift:{} ", "nightshift:{}\n", "nightshift:пароль"])
+@pytest.mark.parametrize(
+    "login",
+    [
+        "nightshift:wrong",
+        "nightshift:",
+        ":",
+        "admin:{}",
+        "{}",
+        "nightshift:{} ",
+        "nightshift:{}\n",
+        "nightshift:пароль",
+    ],
+)
 def test_a_wrong_login_is_refused(site: Site, login: str) -> None:
     assert site.ask("/tasks", login=login.format(site.password)).status == 401
 
@@ -274,9 +328,17 @@ def test_the_password_is_not_asked_of_the_environment_of_flower_itself(
     redis: Redises, folder: Path
 ) -> None:
     port = free_port()
-    process = start(FLOWER, redis.tcp, BASE_URL, str(port), "", log=folder / "env.log",
-                    NIGHTSHIFT_FLOWER_PASSWORD=PASSWORD, FLOWER_BASIC_AUTH="a:b",
-                    FLOWER_UNAUTHENTICATED_API="true")
+    process = start(
+        FLOWER,
+        redis.tcp,
+        BASE_URL,
+        str(port),
+        "",
+        log=folder / "env.log",
+        NIGHTSHIFT_FLOWER_PASSWORD=PASSWORD,
+        FLOWER_BASIC_AUTH="a:b",
+        FLOWER_UNAUTHENTICATED_API="true",
+    )
     try:
         wait_for(lambda: "Flower is at" in (folder / "env.log").read_text())
 
@@ -293,11 +355,16 @@ def test_it_listens_on_the_loopback_address_only(site: Site) -> None:
         socket.create_connection(("127.0.0.2", site.port), timeout=2)
 
 
-@pytest.mark.parametrize("path", [
-    "/api/worker/shutdown/worker-1@test", "/api/worker/pool/shrink/worker-1@test",
-    f"/api/task/revoke/{TASK}", "/api/task/send-task/nightshift.run_chunk",
-    "/api/worker/queue/cancel-consumer/worker-1@test",
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/worker/shutdown/worker-1@test",
+        "/api/worker/pool/shrink/worker-1@test",
+        f"/api/task/revoke/{TASK}",
+        "/api/task/send-task/nightshift.run_chunk",
+        "/api/worker/queue/cancel-consumer/worker-1@test",
+    ],
+)
 def test_nothing_can_be_changed(site: Site, path: str) -> None:
     assert site.see(path, "POST").status == 403
 
@@ -395,27 +462,33 @@ def test_a_password_that_no_browser_can_send_is_refused() -> None:
 # ---- masking ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("given", "shown"), [
-    ("night: chunk 3, 20 requests", "night: chunk 3, 20 requests"),
-    ("[a] (b): chunk 3, 20 requests", "[a] (b): chunk 3, 20 requests"),
-    (f"['{PROMPT}', 3]", "(not shown)"),
-    (f"('{PROMPT}',)", "(not shown)"),
-    (f"['{PROMPT}', ...", "(not shown)"),
-    ("()", ""),
-    ("", ""),
-    ("x" * 5000, "x" * LONGEST_SHOWN + "…"),
-])
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("night: chunk 3, 20 requests", "night: chunk 3, 20 requests"),
+        ("[a] (b): chunk 3, 20 requests", "[a] (b): chunk 3, 20 requests"),
+        (f"['{PROMPT}', 3]", "(not shown)"),
+        (f"('{PROMPT}',)", "(not shown)"),
+        (f"['{PROMPT}', ...", "(not shown)"),
+        ("()", ""),
+        ("", ""),
+        ("x" * 5000, "x" * LONGEST_SHOWN + "…"),
+    ],
+)
 def test_arguments_are_shown_in_the_senders_words_or_not_at_all(given: str, shown: str) -> None:
     assert masked({"type": "task-received", "args": given})["args"] == shown
 
 
-@pytest.mark.parametrize(("given", "shown"), [
-    ("'3 answered'", "3 answered"),
-    ("\"it's\"", "it's"),
-    ("'cut of", "'cut of"),
-    ("None", "None"),
-    ("'" + "x" * 5000 + "'", "'" + "x" * (LONGEST_SHOWN - 1) + "…"),
-])
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("'3 answered'", "3 answered"),
+        ('"it\'s"', "it's"),
+        ("'cut of", "'cut of"),
+        ("None", "None"),
+        ("'" + "x" * 5000 + "'", "'" + "x" * (LONGEST_SHOWN - 1) + "…"),
+    ],
+)
 def test_a_result_is_shown_without_quotes_and_short(given: str, shown: str) -> None:
     assert masked({"type": "task-succeeded", "result": given})["result"] == shown
 

@@ -28,9 +28,7 @@ PRICES = st.tuples(st.integers(0, 999), st.integers(0, 10**20 - 1)).map(
 )
 RATES = st.builds(Rates, PRICES, PRICES, st.none() | PRICES, st.none() | PRICES, PRICES)
 TIERS = st.builds(Tier, RATES, st.none() | st.integers(0, 10_000))
-OFFERS = st.builds(
-    Offer, st.sampled_from("ABCD"), RATES, st.lists(TIERS, max_size=3).map(tuple)
-)
+OFFERS = st.builds(Offer, st.sampled_from("ABCD"), RATES, st.lists(TIERS, max_size=3).map(tuple))
 MODELS = st.lists(OFFERS, min_size=1, max_size=4, unique_by=lambda offer: offer.provider).map(
     lambda offers: ModelPrice("author/model", tuple(offers))
 )

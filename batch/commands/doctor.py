@@ -1,0 +1,123 @@
+"""nightshift doctor"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import click
+
+from batch import embedded
+from batch.home import Home
+from batch.options import option
+from batch.post import Post
+from batch.settings import DEFAULT_BASE_URL, Settings, read_settings
+from batch.terminal import safe
+from jobs.errors import NightshiftError
+
+HELP = """Tell what is reachable: the home, Redis, workers, the endpoint, the key and its balance.
+
+Each line that is not well says what to do about it. Nothing is spent.
+
+\b
+  nightshift doctor
+"""
+
+_LEAST_FREE = 2**30
+_PACKAGES = ("celery", "redis", "openai", "flower")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, what was seen, whether that is well, and the way out."""
+
+    what: str
+    text: str
+    ok: bool = True
+    cure: str = ""
+
+
+@click.command("doctor", help=HELP, short_help="Tell what is reachable.")
+@option("--base-url", metavar="URL", default=DEFAULT_BASE_URL, show_default=True)
+def command(base_url: str) -> int:
+    """See HELP."""
+    settings = read_settings(os.environ)
+    findings = list(_findings(settings, base_url))
+    for finding in findings:
+        mark = click.style("ok", fg="green") if finding.ok else click.style("no", fg="red")
+        click.echo(f"  {mark}  {finding.what:<9} {safe(finding.text)}")
+        if finding.cure and not finding.ok:
+            click.echo(f"                {finding.cure}")
+    return 0 if all(finding.ok for finding in findings) else 4
+
+
+def _findings(settings: Settings, base_url: str) -> Iterator[Finding]:
+    yield _versions()
+    yield _home(settings)
+    yield from _redis(settings)
+    yield from _endpoint(base_url)
+
+
+def _versions() -> Finding:
+    parts = [f"nightshift {version('nightshift')}", f"Python {platform.python_version()}"]
+    return Finding("versions", ", ".join(parts + [f"{p} {version(p)}" for p in _PACKAGES]))
+
+
+def _home(settings: Settings) -> Finding:
+    try:
+        home = Home(settings.home)
+    except NightshiftError as error:
+        return Finding("home", error.message, ok=False, cure=error.hint)
+    free = shutil.disk_usage(home.folder).free
+    text = f"{home.folder}: {len(home.job_ids())} jobs, {free / 2**30:.1f} GiB free"
+    if home.is_coordinated():
+        text += ", a coordinator is at work"
+    return Finding("home", text, ok=free > _LEAST_FREE, cure="make room on this disk")
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    url = settings.redis_url
+    try:
+        if url is None:
+            embedded.binary()
+            yield Finding("redis", "embedded, started when needed")
+            return
+        post = Post(url)
+        yield Finding("redis", f"answers, version {post.check()}")
+        workers = post.workers()
+        calls = sum(worker.get("in_flight", 0) for worker in workers)
+        yield Finding(
+            "workers",
+            f"{len(workers)} there, {calls} calls in flight",
+            ok=bool(workers),
+            cure="start one: nightshift worker",
+        )
+        post.close()
+    except NightshiftError as error:
+        cure = "start Redis, or correct NIGHTSHIFT_REDIS_URL; unset, an embedded one is used"
+        yield Finding("redis", error.message, ok=False, cure=cure)
+
+
+def _endpoint(base_url: str) -> Iterator[Finding]:
+    process = subprocess.run(
+        [sys.executable, "-m", "workers.check"],
+        env={**os.environ, "NIGHTSHIFT_BASE_URL": base_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+        timeout=60,
+    )
+    cures = {
+        "endpoint": "check --base-url and the network",
+        "key": "check ROUTERAI_API_KEY, and put money on the account",
+    }
+    for what, found in json.loads(process.stdout or b"{}").items():
+        text = f"{base_url} {found['text']}" if what == "endpoint" else found["text"]
+        yield Finding(what, text, ok=found["ok"], cure=cures[what])

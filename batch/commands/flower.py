@@ -1,0 +1,59 @@
+"""nightshift flower"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from batch import embedded
+from batch.options import open_home, option
+from batch.settings import DEFAULT_BASE_URL, read_settings
+
+HELP = """Serve: a page to watch workers and chunks, on this machine and behind a password.
+
+The user is "nightshift"; the password is NIGHTSHIFT_FLOWER_PASSWORD, else one is made up and shown
+once. To look from elsewhere, tunnel to the port rather than opening it.
+
+\b
+  nightshift flower
+  nightshift flower --port 8080 --url-prefix flower
+"""
+
+
+@click.command("flower", help=HELP, short_help="Serve: a page to watch the queue.")
+@option(
+    "--base-url",
+    metavar="URL",
+    default=DEFAULT_BASE_URL,
+    show_default=True,
+    help="The endpoint whose queue to show before a worker has come.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=5555, show_default=True)
+@click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--url-prefix", default="", help="The path below which a proxy serves it.")
+@click.option(
+    "--allow-control/--read-only",
+    default=False,
+    show_default="--read-only",
+    help="Whether workers can be stopped and tasks revoked from the page.",
+)
+def command(base_url: str, *, port: int, address: str, url_prefix: str, allow_control: bool) -> int:
+    """See HELP."""
+    from batch.flower import PASSWORD_VARIABLE, serve  # loads Celery and Tornado
+
+    settings, home = read_settings(os.environ), open_home()
+    url = settings.redis_url or embedded.start_or_find(home.folder)
+    try:
+        return serve(
+            url,
+            base_url,
+            password=os.environ.get(PASSWORD_VARIABLE),
+            port=port,
+            address=address,
+            url_prefix=url_prefix,
+            read_only=not allow_control,
+        )
+    finally:
+        if settings.redis_url is None:
+            embedded.leave(url)
