@@ -57,4 +57,4 @@ class Sender:
     def close(self) -> None:
         """Drops the connections, of which Celery itself lets go only when the process ends."""
         self._app.close()
-        pools.reset()
+        pools.reset()  # type: ignore[no-untyped-call]

@@ -1,0 +1,165 @@
+"""What tests of all tiers share: a simulated endpoint, a server, the installed command."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from batch import embedded
+from batch.post import Post
+from jobs.errors import NightshiftError
+from scripts.simulator import Simulator
+
+ROOT = Path(__file__).parent.parent
+CANARY = "canary-key-5f3a9c"
+"""The API key of all tests: it must appear nowhere."""
+
+
+@pytest.fixture
+def simulator(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
+    """Starts a simulated endpoint with these options; its book stands in the test's folder."""
+    started: list[Simulator] = []
+
+    def start(*options: str) -> Simulator:
+        one = Simulator(*options, book=tmp_path / f"book-{len(started)}.jsonl")
+        started.append(one)
+        one.start()
+        return one
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+class Server:
+    """A Redis-compatible server on a port of loopback, without persistence."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._folder = folder
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, and waits until it answers."""
+        self.process = subprocess.Popen(
+            [
+                embedded.binary(),
+                *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
+                *("--appendonly", "no", "--dir", str(self._folder)),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 10
+        while not self.answers:
+            assert time.monotonic() < deadline, "the server does not start"
+            time.sleep(0.02)
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is there."""
+        post = Post(self.url)
+        try:
+            post.check()
+        except NightshiftError:
+            return False
+        finally:
+            post.close()
+        return True
+
+    def kill(self) -> None:
+        """Ends it at once; its memory is gone."""
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of this test's own."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    one = Server(folder)
+    yield one
+    one.kill()
+
+
+class Workdir:
+    """A scratch folder in which the installed `nightshift` runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environ = {
+            **{name: value for name, value in os.environ.items() if "NIGHTSHIFT" not in name},
+            "NIGHTSHIFT_HOME": str(folder / "home"),
+            "ROUTERAI_API_KEY": CANARY,
+            "PYTHONPATH": str(ROOT),
+        }
+        self.environ.pop("OPENAI_API_KEY", None)
+        self._started: list[subprocess.Popen[str]] = []
+
+    def point_at(self, simulator: Simulator, server: Server | None = None) -> None:
+        """Has all commands from now on use this endpoint and this server."""
+        self.environ["NIGHTSHIFT_BASE_URL"] = simulator.base_url
+        if server is not None:
+            self.environ["NIGHTSHIFT_REDIS_URL"] = server.url
+
+    def write(self, name: str, text: str) -> Path:
+        """A file in the folder."""
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def run(self, *arguments: str, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+        """Runs the command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "batch", *arguments],
+            cwd=self.folder,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts a command that serves; it is killed at the test's end."""
+        log = (self.folder / f"{arguments[0]}-{len(self._started)}.log").open("w")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "batch", *arguments],
+            cwd=self.folder,
+            env=self.environ,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        log.close()
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kills what still runs."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def workdir(tmp_path: Path) -> Iterator[Workdir]:
+    """A scratch folder with a home and a key of its own."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    one = Workdir(folder)
+    yield one
+    one.end()
