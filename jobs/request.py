@@ -11,7 +11,7 @@ TOKENS_PER_MESSAGE = 64
 """Room for the frame that a chat template puts around each message."""
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A request as it will be sent.
 
     `body` is the JSON that goes out, UTF-8, as it came in but for defaults put in where the line

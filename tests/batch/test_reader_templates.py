@@ -34,7 +34,22 @@ texts = st.text(max_size=12) | st.sampled_from(
         "a b",
     ]
 )
-ids = st.sampled_from(["a", "req-1", "req-2", "ж", "a b", 'q"q', "b\\s", "\u200b", "", "x" * 600])
+ids = st.sampled_from(
+    [
+        "a",
+        "req-1",
+        "req-2",
+        "ж",
+        "a b",
+        'q"q',
+        "b\\s",
+        "\u200b",
+        "\u202e",
+        "a\u202eb",
+        "",
+        "x" * 600,
+    ]
+)
 scalars = st.none() | st.booleans() | st.integers(-3, 2**65) | st.floats(allow_nan=False) | texts
 contents = (
     texts
@@ -227,20 +242,27 @@ def test_most_lines_of_a_usual_file_take_the_fast_way() -> None:
 MESSAGES = b'"messages":[{"role":"user","content":"%b"}]'
 ID_LAST = b'{"body":{"model":"m",' + MESSAGES + b',"n":%b},"custom_id":"%b"}'
 NULL_BETWEEN = b'{"model":"m",' + MESSAGES + b',"max_tokens":null,"user":"%b"}'
+ID_FIRST = b'{"custom_id":"%b","body":{"model":"m",' + MESSAGES + b"}}"
 ID_BETWEEN = b'{"model":"m","user":"%b","custom_id":"i%b",' + MESSAGES + b"}"
 
 
 @pytest.mark.parametrize(
     "data",
     [
+        [ID_FIRST % (custom_id, b"x") for custom_id in (b"123456789", b"987654321", b'x","k":"y')],
         [ID_LAST % (b"x", b"1", b"a"), ID_LAST % (b"y", b"1", b"b"), ID_LAST % (b"z", b"2", b"c")],
         [NULL_BETWEEN % (text, text) for text in (b"x", b"y", b"z")],
         [ID_BETWEEN % (text, text, text) for text in (b"x", b"y", b"z")],
     ],
-    ids=["a number behind the texts", "an edit between the texts", "an id between the texts"],
+    ids=[
+        "keys within the room of an id",
+        "a number behind the texts",
+        "an edit between the texts",
+        "an id between the texts",
+    ],
 )
 def test_rare_forms_are_judged_as_the_rules_judge_them(data: list[bytes]) -> None:
-    lines = b"\n".join(data)
+    lines = b"\n".join([*data, b""])
 
     assert list(read(io.BytesIO(lines), DEFAULTS[2])) == by_the_rules(lines, DEFAULTS[2])
 
