@@ -1,0 +1,131 @@
+"""The auditor must be able to say no: each law is broken by hand, and it must notice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from scripts.auditor import Audit, audit
+from scripts.torturing.house import House
+
+ROWS = 30
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished job in a folder: book.jsonl, in.jsonl, out/, job/."""
+    folder = tmp_path_factory.mktemp("finished")
+    with House(folder / "house", workers=1) as house:
+        job = house.submit("in", ROWS)
+        house.wait("in")
+        house.simulator.book()
+        shutil.copy(house.folder / "book.jsonl", folder)
+        shutil.copy(house.input("in"), folder)
+        shutil.copytree(house.output("in"), folder / "out")
+        shutil.copytree(house.folder / "home" / "jobs" / job, folder / "job")
+    shutil.rmtree(folder / "house")
+    return folder
+
+
+@pytest.fixture
+def case(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it that may be spoilt."""
+    shutil.copytree(finished, tmp_path / "case")
+    return tmp_path / "case"
+
+
+def judge(case: Path, **settings: object) -> Audit:
+    return audit(
+        case / "book.jsonl",
+        case / "job",
+        case / "in.jsonl",
+        case / "out",
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def laws(found: Audit) -> set[str]:
+    return {law.partition(":")[0] for law in found.broken}
+
+
+def change_lines(path: Path, change: Callable[[list[str]], list[str]]) -> None:
+    path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+
+
+def test_an_honest_job_breaks_no_law(case: Path) -> None:
+    found = judge(case, cap=Decimal(1000))
+
+    assert found.broken == []
+    assert (found.rows, found.completed, found.billed_calls) == (ROWS, ROWS, ROWS)
+    assert found.endpoint_rub == found.ledger_rub > 0
+
+
+def test_a_lost_row_is_noticed(case: Path) -> None:
+    change_lines(case / "out" / "output.jsonl", lambda lines: lines[1:])
+
+    assert "L1" in laws(judge(case))
+
+
+def test_a_row_that_ends_twice_is_noticed(case: Path) -> None:
+    change_lines(case / "out" / "output.jsonl", lambda lines: [*lines, lines[-1]])
+
+    assert "L1" in laws(judge(case))
+
+
+def test_another_prompt_under_an_old_id_is_noticed(case: Path) -> None:
+    change_lines(case / "in.jsonl", lambda lines: [lines[0].replace("отзыв", "другой"), *lines[1:]])
+
+    assert "L2" in laws(judge(case))
+
+
+def test_an_answer_that_is_not_what_was_sent_is_noticed(case: Path) -> None:
+    def swap(lines: list[str]) -> list[str]:
+        first, second = json.loads(lines[0]), json.loads(lines[1])
+        first["response"], second["response"] = second["response"], first["response"]
+        return [json.dumps(first) + "\n", json.dumps(second) + "\n", *lines[2:]]
+
+    change_lines(case / "out" / "output.jsonl", swap)
+
+    assert "L3" in laws(judge(case))
+
+
+def test_a_billed_call_that_the_ledger_does_not_know_is_noticed(case: Path) -> None:
+    with sqlite3.connect(case / "job" / "job.sqlite") as db:
+        db.execute("DELETE FROM calls WHERE ordinal = 3")
+
+    assert {"L4", "L7"} <= laws(judge(case))
+
+
+def test_a_call_that_was_bought_twice_is_noticed(case: Path) -> None:
+    def buy_again(lines: list[str]) -> list[str]:
+        records = [json.loads(line) for line in lines]
+        last = max(record["call"] for record in records)
+        chats = [r for r in records if r["event"] == "received" and "chat" in r["path"]]
+        again = [dict(r) for r in records if r["call"] == chats[0]["call"]]
+        return [*lines, *(json.dumps({**r, "call": last + 1}) + "\n" for r in again)]
+
+    change_lines(case / "book.jsonl", buy_again)
+
+    assert "L6" in laws(judge(case))
+    assert "L6" not in laws(judge(case, allowed_twice=1))
+
+
+def test_a_sum_that_is_off_by_the_last_digit_is_noticed(case: Path) -> None:
+    path = case / "out" / "cost.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({**told, "cost_rub": told["cost_rub"][:-1]}))
+
+    assert "L7" in laws(judge(case))
+
+
+def test_a_cap_that_was_exceeded_is_noticed(case: Path) -> None:
+    spent = judge(case).endpoint_rub
+
+    assert "L8" in laws(judge(case, cap=spent - Decimal("0.0000001")))
+    assert "L8" not in laws(judge(case, cap=spent))
