@@ -12,6 +12,7 @@ from decimal import Decimal
 
 import msgspec
 
+from jobs.counts import Count
 from jobs.money import add, subtract
 
 
@@ -19,7 +20,7 @@ class Amount(msgspec.Struct, frozen=True, array_like=True):
     """Roubles and tokens together; a part that is None is not counted (no price, no cap)."""
 
     rub: Decimal | None = None
-    tokens: int | None = None
+    tokens: Count | None = None
 
     def fits(self, within: Amount) -> bool:
         """Whether this much may be taken out of `within`; an unknown cost never fits a cap."""

@@ -7,6 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from jobs.budget import Amount
+from jobs.counts import Count
 from jobs.states import PauseReason
 
 
@@ -30,13 +31,13 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
     call can cost; `attempts` and `uncertain` count the calls made for it in earlier chunks.
     """
 
-    ordinal: int
-    model: int
+    ordinal: Count
+    model: Count
     body: bytes
     rub: Decimal | None
-    tokens: int
-    attempts: int = 0
-    uncertain: int = 0
+    tokens: Count
+    attempts: Count = 0
+    uncertain: Count = 0
 
     @property
     def bound(self) -> Amount:
@@ -51,7 +52,7 @@ class Payload(msgspec.Struct, frozen=True):
 
     job: str
     name: str
-    chunk: int
+    chunk: Count
     base_url: str
     terms: Terms
     grant: Amount
@@ -82,7 +83,7 @@ class ChunkClosed(msgspec.Struct, frozen=True, array_like=True):
     met that cost nothing and ended nothing (429 and the like).
     """
 
-    chunk: int
+    chunk: Count
     reason: ReturnReason
-    returned: list[tuple[int, int, int]]
-    refusals: dict[str, int]
+    returned: list[tuple[Count, Count, Count]]
+    refusals: dict[str, Count]

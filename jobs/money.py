@@ -29,6 +29,9 @@ _KOPECK = Decimal("0.01")
 _HIGHEST, _LOWEST = 15, -30
 """Powers of ten that a digit may stand for; of the 60 digits this leaves 14 to sums and counts."""
 
+_MOST_ZEROS = 200
+"""Zeros that a zero may be written with."""
+
 
 def parse_amount(text: str) -> Decimal:
     """A non-negative amount in plain or exponent notation, ASCII digits only.
@@ -39,10 +42,19 @@ def parse_amount(text: str) -> Decimal:
     if not _AMOUNT.fullmatch(text):
         raise ValueError(f"not an amount of money: {text[:40]!r}")
     amount = Decimal(text)
-    lowest = int(amount.as_tuple().exponent)
-    if amount and (amount.adjusted() > _HIGHEST or lowest < _LOWEST):
+    if not is_amount(amount):
         raise ValueError(f"not an amount of money: {text[:40]!r}")
     return amount
+
+
+def is_amount(value: Decimal) -> bool:
+    """Whether a number can be a price or a cost: finite, unsigned, of a size that sums bear."""
+    if not value.is_finite() or value.is_signed():
+        return False
+    exponent = int(value.as_tuple().exponent)
+    if not value:
+        return abs(exponent) <= _MOST_ZEROS
+    return value.adjusted() <= _HIGHEST and exponent >= _LOWEST
 
 
 def add(left: Decimal, right: Decimal) -> Decimal:

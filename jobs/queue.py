@@ -5,7 +5,7 @@ Values only; nothing here imports Celery.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from jobs.names import CELERY_PREFIX
 
@@ -67,6 +67,9 @@ def broker_url(redis_url: str) -> str:
     parts = urlsplit(redis_url)
     if parts.scheme != "unix":
         return redis_url
-    login = f"{parts.username or ''}:{parts.password}@" if parts.password else ""
-    database = dict(pair.partition("=")[::2] for pair in parts.query.split("&")).get("db", "0")
-    return f"redis+socket://{login}{parts.path}?virtual_host={database}"
+    asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    # redis-py takes a login from the query too.
+    username = parts.username or quote(asked.get("username", ""), safe="")
+    password = parts.password or quote(asked.get("password", ""), safe="")
+    login = f"{username}:{password}@" if password else ""
+    return f"redis+socket://{login}{parts.path}?virtual_host={asked.get('db', '0')}"

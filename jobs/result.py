@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
+from jobs.counts import Count, Place, Seconds
 from jobs.outcome import Billing
 from jobs.usage import Usage
 
@@ -28,17 +29,17 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
     """
 
     id: str
-    ordinal: int
-    chunk: int
-    attempt: int
-    sent_at: float
-    latency_s: float
-    status: int | None
+    ordinal: Count
+    chunk: Count
+    attempt: Count
+    sent_at: Seconds
+    latency_s: Seconds
+    status: Count | None
     code: str
     billing: Billing
     cost: Decimal | None = None
     bound: Decimal | None = None
-    bound_tokens: int = 0
+    bound_tokens: Count = 0
     usage: Usage | None = None
     generation_id: str = ""
     provider: str = ""
@@ -51,15 +52,15 @@ class Result(msgspec.Struct, frozen=True, array_like=True):
     delivery's bodies, -1 for none. `attempts` counts all calls, refused ones included.
     """
 
-    ordinal: int
+    ordinal: Count
     state: ResultState
     code: str
     message: str
-    status: int | None
-    attempts: int
+    status: Count | None
+    attempts: Count
     call: str
-    latency_s: float
-    finished_at: float
+    latency_s: Seconds
+    finished_at: Seconds
     request_id: str = ""
     flags: tuple[str, ...] = ()
-    body: int = -1
+    body: Place = -1

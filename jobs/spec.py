@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -15,6 +16,9 @@ Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+_PLAIN = re.compile(r"https?://[^\s\x00-\x20\x7f\\]+", re.IGNORECASE)
+"""Without spaces, controls and backslashes, of which parsers make different hosts."""
 
 
 class Limits(BaseModel):
@@ -87,11 +91,21 @@ def check_base_url(value: str) -> str:
     `ValueError` unless it is https, or http to this machine: a key must not cross a network in the
     clear.
     """
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if "@" in value or "?" in value or "#" in value:
+        # Not shown: what stands before an @ may be a password.
+        raise ValueError("an endpoint's address may hold only a host and a path")
+    if not _is_address(value):
         raise ValueError(f"{value!r} is not an address such as https://routerai.ru/api/v1")
+    parts = urlsplit(value)
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise ValueError(f"{value!r} would send the key unencrypted; use https")
-    if parts.username or parts.query or parts.fragment:
-        raise ValueError(f"{value!r} may hold only a host and a path")
     return value.rstrip("/")
+
+
+def _is_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return _PLAIN.fullmatch(value) is not None and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        # Brackets that do not close, a port that is no number.
+        return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from jobs.counts import Count
+
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
     """Counts of tokens; `cached`, `written` are parts of `prompt`, `reasoning` of `completion`.
@@ -12,11 +14,11 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     asserted here.
     """
 
-    prompt: int = 0
-    completion: int = 0
-    cached: int = 0
-    written: int = 0
-    reasoning: int = 0
+    prompt: Count = 0
+    completion: Count = 0
+    cached: Count = 0
+    written: Count = 0
+    reasoning: Count = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(

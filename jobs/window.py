@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-_FORM = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)(?:@([A-Za-z0-9_+/-]+))?")
+_FORM = re.compile(r"([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})(?:@([A-Za-z0-9_+/-]+))?")
 
 
 class Window(msgspec.Struct, frozen=True):

@@ -7,6 +7,8 @@ together behind, so that the home stores them as they come and similar answers c
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 
 import msgspec
@@ -16,22 +18,30 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+from jobs.budget import Amount
 from jobs.chunk import ChunkClosed, Payload
+from jobs.counts import Count
 from jobs.errors import BadMessage
-from jobs.ids import check_job_id
+from jobs.ids import check_job_id, check_outbox
+from jobs.money import is_amount
+from jobs.outcome import Billing
 from jobs.result import Call, Result
 from jobs.usage import Usage
 
 LARGEST = 512 * 2**20
 """Bytes that anything may have once unpacked; more is not of our making."""
 
-_LEVEL = 3
+_OPTIONS: dict[int, int] = {
+    zstd.CompressionParameter.compression_level: 3,
+    # What lies on a disk for a night, or passes through Redis, must not change unnoticed.
+    zstd.CompressionParameter.checksum_flag: 1,
+}
 
 
 class Found(msgspec.Struct, frozen=True, array_like=True):
     """What `GET /generation` said of a call: its exact cost in ₽, None while that is unknown."""
 
-    ordinal: int
+    ordinal: Count
     call: str
     cost: Decimal | None
     usage: Usage | None = None
@@ -42,7 +52,7 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     """A batch from one worker's outbox, for one job. `sequence` is acknowledged to `outbox`."""
 
     outbox: str
-    sequence: int
+    sequence: Count
     job: str
     calls: list[Call]
     results: list[Result]
@@ -58,20 +68,24 @@ _bodies = msgspec.msgpack.Decoder(list[bytes])
 
 
 def pack(data: bytes) -> bytes:
-    """The bytes, compressed."""
-    return zstd.compress(data, _LEVEL)
+    """The bytes, compressed, with a checksum."""
+    return zstd.compress(data, options=_OPTIONS)
 
 
 def unpack(data: bytes) -> bytes:
     """The bytes that `pack` was given; `BadMessage` for anything else or anything huge."""
     try:
-        if zstd.get_frame_info(data).decompressed_size is None:
-            raise BadMessage("a compressed message does not tell its size")
-        if (zstd.get_frame_info(data).decompressed_size or 0) > LARGEST:
-            raise BadMessage("a compressed message is too large")
-        return zstd.decompress(data)
+        size = zstd.get_frame_info(data).decompressed_size
+        if size is None or size > LARGEST:
+            raise BadMessage("a compressed message is too large, or does not tell its size")
+        # One frame and nothing behind it: a second one could unpack to any size.
+        frame = zstd.ZstdDecompressor()
+        unpacked = frame.decompress(data, size + 1)
     except zstd.ZstdError as error:
         raise BadMessage("a message is not compressed as ours are") from error
+    if not frame.eof or frame.unused_data or len(unpacked) != size:
+        raise BadMessage("a compressed message is not whole")
+    return unpacked
 
 
 def pack_payload(payload: Payload) -> bytes:
@@ -79,13 +93,26 @@ def pack_payload(payload: Payload) -> bytes:
     return pack(_encoder.encode(payload))
 
 
+@contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    """Whatever a decoder meets in bytes that are not ours is `BadMessage`."""
+    try:
+        yield
+    except (ValueError, RecursionError, ArithmeticError) as error:
+        raise BadMessage(f"{what} is not of the agreed form") from error
+
+
 def unpack_payload(data: bytes) -> Payload:
     """The payload; `BadMessage` for anything that is not one."""
-    try:
-        payload = _payload.decode(unpack(data))
-    except msgspec.MsgspecError as error:
-        raise BadMessage("a payload is not of the agreed form") from error
+    unpacked = unpack(data)
+    with _decoding("a payload"):
+        payload = _payload.decode(unpacked)
     check_job_id(payload.job)
+    _check_amount(payload.grant)
+    for work in payload.requests:
+        _check_amount(work.bound)
+        if work.model >= len(payload.models):
+            raise BadMessage("a request of a payload is for no model")
     return payload
 
 
@@ -96,7 +123,11 @@ def pack_bodies(bodies: list[bytes]) -> bytes:
 
 def unpack_bodies(data: bytes) -> list[bytes]:
     """The raw answers of a delivery, in the order in which results refer to them."""
-    return _bodies.decode(unpack(data)) if data else []
+    if not data:
+        return []
+    unpacked = unpack(data)
+    with _decoding("a pack of answers"):
+        return _bodies.decode(unpacked)
 
 
 def pack_delivery(delivery: Delivery) -> bytes:
@@ -105,10 +136,28 @@ def pack_delivery(delivery: Delivery) -> bytes:
 
 
 def unpack_delivery(data: bytes) -> Delivery:
-    """The delivery; `BadMessage` for anything that is not one."""
-    try:
+    """The delivery; `BadMessage` for anything that is not one, absurd figures included."""
+    with _decoding("a delivery"):
         delivery = _delivery.decode(data)
-    except msgspec.MsgspecError as error:
-        raise BadMessage("a delivery is not of the agreed form") from error
     check_job_id(delivery.job)
+    check_outbox(delivery.outbox)
+    for call in delivery.calls:
+        _check_call(call)
+    for found in delivery.found:
+        _check_amount(Amount(found.cost))
+    answers = len(unpack_bodies(delivery.bodies))
+    if any(result.body >= answers for result in delivery.results):
+        raise BadMessage("a result of a delivery lacks its answer")
     return delivery
+
+
+def _check_call(call: Call) -> None:
+    _check_amount(Amount(call.cost))
+    _check_amount(Amount(call.bound))
+    if (call.billing is Billing.KNOWN) != (call.cost is not None):
+        raise BadMessage("a call has no cost, or one that nobody knows")
+
+
+def _check_amount(amount: Amount) -> None:
+    if amount.rub is not None and not is_amount(amount.rub):
+        raise BadMessage("a message holds an amount that is none")
