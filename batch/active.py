@@ -15,10 +15,11 @@ from batch.reconcile import Step, Watch, decide
 from batch.sender import Sender
 from batch.store import ledger
 from batch.store.jobstore import JobRow, JobStore, OpenChunk
-from jobs.chunk import ReturnReason
+from jobs.chunk import HELD, ChunkClosed, ReturnReason
 from jobs.names import queue_name
 from jobs.states import JobState, PauseReason
 from jobs.window import parse_window
+from jobs.wire import Delivery
 
 CHUNKS_PER_WORKER = 48
 """Chunks of a job that are out for each worker: what it runs, and some for it to go on with."""
@@ -48,6 +49,7 @@ class ActiveJob:
         self.refusals = sum(store.refusals().values())
         self.workers = 0
         self.in_flight = 0
+        self.down = False
 
     # ---- deliveries -------------------------------------------------------------------------
 
@@ -116,11 +118,26 @@ class ActiveJob:
             return job
         return self.store.job()
 
+    def withdraw(self) -> None:
+        """Takes back what was fed and no worker took, so that nothing of it is sent later.
+
+        Of chunks that another coordinator fed nobody knows whether they were ever taken.
+        """
+        for chunk in self.store.open_chunks():
+            watch = self._watches.get(chunk.chunk)
+            untouched = watch is not None and watch.mine and watch.seen_at is None
+            if untouched and self._post.withdraw(self.id, chunk.chunk):
+                back = self.store.unfinished(chunk)
+                closed = ChunkClosed(chunk.chunk, HELD, back, {})
+                ledger.apply(self.store, [Delivery("", 0, self.id, [], [], [closed], [])])
+                del self._watches[chunk.chunk]
+
     def _hold(self, job: JobRow) -> None:
         """Workers start nothing of a job that is not in progress."""
         wanted = "" if job.state is JobState.IN_PROGRESS else (job.reason or job.state.value)
         if wanted:
             self._post.hold(self.id, wanted)
+            self.withdraw()
         elif self._holding != wanted:
             self._post.unhold(self.id)
         self._holding = wanted
@@ -219,4 +236,5 @@ class ActiveJob:
             in_flight=self.in_flight,
             workers=self.workers,
             refusals=self.refusals,
+            down=self.down,
         )

@@ -51,7 +51,7 @@ class Coordinator:
         self._sender = sender
         self._only = only
         self._listen = listen
-        self._lock = home.lock()
+        self._lock = home.lock(only or "")
         self._jobs: dict[str, ActiveJob] = {}
         self._last_turn = self._last_scan = float("-inf")
         self._asleep: dict[str, float] = {}
@@ -64,6 +64,11 @@ class Coordinator:
         for job in self._jobs.values():
             job.store.close()
         self._lock.release()
+
+    def withdraw(self) -> None:
+        """Takes back what was fed and no worker took: nothing of it is sent after this ends."""
+        for job in self._jobs.values():
+            job.withdraw()
 
     def run(self, until: Callable[[], bool]) -> None:
         """Turns until `until` says so. Raises `StorageUnavailable` when the home is not usable."""
@@ -122,6 +127,7 @@ class Coordinator:
             mine = [worker for worker in workers if worker.get("base_url") == base_url]
             job.workers = len(mine)
             job.in_flight = sum(worker.get("in_flight", 0) for worker in mine)
+            job.down = any(lane.get("down") for worker in mine for lane in worker.get("limits", ()))
 
     def _adopt(self, job_id: str) -> None:
         store = self._home.open(job_id)

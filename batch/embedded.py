@@ -9,26 +9,82 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from batch.post import Post
-from jobs.errors import NightshiftError, ServiceUnavailable
+from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
 
 _START_S = 15.0
-_LONGEST_SOCKET = 100
-"""Bytes: macOS allows 104 for the path of a socket."""
+_PLAIN_SOCKET = re.compile(r"[A-Za-z0-9/._-]{1,100}")
+"""A path that may stand in a URL as it is. macOS allows 104 bytes for the path of a socket."""
+
+
+@contextmanager
+def server(configured: str | None, home: Path) -> Iterator[str]:
+    """The URL of the Redis to use, checked: the configured one, else this home's own.
+
+    The own one ends with the last that uses it.
+    """
+    url = configured or start_or_find(home)
+    try:
+        check(url)
+        yield url
+    finally:
+        if configured is None:
+            leave(url)
+
+
+def check(url: str) -> None:
+    """Raises as `Post.check` does, and says where Redis was looked for."""
+    post = Post(url)
+    try:
+        post.check()
+    except ServiceUnavailable as error:
+        raise ServiceUnavailable(
+            f"{error.message}: {place(url)}",
+            hint="start it, or correct NIGHTSHIFT_REDIS_URL; if that is unset, an embedded server"
+            " is used",
+        ) from error
+    finally:
+        post.close()
+
+
+def place(url: str) -> str:
+    """Where a Redis is, without the password."""
+    parts = urlsplit(url)
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+
+
+def find(home: Path) -> str | None:
+    """The URL of this home's server if it runs."""
+    socket = _socket_path(home)
+    url = _url(socket)
+    return url if socket.exists() and _answers(url) else None
 
 
 def start_or_find(home: Path) -> str:
     """The URL of this home's server, started if it does not run. It outlives the caller."""
     folder = home / "redis"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    socket = _socket_path(home)
-    url = f"unix://{socket}?db=0"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _start_once(folder, _socket_path(home))
+    except OSError as error:
+        raise StorageUnavailable(
+            f"{folder} cannot be used: {error.strerror}",
+            hint="set NIGHTSHIFT_HOME to a folder that you may write",
+        ) from error
+
+
+def _start_once(folder: Path, socket: Path) -> str:
+    url = _url(socket)
     with (folder / "start.lock").open("ab") as lock:
         # Two commands at once must not start two servers on one folder.
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -36,6 +92,10 @@ def start_or_find(home: Path) -> str:
             _start(folder, socket)
             _wait(url, folder)
     return url
+
+
+def _url(socket: Path) -> str:
+    return f"unix://{socket}?db=0"
 
 
 def leave(url: str) -> None:
@@ -69,7 +129,7 @@ def binary() -> str:
 
 def _socket_path(home: Path) -> Path:
     socket = home / "redis" / "redis.sock"
-    if len(os.fsencode(socket)) <= _LONGEST_SOCKET:
+    if _PLAIN_SOCKET.fullmatch(str(socket)):
         return socket
     name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"nightshift-{os.getuid()}"

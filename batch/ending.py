@@ -14,11 +14,12 @@ from jobs.states import JobState, PauseReason
 COMPLETED, SOME_FAILED, PAUSED, CANCELLED, INTERRUPTED = 0, 1, 3, 5, 130
 
 _WAYS_OUT = {
-    PauseReason.BUDGET_EXHAUSTED: "nightshift resume {job} --budget-rub MORE",
-    PauseReason.INSUFFICIENT_BALANCE: "put money on the account, then: nightshift resume {job}",
-    PauseReason.KEY_REJECTED: "set a working key, then: nightshift resume {job}",
-    PauseReason.MISCONFIGURED: "correct the address, then: nightshift resume {job}",
+    PauseReason.BUDGET_EXHAUSTED: ("go on with a higher cap:", " --budget-rub RUB"),
+    PauseReason.INSUFFICIENT_BALANCE: ("put money on the account, then:", ""),
+    PauseReason.KEY_REJECTED: ("set a key that works (ROUTERAI_API_KEY), then:", ""),
+    PauseReason.MISCONFIGURED: ("mend what it says, then:", ""),
 }
+_GO_ON = ("go on with:", "")
 
 
 def say_ending(job: JobRow) -> int:
@@ -28,7 +29,10 @@ def say_ending(job: JobRow) -> int:
     if job.state is JobState.PAUSED:
         return _paused(job)
     if job.state is JobState.CANCELLED:
-        say(f"{job.id} is cancelled; what was answered is in {_folder(job)}")
+        say(f"{job.id} is cancelled; {job.completed:,} of {job.requests:,} were answered")
+        say(f"cost {show(job.settled_rub)}")
+        _say_booked(job)
+        say(f"results in {_folder(job)}")
         return CANCELLED
     say(f"{job.id} is {job.state}")
     return SOME_FAILED if job.ended else COMPLETED
@@ -39,14 +43,18 @@ def _completed(job: JobRow) -> int:
     failed = f", {job.failed:,} failed" if job.failed else ""
     skipped = f", {job.invalid:,} lines skipped" if job.invalid else ""
     say(f"{job.completed:,} of {job.requests:,} answered{failed}{skipped} in {duration(took)}")
-    exact = plain(job.settled_rub)
-    say(f"cost {show(job.settled_rub)} (exactly {exact} ₽)")
-    if job.booked_rub:
-        say(f"  and calls of unknown outcome, at most {show(job.booked_rub)}")
+    say(f"cost {show(job.settled_rub)} (exactly {plain(job.settled_rub)} ₽)")
+    _say_booked(job)
     say(f"results in {_folder(job)}")
     if job.failed:
-        say(f"  try the failed again: nightshift resume {job.id} --retry-failed")
+        say("try the failed again with:")
+        say(f"  nightshift resume {job.id} --retry-failed")
     return SOME_FAILED if job.failed else COMPLETED
+
+
+def _say_booked(job: JobRow) -> None:
+    if job.booked_rub:
+        say(f"  and calls of unknown outcome, at most {show(job.booked_rub)}")
 
 
 def _paused(job: JobRow) -> int:
@@ -54,14 +62,24 @@ def _paused(job: JobRow) -> int:
     if job.reason_text:
         say(f"  {safe(job.reason_text)}")
     say(f"  {job.finished:,} of {job.requests:,} are done; nothing is lost")
-    way = _WAYS_OUT.get(PauseReason(job.reason), "nightshift resume {job}")
-    say(f"  go on with: {way.format(job=job.id)}")
+    words, options = _way_out(job)
+    say(words)
+    say(f"  nightshift resume {job.id}{options}")
     return PAUSED
+
+
+def _way_out(job: JobRow) -> tuple[str, str]:
+    reason = PauseReason(job.reason)
+    if reason is PauseReason.BUDGET_EXHAUSTED and job.spec.budget.rub is None:
+        kind = "tokens" if job.spec.budget.tokens is not None else "requests"
+        return _WAYS_OUT[reason][0], f" --budget-{kind} N"
+    return _WAYS_OUT.get(reason, _GO_ON)
 
 
 def say_interrupted(job_id: str) -> int:
     """After Ctrl-C."""
-    say(f"interrupted; the job is kept. Go on with: nightshift resume {job_id}")
+    say("interrupted; the job is kept. Go on with:")
+    say(f"  nightshift resume {job_id}")
     return INTERRUPTED
 
 
@@ -69,4 +87,4 @@ def _folder(job: JobRow) -> str:
     folder = Path(job.spec.output_dir)
     with contextlib.suppress(ValueError):
         folder = folder.relative_to(Path.cwd())
-    return shlex.quote(str(folder)) + "/"
+    return shlex.quote(safe(str(folder))) + "/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -11,6 +12,9 @@ from batch.store.jobstore import JobStore
 from jobs.errors import AlreadyRunning, NoSuchJob, StorageUnavailable
 from jobs.ids import JOB_ID
 from jobs.names import DATABASE, LOCK
+
+_PROBES_S = 1.0
+"""A lock that is held for longer than this is no other command's short look at it."""
 
 
 class Home:
@@ -72,32 +76,57 @@ class Home:
         files = [path, path.with_name(f"{DATABASE}-wal")]
         return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
 
-    def lock(self) -> HomeLock:
-        """Takes the coordinator's place, or raises `AlreadyRunning`."""
-        return HomeLock(self.folder / LOCK)
+    def lock(self, job_id: str = "") -> HomeLock:
+        """Takes the coordinator's place, for all jobs or for one; or raises `AlreadyRunning`."""
+        return HomeLock(self.folder / LOCK, job_id)
 
-    def is_coordinated(self) -> bool:
-        """Whether a coordinator works on this home now."""
-        try:
-            HomeLock(self.folder / LOCK).release()
-        except AlreadyRunning:
-            return True
+    def is_coordinated(self, job_id: str = "") -> bool:
+        """Whether a coordinator works on this home now, and on this job if one is named."""
+        path = self.folder / LOCK
+        if not path.exists():
+            return False
+        with path.open("rb") as file:
+            try:
+                # Shared, so that two looks at a time do not take each other for a coordinator.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                only = file.read().decode("ascii", "replace")
+                return only in ("", job_id) or not job_id
         return False
 
 
 class HomeLock:
-    """An flock: the kernel lets go of it whatever happens to the process."""
+    """An flock: the kernel lets go of it whatever happens to the process.
 
-    def __init__(self, path: Path) -> None:
-        self._file: IO[bytes] = path.open("ab")
+    The file holds the one job that its owner works on, or nothing if it works on all.
+    """
+
+    def __init__(self, path: Path, job_id: str) -> None:
+        try:
+            self._file: IO[bytes] = path.open("ab", buffering=0)
+        except OSError as error:
+            raise StorageUnavailable(
+                f"the home {path.parent} cannot be used: {error.strerror}",
+                hint="set NIGHTSHIFT_HOME to a folder that you may write",
+            ) from error
+        deadline = time.monotonic() + _PROBES_S
+        while not self._taken():
+            if time.monotonic() > deadline:
+                self._file.close()
+                raise AlreadyRunning(
+                    f"another nightshift is at work in {path.parent}",
+                    hint="watch it with: nightshift status",
+                )
+            time.sleep(0.02)
+        self._file.truncate(0)
+        self._file.write(job_id.encode())
+
+    def _taken(self) -> bool:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.close()
-            raise AlreadyRunning(
-                f"another nightshift is at work in {path.parent}",
-                hint="watch it with: nightshift status",
-            ) from error
+        except BlockingIOError:
+            return False
+        return True
 
     def release(self) -> None:
         """Makes room for another."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
 from types import FrameType
+from typing import IO
 
 from batch import embedded
 from batch.coordinator import Coordinator
@@ -17,7 +22,7 @@ from batch.post import Post
 from batch.sender import Sender
 from batch.settings import Settings
 from batch.store.jobstore import JobRow
-from batch.terminal import Display, say
+from batch.terminal import Display, LogLines, Say, safe
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.states import JobState, PauseReason
 
@@ -25,15 +30,19 @@ _WORKER_DRAIN_S = 930.0
 _CUT_S = 15.0
 _MOST_RESTARTS = 20
 _BORN_DEAD_S = 3.0
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ [\w.]+: ")
+"""What stands before a worker's words in its log; a person at a terminal needs none of it."""
 
 
 class Workers:
-    """Worker processes of this command: started, watched, ended."""
+    """Worker processes of this command: started, watched, ended; `tell` gets what they say."""
 
-    def __init__(self, count: int, environ: dict[str, str]) -> None:
+    def __init__(self, count: int, environ: dict[str, str], tell: Say) -> None:
         self._environ = environ
-        self._processes = [self._start() for _ in range(count)]
+        self._tell = tell
         self._restarts = 0
+        self._readers: list[threading.Thread] = []
+        self._processes = [self._start() for _ in range(count)]
 
     def _start(self) -> tuple[subprocess.Popen[bytes], float]:
         # Its standard input is a pipe of ours: it ends by itself when we are gone, however we went.
@@ -41,9 +50,21 @@ class Workers:
             [sys.executable, "-m", "workers"],
             env=self._environ,
             stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        if process.stderr is not None:
+            reader = threading.Thread(target=self._pass_on, args=(process.stderr,), daemon=True)
+            reader.start()
+            self._readers.append(reader)
         return process, time.monotonic()
+
+    def _pass_on(self, words: IO[bytes]) -> None:
+        for line in words:
+            text = _STAMP.sub("", line.decode("utf-8", "replace").rstrip())
+            if text:
+                self._tell(f"  worker: {safe(text)}")
 
     @property
     def alive(self) -> bool:
@@ -57,14 +78,16 @@ class Workers:
             if code is None:
                 continue
             if code == UsageError.exit_code:
+                self._hear_out()
                 raise UsageError("the worker does not start", hint="its reason stands above")
             self._restarts += 1
             if self._restarts > _MOST_RESTARTS or time.monotonic() - born < _BORN_DEAD_S:
+                self._hear_out()
                 raise ServiceUnavailable(
                     "the worker keeps ending",
-                    hint="NIGHTSHIFT_LOG=INFO shows why; then resume the job",
+                    hint="NIGHTSHIFT_LOG=INFO shows why",
                 )
-            say("a worker was killed; another goes on, and nothing answered is lost")
+            self._tell("a worker was killed; another goes on, and nothing answered is lost")
             self._processes[place] = self._start()
 
     def signal(self, number: signal.Signals) -> None:
@@ -73,11 +96,24 @@ class Workers:
             if process.poll() is None:
                 process.send_signal(number)
 
+    def end(self, enough: Callable[[], bool]) -> None:
+        """Lets calls in flight end, unless it is `enough`; then ends what is left."""
+        self.signal(signal.SIGTERM)
+        deadline = time.monotonic() + _WORKER_DRAIN_S
+        while self.alive and not enough() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.kill()
+
     def kill(self) -> None:
-        """Ends what is left."""
+        """Ends what is left, and has all their words told."""
         self.signal(signal.SIGKILL)
         for process, _ in self._processes:
             process.wait()
+        self._hear_out()
+
+    def _hear_out(self) -> None:
+        for reader in self._readers:
+            reader.join(1.0)
 
 
 class Interrupts:
@@ -92,7 +128,7 @@ class Interrupts:
     def _hear(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1
 
-    def restore(self) -> None:
+    def close(self) -> None:
         """Ctrl-C means what it meant before."""
         for number, handler in self._old.items():
             signal.signal(number, handler)
@@ -103,30 +139,31 @@ def run_job(home: Home, settings: Settings, job: JobRow, workers: int) -> JobRow
 
     Returns the job as it then stands; `KeyboardInterrupt` after an orderly stop by Ctrl-C.
     """
-    url = settings.redis_url or embedded.start_or_find(home.folder)
-    post, sender, interrupts, display = Post(url), Sender(url), Interrupts(), Display()
-    team: Workers | None = None
-    try:
-        post.check()
-        coordinator = Coordinator(home, post, sender, only=job.id, listen=display.show)
-        try:
-            team = Workers(workers, _environment(home, url, job.spec.base_url))
-            _work(coordinator, team, interrupts, lambda: _rests(home, job.id))
-            _wind_up(coordinator, team, interrupts, display)
-        finally:
-            if team:
-                team.kill()
-            coordinator.close()
-    finally:
-        display.close()
-        interrupts.restore()
-        post.close()
-        sender.close()
-        if settings.redis_url is None:
-            embedded.leave(url)
-    if interrupts.count:
+    with ExitStack() as stack:
+        url = stack.enter_context(embedded.server(settings.redis_url, home.folder))
+        post = stack.enter_context(closing(Post(url)))
+        sender = stack.enter_context(closing(Sender(url)))
+        interrupts = stack.enter_context(closing(Interrupts()))
+        display = stack.enter_context(closing(Display()))
+        _log_to(display, stack)
+        coordinator = stack.enter_context(
+            closing(Coordinator(home, post, sender, only=job.id, listen=display.show))
+        )
+        environ = _environment(home, url, job.spec.base_url)
+        team = Workers(workers, environ, display.say)
+        stack.callback(team.end, lambda: interrupts.count > 0)
+        _work(coordinator, team, interrupts, lambda: _rests(home, job.id))
+        _wind_up(coordinator, team, interrupts, display)
+    if interrupts.count and not _rests(home, job.id):
         raise KeyboardInterrupt
     return _row(home, job.id)
+
+
+def _log_to(display: Display, stack: ExitStack) -> None:
+    """What the coordinator has to say appears above the bar."""
+    log, lines = logging.getLogger("nightshift"), LogLines(display.say)
+    log.addHandler(lines)
+    stack.callback(log.removeHandler, lines)
 
 
 def _work(
@@ -140,17 +177,27 @@ def _work(
 def _wind_up(
     coordinator: Coordinator, team: Workers, interrupts: Interrupts, display: Display
 ) -> None:
-    """Calls in flight end and their answers come home; a second Ctrl-C cuts them."""
-    stopped, heard = time.monotonic(), interrupts.count
+    """Calls in flight end and their answers come home.
+
+    A second Ctrl-C cuts the calls, a third leaves at once: then the next worker of this home
+    delivers what is left.
+    """
+    heard = interrupts.count
     if heard:
-        display.close()
-        say("stopping: calls in flight are let end; Ctrl-C again cuts them (they may be billed)")
+        display.stopping("stopping: calls in flight are let end (Ctrl-C again cuts them)")
     team.signal(signal.SIGTERM)
-    while team.alive and time.monotonic() - stopped < _WORKER_DRAIN_S:
+    deadline, cut = time.monotonic() + _WORKER_DRAIN_S, False
+    while team.alive and time.monotonic() < deadline:
         coordinator.step()
-        if interrupts.count > heard:
+        if interrupts.count > heard + 1:
+            break
+        if interrupts.count > heard and not cut:
+            display.stopping("cutting the calls in flight; they may be billed")
             team.signal(signal.SIGQUIT)
-            stopped, heard = time.monotonic() - _WORKER_DRAIN_S + _CUT_S, 10**9
+            deadline, cut = time.monotonic() + _CUT_S, True
+    team.kill()
+    with suppress(ServiceUnavailable):
+        coordinator.withdraw()
 
 
 def _rests(home: Home, job_id: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -34,17 +35,23 @@ COMMANDS = {
 HELP = """Runs large JSONL files of chat requests overnight, within a cap in roubles.
 
 \b
-  nightshift run reviews.jsonl --budget-rub 500      all in one, here and now
-  nightshift estimate reviews.jsonl                  what it will cost
-  nightshift resume latest                           go on after anything
-  nightshift doctor                                  what is reachable
+  nightshift estimate reviews.jsonl               what it will cost
+  nightshift run reviews.jsonl --budget-rub 500   all in one, here
+  nightshift resume latest                        after anything
+  nightshift doctor                               what is reachable
 
 The key is read from ROUTERAI_API_KEY. Every option can be set as NIGHTSHIFT_<OPTION>, also in a
 file .env. JOB is a job's id, a unique beginning of it, or "latest".
 
 \b
-Exit codes: 0 all answered, 1 some failed, 2 wrong use or input (nothing sent), 3 paused and needs
-you, 4 a service or the disk is not usable, 5 cancelled, 130 interrupted (resume goes on).
+Exit codes:
+  0    every request is answered
+  1    some failed; errors.jsonl says why
+  2    wrong use, or faults in the input; nothing was sent
+  3    paused, and needs you; it says how to go on
+  4    a service or the disk is not usable
+  5    cancelled
+  130  interrupted; the job is kept, and resume goes on
 """
 
 
@@ -61,6 +68,16 @@ class _Commands(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Says what was probably meant where there is no such command."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            meant = difflib.get_close_matches(args[0], COMMANDS, 1)
+            way = f"Did you mean {meant[0]}?" if meant else "The commands are listed by --help."
+            ctx.fail(f"There is no command {args[0]!r}. {way}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -75,43 +92,59 @@ def cli() -> None:
 def _crashed(error: Exception) -> int:
     """A fault of our own: kept in a file for whoever mends it, told in a sentence."""
     descriptor, path = tempfile.mkstemp(prefix="nightshift-crash-", suffix=".txt")
-    with os.fdopen(descriptor, "w") as file:
-        file.write("".join(traceback.format_exception(error)))
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+        # Where it went wrong, without the texts of exceptions: those may quote prompts.
+        for at in traceback.extract_tb(error.__traceback__):
+            file.write(f"{at.filename}:{at.lineno} in {at.name}\n")
+        file.write(f"{type(error).__qualname__}\n")
     click.echo(
         f"nightshift: a fault of its own ({type(error).__name__}); nothing answered is lost",
         err=True,
     )
-    click.echo(f"  please report {path}; nightshift resume goes on with the job", err=True)
+    click.echo(f"  please report {path}\n  nightshift resume goes on with the job", err=True)
     return 4
 
 
 def main() -> None:
     """Runs a command; every error ends in a sentence and an exit code, never in a traceback."""
-    if Path(".env").exists():
-        from batch.settings import load_dotenv_file
-
-        load_dotenv_file(Path())
     try:
-        code = cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = 2
-    except click.exceptions.Abort:
-        code = 130
-    except NightshiftError as error:
-        click.echo(f"nightshift: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"  {error.hint}", err=True)
-        code = error.exit_code
+        code = _run()
     except BrokenPipeError:
         # The reader of a pipe has gone, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except KeyboardInterrupt:
-        code = 130
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        if Path(".env").exists():
+            from batch.settings import load_dotenv_file
+
+            load_dotenv_file(Path())
+        code = cli.main(prog_name="nightshift", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except NightshiftError as error:
+        _say(f"nightshift: {error.message}")
+        if error.hint:
+            _say(f"  {error.hint}")
+        return error.exit_code
+    except BrokenPipeError:
+        raise
     except Exception as error:
-        code = _crashed(error)
-    sys.exit(code if isinstance(code, int) else 0)
+        return _crashed(error)
+    return code if isinstance(code, int) else 0
+
+
+def _say(text: str) -> None:
+    # A path may hold bytes that are no text.
+    click.echo(text.encode("utf-8", "replace").decode(), err=True)
 
 
 if __name__ == "__main__":

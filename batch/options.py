@@ -154,6 +154,19 @@ def spec_options(function: F) -> F:
     return function
 
 
+_CHECKED = ("model", "max_tokens", "base_url", "budget_rub", "skip_invalid")
+
+
+def checking(command: click.Command) -> click.Command:
+    """A command that takes all options of a job but sends nothing: the help lists those that matter
+    to a check.
+    """
+    for one in command.params:
+        if isinstance(one, click.Option):
+            one.hidden = one.hidden or one.name not in _CHECKED
+    return command
+
+
 def input_argument(function: F) -> F:
     """The input file, or `-` for standard input."""
     return click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))(function)

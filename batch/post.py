@@ -24,6 +24,7 @@ from jobs.errors import BadMessage, ServiceUnavailable, UsageError
 from jobs.wire import Delivery, pack_payload, unpack_delivery
 
 TIMEOUT_S = 4.0
+WITHDRAWN = "withdrawn"
 _HOLD_S = 24 * 3600
 _PROGRESS_S = 7 * 24 * 3600
 _READ_AT_ONCE = 64
@@ -91,6 +92,14 @@ class Post:
         if chunks:
             with _as_ours():
                 self._redis.delete(*(names.payload_key(job, chunk) for chunk in chunks))
+
+    def withdraw(self, job: str, chunk: int) -> bool:
+        """Takes a chunk back before any worker takes it; False if one did."""
+        with _as_ours():
+            if not self._redis.set(names.claim_key(job, chunk), WITHDRAWN, nx=True, ex=_HOLD_S):
+                return False
+            self._redis.delete(names.payload_key(job, chunk))
+        return True
 
     def claims(self, job: str, chunks: list[int]) -> dict[int, str]:
         """Who runs each chunk: a worker's name, or `done`; chunks that nobody runs are left out."""
@@ -162,6 +171,12 @@ class Post:
         """Tells whoever watches how a job stands."""
         with _as_ours():
             self._redis.set(names.progress_key(job), msgspec.json.encode(progress), ex=_PROGRESS_S)
+
+    def published(self, job: str) -> dict[str, Any]:
+        """What was last told of a job; empty where nothing was."""
+        with _as_ours():
+            data = cast(bytes | None, self._redis.get(names.progress_key(job)))
+        return cast(dict[str, Any], msgspec.json.decode(data)) if data else {}
 
     def forget_job(self, job: str) -> None:
         """Nothing of an ended job needs to stay but its last progress."""

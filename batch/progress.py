@@ -35,7 +35,9 @@ class Meter:
 
 @dataclass(frozen=True)
 class Progress:
-    """A moment of a job. Money in ₽, times in seconds."""
+    """A moment of a job. Money in ₽, times in seconds. `workers` is None where nobody counted them;
+    `down` is whether they only probe an endpoint that does not answer.
+    """
 
     job: str
     name: str
@@ -51,8 +53,9 @@ class Progress:
     booked: Decimal
     budget: Decimal | None
     in_flight: int
-    workers: int
+    workers: int | None
     refusals: int
+    down: bool
 
     @property
     def finished(self) -> int:
@@ -78,11 +81,18 @@ class Progress:
             "in_flight": self.in_flight,
             "workers": self.workers,
             "refusals": self.refusals,
+            "down": self.down,
         }
 
 
 def progress_of(
-    job: JobRow, rate: float, *, in_flight: int = 0, workers: int = 0, refusals: int = 0
+    job: JobRow,
+    rate: float,
+    *,
+    in_flight: int = 0,
+    workers: int | None = None,
+    refusals: int = 0,
+    down: bool = False,
 ) -> Progress:
     """The job's row and what is known beside it, as one moment."""
     left = job.left / rate if rate > 0 and job.left else (0.0 if not job.left else None)
@@ -103,4 +113,5 @@ def progress_of(
         in_flight=in_flight,
         workers=workers,
         refusals=refusals,
+        down=down,
     )

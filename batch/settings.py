@@ -6,12 +6,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from jobs.errors import UsageError
+
 DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
 DEFAULT_HOME = "~/.nightshift"
-_KEYS = ("NIGHTSHIFT_API_KEY_FILE", "ROUTERAI_API_KEY", "OPENAI_API_KEY")
+KEY_FILE = "NIGHTSHIFT_API_KEY_FILE"
+_KEYS = (KEY_FILE, "ROUTERAI_API_KEY", "OPENAI_API_KEY")
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 @dataclass(frozen=True)
@@ -26,17 +31,49 @@ class Settings:
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """Reads them; an unset Redis means the embedded one."""
+    """Reads them; an unset Redis means the embedded one. `UsageError` for what makes no sense."""
     source = next((name for name in _KEYS if environ.get(name, "").strip()), None)
     return Settings(
         home=Path(environ.get("NIGHTSHIFT_HOME") or DEFAULT_HOME).expanduser(),
-        redis_url=environ.get("NIGHTSHIFT_REDIS_URL") or None,
+        redis_url=_redis_url(environ.get("NIGHTSHIFT_REDIS_URL", "").strip()),
         key_source=source,
     )
 
 
+def _redis_url(text: str) -> str | None:
+    if not text:
+        return None
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in ("redis", "rediss", "unix") and (parts.port is None or parts.port)
+    except ValueError:
+        known = False
+    if not known:
+        # It is not quoted: there may be a password in it.
+        raise UsageError(
+            "NIGHTSHIFT_REDIS_URL is not the address of a Redis",
+            hint="write redis://:password@host:6379/0, rediss://… or unix:///path/to/socket",
+        )
+    return text
+
+
+def log_level(environ: Mapping[str, str], default: str) -> str:
+    """The level that NIGHTSHIFT_LOG names, as `logging` knows it."""
+    level = environ.get("NIGHTSHIFT_LOG", "").strip().upper() or default
+    if level not in _LEVELS:
+        raise UsageError(f"NIGHTSHIFT_LOG is {level!r}; it may be {', '.join(_LEVELS)}")
+    return level
+
+
 def load_dotenv_file(folder: Path) -> None:
     """Puts what `.env` of a folder says into the environment, where nothing says so yet."""
-    for name, value in dotenv_values(folder / ".env").items():
+    path = folder / ".env"
+    try:
+        found = dotenv_values(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} cannot be read ({type(error).__name__})", hint="mend it, or move it away"
+        ) from None
+    for name, value in found.items():
         if value is not None:
             os.environ.setdefault(name, value)

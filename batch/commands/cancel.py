@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
+from batch.local import run_job
 from batch.options import job_argument, open_home
+from batch.settings import read_settings
 from batch.terminal import say
 from batch.wishes import wish
+from jobs.states import JobState
 
 HELP = """End JOB now: calls in flight end, what was answered is written, the rest is not sent.
 
@@ -19,8 +24,10 @@ HELP = """End JOB now: calls in flight end, what was answered is written, the re
 @job_argument
 def command(job: str) -> int:
     """See HELP."""
-    home = open_home()
-    job_id = home.find(job)
-    state = wish(home, job_id, "cancel")
-    say(f"{job_id} is {state}; what was answered: nightshift results {job_id}")
+    home, settings = open_home(), read_settings(os.environ)
+    row = wish(home, home.find(job), "cancel")
+    if row.state is JobState.CANCELLING and not home.is_coordinated():
+        say("taking in what its workers left behind")
+        row = run_job(home, settings, row, 1)
+    say(f"{row.id} is {row.state}; what was answered:\n  nightshift results {row.id}")
     return 0

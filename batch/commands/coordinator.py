@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import closing
 from types import FrameType
 
 import click
@@ -15,8 +16,8 @@ from batch.coordinator import Coordinator
 from batch.options import open_home
 from batch.post import Post
 from batch.sender import Sender
-from batch.settings import read_settings
-from batch.terminal import say
+from batch.settings import log_level, read_settings
+from batch.terminal import safe, say
 
 HELP = """Serve: feed the jobs of this home to the workers and take in their results, until stopped.
 
@@ -43,23 +44,18 @@ class _Stop:
 def command() -> int:
     """See HELP."""
     logging.basicConfig(
-        level=os.environ.get("NIGHTSHIFT_LOG", "INFO"),
+        level=log_level(os.environ, "INFO"),
         stream=sys.stderr,
         format="%(asctime)s %(message)s",
     )
     settings, home = read_settings(os.environ), open_home()
-    stop = _Stop()
-    url = settings.redis_url or embedded.start_or_find(home.folder)
-    post, sender = Post(url), Sender(url)
-    coordinator = Coordinator(home, post, sender)
-    say(f"coordinator of {home.folder}; stop with Ctrl-C")
-    try:
-        post.check()
+    with (
+        embedded.server(settings.redis_url, home.folder) as url,
+        closing(Post(url)) as post,
+        closing(Sender(url)) as sender,
+        closing(Coordinator(home, post, sender)) as coordinator,
+    ):
+        stop = _Stop()
+        say(f"coordinator of {safe(str(home.folder))}; stop with Ctrl-C")
         coordinator.run(lambda: stop.asked)
-    finally:
-        coordinator.close()
-        post.close()
-        sender.close()
-        if settings.redis_url is None:
-            embedded.leave(url)
     return 0

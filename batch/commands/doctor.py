@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -20,7 +21,7 @@ from batch.options import option
 from batch.post import Post
 from batch.settings import DEFAULT_BASE_URL, Settings, read_settings
 from batch.terminal import safe
-from jobs.errors import NightshiftError
+from jobs.errors import NightshiftError, UsageError
 
 HELP = """Tell what is reachable: the home, Redis, workers, the endpoint, the key and its balance.
 
@@ -48,20 +49,26 @@ class Finding:
 @option("--base-url", metavar="URL", default=DEFAULT_BASE_URL, show_default=True)
 def command(base_url: str) -> int:
     """See HELP."""
-    settings = read_settings(os.environ)
-    findings = list(_findings(settings, base_url))
+    findings = list(_findings(base_url))
     for finding in findings:
-        mark = click.style("ok", fg="green") if finding.ok else click.style("no", fg="red")
+        mark = "ok" if finding.ok else "no"
+        if "NO_COLOR" not in os.environ:
+            mark = click.style(mark, fg="green" if finding.ok else "red")
         click.echo(f"  {mark}  {finding.what:<9} {safe(finding.text)}")
         if finding.cure and not finding.ok:
-            click.echo(f"                {finding.cure}")
+            click.echo(f"                {safe(finding.cure)}")
     return 0 if all(finding.ok for finding in findings) else 4
 
 
-def _findings(settings: Settings, base_url: str) -> Iterator[Finding]:
+def _findings(base_url: str) -> Iterator[Finding]:
     yield _versions()
-    yield _home(settings)
-    yield from _redis(settings)
+    try:
+        settings = read_settings(os.environ)
+    except NightshiftError as error:
+        yield Finding("settings", error.message, ok=False, cure=error.hint)
+    else:
+        yield _home(settings)
+        yield from _redis(settings)
     yield from _endpoint(base_url)
 
 
@@ -89,9 +96,9 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             embedded.binary()
             yield Finding("redis", "embedded, started when needed")
             return
-        post = Post(url)
-        yield Finding("redis", f"answers, version {post.check()}")
-        workers = post.workers()
+        with closing(Post(url)) as post:
+            yield Finding("redis", f"answers, version {post.check()}")
+            workers = post.workers()
         calls = sum(worker.get("in_flight", 0) for worker in workers)
         yield Finding(
             "workers",
@@ -99,10 +106,12 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             ok=bool(workers),
             cure="start one: nightshift worker",
         )
-        post.close()
+    except UsageError as error:
+        yield Finding("redis", error.message, ok=False, cure=error.hint)
     except NightshiftError as error:
+        text = error.message if url is None else f"{error.message}: {embedded.place(url)}"
         cure = "start Redis, or correct NIGHTSHIFT_REDIS_URL; unset, an embedded one is used"
-        yield Finding("redis", error.message, ok=False, cure=cure)
+        yield Finding("redis", text, ok=False, cure=cure)
 
 
 def _endpoint(base_url: str) -> Iterator[Finding]:

@@ -7,18 +7,22 @@ from typing import Any
 
 import click
 
-from batch.commands.run import price_line
-from batch.options import input_argument, make_spec, open_home, open_source, spec_options
+from batch.commands.run import price_line, requests_line
+from batch.options import checking, input_argument, make_spec, open_home, open_source, spec_options
 from batch.submission import new_job_id, validate
 from batch.terminal import say, say_faults
 
 HELP = """Check INPUT and tell what it will cost by the endpoint's prices. Nothing is sent or kept.
 
+Takes all options of submit; those that matter here are listed below.
+
 \b
+  nightshift estimate reviews.jsonl
   nightshift estimate reviews.jsonl --max-tokens 300
 """
 
 
+@checking
 @click.command("estimate", help=HELP, short_help="Tell what a file will cost.")
 @input_argument
 @spec_options
@@ -35,7 +39,7 @@ def command(source: Path, **options: Any) -> int:
     if report.invalid:
         say_faults(report.faults, report.invalid)
     total = report.estimate
-    click.echo(f"{report.requests:,} requests to {', '.join(report.models) or 'no model'}")
+    click.echo(requests_line(report))
     click.echo(f"about {total.prompt_tokens:,} tokens in and {total.output_tokens:,} out")
     click.echo(price_line(report))
     return 2 if report.invalid and not spec.skip_invalid else 0

@@ -29,7 +29,7 @@ once. To look from elsewhere, tunnel to the port rather than opening it.
     show_default=True,
     help="The endpoint whose queue to show before a worker has come.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=5555, show_default=True)
+@option("--port", type=click.IntRange(0, 65535), default=5555, show_default=True)
 @click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--url-prefix", default="", help="The path below which a proxy serves it.")
 @click.option(
@@ -43,8 +43,7 @@ def command(base_url: str, *, port: int, address: str, url_prefix: str, allow_co
     from batch.flower import PASSWORD_VARIABLE, serve  # loads Celery and Tornado
 
     settings, home = read_settings(os.environ), open_home()
-    url = settings.redis_url or embedded.start_or_find(home.folder)
-    try:
+    with embedded.server(settings.redis_url, home.folder) as url:
         return serve(
             url,
             base_url,
@@ -54,6 +53,3 @@ def command(base_url: str, *, port: int, address: str, url_prefix: str, allow_co
             url_prefix=url_prefix,
             read_only=not allow_control,
         )
-    finally:
-        if settings.redis_url is None:
-            embedded.leave(url)

@@ -7,6 +7,7 @@ import click
 from batch.options import job_argument, open_home
 from batch.terminal import say
 from batch.wishes import wish
+from jobs.states import JobState
 
 HELP = """Let JOB rest: calls in flight end and are kept, nothing new is sent.
 
@@ -21,7 +22,8 @@ HELP = """Let JOB rest: calls in flight end and are kept, nothing new is sent.
 def command(job: str) -> int:
     """See HELP."""
     home = open_home()
-    job_id = home.find(job)
-    state = wish(home, job_id, "pause")
-    say(f"{job_id} is {state}; go on with: nightshift resume {job_id}")
+    row = wish(home, home.find(job), "pause")
+    say(f"{row.id} is {row.state}")
+    if row.state is JobState.PAUSED:
+        say(f"go on with:\n  nightshift resume {row.id}")
     return 0

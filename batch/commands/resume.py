@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
-from batch.commands.run import check_key, consent, follow
+from batch import embedded
+from batch.commands.run import agree, check_key, follow
+from batch.home import Home
 from batch.options import Roubles, job_argument, open_home, option
-from batch.settings import read_settings
+from batch.settings import Settings, read_settings
 from batch.store.jobstore import JobRow, JobStore
-from batch.terminal import say
+from batch.terminal import safe, say
 from jobs.errors import UsageError
 from jobs.money import show
 from jobs.spec import Spec
@@ -23,7 +25,8 @@ from jobs.window import parse_window
 HELP = """Go on with JOB after Ctrl-C, a crash, a pause, a cancel, or with what failed.
 
 Answered requests are never sent again. Where a coordinator serves the home, it goes on with the
-job; else this command does, in the foreground, as run does.
+job; else this command does, in the foreground, as run does. What the job may spend and when it may
+run stays as it was, unless an option here says otherwise; the environment has no say in that.
 
 \b
   nightshift resume latest
@@ -57,7 +60,7 @@ job; else this command does, in the foreground, as run does.
     metavar="N",
     help="Worker processes, if this command brings them.",
 )
-@click.option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
+@option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
 def command(
     job: str,
     *,
@@ -70,35 +73,62 @@ def command(
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
     job_id = home.find(job)
+    foreground = not home.is_coordinated(job_id)
+    if foreground:
+        _check_services(home, settings)
     store = home.open(job_id)
     try:
         row = store.job()
-        _check_budget(row, changes["budget_rub"])
-        store.change_spec(_changed(row.spec, changes))
-        back = store.retry_failed(codes) if retry_failed else 0
-        row = store.job()
         if row.state is JobState.FAILED:
             raise UsageError(f"{job_id} was refused and never began")
+        spec = _changed(row.spec, changes)
+        _check_budget(row, changes["budget_rub"])
+        again = row.failed if retry_failed else 0
+        if row.ended and not row.left and not again:
+            return _nothing_left(row)
+        if not yes:
+            agree(home, job_id, spec, row.left + again)
+        store.change_spec(spec)
+        back = store.retry_failed(codes) if retry_failed else 0
+        row = store.job()
         if row.ended and not row.left:
-            say(
-                f"{job_id} is {row.state}; nothing is left to send"
-                + (" (--retry-failed sends the failed again)" if row.failed else "")
-            )
-            return 1 if row.failed else 0
-        say(
-            f"{job_id}: {row.finished:,} done, {row.left:,} to send"
-            + (f", {back:,} of them failed before" if back else "")
-            + f"; {show(row.settled_rub)} spent so far"
-        )
-        consent(row.spec, row.left, asked_not=yes)
+            return _nothing_left(row)
+        say(f"{job_id}\n  {_standing(row, back)}")
         _go_on(store, row)
     finally:
         store.close()
-    if home.is_coordinated():
-        say(f"the coordinator goes on with it; follow it with: nightshift watch {job_id}")
+    if not foreground:
+        say("the coordinator goes on with it; follow it with:")
+        say(f"  nightshift watch {job_id}")
         return 0
-    check_key(settings)
     return follow(home, settings, job_id, workers)
+
+
+def _check_services(home: Home, settings: Settings) -> None:
+    """What the foreground will need, before anything is changed."""
+    if home.is_coordinated():
+        raise UsageError(
+            f"another nightshift is at work in {safe(str(home.folder))} on another job",
+            hint="wait for it (nightshift status)",
+        )
+    check_key(settings)
+    if settings.redis_url is not None:
+        embedded.check(settings.redis_url)
+
+
+def _nothing_left(row: JobRow) -> int:
+    say(f"{row.id} is {row.state}; nothing is left to send")
+    if row.failed:
+        say("  --retry-failed sends the failed again")
+    return 1 if row.failed else 0
+
+
+def _standing(row: JobRow, back: int) -> str:
+    return (
+        f"{row.finished:,} done, {row.left:,} to send"
+        + (f", {back:,} of them failed before" if back else "")
+        + f"; {show(row.settled_rub)} spent so far"
+    )
 
 
 def _go_on(store: JobStore, row: JobRow) -> None:

@@ -10,16 +10,18 @@ from urllib.parse import urlsplit
 
 import click
 
+from batch import embedded
 from batch.ending import say_ending, say_interrupted
 from batch.home import Home
 from batch.local import run_job
 from batch.options import input_argument, make_spec, open_home, open_source, option, spec_options
-from batch.settings import Settings, read_settings
+from batch.settings import KEY_FILE, Settings, read_settings
 from batch.submission import Refused, Report, new_job_id, submit
-from batch.terminal import say, say_faults
-from jobs.errors import UsageError
+from batch.terminal import safe, say, say_faults
+from jobs.errors import NightshiftError, UsageError
 from jobs.money import show
 from jobs.spec import LOOPBACK, Spec
+from jobs.states import JobState, PauseReason
 
 HELP = """Run INPUT to the end: check it, call the endpoint, write the results.
 
@@ -44,20 +46,25 @@ coordinator. Ctrl-C stops it cleanly; nightshift resume goes on.
     metavar="N",
     help="Worker processes; one does hundreds of calls at once.",
 )
-@click.option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
+@option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
 def command(source: Path, *, workers: int, yes: bool, **options: Any) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
     check_key(settings)
     if home.is_coordinated():
         raise UsageError(
-            f"another nightshift is at work in {home.folder}",
-            hint="hand it the job: nightshift submit …, or use another NIGHTSHIFT_HOME",
+            f"another nightshift is at work in {safe(str(home.folder))}",
+            hint="wait for it (nightshift status), or use another NIGHTSHIFT_HOME",
         )
     job_id = new_job_id()
     spec = make_spec(job_id, source, options)
+    if not yes and not _costs_nothing(spec) and not sys.stdin.isatty():
+        raise UsageError("nobody is here to be asked whether to spend money", hint="say --yes")
+    if settings.redis_url is not None:
+        embedded.check(settings.redis_url)
     report = check_in(home, job_id, spec, source)
-    consent(spec, report.requests, asked_not=yes)
+    if not yes:
+        agree(home, job_id, spec, report.requests)
     return follow(home, settings, job_id, workers)
 
 
@@ -68,11 +75,17 @@ def check_key(settings: Settings) -> None:
             "no API key is set",
             hint="set ROUTERAI_API_KEY, or NIGHTSHIFT_API_KEY_FILE to a file with it",
         )
+    if settings.key_source == KEY_FILE:
+        path = Path(os.environ[KEY_FILE]).expanduser()
+        if not path.is_file() or not os.access(path, os.R_OK):
+            raise UsageError(
+                f"the key file {path} cannot be read", hint="correct NIGHTSHIFT_API_KEY_FILE"
+            )
 
 
 def check_in(home: Home, job_id: str, spec: Spec, source: Path) -> Report:
     """Submits, and tells what was found; faults are listed before the error."""
-    say(f"checking {spec.source}")
+    say(f"checking {safe(spec.source)}")
     try:
         report = submit(
             home, job_id, spec, open_source(source), lambda count: say(f"  {count:,} lines")
@@ -82,15 +95,25 @@ def check_in(home: Home, job_id: str, spec: Spec, source: Path) -> Report:
         raise
     if report.invalid:
         say_faults(report.faults[:10], report.invalid)
-    say(f"{job_id}: {report.requests:,} requests to {', '.join(report.models[:3]) or 'no model'}")
+    say(job_id)
+    say(f"  {requests_line(report)}")
     say(f"  {price_line(report)}")
     return report
+
+
+def requests_line(report: Report) -> str:
+    """How many requests, to which models."""
+    models = [safe(model) for model in report.models[:3]]
+    more = f" and {len(report.models) - 3} more models" if len(report.models) > 3 else ""
+    requests = "1 request" if report.requests == 1 else f"{report.requests:,} requests"
+    return f"{requests} to {', '.join(models)}{more}" if models else "no requests"
 
 
 def price_line(report: Report) -> str:
     """What it will cost, as far as that is known."""
     if report.estimate.likely is None:
-        return "no price is known for " + (", ".join(report.estimate.unpriced) or "it")
+        unpriced = [safe(model) for model in report.estimate.unpriced]
+        return "no price is known for " + (", ".join(unpriced) or "it")
     at_most = (
         "at most " + show(report.estimate.highest)
         if report.estimate.highest is not None
@@ -99,17 +122,39 @@ def price_line(report: Report) -> str:
     return f"likely about {show(report.estimate.likely)}, {at_most}"
 
 
-def consent(spec: Spec, requests: int, *, asked_not: bool) -> None:
-    """Money is spent only after a yes; a machine of one's own costs nothing."""
-    free = urlsplit(spec.base_url).hostname in LOOPBACK
-    if asked_not or free or not requests:
+def agree(home: Home, job_id: str, spec: Spec, requests: int) -> None:
+    """Money is spent only after a yes; a machine of one's own costs nothing.
+
+    Without it the job rests, so that no coordinator that comes later sends it either.
+    """
+    if _costs_nothing(spec) or not requests:
         return
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "nobody is here to be asked whether to spend money",
-            hint="say --yes; the job is kept: nightshift resume latest --yes",
-        )
-    click.confirm(f"Send {requests:,} requests to {spec.base_url}?", abort=True, err=True)
+    try:
+        if sys.stdin.isatty():
+            click.confirm(f"Send {requests:,} requests to {spec.base_url}?", abort=True, err=True)
+            return
+    except click.Abort:
+        _let_rest(home, job_id)
+        say(f"nothing was sent; the job is kept:\n  nightshift resume {job_id}")
+        raise
+    raise UsageError(
+        "nobody is here to be asked whether to spend money",
+        hint=f"say: nightshift resume {job_id} --yes",
+    )
+
+
+def _costs_nothing(spec: Spec) -> bool:
+    return urlsplit(spec.base_url).hostname in LOOPBACK
+
+
+def _let_rest(home: Home, job_id: str) -> None:
+    store = home.open(job_id)
+    try:
+        if store.job().state is JobState.IN_PROGRESS:
+            text = "waits for a yes to be sent"
+            store.set_state(JobState.PAUSED, reason=PauseReason.USER, text=text)
+    finally:
+        store.close()
 
 
 def follow(home: Home, settings: Settings, job_id: str, workers: int) -> int:
@@ -121,3 +166,7 @@ def follow(home: Home, settings: Settings, job_id: str, workers: int) -> int:
         return say_ending(run_job(home, settings, job, workers))
     except KeyboardInterrupt:
         return say_interrupted(job_id)
+    except NightshiftError as error:
+        way = f"the job is kept; go on with: nightshift resume {job_id}"
+        error.hint = f"{error.hint}\n  {way}" if error.hint else way
+        raise

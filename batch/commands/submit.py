@@ -30,6 +30,7 @@ def command(source: Path, **options: Any) -> int:
     home, job_id = open_home(), new_job_id()
     check_in(home, job_id, make_spec(job_id, source, options), source)
     click.echo(job_id)
-    if not home.is_coordinated():
-        say("no coordinator is at work yet: nightshift coordinator, and nightshift worker")
+    if not home.is_coordinated(job_id):
+        say("no coordinator is at work yet: start nightshift coordinator and nightshift worker,")
+        say(f"or do it here: nightshift resume {job_id}")
     return 0

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import closing
 
 import click
 
-from batch.ending import say_ending
+from batch.ending import INTERRUPTED, say_ending
+from batch.glance import Glance
 from batch.home import Home
-from batch.options import job_argument, open_home
-from batch.progress import Meter, progress_of
+from batch.options import job_argument, open_home, option
+from batch.progress import Meter
+from batch.settings import read_settings
 from batch.store.jobstore import JobRow
 from batch.terminal import Display, say
 from jobs.states import JobState, PauseReason
@@ -23,7 +27,7 @@ HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching
 
 @click.command("watch", help=HELP, short_help="Follow a job until it ends.")
 @job_argument
-@click.option(
+@option(
     "--every",
     type=click.FloatRange(min=0.1),
     default=1.0,
@@ -33,29 +37,30 @@ HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching
 )
 def command(job: str, every: float) -> int:
     """See HELP."""
-    home = open_home()
+    home, settings = open_home(), read_settings(os.environ)
     job_id = home.find(job)
-    display = Display()
-    try:
-        row = _follow(home, job_id, display, every)
-    except KeyboardInterrupt:
-        display.close()
-        say(f"the job goes on; look again with: nightshift watch {job_id}")
-        return 130
-    display.close()
+    with closing(Glance(home, settings)) as glance, closing(Display()) as display:
+        try:
+            row = _follow(home, job_id, glance, display, every)
+        except KeyboardInterrupt:
+            display.close()
+            say(f"the job goes on; look again with:\n  nightshift watch {job_id}")
+            return INTERRUPTED
     return say_ending(row)
 
 
-def _follow(home: Home, job_id: str, display: Display, every: float) -> JobRow:
-    meter, store = Meter(), home.open(job_id, read_only=True)
-    try:
+def _follow(home: Home, job_id: str, glance: Glance, display: Display, every: float) -> JobRow:
+    meter, warned = Meter(), False
+    with closing(home.open(job_id, read_only=True)) as store:
         while True:
             row = store.job()
             meter.note(time.monotonic(), row.finished)
-            display.show(progress_of(row, meter.rate))
+            display.show(glance.at(row, meter.rate, sum(store.refusals().values())))
             rests = row.state is JobState.PAUSED and row.reason != PauseReason.WINDOW_CLOSED
             if row.ended or rests:
                 return row
+            if not warned and not home.is_coordinated(job_id):
+                warned = True
+                display.say("no coordinator is at work on it: start one (nightshift coordinator),")
+                display.say(f"or go on here: nightshift resume {job_id}")
             time.sleep(every)
-    finally:
-        store.close()

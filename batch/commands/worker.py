@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+from typing import NoReturn
 
 import click
 
 from batch import embedded
+from batch.commands.run import check_key
 from batch.options import open_home, option
-from batch.settings import DEFAULT_BASE_URL, read_settings
+from batch.settings import DEFAULT_BASE_URL, log_level, read_settings
 from batch.terminal import say
 
 HELP = """Serve: take chunks of requests from the queue and make the calls, until stopped.
@@ -21,6 +25,8 @@ in flight end; SIGQUIT cuts them.
 \b
   NIGHTSHIFT_REDIS_URL=redis://queue:6379/0 nightshift worker
 """
+
+_PROGRAM = [sys.executable, "-m", "workers"]
 
 
 @click.command("worker", help=HELP, short_help="Serve: make the calls.")
@@ -42,14 +48,35 @@ in flight end; SIGQUIT cuts them.
 def command(base_url: str, open_chunks: int) -> int:
     """See HELP."""
     settings, home = read_settings(os.environ), open_home()
-    url = settings.redis_url or embedded.start_or_find(home.folder)
-    say(f"worker for {base_url}; stop with Ctrl-C")
+    check_key(settings)
+    log_level(os.environ, "WARNING")
     environ = {
         **os.environ,
-        "NIGHTSHIFT_REDIS_URL": url,
         "NIGHTSHIFT_BASE_URL": base_url,
         "NIGHTSHIFT_OPEN_CHUNKS": str(open_chunks),
         "NIGHTSHIFT_HOME": str(home.folder),
     }
-    # The worker is a program of its own and takes this process's place.
-    os.execve(sys.executable, [sys.executable, "-m", "workers"], environ)  # noqa: S606
+    if settings.redis_url is None:
+        with embedded.server(None, home.folder) as url:
+            say(f"worker for {base_url}; stop with Ctrl-C")
+            return _as_a_child({**environ, "NIGHTSHIFT_REDIS_URL": url})
+    embedded.check(settings.redis_url)
+    say(f"worker for {base_url}; stop with Ctrl-C")
+    return _in_our_place({**environ, "NIGHTSHIFT_REDIS_URL": settings.redis_url})
+
+
+def _in_our_place(environ: dict[str, str]) -> NoReturn:
+    os.execve(sys.executable, _PROGRAM, environ)  # noqa: S606  no shell
+
+
+def _as_a_child(environ: dict[str, str]) -> int:
+    """Runs the worker beside this process, which ends the embedded server after it."""
+    process = subprocess.Popen(
+        _PROGRAM,
+        env={**environ, "NIGHTSHIFT_TIED": "1"},
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, lambda number, _: process.send_signal(number))
+    return process.wait()
