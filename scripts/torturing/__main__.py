@@ -7,18 +7,23 @@ import sys
 import tempfile
 from pathlib import Path
 
+from scripts.torturing import crashpoints
 from scripts.torturing.campaigns import PLANS, run
 
 
 def main() -> int:
     """Runs a campaign and prints what it came to; 1 if a law was broken."""
     parser = argparse.ArgumentParser(description="Long fault runs, audited after each job.")
-    parser.add_argument("campaign", choices=sorted(PLANS))
+    names = [*PLANS, *crashpoints.POINTS]
+    parser.add_argument("campaign", choices=names, metavar="CAMPAIGN")
     parser.add_argument("--blows", type=int, default=50, help="how many (default 50)")
+    parser.add_argument("--step", type=int, default=1, help="try every Nth crash point only")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keep everything here")
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="nightshift-torture-"))
+    if given.campaign in crashpoints.POINTS:
+        return _crashpoints(given.campaign, folder, given.step)
     tally = run(given.campaign, given.blows, folder, given.seed)
     for name, count in sorted(tally.blows.items()):
         print(f"{count:>7}  {name}")
@@ -31,6 +36,16 @@ def main() -> int:
         print(f"BROKEN {law}")
     print(f"{len(tally.broken):>7}  laws broken          everything is in {folder}")
     return 1 if tally.broken else 0
+
+
+def _crashpoints(name: str, folder: Path, step: int) -> int:
+    result = crashpoints.run(name, folder, step=step)
+    print(f"{name}: {result.tried} runs, the fault was met in {result.hit}")
+    print(f"{result.bought_twice:>7}  calls bought twice")
+    for law in result.broken[:50]:
+        print(f"BROKEN {law}")
+    print(f"{len(result.broken):>7}  laws broken          everything is in {folder}")
+    return 1 if result.broken else 0
 
 
 if __name__ == "__main__":

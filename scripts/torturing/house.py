@@ -66,11 +66,14 @@ class House:
 
     # ---- processes ---------------------------------------------------------------------------
 
-    def start(self, name: str) -> None:
-        """Starts a process; a worker finds what its predecessor of that name left."""
+    def start(self, name: str, under: Sequence[str] = ()) -> None:
+        """Starts a process; a worker finds what its predecessor of that name left.
+
+        `under`: a command that runs it, such as strace.
+        """
         log = (self.folder / f"{name}.log").open("ab")
         self.processes[name] = subprocess.Popen(
-            self._command(name),
+            [*under, *self._command(name)],
             env=self.environ(name),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
