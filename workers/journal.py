@@ -1,29 +1,37 @@
 """Append-only records on a worker's disk, each with a checksum, in segments that can be forgotten.
 
-A record is: length (4 bytes), CRC-32 (4 bytes), msgpack. `write` puts it into the page cache, where
-it survives the death of the process; `sync` makes it survive the death of the machine.
+A record is: length, CRC-32 of the data, CRC-32 of these two (4 bytes each), then the data, msgpack.
+`write` puts it into the page cache, where it survives the death of the process; `sync` makes it
+survive the death of the machine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
+import logging
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from jobs.budget import Amount
 from jobs.chunk import ReturnReason
-from jobs.errors import AlreadyRunning, StorageUnavailable
+from jobs.errors import AlreadyRunning, StorageUnavailable, UsageError
 
 SEGMENT_BYTES = 16 * 2**20
 MAGIC = b"nightshift outbox 1\n"
-_HEAD = struct.Struct("<II")
-_LARGEST = 256 * 2**20
+_SIZE_AND_SUM = struct.Struct("<II")
+_SUM = struct.Struct("<I")
+_HEAD_BYTES = _SIZE_AND_SUM.size + _SUM.size
+_PAGE = 2**16
+
+log = logging.getLogger("nightshift.journal")
 
 
 class Claimed(msgspec.Struct, frozen=True, tag="claimed", array_like=True):
@@ -79,18 +87,27 @@ _decoder = msgspec.msgpack.Decoder(Record)
 
 
 class Journal:
-    """The segments of one outbox, in a folder that this process alone holds."""
+    """The segments of one outbox, in a folder that this process alone holds.
+
+    Everything but what `begin_sync` returns belongs to one thread. `StorageUnavailable` where the
+    disk refuses.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with _gate(folder.parent):
-            folder.mkdir(mode=0o700)
-            self._lock = _lock(folder)
         self._number = 0
         self._fd = -1
         self._size = 0
-        self._dirty: set[int] = set()
-        self._open_segment()
+        self._full: list[int] = []
+        self._torn = self._new_file = False
+        self.is_dirty = False
+        """Whether `sync` has anything to do."""
+        with _as_ours(folder):
+            with _gate(folder.parent):
+                folder.mkdir(mode=0o700)
+                self._lock = _lock(folder)
+            _flush_folder(folder.parent)
+            self._open_segment()
 
     @property
     def segment(self) -> int:
@@ -98,70 +115,90 @@ class Journal:
         return self._number
 
     def write(self, record: Record) -> int:
-        """Appends a record; returns the number of its segment. `StorageUnavailable` if refused."""
+        """Appends a record; returns the number of its segment."""
         data = _encoder.encode(record)
-        if self._size >= SEGMENT_BYTES:
-            self._open_segment()
-        frame = _HEAD.pack(len(data), zlib.crc32(data)) + data
-        try:
-            written = os.write(self._fd, frame)
-            while written < len(frame):
-                written += os.write(self._fd, frame[written:])
-        except OSError as error:
-            raise StorageUnavailable(
-                f"the outbox {self.folder} cannot be written: {error.strerror}",
-                hint="make room, then start the worker again",
-            ) from error
-        self._size += len(frame)
-        self._dirty.add(self._fd)
+        head = _SIZE_AND_SUM.pack(len(data), zlib.crc32(data))
+        with _as_ours(self.folder):
+            if self._size >= SEGMENT_BYTES or self._torn:
+                self._open_segment()
+            self._append(head + _SUM.pack(zlib.crc32(head)) + data)
         return self._number
 
     def sync(self) -> None:
         """What was written before this call is on the disk when it returns."""
-        dirty, self._dirty = self._dirty, set()
-        for fd in dirty:
-            os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
-            if fd != self._fd:
-                os.close(fd)
+        self.begin_sync()()
 
-    @property
-    def is_dirty(self) -> bool:
-        """Whether `sync` has anything to do."""
-        return bool(self._dirty)
+    def begin_sync(self) -> Callable[[], None]:
+        """A function for any thread: once it has run, what was written before this call is on the
+        disk. Writing goes on meanwhile.
+        """
+        with _as_ours(self.folder):
+            # Descriptors of its own: the segment may be full and closed before it has run.
+            fds = [*self._full, os.dup(self._fd)]
+        new_file, self._new_file = self._new_file, False
+        self._full = []
+        self.is_dirty = False
+        return functools.partial(_flush, self.folder, fds, new_file=new_file)
 
     def forget(self, segment: int) -> None:
         """Removes a segment of which every record is in the home. Not the one being written."""
         if segment != self._number:
-            self._path(segment).unlink(missing_ok=True)
+            with _as_ours(self.folder):
+                self._path(segment).unlink(missing_ok=True)
 
     def close(self, *, empty: bool) -> None:
         """Lets go. With `empty`, everything was acknowledged: nothing is left on the disk."""
-        self.sync()
-        os.close(self._fd)
-        if empty:
-            remove(self.folder)
+        for fd in (*self._full, self._fd):
+            os.close(fd)
+        with _as_ours(self.folder):
+            if empty:
+                remove(self.folder)
         os.close(self._lock)
 
+    def _append(self, frame: bytes) -> None:
+        self.is_dirty = True
+        try:
+            _write_all(self._fd, frame)
+        except OSError:
+            self._cut_back()
+            raise
+        self._size += len(frame)
+
+    def _cut_back(self) -> None:
+        """Half a record must not stand before whole ones; at a segment's end it may."""
+        try:
+            os.ftruncate(self._fd, self._size)
+        except OSError:
+            self._torn = True
+
     def _open_segment(self) -> None:
-        old = self._fd
-        self._number += 1
-        self._fd = os.open(
-            self._path(self._number), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600
-        )
-        os.write(self._fd, MAGIC)
-        self._size = len(MAGIC)
-        self._dirty.add(self._fd)
-        if old >= 0 and old not in self._dirty:
-            os.close(old)
+        number, old = self._number + 1, self._fd
+        fd = os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600)
+        try:
+            _write_all(fd, MAGIC)
+        except OSError:
+            os.close(fd)
+            self._path(number).unlink(missing_ok=True)
+            raise
+        self._fd, self._number, self._size = fd, number, len(MAGIC)
+        self._torn = False
+        self._new_file = self.is_dirty = True
+        if old >= 0:
+            self._full.append(old)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.log"
 
 
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
 def leftovers(root: Path, mine: Path) -> list[tuple[Path, int]]:
     """Folders of outboxes whose process is gone, each with a lock that the caller must close."""
     found = []
-    with _gate(root):
+    with _as_ours(root), _gate(root):
         for folder in sorted(path for path in root.iterdir() if path.is_dir() and path != mine):
             with contextlib.suppress(AlreadyRunning):
                 found.append((folder, _lock(folder)))
@@ -171,71 +208,131 @@ def leftovers(root: Path, mine: Path) -> list[tuple[Path, int]]:
 def records(folder: Path) -> Iterator[Record]:
     """Everything that a leftover holds, in order.
 
-    A torn last record is what a kill leaves and ends its segment. A wrong checksum before the end
-    raises `StorageUnavailable` naming the place: it is never skipped in silence.
+    A torn last record is what a kill leaves and ends its segment; it is told in the log. Anything
+    else that is wrong raises `StorageUnavailable` naming the place: it is never skipped in silence.
+    `UsageError` for a journal of another version.
     """
-    for path in sorted(folder.glob("*.log")):
-        yield from _segment_records(path)
+    with _as_ours(folder):
+        for path in sorted(folder.glob("*.log")):
+            yield from _segment_records(path)
 
 
 def remove(folder: Path) -> None:
     """Deletes an outbox whose records are all in the home; the caller holds its lock."""
     with _gate(folder.parent):
-        _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    for path in folder.glob("*.log"):
-        path.unlink(missing_ok=True)
-    (folder / "lock").unlink(missing_ok=True)
-    folder.rmdir()
+        for path in folder.glob("*.log"):
+            path.unlink(missing_ok=True)
+        (folder / "lock").unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _segment_records(path: Path) -> Iterator[Record]:
     size = path.stat().st_size
     with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            if size < len(MAGIC):
+        if not _is_ours(file, path):
+            return
+        while (offset := file.tell()) < size:
+            data = _record_at(file, path, offset, size)
+            if data is None:
+                log.warning("%s ends with a torn record at byte %d; it is dropped", path, offset)
                 return
-            raise StorageUnavailable(
-                f"{path} is not an outbox that this version knows",
-                hint="start the version of Nightshift that wrote it",
-            )
-        offset = len(MAGIC)
-        while True:
-            head = file.read(_HEAD.size)
-            if len(head) < _HEAD.size:
-                return
-            length, checksum = _HEAD.unpack(head)
-            data = file.read(min(length, _LARGEST))
-            end = offset + _HEAD.size + length
-            if len(data) < length and end > size:
-                return
-            if zlib.crc32(data) != checksum:
-                if end == size:
-                    return
-                raise StorageUnavailable(
-                    f"{path} is damaged at byte {offset}",
-                    hint="move the file away to go on without it",
-                )
-            yield _decoder.decode(data)
-            offset = end
+            try:
+                yield _decoder.decode(data)
+            except msgspec.MsgspecError as error:
+                raise _damaged(path, offset) from error
+
+
+def _is_ours(file: BinaryIO, path: Path) -> bool:
+    """Whether records follow; a file torn within its first line has none."""
+    magic = file.read(len(MAGIC))
+    if magic != MAGIC and not MAGIC.startswith(magic):
+        raise UsageError(
+            f"{path} is not an outbox that this version knows",
+            hint="start the version of Nightshift that wrote it",
+        )
+    return magic == MAGIC
+
+
+def _record_at(file: BinaryIO, path: Path, offset: int, size: int) -> bytes | None:
+    """A record's data; None if it is torn."""
+    head = file.read(_HEAD_BYTES)
+    if len(head) < _HEAD_BYTES:
+        return None
+    length, checksum = _SIZE_AND_SUM.unpack_from(head)
+    if zlib.crc32(head[: _SIZE_AND_SUM.size]) != _SUM.unpack_from(head, _SIZE_AND_SUM.size)[0]:
+        if _is_blank(head, file):
+            return None
+        raise _damaged(path, offset)
+    data = file.read(length)
+    end = offset + _HEAD_BYTES + length
+    if len(data) == length and zlib.crc32(data) == checksum:
+        return data
+    if end < size:
+        raise _damaged(path, offset)
+    return None
+
+
+def _is_blank(head: bytes, file: BinaryIO) -> bool:
+    """Nothing but zeros: a file that grew just before the power went, but got no data."""
+    pages = iter(lambda: file.read(_PAGE), b"")
+    return not head.strip(b"\0") and not any(page.strip(b"\0") for page in pages)
+
+
+def _damaged(path: Path, offset: int) -> StorageUnavailable:
+    return StorageUnavailable(
+        f"{path} is damaged at byte {offset}", hint="move the file away to go on without it"
+    )
+
+
+def _flush(folder: Path, fds: list[int], *, new_file: bool) -> None:
+    with _as_ours(folder):
+        try:
+            for fd in fds:
+                os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        if new_file:
+            _flush_folder(folder)
+
+
+def _flush_folder(folder: Path) -> None:
+    """A file is only safe once its name is."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _as_ours(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageUnavailable(
+            f"the outbox {folder} cannot be used: {error.strerror}",
+            hint="make room or mend the disk, then start the worker again",
+        ) from error
 
 
 @contextlib.contextmanager
 def _gate(root: Path) -> Iterator[None]:
     """Outboxes come, go and are looked for one at a time, so that none is seen half made."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (root / ".gate").open("ab") as gate:
-        fcntl.flock(gate, fcntl.LOCK_EX)
+    fd = os.open(root / ".gate", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(fd)
 
 
 def _lock(folder: Path) -> int:
     fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(fd)
         raise AlreadyRunning(f"another worker uses {folder}") from error
     return fd
