@@ -35,7 +35,10 @@ log = logging.getLogger("nightshift.coordinator")
 
 
 class Coordinator:
-    """Works on all jobs of a home, or on `only` one."""
+    """Works on all jobs of a home, or on `only` one.
+
+    In either case it takes in what workers deliver for any of them: a worker cannot forget it else.
+    """
 
     def __init__(
         self,
@@ -102,8 +105,9 @@ class Coordinator:
         if self._last_turn - self._last_scan >= SCAN_S:
             self._scan()
         for job in list(self._jobs.values()):
-            job.turn(self._redis_since)
-            self._tell(job)
+            if self._only in (None, job.id):
+                job.turn(self._redis_since)
+                self._tell(job)
             if job.store.job().state in ENDED:
                 job.store.close()
                 del self._jobs[job.id]
@@ -118,7 +122,7 @@ class Coordinator:
 
     def _scan(self) -> None:
         self._last_scan = time.monotonic()
-        for job_id in [self._only] if self._only else self._home.job_ids():
+        for job_id in self._home.job_ids():
             if job_id not in self._jobs and self._asleep.get(job_id) != self._home.touched(job_id):
                 self._adopt(job_id)
         workers = self._post.workers()

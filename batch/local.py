@@ -184,7 +184,7 @@ def _wind_up(
     """
     heard = interrupts.count
     if heard:
-        display.stopping("stopping: calls in flight are let end (Ctrl-C again cuts them)")
+        display.stopping("stopping; calls in flight end first (Ctrl-C again cuts them)")
     team.signal(signal.SIGTERM)
     deadline, cut = time.monotonic() + _WORKER_DRAIN_S, False
     while team.alive and time.monotonic() < deadline:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 import click
@@ -140,14 +141,15 @@ class Display:
 
     def show(self, progress: Progress) -> None:
         """Shows a moment."""
-        state = self._stopping or progress.state
+        if self._stopping:
+            progress = replace(progress, state=self._stopping)
         if self._bar:
-            self._bar.show(progress, state)
+            self._bar.show(progress)
             return
-        now, told = time.monotonic(), (state, _note(progress))
+        now, told = time.monotonic(), (progress.state, _note(progress))
         if now - self._last >= _PLAIN_EVERY_S or told != self._told:
             self._last, self._told = now, told
-            say(f"{state}: {sentence(progress)}")
+            say(f"{progress.state}: {sentence(progress)}")
 
     def stopping(self, why: str) -> None:
         """From now on the job is shown as being stopped."""
@@ -202,7 +204,7 @@ class _Bar:
         self._task = self._rich.add_task("", total=1, state="starting", text="")
         self._rich.start()
 
-    def show(self, progress: Progress, state: str) -> None:
+    def show(self, progress: Progress) -> None:
         """Moves the bar."""
         columns = self._console.width
         self._column.bar_width = _BAR if columns >= _WIDE else _NARROW_BAR
@@ -210,13 +212,13 @@ class _Bar:
             self._task,
             total=max(progress.requests, 1),
             completed=progress.finished,
-            state=state,
-            text=sentence(progress, columns - len(state) - self._column.bar_width - 2),
+            state=progress.state,
+            text=sentence(progress, columns - len(progress.state) - self._column.bar_width - 2),
         )
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(text, markup=False, overflow="fold")
 
     def close(self) -> None:
         """Removes the bar."""
