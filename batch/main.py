@@ -125,6 +125,7 @@ def _run() -> int:
         code = cli.main(prog_name="nightshift", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
+        _name_variable(error)
         error.show()
         return 2
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -140,6 +141,14 @@ def _run() -> int:
     except Exception as error:
         return _crashed(error)
     return code if isinstance(code, int) else 0
+
+
+def _name_variable(error: click.ClickException) -> None:
+    """A wrong value that was never typed: names the variable that it came from."""
+    if isinstance(error, click.BadParameter) and error.ctx and error.param and error.param.name:
+        source = error.ctx.get_parameter_source(error.param.name)
+        if source is click.core.ParameterSource.ENVIRONMENT:
+            error.message += f" (it comes from {error.param.envvar})"
 
 
 def _say(text: str) -> None:

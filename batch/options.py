@@ -18,6 +18,9 @@ from jobs.errors import UsageError
 from jobs.money import parse_amount
 from jobs.spec import Budget, Limits, Spec
 
+_LONGEST_STEM = 200
+"""Bytes of an input's name in the name of its results' folder; file systems allow 255 in all."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -187,20 +190,57 @@ def open_source(source: Path) -> Path | BinaryIO:
     return sys.stdin.buffer if str(source) == "-" else source
 
 
-def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
-    """The spec of these options; `UsageError` tells which of them makes no sense."""
-    name = "stdin" if str(source) == "-" else source.name
-    stem = name
+def _stem(source: Path) -> str:
+    """The input's name without its endings."""
+    if str(source) == "-":
+        return "stdin"
+    stem = _text(source.name)
     for ending in (".zst", ".gz", ".jsonl", ".ndjson", ".json"):
         stem = stem.removesuffix(ending)
-    output = (
-        options["output_dir"]
-        or (Path.cwd() if name == "stdin" else source.absolute().parent) / f"{stem}.{job_id}"
-    )
+    return stem
+
+
+def _beside(source: Path) -> Path:
+    return Path.cwd() if str(source) == "-" else source.absolute().parent
+
+
+def _text(name: str) -> str:
+    """A name as text; bytes in it that are none are replaced."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _cut(stem: str) -> str:
+    """As much of it as leaves room for a job's id in the name of a folder."""
+    return stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
+
+
+def _check_output(folder: Path) -> None:
+    try:
+        str(folder).encode()
+        folder.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the name of the folder {_text(str(folder))} is not UTF-8",
+            hint="choose another with --output-dir",
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be the folder for results: {error.strerror}",
+            hint="choose another with --output-dir",
+        ) from None
+
+
+def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
+    """The spec of these options; `UsageError` tells which of them makes no sense."""
+    stem = _stem(source)
+    output: Path = options["output_dir"] or _beside(source) / f"{_cut(stem)}.{job_id}"
+    _check_output(output.absolute())
     try:
         return Spec(
-            name=options["name"] or stem,
-            source=str(source),
+            name=_text(options["name"] or stem),
+            source=_text(str(source)),
             output_dir=str(output.absolute()),
             base_url=options["base_url"],
             model=options["model"],

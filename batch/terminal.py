@@ -111,7 +111,7 @@ def _note(progress: Progress) -> str:
         return "waiting for a worker"
     if progress.down:
         return "endpoint down, trying again"
-    if progress.finished == progress.requests:
+    if progress.booked and progress.finished == progress.requests:
         return "asking what the last calls cost"
     return ""
 

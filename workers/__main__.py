@@ -48,7 +48,8 @@ def _end_with_parent() -> None:
 def _wait_for_parent() -> None:
     while os.read(sys.stdin.fileno(), 4096):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    if not TaskPool.stopping:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> int:
@@ -66,10 +67,7 @@ def main() -> int:
         service = Service(settings)
         service.start()
     except NightshiftError as error:
-        print(f"nightshift worker: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return _tell(error)
     _end_with_parent()
     # What Celery says at a shutdown describes its own pools; ours tells by its deeds.
     celery.apps.worker.safe_say = lambda *_, **__: None
@@ -90,7 +88,14 @@ def main() -> int:
             f"worker-{os.getpid()}@%h",
         ]
     )
-    return 0
+    return _tell(service.failure) if service.failure else 0
+
+
+def _tell(error: NightshiftError) -> int:
+    print(f"nightshift worker: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  {error.hint}", file=sys.stderr)
+    return error.exit_code
 
 
 if __name__ == "__main__":

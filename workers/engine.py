@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import uvloop
@@ -19,20 +18,14 @@ class Engine:
     def __init__(self) -> None:
         self.loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True, name="engine")
-        self._running: dict[str, Future[Any]] = {}
 
     def start(self) -> None:
         """Starts the loop."""
         self._thread.start()
 
-    def run(self, name: str, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Called from a pool thread: waits for the coroutine's end; `cancel(name)` cuts it."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        self._running[name] = future
-        try:
-            return future.result()
-        finally:
-            self._running.pop(name, None)
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Called from another thread: waits for the coroutine's end."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def call(self, function: Callable[[], object]) -> None:
         """Has the loop's thread call a function soon; may be called in a signal handler."""

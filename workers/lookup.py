@@ -37,6 +37,8 @@ class _Credits(msgspec.Struct):
     data: _Balance
 
 
+_MOST_TOKENS = 2**40
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _decoder = msgspec.json.Decoder(_Generation)
 _credits = msgspec.json.Decoder(_Credits)
 
@@ -58,20 +60,22 @@ def _data(answer: Answer) -> _Data | None:
         return None
     try:
         return _decoder.decode(answer.body).data
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return None
 
 
 def _usage(data: _Data) -> Usage | None:
     if data.tokens_prompt is None or data.tokens_completion is None:
         return None
-    return Usage(
+    usage = Usage(
         data.tokens_prompt,
         data.tokens_completion,
         data.native_tokens_cached or 0,
         0,
         data.native_tokens_reasoning or 0,
     )
+    sane = all(0 <= count <= _MOST_TOKENS for count in msgspec.structs.astuple(usage))
+    return usage if sane else None
 
 
 def balance_in(answer: Answer) -> Decimal | None:
@@ -80,8 +84,16 @@ def balance_in(answer: Answer) -> Decimal | None:
         return None
     try:
         data = _credits.decode(answer.body).data
-    except msgspec.MsgspecError:
+    except _UNREADABLE:
         return None
+    try:
+        balance = _balance(data)
+    except ArithmeticError:
+        return None
+    return balance if balance is not None and balance.is_finite() else None
+
+
+def _balance(data: _Balance) -> Decimal | None:
     if data.credits is not None:
         return data.credits
     if data.total_credits is None or data.total_usage is None:

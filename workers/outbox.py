@@ -3,6 +3,9 @@
 Way of an answer: raw into the journal (page cache) the moment it is whole; synced within
 `SYNC_S`, many at once; then packed into a delivery of its job, sent to the job's stream, and
 forgotten only when the home acknowledged it. What is not acknowledged is sent again.
+
+A disk that fails ends this worker, but not at once: no call leaves any more, and what is paid for
+goes home by way of memory.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -35,8 +38,15 @@ DELIVER_S = 0.25
 DELIVER_ROWS = 128
 """Results of a job that are delivered without waiting for more."""
 
-RESEND_S = 20.0
-"""A delivery that was not acknowledged for so long is sent again: Redis may have lost it."""
+MOST_ROWS, MOST_BYTES = 1024, 8 * 2**20
+"""A delivery takes no more once it has so many: the home must be able to swallow it."""
+
+RESEND_S, LONGEST_RESEND_S = 20.0, 1800.0
+"""A delivery that was not acknowledged for so long is sent again: Redis may have lost it. Each time
+the wait doubles, since a home that is away must not find its stream full of copies.
+"""
+
+_STUMBLED_S = 1.0
 
 log = logging.getLogger("nightshift.outbox")
 
@@ -53,8 +63,9 @@ class Post(Protocol):
 
 @dataclass
 class _Batch:
-    """What waits to be delivered for one job."""
+    """What waits to be delivered for one job. `size` is that of the bodies, in bytes."""
 
+    job: str
     since: float
     calls: list[Call] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
@@ -62,41 +73,76 @@ class _Batch:
     found: list[Found] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     segments: Counter[int] = field(default_factory=Counter)
+    size: int = 0
 
     @property
     def rows(self) -> int:
         return len(self.calls) + len(self.results) + len(self.closed) + len(self.found)
 
+    def has_room_for(self, rows: int, size: int) -> bool:
+        return self.rows + rows <= MOST_ROWS and self.size + size <= MOST_BYTES
+
+    def extend(self, more: _Batch) -> None:
+        shift = len(self.bodies)
+        self.calls += more.calls
+        self.results += [
+            msgspec.structs.replace(result, body=result.body + shift)
+            if result.body >= 0
+            else result
+            for result in more.results
+        ]
+        self.closed += more.closed
+        self.found += more.found
+        self.bodies += more.bodies
+        self.segments.update(more.segments)
+        self.size += more.size
+
 
 @dataclass
 class _OnItsWay:
-    """A delivery that the home has not acknowledged."""
+    """A delivery that the home has not acknowledged; sent (again) at `due`, monotonic seconds."""
 
     job: str
     data: bytes
     segments: Counter[int]
     closed: list[tuple[str, int]]
-    sent: float
+    due: float = float("-inf")
+    patience: float = RESEND_S
+
+    def was_sent(self, now: float) -> None:
+        self.due = now + self.patience
+        self.patience = min(2 * self.patience, LONGEST_RESEND_S)
+
+    def hasten(self) -> None:
+        self.due, self.patience = float("-inf"), RESEND_S
 
 
 class Outbox:
-    """One per worker process. All methods are for the event loop's thread."""
+    """One per worker process. All methods are for the event loop's thread.
+
+    `failure` is set once the disk refused to take something; `on_failure` is called then.
+    """
 
     def __init__(self, folder: Path, post: Post) -> None:
         self.name = secrets.token_hex(5)
+        self.failure: StorageUnavailable | None = None
+        self.on_failure: Callable[[], None] = lambda: None
         self._journal = Journal(folder / self.name)
+        self._segment = self._journal.segment
+        self._synced_no_more = False
         self._post = post
         self._last_call = 0
         self._last_sequence = 0
         self._batches: dict[str, _Batch] = {}
+        self._full: list[_Batch] = []
         self._synced: dict[str, _Batch] = {}
         self._on_the_way: dict[int, _OnItsWay] = {}
         self._open_calls: dict[str, list[int]] = {}
         self._users: Counter[int] = Counter()
-        self._claims: dict[tuple[str, int], int] = {}
+        self._claims: dict[tuple[str, int], list[int]] = {}
         self._held: set[tuple[str, int]] = set()
-        self.failure: StorageUnavailable | None = None
         self._watchers: list[tuple[int, Callable[[], None]]] = []
+        self._closing = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -113,26 +159,24 @@ class Outbox:
 
     def claimed(self, job: str, chunk: int, requests: list[tuple[int, int, int]]) -> None:
         """A chunk is taken."""
-        segment = self._write(Claimed(job, chunk, requests))
-        self._claims[job, chunk] = segment
         self._held.add((job, chunk))
+        self._claims[job, chunk] = self._write(Claimed(job, chunk, requests))
 
     def sent(self, record: Sent) -> None:
-        """A call is about to leave."""
-        self._open_calls[record.call] = [self._write(record)]
+        """A call is about to leave. `StorageUnavailable` if that cannot be kept: it must not."""
+        segments = self._write(record) if self.failure is None else []
+        if self.failure is not None:
+            raise self.failure
+        self._open_calls[record.call] = segments
 
     def heard(self, call: str, generation_id: str) -> None:
         """The headers of a call arrived."""
-        self._journal.write(Heard(call, generation_id))
+        self._open_calls[call] += self._write(Heard(call, generation_id))
 
     def ended(self, call: str, answer: Answer) -> None:
         """A call ended; its raw answer is kept before anyone reads it."""
         record = Ended(call, msgspec.Raw(msgspec.msgpack.encode(answer)))
-        try:
-            self._open_calls[call].append(self._write(record))
-        except StorageUnavailable as error:
-            # The answer is paid for: with no disk it still goes home by way of memory.
-            self.failure = error
+        self._open_calls[call] += self._write(record)
 
     # ---- what is to be delivered -----------------------------------------------------------
 
@@ -140,38 +184,36 @@ class Outbox:
         """A call's row for the ledger and, if it ended the request, the result and raw answer."""
         batch = self._batch(job)
         batch.calls.append(call)
-        batch.segments.update(self._open_calls.pop(call.id, ()))
+        segments = self._open_calls.pop(call.id, [])
+        batch.segments.update(segments)
         if result is not None:
             self.put_result(job, result, body)
+        elif (job, call.chunk) in self._claims:
+            # How often a request was tried must be known as long as it may be given back.
+            self._users.update(segments)
+            self._claims[job, call.chunk] += segments
 
     def put_result(self, job: str, result: Result, body: bytes = b"") -> None:
         """The end of a request."""
-        batch = self._batch(job)
+        batch = self._batch(job, len(body))
         if body:
             result = msgspec.structs.replace(result, body=len(batch.bodies))
             batch.bodies.append(body)
+            batch.size += len(body)
         batch.results.append(result)
 
     def dismiss(self, call: str) -> None:
         """A call that cost nothing and ended nothing: no row of the ledger."""
-        for segment in self._open_calls.pop(call, ()):
-            self._release(segment)
+        self._release(self._open_calls.pop(call, ()))
 
     def put_closed(self, job: str, closed: ChunkClosed) -> None:
         """A chunk is done with."""
         batch = self._batch(job)
         batch.closed.append(closed)
-        try:
-            batch.segments[
-                self._write(
-                    Closed(job, closed.chunk, closed.reason, closed.returned, closed.refusals)
-                )
-            ] += 1
-        except StorageUnavailable as error:
-            self.failure = error
-        claim = self._claims.pop((job, closed.chunk), None)
-        if claim is not None:
-            batch.segments[claim] += 1
+        record = Closed(job, closed.chunk, closed.reason, closed.returned, closed.refusals)
+        batch.segments.update(self._write(record))
+        batch.segments.update(self._claims.pop((job, closed.chunk), ()))
+        self._held.add((job, closed.chunk))
 
     def put_found(self, job: str, found: Found) -> None:
         """What a lookup told."""
@@ -192,100 +234,123 @@ class Outbox:
 
         What was not stays on the disk for the next worker on this host.
         """
+        self._closing = True
         if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._task
         deadline = time.monotonic() + patience_s
         while True:
             await self._turn(hurry=True)
-            empty = not (self._on_the_way or self._batches or self._synced)
-            if empty or time.monotonic() > deadline:
+            if self._is_empty or time.monotonic() > deadline:
                 break
             await asyncio.sleep(SYNC_S)
-        self._journal.close(empty=empty and not self._users)
-        return empty
+        try:
+            self._journal.close(empty=self._is_empty and not self._users)
+        except StorageUnavailable as error:
+            self._fail(error)
+        return self._is_empty
+
+    def abandon(self) -> None:
+        """Lets go before anything was begun: nothing is left on the disk."""
+        self._journal.close(empty=True)
+
+    @property
+    def _is_empty(self) -> bool:
+        return not (self._on_the_way or self._batches or self._full or self._synced)
 
     def when_acknowledged(self, then: Callable[[], None]) -> None:
         """Calls `then` once the home has everything that was put here until now."""
-        for job in list(self._batches):
-            self._pack(job, self._batches.pop(job))
+        for batch in [*self._synced.values(), *self._full, *self._batches.values()]:
+            self._pack(batch)
+        self._synced, self._full, self._batches = {}, [], {}
         self._watchers.append((self._last_sequence, then))
 
     def resend_all(self) -> None:
         """Redis forgot: every delivery that is not acknowledged goes out again at once."""
         for entry in self._on_the_way.values():
-            entry.sent = 0.0
+            entry.hasten()
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing:
             await self._turn(hurry=False)
             await asyncio.sleep(SYNC_S)
 
     async def _turn(self, *, hurry: bool) -> None:
-        await self._sync()
+        """One round. Whatever befalls it, there is another: answers must not wait for ever."""
         try:
+            await self._sync()
             await self._deliver(hurry=hurry)
             if self._on_the_way:
                 self._acknowledge(await self._post.acknowledged(self.name))
-            if self._watchers:
-                self._tell_watchers()
+            self._tell_watchers()
         except ConnectionError as error:
             log.debug("Redis is away, results wait on the disk: %s", error)
             await asyncio.sleep(SYNC_S)
+        except StorageUnavailable as error:
+            self._fail(error)
+        except Exception as error:
+            # Texts of exceptions may quote answers, so only the class is told.
+            log.error("the outbox stumbled: %s", type(error).__name__)  # noqa: TRY400
+            log.debug("", exc_info=error)
+            await asyncio.sleep(_STUMBLED_S)
 
     async def _sync(self) -> None:
         """After this, what waited in `_batches` is on the disk and may be delivered."""
-        if self._journal.is_dirty:
-            waiting, self._batches = self._batches, {}
-            try:
-                await asyncio.to_thread(self._journal.sync)
-            finally:
-                self._merge(waiting)
-        elif self._batches:
-            waiting, self._batches = self._batches, {}
-            self._merge(waiting)
+        waiting = [*self._full, *self._batches.values()]
+        self._full, self._batches = [], {}
+        try:
+            if self._journal.is_dirty and not self._synced_no_more:
+                await asyncio.to_thread(self._journal.begin_sync())
+        except StorageUnavailable:
+            # A disk that failed once must not be believed when it is asked again.
+            self._synced_no_more = True
+            raise
+        finally:
+            for batch in waiting:
+                self._merge(batch)
 
-    def _merge(self, waiting: dict[str, _Batch]) -> None:
-        for job, batch in waiting.items():
-            if job in self._synced:
-                _extend(self._synced[job], batch)
-            else:
-                self._synced[job] = batch
+    def _merge(self, batch: _Batch) -> None:
+        waiting = self._synced.setdefault(batch.job, batch)
+        if waiting is batch:
+            return
+        if waiting.has_room_for(batch.rows, batch.size):
+            waiting.extend(batch)
+        else:
+            self._pack(waiting)
+            self._synced[batch.job] = batch
 
     async def _deliver(self, *, hurry: bool) -> None:
         now = time.monotonic()
         due = [
-            job
-            for job, batch in self._synced.items()
+            batch
+            for batch in self._synced.values()
             if hurry or batch.rows >= DELIVER_ROWS or now - batch.since >= DELIVER_S
         ]
-        for job in due:
-            self._pack(job, self._synced.pop(job))
-        late = [entry for entry in self._on_the_way.values() if now - entry.sent > RESEND_S]
-        if late:
-            await self._post.send([(entry.job, entry.data) for entry in late])
-            for entry in late:
-                entry.sent = now
+        for batch in due:
+            self._pack(batch)
+            del self._synced[batch.job]
+        late = [entry for entry in self._on_the_way.values() if now >= entry.due]
+        for some in _in_portions(late):
+            await self._post.send([(entry.job, entry.data) for entry in some])
+            for entry in some:
+                entry.was_sent(now)
 
-    def _pack(self, job: str, batch: _Batch) -> None:
+    def _pack(self, batch: _Batch) -> None:
         self._last_sequence += 1
         delivery = Delivery(
             self.name,
             self._last_sequence,
-            job,
+            batch.job,
             batch.calls,
             batch.results,
             batch.closed,
             batch.found,
             pack_bodies(batch.bodies),
         )
-        # Never sent yet: `late` from the start, so that a Redis that is away loses nothing.
         self._on_the_way[self._last_sequence] = _OnItsWay(
-            job,
+            batch.job,
             pack_delivery(delivery),
             batch.segments,
-            [(job, closed.chunk) for closed in batch.closed],
-            float("-inf"),
+            [(batch.job, closed.chunk) for closed in batch.closed],
         )
 
     def _tell_watchers(self) -> None:
@@ -300,37 +365,61 @@ class Outbox:
             entry = self._on_the_way.pop(sequence, None)
             if entry is not None:
                 self._held.difference_update(entry.closed)
-                for segment, count in entry.segments.items():
-                    self._release(segment, count)
+                self._release(entry.segments.elements())
 
     # ---- which segments are still needed ------------------------------------------------------
 
-    def _write(self, record: Record) -> int:
-        segment = self._journal.write(record)
+    def _write(self, record: Record) -> list[int]:
+        """The segment that holds the record now and is kept for it; none if the disk refused."""
+        try:
+            segment = self._journal.write(record)
+        except StorageUnavailable as error:
+            self._fail(error)
+            return []
         self._users[segment] += 1
-        return segment
+        old, self._segment = self._segment, segment
+        if old != segment and old not in self._users:
+            self._forget(old)
+        return [segment]
 
-    def _release(self, segment: int, count: int = 1) -> None:
-        self._users[segment] -= count
-        if self._users[segment] <= 0:
-            del self._users[segment]
+    def _release(self, segments: Iterable[int]) -> None:
+        for segment in segments:
+            self._users[segment] -= 1
+            if self._users[segment] <= 0:
+                del self._users[segment]
+                self._forget(segment)
+
+    def _forget(self, segment: int) -> None:
+        try:
             self._journal.forget(segment)
+        except StorageUnavailable as error:
+            self._fail(error)
 
-    def _batch(self, job: str) -> _Batch:
+    def _fail(self, error: StorageUnavailable) -> None:
+        if self.failure is None:
+            self.failure = error
+            log.error("%s; nothing new is sent", error.message)
+            self.on_failure()
+
+    def _batch(self, job: str, size: int = 0) -> _Batch:
         batch = self._batches.get(job)
+        if batch is not None and batch.rows and not batch.has_room_for(1, size):
+            self._full.append(self._batches.pop(job))
+            batch = None
         if batch is None:
-            batch = self._batches[job] = _Batch(time.monotonic())
+            batch = self._batches[job] = _Batch(job, time.monotonic())
         return batch
 
 
-def _extend(batch: _Batch, more: _Batch) -> None:
-    shift = len(batch.bodies)
-    batch.calls += more.calls
-    batch.results += [
-        msgspec.structs.replace(result, body=result.body + shift) if result.body >= 0 else result
-        for result in more.results
-    ]
-    batch.closed += more.closed
-    batch.found += more.found
-    batch.bodies += more.bodies
-    batch.segments.update(more.segments)
+def _in_portions(entries: list[_OnItsWay]) -> Iterator[list[_OnItsWay]]:
+    """So that each goes to Redis in less than a command's time."""
+    portion: list[_OnItsWay] = []
+    size = 0
+    for entry in entries:
+        if portion and size + len(entry.data) > MOST_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append(entry)
+        size += len(entry.data)
+    if portion:
+        yield portion

@@ -5,8 +5,9 @@
 --                  slow       1 until a crowd was refused: the limit doubles per round
 --                  cut_at     when the limit was last lowered
 --                  ok, bad    answers and refusals of the last seconds, fading
---                  pause      until when nothing may start (Retry-After)
---                  req, tok   levels of the two buckets;  at  when they were last filled
+--                  pause      for how long from `at` on nothing may start (Retry-After)
+--                  req, tok   levels of the two buckets at `at`
+--                  at         when this hash was last brought up to date
 -- KEYS[2]  hash    worker -> "granted wanted expires": the calls in flight each may have
 --
 -- ARGV  1 worker         2 lease, s          3 wanted in flight    4 in flight now
@@ -19,9 +20,10 @@
 local START, CALM, MEMORY = 4, 1.0, 5.0
 local CROWD, CUT = 0.25, 0.5
 local EDGE, STEP, GAIN = 0.05, 0.02, 0.05
--- A bucket holds this many seconds of its rate: enough to ride over a worker's tick, small enough
--- that a sliding minute at the endpoint never sees more than its limit.
-local BURST = 0.5
+-- A bucket holds BURST seconds of its rate: enough to ride over a worker's tick.
+-- A call starts up to a second after it was granted, and half a second's worth may be granted at
+-- once: so a minute of the endpoint's sees at most 61.5 s of the rate.
+local BURST, MINUTE = 0.5, 61.5
 
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1e6
@@ -34,9 +36,11 @@ local h = redis.call('HMGET', KEYS[1], 'limit', 'slow', 'cut_at', 'pause', 'req'
                      'ok', 'bad')
 local limit = tonumber(h[1]) or (most > 0 and most or START)
 local slow = tonumber(h[2]) or 1
-local cut_at = tonumber(h[3]) or 0
-local pause = tonumber(h[4]) or 0
-local at = tonumber(h[7]) or now
+-- The clock of this machine may be set back or forth: only what passed since the last exchange
+-- counts, and what seems to lie in the future is as good as now.
+local cut_at = math.min(tonumber(h[3]) or 0, now)
+local elapsed = math.max(0, now - (tonumber(h[7]) or now))
+local pause = math.max(0, (tonumber(h[4]) or 0) - elapsed)
 
 -- Who else is there, and what do they hold?
 local others, others_wanted, count = 0, 0, 1
@@ -44,6 +48,9 @@ local all = redis.call('HGETALL', KEYS[2])
 local mine = 0
 for i = 1, #all, 2 do
   local granted, want, expires = string.match(all[i + 1], '(%S+) (%S+) (%S+)')
+  if tonumber(expires) > now + 2 * lease then
+    redis.call('HSET', KEYS[2], all[i], granted .. ' ' .. want .. ' ' .. (now + lease))
+  end
   if tonumber(expires) < now then
     redis.call('HDEL', KEYS[2], all[i])
   elseif all[i] == worker then
@@ -56,7 +63,7 @@ for i = 1, #all, 2 do
 end
 
 -- What share of the calls is refused lately? Refusals come at once and answers late, so both fade.
-local fade = math.exp(-math.max(0, now - at) / MEMORY)
+local fade = math.exp(-elapsed / MEMORY)
 local ok = (tonumber(h[8]) or 0) * fade + successes
 local bad = (tonumber(h[9]) or 0) * fade + throttles
 local refused = ok + bad > 0 and bad / (ok + bad) or 0
@@ -80,7 +87,7 @@ elseif successes > 0 and used >= 0.8 * limit and now - cut_at > CALM then
   end
 end
 if most > 0 then limit = math.min(limit, most) end
-if retry_after > 0 then pause = math.max(pause, now + retry_after) end
+pause = math.max(pause, retry_after)
 
 -- My part: what the others leave, at least a fair share once they gave it back.
 local whole = math.floor(limit + 1e-6)
@@ -93,9 +100,9 @@ redis.call('EXPIRE', KEYS[2], 3600)
 -- The two buckets.
 local function take(level, per_minute, asked)
   if per_minute <= 0 then return level, -1 end
-  local rate = per_minute / 60
+  local rate = per_minute / MINUTE
   local burst = math.max(rate * BURST, 1)
-  level = math.min(burst, level + (now - at) * rate)
+  level = math.min(burst, level + elapsed * rate)
   local granted = math.max(0, math.min(asked, math.floor(level)))
   return level - granted, granted
 end
@@ -105,5 +112,4 @@ local tok, tokens = take(tonumber(h[6]) or 0, tpm, tonumber(ARGV[12]))
 redis.call('HSET', KEYS[1], 'limit', limit, 'slow', slow, 'cut_at', cut_at, 'pause', pause,
            'req', req, 'tok', tok, 'at', now, 'ok', ok, 'bad', bad)
 redis.call('EXPIRE', KEYS[1], 86400)
-local wait = math.max(0, math.ceil((pause - now) * 1000))
-return { slots, requests, tokens, wait, whole }
+return { slots, requests, tokens, math.ceil(pause * 1000), whole }

@@ -21,6 +21,9 @@ LEASE_S = 15.0
 AHEAD_S = 0.5
 """Requests and tokens are leased for so long ahead."""
 
+STALE_S = 1.0
+"""Leased requests that could not start within this are void: they were meant for that moment."""
+
 MOST_IN_FLIGHT = 1024
 """Calls that one process keeps in flight at most: each holds a connection."""
 
@@ -74,6 +77,7 @@ class Pace:
         self.limit = 0
         self._requests = 0
         self._tokens = 0
+        self._leased_at = float("-inf")
         self._paused_until = 0.0
         self._successes = 0
         self._throttles = 0
@@ -147,6 +151,8 @@ class Pace:
 
     def _ask(self, ready: int, tokens_each: int) -> Ask:
         rpm, tpm = self._terms.rpm or 0, self._terms.tpm or 0
+        if self._clock() - self._leased_at > STALE_S:
+            self._requests = min(self._requests, 0)
         requests = min(ready, int(rpm / 60 * AHEAD_S) + 1) - max(self._requests, 0)
         tokens = min(ready * tokens_each, int(tpm / 60 * AHEAD_S) + tokens_each) - self._tokens
         return Ask(
@@ -164,6 +170,8 @@ class Pace:
 
     def _take(self, share: Share, ask: Ask) -> None:
         self._known = True
+        if share.requests > 0:
+            self._leased_at = self._clock()
         self.slots, self.limit = share.slots, share.limit
         self._requests = self._requests + share.requests if ask.rpm else 0
         self._tokens = self._tokens + share.tokens if ask.tpm else 0

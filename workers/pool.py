@@ -25,6 +25,7 @@ class _Result(thread.ApplyResult):  # type: ignore[misc]  # Celery has no types
 class TaskPool(thread.TaskPool):  # type: ignore[misc]  # Celery has no types
     """The pool of chunk tasks. `drain` and `abort` are set by the worker's wiring."""
 
+    stopping = False
     drain: Callable[[], None] = staticmethod(lambda: None)
     abort: Callable[[], None] = staticmethod(lambda: None)
 
@@ -53,5 +54,10 @@ class TaskPool(thread.TaskPool):  # type: ignore[misc]  # Celery has no types
 
 
 @signals.worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
-def _stopping(**_: object) -> None:
-    TaskPool.drain()
+def _stopping(how: str = "Warm", **_: object) -> None:
+    """Of SIGTERM, SIGINT, SIGQUIT; a second one, or SIGQUIT, cuts."""
+    if how == "Cold" or TaskPool.stopping:
+        TaskPool.abort()
+    else:
+        TaskPool.stopping = True
+        TaskPool.drain()

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import cast
 
 import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 
 from jobs import names
 from jobs.chunk import Payload
+from jobs.errors import UsageError
 from jobs.wire import unpack_payload
 from workers.pace import LEASE_S, SCRIPT, Ask, Share
 
@@ -28,20 +30,56 @@ CLAIM_S = 15.0
 DONE_S = 3600
 _DONE = b"done"
 
+Key = tuple[str, int]
+"""(job, chunk)."""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What Redis answers to a sign of life.
+
+    `held` are jobs of which nothing may be sent. `taken` chunks are another worker's by now; of
+    `gone` ones neither claim nor payload is there, so they were given up, unless Redis itself lost
+    its memory: then its `epoch` is another ("" when it has none).
+    """
+
+    held: set[str]
+    epoch: str
+    taken: set[Key]
+    gone: set[Key]
+
 
 class Post:
     """One worker process at one Redis."""
 
     def __init__(self, redis_url: str, worker: str) -> None:
         self.worker = worker
-        self._redis: Redis = Redis.from_url(
-            redis_url,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-        )
+        try:
+            self._redis: Redis = Redis.from_url(
+                redis_url,
+                socket_timeout=TIMEOUT_S,
+                socket_connect_timeout=TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+                health_check_interval=0,
+            )
+        except ValueError as error:
+            # Its text may quote the address, and with it the password.
+            raise UsageError(
+                "the address of Redis is not one",
+                hint="set NIGHTSHIFT_REDIS_URL to something like redis://localhost:6379/0",
+            ) from error
         self._pace = self._redis.register_script(SCRIPT)
+
+    async def check(self) -> None:
+        """`UsageError` if Redis does not let us in; that it is not there yet is no error."""
+        try:
+            await self._redis.ping()
+        except (AuthenticationError, AuthorizationError) as error:
+            raise UsageError(
+                "Redis refuses the password", hint="check NIGHTSHIFT_REDIS_URL"
+            ) from error
+        except (RedisError, OSError, TimeoutError):
+            return
 
     async def close(self) -> None:
         """Drops the connections."""
@@ -52,12 +90,13 @@ class Post:
     async def claim(self, job: str, chunk: int) -> Payload | None:
         """The payload, if this worker is the first to take the chunk.
 
-        None for a message that came twice or too late. Raises `BadMessage` for a foreign payload.
+        None for a message that came twice or too late, and while the job is held: the coordinator
+        takes back or feeds again what nobody took. Raises `BadMessage` for a foreign payload.
         """
         async with _as_connection_errors():
             key = names.claim_key(job, chunk)
-            data = await self._redis.get(names.payload_key(job, chunk))
-            if data is None:
+            data, held = await self._redis.mget(names.payload_key(job, chunk), names.hold_key(job))
+            if data is None or held is not None:
                 return None
             taken = await self._redis.set(key, self.worker, nx=True, px=int(CLAIM_S * 1000))
         if not taken:
@@ -66,27 +105,34 @@ class Post:
         same = (payload.job, payload.chunk) == (job, chunk)
         return payload if same else None
 
-    async def beat(
-        self,
-        chunks: list[tuple[str, int]],
-        presence: dict[str, object],
-    ) -> tuple[set[str], str]:
-        """Renews the claims and the worker's sign of life.
-
-        Returns the jobs of which nothing may be sent, and Redis's epoch ("" when it has none).
-        """
+    async def beat(self, chunks: list[Key], presence: dict[str, object]) -> Beat:
+        """Renews the claims and the worker's sign of life."""
         jobs = sorted({job for job, _ in chunks})
         async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
-            for key in chunks:
-                pipe.set(names.claim_key(*key), self.worker, px=int(CLAIM_S * 1000))
-            pipe.set(
-                names.worker_key(self.worker), msgspec.json.encode(presence), px=int(CLAIM_S * 1000)
-            )
             pipe.get(names.EPOCH)
-            pipe.mget([names.hold_key(job) for job in jobs] or [names.EPOCH])
-            *_, epoch, holds = await pipe.execute()
-        held = {job for job, hold in zip(jobs, holds, strict=False) if hold is not None}
-        return held, (epoch or b"").decode()
+            pipe.mget([names.EPOCH, *(names.hold_key(job) for job in jobs)])
+            pipe.mget([names.EPOCH, *(names.claim_key(*key) for key in chunks)])
+            for key in chunks:
+                pipe.exists(names.payload_key(*key))
+            epoch, (_, *holds), (_, *claims), *payloads = await pipe.execute()
+        me = self.worker.encode()
+        seen = list(zip(chunks, claims, payloads, strict=True))
+        taken = {key for key, claim, _ in seen if claim not in {None, me}}
+        await self._renew([key for key in chunks if key not in taken], presence)
+        return Beat(
+            held={job for job, hold in zip(jobs, holds, strict=True) if hold is not None},
+            epoch=(epoch or b"").decode(errors="replace"),
+            taken=taken,
+            gone={key for key, claim, payload in seen if claim is None and not payload},
+        )
+
+    async def _renew(self, chunks: list[Key], presence: dict[str, object]) -> None:
+        life = int(CLAIM_S * 1000)
+        async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for key in chunks:
+                pipe.set(names.claim_key(*key), self.worker, px=life)
+            pipe.set(names.worker_key(self.worker), msgspec.json.encode(presence), px=life)
+            await pipe.execute()
 
     async def release(self, job: str, chunk: int) -> None:
         """The chunk is done with; a late message for it finds this and is dropped."""
@@ -111,7 +157,8 @@ class Post:
         """Sequence numbers that the home has on disk, each told once."""
         async with _as_connection_errors():
             found = await self._redis.lpop(names.acks_key(outbox), 10_000)
-        return [int(number) for number in found or []]
+        numbers = cast("list[bytes] | None", found) or []
+        return [int(number) for number in numbers if number.isdigit()]
 
     # ---- the pace's port ----------------------------------------------------------------------
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
+import signal
 import socket
 import time
 from collections.abc import Coroutine
 from typing import Any
 
-from jobs.errors import BadMessage
+import msgspec
+
+from jobs.errors import BadMessage, NightshiftError
 from jobs.ids import check_job_id
-from jobs.wire import Found
 from workers import recovery
-from workers.endpoint import Endpoint
+from workers.endpoint import Broken, BrokenKind, Endpoint
 from workers.engine import Engine
 from workers.lookup import found_in
 from workers.outbox import Outbox
@@ -29,16 +30,30 @@ BEAT_S = 2.0
 FAREWELL_S = 8.0
 """A worker that ends waits so long for the home to acknowledge its last results."""
 
+LONG_FAREWELL_S = 900.0
+"""And so long if they are nowhere but in its memory."""
+
+LOOKUP_S = 30.0
+MOST_LOOKUPS = 1000
 MOST_CALLS = 1024
 
 log = logging.getLogger("nightshift.worker")
 
 
+class _Asked(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A call whose cost is asked for."""
+
+    ordinal: int
+    call: str
+    generation_id: str
+
+
 class Service:
-    """Everything of a worker process but Celery."""
+    """Everything of a worker process but Celery. `failure` is why it had to end, if it had to."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.failure: NightshiftError | None = None
         self._settings = settings
         self._engine = Engine()
         self._started = time.time()
@@ -48,15 +63,29 @@ class Service:
     def start(self) -> None:
         """The loop runs and what a killed worker left is on its way when this returns."""
         self._engine.start()
-        self._engine.run("start", self._start())
+        self._engine.run(self._start())
 
-    def run_chunk(self, job: str, chunk: int) -> Summary | None:
-        """Runs a chunk to its end; None when it is not, or no longer, ours to run."""
-        return self._engine.run(f"{job}/{chunk}", self._chunk(job, chunk))
+    def run_chunk(self, job: object, chunk: object) -> Summary | None:
+        """Runs a chunk to its end; None when it is not, or no longer, ours to run.
 
-    def look_up(self, job: str, calls: list[tuple[int, str, str]]) -> int:
-        """Asks the endpoint what (ordinal, call, generation id) cost; returns how many it knew."""
-        return self._engine.run(f"{job}/lookup/{time.monotonic_ns()}", self._look_up(job, calls))
+        `BadMessage` for names and payloads that are not of our making.
+        """
+        if type(chunk) is not int or chunk < 0:
+            raise BadMessage("that is not a chunk's number")
+        return self._engine.run(self._chunk(check_job_id(job), chunk))
+
+    def look_up(self, job: object, calls: object) -> tuple[int, int]:
+        """Asks the endpoint what (ordinal, call, generation id) cost.
+
+        Returns how many it knew, and of how many. `BadMessage` for what is not of our making.
+        """
+        try:
+            asked = msgspec.convert(calls, list[_Asked])
+        except msgspec.ValidationError as error:
+            raise BadMessage("those are not calls") from error
+        if len(asked) > MOST_LOOKUPS or any(each.ordinal < 0 for each in asked):
+            raise BadMessage("those are not calls")
+        return self._engine.run(self._look_up(check_job_id(job), asked)), len(asked)
 
     def drain(self) -> None:
         """Nothing new starts. Returns at once; for signal handlers too."""
@@ -68,7 +97,7 @@ class Service:
 
     def stop(self) -> None:
         """The last results are delivered, or on the disk for the next worker here."""
-        self._engine.run("stop", self._stop())
+        self._engine.run(self._stop())
         self._engine.stop()
 
     # ---- on the loop ----------------------------------------------------------------------------
@@ -76,25 +105,36 @@ class Service:
     async def _start(self) -> None:
         settings = self._settings
         self._post = Post(settings.redis_url, self.name)
+        await self._post.check()
         self._outbox = Outbox(settings.scratch / "outbox", self._post)
+        try:
+            folders = recovery.recover(settings.scratch / "outbox", self._outbox)
+        except NightshiftError:
+            self._outbox.abandon()
+            raise
+        if folders:
+            self._outbox.when_acknowledged(lambda: recovery.forget(folders))
         self._endpoint = Endpoint(settings.base_url, settings.api_key, max_connections=MOST_CALLS)
         dice = random.Random()  # noqa: S311  jitter, no secret
         self._runner = Runner(
             self._endpoint, self._outbox, self._post, settings.key_fingerprint, dice
         )
         self._epoch = ""
-        folders = recovery.recover(settings.scratch / "outbox", self._outbox)
-        if folders:
-            self._outbox.when_acknowledged(lambda: recovery.forget(folders))
+        self._outbox.on_failure = self._give_up
         self._outbox.start()
         self._beat = asyncio.create_task(self._beats(), name="beats")
 
+    def _give_up(self) -> None:
+        """The disk failed: no call leaves any more, and the process ends in order."""
+        self.failure = self._outbox.failure
+        self._runner.drain()
+        os.kill(os.getpid(), signal.SIGTERM)
+
     async def _chunk(self, job: str, chunk: int) -> Summary | None:
-        check_job_id(job)
         if self._runner.draining or self._outbox.has_open(job, chunk):
             return None
         payload = await self._post.claim(job, chunk)
-        if payload is None:
+        if payload is None or self._outbox.has_open(job, chunk):
             return None
         if payload.base_url != self._settings.base_url:
             raise BadMessage("that chunk is for another endpoint")
@@ -102,12 +142,17 @@ class Service:
         await self._quietly(self._post.release(job, chunk))
         return summary
 
-    async def _look_up(self, job: str, calls: list[tuple[int, str, str]]) -> int:
-        check_job_id(job)
+    async def _look_up(self, job: str, calls: list[_Asked]) -> int:
         known = 0
-        for ordinal, call, generation_id in calls:
-            answer = await self._endpoint.generation(generation_id)
-            found: Found = found_in(answer, ordinal, call)
+        for asked in calls:
+            if self._runner.draining:
+                break
+            try:
+                async with asyncio.timeout(LOOKUP_S):
+                    answer = await self._endpoint.generation(asked.generation_id)
+            except TimeoutError:
+                answer = Broken(BrokenKind.TIMEOUT, "no answer to a lookup", LOOKUP_S)
+            found = found_in(answer, asked.ordinal, asked.call)
             known += found.cost is not None
             self._outbox.put_found(job, found)
         return known
@@ -118,11 +163,14 @@ class Service:
             await asyncio.sleep(BEAT_S)
 
     async def _one_beat(self) -> None:
-        held, epoch = await self._post.beat(list(self._runner.chunks), self._presence())
-        self._runner.hold(held)
-        if epoch != self._epoch:
-            # Redis lost its memory, or a coordinator has just come: what it has not is sent again.
-            self._epoch = epoch
+        beat = await self._post.beat(list(self._runner.chunks), self._presence())
+        # Where Redis lost its memory, a payload that is gone tells nothing.
+        gone = beat.gone if beat.epoch and beat.epoch == self._epoch else set()
+        self._runner.renewed(beat.taken | gone)
+        self._runner.hold(beat.held)
+        if beat.epoch != self._epoch:
+            # What Redis has forgotten, or never had, is sent again.
+            self._epoch = beat.epoch
             self._outbox.resend_all()
 
     def _presence(self) -> dict[str, object]:
@@ -147,16 +195,24 @@ class Service:
 
     async def _stop(self) -> None:
         self._beat.cancel()
-        if not await self._outbox.close(FAREWELL_S):
+        patience = LONG_FAREWELL_S if self._outbox.failure else FAREWELL_S
+        if not await self._outbox.close(patience):
             log.warning(
                 "the home has not acknowledged everything; the rest waits in %s",
                 self._outbox.folder,
             )
+        self.failure = self._outbox.failure
         await self._quietly(self._post.leave())
         await self._endpoint.close()
         await self._post.close()
 
     @staticmethod
     async def _quietly(coroutine: Coroutine[Any, Any, Any]) -> None:
-        with contextlib.suppress(ConnectionError):
+        """Redis may be away; and no surprise may end what must go on."""
+        try:
             await coroutine
+        except ConnectionError:
+            return
+        except Exception as error:
+            log.error("a sign of life stumbled: %s", type(error).__name__)  # noqa: TRY400
+            log.debug("", exc_info=error)

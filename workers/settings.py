@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,17 +15,19 @@ from jobs.spec import check_base_url
 
 DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
 KEY_VARIABLES = ("ROUTERAI_API_KEY", "OPENAI_API_KEY")
+_KEY = re.compile(r"[!-~]+")
+_MOST_CHUNKS = 1024
 _OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker is born with. `api_key` is never shown."""
+    """What a worker is born with. `api_key` is never shown, nor the password in `redis_url`."""
 
-    redis_url: str
     base_url: str
     scratch: Path
     chunks: int
+    redis_url: str = field(repr=False)
     api_key: str = field(repr=False)
 
     @property
@@ -38,19 +41,21 @@ def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
     redis_url = environ.get("NIGHTSHIFT_REDIS_URL", "")
     if not redis_url:
         raise UsageError("a worker needs Redis", hint="set NIGHTSHIFT_REDIS_URL")
-    try:
-        chunks = int(environ.get("NIGHTSHIFT_OPEN_CHUNKS") or 32)
-    except ValueError as error:
-        raise UsageError("NIGHTSHIFT_OPEN_CHUNKS must be a number") from error
     scratch = environ.get("NIGHTSHIFT_SCRATCH")
     home = environ.get("NIGHTSHIFT_HOME") or "~/.nightshift"
     return WorkerSettings(
         redis_url=redis_url,
         base_url=endpoint_url(environ),
-        chunks=chunks,
+        chunks=_chunks(environ.get("NIGHTSHIFT_OPEN_CHUNKS") or "32"),
         api_key=api_key(environ),
         scratch=Path(scratch).expanduser() if scratch else Path(home).expanduser() / "worker",
     )
+
+
+def _chunks(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) <= _MOST_CHUNKS):
+        raise UsageError(f"NIGHTSHIFT_OPEN_CHUNKS must be a number from 1 to {_MOST_CHUNKS}")
+    return int(text)
 
 
 def endpoint_url(environ: Mapping[str, str]) -> str:
@@ -64,20 +69,26 @@ def endpoint_url(environ: Mapping[str, str]) -> str:
 def api_key(environ: Mapping[str, str]) -> str:
     """The key of `ROUTERAI_API_KEY`, `OPENAI_API_KEY` or the file `NIGHTSHIFT_API_KEY_FILE`."""
     if named := environ.get("NIGHTSHIFT_API_KEY_FILE"):
-        return _key_file(Path(named).expanduser())
+        return _sound(_key_file(Path(named).expanduser()), f"the key file {named}")
     for variable in KEY_VARIABLES:
         if key := environ.get(variable, "").strip():
-            return key
+            return _sound(key, variable)
     raise UsageError(
         "no API key is set",
         hint=f"set {KEY_VARIABLES[0]}, or NIGHTSHIFT_API_KEY_FILE to a file with it",
     )
 
 
+def _sound(key: str, where: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise UsageError(f"what {where} holds is not a key", hint="a key is one word of ASCII")
+    return key
+
+
 def _key_file(path: Path) -> str:
     try:
         if path.stat().st_mode & _OTHERS_MAY and os.name == "posix":
             raise UsageError(f"others may read the key file {path}", hint=f"chmod 600 {path}")
-        return path.read_text().strip()
+        return path.read_bytes().strip().decode(errors="replace")
     except OSError as error:
         raise UsageError(f"the key file {path} cannot be read: {error.strerror}") from error

@@ -5,6 +5,8 @@ Both return one line for Flower. An error of a task is told by its kind, never w
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
@@ -15,23 +17,32 @@ from jobs.names import LOOK_UP, RUN_CHUNK
 from workers.service import Service
 from workers.ticket import Summary
 
+log = logging.getLogger("nightshift.tasks")
+
 
 def register(app: Celery, service: Service) -> None:
     """Gives the app its tasks, run by this process's service."""
 
     @app.task(name=RUN_CHUNK)  # type: ignore[untyped-decorator]  # Celery has no types
-    def run_chunk(job: str, chunk: int, *_: Any, **__: Any) -> str:
-        try:
-            return _line(service.run_chunk(job, int(chunk)))
-        except BadMessage as error:
-            return f"dropped: {error.message}"
-        except ConnectionError:
-            return "dropped: Redis does not answer; the coordinator sends the chunk again"
+    def run_chunk(job: object = None, chunk: object = None, *_: Any, **__: Any) -> str:
+        return _in_a_line(lambda: _line(service.run_chunk(job, chunk)))
 
     @app.task(name=LOOK_UP)  # type: ignore[untyped-decorator]  # Celery has no types
-    def look_up(job: str, calls: list[tuple[int, str, str]], *_: Any, **__: Any) -> str:
-        known = service.look_up(job, calls)
-        return f"{known} of {len(calls)} calls are known to the endpoint"
+    def look_up(job: object = None, calls: object = None, *_: Any, **__: Any) -> str:
+        return _in_a_line(lambda: "{} of {} calls are known".format(*service.look_up(job, calls)))
+
+
+def _in_a_line(work: Callable[[], str]) -> str:
+    try:
+        return work()
+    except BadMessage as error:
+        return f"dropped: {error.message}"
+    except ConnectionError:
+        return "dropped: Redis does not answer; the coordinator sends the chunk again"
+    except Exception as error:
+        log.error("a task failed: %s", type(error).__name__)  # noqa: TRY400
+        log.debug("", exc_info=error)
+        return f"failed: {type(error).__name__}"
 
 
 def _line(summary: Summary | None) -> str:

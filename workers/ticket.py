@@ -25,7 +25,11 @@ class Summary:
 
 @dataclass
 class OpenChunk:
-    """A chunk that runs here."""
+    """A chunk that runs here.
+
+    `left` requests have neither a result nor gone back. `reason` is why some went back, `stopped`
+    why no more of it may be called.
+    """
 
     payload: Payload
     grant: Grant
@@ -33,9 +37,9 @@ class OpenChunk:
     done: asyncio.Future[None]
     returned: list[Ticket] = field(default_factory=list)
     reason: ReturnReason = DONE
+    stopped: ReturnReason | None = None
     refusals: Counter[str] = field(default_factory=Counter)
     summary: Summary = field(default_factory=Summary)
-    in_flight: int = 0
 
     @property
     def key(self) -> tuple[str, int]:
@@ -49,7 +53,8 @@ class Ticket:
 
     `calls` counts all calls made, in earlier chunks too; `faults` those that count towards
     `max_attempts`; `uncertain` those that may have been billed in vain;
-    `backoffs` the waits, for the growth of the next.
+    `backoffs` the waits, for the growth of the next; `doubts` the claims that there is no money
+    though there was.
     """
 
     chunk: OpenChunk
@@ -59,6 +64,7 @@ class Ticket:
     uncertain: int
     faults: int = 0
     backoffs: int = 0
+    doubts: int = 0
 
     @property
     def bound(self) -> Amount:

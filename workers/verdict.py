@@ -13,6 +13,7 @@ from workers.journal import Sent
 GENERATION_ID = "x-generation-id"
 REQUEST_ID = "x-request-id"
 WORKER_DIED = "system.worker_died"
+UNCERTAIN = "system.uncertain"
 
 
 def call_row(sent: Sent, answer: Answer, outcome: Outcome) -> Call:
@@ -32,7 +33,7 @@ def call_row(sent: Sent, answer: Answer, outcome: Outcome) -> Call:
         bound=sent.bound.rub,
         bound_tokens=sent.bound.tokens or 0,
         usage=charge.usage,
-        generation_id=answer.headers.get(GENERATION_ID, ""),
+        generation_id=answer.generation_id,
         provider=charge.provider,
     )
 
@@ -68,8 +69,23 @@ def result_of(sent: Sent, answer: Answer, outcome: Outcome, now: float) -> Resul
         call=sent.call,
         latency_s=answer.latency_s,
         finished_at=now,
-        request_id=answer.headers.get(REQUEST_ID) or answer.headers.get(GENERATION_ID, ""),
+        request_id=answer.headers.get(REQUEST_ID) or answer.generation_id,
         flags=outcome.flags if isinstance(outcome, Answered) else (),
+    )
+
+
+def never_sent(ordinal: int, attempts: int, now: float) -> Result:
+    """The end of a request that is not called again, since an earlier call may have been billed."""
+    return Result(
+        ordinal=ordinal,
+        state=ResultState.FAILED,
+        code=UNCERTAIN,
+        message="an earlier call may have been billed, and paying twice is forbidden",
+        status=None,
+        attempts=attempts,
+        call="",
+        latency_s=0.0,
+        finished_at=now,
     )
 
 
