@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,19 +23,25 @@ from batch.post import Post
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
 
 _START_S = 15.0
+_LOOK_AGAIN_S = 1.0
 _PLAIN_SOCKET = re.compile(r"[A-Za-z0-9/._-]{1,100}")
 """A path that may stand in a URL as it is. macOS allows 104 bytes for the path of a socket."""
 
 
 @contextmanager
-def server(configured: str | None, home: Path) -> Iterator[str]:
+def server(
+    configured: str | None, home: Path, tell: Callable[[str], None] | None = None
+) -> Iterator[str]:
     """The URL of the Redis to use, checked: the configured one, else this home's own.
 
-    The own one ends with the last that uses it.
+    The own one ends with the last that uses it. With `tell`, one that is away is waited for.
     """
     url = configured or start_or_find(home)
     try:
-        check(url)
+        if tell is None:
+            check(url)
+        else:
+            wait_for(url, tell)
         yield url
     finally:
         if configured is None:
@@ -55,6 +61,19 @@ def check(url: str) -> None:
         ) from error
     finally:
         post.close()
+
+
+def wait_for(url: str, tell: Callable[[str], None]) -> None:
+    """Returns once Redis is there; a service outlives its absence, at the start too."""
+    told = False
+    while True:
+        try:
+            return check(url)
+        except ServiceUnavailable as error:
+            if not told:
+                tell(f"{error.message}; waiting for it")
+            told = True
+            time.sleep(_LOOK_AGAIN_S)
 
 
 def place(url: str) -> str:

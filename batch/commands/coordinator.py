@@ -50,7 +50,7 @@ def command() -> int:
     )
     settings, home = read_settings(os.environ), open_home()
     with (
-        embedded.server(settings.redis_url, home.folder) as url,
+        embedded.server(settings.redis_url, home.folder, say) as url,
         closing(Post(url)) as post,
         closing(Sender(url)) as sender,
         closing(Coordinator(home, post, sender)) as coordinator,

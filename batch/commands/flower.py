@@ -9,6 +9,7 @@ import click
 from batch import embedded
 from batch.options import open_home, option
 from batch.settings import DEFAULT_BASE_URL, read_settings
+from batch.terminal import say
 
 HELP = """Serve: a page to watch workers and chunks, on this machine and behind a password.
 
@@ -43,7 +44,7 @@ def command(base_url: str, *, port: int, address: str, url_prefix: str, allow_co
     from batch.flower import PASSWORD_VARIABLE, serve  # loads Celery and Tornado
 
     settings, home = read_settings(os.environ), open_home()
-    with embedded.server(settings.redis_url, home.folder) as url:
+    with embedded.server(settings.redis_url, home.folder, say) as url:
         return serve(
             url,
             base_url,

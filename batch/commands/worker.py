@@ -60,7 +60,7 @@ def command(base_url: str, open_chunks: int) -> int:
         with embedded.server(None, home.folder) as url:
             say(f"worker for {base_url}; stop with Ctrl-C")
             return _as_a_child({**environ, "NIGHTSHIFT_REDIS_URL": url})
-    embedded.check(settings.redis_url)
+    embedded.wait_for(settings.redis_url, say)
     say(f"worker for {base_url}; stop with Ctrl-C")
     return _in_our_place({**environ, "NIGHTSHIFT_REDIS_URL": settings.redis_url})
 
