@@ -1,0 +1,222 @@
+"""The queue of one model: no ticket waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from jobs.budget import Grant
+from tests.workers.fakes import FakeKeeper, payload, until, work
+from workers import lane
+from workers.lane import TROUBLE, Lane, Sign, probe_wait
+from workers.pace import Ask, Pace, Share
+from workers.ticket import OpenChunk, Ticket
+
+MODEL = "m"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "TICK_S", 0.001)
+
+
+def tickets(count: int) -> list[Ticket]:
+    some = payload(*map(work, range(count)))
+    chunk = OpenChunk(some, Grant(some.grant), count, asyncio.get_running_loop().create_future())
+    return [Ticket(chunk, each, MODEL, 0, 0) for each in some.requests]
+
+
+class Called:
+    """A lane whose calls only begin; `end` ends one."""
+
+    def __init__(self, keeper: FakeKeeper) -> None:
+        self.calls: list[Ticket] = []
+        self.refused: list[Ticket] = []
+        self.refusing = False
+        self.may_start = True
+        self.lane = Lane(
+            Pace("scope", keeper),
+            self.calls.append,
+            self._refuse,
+            lambda: self.may_start,
+            random.Random(1).uniform,
+        )
+
+    def _refuse(self, ticket: Ticket) -> bool:
+        if self.refusing:
+            self.refused.append(ticket)
+        return self.refusing
+
+    def end(self, ticket: Ticket, sign: Sign = Sign.ALIVE) -> None:
+        self.lane.pace.ended(reserved=0, used=0, throttled=False, success=True, retry_after=None)
+        self.lane.ended(ticket, sign)
+        self.lane.pump()
+
+    def end_all(self, sign: Sign = Sign.ALIVE) -> None:
+        calls, self.calls[:] = list(self.calls), []
+        for ticket in calls:
+            self.end(ticket, sign)
+
+
+def run(scene: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(scene, 20))
+
+
+def test_tickets_are_called_in_turn() -> None:
+    async def scene() -> None:
+        one, some = Called(FakeKeeper()), tickets(5)
+        one.lane.add(some)
+        await until(lambda: len(one.calls) == 5)
+        assert one.calls == some
+        one.end_all()
+        await until(lambda: one.lane.is_idle)
+
+    run(scene())
+
+
+def test_work_that_comes_while_a_lane_says_goodbye_is_not_forgotten() -> None:
+    class Slow(FakeKeeper):
+        """The last word takes a while, and new work comes meanwhile."""
+
+        late: asyncio.Event
+
+        async def exchange(self, scope: str, ask: Ask) -> Share:
+            if self.asks and ask.wanted == 0:
+                self.late.set()
+                await asyncio.sleep(0.02)
+            return await super().exchange(scope, ask)
+
+    async def scene() -> None:
+        keeper = Slow()
+        keeper.late = asyncio.Event()
+        one = Called(keeper)
+        one.lane.add(tickets(1))
+        await until(lambda: one.calls)
+        one.end_all()
+        await keeper.late.wait()
+
+        one.lane.add(tickets(3))
+
+        await until(lambda: len(one.calls) == 3)
+        one.end_all()
+        await until(lambda: one.lane.is_idle)
+
+    run(scene())
+
+
+def test_a_lane_goes_on_when_redis_is_back_and_after_what_nobody_thought_of() -> None:
+    class Strange(FakeKeeper):
+        async def exchange(self, scope: str, ask: Ask) -> Share:
+            if len(self.asks) == 1:
+                self.asks.append(ask)
+                raise ValueError("no share")
+            return await super().exchange(scope, ask)
+
+    async def scene() -> None:
+        keeper = Strange()
+        keeper.away = True
+        one = Called(keeper)
+        one.lane.add(tickets(2))
+        await asyncio.sleep(0.01)
+        keeper.away = False
+        await until(lambda: len(one.calls) == 2)
+        one.end_all()
+        await until(lambda: one.lane.is_idle)
+
+    run(scene())
+
+
+def test_a_ticket_that_tries_again_comes_before_those_that_were_never_called() -> None:
+    async def scene() -> None:
+        keeper = FakeKeeper(slots=1)
+        one, some = Called(keeper), tickets(5)
+        one.lane.add(some)
+        await until(lambda: one.calls == some[:1])
+        one.lane.again(some[0], 0.0)
+        await asyncio.sleep(0.01)
+        one.end(some[0])
+        assert one.calls == [some[0], some[0]]
+        one.lane.take_back(lambda _: True)
+        one.end(some[0])
+
+    run(scene())
+
+
+def test_what_is_taken_back_is_never_called() -> None:
+    async def scene() -> None:
+        one, some = Called(FakeKeeper(slots=0)), tickets(6)
+        one.lane.add(some[:5])
+        one.lane.again(some[5], 0.01)
+
+        back = one.lane.take_back(lambda ticket: ticket.work.ordinal >= 3)
+
+        assert back == some[3:]
+        assert one.lane.waiting == 3
+        one.lane.take_back(lambda _: True)
+        await until(lambda: one.lane.is_idle)
+        assert not one.calls
+
+    run(scene())
+
+
+def test_a_ticket_that_is_refused_at_its_turn_takes_no_place() -> None:
+    async def scene() -> None:
+        one = Called(FakeKeeper(slots=1))
+        one.refusing = True
+        one.lane.add(tickets(4))
+        await until(lambda: len(one.refused) == 4)
+        assert one.lane.pace.in_flight == 0
+        await until(lambda: one.lane.is_idle)
+
+    run(scene())
+
+
+def test_nothing_starts_while_nothing_may() -> None:
+    async def scene() -> None:
+        one = Called(FakeKeeper())
+        one.may_start = False
+        one.lane.add(tickets(2))
+        await asyncio.sleep(0.02)
+        assert not one.calls
+        one.may_start = True
+        await until(lambda: len(one.calls) == 2)
+        one.end_all()
+
+    run(scene())
+
+
+def test_e44_a_slow_call_of_before_does_not_hold_up_the_probes() -> None:
+    async def scene() -> None:
+        one, some = Called(FakeKeeper()), tickets(TROUBLE + 3)
+        one.lane.add(some[: TROUBLE + 1])
+        await until(lambda: len(one.calls) == TROUBLE + 1)
+        for ticket in some[1 : TROUBLE + 1]:
+            one.end(ticket, Sign.FAULTY)
+        assert one.lane.in_outage
+        assert one.lane.pace.pause_s > 0.5
+        one.calls.clear()
+
+        one.lane.add(some[TROUBLE + 1 :])
+        await until(lambda: one.calls)
+        await asyncio.sleep(0.01)
+
+        assert one.calls == [some[TROUBLE + 1]]
+        one.end(one.calls[0], Sign.ALIVE)
+        assert not one.lane.in_outage
+        assert len(one.calls) == 2
+        one.lane.take_back(lambda _: True)
+
+    run(scene())
+
+
+def test_e44_half_an_hours_outage_sees_few_probes_and_its_end_is_noticed_within_a_minute() -> None:
+    dice = random.Random(3).uniform
+    waits = [probe_wait(failures, dice) for failures in range(70)]
+
+    assert sum(sum(waits[: n + 1]) < 1800 for n in range(70)) <= 65
+    assert max(waits) <= 32
+    assert probe_wait(10**9, dice) <= 32
