@@ -23,7 +23,7 @@ local EDGE, STEP, GAIN = 0.05, 0.02, 0.05
 -- A bucket holds BURST seconds of its rate: enough to ride over a worker's tick.
 -- A call starts up to a second after it was granted, and half a second's worth may be granted at
 -- once: so a minute of the endpoint's sees at most 61.5 s of the rate.
-local BURST, MINUTE = 0.5, 61.5
+local BURST, TICK, MINUTE = 0.5, 0.1, 61.5
 
 local t = redis.call('TIME')
 local now = t[1] + t[2] / 1e6
@@ -101,7 +101,8 @@ redis.call('EXPIRE', KEYS[2], 3600)
 local function take(level, per_minute, asked)
   if per_minute <= 0 then return level, -1 end
   local rate = per_minute / MINUTE
-  local burst = math.max(rate * BURST, 1)
+  -- Where the rate is slow, one request, and what came in over it between two ticks.
+  local burst = math.max(rate * BURST, 1 + rate * TICK)
   level = math.min(burst, level + elapsed * rate)
   local granted = math.max(0, math.min(asked, math.floor(level)))
   return level - granted, granted

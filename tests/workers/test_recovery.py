@@ -73,10 +73,11 @@ def recovered(root: Path) -> FakeHome:
 
         await until(done)
         assert await box.close(5)
-        assert [path for path in root.iterdir() if path.is_dir()] == []
         return home
 
-    return asyncio.run(scene())
+    home = asyncio.run(scene())
+    assert [path for path in root.iterdir() if path.is_dir()] == []
+    return home
 
 
 def three(box: Outbox) -> None:
@@ -208,9 +209,11 @@ def test_the_chunks_of_a_killed_worker_are_held_until_they_are_in_the_home(
 def test_f11_p19_a_journal_that_cannot_be_read_stays_as_it_is(
     tmp_path: Path, damage: bytes
 ) -> None:
-    folder = left_behind(
-        tmp_path, lambda box: [call(box, n, completion()) for n in range(3)] and None
-    )
+    def life(box: Outbox) -> None:
+        for ordinal in range(3):
+            call(box, ordinal, completion())
+
+    folder = left_behind(tmp_path, life)
     path = folder / "00000001.log"
     at = 0 if len(damage) > 1 else 40
     good = path.read_bytes()

@@ -1,0 +1,341 @@
+"""The shared pace, decided by a real server: what `pace.lua` promises in its head.
+
+The ids name the lines of the catalogue of faults (E1, E5, P14).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, cast
+
+import pytest
+from redis import Redis
+
+from tests.conftest import Server
+from workers import post as posts
+from workers.pace import LEASE_S, Ask, Share
+from workers.post import Post
+
+SCOPE = "scope"
+HASH, SLOTS = f"ns:pace:{SCOPE}", f"ns:slots:{SCOPE}"
+
+
+class Crowd:
+    """Several workers at one server."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._posts: dict[str, Post] = {}
+
+    async def ask(self, worker: str, **changes: Any) -> Share:
+        given: dict[str, Any] = {
+            "wanted": 0,
+            "in_flight": 0,
+            "successes": 0,
+            "throttles": 0,
+            "retry_after_s": 0.0,
+            "most": 0,
+            "rpm": 0,
+            "tpm": 0,
+            "requests": 0,
+            "tokens": 0,
+            **changes,
+        }
+        if worker not in self._posts:
+            self._posts[worker] = Post(self._url, worker)
+        return await self._posts[worker].exchange(SCOPE, Ask(**given))
+
+    async def close(self) -> None:
+        for post in self._posts.values():
+            await post.close()
+
+
+@pytest.fixture
+def redis(server: Server) -> Iterator[Redis]:
+    one = Redis.from_url(server.url)
+    yield one
+    one.close()
+
+
+def together(server: Server, scene: Callable[[Crowd], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        crowd = Crowd(server.url)
+        try:
+            await scene(crowd)
+        finally:
+            await crowd.close()
+
+    asyncio.run(asyncio.wait_for(whole(), 20))
+
+
+def limit_of(redis: Redis) -> float:
+    return float(cast(bytes, redis.hget(HASH, "limit")))
+
+
+def test_the_first_calls_are_few_where_no_limit_is_known(server: Server) -> None:
+    async def scene(crowd: Crowd) -> None:
+        share = await crowd.ask("a", wanted=1000)
+        assert (share.slots, share.requests, share.tokens) == (4, -1, -1)
+
+    together(server, scene)
+
+
+def test_workers_share_a_limit_fairly_and_never_exceed_it_in_sum(server: Server) -> None:
+    async def scene(crowd: Crowd) -> None:
+        flying = {"a": 0, "b": 0, "c": 0}
+        for _ in range(20):
+            for name in ("a", "b", "c"):
+                # Some calls ended since; as many start as the share has room for.
+                flying[name] -= flying[name] // 3
+                share = await crowd.ask(name, wanted=100, in_flight=flying[name], most=30)
+                flying[name] = max(flying[name], share.slots)
+                assert sum(flying.values()) <= 30
+
+        assert flying == {"a": 10, "b": 10, "c": 10}
+
+    together(server, scene)
+
+
+def test_what_one_worker_does_not_want_others_may_have(server: Server) -> None:
+    async def scene(crowd: Crowd) -> None:
+        for _ in range(3):
+            small = await crowd.ask("a", wanted=3, most=30)
+            large = await crowd.ask("b", wanted=100, most=30)
+
+        assert (small.slots, large.slots) == (3, 27)
+
+    together(server, scene)
+
+
+def test_a_worker_that_has_more_in_flight_than_its_share_gives_back_as_they_end(
+    server: Server,
+) -> None:
+    async def scene(crowd: Crowd) -> None:
+        assert (await crowd.ask("a", wanted=100, most=10)).slots == 10
+        assert (await crowd.ask("b", wanted=100, most=10)).slots == 0
+        assert (await crowd.ask("a", wanted=100, in_flight=10, most=10)).slots == 10
+        assert (await crowd.ask("a", wanted=100, in_flight=7, most=10)).slots == 7
+        assert (await crowd.ask("b", wanted=100, most=10)).slots == 3
+        assert (await crowd.ask("a", wanted=100, in_flight=2, most=10)).slots == 5
+        assert (await crowd.ask("b", wanted=100, in_flight=3, most=10)).slots == 5
+
+    together(server, scene)
+
+
+def test_the_slots_of_a_dead_worker_come_back_after_its_lease(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posts, "LEASE_S", 0.5)
+
+    async def scene(crowd: Crowd) -> None:
+        await crowd.ask("dead", wanted=10, in_flight=10, most=10)
+        assert (await crowd.ask("b", wanted=10, most=10)).slots == 0
+
+        got = Share(0, 0, 0, 0, 0)
+        started = time.monotonic()
+        while got.slots < 10:
+            got = await crowd.ask("b", wanted=10, most=10)
+            await asyncio.sleep(0.02)
+
+        assert 0.4 < time.monotonic() - started < 2
+
+    together(server, scene)
+
+
+def test_e1_a_pause_stops_all_workers_and_ends(server: Server) -> None:
+    async def scene(crowd: Crowd) -> None:
+        await crowd.ask("a", wanted=1, in_flight=1, throttles=1, retry_after_s=0.5)
+        pauses = [(await crowd.ask(name, wanted=1)).pause_s for name in ("a", "b", "c")]
+        assert all(0.3 < pause <= 0.5 for pause in pauses)
+
+        # A shorter word does not shorten it.
+        assert (await crowd.ask("b", wanted=1, retry_after_s=0.1)).pause_s > 0.3
+        await asyncio.sleep(0.5)
+        assert (await crowd.ask("c", wanted=1)).pause_s == 0
+
+    together(server, scene)
+
+
+def test_requests_per_minute_are_granted_at_their_rate_whoever_asks(server: Server) -> None:
+    async def scene(crowd: Crowd) -> None:
+        granted = 0
+        started = time.monotonic()
+        while time.monotonic() - started < 2:
+            for name in ("a", "b", "c"):
+                share = await crowd.ask(name, wanted=99, rpm=6000, requests=50)
+                granted += share.requests
+            await asyncio.sleep(0.01)
+        passed = time.monotonic() - started
+
+        assert granted <= 100 * passed
+        assert granted >= 0.9 * 100 * (passed - 0.1)
+
+    together(server, scene)
+
+
+@pytest.mark.parametrize("rpm", [1, 7, 60, 600, 10_000])
+def test_no_minute_sees_more_requests_than_its_limit(
+    server: Server, redis: Redis, rpm: int
+) -> None:
+    """A worker starts what it was granted within a second: so no 61 seconds may grant more."""
+
+    async def scene(crowd: Crowd) -> None:
+        grants: list[tuple[float, int]] = []
+        now = 0.0
+        while now < 90:
+            share = await crowd.ask("a", wanted=9, rpm=rpm, requests=10**6)
+            grants.append((now, share.requests))
+            # Time goes by: the script's own clock is all that counts the seconds.
+            step = 0.09 if len(grants) % 3 else 0.17
+            redis.hincrbyfloat(HASH, "at", -step)
+            now += step + 0.001
+        most = max(
+            sum(count for at, count in grants if start <= at < start + 61) for start, _ in grants
+        )
+
+        assert most <= rpm
+        assert most >= min(rpm, max(1, 0.95 * rpm - 1))
+
+    together(server, scene)
+
+
+def test_tokens_per_minute_are_granted_at_their_rate(server: Server, redis: Redis) -> None:
+    async def scene(crowd: Crowd) -> None:
+        await crowd.ask("a", wanted=1, tpm=60_000, tokens=10**6)
+        redis.hincrbyfloat(HASH, "at", -0.2)
+        share = await crowd.ask("a", wanted=1, tpm=60_000, tokens=10**6)
+        assert 190 <= share.tokens <= 230
+        assert share.requests == -1
+
+        redis.hincrbyfloat(HASH, "at", -100)
+        assert (await crowd.ask("a", wanted=1, tpm=60_000, tokens=10**6)).tokens <= 500
+
+    together(server, scene)
+
+
+def test_the_limit_doubles_per_round_until_a_crowd_is_refused_and_is_halved_then(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(crowd: Crowd) -> None:
+        limit = 4
+        for _ in range(4):
+            await crowd.ask("a", wanted=999, in_flight=limit, successes=limit)
+            assert limit_of(redis) == 2 * limit
+            limit *= 2
+
+        share = await crowd.ask("a", wanted=999, in_flight=20, throttles=44)
+        assert share.limit == 32
+
+        # At once another crowd is of the same moment, and not a second reason.
+        assert (await crowd.ask("a", wanted=999, in_flight=9, throttles=9)).limit == 32
+
+    together(server, scene)
+
+
+def test_e5_after_a_crowd_what_is_still_in_flight_is_what_the_endpoint_bears(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(crowd: Crowd) -> None:
+        await crowd.ask("a", wanted=999)
+        redis.hset(HASH, "limit", 100)
+        assert (await crowd.ask("a", wanted=999, in_flight=80, throttles=40)).limit == 80
+
+    together(server, scene)
+
+
+def test_a_limit_that_was_found_is_approached_gently(server: Server, redis: Redis) -> None:
+    async def scene(crowd: Crowd) -> None:
+        await crowd.ask("a", wanted=999)
+        redis.hset(HASH, mapping={"limit": 100, "slow": 0, "cut_at": 0, "ok": 1000, "bad": 0})
+
+        await crowd.ask("a", wanted=999, in_flight=100, successes=100)
+        assert limit_of(redis) == pytest.approx(105)
+
+        # A few refusals: a small step back.
+        redis.hset(HASH, mapping={"ok": 100, "bad": 0})
+        await crowd.ask("a", wanted=999, in_flight=100, throttles=10)
+        assert limit_of(redis) == pytest.approx(105 - 2.1)
+
+    together(server, scene)
+
+
+def test_a_limit_that_is_not_used_does_not_grow(server: Server, redis: Redis) -> None:
+    async def scene(crowd: Crowd) -> None:
+        await crowd.ask("a", wanted=2)
+        redis.hset(HASH, mapping={"limit": 100, "cut_at": 0})
+        await crowd.ask("a", wanted=2, in_flight=2, successes=50)
+        assert limit_of(redis) == 100
+
+    together(server, scene)
+
+
+def test_the_limit_never_falls_below_one_call_nor_rises_above_the_users(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(crowd: Crowd) -> None:
+        for _ in range(8):
+            await crowd.ask("a", wanted=9, in_flight=0, throttles=9)
+            redis.hset(HASH, "cut_at", 0)
+        assert limit_of(redis) == 1
+
+        redis.hset(HASH, "bad", 0)
+        for _ in range(8):
+            share = await crowd.ask("a", wanted=99, in_flight=99, successes=99, most=7)
+        assert share.limit == 7
+
+    together(server, scene)
+
+
+@pytest.mark.parametrize("hours", [-1, 1, 24 * 365])
+def test_p14_a_clock_that_jumps_neither_starves_nor_pauses_nor_forgets(
+    server: Server, redis: Redis, hours: int
+) -> None:
+    async def scene(crowd: Crowd) -> None:
+        await crowd.ask("dead", wanted=5, in_flight=5, most=10)
+        await crowd.ask("a", wanted=10, most=10, rpm=600, requests=5, throttles=1)
+        await crowd.ask("a", wanted=10, most=10, retry_after_s=2.0)
+        # The clock was set back: all that was written lies in the future.
+        shift = -3600 * hours
+        redis.hincrbyfloat(HASH, "at", shift)
+        redis.hincrbyfloat(HASH, "cut_at", shift)
+        for worker, entry in cast("dict[bytes, bytes]", redis.hgetall(SLOTS)).items():
+            granted, wanted, expires = entry.decode().split()
+            redis.hset(SLOTS, worker.decode(), f"{granted} {wanted} {float(expires) + shift}")
+
+        share = await crowd.ask("a", wanted=10, in_flight=5, most=10, rpm=600, requests=9)
+        assert share.pause_s <= 2.0
+        redis.hincrbyfloat(HASH, "at", -0.3)
+        share = await crowd.ask("a", wanted=10, in_flight=5, most=10, rpm=600, requests=9)
+        assert share.requests >= 2
+        dead = cast("bytes | None", redis.hget(SLOTS, "dead"))
+        if dead is not None:
+            assert float(dead.split()[2]) <= time.time() + LEASE_S + 1
+
+    together(server, scene)
+
+
+def test_keys_of_a_pace_that_nobody_uses_go(server: Server, redis: Redis) -> None:
+    async def scene(crowd: Crowd) -> None:
+        await crowd.ask("a", wanted=1)
+        assert 0 < redis.ttl(HASH) <= 86_400
+        assert 0 < redis.ttl(SLOTS) <= 3600
+
+    together(server, scene)
+
+
+def test_a_server_that_is_away_is_a_connection_error_and_is_found_again(server: Server) -> None:
+    async def scene(crowd: Crowd) -> None:
+        await crowd.ask("a", wanted=1)
+        server.kill()
+        with pytest.raises(ConnectionError):
+            await crowd.ask("a", wanted=1)
+        server.start()
+
+        async def back() -> bool:
+            return (await crowd.ask("a", wanted=1)).slots == 1
+
+        assert await back()
+
+    together(server, scene)
