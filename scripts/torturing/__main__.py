@@ -28,9 +28,8 @@ def main() -> int:
     for name, count in sorted(tally.blows.items()):
         print(f"{count:>7}  {name}")
     print(f"{tally.jobs:>7}  jobs, {tally.rows:,} requests, {tally.seconds:.0f} s")
-    print(
-        f"{tally.bought_twice:>7}  calls bought twice; {tally.allowed_twice} were in flight at kills"
-    )
+    print(f"{tally.bought_twice:>7}  calls bought twice")
+    print(f"{tally.allowed_twice:>7}  calls were in flight at kills")
     print(f"{tally.uncertain:>7}  calls still uncertain at the end")
     for law in tally.broken[:50]:
         print(f"BROKEN {law}")
