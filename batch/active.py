@@ -8,28 +8,32 @@ from datetime import UTC, datetime
 
 from batch import reports
 from batch.feeder import POISON, Feeder
-from batch.lookups import Lookups, is_awaited
-from batch.post import Mail, Post
+from batch.lookups import Lookups
+from batch.post import READ_AT_ONCE, WITHDRAWN, Mail, Post
 from batch.progress import Meter, Progress, progress_of
 from batch.reconcile import Step, Watch, decide
 from batch.sender import Sender
 from batch.store import ledger
 from batch.store.jobstore import JobRow, JobStore, OpenChunk
-from jobs.chunk import HELD, ChunkClosed, ReturnReason
+from batch.store.ledger import Applied
+from jobs.errors import StorageUnavailable
+from jobs.money import show
 from jobs.names import queue_name
-from jobs.states import JobState, PauseReason
+from jobs.states import ENDED, JobState, PauseReason
 from jobs.window import parse_window
-from jobs.wire import Delivery
 
 CHUNKS_PER_WORKER = 48
 """Chunks of a job that are out for each worker: what it runs, and some for it to go on with."""
+
+LOST_PATIENCE_S = 60.0
+"""So long the budget of a lost chunk may come back: its worker's successor tells what it spent."""
 
 log = logging.getLogger("nightshift.coordinator")
 
 
 class ActiveJob:
     """A job under the coordinator's hands. Every step may raise `ServiceUnavailable` (Redis is
-    away: the next turn tries again) or `StorageUnavailable` (the home is not usable: stop).
+    away: the next turn tries again) or `StorageUnavailable` (its files are not usable).
     """
 
     def __init__(self, store: JobStore, post: Post, sender: Sender) -> None:
@@ -37,15 +41,17 @@ class ActiveJob:
         self.id = store.job().id
         self._post = post
         self._sender = sender
+        self.base_url = store.job().spec.base_url
         self._feeder = Feeder(store, post, sender)
-        self._lookups = Lookups()
+        self._lookups = Lookups(store)
         self._meter = Meter()
-        self._watches = {
-            chunk.chunk: Watch(time.monotonic(), mine=False)
-            for chunk in store.open_chunks()
-            if not chunk.lost
-        }
+        now = time.monotonic()
+        self._watches = {chunk: Watch(now, mine=False) for chunk in store.chunks_out()}
+        self._to_forget: list[int] = []
         self._holding: str | None = None
+        self._begun_at = self._lost_at = now
+        self._heard_at = float("-inf")
+        self._warned = False
         self.refusals = sum(store.refusals().values())
         self.workers = 0
         self.in_flight = 0
@@ -53,31 +59,56 @@ class ActiveJob:
 
     # ---- deliveries -------------------------------------------------------------------------
 
-    def take_in(self, mail: Mail) -> None:
-        """Writes deliveries to disk, then acknowledges them."""
-        if mail.garbage:
-            log.warning(
-                "%s: %d deliveries were not of our making and were dropped", self.id, mail.garbage
-            )
-        applied = ledger.apply(self.store, mail.deliveries)
-        self._post.acknowledge(mail)
-        self.refusals += sum(applied.refusals.values())
-        closed = [chunk for chunk, _ in applied.closed]
-        for chunk in closed:
-            self._watches.pop(chunk, None)
-        self._post.forget_chunks(self.id, closed)
-        for _, reason in applied.closed:
-            self._react(reason)
+    def heard(self, mail: Mail | None, at: float) -> None:
+        """Takes in what a read brought that began `at`, monotonic seconds."""
+        if mail is not None:
+            self._take_in(mail)
+        if mail is None or len(mail.entries) < READ_AT_ONCE:
+            self._heard_at = at
 
-    def _react(self, reason: ReturnReason) -> None:
-        """A worker met something that only the user can mend: the job pauses."""
-        job = self.store.job()
-        if reason.pause is not None and job.state is JobState.IN_PROGRESS:
-            self._pause(reason.pause, reason.message)
+    def _take_in(self, mail: Mail) -> None:
+        """Writes deliveries to disk and acts upon them; acknowledges them last."""
+        applied = write_down(self.store, mail)
+        self.refusals += sum(applied.refusals.values())
+        for chunk, reason in applied.reasons:
+            if reason.pause is not None and self._is_ours(chunk):
+                self._pause(reason.pause, reason.message)
+        if applied.overrun is not None:
+            self._mind(applied.overrun)
+        for chunk in applied.closed:
+            self._watches.pop(chunk, None)
+        self._to_forget += applied.closed
+        self._post.acknowledge(mail)
+        self._post.forget_chunks(self.id, self._to_forget)
+        self._to_forget.clear()
+
+    def _is_ours(self, chunk: int) -> bool:
+        """Whether a chunk was fed since the job last began.
+
+        What was fed before may tell of a fault that is mended by now: the next chunk will show.
+        """
+        watch = self._watches.get(chunk)
+        return watch is not None and watch.mine and watch.sent_at >= self._begun_at
+
+    def _mind(self, overrun: ledger.Overrun) -> None:
+        """A call was dearer than it could be by the prices that are known: no cap holds by them."""
+        text = (
+            f"a call cost {show(overrun.cost)}, and by the known prices {show(overrun.bound)} at"
+            " most; the prices may have risen"
+        )
+        if self.store.job().spec.budget.rub is None:
+            if not self._warned:
+                log.warning("%s: %s", self.id, text)
+            self._warned = True
+        elif self._is_ours(overrun.chunk):
+            self._pause(PauseReason.PRICE_RISE, text)
 
     def _pause(self, reason: PauseReason, text: str) -> None:
-        log.info("%s paused: %s %s", self.id, reason, text)
-        self.store.set_state(JobState.PAUSED, reason=reason, text=text)
+        paused = self.store.set_state(
+            JobState.PAUSED, reason=reason, text=text, standing=JobState.IN_PROGRESS
+        )
+        if paused:
+            log.info("%s paused: %s %s", self.id, reason, text)
 
     # ---- the turn ---------------------------------------------------------------------------
 
@@ -85,6 +116,8 @@ class ActiveJob:
         """One round: wishes, window, chunks that got lost, feeding, lookups, the end."""
         job = self._heed_wishes(self.store.job())
         job = self._heed_window(job)
+        if job.ended:
+            return
         self._hold(job)
         self._reconcile(job, redis_since)
         self.store.set_poison_aside(POISON, time.time())
@@ -94,26 +127,32 @@ class ActiveJob:
         self._finish(self.store.job())
 
     def _heed_wishes(self, job: JobRow) -> JobRow:
-        if job.wanted == "pause" and job.state is JobState.IN_PROGRESS:
-            self.store.set_state(
-                JobState.PAUSED, reason=PauseReason.USER, text="paused by the user"
-            )
-        elif job.wanted == "cancel" and job.state in (JobState.IN_PROGRESS, JobState.PAUSED):
-            self.store.set_state(JobState.CANCELLING)
-        elif not job.wanted:
+        if not job.wanted:
             return job
+        resting = job.state in (JobState.IN_PROGRESS, JobState.PAUSED)
+        if job.wanted == "pause" and resting:
+            # Also of a job that waits for its hours: it is not to go on by itself.
+            self.store.set_state(
+                JobState.PAUSED,
+                reason=PauseReason.USER,
+                text="paused by the user",
+                standing=job.state,
+            )
+        elif job.wanted == "cancel" and resting:
+            self.store.set_state(JobState.CANCELLING, standing=job.state)
         self.store.want("")
         return self.store.job()
 
     def _heed_window(self, job: JobRow) -> JobRow:
-        if job.spec.window is None:
-            return job
-        window, now = parse_window(job.spec.window), datetime.now(UTC)
-        if job.state is JobState.IN_PROGRESS and not window.contains(now):
+        waits = job.reason == PauseReason.WINDOW_CLOSED
+        now = datetime.now(UTC)
+        window = None if job.spec.window is None else parse_window(job.spec.window)
+        is_open = window is None or window.contains(now)
+        if job.state is JobState.IN_PROGRESS and window is not None and not is_open:
             opening = window.next_opening(now)
             self._pause(PauseReason.WINDOW_CLOSED, f"goes on at {opening:%Y-%m-%d %H:%M %Z}")
-        elif job.reason == PauseReason.WINDOW_CLOSED and window.contains(now):
-            self.store.set_state(JobState.IN_PROGRESS)
+        elif job.state is JobState.PAUSED and waits and is_open:
+            self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
         else:
             return job
         return self.store.job()
@@ -123,14 +162,21 @@ class ActiveJob:
 
         Of chunks that another coordinator fed nobody knows whether they were ever taken.
         """
+        untouched = {
+            number
+            for number, watch in self._watches.items()
+            if watch.mine and watch.seen_at is None
+        }
+        if not untouched:
+            return
         for chunk in self.store.open_chunks():
-            watch = self._watches.get(chunk.chunk)
-            untouched = watch is not None and watch.mine and watch.seen_at is None
-            if untouched and self._post.withdraw(self.id, chunk.chunk):
-                back = self.store.unfinished(chunk)
-                closed = ChunkClosed(chunk.chunk, HELD, back, {})
-                ledger.apply(self.store, [Delivery("", 0, self.id, [], [], [closed], [])])
-                del self._watches[chunk.chunk]
+            if chunk.chunk in untouched and self._post.withdraw(self.id, chunk.chunk):
+                self._take_back(chunk)
+
+    def _take_back(self, chunk: OpenChunk) -> None:
+        self.store.take_back(chunk)
+        self._watches.pop(chunk.chunk, None)
+        self._post.forget_chunks(self.id, [chunk.chunk])
 
     def _hold(self, job: JobRow) -> None:
         """Workers start nothing of a job that is not in progress."""
@@ -140,6 +186,7 @@ class ActiveJob:
             self.withdraw()
         elif self._holding != wanted:
             self._post.unhold(self.id)
+            self._begun_at = time.monotonic()
         self._holding = wanted
 
     def _reconcile(self, job: JobRow, redis_since: float) -> None:
@@ -147,17 +194,22 @@ class ActiveJob:
             return
         now = time.monotonic()
         claims = self._post.claims(self.id, list(self._watches))
+        withdrawn = {number for number, claim in claims.items() if claim == WITHDRAWN}
         for number, watch in self._watches.items():
-            watch.look(claims.get(number), now)
+            watch.look(None if number in withdrawn else claims.get(number), now)
         untaken = sum(watch.seen_at is None for watch in self._watches.values())
         missing = untaken > 0 and self._post.queued(queue_name(job.spec.base_url)) < untaken
         steps = {
-            number: decide(
+            number: Step.TAKE_BACK
+            if number in withdrawn
+            else decide(
                 watch,
                 claimed=number in claims,
                 now=now,
                 redis_since=redis_since,
+                heard_at=self._heard_at,
                 message_missing=missing,
+                held=job.state is not JobState.IN_PROGRESS,
             )
             for number, watch in self._watches.items()
         }
@@ -174,6 +226,8 @@ class ActiveJob:
                     chunk.chunk,
                 )
                 self._lose(chunk)
+            elif step is Step.TAKE_BACK:
+                self._take_back(chunk)
             elif step is Step.SEND_AGAIN:
                 log.info("%s: chunk %d is sent again", self.id, chunk.chunk)
                 self._feeder.send_again(job, chunk)
@@ -182,6 +236,7 @@ class ActiveJob:
     def _lose(self, chunk: OpenChunk) -> None:
         self.store.lose(chunk)
         self._watches.pop(chunk.chunk, None)
+        self._lost_at = time.monotonic()
         self._post.forget_chunks(self.id, [chunk.chunk])
 
     def _feed(self, job: JobRow) -> None:
@@ -192,14 +247,29 @@ class ActiveJob:
             fed = self._feeder.feed(job, room)
         finally:
             # Also those that the post did not take: they are on disk, and are sent again.
-            for chunk in self.store.open_chunks():
-                if not chunk.lost and chunk.chunk not in self._watches:
-                    self._watches[chunk.chunk] = Watch(time.monotonic(), mine=True)
+            for chunk in self.store.chunks_out():
+                if chunk not in self._watches:
+                    self._watches[chunk] = Watch(time.monotonic(), mine=True)
         if fed.exhausted:
-            self._pause(PauseReason.BUDGET_EXHAUSTED, "not one more request fits the budget")
+            self._exhausted()
+
+    def _exhausted(self) -> None:
+        """Nothing more fits: the job rests, unless some of the budget may still come back."""
+        lost = self.store.lost()
+        if lost.chunks and time.monotonic() - self._lost_at < LOST_PATIENCE_S:
+            return
+        if self._lookups.awaited:
+            return
+        text = "not one more request fits the budget"
+        if lost.chunks and lost.rub:
+            text += f"; {show(lost.rub)} of it stay set aside for workers that fell silent"
+        self._pause(PauseReason.BUDGET_EXHAUSTED, text)
 
     def _look_up(self, job: JobRow) -> None:
-        due = self._lookups.due(self.store.uncertain(), time.time())
+        if not self.workers:
+            # Questions would only heap up.
+            return
+        due = self._lookups.due(time.time())
         if due:
             self._sender.look_up(self.id, job.spec.name, job.spec.base_url, due)
 
@@ -207,22 +277,25 @@ class ActiveJob:
 
     def _finish(self, job: JobRow) -> None:
         if job.state is JobState.IN_PROGRESS and job.left == 0 and self._settled():
-            self.store.set_state(JobState.FINALIZING)
+            self.store.set_state(JobState.FINALIZING, standing=JobState.IN_PROGRESS)
             job = self.store.job()
         if job.state is JobState.FINALIZING:
-            self._write_outputs(JobState.COMPLETED)
+            self._end(job, JobState.COMPLETED)
         elif job.state is JobState.CANCELLING and not self._watches:
-            self._write_outputs(JobState.CANCELLED)
+            self._end(job, JobState.CANCELLED)
 
     def _settled(self) -> bool:
         """Nothing is out, and every uncertain call was looked up as often as is waited for."""
-        return not self._watches and not any(is_awaited(call) for call in self.store.uncertain())
+        return not self._watches and not self._lookups.awaited
 
-    def _write_outputs(self, then: JobState) -> None:
-        ledger.estimate_the_rest(self.store, self.store.prices())
-        reports.write_all(self.store)
-        self.store.set_state(then, now=time.time())
+    def _end(self, job: JobRow, then: JobState) -> None:
+        write_outputs(self.store)
+        if not self.store.set_state(then, now=time.time(), standing=job.state):
+            return
         self._post.forget_job(self.id)
+        if self.store.lost().chunks:
+            # A worker that was only suspended must not go on with it when it wakes.
+            self._post.hold(self.id, then.value)
 
     # ---- looking ----------------------------------------------------------------------------
 
@@ -238,3 +311,38 @@ class ActiveJob:
             refusals=self.refusals,
             down=self.down,
         )
+
+
+# ---- also for jobs that are not under the coordinator's hands -----------------------------------
+
+
+def write_down(store: JobStore, mail: Mail) -> Applied:
+    """Writes deliveries to disk, and says what was dropped."""
+    applied = ledger.apply(store, mail.deliveries)
+    dropped = mail.garbage + applied.foreign
+    if dropped:
+        log.warning("%s: %d things were not of our making and were dropped", mail.job, dropped)
+    return applied
+
+
+def write_outputs(store: JobStore) -> None:
+    """The four files, all of them anew."""
+    ledger.estimate_the_rest(store, store.prices())
+    reports.write_all(store)
+
+
+def take_in_late(store: JobStore, mail: Mail) -> None:
+    """Takes in what came for a job that is over, or that somebody else is to go on with.
+
+    Where it changes a job that is over, the outputs are written anew; the job says so if they
+    cannot be.
+    """
+    applied = write_down(store, mail)
+    if not applied.anything or store.job().state not in ENDED:
+        return
+    log.info("%s: something came after its end; its outputs are written anew", mail.job)
+    try:
+        write_outputs(store)
+        store.tell("")
+    except StorageUnavailable as error:
+        store.tell(f"calls were settled after the end, but {error.message}")

@@ -7,27 +7,37 @@
 
 What must be done is read from the disk, what is under way from Redis; so a killed coordinator, or
 a Redis that forgot everything, needs no treatment of its own.
+
+A job whose files cannot be read or written, or whose outputs cannot, is let be for a while and says
+why; the others go on. In a foreground run, which has only one job, its trouble ends the command.
 """
 
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
-from batch.active import ActiveJob
+from batch.active import ActiveJob, take_in_late
 from batch.home import Home
-from batch.post import Post
+from batch.post import Mail, Post
 from batch.progress import Progress
 from batch.sender import Sender
-from jobs.errors import ServiceUnavailable
-from jobs.spec import check_base_url
-from jobs.states import ENDED
+from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.states import ENDED, JobState
 
 TURN_S = 0.5
 READ_S = 0.1
 SCAN_S = 1.0
 """How often the home is looked through for new jobs and wishes."""
+
+LATE_S = 1.0
+"""How often deliveries for jobs that are not worked on are looked for."""
+
+TROUBLE_S = 30.0
+"""So long a job is let be whose files are not usable."""
 
 _AWAY_S = 1.0
 
@@ -56,8 +66,10 @@ class Coordinator:
         self._listen = listen
         self._lock = home.lock(only or "")
         self._jobs: dict[str, ActiveJob] = {}
-        self._last_turn = self._last_scan = float("-inf")
+        self._last_turn = self._last_scan = self._last_late = float("-inf")
         self._asleep: dict[str, float] = {}
+        self._let_be: dict[str, float] = {}
+        self._told: dict[str, str] = {}
         self._epoch = ""
         self._redis_since = time.monotonic()
         self.away_since: float | None = None
@@ -74,14 +86,19 @@ class Coordinator:
             job.withdraw()
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Turns until `until` says so. Raises `StorageUnavailable` when the home is not usable."""
+        """Turns until `until` says so."""
         while not until():
             self.step()
 
     def step(self) -> None:
-        """One short round; waits a moment for deliveries."""
+        """One short round; waits a moment for deliveries.
+
+        Raises `StorageUnavailable` when the files of the one job that it is for are not usable.
+        """
         try:
             self._take_in()
+            if time.monotonic() - self._last_late >= LATE_S:
+                self._take_in_late()
             if time.monotonic() - self._last_turn >= TURN_S:
                 self._turn()
             self.away_since = None
@@ -96,8 +113,72 @@ class Coordinator:
         if not self._jobs:
             time.sleep(READ_S)
             return
-        for mail in self._post.read(list(self._jobs), READ_S):
-            self._jobs[mail.job].take_in(mail)
+        began = time.monotonic()
+        found = {mail.job: mail for mail in self._post.read(list(self._jobs), READ_S)}
+        for job in list(self._jobs.values()):
+            with self._apart(job.id):
+                job.heard(found.get(job.id), began)
+
+    def _take_in_late(self) -> None:
+        """For jobs that are over, and those that a foreground run is not for."""
+        self._last_late = now = time.monotonic()
+        others = [
+            job
+            for job in self._home.job_ids()
+            if job not in self._jobs and self._let_be.get(job, 0.0) <= now
+        ]
+        for mail in self._post.read(others, 0.001) if others else ():
+            with self._apart(mail.job):
+                self._late(mail)
+
+    def _late(self, mail: Mail) -> None:
+        store = self._home.open(mail.job)
+        try:
+            take_in_late(store, mail)
+        finally:
+            store.close()
+        self._post.acknowledge(mail)
+
+    @contextmanager
+    def _apart(self, job_id: str) -> Iterator[None]:
+        """Keeps the trouble of one job from the others."""
+        try:
+            yield
+        except (ServiceUnavailable, UsageError):
+            raise
+        except Exception as error:
+            if self._only == job_id:
+                self._tell_trouble(job_id, _sentence(error))
+                raise _as_ours(error) from error
+            self._let_job_be(job_id, error)
+
+    def _let_job_be(self, job_id: str, error: Exception) -> None:
+        self._let_be[job_id] = time.monotonic() + TROUBLE_S
+        text = _sentence(error)
+        if self._told.get(job_id) != text:
+            log.error("%s: %s; the other jobs go on", job_id, text)
+            log.debug("", exc_info=error)
+            self._told[job_id] = text
+        self._tell_trouble(job_id, text)
+        job = self._jobs.pop(job_id, None)
+        if job is not None:
+            with suppress(sqlite3.Error):
+                job.store.close()
+
+    def _tell_trouble(self, job_id: str, text: str) -> None:
+        """The job says what is wrong with it, if that much can be written."""
+        with suppress(NightshiftError, sqlite3.Error):
+            store = self._home.open(job_id)
+            try:
+                store.tell(text)
+            finally:
+                store.close()
+
+    def _recovered(self, job: ActiveJob) -> None:
+        if self._let_be.pop(job.id, None) is not None:
+            self._told.pop(job.id, None)
+            if job.store.job().state not in ENDED:
+                job.store.tell("")
 
     def _turn(self) -> None:
         self._last_turn = time.monotonic()
@@ -105,12 +186,13 @@ class Coordinator:
         if self._last_turn - self._last_scan >= SCAN_S:
             self._scan()
         for job in list(self._jobs.values()):
-            if self._only in (None, job.id):
+            with self._apart(job.id):
                 job.turn(self._redis_since)
+                self._recovered(job)
                 self._tell(job)
-            if job.store.job().state in ENDED:
-                job.store.close()
-                del self._jobs[job.id]
+                if job.store.job().state in ENDED:
+                    job.store.close()
+                    del self._jobs[job.id]
 
     def _watch_redis(self) -> None:
         epoch = self._post.epoch()
@@ -122,26 +204,54 @@ class Coordinator:
 
     def _scan(self) -> None:
         self._last_scan = time.monotonic()
-        for job_id in self._home.job_ids():
-            if job_id not in self._jobs and self._asleep.get(job_id) != self._home.touched(job_id):
-                self._adopt(job_id)
+        for job_id in [self._only] if self._only else self._home.job_ids():
+            with self._apart(job_id):
+                self._look_at(job_id)
         workers = self._post.workers()
         for job in self._jobs.values():
-            base_url = check_base_url(job.store.job().spec.base_url)
+            base_url = job.base_url
             mine = [worker for worker in workers if worker.get("base_url") == base_url]
             job.workers = len(mine)
             job.in_flight = sum(worker.get("in_flight", 0) for worker in mine)
             job.down = any(lane.get("down") for worker in mine for lane in worker.get("limits", ()))
 
-    def _adopt(self, job_id: str) -> None:
+    def _look_at(self, job_id: str) -> None:
+        """Takes a job into its hands that is not ended, and that it has not yet."""
+        if job_id in self._jobs or self._let_be.get(job_id, 0.0) > time.monotonic():
+            return
+        # Before the look: a change that comes between the two is seen at the next scan.
+        touched = self._home.touched(job_id)
+        if self._asleep.get(job_id) == touched:
+            return
         store = self._home.open(job_id)
-        if store.job().state in ENDED:
-            store.close()
-            self._asleep[job_id] = self._home.touched(job_id)
-        else:
-            self._jobs[job_id] = ActiveJob(store, self._post, self._sender)
+        try:
+            job = store.job()
+            if job.state not in ENDED:
+                self._jobs[job_id] = ActiveJob(store, self._post, self._sender)
+                if job.state is JobState.IN_PROGRESS and job.reason_text:
+                    store.tell("")
+                return
+        finally:
+            if job_id not in self._jobs:
+                store.close()
+        self._asleep[job_id] = touched
 
     def _tell(self, job: ActiveJob) -> None:
         progress = job.progress()
         self._post.publish(job.id, progress.as_json())
         self._listen(progress)
+
+
+def _sentence(error: Exception) -> str:
+    """What is wrong, for the user; of a fault of our own the kind: its text may hold a prompt."""
+    if isinstance(error, NightshiftError):
+        return error.message
+    if isinstance(error, sqlite3.Error | OSError):
+        return f"its files cannot be used: {error}"
+    return f"a fault of Nightshift's own ({type(error).__name__})"
+
+
+def _as_ours(error: Exception) -> Exception:
+    if isinstance(error, sqlite3.Error | OSError):
+        return StorageUnavailable(_sentence(error), hint="mend it, then: nightshift resume JOB")
+    return error

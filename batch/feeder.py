@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from batch.post import Post
 from batch.sender import Sender
-from batch.splitter import UNKNOWN_OUTPUT, chunk_size, request_bound
+from batch.splitter import NO_BOUND, UNKNOWN_OUTPUT, chunk_size, request_bound
 from batch.store.jobstore import JobRow, JobStore, OpenChunk, Waiting
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import Payload, Work
 from jobs.money import ZERO
 from jobs.prices import PriceList
+from jobs.spec import Budget
 
 POISON = 3
 """So many calls of a request whose outcome nobody knows, and it is set aside."""
@@ -23,7 +24,9 @@ POISON = 3
 
 @dataclass(frozen=True)
 class Fed:
-    """What one feeding did. `exhausted`: requests wait, but not one more fits the budget."""
+    """What one feeding did. `exhausted`: requests wait, but not one more fits the budget, and no
+    chunk is out that could give back some of its grant.
+    """
 
     chunks: list[OpenChunk]
     exhausted: bool
@@ -36,7 +39,8 @@ class Feeder:
         self._store = store
         self._post = post
         self._sender = sender
-        self._prices: PriceList | None = store.prices()
+        self._prices: PriceList | None = None
+        self._prices_of: float | None = None
 
     def feed(self, job: JobRow, room: int) -> Fed:
         """Sets up to `room` chunks aside on disk, then sends them.
@@ -44,6 +48,9 @@ class Feeder:
         Raises `ServiceUnavailable` if the post does not take one: it is on disk as open then, and
         `send_again` sends it.
         """
+        if self._unlimited(job.spec.budget):
+            return Fed([], exhausted=False)
+        self._renew_prices()
         size = chunk_size(job.requests, job.spec.chunk_size)
         fed: list[OpenChunk] = []
         exhausted = False
@@ -53,17 +60,34 @@ class Feeder:
                 break
             chosen, grant = self._afford(job, waiting)
             exhausted = len(chosen) < len(waiting)
+            if not chosen and not self._store.chunks_out():
+                # Nothing will settle, so what does not fit now never does: something else may.
+                chosen, grant = self._afford(job, self._store.smallest(size))
             if not chosen:
                 break
             chunk = self._store.grant(chosen, grant, time.time())
             fed.append(chunk)
             self._send(job, chunk, chosen)
-        return Fed(fed, exhausted and not self._store.open_chunks())
+        return Fed(fed, exhausted and not self._store.chunks_out())
+
+    def _unlimited(self, budget: Budget) -> bool:
+        """Whether a chunk is out that was fed before there was this cap, and may spend anything."""
+        if budget.rub is None and budget.tokens is None:
+            return False
+        return self._store.unlimited_out(
+            rub=budget.rub is not None, tokens=budget.tokens is not None
+        )
+
+    def _renew_prices(self) -> None:
+        newest = self._store.prices_of()
+        if newest != self._prices_of:
+            self._prices, self._prices_of = self._store.prices(), newest
 
     def send_again(self, job: JobRow, chunk: OpenChunk) -> None:
         """A message or payload got lost: the same chunk, those of its requests that have no
         result.
         """
+        self._renew_prices()
         self._send(job, chunk, self._store.details(self._store.unfinished(chunk)))
 
     def _send(self, job: JobRow, chunk: OpenChunk, requests: list[Waiting]) -> None:
@@ -71,22 +95,31 @@ class Feeder:
         self._sender.run_chunk(job.id, job.spec.name, job.spec.base_url, chunk.chunk, len(requests))
 
     def _afford(self, job: JobRow, waiting: list[Waiting]) -> tuple[list[Waiting], Amount]:
-        """As many of the waiting as the budget has room for, and their grant."""
+        """As many of the waiting as the budget has room for, and their grant.
+
+        One that does not fit is passed over: those behind it need not wait for it.
+        """
         left = self._left(job)
-        if left == UNCAPPED and job.spec.budget.requests is None:
-            return waiting, UNCAPPED
-        if job.spec.budget.requests is not None:
-            out = job.finished + self._store.under_way()
-            waiting = waiting[: max(0, job.spec.budget.requests - out)]
+        most = self._allowed(job, waiting)
+        if left == UNCAPPED:
+            return waiting[:most], UNCAPPED
         grant = Amount(None if left.rub is None else ZERO, None if left.tokens is None else 0)
         chosen: list[Waiting] = []
         for request in waiting:
-            more = _plus(grant, self._bound(request))
-            if not more.fits(left):
+            if len(chosen) >= most:
                 break
-            chosen.append(request)
-            grant = more
-        return chosen, grant
+            more = _plus(grant, self._bound(request))
+            if more.fits(left):
+                chosen.append(request)
+                grant = more
+        return sorted(chosen, key=lambda request: request.ordinal), grant
+
+    def _allowed(self, job: JobRow, waiting: list[Waiting]) -> int:
+        """How many of them a cap in requests lets go."""
+        cap = job.spec.budget.requests
+        if cap is None:
+            return len(waiting)
+        return max(0, cap - job.finished - self._store.under_way())
 
     def _left(self, job: JobRow) -> Amount:
         budget = job.spec.budget
@@ -95,6 +128,8 @@ class Feeder:
         return Amount(budget.rub, budget.tokens) - self._store.exposure()
 
     def _bound(self, request: Waiting) -> Amount:
+        if not request.bounded:
+            return NO_BOUND
         return request_bound(
             request.model, request.prompt_bound, request.output_bound, self._prices
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
+from batch.store.jobstore import JobStore
 
 WAITS_S = (5.0, 30.0, 300.0, 3600.0)
 """After the call's end; the last ones may come after the job's."""
 
-FIRST = {True: 2, False: 1}
+FIRST_ANSWERED, FIRST_CUT = 2, 1
 """So many are waited for before a job's outputs are written: for calls that were answered, so that
 their cost is exact, and for those that were not."""
 
@@ -19,26 +18,26 @@ _AT_ONCE = 50
 class Lookups:
     """What was asked, so that nothing is asked twice at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
         self._asked: dict[str, float] = {}
 
-    def due(self, calls: Sequence[sqlite3.Row], now: float) -> list[tuple[int, str, str]]:
-        """(ordinal, call, generation id) of the calls to ask for at `now`, Unix seconds."""
-        uncertain = {call["id"] for call in calls}
-        self._asked = {call: at for call, at in self._asked.items() if call in uncertain}
-        due = [call for call in calls if self._is_due(call, now)][:_AT_ONCE]
-        for call in due:
-            self._asked[call["id"]] = now
-        return [(call["ordinal"], call["id"], call["generation_id"]) for call in due]
+    def due(self, now: float) -> list[tuple[int, str, str]]:
+        """(ordinal, call, generation id) of the calls to ask for at `now`, Unix seconds.
 
-    def _is_due(self, call: sqlite3.Row, now: float) -> bool:
-        if not call["generation_id"] or call["lookups"] >= len(WAITS_S):
-            return False
-        if now - self._asked.get(call["id"], 0.0) < _ANSWER_WITHIN_S:
-            return False
-        return bool(now >= call["ended_at"] + WAITS_S[call["lookups"]])
+        Of any number of uncertain calls only as many are looked at as can be asked for.
+        """
+        self._asked = {
+            call: at for call, at in self._asked.items() if 0 <= now - at < _ANSWER_WITHIN_S
+        }
+        ended_by = [now - wait for wait in WAITS_S]
+        rows = self._store.to_ask_for(ended_by, _AT_ONCE + len(self._asked))
+        calls = [(row["ordinal"], row["id"], row["generation_id"]) for row in rows]
+        due = [call for call in calls if call[1] not in self._asked][:_AT_ONCE]
+        self._asked.update((call[1], now) for call in due)
+        return due
 
-
-def is_awaited(call: sqlite3.Row) -> bool:
-    """Whether a lookup may still tell the call's cost soon enough to wait for it."""
-    return bool(call["generation_id"]) and call["lookups"] < FIRST[call["answered"]]
+    @property
+    def awaited(self) -> bool:
+        """Whether a lookup may still tell a call's cost soon enough to wait for it."""
+        return self._store.awaits_lookups(answered=FIRST_ANSWERED, unanswered=FIRST_CUT)

@@ -27,7 +27,8 @@ TIMEOUT_S = 4.0
 WITHDRAWN = "withdrawn"
 _HOLD_S = 24 * 3600
 _PROGRESS_S = 7 * 24 * 3600
-_READ_AT_ONCE = 64
+READ_AT_ONCE = 64
+"""Deliveries of a job that one read brings at most."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Post:
         streams = {names.results_key(job): "0" for job in jobs}
         with _as_ours():
             found = self._redis.xread(
-                cast(Any, streams), count=_READ_AT_ONCE, block=max(1, int(wait_s * 1000))
+                cast(Any, streams), count=READ_AT_ONCE, block=max(1, int(wait_s * 1000))
             )
         return [self._mail(key, entries) for key, entries in cast(Any, found or [])]
 

@@ -1,4 +1,4 @@
-"""What must be done about a chunk that is out: pure decisions from what is seen of it.
+"""What must be done about a chunk that is out: decisions from what is seen of it, no IO.
 
 A dead worker, a lost message, a wiped Redis and a restarted coordinator are one case: a chunk that
 is open on disk, but that nobody runs and no message asks for.
@@ -28,6 +28,7 @@ class Step(Enum):
 
     KEEP = "keep"
     SEND_AGAIN = "send again"
+    TAKE_BACK = "take back"
     LOSE = "lose"
 
 
@@ -36,13 +37,15 @@ class Watch:
     """What is known of a chunk that is out; monotonic seconds.
 
     `seen_at` is when its worker last showed a sign, None before the first. `mine` is whether this
-    coordinator fed it: of others nobody knows whether they were ever taken.
+    coordinator fed it: of others nobody knows whether they were ever taken. `doubted_at` is since
+    when all that is seen says that it is lost.
     """
 
     sent_at: float
     mine: bool
     seen_at: float | None = None
     done_at: float | None = None
+    doubted_at: float | None = None
 
     def look(self, claim: str | None, now: float) -> None:
         """Takes in what Redis says of the chunk at `now`."""
@@ -54,21 +57,47 @@ class Watch:
 
 
 def decide(
-    watch: Watch, *, claimed: bool, now: float, redis_since: float, message_missing: bool
+    watch: Watch,
+    *,
+    claimed: bool,
+    now: float,
+    redis_since: float,
+    heard_at: float,
+    message_missing: bool,
+    held: bool = False,
 ) -> Step:
     """What to do at `now`.
 
     `redis_since` is since when Redis has been answering with its memory whole: before that, silence
-    proves nothing. `message_missing` is whether fewer messages wait than chunks were never taken.
+    proves nothing. `heard_at` is when all deliveries had been taken in: what seems lost may be told
+    of in one that was not read yet. `message_missing` is whether fewer messages wait than chunks
+    were never taken, `held` whether the job is to rest.
     """
-    if watch.done_at is not None:
-        return Step.LOSE if now - watch.done_at > UNTOLD_S else Step.KEEP
-    if claimed:
+    waits = not (message_missing or held)
+    if _is_silent(watch, claimed=claimed, now=now, redis_since=redis_since, waits=waits):
+        if watch.doubted_at is None:
+            watch.doubted_at = now
+        return Step.LOSE if heard_at > watch.doubted_at else Step.KEEP
+    watch.doubted_at = None
+    if claimed or watch.seen_at is not None or not watch.mine:
         return Step.KEEP
-    if watch.seen_at is not None or not watch.mine:
-        since = max(watch.seen_at or watch.sent_at, redis_since)
-        return Step.LOSE if now - since > SILENCE_S else Step.KEEP
     waited = now - max(watch.sent_at, redis_since)
     if waited > OVERDUE_S or (message_missing and waited > LOST_MESSAGE_S):
         return Step.SEND_AGAIN
     return Step.KEEP
+
+
+def _is_silent(watch: Watch, *, claimed: bool, now: float, redis_since: float, waits: bool) -> bool:
+    """Whether nothing is to be expected of the chunk's worker any more.
+
+    `waits` is whether a message that asks for the chunk may still be in the queue.
+    """
+    if watch.done_at is not None:
+        return now - max(watch.done_at, redis_since) > UNTOLD_S
+    if claimed:
+        return False
+    if watch.seen_at is not None:
+        return now - max(watch.seen_at, redis_since) > SILENCE_S
+    if watch.mine:
+        return False
+    return now - max(watch.sent_at, redis_since) > (OVERDUE_S if waits else SILENCE_S)

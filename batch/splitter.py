@@ -19,6 +19,10 @@ def chunk_size(requests: int, wanted: int | None) -> int:
     return max(SMALLEST, min(LARGEST, -(-requests // _CHUNKS_OF_A_JOB)))
 
 
+NO_BOUND = Amount(None, None)
+"""Of a request of which nobody can tell what a call of it costs at most."""
+
+
 def request_bound(
     model: str, prompt_bound: int, output_bound: int | None, prices: PriceList | None
 ) -> Amount:
@@ -28,5 +32,5 @@ def request_bound(
     if output is None and price is not None:
         output = price.max_completion_tokens
     if output is None:
-        return Amount(None, None)
+        return NO_BOUND
     return Amount(price.bound(prompt_bound, output) if price else None, prompt_bound + output)

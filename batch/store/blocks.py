@@ -6,6 +6,7 @@ import os
 from collections import OrderedDict
 from pathlib import Path
 
+from jobs.errors import BadMessage, StorageUnavailable
 from jobs.wire import pack_bodies, unpack_bodies
 
 BLOCK_BYTES = 128 * 1024
@@ -18,7 +19,7 @@ class BlockWriter:
     """Appends bodies; `finish` makes them durable. Ordinals count from 0 in the order written."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("xb")
+        self._file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
         self._bodies: list[bytes] = []
         self._size = 0
         self._first = 0
@@ -62,17 +63,31 @@ class BlockReader:
         self._cache: OrderedDict[int, list[bytes]] = OrderedDict()
 
     def block(self, first: int, offset: int, length: int) -> list[bytes]:
-        """The bodies of the block that starts with ordinal `first`."""
+        """The bodies of the block that starts with ordinal `first`.
+
+        Raises `StorageUnavailable` with the place when they are not what was written.
+        """
         if first in self._cache:
             self._cache.move_to_end(first)
             return self._cache[first]
-        if self._fd is None:
-            self._fd = os.open(self._path, os.O_RDONLY)
-        bodies = unpack_bodies(os.pread(self._fd, length, offset))
+        bodies = self._read(offset, length)
         self._cache[first] = bodies
         if len(self._cache) > _CACHED_BLOCKS:
             self._cache.popitem(last=False)
         return bodies
+
+    def _read(self, offset: int, length: int) -> list[bytes]:
+        try:
+            if self._fd is None:
+                self._fd = os.open(self._path, os.O_RDONLY)
+            return unpack_bodies(os.pread(self._fd, length, offset))
+        except OSError as error:
+            raise StorageUnavailable(f"{self._path} cannot be read: {error.strerror}") from error
+        except BadMessage as error:
+            raise StorageUnavailable(
+                f"{self._path} is damaged at byte {offset}",
+                hint="submit the input again; what was answered: nightshift results JOB",
+            ) from error
 
     def close(self) -> None:
         """Lets go of the file."""

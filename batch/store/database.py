@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
@@ -16,9 +17,11 @@ _CACHE_KIB = 8 * 1024
 
 
 def create(path: Path) -> sqlite3.Connection:
-    """A new job file with an empty schema; it must not exist."""
+    """A new job file with an empty schema, for its owner alone; it must not exist."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection = _connect(path)
-    connection.executescript(resources.files("batch.store").joinpath("schema.sql").read_text())
+    schema = resources.files("batch.store").joinpath("schema.sql").read_text()
+    connection.executescript(f"BEGIN; {schema} COMMIT;")
     return connection
 
 
@@ -29,12 +32,11 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """
     if not path.exists():
         raise StorageUnavailable(f"{path} is missing")
-    try:
+    with readable(path):
         connection = _connect(path, read_only=read_only)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-    except sqlite3.DatabaseError as error:
-        raise StorageUnavailable(f"{path} cannot be read: {error}") from error
     if version != VERSION:
+        connection.close()
         raise StorageUnavailable(
             f"{path} was written by another version of Nightshift (format {version}, "
             f"this one knows {VERSION})",
@@ -60,13 +62,35 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 @contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What SQLite says while a file is read becomes `StorageUnavailable`."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise StorageUnavailable(f"{path} cannot be read: {error}") from error
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """All that is read within stands as it stood at the first read, whoever writes meanwhile."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        _roll_back(connection)
+
+
+@contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     """All of it or nothing; on disk when this ends. `StorageUnavailable` when the disk says no."""
     try:
         connection.execute("BEGIN IMMEDIATE")
         yield connection
         connection.execute("COMMIT")
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         _roll_back(connection)
         raise StorageUnavailable(f"the job's file cannot be written: {error}") from error
     except BaseException:
@@ -76,4 +100,6 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
-        connection.execute("ROLLBACK")
+        # A file that cannot be read cannot be rolled back either; closing it does that.
+        with suppress(sqlite3.DatabaseError):
+            connection.execute("ROLLBACK")

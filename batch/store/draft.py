@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -25,7 +28,7 @@ class Draft:
     """Takes requests and faults one by one; `publish` makes the job exist.
 
     The folder is written under a temporary name and renamed last, so that whoever looks sees
-    either no job or a whole one.
+    either no job or a whole one. What a killed process left behind is removed by the next draft.
     """
 
     def __init__(self, jobs_folder: Path, job_id: str) -> None:
@@ -33,7 +36,10 @@ class Draft:
         self._final = jobs_folder / job_id
         self._folder = jobs_folder / f".{job_id}.draft"
         jobs_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder.mkdir(mode=0o700)
+        with _gate(jobs_folder):
+            _sweep(jobs_folder)
+            self._folder.mkdir(mode=0o700)
+            self._lock = _lock(self._folder)
         self._db = database.create(self._folder / DATABASE)
         self._db.execute("BEGIN")
         self._blocks = BlockWriter(self._folder / BLOCKS)
@@ -53,6 +59,7 @@ class Draft:
                 model,
                 request.prompt_bound,
                 request.max_output,
+                not request.unbounded,
             )
         )
         self.requests += 1
@@ -68,27 +75,28 @@ class Draft:
             (fault.line, fault.code, fault.message, fault.custom_id),
         )
 
-    def duplicates(self) -> Iterator[Fault]:
-        """A fault for every line whose `custom_id` an earlier line has. Constant memory: SQLite
-        sorts on disk.
+    def drop_duplicates(self) -> Iterator[Fault]:
+        """Takes every request out again whose `custom_id` an earlier line has, with its fault.
+
+        Their ordinals stay unused. Constant memory: SQLite sorts on disk.
         """
         self._flush_rows()
-        rows = self._db.execute(
-            "SELECT custom_id, line, first FROM requests JOIN (SELECT custom_id AS twice,"
-            " min(line) AS first FROM requests GROUP BY custom_id HAVING count(*) > 1)"
-            " ON custom_id = twice AND line > first ORDER BY line"
+        self._db.execute(
+            "CREATE TEMP TABLE twice AS SELECT ordinal, custom_id, line, first FROM requests JOIN"
+            " (SELECT custom_id AS id, min(line) AS first FROM requests GROUP BY custom_id"
+            " HAVING count(*) > 1) ON custom_id = id AND line > first ORDER BY line"
         )
-        for custom_id, line, first in rows:
+        for custom_id, line, first in self._db.execute(
+            "SELECT custom_id, line, first FROM twice ORDER BY rowid"
+        ):
             yield Fault(
                 line,
                 "input.duplicate_id",
                 f"custom_id {custom_id!r} is already used in line {first}",
                 custom_id=custom_id,
             )
-
-    def drop_line(self, line: int) -> None:
-        """Takes a stored request out again; its ordinal stays unused."""
-        self._db.execute("DELETE FROM requests WHERE line = ?", (line,))
+        self._db.execute("DELETE FROM requests WHERE ordinal IN (SELECT ordinal FROM twice)")
+        self._db.execute("DROP TABLE twice")
 
     def models(self) -> list[str]:
         """Every model that a request names."""
@@ -103,8 +111,16 @@ class Draft:
         ):
             yield names[model], prompt, output
 
-    def publish(self, spec: Spec, prices: PriceList | None, created_at: float) -> None:
-        """The job exists, whole and on disk, when this returns."""
+    def publish(
+        self,
+        spec: Spec,
+        prices: PriceList | None,
+        created_at: float,
+        *,
+        likely: Decimal | None = None,
+        highest: Decimal | None = None,
+    ) -> None:
+        """The job exists, whole and on disk, when this returns. `likely`, `highest`: ₽ in all."""
         self._flush_rows()
         self._place(self._blocks.flush())
         self._blocks.finish()
@@ -113,13 +129,15 @@ class Draft:
         )
         (stored,) = self._db.execute("SELECT count(*) FROM requests").fetchone()
         self._db.execute(
-            "INSERT INTO job (id, spec, state, created_at, requests, invalid)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO job (id, spec, state, created_at, likely_rub, highest_rub, requests,"
+            " invalid) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self.job_id,
                 spec.model_dump_json(),
                 JobState.IN_PROGRESS,
                 created_at,
+                None if likely is None else str(likely),
+                None if highest is None else str(highest),
                 stored,
                 self.invalid,
             ),
@@ -132,19 +150,26 @@ class Draft:
         sync_folder(self._folder)
         self._folder.rename(self._final)
         sync_folder(self._final.parent)
+        self._let_go()
 
     def abandon(self) -> None:
-        """Nothing of it stays."""
+        """Nothing of it stays, unless it was published."""
         self._blocks.abandon()
         self._db.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def _place(self, block: tuple[int, int, int] | None) -> None:
         if block:
             self._db.execute("INSERT INTO blocks VALUES (?, ?, ?)", block)
 
     def _flush_rows(self) -> None:
-        self._db.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?)", self._rows)
+        self._db.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)", self._rows)
         self._rows.clear()
 
 
@@ -163,3 +188,31 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _gate(jobs_folder: Path) -> Iterator[None]:
+    """Drafts begin one at a time, so that none is taken for a leftover before it has its lock."""
+    with os.fdopen(os.open(jobs_folder / ".gate", os.O_RDWR | os.O_CREAT, 0o600)) as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        yield
+
+
+def _lock(folder: Path) -> int:
+    """Holds a draft as long as its process lives."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _sweep(jobs_folder: Path) -> None:
+    """Removes drafts whose process is gone."""
+    for leftover in jobs_folder.glob(".job_*.draft"):
+        with suppress(OSError):
+            fd = _lock(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
+            os.close(fd)

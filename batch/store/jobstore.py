@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,8 @@ from batch.store import database
 from batch.store.blocks import BlockReader
 from batch.store.draft import store_prices
 from jobs.budget import Amount
-from jobs.money import ZERO, add, subtract, total
+from jobs.errors import StorageUnavailable
+from jobs.money import ZERO, subtract, total
 from jobs.names import BLOCKS, DATABASE
 from jobs.prices import PriceList
 from jobs.spec import Spec
@@ -43,6 +45,8 @@ class JobRow:
     created_at: float
     started_at: float | None
     ended_at: float | None
+    likely_rub: Decimal | None
+    highest_rub: Decimal | None
     requests: int
     invalid: int
     cursor: int
@@ -78,8 +82,20 @@ class Waiting:
     model: str
     prompt_bound: int
     output_bound: int | None
+    bounded: bool
     attempts: int
     uncertain: int
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What went with workers that fell silent and have told nothing since.
+
+    `rub` is what is left of the chunks' grants, None for those that had none: no cap, no figure.
+    """
+
+    chunks: int = 0
+    rub: Decimal | None = ZERO
 
 
 @dataclass(frozen=True)
@@ -101,9 +117,14 @@ class JobStore:
         self.folder = folder
         self.db = database.connect(folder / DATABASE, read_only=read_only)
         self._blocks = BlockReader(folder / BLOCKS)
-        self._models: dict[int, str] = dict(
-            self.db.execute("SELECT id, name FROM models").fetchall()
-        )
+        try:
+            with database.readable(folder / DATABASE):
+                self._models: dict[int, str] = dict(
+                    self.db.execute("SELECT id, name FROM models").fetchall()
+                )
+        except StorageUnavailable:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Lets go of the files."""
@@ -114,16 +135,20 @@ class JobStore:
         """All of it or nothing; on disk when it ends."""
         return database.transaction(self.db)
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        """What is read within belongs together, whoever writes meanwhile."""
+        return database.snapshot(self.db)
+
     # ---- the job -------------------------------------------------------------------------
 
     def job(self) -> JobRow:
         """The job as it stands on disk."""
         row = dict(self.db.execute("SELECT * FROM job").fetchone())
         row.pop("next_chunk")
-        row["spec"] = Spec.model_validate_json(row["spec"])
+        row["spec"] = _spec(row["spec"])
         row["state"] = JobState(row["state"])
-        row["settled_rub"] = Decimal(row["settled_rub"])
-        row["booked_rub"] = Decimal(row["booked_rub"])
+        for name in ("likely_rub", "highest_rub", "settled_rub", "booked_rub"):
+            row[name] = _amount(row[name])
         return JobRow(**row)
 
     def set_state(
@@ -133,20 +158,29 @@ class JobStore:
         reason: PauseReason | None = None,
         text: str = "",
         now: float | None = None,
-    ) -> None:
-        """Moves the job along a lawful arrow; raises `UsageError` for any other."""
+        standing: JobState | None = None,
+    ) -> bool:
+        """Moves the job along a lawful arrow; raises `UsageError` for any other.
+
+        With `standing`, only a job that still stands there is moved, and False is returned for one
+        that somebody else has moved meanwhile.
+        """
         with self.transaction() as db:
             (old,) = db.execute("SELECT state FROM job").fetchone()
+            if standing is not None and old != standing:
+                return False
             if old != state:
                 check_arrow(JobState(old), state)
             db.execute(
                 "UPDATE job SET state = ?, reason = ?, reason_text = ?, ended_at = ?",
                 (state, reason or "", text, now if state in ENDED else None),
             )
+        return True
 
-    def start(self, now: float) -> None:
-        """Notes when the first request was fed."""
-        self.db.execute("UPDATE job SET started_at = coalesce(started_at, ?)", (now,))
+    def tell(self, text: str) -> None:
+        """Leaves a sentence for whoever looks at the job; its state stays."""
+        with self.transaction() as db:
+            db.execute("UPDATE job SET reason_text = ?", (text,))
 
     def want(self, wish: str) -> None:
         """Leaves a wish for the coordinator: `pause`, `cancel` or nothing."""
@@ -157,6 +191,11 @@ class JobStore:
         """Stores new limits, budget or window."""
         with self.transaction() as db:
             db.execute("UPDATE job SET spec = ?", (spec.model_dump_json(),))
+
+    def prices_of(self) -> float | None:
+        """When the newest prices were taken."""
+        moment: float | None = self.db.execute("SELECT max(taken_at) FROM prices").fetchone()[0]
+        return moment
 
     def prices(self) -> PriceList | None:
         """The newest prices known, None where the endpoint told none."""
@@ -178,31 +217,68 @@ class JobStore:
     def waiting(self, limit: int) -> list[Waiting]:
         """The next requests to feed: those that came back first, then the file's order."""
         came_back = self.db.execute(
-            "SELECT ordinal, model, prompt_bound, output_bound, attempts, uncertain"
+            "SELECT ordinal, model, prompt_bound, output_bound, bounded, attempts, uncertain"
             " FROM returned JOIN requests USING (ordinal) ORDER BY ordinal LIMIT ?",
             (limit,),
         ).fetchall()
         fresh = self.db.execute(
-            "SELECT ordinal, model, prompt_bound, output_bound, 0, 0 FROM requests"
+            "SELECT ordinal, model, prompt_bound, output_bound, bounded, 0, 0 FROM requests"
             " WHERE ordinal > (SELECT cursor FROM job) ORDER BY ordinal LIMIT ?",
             (limit - len(came_back),),
         ).fetchall()
-        return [Waiting(row[0], self._models[row[1]], *row[2:]) for row in (*came_back, *fresh)]
+        return [self._waiting(row) for row in (*came_back, *fresh)]
+
+    def smallest(self, limit: int) -> list[Waiting]:
+        """Of the requests of each model that wait, the `limit` with the fewest tokens.
+
+        Reads all that wait: for when those at the front do not fit the budget.
+        """
+        found: list[Waiting] = []
+        for model in self._models:
+            rows = self.db.execute(
+                "SELECT ordinal, model, prompt_bound, output_bound, bounded,"
+                " coalesce(attempts, 0), coalesce(uncertain, 0)"
+                " FROM requests LEFT JOIN returned USING (ordinal)"
+                " WHERE model = ? AND (attempts IS NOT NULL OR ordinal > (SELECT cursor FROM job))"
+                " ORDER BY prompt_bound + coalesce(output_bound, 0), ordinal LIMIT ?",
+                (model, limit),
+            )
+            found += [self._waiting(row) for row in rows]
+        return found
+
+    def models(self) -> list[str]:
+        """Every model that a request names."""
+        return list(self._models.values())
+
+    def _waiting(self, row: sqlite3.Row) -> Waiting:
+        ordinal, model, prompt, output, bounded, attempts, uncertain = row
+        return Waiting(
+            ordinal, self._models[model], prompt, output, bool(bounded), attempts, uncertain
+        )
 
     def grant(self, requests: list[Waiting], amount: Amount, now: float) -> OpenChunk:
-        """Sets requests and their grant aside as a new chunk: on disk when this returns."""
+        """Sets requests and their grant aside as a new chunk: on disk when this returns.
+
+        Requests before them that were never fed go on waiting among those that came back.
+        """
         triples = [(each.ordinal, each.attempts, each.uncertain) for each in requests]
         with self.transaction() as db:
             (number,) = db.execute(
                 "UPDATE job SET next_chunk = next_chunk + 1 RETURNING next_chunk - 1"
             ).fetchone()
             self._insert_chunk(number, triples, amount, now)
+            last = max(ordinal for ordinal, _, _ in triples)
+            db.execute(
+                "INSERT INTO returned SELECT ordinal, 0, 0 FROM requests"
+                " WHERE ordinal > (SELECT cursor FROM job) AND ordinal < ?",
+                (last,),
+            )
             db.executemany(
                 "DELETE FROM returned WHERE ordinal = ?", [(ordinal,) for ordinal, _, _ in triples]
             )
             db.execute(
                 "UPDATE job SET cursor = max(cursor, ?), started_at = coalesce(started_at, ?)",
-                (max(ordinal for ordinal, _, _ in triples), now),
+                (last, now),
             )
         return OpenChunk(number, triples, amount, Amount(ZERO, 0), now)
 
@@ -222,30 +298,38 @@ class JobStore:
     def lose(self, chunk: OpenChunk) -> None:
         """The chunk's worker fell silent: its unfinished requests wait again.
 
-        The chunk stays booked with what is left of its grant until the worker's outbox tells what
-        was in flight, or until `settle_lost`.
+        What is left of its grant stays set aside until the worker's outbox tells what was in
+        flight; nobody else can know.
         """
         with self.transaction() as db:
-            db.execute("UPDATE chunks SET state = 'lost' WHERE chunk = ?", (chunk.chunk,))
-            self._give_back(chunk.requests)
+            lost = db.execute(
+                "UPDATE chunks SET state = 'lost' WHERE chunk = ? AND state = 'open'",
+                (chunk.chunk,),
+            ).rowcount
+            if lost:
+                give_back(db, chunk.requests)
 
-    def _give_back(self, triples: list[Triple]) -> None:
-        self.db.executemany(
-            "INSERT OR IGNORE INTO returned SELECT ?1, ?2, ?3"
-            " WHERE NOT EXISTS (SELECT 1 FROM results WHERE ordinal = ?1)",
-            triples,
-        )
+    def take_back(self, chunk: OpenChunk) -> None:
+        """No worker ever took the chunk: its requests wait again, its grant is free."""
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE chunks SET state = 'closed', ordinals = x'90' WHERE chunk = ?",
+                (chunk.chunk,),
+            )
+            give_back(db, chunk.requests)
 
     def set_poison_aside(self, deaths: int, now: float) -> int:
         """Fails the waiting requests whose calls ended `deaths` times with nobody knowing how."""
-        (worst,) = self.db.execute("SELECT max(uncertain) FROM returned").fetchone()
+        (worst,) = self.db.execute(
+            "SELECT max(uncertain) FROM returned WHERE uncertain > 0"
+        ).fetchone()
         if worst is None or worst < deaths:
             return 0
         with self.transaction() as db:
             failed = db.execute(
                 "INSERT OR IGNORE INTO results SELECT ordinal, 'failed', 'system.poison_row',"
-                " 'its calls were cut ' || uncertain || ' times', NULL, attempts, '', 0, ?, '', '',"
-                " NULL, -1 FROM returned WHERE uncertain >= ?",
+                " 'nobody knows how ' || uncertain || ' of its calls ended', NULL, attempts, '',"
+                " 0, ?, '', '', NULL, -1 FROM returned WHERE uncertain >= ?",
                 (now, deaths),
             ).rowcount
             db.execute("DELETE FROM returned WHERE uncertain >= ?", (deaths,))
@@ -257,10 +341,16 @@ class JobStore:
         among = json.dumps(codes) if codes else None
         with self.transaction() as db:
             db.execute(
+                f"INSERT OR IGNORE INTO retried SELECT ordinal, call FROM results"  # noqa: S608
+                f" WHERE {_FAILED_AMONG}",
+                (among,),
+            )
+            db.execute(
                 "INSERT OR IGNORE INTO returned SELECT ordinal, attempts, 0 FROM results"  # noqa: S608
                 f" WHERE {_FAILED_AMONG}",
                 (among,),
             )
+            self._leave_chunks(among)
             back = db.execute(
                 f"DELETE FROM results WHERE {_FAILED_AMONG}",  # noqa: S608  a constant
                 (among,),
@@ -268,24 +358,79 @@ class JobStore:
             db.execute("UPDATE job SET failed = failed - ?", (back,))
         return back
 
-    def uncertain(self) -> list[sqlite3.Row]:
-        """Calls that were or may have been billed, at a cost that is not known yet."""
-        return self.db.execute(
-            "SELECT ordinal, id, generation_id, sent_at + latency_s AS ended_at, lookups,"
-            " prompt IS NOT NULL AS answered"
-            " FROM calls WHERE billing = 'unknown' ORDER BY sent_at"
-        ).fetchall()
+    def _leave_chunks(self, among: str | None) -> None:
+        """A request that waits again belongs no more to the chunk in which it failed."""
+        for chunk in self.open_chunks():
+            ordinals = json.dumps([ordinal for ordinal, _, _ in chunk.requests])
+            found = self.db.execute(
+                f"SELECT ordinal FROM results WHERE {_FAILED_AMONG}"  # noqa: S608  a constant
+                " AND ordinal IN (SELECT value FROM json_each(?2))",
+                (among, ordinals),
+            )
+            failed = {row[0] for row in found}
+            kept = [triple for triple in chunk.requests if triple[0] not in failed]
+            self.db.execute(
+                "UPDATE chunks SET ordinals = ? WHERE chunk = ?",
+                (msgspec.msgpack.encode(kept), chunk.chunk),
+            )
+
+    def to_ask_for(self, ended_by: Sequence[float], limit: int) -> list[sqlite3.Row]:
+        """Uncertain calls that can be looked up: ordinal, id, generation_id; the oldest first.
+
+        Of those that were asked for n times already, the ones that ended by `ended_by[n]` (Unix
+        seconds), and at most `limit` of them.
+        """
+        found: list[sqlite3.Row] = []
+        for times, moment in enumerate(ended_by):
+            found += self.db.execute(
+                "SELECT ordinal, id, generation_id FROM calls WHERE billing = 'unknown'"
+                " AND generation_id <> '' AND lookups = ?1 AND sent_at <= ?2"
+                " AND sent_at + latency_s <= ?2 ORDER BY sent_at LIMIT ?3",
+                (times, moment, limit),
+            )
+        return found
+
+    def awaits_lookups(self, *, answered: int, unanswered: int) -> bool:
+        """Whether an uncertain call was asked for fewer times than this."""
+        (awaited,) = self.db.execute(
+            "SELECT EXISTS (SELECT 1 FROM calls WHERE billing = 'unknown' AND generation_id <> ''"
+            " AND lookups < max(?1, ?2) AND lookups < iif(prompt IS NULL, ?2, ?1))",
+            (answered, unanswered),
+        ).fetchone()
+        return bool(awaited)
 
     def open_chunks(self) -> list[OpenChunk]:
         """All chunks that are not closed, lost ones included."""
-        rows = self.db.execute("SELECT * FROM chunks WHERE state <> 'closed'")
+        rows = self.db.execute("SELECT * FROM chunks WHERE state <> 'closed' ORDER BY chunk")
         return [self._open_chunk(row) for row in rows]
+
+    def chunks_out(self) -> list[int]:
+        """The numbers of the chunks that are with a worker, or on their way to one."""
+        return [row[0] for row in self.db.execute("SELECT chunk FROM chunks WHERE state = 'open'")]
+
+    def unlimited_out(self, *, rub: bool, tokens: bool) -> bool:
+        """Whether a chunk is out that has no grant in roubles, or none in tokens."""
+        (out,) = self.db.execute(
+            "SELECT EXISTS (SELECT 1 FROM chunks WHERE state = 'open'"
+            " AND (?1 AND grant_rub IS NULL OR ?2 AND grant_tokens IS NULL))",
+            (rub, tokens),
+        ).fetchone()
+        return bool(out)
+
+    def lost(self) -> Lost:
+        """What is set aside for chunks whose worker fell silent."""
+        rows = self.db.execute(
+            "SELECT grant_rub, spent_rub FROM chunks WHERE state = 'lost'"
+        ).fetchall()
+        if any(row["grant_rub"] is None for row in rows):
+            return Lost(len(rows), None)
+        return Lost(len(rows), total(_unspent(row) for row in rows))
 
     def _open_chunk(self, row: sqlite3.Row) -> OpenChunk:
         rub = None if row["grant_rub"] is None else Decimal(row["grant_rub"])
         return OpenChunk(
             row["chunk"],
-            _ordinals.decode(row["ordinals"]),
+            decode_triples(row["ordinals"]),
             Amount(rub, row["grant_tokens"]),
             Amount(Decimal(row["spent_rub"]), row["spent_tokens"]),
             row["fed_at"],
@@ -294,29 +439,18 @@ class JobStore:
 
     def unfinished(self, chunk: OpenChunk) -> list[Triple]:
         """Those of the chunk's requests that have no result yet."""
-        if not chunk.requests:
-            return []
-        ordinals = [ordinal for ordinal, _, _ in chunk.requests]
-        done = {
-            row[0]
-            for row in self.db.execute(
-                "SELECT ordinal FROM results WHERE ordinal BETWEEN ? AND ?",
-                (min(ordinals), max(ordinals)),
-            )
-        }
-        return [triple for triple in chunk.requests if triple[0] not in done]
+        return unfinished(self.db, chunk.requests)
 
     def details(self, triples: list[Triple]) -> list[Waiting]:
         """What is stored of these requests."""
         found = []
         for ordinal, attempts, uncertain in triples:
             row = self.db.execute(
-                "SELECT model, prompt_bound, output_bound FROM requests WHERE ordinal = ?",
-                (ordinal,),
+                "SELECT ordinal, model, prompt_bound, output_bound, bounded, ?2, ?3"
+                " FROM requests WHERE ordinal = ?1",
+                (ordinal, attempts, uncertain),
             ).fetchone()
-            found.append(
-                Waiting(ordinal, self._models[row[0]], row[1], row[2], attempts, uncertain)
-            )
+            found.append(self._waiting(row))
         return found
 
     def body(self, ordinal: int) -> bytes:
@@ -330,14 +464,16 @@ class JobStore:
 
     def exposure(self) -> Amount:
         """₽ and tokens that are spent, may have been spent, or are set aside to be spent."""
-        job = self.job()
-        rub = [job.settled_rub, job.booked_rub]
-        tokens = job.settled_tokens + job.booked_tokens
-        for chunk in self.open_chunks():
-            if chunk.grant.rub is not None and chunk.spent.rub is not None:
-                rub.append(max(subtract(chunk.grant.rub, chunk.spent.rub), ZERO))
-            if chunk.grant.tokens is not None and chunk.spent.tokens is not None:
-                tokens += max(chunk.grant.tokens - chunk.spent.tokens, 0)
+        job = self.db.execute(
+            "SELECT settled_rub, booked_rub, settled_tokens + booked_tokens FROM job"
+        ).fetchone()
+        rub, tokens = [Decimal(job[0]), Decimal(job[1])], job[2]
+        for row in self.db.execute(
+            "SELECT grant_rub, grant_tokens, spent_rub, spent_tokens FROM chunks"
+            " WHERE state <> 'closed'"
+        ):
+            rub.append(_unspent(row))
+            tokens += max((row["grant_tokens"] or 0) - row["spent_tokens"], 0)
         return Amount(total(rub), tokens)
 
     def under_way(self) -> int:
@@ -355,6 +491,44 @@ class JobStore:
         return dict(self.db.execute("SELECT code, count FROM refusals ORDER BY code").fetchall())
 
 
-def decimal_sum(left: str, right: Decimal) -> str:
-    """Adds to an amount stored as text."""
-    return str(add(Decimal(left), right))
+def give_back(db: sqlite3.Connection, triples: list[Triple]) -> None:
+    """Requests wait again, but for those that have their result."""
+    db.executemany(
+        "INSERT OR IGNORE INTO returned SELECT ?1, ?2, ?3"
+        " WHERE NOT EXISTS (SELECT 1 FROM results WHERE ordinal = ?1)",
+        triples,
+    )
+
+
+def unfinished(db: sqlite3.Connection, triples: list[Triple]) -> list[Triple]:
+    """Those that have no result yet."""
+    ordinals = json.dumps([ordinal for ordinal, _, _ in triples])
+    done = {
+        row[0]
+        for row in db.execute(
+            "SELECT ordinal FROM results WHERE ordinal IN (SELECT value FROM json_each(?))",
+            (ordinals,),
+        )
+    }
+    return [triple for triple in triples if triple[0] not in done]
+
+
+def decode_triples(data: bytes) -> list[Triple]:
+    """The requests of a chunk, as its row holds them."""
+    return _ordinals.decode(data)
+
+
+@lru_cache(maxsize=256)
+def _spec(text: str) -> Spec:
+    return Spec.model_validate_json(text)
+
+
+def _amount(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def _unspent(row: sqlite3.Row) -> Decimal:
+    """What is left of a chunk's grant in roubles; nothing where there is no cap."""
+    if row["grant_rub"] is None:
+        return ZERO
+    return max(subtract(Decimal(row["grant_rub"]), Decimal(row["spent_rub"])), ZERO)

@@ -1,4 +1,8 @@
-"""Taking in what workers deliver: one transaction for a batch, each fact counted once."""
+"""Taking in what workers deliver: one transaction for a batch, each fact counted once.
+
+What names a request that was never fed, or a chunk that never was, is left out and counted: it is
+not of our workers' making.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from decimal import Decimal
 
 import msgspec
 
-from batch.store.jobstore import JobStore, decimal_sum
+from batch.store.jobstore import JobStore, decode_triples, give_back, unfinished
 from jobs.chunk import ChunkClosed, ReturnReason
 from jobs.money import ZERO, add, subtract
 from jobs.outcome import Billing, CostSource
@@ -19,14 +23,37 @@ from jobs.usage import Usage
 from jobs.wire import Delivery, Found
 
 
+@dataclass(frozen=True)
+class Overrun:
+    """A call that cost more ₽ than it could by the prices."""
+
+    chunk: int
+    cost: Decimal
+    bound: Decimal
+
+
 @dataclass
 class Applied:
-    """What a batch of deliveries changed."""
+    """What a batch of deliveries changed.
+
+    `reasons` are those of closings that came, `closed` the chunks of which nothing more is to come.
+    `foreign` counts what was left out.
+    """
 
     completed: int = 0
     failed: int = 0
-    closed: list[tuple[int, ReturnReason]] = field(default_factory=list)
+    calls: int = 0
+    settled: int = 0
+    foreign: int = 0
+    reasons: list[tuple[int, ReturnReason]] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
     refusals: dict[str, int] = field(default_factory=dict)
+    overrun: Overrun | None = None
+
+    @property
+    def anything(self) -> bool:
+        """Whether results or costs are not what they were."""
+        return bool(self.completed or self.failed or self.calls or self.settled or self.closed)
 
 
 @dataclass
@@ -38,12 +65,19 @@ class _Change:
     settled_tokens: int = 0
     booked_tokens: int = 0
     calls: int = 0
+    settled: int = 0
     chunks: dict[int, tuple[Decimal, int]] = field(default_factory=dict)
+    overrun: Overrun | None = None
 
-    def charge(self, call: Call, rub: Decimal, tokens: int) -> None:
-        """Counts against the grant of the call's chunk."""
-        old_rub, old_tokens = self.chunks.get(call.chunk, (ZERO, 0))
-        self.chunks[call.chunk] = (add(old_rub, rub), old_tokens + tokens)
+    def charge(self, chunk: int, rub: Decimal, tokens: int) -> None:
+        """Counts against the grant of a chunk."""
+        old_rub, old_tokens = self.chunks.get(chunk, (ZERO, 0))
+        self.chunks[chunk] = (add(old_rub, rub), old_tokens + tokens)
+
+    def compare(self, chunk: int, cost: Decimal, bound: Decimal | None) -> None:
+        """Notes a call that was dearer than it could be."""
+        if bound is not None and cost > bound:
+            self.overrun = Overrun(chunk, cost, bound)
 
 
 def apply(store: JobStore, deliveries: Iterable[Delivery]) -> Applied:
@@ -54,22 +88,68 @@ def apply(store: JobStore, deliveries: Iterable[Delivery]) -> Applied:
     """
     applied, change = Applied(), _Change()
     with store.transaction() as db:
+        fed = _Fed(db)
         for delivery in deliveries:
-            _write_calls(db, delivery.calls, change)
-            _write_results(db, delivery, applied)
+            _write_calls(db, [c for c in delivery.calls if fed.has(c.ordinal, c.chunk)], change)
+            _write_results(
+                db, delivery, [r for r in delivery.results if fed.has(r.ordinal)], applied
+            )
             for found in delivery.found:
                 _write_found(db, found, change)
             for closed in delivery.closed:
                 _close(db, closed, applied)
+        _close_told(db, applied)
         _write_sums(db, change, applied)
+    applied.calls, applied.settled, applied.foreign = change.calls, change.settled, fed.foreign
+    applied.overrun = change.overrun
     return applied
+
+
+class _Fed:
+    """Knows what was ever fed; `foreign` counts what it was asked for in vain."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._cursor, self._next_chunk, requests = db.execute(
+            "SELECT cursor, next_chunk, requests FROM job"
+        ).fetchone()
+        # Lines that were skipped may have left gaps among the ordinals.
+        (last,) = db.execute("SELECT max(ordinal) FROM requests").fetchone()
+        self._has_gaps = last is not None and last + 1 != requests
+        self.foreign = 0
+
+    def has(self, ordinal: int, chunk: int = 0) -> bool:
+        """Whether there is such a request, and such a chunk, and a worker has had them."""
+        known = ordinal <= self._cursor and chunk < self._next_chunk and self._exists(ordinal)
+        self.foreign += not known
+        return known
+
+    def _exists(self, ordinal: int) -> bool:
+        if not self._has_gaps:
+            return True
+        row = self._db.execute("SELECT 1 FROM requests WHERE ordinal = ?", (ordinal,)).fetchone()
+        return row is not None
 
 
 def _write_calls(db: sqlite3.Connection, calls: list[Call], change: _Change) -> None:
     for call in calls:
-        if call.billing is not Billing.NONE and _insert_call(db, call):
+        if call.billing is Billing.NONE:
+            continue
+        if _insert_call(db, call):
             change.calls += 1
             _count(call, change)
+        elif call.cost is not None:
+            # Told again by somebody who knows more: it was taken for cut, and was answered.
+            _settle_unknown(db, call, call.cost, change)
+
+
+def _settle_unknown(db: sqlite3.Connection, call: Call, cost: Decimal, change: _Change) -> None:
+    row = db.execute(
+        "SELECT * FROM calls WHERE ordinal = ? AND id = ? AND billing = 'unknown'",
+        (call.ordinal, call.id),
+    ).fetchone()
+    if row is not None:
+        settle(db, row, cost, CostSource.ENDPOINT, call.usage, change)
 
 
 def _insert_call(db: sqlite3.Connection, call: Call) -> bool:
@@ -108,38 +188,37 @@ def _count(call: Call, change: _Change) -> None:
         tokens = call.usage.total if call.usage else call.bound_tokens
         change.settled_rub = add(change.settled_rub, rub)
         change.settled_tokens += tokens
+        change.compare(call.chunk, rub, call.bound)
     else:
         rub, tokens = call.bound or ZERO, call.bound_tokens
         change.booked_rub = add(change.booked_rub, rub)
         change.booked_tokens += tokens
-    change.charge(call, rub, tokens)
+    change.charge(call.chunk, rub, tokens)
 
 
-def _write_results(db: sqlite3.Connection, delivery: Delivery, applied: Applied) -> None:
+def _write_results(
+    db: sqlite3.Connection, delivery: Delivery, results: list[Result], applied: Applied
+) -> None:
     answer: int | None = None
-    for result in delivery.results:
+    used = False
+    for result in results:
         if result.body >= 0 and answer is None:
             answer = db.execute(
                 "INSERT INTO answers (bodies) VALUES (?)", (delivery.bodies,)
             ).lastrowid
         if _insert_result(db, result, answer):
+            used = used or result.body >= 0
             _tally(result, applied)
-    if answer is not None:
+    if answer is not None and not used:
         # A delivery that came again brought nothing new: its answers stand already.
-        db.execute(
-            "DELETE FROM answers WHERE id = ?1 AND NOT EXISTS"
-            " (SELECT 1 FROM results WHERE ordinal BETWEEN ?2 AND ?3 AND answer = ?1)",
-            (
-                answer,
-                min(r.ordinal for r in delivery.results),
-                max(r.ordinal for r in delivery.results),
-            ),
-        )
+        db.execute("DELETE FROM answers WHERE id = ?", (answer,))
 
 
 def _insert_result(db: sqlite3.Connection, result: Result, answer: int | None) -> bool:
     cursor = db.execute(
-        "INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO results"
+        " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13"
+        " WHERE NOT EXISTS (SELECT 1 FROM retried WHERE ordinal = ?1 AND call = ?7)",
         (
             result.ordinal,
             result.state.value,
@@ -172,49 +251,66 @@ def _tally(result: Result, applied: Applied) -> None:
 
 def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> None:
     row = db.execute(
-        "SELECT state FROM chunks WHERE chunk = ? AND state <> 'closed'", (closed.chunk,)
+        "SELECT state, ordinals FROM chunks WHERE chunk = ? AND state <> 'closed' AND NOT told",
+        (closed.chunk,),
     ).fetchone()
     if row is None:
         return
-    db.execute(
-        "UPDATE chunks SET state = 'closed', ordinals = x'90' WHERE chunk = ?", (closed.chunk,)
-    )
-    if row[0] == "open":
-        db.executemany(
-            "INSERT OR IGNORE INTO returned SELECT ?1, ?2, ?3"
-            " WHERE NOT EXISTS (SELECT 1 FROM results WHERE ordinal = ?1)",
-            closed.returned,
-        )
+    mine = {triple[0]: triple for triple in decode_triples(row["ordinals"])}
+    back = {triple[0]: triple for triple in closed.returned if triple[0] in mine}
+    applied.foreign += len(closed.returned) - len(back)
+    if row["state"] == "open":
+        give_back(db, list(back.values()))
     else:
         # Its requests wait again already; now it is known how often they were called.
         db.executemany(
             "UPDATE returned SET attempts = max(attempts, ?2),"
             " uncertain = max(uncertain, ?3) WHERE ordinal = ?1",
-            closed.returned,
+            back.values(),
         )
+    # Of the others it has results. They may come later than this: until then the chunk stays.
+    coming = [triple for triple in mine.values() if triple[0] not in back]
+    db.execute(
+        "UPDATE chunks SET told = 1, ordinals = ? WHERE chunk = ?",
+        (msgspec.msgpack.encode(coming), closed.chunk),
+    )
     for code, count in closed.refusals.items():
         db.execute(
             "INSERT INTO refusals VALUES (?1, ?2) ON CONFLICT DO UPDATE SET count = count + ?2",
             (code, count),
         )
         applied.refusals[code] = applied.refusals.get(code, 0) + count
-    applied.closed.append((closed.chunk, closed.reason))
+    applied.reasons.append((closed.chunk, closed.reason))
+
+
+def _close_told(db: sqlite3.Connection, applied: Applied) -> None:
+    """Chunks whose closing has come are closed when their last result has, too."""
+    rows = db.execute(
+        "SELECT chunk, ordinals FROM chunks WHERE state <> 'closed' AND told = 1"
+    ).fetchall()
+    for chunk, ordinals in rows:
+        if not unfinished(db, decode_triples(ordinals)):
+            db.execute(
+                "UPDATE chunks SET state = 'closed', ordinals = x'90' WHERE chunk = ?", (chunk,)
+            )
+            applied.closed.append(chunk)
 
 
 def _write_found(db: sqlite3.Connection, found: Found, change: _Change) -> None:
     row = db.execute(
-        "SELECT * FROM calls WHERE ordinal = ? AND id = ? AND billing = 'unknown'",
+        "SELECT * FROM calls WHERE ordinal = ? AND id = ?"
+        " AND (billing = 'unknown' OR source = 'estimate')",
         (found.ordinal, found.call),
     ).fetchone()
     if row is None:
         return
-    if found.cost is None:
-        db.execute(
-            "UPDATE calls SET lookups = lookups + 1 WHERE ordinal = ? AND id = ?",
-            (found.ordinal, found.call),
-        )
+    if found.cost is not None:
+        settle(db, row, found.cost, CostSource.LOOKUP, found.usage, change)
         return
-    settle(db, row, found.cost, CostSource.LOOKUP, found.usage, change)
+    db.execute(
+        "UPDATE calls SET lookups = lookups + 1 WHERE ordinal = ? AND id = ?",
+        (found.ordinal, found.call),
+    )
 
 
 def settle(
@@ -225,9 +321,9 @@ def settle(
     usage: Usage | None,
     change: _Change,
 ) -> None:
-    """An uncertain call's cost is known now: it moves from booked to settled."""
-    bound = ZERO if row["bound"] is None else Decimal(row["bound"])
-    tokens = usage.total if usage else (row["prompt"] or 0) + (row["completion"] or 0)
+    """A call's cost is known now, or better than before: from booked, or estimated, to settled."""
+    told = usage or _usage(row)
+    tokens = told.total if told else row["bound_tokens"]
     db.execute(
         "UPDATE calls SET billing = 'known', cost = ?, source = ?, lookups = lookups + 1"
         " WHERE ordinal = ? AND id = ?",
@@ -237,25 +333,30 @@ def settle(
         db.execute(
             "UPDATE calls SET prompt = ?, completion = ?, cached = ?, written = ?, reasoning = ?"
             " WHERE ordinal = ? AND id = ?",
-            (
-                usage.prompt,
-                usage.completion,
-                usage.cached,
-                usage.written,
-                usage.reasoning,
-                row["ordinal"],
-                row["id"],
-            ),
+            (*msgspec.structs.astuple(usage), row["ordinal"], row["id"]),
         )
+    change.settled += 1
+    bound = None if row["bound"] is None else Decimal(row["bound"])
+    if row["billing"] == Billing.UNKNOWN:
+        old, old_tokens = bound or ZERO, row["bound_tokens"]
+        change.booked_rub = subtract(change.booked_rub, old)
+        change.booked_tokens -= old_tokens
+    else:
+        before = _usage(row)
+        old, old_tokens = Decimal(row["cost"]), before.total if before else row["bound_tokens"]
+        change.settled_rub = subtract(change.settled_rub, old)
+        change.settled_tokens -= old_tokens
     change.settled_rub = add(change.settled_rub, cost)
-    change.booked_rub = subtract(change.booked_rub, bound)
     change.settled_tokens += tokens
-    change.booked_tokens -= row["bound_tokens"]
-    rub, count = change.chunks.get(row["chunk"], (ZERO, 0))
-    change.chunks[row["chunk"]] = (
-        add(rub, subtract(cost, bound)),
-        count + tokens - row["bound_tokens"],
-    )
+    change.charge(row["chunk"], subtract(cost, old), tokens - old_tokens)
+    change.compare(row["chunk"], cost, bound)
+
+
+def _usage(row: sqlite3.Row) -> Usage | None:
+    """The tokens that a call is known to have used."""
+    if row["prompt"] is None:
+        return None
+    return Usage(row["prompt"], row["completion"], row["cached"], row["written"], row["reasoning"])
 
 
 def estimate_the_rest(store: JobStore, prices: PriceList | None) -> int:
@@ -271,16 +372,12 @@ def estimate_the_rest(store: JobStore, prices: PriceList | None) -> int:
         ).fetchall()
         left = 0
         for row in rows:
-            price = prices.models.get(row["name"]) if prices else None
-            if price is None or row["prompt"] is None:
+            price, usage = prices.models.get(row["name"]) if prices else None, _usage(row)
+            if price is None or usage is None:
                 left += 1
                 continue
-            usage = Usage(
-                row["prompt"], row["completion"], row["cached"], row["written"], row["reasoning"]
-            )
-            settle(
-                db, row, price.estimate(usage, row["provider"]), CostSource.ESTIMATE, None, change
-            )
+            cost = price.estimate(usage, row["provider"])
+            settle(db, row, cost, CostSource.ESTIMATE, None, change)
         _write_sums(db, change, Applied())
     return left
 
@@ -292,8 +389,8 @@ def _write_sums(db: sqlite3.Connection, change: _Change, applied: Applied) -> No
         " booked_tokens = booked_tokens + ?, calls = calls + ?, completed = completed + ?,"
         " failed = failed + ?",
         (
-            decimal_sum(settled, change.settled_rub),
-            decimal_sum(booked, change.booked_rub),
+            str(add(Decimal(settled), change.settled_rub)),
+            str(add(Decimal(booked), change.booked_rub)),
             change.settled_tokens,
             change.booked_tokens,
             change.calls,
@@ -306,5 +403,5 @@ def _write_sums(db: sqlite3.Connection, change: _Change, applied: Applied) -> No
         if row is not None:
             db.execute(
                 "UPDATE chunks SET spent_rub = ?, spent_tokens = spent_tokens + ? WHERE chunk = ?",
-                (decimal_sum(row[0], rub), tokens, chunk),
+                (str(add(Decimal(row[0]), rub)), tokens, chunk),
             )

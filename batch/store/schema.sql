@@ -10,6 +10,8 @@ CREATE TABLE job (                      -- one row
     created_at    REAL NOT NULL,
     started_at    REAL,
     ended_at      REAL,
+    likely_rub    TEXT,                 -- the estimate at submission; NULL: no price, no bound
+    highest_rub   TEXT,
     requests      INTEGER NOT NULL,     -- valid input lines
     invalid       INTEGER NOT NULL,     -- faulty input lines, skipped
     cursor        INTEGER NOT NULL DEFAULT -1,  -- last ordinal that was ever fed
@@ -31,7 +33,8 @@ CREATE TABLE requests (                 -- never changes after submission
     custom_id     TEXT NOT NULL,
     model         INTEGER NOT NULL,
     prompt_bound  INTEGER NOT NULL,     -- tokens
-    output_bound  INTEGER               -- tokens; NULL: nobody can tell
+    output_bound  INTEGER,              -- tokens; NULL: nobody can tell
+    bounded       INTEGER NOT NULL      -- 0: a part of it (an image, a search) costs what it costs
 );
 
 CREATE TABLE blocks (                   -- where bodies stand in input.blocks
@@ -51,7 +54,9 @@ CREATE TABLE prices (                   -- every version of the catalogue that w
 CREATE TABLE chunks (
     chunk         INTEGER PRIMARY KEY,  -- never used twice: the fence of what comes back late
     state         TEXT NOT NULL,        -- open, lost (its worker fell silent), closed
-    ordinals      BLOB NOT NULL,        -- msgpack list of [ordinal, attempts, uncertain]
+    told          INTEGER NOT NULL DEFAULT 0,   -- its closing came, but not yet all of its results
+    ordinals      BLOB NOT NULL,        -- msgpack list of [ordinal, attempts, uncertain]; once told,
+                                        -- of those alone whose results are on their way
     grant_rub     TEXT,                 -- NULL: no cap in roubles
     grant_tokens  INTEGER,
     spent_rub     TEXT NOT NULL DEFAULT '0',    -- of the grant, settled or booked by known calls
@@ -59,13 +64,15 @@ CREATE TABLE chunks (
     fed_at        REAL NOT NULL
 );
 
-CREATE INDEX chunks_alive ON chunks (state) WHERE state <> 'closed';
+CREATE INDEX chunks_alive ON chunks (told) WHERE state <> 'closed';
 
 CREATE TABLE returned (                 -- fed before, waiting again
     ordinal       INTEGER PRIMARY KEY,
     attempts      INTEGER NOT NULL,
     uncertain     INTEGER NOT NULL
 );
+
+CREATE INDEX returned_uncertain ON returned (uncertain) WHERE uncertain > 0;
 
 CREATE TABLE calls (                    -- the ledger: what was or may have been billed
     ordinal       INTEGER NOT NULL,
@@ -88,7 +95,8 @@ CREATE TABLE calls (                    -- the ledger: what was or may have been
     PRIMARY KEY (ordinal, id)
 ) WITHOUT ROWID;
 
-CREATE INDEX calls_uncertain ON calls (sent_at) WHERE billing = 'unknown';
+CREATE INDEX calls_to_ask_for ON calls (lookups, sent_at)
+    WHERE billing = 'unknown' AND generation_id <> '';
 
 CREATE TABLE answers (id INTEGER PRIMARY KEY, bodies BLOB NOT NULL);    -- raw, many in one
 
@@ -107,6 +115,12 @@ CREATE TABLE results (
     answer        INTEGER,              -- answers.id
     body          INTEGER NOT NULL      -- place within it
 );
+
+CREATE TABLE retried (                  -- failures that were taken back: should one of them be
+    ordinal       INTEGER NOT NULL,     -- delivered again, it is not the end of the request any more
+    call          TEXT NOT NULL,
+    PRIMARY KEY (ordinal, call)
+) WITHOUT ROWID;
 
 CREATE TABLE refusals (code TEXT PRIMARY KEY, count INTEGER NOT NULL);  -- calls that cost nothing
 
