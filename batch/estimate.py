@@ -24,7 +24,9 @@ OUTPUT_LIKELY = 200
 
 @dataclass
 class Estimate:
-    """₽ and tokens. `highest` is None when one request has no bound or no price."""
+    """₽ and tokens. `highest` is None when one request has no bound or no price; `unbounded` counts
+    those of which nobody can tell how long the answer may get.
+    """
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -32,6 +34,7 @@ class Estimate:
     likely: Decimal | None = ZERO
     highest: Decimal | None = ZERO
     unpriced: tuple[str, ...] = ()
+    unbounded: int = 0
 
 
 def estimate(requests: Iterable[tuple[str, int, int | None]], prices: PriceList | None) -> Estimate:
@@ -45,15 +48,17 @@ def estimate(requests: Iterable[tuple[str, int, int | None]], prices: PriceList 
         result.prompt_tokens += prompt
         result.output_tokens += output
         price = prices.models.get(model) if prices else None
+        most = request_bound(model, prompt_bound, output_bound, prices)
+        result.unbounded += most.tokens is None
         if price is None:
             unpriced.add(model)
             result.likely = result.highest = None
             continue
         if result.likely is not None:
             result.likely = add(result.likely, price.estimate(Usage(prompt, output)))
-        bound = request_bound(model, prompt_bound, output_bound, prices).rub
-        result.highest = (
-            None if bound is None or result.highest is None else add(result.highest, bound)
-        )
+        if most.rub is None or result.highest is None:
+            result.highest = None
+        else:
+            result.highest = add(result.highest, most.rub)
     result.unpriced = tuple(sorted(unpriced))
     return result

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import logging
+import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -13,8 +16,22 @@ from jobs.errors import AlreadyRunning, NoSuchJob, StorageUnavailable
 from jobs.ids import JOB_ID
 from jobs.names import DATABASE, LOCK
 
+log = logging.getLogger("nightshift.home")
+
 _PROBES_S = 1.0
 """A lock that is held for longer than this is no other command's short look at it."""
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """What the system refuses in the home becomes `StorageUnavailable`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageUnavailable(
+            f"the home {folder} cannot be used: {error.strerror}",
+            hint="set NIGHTSHIFT_HOME to a folder of a local disk that you may write",
+        ) from error
 
 
 class Home:
@@ -23,14 +40,9 @@ class Home:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.expanduser().absolute()
         self.jobs_folder = self.folder / "jobs"
-        try:
+        with _usable(self.folder):
             self.jobs_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.chmod(0o700)
-        except OSError as error:
-            raise StorageUnavailable(
-                f"the home {self.folder} cannot be used: {error.strerror}",
-                hint="set NIGHTSHIFT_HOME to a folder that you may write",
-            ) from error
 
     def job_ids(self) -> list[str]:
         """All jobs, oldest first."""
@@ -40,6 +52,8 @@ class Home:
     def find(self, named: str) -> str:
         """The id that an id, a unique beginning of one, or `latest` means; else `NoSuchJob`."""
         ids = self.job_ids()
+        if not named:
+            raise NoSuchJob("no job is named", hint="nightshift status lists all jobs")
         if not ids:
             raise NoSuchJob(
                 f"there are no jobs in {self.folder}", hint="nightshift run INPUT makes one"
@@ -61,14 +75,17 @@ class Home:
         return JobStore(self.jobs_folder / job_id, read_only=read_only)
 
     def stores(self) -> Iterator[JobStore]:
-        """All jobs, oldest first, one open at a time."""
+        """All jobs that can be read, oldest first, one open at a time; of others the log tells."""
         for job_id in self.job_ids():
-            if (self.jobs_folder / job_id / DATABASE).exists():
+            try:
                 store = self.open(job_id, read_only=True)
-                try:
-                    yield store
-                finally:
-                    store.close()
+            except StorageUnavailable as error:
+                log.warning("%s", error.message)
+                continue
+            try:
+                yield store
+            finally:
+                store.close()
 
     def touched(self, job_id: str) -> float:
         """When the job's file last changed: an ended job that somebody resumes changes."""
@@ -102,26 +119,25 @@ class HomeLock:
     """
 
     def __init__(self, path: Path, job_id: str) -> None:
-        try:
-            self._file: IO[bytes] = path.open("ab", buffering=0)
-        except OSError as error:
-            raise StorageUnavailable(
-                f"the home {path.parent} cannot be used: {error.strerror}",
-                hint="set NIGHTSHIFT_HOME to a folder that you may write",
-            ) from error
+        with _usable(path.parent):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file: IO[bytes] = os.fdopen(fd, "ab", buffering=0)
+            self._wait_for(path.parent)
+            self._file.truncate(0)
+            self._file.write(job_id.encode())
+
+    def _wait_for(self, home: Path) -> None:
         deadline = time.monotonic() + _PROBES_S
-        while not self._taken():
+        while not self._is_taken():
             if time.monotonic() > deadline:
                 self._file.close()
                 raise AlreadyRunning(
-                    f"another nightshift is at work in {path.parent}",
+                    f"another nightshift is at work in {home}",
                     hint="watch it with: nightshift status",
                 )
             time.sleep(0.02)
-        self._file.truncate(0)
-        self._file.write(job_id.encode())
 
-    def _taken(self) -> bool:
+    def _is_taken(self) -> bool:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -14,9 +16,9 @@ from batch.estimate import Estimate, estimate
 from batch.home import Home
 from batch.prices import read_prices
 from batch.reader import Defaults, read
-from batch.reports.files import check_free
+from batch.reports.files import check_free, check_writable
 from batch.store.draft import Draft
-from jobs.errors import InvalidInput, ServiceUnavailable, UsageError
+from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.prices import PriceList
 from jobs.request import Fault, Request
 from jobs.spec import Spec
@@ -69,9 +71,11 @@ def submit(
 ) -> Report:
     """Checks and stores a job. It exists, whole, when this returns, and not at all if it raises.
 
-    Raises `Refused` with all faults of the input, `UsageError` where spec and input do not fit.
+    Raises `Refused` with all faults of the input, `UsageError` where spec and input do not fit,
+    `StorageUnavailable` where the home or the output folder cannot be written.
     """
     check_free(Path(spec.output_dir))
+    check_writable(Path(spec.output_dir))
     with _draft(home, job_id) as draft:
         report = _fill(draft, spec, source, tell)
         if report.invalid and not spec.skip_invalid:
@@ -79,7 +83,8 @@ def submit(
         prices = _prices(spec, draft.models())
         report.estimate = estimate(draft.widest(), prices)
         _check_budget(spec, report)
-        draft.publish(spec, prices, time.time())
+        told = report.estimate
+        draft.publish(spec, prices, time.time(), likely=told.likely, highest=told.highest)
     return report
 
 
@@ -99,22 +104,25 @@ def validate(
     return report
 
 
-class _draft:  # noqa: N801  a context manager, used like a function
+@contextmanager
+def _draft(home: Home, job_id: str) -> Iterator[Draft]:
     """A draft that leaves nothing behind unless it was published."""
-
-    def __init__(self, home: Home, job_id: str) -> None:
-        self._draft = Draft(home.jobs_folder, job_id)
-
-    def __enter__(self) -> Draft:
-        return self._draft
-
-    def __exit__(self, *_: object) -> None:
-        self._draft.abandon()
+    try:
+        draft = Draft(home.jobs_folder, job_id)
+        try:
+            yield draft
+        finally:
+            draft.abandon()
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise StorageUnavailable(
+            f"the job cannot be stored in {home.folder}: {error}",
+            hint="make room, or set NIGHTSHIFT_HOME to another folder; nothing was sent",
+        ) from error
 
 
 def _fill(draft: Draft, spec: Spec, source: Path | BinaryIO, tell: Tell) -> Report:
     report = Report()
-    capped = spec.budget.rub is not None
+    capped = spec.budget.rub is not None or spec.budget.tokens is not None
     for count, item in enumerate(_lines(spec, source), start=1):
         if isinstance(item, Request) and capped and item.unbounded:
             item = _unbounded(item)
@@ -125,9 +133,8 @@ def _fill(draft: Draft, spec: Spec, source: Path | BinaryIO, tell: Tell) -> Repo
         if count % _TELL_EVERY == 0:
             tell(count)
     report.requests = draft.requests
-    for fault in list(draft.duplicates()):
+    for fault in draft.drop_duplicates():
         _refuse(draft, report, fault)
-        draft.drop_line(fault.line)
         report.requests -= 1
     report.models = draft.models()
     return report
@@ -146,13 +153,15 @@ def _unbounded(request: Request) -> Fault:
     return Fault(
         request.line,
         "input.unbounded",
-        f"nothing bounds the cost of {request.unbounded}, so no cap in roubles can hold: "
-        "leave out --budget-rub or this request",
+        f"nothing bounds the cost of {request.unbounded}, so no cap in roubles or tokens can hold: "
+        "leave out the cap or this request",
         custom_id=request.custom_id,
     )
 
 
 def _prices(spec: Spec, models: list[str]) -> PriceList | None:
+    if not models:
+        return None
     try:
         return read_prices(spec.base_url, models, now=time.time())
     except ServiceUnavailable:
@@ -163,16 +172,15 @@ def _prices(spec: Spec, models: list[str]) -> PriceList | None:
 
 
 def _check_budget(spec: Spec, report: Report) -> None:
-    if spec.budget.rub is None:
-        return
-    if report.estimate.unpriced:
+    found = report.estimate
+    if spec.budget.rub is not None and found.unpriced:
         raise UsageError(
-            f"{spec.base_url} tells no price for {', '.join(report.estimate.unpriced)}, "
+            f"{spec.base_url} tells no price for {', '.join(found.unpriced)}, "
             "so no cap in roubles can be kept",
             hint="check the name of the model, or leave out --budget-rub",
         )
-    if report.estimate.highest is None:
+    if found.unbounded and (spec.budget.rub is not None or spec.budget.tokens is not None):
         raise UsageError(
-            "some requests do not bound their answer, so no cap in roubles can be kept",
+            "some requests do not bound their answer, so no cap in roubles or tokens can be kept",
             hint="give --max-tokens",
         )
