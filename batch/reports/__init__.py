@@ -4,53 +4,60 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
 
-from batch.reports.cost import cost_json
+from batch.reports.cost import Cost, cost_json
 from batch.reports.files import whole_file
 from batch.reports.lines import error_line, fault_line, line_of, output_line
-from batch.reports.page import write_page
-from batch.reports.rows import rows
+from batch.reports.page import Survey, survey, write_page
+from batch.reports.rows import Row, rows
 from batch.store.jobstore import JobStore
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.result import ResultState
 from jobs.states import JobState
 
+_NOT_RUN = {
+    JobState.CANCELLING: "cancelled",
+    JobState.CANCELLED: "cancelled",
+    JobState.EXPIRED: "expired",
+}
+
 
 def write_all(store: JobStore, folder: Path | None = None) -> Path:
-    """Writes all four files of a job that is over; returns their folder.
+    """Writes all four files of a job, by the same moment of it; returns their folder.
 
     Each is whole or absent. Writing them again gives the same bytes.
     """
-    job = store.job()
-    target = folder or Path(job.spec.output_dir)
-    ended_early = {
-        JobState.CANCELLING: "cancelled",
-        JobState.CANCELLED: "cancelled",
-        JobState.EXPIRED: "expired",
-    }.get(job.state, "unfinished")
-    _write_lines(store, target, ended_early)
-    with whole_file(target / COST) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(cost_json(store)), indent=2) + b"\n")
-    with whole_file(target / REPORT) as file:
-        write_page(store, file)
+    with store.snapshot():
+        job = store.job()
+        target = folder or Path(job.spec.output_dir)
+        seen, cost = survey(store, empty=True), Cost()
+        _write_lines(store, target, _NOT_RUN.get(job.state, "unfinished"), seen, cost)
+        with whole_file(target / COST) as file:
+            content = msgspec.json.encode(cost_json(store, cost))
+            file.write(msgspec.json.format(content, indent=2) + b"\n")
+        with whole_file(target / REPORT) as file:
+            write_page(store, file, seen, cost)
     return target
 
 
-def _write_lines(store: JobStore, target: Path, not_run: str) -> None:
+def _write_lines(store: JobStore, target: Path, not_run: str, seen: Survey, cost: Cost) -> None:
     with whole_file(target / OUTPUT) as output, whole_file(target / ERRORS) as errors:
-        failed = _failed_lines(store, not_run, output.write)
+        failed = _failed_lines(rows(store, count=cost), not_run, seen, output.write)
         faults = ((fault["line"], fault_line(fault)) for fault in store.faults())
-        for _, line in heapq.merge(failed, faults):
+        for _, line in heapq.merge(failed, faults, key=itemgetter(0)):
             errors.write(line)
 
 
 def _failed_lines(
-    store: JobStore, not_run: str, completed: Callable[[bytes], object]
+    every: Iterator[Row], not_run: str, seen: Survey, completed: Callable[[bytes], object]
 ) -> Iterator[tuple[int, bytes]]:
-    for row in rows(store):
+    """Lines for errors.jsonl; those of completed requests are handed to `completed` on the way."""
+    for row in every:
+        seen.add(row)
         if row.state is ResultState.COMPLETED:
             completed(output_line(row))
         else:
@@ -59,5 +66,6 @@ def _failed_lines(
 
 def finished_lines(store: JobStore) -> Iterator[bytes]:
     """The lines there are so far, in input order, completed and failed together."""
-    for row in rows(store, finished=True):
-        yield line_of(row)
+    with store.snapshot():
+        for row in rows(store, finished=True):
+            yield line_of(row)

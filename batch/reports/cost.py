@@ -9,8 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 from batch.store.jobstore import JobStore
-from jobs.money import ZERO, add, plain, total
-from jobs.outcome import Billing
+from jobs.money import ZERO, add, plain
+from jobs.outcome import Billing, CostSource
+from jobs.result import ResultState
 from jobs.usage import Usage
 
 NO_USAGE = Usage()
@@ -43,7 +44,35 @@ class Cost:
     @property
     def exact(self) -> bool:
         """Whether every figure is the endpoint's own."""
-        return not self.uncertain_calls and not self.by_source.get("estimate")
+        return not self.uncertain_calls and CostSource.ESTIMATE not in self.by_source
+
+    def count(self, call: sqlite3.Row, model: str, state: str | None, final: str | None) -> None:
+        """Adds a call of a request for `model` that ended in `state` by the call `final`."""
+        of_model = self.by_model.setdefault(model, ModelCost())
+        self.calls += 1
+        of_model.calls += 1
+        if call["prompt"] is not None:
+            usage = Usage(
+                call["prompt"],
+                call["completion"],
+                call["cached"],
+                call["written"],
+                call["reasoning"],
+            )
+            self.usage, of_model.usage = self.usage + usage, of_model.usage + usage
+        if call["billing"] == Billing.UNKNOWN:
+            self.uncertain_calls += 1
+            self.unbounded_calls += call["bound"] is None
+            self.uncertain_rub = add(self.uncertain_rub, Decimal(call["bound"] or 0))
+            return
+        rub = Decimal(call["cost"])
+        self.rub, of_model.rub = add(self.rub, rub), add(of_model.rub, rub)
+        source = call["source"]
+        self.by_source[source] = add(self.by_source.get(source, ZERO), rub)
+        if final and final != call["id"]:
+            self.repeated_rub = add(self.repeated_rub, rub)
+        elif state == ResultState.FAILED:
+            self.failed_rub = add(self.failed_rub, rub)
 
 
 def cost_of(store: JobStore) -> Cost:
@@ -55,42 +84,27 @@ def cost_of(store: JobStore) -> Cost:
         " LEFT JOIN results USING (ordinal)"
     )
     for call in calls:
-        _count(cost, call)
+        cost.count(call, call["name"], call["state"], call["final"])
     return cost
 
 
-def _count(cost: Cost, call: sqlite3.Row) -> None:
-    model = cost.by_model.setdefault(call["name"], ModelCost())
-    cost.calls += 1
-    model.calls += 1
-    if call["prompt"] is not None:
-        usage = Usage(
-            call["prompt"], call["completion"], call["cached"], call["written"], call["reasoning"]
-        )
-        cost.usage, model.usage = cost.usage + usage, model.usage + usage
-    if call["billing"] == Billing.UNKNOWN:
-        cost.uncertain_calls += 1
-        cost.unbounded_calls += call["bound"] is None
-        cost.uncertain_rub = add(cost.uncertain_rub, Decimal(call["bound"] or 0))
-        return
-    rub = Decimal(call["cost"])
-    cost.rub, model.rub = add(cost.rub, rub), add(model.rub, rub)
-    cost.by_source[call["source"]] = add(cost.by_source.get(call["source"], ZERO), rub)
-    if call["final"] not in (None, call["id"]):
-        cost.repeated_rub = add(cost.repeated_rub, rub)
-    elif call["state"] == "failed":
-        cost.failed_rub = add(cost.failed_rub, rub)
+def cost_json(store: JobStore, cost: Cost | None = None) -> dict[str, Any]:
+    """The content of cost.json; amounts are exact strings in ₽. `cost` if it was added up before.
+
+    `lost` is what chunks may have cost whose workers fell silent for good: null without a cap.
+    """
+    with store.snapshot():
+        return _content(store, cost or cost_of(store))
 
 
-def cost_json(store: JobStore) -> dict[str, Any]:
-    """The content of cost.json; amounts are exact strings in ₽."""
-    job, cost = store.job(), cost_of(store)
+def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
+    job, lost = store.job(), store.lost()
     return {
         "job": job.id,
         "name": job.spec.name,
         "currency": "RUB",
         "cost_rub": plain(cost.rub),
-        "exact": cost.exact,
+        "exact": cost.exact and not lost.chunks,
         "requests": job.requests,
         "completed": job.completed,
         "failed": job.failed,
@@ -114,8 +128,13 @@ def cost_json(store: JobStore) -> dict[str, Any]:
             "at_most_rub": plain(cost.uncertain_rub),
             "calls_without_bound": cost.unbounded_calls,
         },
+        "lost": {"chunks": lost.chunks, "at_most_rub": _plain(lost.rub)},
+        "estimate": {
+            "likely_rub": _plain(job.likely_rub),
+            "at_most_rub": _plain(job.highest_rub),
+        },
         "budget": {
-            "rub": None if job.spec.budget.rub is None else plain(job.spec.budget.rub),
+            "rub": _plain(job.spec.budget.rub),
             "tokens": job.spec.budget.tokens,
             "requests": job.spec.budget.requests,
         },
@@ -141,6 +160,5 @@ def tokens_json(usage: Usage) -> dict[str, int]:
     }
 
 
-def check_sum(store: JobStore) -> bool:
-    """Whether the sum over the ledger is the sum that was kept while the job ran."""
-    return cost_of(store).rub == total([store.job().settled_rub])
+def _plain(rub: Decimal | None) -> str | None:
+    return None if rub is None else plain(rub)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -17,13 +17,43 @@ NAMES = (OUTPUT, ERRORS, COST, REPORT)
 
 def check_free(folder: Path) -> None:
     """Raises `UsageError` when results of something else would be overwritten or misled."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UsageError(f"{folder} is not a folder", hint="choose another with --output-dir")
-    for name in NAMES:
-        if os.path.lexists(folder / name):
-            raise UsageError(
-                f"{folder / name} exists already", hint="choose another folder with --output-dir"
-            )
+    with _seen(folder):
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise UsageError(f"{folder} is not a folder", hint="choose another with --output-dir")
+        for name in NAMES:
+            if os.path.lexists(folder / name):
+                raise UsageError(
+                    f"{folder / name} exists already",
+                    hint="choose another folder with --output-dir",
+                )
+
+
+def check_writable(folder: Path) -> None:
+    """Raises `StorageUnavailable` when the results could not be written, before anything is paid.
+
+    Nothing is made: the nearest folder that there is answers for those to come.
+    """
+    there = folder
+    with _seen(folder):
+        while not there.exists() and there != there.parent:
+            there = there.parent
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StorageUnavailable(
+            f"{there} cannot be written, so the results could not be",
+            hint="choose another folder with --output-dir",
+        )
+
+
+@contextmanager
+def _seen(folder: Path) -> Iterator[None]:
+    """A name that is too long, or leads through what may not be entered, is told in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be a folder: {error.strerror}",
+            hint="choose another with --output-dir",
+        ) from error
 
 
 @contextmanager
@@ -34,17 +64,29 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """
     draft = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         draft.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-        with os.fdopen(os.open(draft, flags, 0o600), "wb", buffering=256 * 1024) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
+        try:
+            with os.fdopen(os.open(draft, flags, 0o600), "wb", buffering=256 * 1024) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(path)
+        except BaseException:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise
         sync_folder(path.parent)
     except OSError as error:
         raise StorageUnavailable(
             f"{path} cannot be written: {error.strerror}",
             hint="the answers are safe in the home: nightshift results JOB -o DIR",
         ) from error
+
+
+def _make_folder(folder: Path) -> None:
+    """For the owner alone, like the files in it; its name is on the disk when this returns."""
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_folder(folder.parent)

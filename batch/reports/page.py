@@ -43,20 +43,21 @@ _SHOWN_STATE = {JobState.FINALIZING: JobState.COMPLETED, JobState.CANCELLING: Jo
 """The page is written just before the job ends, and may be written again after: the same bytes."""
 
 
-def write_page(store: JobStore, file: IO[bytes]) -> None:
-    """Writes the page, in UTF-8.
+def write_page(
+    store: JobStore, file: IO[bytes], seen: Survey | None = None, cost: Cost | None = None
+) -> None:
+    """Writes the page, in UTF-8; `seen` and `cost` if all rows and calls were gone through before.
 
     Times are shown in the zone of the job's window, else in the local one.
     """
-    job = store.job()
-    page = _template(_clock(job.spec)).render(_figures(store, job))
-    file.write(page.encode())
+    with store.snapshot():
+        job = store.job()
+        figures = _figures(store, job, seen or survey(store), cost or cost_of(store))
+    file.write(_template(_clock(job.spec)).render(figures).encode())
 
 
-def _figures(store: JobStore, job: JobRow) -> dict[str, Any]:
+def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str, Any]:
     started, last = _span(store, job)
-    seen = _survey(store, Timeline(started, last, _clock(job.spec)))
-    cost = cost_of(store)
     models = _model_lines(seen.models, cost)
     return {
         "job": job,
@@ -367,10 +368,13 @@ class Survey:
             self.flags.add(flag, row.line)
 
 
-def _survey(store: JobStore, timeline: Timeline) -> Survey:
-    seen = Survey(timeline)
-    for row in rows(store, bodies=False):
-        seen.add(row)
+def survey(store: JobStore, *, empty: bool = False) -> Survey:
+    """What the rows of a job tell; with `empty`, ready for whoever goes through them anyway."""
+    job = store.job()
+    seen = Survey(Timeline(*_span(store, job), _clock(job.spec)))
+    if not empty:
+        for row in rows(store, bodies=False):
+            seen.add(row)
     return seen
 
 

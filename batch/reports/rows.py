@@ -8,18 +8,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
+import msgspec
+
+from batch.reports.cost import Cost
 from batch.store.jobstore import JobStore
+from jobs.errors import BadMessage, StorageUnavailable
 from jobs.money import ZERO, add
-from jobs.outcome import CostSource
 from jobs.result import ResultState
 from jobs.wire import unpack_bodies
 
-_CERTAINTY = (CostSource.ENDPOINT, CostSource.LOOKUP, CostSource.ESTIMATE, CostSource.UNKNOWN)
+_SOURCES = ("endpoint", "lookup", "estimate", "unknown")
+_CERTAINTY = {source: place for place, source in enumerate(_SOURCES)}
 _BLOCKS_KEPT = 64
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """A request and its end; `state` None while it has none.
 
     `cost` is ₽ over all its calls, known ones only; `source` the least certain among them, "none"
@@ -45,18 +48,24 @@ class Row:
     body: bytes
 
 
-def rows(store: JobStore, *, bodies: bool = True, finished: bool = False) -> Iterator[Row]:
-    """Every request, or only the finished ones, with the raw answers if `bodies` are wanted."""
+def rows(
+    store: JobStore, *, bodies: bool = True, finished: bool = False, count: Cost | None = None
+) -> Iterator[Row]:
+    """Every request, or only the finished ones, with the raw answers if `bodies` are wanted.
+
+    `count` gets every call of theirs, so that one walk of the ledger serves both. To be used within
+    a snapshot of the store.
+    """
     join = "JOIN" if finished else "LEFT JOIN"
     # Two walks side by side, both in the order of their keys: nothing is sorted or kept.
-    costs = _Costs(store.db)
+    costs = _Costs(store.db, count)
     answers = _Answers(store.db)
     found = store.db.execute(
         f"SELECT ordinal, line, custom_id, name, results.* FROM requests"  # noqa: S608  a keyword
         f" JOIN models ON models.id = model {join} results USING (ordinal) ORDER BY ordinal"
     )
     for row in found:
-        cost = costs.of(row["ordinal"])
+        cost = costs.of(row)
         body = answers.body(row["answer"], row["body"]) if bodies and row["answer"] else b""
         yield _row(row, cost, body)
 
@@ -67,6 +76,15 @@ class _Cost:
     bound: Decimal = ZERO
     source: int = -1
     calls: int = 0
+
+    def add(self, call: sqlite3.Row) -> None:
+        """Adds a call."""
+        self.calls += 1
+        self.source = max(self.source, _CERTAINTY[call["source"]])
+        if call["cost"] is not None:
+            self.known = add(self.known, Decimal(call["cost"]))
+        elif call["bound"] is not None:
+            self.bound = add(self.bound, Decimal(call["bound"]))
 
 
 def _row(row: sqlite3.Row, cost: _Cost, body: bytes) -> Row:
@@ -84,7 +102,7 @@ def _row(row: sqlite3.Row, cost: _Cost, body: bytes) -> Row:
         request_id=row["request_id"] or "",
         flags=tuple(row["flags"].split(",")) if row["flags"] else (),
         cost=cost.known,
-        source=_CERTAINTY[cost.source].value if cost.calls else "none",
+        source=_SOURCES[cost.source] if cost.calls else "none",
         uncertain=cost.bound,
         calls=cost.calls,
         body=body,
@@ -94,29 +112,22 @@ def _row(row: sqlite3.Row, cost: _Cost, body: bytes) -> Row:
 class _Costs:
     """Walks the ledger in step with the requests."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._rows = iter(
-            db.execute("SELECT ordinal, cost, source, bound FROM calls ORDER BY ordinal, id")
-        )
+    def __init__(self, db: sqlite3.Connection, count: Cost | None) -> None:
+        self._rows = iter(db.execute("SELECT * FROM calls ORDER BY ordinal, id"))
         self._next: sqlite3.Row | None = next(self._rows, None)
+        self._count = count
 
-    def of(self, ordinal: int) -> _Cost:
+    def of(self, request: sqlite3.Row) -> _Cost:
         """What the calls of this request cost; ask in ascending order."""
-        cost = _Cost()
+        cost, ordinal = _Cost(), request["ordinal"]
         while self._next is not None and self._next["ordinal"] <= ordinal:
-            if self._next["ordinal"] == ordinal:
-                self._count(self._next, cost)
+            call = self._next
+            if call["ordinal"] == ordinal:
+                cost.add(call)
+                if self._count is not None:
+                    self._count.count(call, request["name"], request["state"], request["call"])
             self._next = next(self._rows, None)
         return cost
-
-    @staticmethod
-    def _count(call: sqlite3.Row, cost: _Cost) -> None:
-        cost.calls += 1
-        cost.source = max(cost.source, _CERTAINTY.index(CostSource(call["source"])))
-        if call["cost"] is not None:
-            cost.known = add(cost.known, Decimal(call["cost"]))
-        elif call["bound"] is not None:
-            cost.bound = add(cost.bound, Decimal(call["bound"]))
 
 
 class _Answers:
@@ -133,9 +144,16 @@ class _Answers:
             (data,) = self._db.execute(
                 "SELECT bodies FROM answers WHERE id = ?", (pack,)
             ).fetchone()
-            bodies = self._packs[pack] = unpack_bodies(data)
+            bodies = self._packs[pack] = _unpacked(data)
             if len(self._packs) > _BLOCKS_KEPT:
                 self._packs.popitem(last=False)
         else:
             self._packs.move_to_end(pack)
         return bodies[place]
+
+
+def _unpacked(data: bytes) -> list[bytes]:
+    try:
+        return unpack_bodies(data)
+    except BadMessage as error:
+        raise StorageUnavailable("the stored answers are damaged") from error
