@@ -18,6 +18,7 @@ from kombu import Queue  # type: ignore[attr-defined]  # half typed
 from jobs.errors import NightshiftError
 from jobs.names import queue_name
 from jobs.queue import celery_settings
+from workers import broker
 from workers.pool import TaskPool
 from workers.service import Service
 from workers.settings import WorkerSettings, worker_settings
@@ -69,6 +70,7 @@ def main() -> int:
     except NightshiftError as error:
         return _tell(error)
     _end_with_parent()
+    broker.bend()
     # What Celery says at a shutdown describes its own pools; ours tells by its deeds.
     celery.apps.worker.safe_say = lambda *_, **__: None
     app = make_app(settings)

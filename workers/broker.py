@@ -1,0 +1,31 @@
+"""Where kombu's Redis channel is bent: a broker that went away must not end the worker.
+
+Nothing relies on acknowledgements: a chunk is fenced by its claim, and what got lost on the way the
+coordinator sends again.
+"""
+
+from __future__ import annotations
+
+from kombu.transport import redis, virtual
+
+
+class _Message(virtual.Message):
+    """A message whose chunk may outlive the channel it came by."""
+
+    def ack(self, multiple: bool = False) -> None:  # noqa: FBT001, FBT002  kombu's signature
+        """On a channel that is closed by now it raises what ends the worker."""
+        if not self.channel.closed:
+            super().ack(multiple)  # type: ignore[no-untyped-call]
+
+    def reject(self, requeue: bool = False) -> None:  # noqa: FBT001, FBT002  kombu's signature
+        """As `ack`."""
+        if not self.channel.closed:
+            super().reject(requeue)  # type: ignore[no-untyped-call]
+
+
+def bend() -> None:
+    """For the whole process."""
+    redis.Channel.Message = _Message
+    # A channel that closes puts what is being run back on the queue, to be run twice; and when the
+    # broker is gone, the attempt ends the worker.
+    redis.Channel.do_restore = False
