@@ -78,9 +78,7 @@ class BlockReader:
 
     def _read(self, offset: int, length: int) -> list[bytes]:
         try:
-            if self._fd is None:
-                self._fd = os.open(self._path, os.O_RDONLY)
-            return unpack_bodies(os.pread(self._fd, length, offset))
+            return unpack_bodies(self._bytes(offset, length))
         except OSError as error:
             raise StorageUnavailable(f"{self._path} cannot be read: {error.strerror}") from error
         except BadMessage as error:
@@ -88,6 +86,14 @@ class BlockReader:
                 f"{self._path} is damaged at byte {offset}",
                 hint="submit the input again; what was answered: nightshift results JOB",
             ) from error
+
+    def _bytes(self, offset: int, length: int) -> bytes:
+        if self._fd is None:
+            self._fd = os.open(self._path, os.O_RDONLY)
+        data = os.pread(self._fd, length, offset)
+        if len(data) < length:
+            raise BadMessage("the snapshot ends too early")
+        return data
 
     def close(self) -> None:
         """Lets go of the file."""

@@ -81,13 +81,21 @@ class Draft:
         Their ordinals stay unused. Constant memory: SQLite sorts on disk.
         """
         self._flush_rows()
+        # Both with keys of their own: SQLite would look through the one for each row of the other.
+        self._db.execute("CREATE TEMP TABLE firsts (id TEXT PRIMARY KEY, line) WITHOUT ROWID")
         self._db.execute(
-            "CREATE TEMP TABLE twice AS SELECT ordinal, custom_id, line, first FROM requests JOIN"
-            " (SELECT custom_id AS id, min(line) AS first FROM requests GROUP BY custom_id"
-            " HAVING count(*) > 1) ON custom_id = id AND line > first ORDER BY line"
+            "INSERT INTO firsts SELECT custom_id, min(line) FROM requests"
+            " GROUP BY custom_id HAVING count(*) > 1"
+        )
+        self._db.execute(
+            "CREATE TEMP TABLE twice (ordinal INTEGER PRIMARY KEY, custom_id, line, first)"
+        )
+        self._db.execute(
+            "INSERT INTO twice SELECT ordinal, custom_id, requests.line, firsts.line"
+            " FROM requests CROSS JOIN firsts ON id = custom_id AND requests.line > firsts.line"
         )
         for custom_id, line, first in self._db.execute(
-            "SELECT custom_id, line, first FROM twice ORDER BY rowid"
+            "SELECT custom_id, line, first FROM twice ORDER BY ordinal"
         ):
             yield Fault(
                 line,
@@ -97,6 +105,7 @@ class Draft:
             )
         self._db.execute("DELETE FROM requests WHERE ordinal IN (SELECT ordinal FROM twice)")
         self._db.execute("DROP TABLE twice")
+        self._db.execute("DROP TABLE firsts")
 
     def models(self) -> list[str]:
         """Every model that a request names."""

@@ -1,0 +1,299 @@
+"""Jobs made by the store's own means, what workers say of them, and a post that is only memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from batch.post import READ_AT_ONCE, WITHDRAWN, Mail
+from batch.store.draft import Draft
+from batch.store.jobstore import JobStore, OpenChunk
+from jobs.budget import UNCAPPED, Amount
+from jobs.chunk import DONE, ChunkClosed, Payload, ReturnReason
+from jobs.errors import BadMessage, ServiceUnavailable
+from jobs.outcome import Billing
+from jobs.prices import ModelPrice, Offer, PriceList, Rates
+from jobs.request import Fault, Request
+from jobs.result import Call, Result, ResultState
+from jobs.spec import Spec
+from jobs.usage import Usage
+from jobs.wire import Delivery, Found, pack_bodies, pack_delivery, unpack_delivery
+
+JOB = "job_01k1abcdefghjkmnpqrstvwxyz"
+OTHER = "job_01k2abcdefghjkmnpqrstvwxyz"
+MODEL = "minimax/minimax-m1"
+BASE_URL = "https://routerai.example/v1"
+ANSWER = json.dumps(
+    {"choices": [{"message": {"role": "assistant", "content": "да"}, "finish_reason": "stop"}]},
+    ensure_ascii=False,
+).encode()
+
+
+def request(line: int, **change: Any) -> Request:
+    """A valid line of the input."""
+    facts = {
+        "line": line,
+        "custom_id": f"r-{line}",
+        "model": MODEL,
+        "body": b'{"messages":[],"n":%d}' % line,
+        "messages": 1,
+        "max_output": 100,
+    }
+    return Request(**{**facts, **change})
+
+
+def spec(folder: Path, **wish: Any) -> Spec:
+    """A spec whose outputs go to `out` beside the home."""
+    return Spec(
+        **{
+            "name": "reviews",
+            "source": "reviews.jsonl",
+            "output_dir": str(folder / "out"),
+            "base_url": BASE_URL,
+            **wish,
+        }
+    )
+
+
+def prices(rub: str = "0.001", *models: str, taken_at: float = 1.0) -> PriceList:
+    """So much a token, in and out, and nothing else."""
+    rates = Rates(Decimal(rub), Decimal(rub))
+    listed = {model: ModelPrice(model, (Offer("", rates),)) for model in models or (MODEL,)}
+    return PriceList(taken_at, BASE_URL, "0" * 64, listed)
+
+
+def publish(
+    folder: Path,
+    requests: int | Iterable[Request] = 4,
+    *,
+    job: str = JOB,
+    faults: Iterable[Fault] = (),
+    priced: PriceList | None = None,
+    **wish: Any,
+) -> JobStore:
+    """A job in the home `folder`; its store must be closed by the caller, or left to the test."""
+    draft = Draft(folder / "jobs", job)
+    lines = range(1, requests + 1) if isinstance(requests, int) else requests
+    for line in lines:
+        draft.add(line if isinstance(line, Request) else request(line))
+    for fault in faults:
+        draft.refuse(fault)
+    draft.publish(spec(folder, **wish), priced, 1000.0)
+    return JobStore(folder / "jobs" / job)
+
+
+def feed(store: JobStore, requests: int = 4, grant: Amount = UNCAPPED) -> OpenChunk:
+    """The next chunk, as the feeder would have it."""
+    return store.grant(store.waiting(requests), grant, 1001.0)
+
+
+def call(
+    ordinal: int,
+    chunk: int = 1,
+    *,
+    id: str = "",  # noqa: A002
+    cost: str | None = "0.5",
+    bound: str | None = "2",
+    **change: Any,
+) -> Call:
+    """A call that cost `cost` ₽, or nobody knows what."""
+    facts: dict[str, Any] = {
+        "attempt": 1,
+        "sent_at": 1002.0,
+        "latency_s": 1.5,
+        "status": 200,
+        "code": "",
+        "billing": Billing.UNKNOWN if cost is None else Billing.KNOWN,
+        "cost": None if cost is None else Decimal(cost),
+        "bound": None if bound is None else Decimal(bound),
+        "bound_tokens": 300,
+        "usage": None if cost is None else Usage(20, 5),
+    }
+    return Call(id or f"box-{chunk}-{ordinal}", ordinal, chunk, **{**facts, **change})
+
+
+def result(ordinal: int, chunk: int = 1, *, code: str = "", **change: Any) -> Result:
+    """A request's end: completed, or failed with a code."""
+    facts: dict[str, Any] = {
+        "state": ResultState.FAILED if code else ResultState.COMPLETED,
+        "code": code,
+        "message": f"says {code}" if code else "",
+        "status": 400 if code else 200,
+        "attempts": 1,
+        "call": f"box-{chunk}-{ordinal}",
+        "latency_s": 1.5,
+        "finished_at": 1004.0,
+    }
+    return Result(ordinal, **{**facts, **change})
+
+
+def delivery(
+    calls: Iterable[Call] = (),
+    results: Iterable[Result] = (),
+    closed: Iterable[ChunkClosed] = (),
+    found: Iterable[Found] = (),
+    *,
+    bodies: list[bytes] | None = None,
+    job: str = JOB,
+    sequence: int = 1,
+    outbox: str = "box",
+) -> Delivery:
+    """A delivery; each result gets its answer, in order, unless `bodies` says which."""
+    results = list(results)
+    if bodies is None:
+        bodies = [ANSWER for each in results]
+        results = [msgspec.structs.replace(r, body=place) for place, r in enumerate(results)]
+    return Delivery(
+        *(outbox, sequence, job, list(calls), results, list(closed), list(found)),
+        pack_bodies(bodies),
+    )
+
+
+def answered(chunk: OpenChunk, *ordinals: int, cost: str = "0.5", **change: Any) -> Delivery:
+    """A worker's word that it is done with a chunk, all of it answered, or these."""
+    mine = [ordinal for ordinal, _, _ in chunk.requests]
+    done = list(ordinals or mine)
+    back = [(ordinal, 1, 0) for ordinal in mine if ordinal not in done]
+    return delivery(
+        [call(ordinal, chunk.chunk, cost=cost) for ordinal in done],
+        [result(ordinal, chunk.chunk) for ordinal in done],
+        [closing(chunk.chunk, back)],
+        **change,
+    )
+
+
+def closing(
+    chunk: int,
+    back: Iterable[tuple[int, int, int]] = (),
+    reason: ReturnReason = DONE,
+    refusals: dict[str, int] | None = None,
+) -> ChunkClosed:
+    """A worker is done with a chunk."""
+    return ChunkClosed(chunk, reason, list(back), refusals or {})
+
+
+class FakePost:
+    """Redis as the coordinator uses it, in memory. `away` makes every command fail."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.fails: set[str] = set()
+        self.mark = "epoch-1"
+        self.payloads: dict[tuple[str, int], Payload] = {}
+        self.claimed: dict[tuple[str, int], str] = {}
+        self.streams: dict[str, list[bytes]] = {}
+        self.acknowledged: list[tuple[str, int]] = []
+        self.held: dict[str, str] = {}
+        self.published: dict[str, dict[str, object]] = {}
+        self.present: list[dict[str, Any]] = []
+        self.waiting = 0
+
+    def _command(self, name: str) -> None:
+        if self.away or name in self.fails:
+            raise ServiceUnavailable("Redis does not answer")
+
+    def epoch(self) -> str:
+        self._command("epoch")
+        return self.mark
+
+    def put_payload(self, payload: Payload) -> None:
+        self._command("put_payload")
+        self.payloads[payload.job, payload.chunk] = payload
+        self.waiting += 1
+
+    def forget_chunks(self, job: str, chunks: list[int]) -> None:
+        self._command("forget_chunks")
+        for chunk in chunks:
+            self.payloads.pop((job, chunk), None)
+
+    def withdraw(self, job: str, chunk: int) -> bool:
+        self._command("withdraw")
+        if (job, chunk) in self.claimed:
+            return False
+        self.claimed[job, chunk] = WITHDRAWN
+        self.payloads.pop((job, chunk), None)
+        return True
+
+    def claims(self, job: str, chunks: list[int]) -> dict[int, str]:
+        self._command("claims")
+        return {chunk: self.claimed[job, chunk] for chunk in chunks if (job, chunk) in self.claimed}
+
+    def queued(self, _queue: str) -> int:
+        self._command("queued")
+        return self.waiting
+
+    def hold(self, job: str, reason: str) -> None:
+        self._command("hold")
+        self.held[job] = reason
+
+    def unhold(self, job: str) -> None:
+        self._command("unhold")
+        self.held.pop(job, None)
+
+    def read(self, jobs: list[str], _wait_s: float) -> list[Mail]:
+        self._command("read")
+        return [self._mail(job) for job in jobs if self.streams.get(job)]
+
+    def _mail(self, job: str) -> Mail:
+        entries = self.streams[job][:READ_AT_ONCE]
+        found = []
+        for entry in entries:
+            try:
+                found.append(unpack_delivery(entry))
+            except BadMessage:
+                continue
+        mine = [each for each in found if each.job == job]
+        return Mail(job, entries, mine, len(entries) - len(mine))
+
+    def acknowledge(self, mail: Mail) -> None:
+        self._command("acknowledge")
+        self.acknowledged += [(each.outbox, each.sequence) for each in mail.deliveries]
+        self.streams[mail.job] = [e for e in self.streams[mail.job] if e not in mail.entries]
+
+    def workers(self) -> list[dict[str, Any]]:
+        self._command("workers")
+        return self.present
+
+    def publish(self, job: str, progress: dict[str, object]) -> None:
+        self._command("publish")
+        self.published[job] = progress
+
+    def forget_job(self, job: str) -> None:
+        self._command("forget_job")
+        self.streams.pop(job, None)
+        self.held.pop(job, None)
+
+    # ---- the worker's side ------------------------------------------------------------------
+
+    def send(self, *deliveries: Delivery) -> None:
+        """A worker's outbox delivers."""
+        for each in deliveries:
+            self.streams.setdefault(each.job, []).append(pack_delivery(each))
+
+    def take(self, job: str, chunk: int, worker: str = "host:1") -> Payload:
+        """A worker takes a chunk."""
+        self.claimed[job, chunk] = worker
+        self.waiting -= 1
+        return self.payloads[job, chunk]
+
+
+class FakeSender:
+    """Messages that would go to the queue."""
+
+    def __init__(self) -> None:
+        self.chunks: list[int] = []
+        self.lookups: list[tuple[int, str, str]] = []
+        self.fails = False
+
+    def run_chunk(self, _job: str, _name: str, _url: str, chunk: int, _rows: int) -> None:
+        if self.fails:
+            raise ServiceUnavailable("Redis does not take messages")
+        self.chunks.append(chunk)
+
+    def look_up(self, _job: str, _name: str, _url: str, calls: list[tuple[int, str, str]]) -> None:
+        self.lookups += calls
