@@ -179,8 +179,8 @@ def _wind_up(
 ) -> None:
     """Calls in flight end and their answers come home.
 
-    A second Ctrl-C cuts the calls, a third leaves at once: then the next worker of this home
-    delivers what is left.
+    A second Ctrl-C cuts the calls. A third, and any where the job rests already, leaves at once:
+    then the next worker of this home delivers what is left.
     """
     heard = interrupts.count
     if heard:
@@ -189,7 +189,7 @@ def _wind_up(
     deadline, cut = time.monotonic() + _WORKER_DRAIN_S, False
     while team.alive and time.monotonic() < deadline:
         coordinator.step()
-        if interrupts.count > heard + 1:
+        if interrupts.count > heard + 1 or (interrupts.count and not heard):
             break
         if interrupts.count > heard and not cut:
             display.stopping("cutting the calls in flight; they may be billed")

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -55,8 +56,19 @@ Exit codes:
 """
 
 
+class _ReaderGone(Exception):
+    """Nobody reads our standard output any more. click would end with 1 for a broken pipe."""
+
+
 class _Commands(click.Group):
     """Lists commands without importing them: `--help` is instant."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderGone from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -109,8 +121,8 @@ def main() -> None:
     """Runs a command; every error ends in a sentence and an exit code, never in a traceback."""
     try:
         code = _run()
-    except BrokenPipeError:
-        # The reader of a pipe has gone, as `head` does.
+    except (_ReaderGone, BrokenPipeError):
+        # As `head` does; what is still buffered must not fail at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
@@ -125,8 +137,7 @@ def _run() -> int:
         code = cli.main(prog_name="nightshift", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        _name_variable(error)
-        error.show()
+        _with_variable(error).show()
         return 2
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -136,19 +147,21 @@ def _run() -> int:
         if error.hint:
             _say(f"  {error.hint}")
         return error.exit_code
-    except BrokenPipeError:
+    except (_ReaderGone, BrokenPipeError):
         raise
     except Exception as error:
         return _crashed(error)
     return code if isinstance(code, int) else 0
 
 
-def _name_variable(error: click.ClickException) -> None:
-    """A wrong value that was never typed: names the variable that it came from."""
+def _with_variable(error: click.ClickException) -> click.ClickException:
+    """Names the variable where a wrong value was never typed but came from the environment."""
     if isinstance(error, click.BadParameter) and error.ctx and error.param and error.param.name:
         source = error.ctx.get_parameter_source(error.param.name)
         if source is click.core.ParameterSource.ENVIRONMENT:
-            error.message += f" (it comes from {error.param.envvar})"
+            text = f"{error.message} (it comes from {error.param.envvar})"
+            return click.BadParameter(text, ctx=error.ctx, param=error.param)
+    return error
 
 
 def _say(text: str) -> None:

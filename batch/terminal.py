@@ -18,6 +18,9 @@ from jobs.money import show
 from jobs.request import Fault
 from jobs.states import JobState
 
+STOPPING = "stopping"
+"""Shown in place of the state while a command that was interrupted lets its calls end."""
+
 _PLAIN_EVERY_S = 15.0
 _BAR, _NARROW_BAR = 24, 10
 _WIDE = 80
@@ -88,15 +91,16 @@ def _joined(parts: list[tuple[int, str]]) -> str:
 def _parts(progress: Progress) -> list[tuple[int, str]]:
     """(rank, text), as they stand in the line; the highest rank goes first."""
     left = progress.left_s
+    moving = progress.state in (JobState.IN_PROGRESS, STOPPING)
     return [
         (0, f"{progress.finished:,}/{progress.requests:,}"),
         (1, _note(progress)),
         (2, f"{progress.failed:,} failed" if progress.failed else ""),
-        (6, f"{progress.rate:.1f}/s" if progress.rate else ""),
-        (4, f"{duration(left)} left" if left and not progress.down else ""),
+        (6, f"{progress.rate:.1f}/s" if progress.rate and moving else ""),
+        (4, f"{duration(left)} left" if left and moving and not progress.down else ""),
         (3, _spent(progress)),
         (5, f"up to {show(progress.booked)} more" if progress.booked else ""),
-        (7, f"{progress.in_flight:,} in flight" if progress.in_flight else ""),
+        (7, f"{progress.in_flight:,} in flight" if progress.in_flight and moving else ""),
         (8, f"{progress.refusals:,} refusals" if progress.refusals else ""),
     ]
 
@@ -153,7 +157,7 @@ class Display:
 
     def stopping(self, why: str) -> None:
         """From now on the job is shown as being stopped."""
-        self._stopping = "stopping"
+        self._stopping = STOPPING
         self.say(why)
 
     def say(self, text: str) -> None:

@@ -63,7 +63,7 @@ def _all(jobs: list[Progress]) -> None:
     widths = [max(len(row[place]) for row in rows) for place in range(len(_TITLES))]
     if sys.stdout.isatty() and sum(widths) + 2 * len(widths) > width():
         for job in jobs:
-            click.echo(f"{job.job}  {_name(job)}")
+            click.echo(f"{job.job}  {_name(job, width() - len(job.job) - 2)}")
             click.echo(f"  {_state(job)}: {sentence(job, max(width() - len(_state(job)) - 4, 12))}")
         return
     for row in rows:
@@ -85,9 +85,9 @@ def _state(job: Progress) -> str:
     return job.state + (f" ({job.reason})" if job.reason else "")
 
 
-def _name(job: Progress) -> str:
+def _name(job: Progress, longest: int = _LONGEST_NAME) -> str:
     name = safe(job.name)
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    return name if len(name) <= longest else f"{name[: max(longest, 1) - 1]}…"
 
 
 def _one(store: JobStore, glance: Glance, *, as_json: bool) -> None:

@@ -1,61 +1,170 @@
-"""The installed command, in a scratch folder, against the simulated endpoint."""
+"""`nightshift run`, from a file to answers, errors and the cost."""
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import signal
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
+
+import pytest
 
 from scripts.simulator import Simulator
-from tests.conftest import Workdir
+from tests.acceptance.conftest import (
+    MODEL,
+    Shell,
+    batch_lines,
+    cost_of,
+    ids,
+    read_lines,
+)
 
-MODEL = "minimax/minimax-m1"
-
-
-def batch_lines(count: int) -> str:
-    """An input in OpenAI's Batch form."""
-    return "".join(
-        json.dumps(
-            {
-                "custom_id": f"r-{number}",
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": {
-                    "model": MODEL,
-                    "messages": [{"role": "user", "content": f"Отзыв {number}"}],
-                    "max_tokens": 400,
-                },
-            },
-            ensure_ascii=False,
-        )
-        + "\n"
-        for number in range(count)
-    )
-
-
-def read_lines(path: Path) -> list[dict[str, object]]:
-    """All lines of a JSONL file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+ONE_BAD_LINE = batch_lines(2) + "not json\n" + batch_lines(1, first=2)
 
 
 def test_every_request_is_answered_once_in_input_order_and_the_cost_is_the_endpoints(
-    simulator: Callable[..., Simulator], workdir: Workdir
+    simulator: Callable[..., Simulator], shell: Shell
 ) -> None:
     endpoint = simulator("--latency", "uniform:0.01:0.2")
-    workdir.point_at(endpoint)
-    source = workdir.write("reviews.jsonl", batch_lines(120))
+    shell.point_at(endpoint)
+    source = shell.write("reviews.jsonl", batch_lines(120))
 
-    done = workdir.run("run", str(source), "-o", "out")
+    done = shell("run", source, "-o", "out")
 
-    assert done.returncode == 0, done.stderr
-    output = read_lines(workdir.folder / "out" / "output.jsonl")
-    assert [line["custom_id"] for line in output] == [f"r-{number}" for number in range(120)]
-    assert (workdir.folder / "out" / "errors.jsonl").read_bytes() == b""
-    cost = json.loads((workdir.folder / "out" / "cost.json").read_text())
+    output = shell.folder / "out" / "output.jsonl"
+    assert ids(output) == [f"r-{number}" for number in range(120)], done
+    assert (shell.folder / "out" / "errors.jsonl").read_bytes() == b""
     book = endpoint.book()
     assert len(book.billed()) == 120
-    assert Decimal(cost["cost_rub"]) == book.total_billed()
-    assert sum(Decimal(str(line["nightshift"]["cost_rub"])) for line in output) == (  # type: ignore[index]
-        book.total_billed()
-    )
+    assert cost_of(shell.folder / "out") == book.total_billed()
+    costs = [Decimal(line["nightshift"]["cost_rub"]) for line in read_lines(output)]
+    assert sum(costs) == book.total_billed()
+    assert done.out == ""
+    assert "120 of 120 answered" in done.err
+    assert f"exactly {book.total_billed().normalize():f} ₽" in done.err
+
+
+def test_a_packed_file_is_read_and_the_results_stand_beside_it(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    shell.point_at(simulator())
+    source = shell.write("reviews.jsonl.gz", gzip.compress(batch_lines(3).encode()))
+
+    shell("run", source)
+
+    (folder,) = shell.folder.glob("reviews.job_*")
+    assert ids(folder / "output.jsonl") == ["r-0", "r-1", "r-2"]
+
+
+def test_bare_bodies_come_through_standard_input_and_options_fill_in_what_they_leave_out(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator()
+    shell.point_at(endpoint)
+    body = {"messages": [{"role": "user", "content": "Хорошо?"}]}
+    lines = f"{json.dumps(body)}\n\n{json.dumps({**body, 'custom_id': 'mine'})}\n"
+
+    shell("run", "-", "-o", "out", "--model", MODEL, "--max-tokens", "50", stdin=lines.encode())
+
+    assert ids(shell.folder / "out" / "output.jsonl") == ["line-1", "mine"]
+    assert {call.model for call in endpoint.book().chats()} == {MODEL}
+
+
+def test_i15_an_empty_file_ends_well_with_empty_results_and_no_cost(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator()
+    shell.point_at(endpoint)
+
+    shell("run", shell.write("empty.jsonl", "\n"), "-o", "out")
+
+    assert (shell.folder / "out" / "output.jsonl").read_bytes() == b""
+    assert (shell.folder / "out" / "errors.jsonl").read_bytes() == b""
+    assert cost_of(shell.folder / "out") == 0
+    assert not endpoint.book().chats()
+
+
+def test_what_failed_is_told_with_exit_1_and_can_be_sent_again(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator("--fault", "400:row=Отзыв 2")
+    shell.point_at(endpoint)
+    source = shell.write("reviews.jsonl", batch_lines(4))
+
+    done = shell("run", source, "-o", "out", code=1)
+
+    assert ids(shell.folder / "out" / "output.jsonl") == ["r-0", "r-1", "r-3"]
+    (error,) = read_lines(shell.folder / "out" / "errors.jsonl")
+    assert error["custom_id"] == "r-2"
+    assert "1 failed" in done.err
+    again = next(line for line in done.err.splitlines() if "--retry-failed" in line)
+    assert again.split()[:2] == ["nightshift", "resume"]
+
+    endpoint.control("faults", [])
+    shell(*again.split()[1:])
+
+    assert ids(shell.folder / "out" / "output.jsonl") == ["r-0", "r-1", "r-2", "r-3"]
+    assert (shell.folder / "out" / "errors.jsonl").read_bytes() == b""
+    assert len(endpoint.book().billed()) == 4
+    assert cost_of(shell.folder / "out") == endpoint.book().total_billed()
+
+
+def test_faulty_lines_are_skipped_if_asked_and_stand_among_the_errors(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    shell.point_at(simulator())
+    source = shell.write("reviews.jsonl", ONE_BAD_LINE)
+
+    done = shell("run", source, "-o", "out", "--skip-invalid")
+
+    assert ids(shell.folder / "out" / "output.jsonl") == ["r-0", "r-1", "r-2"]
+    (error,) = read_lines(shell.folder / "out" / "errors.jsonl")
+    assert error["nightshift"]["line"] == 3
+    assert "line 3" in done.err
+    assert "1 lines skipped" in done.err
+
+
+@pytest.mark.parametrize(
+    "name", [b"two words\nand a line.jsonl", b"\xff\xfe.jsonl", b"l" * 249 + b".jsonl"]
+)
+def test_f15_odd_names_of_input_work(
+    name: bytes, simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    shell.point_at(simulator())
+    source = shell.folder / os.fsdecode(name)
+    source.write_text(batch_lines(2))
+
+    shell("run", source)
+
+    (folder,) = (path for path in shell.folder.iterdir() if ".job_" in path.name)
+    assert ids(folder / "output.jsonl") == ["r-0", "r-1"]
+    assert shell("status").out.count("\n") == 2
+
+
+def test_out_of_hours_a_run_waits_and_says_until_when_and_a_second_is_refused(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator()
+    shell.point_at(endpoint)
+    source = shell.write("reviews.jsonl", batch_lines(3))
+    later = datetime.now(UTC) + timedelta(hours=6)
+    closed = f"{later:%H}:00-{later + timedelta(hours=1):%H}:00@UTC"
+
+    waiting = shell.start("run", source, "-o", "out", "--window", closed)
+    waiting.says("paused: 0/3 · goes on at ")
+    second = shell("run", source, "-o", "other", code=2)
+    (job,) = shell.jobs()
+    waiting.send(signal.SIGINT)
+    stopped = waiting.ends(130)
+
+    assert "another nightshift is at work" in second.err
+    assert job["reason"] == "window_closed"
+    assert not endpoint.book().chats()
+    assert f"nightshift resume {job['job']}" in stopped.err
+
+    shell("resume", "latest", "--window", "")
+
+    assert ids(shell.folder / "out" / "output.jsonl") == ["r-0", "r-1", "r-2"]

@@ -1,0 +1,157 @@
+"""Commands that only look: each tells the same truth, data on standard output and nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+
+from batch.main import COMMANDS
+from scripts.simulator import Simulator
+from tests.acceptance.conftest import MODEL, Shell, batch_lines, read_lines
+from tests.conftest import CANARY
+
+
+def test_every_view_of_a_finished_job_tells_the_same(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator("--fault", "400:row=Отзыв 1")
+    shell.point_at(endpoint)
+    shell.write("reviews.jsonl", batch_lines(4))
+    shell("run", "reviews.jsonl", "-o", "out", "--name", "Отзывы", code=1)
+    (job,) = shell.jobs()
+    spent = endpoint.book().total_billed()
+
+    assert (job["state"], job["completed"], job["failed"]) == ("completed", 3, 1)
+    assert Decimal(job["spent_rub"]) == spent
+    assert json.loads(shell("status", job["job"][:12], "--json").out)["completed"] == 3
+    table = shell("status")
+    assert "Отзывы" in table.out
+    assert "4/4" in table.out
+    assert table.err == ""
+    assert "4 of 4, 1 failed" in shell("status", "latest").out
+
+    told = shell("cost", "latest", "--json").out
+    assert json.loads(told) == json.loads((shell.folder / "out" / "cost.json").read_text())
+    assert Decimal(json.loads(told)["cost_rub"]) == spent
+    assert f"exactly {spent.normalize():f} ₽" in shell("cost", "latest").out
+
+    lines = [json.loads(line) for line in shell("results", "latest").out.splitlines()]
+    assert [line["custom_id"] for line in lines] == ["r-0", "r-1", "r-2", "r-3"]
+    again = shell("results", "latest", "-o", "again")
+    assert again.out == ""
+    for name in ("output.jsonl", "errors.jsonl", "cost.json"):
+        files = [shell.folder / folder / name for folder in ("out", "again")]
+        assert files[0].read_bytes() == files[1].read_bytes(), again
+    assert shell("watch", "latest", code=1).out == ""
+    nothing = shell("resume", "latest", code=1)
+    assert "nothing is left to send" in nothing.err
+    assert len(endpoint.book().billed()) == 3
+
+
+def test_results_that_nobody_reads_to_the_end_are_no_fault(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    shell.point_at(simulator("--answer-tokens", "4000", "--null-cost-share", "0"))
+    shell.write("reviews.jsonl", batch_lines(10, max_tokens=5000))
+    shell("run", "reviews.jsonl", "-o", "out")
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batch", "results", "latest"],
+        cwd=shell.folder,
+        env=shell.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    assert process.stderr
+    process.stdout.read(10)
+    process.stdout.close()
+
+    assert process.wait(30) == 0
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_validate_lists_faults_on_standard_output_and_keeps_nothing(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator()
+    shell.point_at(endpoint)
+    shell.write("bad.jsonl", batch_lines(2) + "[]\n" + batch_lines(1))
+
+    bad = shell("validate", "bad.jsonl", code=2)
+    shell("validate", "bad.jsonl", "--skip-invalid")
+    good = shell("validate", shell.write("good.jsonl", batch_lines(2)))
+
+    assert [line.strip()[:7] for line in bad.out.splitlines()[:2]] == ["line 3,", "line 4:"]
+    assert bad.out.splitlines()[-1] == "2 requests are fine, 2 lines are not"
+    assert good.out == "2 requests are fine, 0 lines are not\n"
+    assert shell.jobs() == []
+    assert len(endpoint.book()) == 0
+
+
+def test_estimate_holds_against_what_the_endpoint_charges(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator()
+    shell.point_at(endpoint)
+    shell.write("reviews.jsonl", batch_lines(5))
+
+    told = shell("estimate", "reviews.jsonl")
+    shell("run", "reviews.jsonl", "-o", "out", "--budget-rub", "100")
+
+    assert f"5 requests to {MODEL}" in told.out
+    highest = Decimal(told.out.split("at most ")[1].split(" ₽")[0])
+    assert endpoint.book().total_billed() <= highest
+    assert told.err == ""
+
+
+def test_doctor_finds_all_well_and_names_a_cure_for_what_is_not(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator("--balance", "12.5")
+    shell.point_at(endpoint)
+
+    well = shell("doctor")
+    endpoint.control("keys", {"allow": ["another"]})
+    ill = shell("doctor", code=4, NIGHTSHIFT_REDIS_URL="redis://:a-password@127.0.0.1:1/0")
+
+    assert {line.split()[0] for line in well.out.splitlines()} == {"ok"}
+    assert "balance 12.5" in well.out
+    assert "the endpoint refuses the key" in ill.out
+    assert "check ROUTERAI_API_KEY" in ill.out
+    assert "correct NIGHTSHIFT_REDIS_URL" in ill.out
+    assert "a-password" not in ill.out
+    assert not endpoint.book().chats()
+
+
+def test_an_env_file_is_read_and_the_environment_goes_before_it(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator("--key", CANARY)
+    shell.point_at(endpoint)
+    key = shell.environ.pop("ROUTERAI_API_KEY")
+    shell.write(
+        ".env",
+        f"ROUTERAI_API_KEY={key}\nNIGHTSHIFT_OUTPUT_DIR=from-file\nNIGHTSHIFT_MODEL={MODEL}\n"
+        "NIGHTSHIFT_NAME=file\n",
+    )
+    shell.write("reviews.jsonl", '{"messages": [{"role": "user", "content": "да?"}]}\n')
+
+    shell("run", "reviews.jsonl", NIGHTSHIFT_NAME="environment")
+
+    assert len(read_lines(shell.folder / "from-file" / "output.jsonl")) == 1
+    assert shell.jobs()[0]["name"] == "environment"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_teaches_with_an_example(command: str, shell: Shell) -> None:
+    told = shell(command, "--help").out
+
+    assert f"nightshift {command}" in told.split("Options:")[0].split("\n", 1)[1], told
+    assert max(len(line) for line in told.splitlines()) <= 88

@@ -1,0 +1,152 @@
+"""What only the user can mend pauses a job; no request fails of it, and resume goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+
+from scripts.simulator import Simulator
+from tests.acceptance.conftest import Ended, Shell, batch_lines, cost_of, ids, wait_until
+
+ROWS = 16
+
+
+def resume_line(ended: Ended) -> list[str]:
+    """The command that a paused job names for going on."""
+    (line,) = (line for line in ended.err.splitlines() if "nightshift resume" in line)
+    return line.split()[1:]
+
+
+def all_answered(shell: Shell, endpoint: Simulator) -> None:
+    """Each is answered, billed once, and the cost is the endpoint's."""
+    out = shell.folder / "out"
+    assert ids(out / "output.jsonl") == [f"r-{number}" for number in range(ROWS)]
+    assert (out / "errors.jsonl").read_bytes() == b""
+    assert len(endpoint.book().billed()) == ROWS
+    assert cost_of(out) == endpoint.book().total_billed()
+
+
+@pytest.fixture
+def endpoint(simulator: Callable[..., Simulator], shell: Shell) -> Simulator:
+    """An endpoint of some latency, and an input."""
+    one = simulator("--latency", "uniform:0.05:0.2", "--null-cost-share", "0")
+    shell.point_at(one)
+    shell.write("reviews.jsonl", batch_lines(ROWS))
+    return one
+
+
+def test_e30_a_rejected_key_pauses_and_a_good_one_goes_on_without_an_extra_call(
+    endpoint: Simulator, shell: Shell
+) -> None:
+    endpoint.control("keys", {"allow": ["good"]})
+
+    paused = shell("run", "reviews.jsonl", "-o", "out", code=3)
+
+    assert "is paused: key rejected" in paused.err
+    assert "set a key that works" in paused.err
+    assert f"0 of {ROWS} are done; nothing is lost" in paused.err
+    assert shell.jobs()[0]["reason"] == "key_rejected"
+
+    shell(*resume_line(paused), ROUTERAI_API_KEY="good")
+
+    all_answered(shell, endpoint)
+
+
+def test_e31_an_empty_account_pauses_until_there_is_money(
+    endpoint: Simulator, shell: Shell
+) -> None:
+    endpoint.control("balance", {"balance": "0"})
+
+    paused = shell("run", "reviews.jsonl", "-o", "out", code=3)
+    endpoint.control("balance", {"balance": "1000"})
+    shell(*resume_line(paused))
+
+    assert "is paused: insufficient balance" in paused.err
+    assert "put money on the account" in paused.err
+    all_answered(shell, endpoint)
+
+
+def test_a_budget_is_never_exceeded_and_a_higher_one_goes_on(
+    endpoint: Simulator, shell: Shell
+) -> None:
+    cap = Decimal("0.90")
+
+    paused = shell("run", "reviews.jsonl", "-o", "out", "--budget-rub", str(cap), code=3)
+
+    spent = endpoint.book().total_billed()
+    assert Decimal(0) < spent <= cap
+    assert Decimal(shell.jobs()[0]["spent_rub"]) == spent
+    assert "is paused: budget exhausted" in paused.err
+    words = resume_line(paused)
+    assert words[-2:] == ["--budget-rub", "RUB"]
+    assert "are spent already" in shell(*words[:-1], "0.01", code=2).err
+
+    shell(*words[:-1], "500")
+
+    all_answered(shell, endpoint)
+
+
+def test_a_budget_of_requests_does_so_many_and_no_more(endpoint: Simulator, shell: Shell) -> None:
+    paused = shell("run", "reviews.jsonl", "-o", "out", "--budget-requests", "5", code=3)
+
+    assert len(endpoint.book().billed()) == 5
+    words = resume_line(paused)
+    assert words[-2:] == ["--budget-requests", "N"]
+
+    shell(*words[:-1], "16")
+
+    all_answered(shell, endpoint)
+
+
+def test_e14_an_endpoint_that_is_away_is_waited_for_and_said_to_be(
+    endpoint: Simulator, shell: Shell
+) -> None:
+    endpoint.stop()
+    run = shell.start("run", "reviews.jsonl", "-o", "out")
+    run.says("endpoint down, trying again")
+    told = shell("status", "latest").out
+    endpoint.start()
+    run.ends(0)
+
+    assert "does not answer" in told
+    all_answered(shell, endpoint)
+
+
+def test_e14_an_endpoint_that_goes_away_and_comes_back_costs_no_request(
+    endpoint: Simulator, shell: Shell
+) -> None:
+    run = shell.start("run", "reviews.jsonl", "-o", "out", "--max-in-flight", "4")
+    wait_until("some are answered", lambda: len(endpoint.book().billed()) >= 4)
+    endpoint.stop()
+    run.says("endpoint down, trying again")
+    endpoint.start()
+    run.ends(0)
+
+    out = shell.folder / "out"
+    assert ids(out / "output.jsonl") == [f"r-{number}" for number in range(ROWS)]
+    assert (out / "errors.jsonl").read_bytes() == b""
+
+
+def test_a_paused_job_and_a_cancelled_one_wait_for_resume(
+    endpoint: Simulator, shell: Shell
+) -> None:
+    job = shell("submit", "reviews.jsonl", "-o", "out").out.strip()
+
+    paused = shell("pause", job)
+    assert f"{job} is paused" in paused.err
+    assert shell("watch", job, code=3).err.count(job) >= 2
+
+    cancelled = shell("cancel", "latest")
+    assert f"{job} is cancelled" in cancelled.err
+    assert shell("watch", job, code=5)
+    assert "is cancelled already" in shell("pause", job, code=2).err
+    assert set(ids(shell.folder / "out" / "errors.jsonl")) == {
+        f"r-{number}" for number in range(ROWS)
+    }
+    assert not endpoint.book().chats()
+
+    shell("resume", job)
+
+    all_answered(shell, endpoint)

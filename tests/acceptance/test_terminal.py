@@ -1,0 +1,128 @@
+"""What a person sees on a terminal, wide and narrow, with and without colour."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from scripts.simulator import Simulator
+from tests.acceptance.conftest import Shell, batch_lines, wait_until
+
+NARROW, WIDE = 60, 120
+
+
+@pytest.mark.parametrize("columns", [NARROW, WIDE])
+def test_a_run_shows_a_bar_that_fits_and_is_gone_at_the_end(
+    columns: int, simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    shell.point_at(simulator("--latency", "uniform:0.2:0.8"))
+    shell.write("reviews.jsonl", batch_lines(30))
+
+    run = shell.terminal("run", "reviews.jsonl", "-o", "out", columns=columns)
+    run.shows("in_progress")
+    run.shows("/30 ·")
+    text = run.ends(0)
+
+    assert "━" in text
+    bars = [line for line in run.lines if "━" in line]
+    assert max(len(line) for line in bars) <= columns
+    assert "30 of 30 answered" in run.lines[-3]
+    assert "━" not in "".join(run.lines[-3:])
+
+
+def test_without_colour_nothing_is_coloured(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    shell.point_at(simulator("--latency", "constant:0.3"))
+    shell.write("reviews.jsonl", batch_lines(5))
+
+    run = shell.terminal("run", "reviews.jsonl", "-o", "out", columns=WIDE, NO_COLOR="1")
+    run.ends(0)
+    doctor = shell.terminal("doctor", columns=WIDE, NO_COLOR="1")
+    doctor.ends(0)
+
+    coloured = re.compile(rb"\x1b\[(?:3[0-9]|4[0-9]|9[0-9])")
+    assert not coloured.search(run.raw)
+    assert not coloured.search(doctor.raw)
+
+
+def test_a_dumb_terminal_gets_plain_lines(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    shell.point_at(simulator())
+    shell.write("reviews.jsonl", batch_lines(2))
+
+    run = shell.terminal("run", "reviews.jsonl", "-o", "out", columns=WIDE, TERM="dumb")
+    run.ends(0)
+
+    assert b"\x1b" not in run.raw
+    assert "completed: 2/2" in run.plain
+
+
+@pytest.mark.parametrize("columns", [NARROW, WIDE])
+def test_status_fits_the_terminal_whatever_a_job_is_called(columns: int, shell: Shell) -> None:
+    shell.environ["NIGHTSHIFT_BASE_URL"] = "http://127.0.0.1:1/v1"
+    shell.write("reviews.jsonl", batch_lines(2))
+    shell("submit", "reviews.jsonl", "--name", "\x1b[31mочень красное\nимя " + "x" * 80)
+
+    status = shell.terminal("status", columns=columns)
+    status.ends(0)
+
+    assert "0/2" in status.plain
+    assert b"\x1b[31m" not in status.raw
+    assert max(len(line) for line in status.lines if "nightshift" not in line) <= columns
+
+
+def test_money_is_spent_only_after_a_yes_and_a_no_keeps_the_job_at_rest(shell: Shell) -> None:
+    shell.write("reviews.jsonl", batch_lines(2))
+
+    run = shell.terminal("run", "reviews.jsonl", "--base-url", "https://127.0.0.2:1/v1", columns=90)
+    run.shows("Send 2 requests to https://127.0.0.2:1/v1? [y/N]")
+    run.press(b"n\n")
+    text = run.ends(130)
+
+    (job,) = shell.jobs()
+    assert (job["state"], job["reason"]) == ("paused", "user")
+    assert "nothing was sent; the job is kept" in text
+    assert f"nightshift resume {job['job']}" in text
+
+
+def test_ctrl_c_stops_the_watching_and_not_the_job(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator("--latency", "constant:300")
+    shell.point_at(endpoint)
+    shell.write("reviews.jsonl", batch_lines(3))
+    run = shell.start("run", "reviews.jsonl", "-o", "out")
+    wait_until("calls are in flight", lambda: len(endpoint.book().in_flight()) == 3)
+
+    watch = shell.terminal("watch", "latest", columns=NARROW)
+    watch.shows("3 in flight")
+    watch.press(b"\x03")
+    text = watch.ends(130)
+
+    assert "the job goes on" in text
+    assert run.process.poll() is None
+    assert max(len(line) for line in watch.lines if "nightshift" not in line) <= NARROW
+
+
+def test_ctrl_c_on_a_terminal_stops_a_run_in_order(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator("--latency", "uniform:0.5:1.5")
+    shell.point_at(endpoint)
+    shell.write("reviews.jsonl", batch_lines(40))
+
+    run = shell.terminal("run", "reviews.jsonl", "--max-in-flight", "5", columns=NARROW)
+    run.shows("in_progress")
+    wait_until("calls are in flight", lambda: len(endpoint.book().in_flight()) == 5)
+    run.press(b"\x03")
+    run.shows("stopping")
+    text = run.ends(130)
+
+    assert "nightshift resume job_" in text
+    calls = endpoint.book().chats()
+    assert all(call.delivery == "full" for call in calls)
+    assert shell.jobs()[0]["completed"] == len(calls)
