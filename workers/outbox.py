@@ -135,6 +135,7 @@ class Outbox:
         self._last_sequence = 0
         self._batches: dict[str, _Batch] = {}
         self._full: list[_Batch] = []
+        self._syncing: list[_Batch] = []
         self._synced: dict[str, _Batch] = {}
         self._on_the_way: dict[int, _OnItsWay] = {}
         self._open_calls: dict[str, list[int]] = {}
@@ -255,10 +256,11 @@ class Outbox:
 
     @property
     def _is_empty(self) -> bool:
-        return not (self._on_the_way or self._batches or self._full or self._synced)
+        waiting = (self._batches, self._full, self._syncing, self._synced, self._on_the_way)
+        return not any(waiting)
 
     def when_acknowledged(self, then: Callable[[], None]) -> None:
-        """Calls `then` once the home has everything that was put here until now."""
+        """Calls `then` once the home has everything that was put here before `start`."""
         for batch in [*self._synced.values(), *self._full, *self._batches.values()]:
             self._pack(batch)
         self._synced, self._full, self._batches = {}, [], {}
@@ -295,7 +297,7 @@ class Outbox:
 
     async def _sync(self) -> None:
         """After this, what waited in `_batches` is on the disk and may be delivered."""
-        waiting = [*self._full, *self._batches.values()]
+        self._syncing = [*self._full, *self._batches.values()]
         self._full, self._batches = [], {}
         try:
             if self._journal.is_dirty and not self._synced_no_more:
@@ -305,7 +307,8 @@ class Outbox:
             self._synced_no_more = True
             raise
         finally:
-            for batch in waiting:
+            syncing, self._syncing = self._syncing, []
+            for batch in syncing:
                 self._merge(batch)
 
     def _merge(self, batch: _Batch) -> None:
