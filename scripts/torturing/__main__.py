@@ -1,4 +1,4 @@
-"""python -m scripts.torturing CAMPAIGN [--blows N]"""
+"""python -m scripts.torturing CAMPAIGN [--blows N] [--away SECONDS]"""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scripts.torturing import crashpoints
+from scripts.torturing import crashpoints, hosts
 from scripts.torturing.campaigns import PLANS, run
 
 
 def main() -> int:
     """Runs a campaign and prints what it came to; 1 if a law was broken."""
     parser = argparse.ArgumentParser(description="Long fault runs, audited after each job.")
-    names = [*PLANS, *crashpoints.POINTS]
+    names = [*PLANS, *crashpoints.POINTS, "hosts"]
     parser.add_argument("campaign", choices=names, metavar="CAMPAIGN")
     parser.add_argument("--blows", type=int, default=50, help="how many (default 50)")
     parser.add_argument("--step", type=int, default=1, help="try every Nth crash point only")
+    parser.add_argument(
+        "--away", type=float, default=60, help="hosts: seconds that each is cut off"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keep everything here")
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="nightshift-torture-"))
     if given.campaign in crashpoints.POINTS:
         return _crashpoints(given.campaign, folder, given.step)
+    if given.campaign == "hosts":
+        return _hosts(folder, given.away)
     tally = run(given.campaign, given.blows, folder, given.seed)
     for name, count in sorted(tally.blows.items()):
         print(f"{count:>7}  {name}")
@@ -45,6 +50,17 @@ def _crashpoints(name: str, folder: Path, step: int) -> int:
         print(f"BROKEN {law}")
     print(f"{len(result.broken):>7}  laws broken          everything is in {folder}")
     return 1 if result.broken else 0
+
+
+def _hosts(folder: Path, away_s: float) -> int:
+    outcomes = hosts.run(folder, away_s)
+    for outcome in outcomes:
+        print(outcome.line)
+    broken = [law for outcome in outcomes for law in outcome.found.broken]
+    for law in broken[:50]:
+        print(f"BROKEN {law}")
+    print(f"{len(broken):>7}  laws broken          everything is in {folder}")
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":

@@ -36,12 +36,24 @@ def free_port() -> int:
 
 
 class House:
-    """Use as a context manager: everything it started has ended afterwards."""
+    """Use as a context manager: everything it started has ended afterwards.
 
-    def __init__(self, folder: Path, *, workers: int, endpoint: Sequence[str] = ()) -> None:
+    `server` are further options of the server, for its next start. `way_to_redis` is the port at
+    which the others look for it; set before anything is started, it may be that of a `Relay`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        workers: int,
+        endpoint: Sequence[str] = (),
+        server: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        self.port = self.way_to_redis = free_port()
+        self.server_options = list(server)
         self.simulator = Simulator("--null-cost-share", "0", *endpoint, book=folder / "book.jsonl")
         self._workers = workers
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -95,7 +107,7 @@ class House:
             folder = str(self.folder)
             options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "dir": folder}
             flags = [part for key, value in options.items() for part in (f"--{key}", value)]
-            return [_server_program(), *flags]
+            return [_server_program(), *flags, *self.server_options]
         return [sys.executable, "-m", "batch", name.partition("-")[0]]
 
     def environ(self, name: str = "command") -> dict[str, str]:
@@ -104,10 +116,14 @@ class House:
             **os.environ,
             "NIGHTSHIFT_HOME": str(self.folder / "home"),
             "NIGHTSHIFT_SCRATCH": str(self.folder / "scratch" / name),
-            "NIGHTSHIFT_REDIS_URL": f"redis://127.0.0.1:{self.port}/0",
+            "NIGHTSHIFT_REDIS_URL": self.redis_url(name),
             "NIGHTSHIFT_BASE_URL": self.simulator.base_url,
             "ROUTERAI_API_KEY": "canary-key-5f3a9c",
         }
+
+    def redis_url(self, name: str) -> str:  # noqa: ARG002  on one host it is the same for all
+        """Where a process of this house finds the server."""
+        return f"redis://127.0.0.1:{self.way_to_redis}/0"
 
     def _wait_for_server(self) -> None:
         deadline = time.monotonic() + 10
