@@ -1,0 +1,154 @@
+"""A worker's side of a real server: claims, signs of life, deliveries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+from redis import Redis
+
+from jobs import names
+from jobs.errors import BadMessage, UsageError
+from jobs.wire import pack_payload
+from tests.conftest import Server
+from tests.workers.fakes import JOB, OTHER_JOB, payload, work
+from workers.post import Post
+
+KEY = (JOB, 1)
+
+
+@pytest.fixture
+def redis(server: Server) -> Iterator[Redis]:
+    one = Redis.from_url(server.url)
+    yield one
+    one.close()
+
+
+def between(server: Server, scene: Callable[[Post, Post], Awaitable[None]]) -> None:
+    """Two workers at one server."""
+
+    async def whole() -> None:
+        one, two = Post(server.url, "one"), Post(server.url, "two")
+        try:
+            await scene(one, two)
+        finally:
+            await one.close()
+            await two.close()
+
+    asyncio.run(asyncio.wait_for(whole(), 20))
+
+
+def lay_down(redis: Redis, chunk: int = 1) -> None:
+    redis.set(names.payload_key(JOB, chunk), pack_payload(payload(work(1), chunk=chunk)))
+
+
+def test_a_chunk_goes_to_the_first_who_claims_it(server: Server, redis: Redis) -> None:
+    async def scene(one: Post, two: Post) -> None:
+        assert await one.claim(*KEY) is None
+        lay_down(redis)
+
+        assert await one.claim(*KEY) == payload(work(1))
+        assert await two.claim(*KEY) is None
+        assert await one.claim(*KEY) is None
+        assert redis.get(names.claim_key(*KEY)) == b"one"
+        assert 14_000 < redis.pttl(names.claim_key(*KEY)) <= 15_000
+
+    between(server, scene)
+
+
+def test_a_chunk_that_is_done_is_not_run_again(server: Server, redis: Redis) -> None:
+    async def scene(one: Post, two: Post) -> None:
+        lay_down(redis)
+        await one.claim(*KEY)
+        await one.release(*KEY)
+
+        assert await two.claim(*KEY) is None
+        # A sign of life that was under way does not bring it back.
+        await one.beat([KEY], {})
+        assert redis.get(names.claim_key(*KEY)) == b"done"
+
+    between(server, scene)
+
+
+def test_r19_another_chunks_payload_and_garbage_are_not_taken(server: Server, redis: Redis) -> None:
+    async def scene(one: Post, _: Post) -> None:
+        redis.set(names.payload_key(JOB, 7), pack_payload(payload(work(1), chunk=8)))
+        assert await one.claim(JOB, 7) is None
+        redis.set(names.payload_key(JOB, 8), b"garbage")
+        with pytest.raises(BadMessage):
+            await one.claim(JOB, 8)
+
+    between(server, scene)
+
+
+def test_a_sign_of_life_renews_what_is_mine_and_tells_what_is_not(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(one: Post, two: Post) -> None:
+        for chunk in (1, 2, 3):
+            lay_down(redis, chunk)
+            await one.claim(JOB, chunk)
+        redis.pexpire(names.claim_key(JOB, 1), 500)
+        redis.set(names.claim_key(JOB, 2), "two")
+        redis.delete(names.claim_key(JOB, 3), names.payload_key(JOB, 3))
+        redis.set(names.hold_key(JOB), "user")
+        redis.set(names.EPOCH, "e1")
+
+        beat = await one.beat([(JOB, 1), (JOB, 2), (JOB, 3), (OTHER_JOB, 4)], {"name": "one"})
+
+        assert beat.held == {JOB}
+        assert beat.epoch == "e1"
+        assert beat.taken == {(JOB, 2)}
+        assert beat.gone == {(JOB, 3), (OTHER_JOB, 4)}
+        assert redis.pttl(names.claim_key(JOB, 1)) > 10_000
+        assert redis.get(names.claim_key(JOB, 2)) == b"two"
+        assert redis.get(names.worker_key("one")) == b'{"name":"one"}'
+        await one.leave()
+        assert redis.get(names.worker_key("one")) is None
+        assert (await two.beat([], {})).held == set()
+
+    between(server, scene)
+
+
+def test_deliveries_and_acknowledgements_pass_once_and_nonsense_is_passed_over(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(one: Post, _: Post) -> None:
+        await one.send([(JOB, b"a"), (OTHER_JOB, b"b"), (JOB, b"c")])
+        found = [fields for _, fields in redis.xrange(names.results_key(JOB)) or ()]
+        assert found == [{b"d": b"a"}, {b"d": b"c"}]
+
+        redis.rpush(names.acks_key("box"), 1, "nonsense", 3)
+        assert await one.acknowledged("box") == [1, 3]
+        assert await one.acknowledged("box") == []
+
+    between(server, scene)
+
+
+def test_whatever_fails_is_a_connection_error(server: Server, redis: Redis) -> None:
+    async def scene(one: Post, _: Post) -> None:
+        redis.set(names.acks_key("box"), "no list")
+        with pytest.raises(ConnectionError):
+            await one.acknowledged("box")
+        server.kill()
+        with pytest.raises(ConnectionError):
+            await one.beat([KEY], {})
+        await one.check()
+
+    between(server, scene)
+
+
+def test_r18_a_wrong_password_and_a_wrong_address_are_the_users_to_mend(
+    server: Server, redis: Redis
+) -> None:
+    redis.config_set("requirepass", "right")
+
+    async def scene(one: Post, _: Post) -> None:
+        with pytest.raises(UsageError, match="password"):
+            await one.check()
+        with pytest.raises(UsageError) as raised:
+            Post("nonsense://:canary@x", "one")
+        assert "canary" not in str(raised.value)
+
+    between(server, scene)
