@@ -406,12 +406,17 @@ class JobStore:
 
     def chunks_out(self) -> list[int]:
         """The numbers of the chunks that are with a worker, or on their way to one."""
-        return [row[0] for row in self.db.execute("SELECT chunk FROM chunks WHERE state = 'open'")]
+        return [
+            row[0]
+            for row in self.db.execute(
+                "SELECT chunk FROM chunks WHERE state <> 'closed' AND state = 'open'"
+            )
+        ]
 
     def unlimited_out(self, *, rub: bool, tokens: bool) -> bool:
         """Whether a chunk is out that has no grant in roubles, or none in tokens."""
         (out,) = self.db.execute(
-            "SELECT EXISTS (SELECT 1 FROM chunks WHERE state = 'open'"
+            "SELECT EXISTS (SELECT 1 FROM chunks WHERE state <> 'closed' AND state = 'open'"
             " AND (?1 AND grant_rub IS NULL OR ?2 AND grant_tokens IS NULL))",
             (rub, tokens),
         ).fetchone()
@@ -420,7 +425,7 @@ class JobStore:
     def lost(self) -> Lost:
         """What is set aside for chunks whose worker fell silent."""
         rows = self.db.execute(
-            "SELECT grant_rub, spent_rub FROM chunks WHERE state = 'lost'"
+            "SELECT grant_rub, spent_rub FROM chunks WHERE state <> 'closed' AND state = 'lost'"
         ).fetchall()
         if any(row["grant_rub"] is None for row in rows):
             return Lost(len(rows), None)

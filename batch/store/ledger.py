@@ -100,7 +100,8 @@ def apply(store: JobStore, deliveries: Iterable[Delivery]) -> Applied:
                 _close(db, closed, applied)
         _close_told(db, applied)
         _write_sums(db, change, applied)
-    applied.calls, applied.settled, applied.foreign = change.calls, change.settled, fed.foreign
+    applied.calls, applied.settled = change.calls, change.settled
+    applied.foreign += fed.foreign
     applied.overrun = change.overrun
     return applied
 

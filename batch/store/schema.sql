@@ -64,7 +64,8 @@ CREATE TABLE chunks (
     fed_at        REAL NOT NULL
 );
 
-CREATE INDEX chunks_alive ON chunks (told) WHERE state <> 'closed';
+-- A query uses this only if it says so in the same words.
+CREATE INDEX chunks_alive ON chunks (chunk) WHERE state <> 'closed';
 
 CREATE TABLE returned (                 -- fed before, waiting again
     ordinal       INTEGER PRIMARY KEY,
