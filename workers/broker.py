@@ -6,7 +6,10 @@ coordinator sends again.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from kombu.transport import redis, virtual
+from redis.exceptions import ResponseError
 
 
 class _Message(virtual.Message):
@@ -23,9 +26,20 @@ class _Message(virtual.Message):
             super().reject(requeue)  # type: ignore[no-untyped-call]
 
 
+class _QoS(redis.QoS):
+    """What is not acknowledged comes back, and is dropped then."""
+
+    def ack(self, delivery_tag: str) -> None:
+        """A Redis whose disk is full refuses it, which would end the worker with a traceback."""
+        with suppress(ResponseError):
+            self._remove_from_indices(delivery_tag).execute()  # type: ignore[no-untyped-call]
+        super(redis.QoS, self).ack(delivery_tag)  # type: ignore[no-untyped-call]
+
+
 def bend() -> None:
     """For the whole process."""
     redis.Channel.Message = _Message
+    redis.Channel.QoS = _QoS
     # A channel that closes puts what is being run back on the queue, to be run twice; and when the
     # broker is gone, the attempt ends the worker.
     redis.Channel.do_restore = False

@@ -25,6 +25,9 @@ from jobs.chunk import ReturnReason
 from jobs.errors import AlreadyRunning, StorageUnavailable, UsageError
 
 SEGMENT_BYTES = 16 * 2**20
+BALLAST_BYTES = 4 * 2**20
+"""Room that is set aside for the answers of calls in flight, should the disk fill up."""
+
 MAGIC = b"nightshift outbox 1\n"
 _SIZE_AND_SUM = struct.Struct("<II")
 _SUM = struct.Struct("<I")
@@ -102,12 +105,15 @@ class Journal:
         self._torn = self._new_file = False
         self.is_dirty = False
         """Whether `sync` has anything to do."""
+        self.is_full = False
+        """Whether what is set aside for calls in flight had to be used: no call may leave."""
         with _as_ours(folder):
             with _gate(folder.parent):
                 folder.mkdir(mode=0o700)
                 self._lock = _lock(folder)
             _flush_folder(folder.parent)
             self._open_segment()
+            self._ballast = _ballast(folder)
 
     @property
     def segment(self) -> int:
@@ -115,13 +121,20 @@ class Journal:
         return self._number
 
     def write(self, record: Record) -> int:
-        """Appends a record; returns the number of its segment."""
+        """Appends a record; returns the number of its segment.
+
+        On a full disk there is room for all but `Sent`: a call that has left is to be kept.
+        """
         data = _encoder.encode(record)
         head = _SIZE_AND_SUM.pack(len(data), zlib.crc32(data))
+        frame = head + _SUM.pack(zlib.crc32(head)) + data
         with _as_ours(self.folder):
-            if self._size >= SEGMENT_BYTES or self._torn:
-                self._open_segment()
-            self._append(head + _SUM.pack(zlib.crc32(head)) + data)
+            try:
+                self._append(frame)
+            except OSError:
+                if isinstance(record, Sent) or not self._give_up_ballast():
+                    raise
+                self._append(frame)
         return self._number
 
     def sync(self) -> None:
@@ -148,6 +161,7 @@ class Journal:
 
     def close(self, *, empty: bool) -> None:
         """Lets go. With `empty`, everything was acknowledged: nothing is left on the disk."""
+        self._give_up_ballast()
         for fd in (*self._full, self._fd):
             os.close(fd)
         with _as_ours(self.folder):
@@ -156,6 +170,8 @@ class Journal:
         os.close(self._lock)
 
     def _append(self, frame: bytes) -> None:
+        if self._size >= SEGMENT_BYTES or self._torn:
+            self._open_segment()
         self.is_dirty = True
         try:
             _write_all(self._fd, frame)
@@ -163,6 +179,15 @@ class Journal:
             self._cut_back()
             raise
         self._size += len(frame)
+
+    def _give_up_ballast(self) -> bool:
+        """Whether that made room."""
+        if self._ballast < 0:
+            return False
+        os.close(self._ballast)
+        self._ballast = -1
+        self.is_full = True
+        return True
 
     def _cut_back(self) -> None:
         """Half a record must not stand before whole ones; at a segment's end it may."""
@@ -188,6 +213,22 @@ class Journal:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.log"
+
+
+def _ballast(folder: Path) -> int:
+    """A file without a name that takes its room until it is closed."""
+    path = folder / "ballast"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        path.unlink()
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(fd, 0, BALLAST_BYTES)
+        else:
+            _write_all(fd, bytes(BALLAST_BYTES))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -5,7 +5,7 @@ Way of an answer: raw into the journal (page cache) the moment it is whole; sync
 forgotten only when the home acknowledged it. What is not acknowledged is sent again.
 
 A disk that fails ends this worker, but not at once: no call leaves any more, and what is paid for
-goes home by way of memory.
+goes home by way of memory. On one that is only full there is room set aside for it.
 """
 
 from __future__ import annotations
@@ -130,6 +130,8 @@ class Outbox:
         self._journal = Journal(folder / self.name)
         self._segment = self._journal.segment
         self._synced_no_more = False
+        self.is_kept = True
+        """Whether all that was put here stands on the disk until it is in the home."""
         self._post = post
         self._last_call = 0
         self._last_sequence = 0
@@ -305,6 +307,7 @@ class Outbox:
         except StorageUnavailable:
             # A disk that failed once must not be believed when it is asked again.
             self._synced_no_more = True
+            self.is_kept = False
             raise
         finally:
             syncing, self._syncing = self._syncing, []
@@ -377,8 +380,16 @@ class Outbox:
         try:
             segment = self._journal.write(record)
         except StorageUnavailable as error:
+            self.is_kept = self.is_kept and isinstance(record, Sent)
             self._fail(error)
             return []
+        if self._journal.is_full:
+            self._fail(
+                StorageUnavailable(
+                    f"the disk of the outbox {self.folder} is full",
+                    hint="make room, then start the worker again",
+                )
+            )
         self._users[segment] += 1
         old, self._segment = self._segment, segment
         if old != segment and old not in self._users:

@@ -195,7 +195,7 @@ class Service:
 
     async def _stop(self) -> None:
         self._beat.cancel()
-        patience = LONG_FAREWELL_S if self._outbox.failure else FAREWELL_S
+        patience = FAREWELL_S if self._outbox.is_kept else LONG_FAREWELL_S
         if not await self._outbox.close(patience):
             log.warning(
                 "the home has not acknowledged everything; the rest waits in %s",
