@@ -1,0 +1,353 @@
+"""Chunks under a cap: what is fed, what waits, and when nothing more fits."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch.feeder import Fed, Feeder
+from batch.post import Post
+from batch.sender import Sender
+from batch.splitter import LARGEST, NO_BOUND, SMALLEST, UNKNOWN_OUTPUT, chunk_size, request_bound
+from batch.store import ledger
+from batch.store.jobstore import JobStore
+from jobs.budget import UNCAPPED, Amount
+from jobs.errors import ServiceUnavailable
+from jobs.request import Request
+from jobs.spec import Budget, Limits
+from tests.batch.making import (
+    BASE_URL,
+    JOB,
+    MODEL,
+    FakePost,
+    FakeSender,
+    answered,
+    call,
+    closing,
+    delivery,
+    feed,
+    prices,
+    publish,
+    request,
+    result,
+    spec,
+)
+
+# A request of the following jobs has 1090 tokens in and 100 out at most; at 0.001 ₽ a token, and
+# with the margin, that makes so many roubles.
+TOKENS = 1190
+BOUND = Decimal("1.428")
+
+
+def line(number: int, **change: object) -> Request:
+    return request(number, **{"body": b"{}", **change})
+
+
+class Feeding:
+    """A job, its feeder, and what it sends."""
+
+    def __init__(self, folder: Path, requests: int | list[Request] = 8, **wish: Any) -> None:
+        self.folder = folder
+        self.wish: dict[str, Any] = {"chunk_size": 4, **wish}
+        if isinstance(requests, int):
+            requests = [line(number) for number in range(1, requests + 1)]
+        self.store = publish(folder, requests, priced=prices(), **self.wish)
+        self.post, self.sender = FakePost(), FakeSender()
+        self.feeder = Feeder(self.store, cast(Post, self.post), cast(Sender, self.sender))
+
+    def feed(self, room: int = 9) -> Fed:
+        return self.feeder.feed(self.store.job(), room)
+
+    def sizes(self, room: int = 9) -> list[int]:
+        return [len(chunk.requests) for chunk in self.feed(room).chunks]
+
+    def allow(self, **budget: Any) -> None:
+        wish = {**self.wish, "budget": Budget(**budget)}
+        self.store.change_spec(spec(self.folder, **wish))
+
+    def answer(self, number: int, cost: str = "0.1") -> None:
+        chunk = next(each for each in self.store.open_chunks() if each.chunk == number)
+        ledger.apply(self.store, [answered(chunk, cost=cost)])
+
+
+def budget(rub: int | Decimal | None = None, **more: int) -> Budget:
+    return Budget(rub=None if rub is None else Decimal(rub), **more)
+
+
+# ── What is fed ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_chunk_is_on_the_disk_and_its_payload_whole(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 5, limits=Limits(rpm=60))
+
+    fed = job.feed()
+
+    assert [len(chunk.requests) for chunk in fed.chunks] == [4, 1]
+    assert JobStore(job.store.folder).chunks_out() == [1, 2]
+    payload = job.post.payloads[JOB, 1]
+    assert (payload.base_url, payload.models, payload.terms.rpm) == (BASE_URL, (MODEL,), 60)
+    assert payload.grant == UNCAPPED
+    assert [work.body for work in payload.requests] == [b"{}"] * 4
+    assert payload.requests[0].bound == Amount(BOUND, TOKENS)
+    assert job.sender.chunks == [1, 2]
+
+
+def test_only_so_many_chunks_are_under_way(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 20)
+
+    assert len(job.feed(room=2).chunks) == 2
+    assert len(job.feed(room=0).chunks) == 0
+    assert len(job.store.chunks_out()) == 2
+
+
+def test_several_models_of_a_chunk_are_named_once_each(tmp_path: Path) -> None:
+    models = ["b/n", "a/m", "b/n"]
+    job = Feeding(tmp_path, [line(n, model=name) for n, name in enumerate(models, start=1)])
+
+    job.feed()
+
+    payload = job.post.payloads[JOB, 1]
+    assert [payload.models[work.model] for work in payload.requests] == models
+    assert len(payload.models) == 2
+
+
+def test_what_came_back_travels_with_the_count_of_its_calls(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 2)
+    feed(job.store, 2)
+    ledger.apply(job.store, [delivery(closed=[closing(1, [(0, 3, 1), (1, 0, 0)])])])
+
+    job.feed()
+
+    works = job.post.payloads[JOB, 2].requests
+    assert [(work.attempts, work.uncertain) for work in works] == [(3, 1), (0, 0)]
+
+
+def test_a_chunk_that_is_sent_again_is_the_same_without_what_is_done(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 3)
+    job.feed()
+    ledger.apply(job.store, [delivery(results=[result(1)])])
+
+    job.feeder.send_again(job.store.job(), job.store.open_chunks()[0])
+
+    payload = job.post.payloads[JOB, 1]
+    assert [work.ordinal for work in payload.requests] == [0, 2]
+    assert job.sender.chunks == [1, 1]
+
+
+@pytest.mark.parametrize("broken", ["post", "sender"])
+def test_what_the_post_does_not_take_is_open_on_the_disk(tmp_path: Path, broken: str) -> None:
+    job = Feeding(tmp_path, 8, budget=budget(100))
+    job.feed(room=1)
+    job.post.away, job.sender.fails = broken == "post", broken == "sender"
+
+    with pytest.raises(ServiceUnavailable):
+        job.feed()
+
+    store = JobStore(job.store.folder)
+    assert store.chunks_out() == [1, 2]
+    assert store.exposure().rub == 8 * BOUND
+    assert store.waiting(9) == []
+
+
+def test_newer_prices_count_from_the_next_chunk_on(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 8, budget=budget(100))
+    job.feed(room=1)
+
+    job.store.add_prices(prices("0.002", taken_at=2.0))
+    job.feed(room=1)
+
+    grants = [chunk.grant.rub for chunk in job.store.open_chunks()]
+    assert grants == [4 * BOUND, 8 * BOUND]
+
+
+# ── Under a cap (FAULTS L8) ──────────────────────────────────────────────────────────────────────
+
+
+def test_near_the_cap_chunks_shrink(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 12, budget=budget(BOUND * 6))
+
+    assert job.sizes() == [4, 2]
+    assert job.sizes() == []
+    assert job.store.exposure().rub == BOUND * 6
+
+
+def test_while_something_is_out_the_budget_is_not_exhausted(tmp_path: Path) -> None:
+    """What it does not need of its grant comes back, and feeds the rest."""
+    job = Feeding(tmp_path, 12, budget=budget(BOUND * 6))
+    assert not job.feed().exhausted
+
+    job.answer(1, cost="0.1")
+    then = job.feed()
+
+    assert not then.exhausted
+    assert [len(chunk.requests) for chunk in then.chunks] == [3]
+
+
+def test_the_budget_is_exhausted_when_nothing_fits_and_nothing_is_out(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 12, budget=budget(BOUND * 6))
+    job.feed()
+
+    job.answer(1, cost=str(BOUND))
+    job.answer(2, cost=str(BOUND))
+
+    assert job.feed() == Fed([], exhausted=True)
+    assert job.store.exposure().rub == BOUND * 6
+
+
+def test_a_higher_cap_lets_it_go_on(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 12, budget=budget(BOUND))
+    job.feed()
+    job.answer(1, cost=str(BOUND))
+    assert job.feed().exhausted
+
+    job.allow(rub=BOUND * 3)
+
+    assert job.sizes() == [2]
+
+
+def test_a_lost_chunk_alone_does_not_keep_the_budget_from_being_exhausted(tmp_path: Path) -> None:
+    """Its worker may never come back: the job would wait for ever without a word."""
+    job = Feeding(tmp_path, 2, budget=budget(BOUND * 2))
+    job.feed()
+    job.store.lose(job.store.open_chunks()[0])
+
+    assert job.feed() == Fed([], exhausted=True)
+
+
+def test_a_request_that_does_not_fit_is_passed_over_i21(tmp_path: Path) -> None:
+    lines = [line(n, max_output=10**6 if n in (2, 3) else 100) for n in range(1, 6)]
+    job = Feeding(tmp_path, lines, budget=budget(100))
+
+    assert [triple[0] for triple in job.feed().chunks[0].requests] == [0, 3]
+    job.answer(1)
+    assert [triple[0] for triple in job.feed().chunks[0].requests] == [4]
+    job.answer(2)
+    assert job.feed() == Fed([], exhausted=True)
+    assert [each.ordinal for each in job.store.waiting(9)] == [1, 2]
+
+
+def test_requests_that_fit_are_found_behind_any_number_of_those_that_do_not(tmp_path: Path) -> None:
+    lines = [line(n, max_output=10**6 if n < 30 else 100) for n in range(1, 33)]
+    job = Feeding(tmp_path, lines, budget=budget(100))
+
+    assert [triple[0] for triple in job.feed().chunks[0].requests] == [29, 30, 31]
+
+
+def test_tokens_are_capped_alike(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 8, budget=budget(tokens=TOKENS * 3))
+
+    assert job.sizes() == [3]
+    assert job.store.exposure().tokens == TOKENS * 3
+    assert job.post.payloads[JOB, 1].grant == Amount(None, TOKENS * 3)
+
+
+def test_both_caps_hold_at_once(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 8, budget=budget(BOUND * 3, tokens=TOKENS * 2))
+
+    assert job.sizes() == [2]
+
+
+def test_a_cap_in_requests_counts_what_is_done_and_what_is_out(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 12, budget=budget(requests=6))
+
+    assert job.sizes() == [4, 2]
+    job.answer(1)
+    assert not job.feed().exhausted
+    job.answer(2)
+    assert job.feed() == Fed([], exhausted=True)
+    assert job.store.job().finished == 6
+
+
+def test_a_cap_of_as_many_requests_as_there_are_is_none(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 6, budget=budget(requests=6))
+
+    job.feed()
+    job.answer(1)
+    job.answer(2)
+
+    assert job.feed() == Fed([], exhausted=False)
+
+
+def test_what_nobody_can_bound_fits_no_cap_i22(tmp_path: Path) -> None:
+    lines = [
+        line(1, model="un/priced"),
+        line(2, max_output=None),
+        line(3, unbounded="image_url"),
+        line(4),
+    ]
+    job = Feeding(tmp_path, lines, budget=budget(100))
+
+    assert [triple[0] for triple in job.feed().chunks[0].requests] == [3]
+    job.answer(1)
+    assert job.feed() == Fed([], exhausted=True)
+
+
+def test_without_a_cap_it_is_fed_with_an_output_that_the_pace_assumes(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, [line(1, max_output=None), line(2, unbounded="image_url")])
+
+    job.feed()
+
+    works = job.post.payloads[JOB, 1].requests
+    assert [(work.rub, work.tokens) for work in works] == [(None, 1090 + UNKNOWN_OUTPUT)] * 2
+
+
+def test_under_a_new_cap_nothing_is_fed_while_a_chunk_without_a_grant_is_out(
+    tmp_path: Path,
+) -> None:
+    """It was told that it may spend anything."""
+    job = Feeding(tmp_path, 8)
+    job.feed(room=1)
+    job.allow(rub=100)
+
+    assert job.feed() == Fed([], exhausted=False)
+    job.answer(1)
+    assert job.sizes() == [4]
+
+
+def test_a_cap_below_what_was_spent_feeds_nothing_not_even_what_is_free(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 4, budget=budget(100), chunk_size=2)
+    job.feed(room=1)
+    ledger.apply(job.store, [delivery([call(0, cost="7")], [result(0)], [closing(1, [(1, 0, 0)])])])
+    job.store.add_prices(prices("0", taken_at=2.0))
+
+    job.allow(rub=5)
+
+    assert job.feed() == Fed([], exhausted=True)
+
+
+def test_a_cap_of_nothing_lets_go_what_is_free(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 4, budget=budget(0))
+    assert job.feed().exhausted
+
+    job.store.add_prices(prices("0", taken_at=2.0))
+
+    assert job.sizes() == [4]
+
+
+# ── Arithmetic ───────────────────────────────────────────────────────────────────────────────────
+
+
+@given(st.integers(0, 10**7))
+def test_a_chunk_is_neither_tiny_nor_huge(requests: int) -> None:
+    size = chunk_size(requests, None)
+
+    assert SMALLEST <= size <= LARGEST
+    assert size * 64 >= min(requests, 64 * LARGEST)
+
+
+def test_a_wanted_size_is_kept() -> None:
+    assert chunk_size(10**6, 3) == 3
+
+
+def test_a_bound_knows_tokens_without_a_price_and_nothing_without_an_output() -> None:
+    known = prices()
+
+    assert request_bound(MODEL, 1000, 200, known) == Amount(Decimal("1.44"), 1200)
+    assert request_bound("un/priced", 1000, 200, known) == Amount(None, 1200)
+    assert request_bound(MODEL, 1000, 200, None) == Amount(None, 1200)
+    assert request_bound(MODEL, 1000, None, known) == NO_BOUND
