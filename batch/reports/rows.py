@@ -62,7 +62,9 @@ def rows(
     answers = _Answers(store.db)
     found = store.db.execute(
         f"SELECT ordinal, line, custom_id, name, results.* FROM requests"  # noqa: S608  a keyword
-        f" JOIN models ON models.id = model {join} results USING (ordinal) ORDER BY ordinal"
+        f" JOIN models ON models.id = model {join} results USING (ordinal)"
+        # Named in full: `ordinal` alone is that of the result, which a request may not have.
+        " ORDER BY requests.ordinal"
     )
     for row in found:
         cost = costs.of(row)
