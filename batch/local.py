@@ -81,7 +81,8 @@ class Workers:
                 self._hear_out()
                 raise UsageError("the worker does not start", hint="its reason stands above")
             self._restarts += 1
-            if self._restarts > _MOST_RESTARTS or time.monotonic() - born < _BORN_DEAD_S:
+            born_dead = code >= 0 and time.monotonic() - born < _BORN_DEAD_S
+            if born_dead or self._restarts > _MOST_RESTARTS:
                 self._hear_out()
                 raise ServiceUnavailable(
                     "the worker keeps ending",

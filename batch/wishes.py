@@ -8,7 +8,7 @@ from batch import reports
 from batch.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.terminal import say
-from jobs.errors import UsageError
+from jobs.errors import AlreadyRunning, UsageError
 from jobs.states import ENDED, JobState, PauseReason
 
 _PATIENCE_S = 15.0
@@ -23,11 +23,17 @@ def wish(home: Home, job_id: str, wanted: str) -> JobRow:
         if state in ENDED:
             raise UsageError(f"{job_id} is {state} already")
         if state not in _ALREADY[wanted]:
-            if home.is_coordinated(job_id):
+            try:
+                # Held, so that no coordinator that comes meanwhile does the same at the same time.
+                lock = home.lock(job_id)
+            except AlreadyRunning:
                 store.want(wanted)
                 _wait(store)
             else:
-                _at_once(store, wanted)
+                try:
+                    _at_once(store, wanted)
+                finally:
+                    lock.release()
         return store.job()
     finally:
         store.close()
