@@ -258,7 +258,7 @@ class ActiveJob:
         lost = self.store.lost()
         if lost.chunks and time.monotonic() - self._lost_at < LOST_PATIENCE_S:
             return
-        if self._lookups.awaited:
+        if self._lookups.pending:
             return
         text = "not one more request fits the budget"
         if lost.chunks and lost.rub:
@@ -286,7 +286,7 @@ class ActiveJob:
 
     def _settled(self) -> bool:
         """Nothing is out, and every uncertain call was looked up as often as is waited for."""
-        return not self._watches and not self._lookups.awaited
+        return not self._watches and not self._lookups.pending
 
     def _end(self, job: JobRow, then: JobState) -> None:
         write_outputs(self.store)

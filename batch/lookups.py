@@ -38,6 +38,6 @@ class Lookups:
         return due
 
     @property
-    def awaited(self) -> bool:
+    def pending(self) -> bool:
         """Whether a lookup may still tell a call's cost soon enough to wait for it."""
         return self._store.awaits_lookups(answered=FIRST_ANSWERED, unanswered=FIRST_CUT)

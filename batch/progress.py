@@ -30,7 +30,8 @@ class Meter:
         if len(self._points) < 2:
             return 0.0
         (start, before), (end, after) = self._points[0], self._points[-1]
-        return (after - before) / (end - start) if end > start else 0.0
+        # Failures that are tried again are fewer finished requests than before.
+        return max(after - before, 0) / (end - start) if end > start else 0.0
 
 
 @dataclass(frozen=True)
