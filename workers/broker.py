@@ -6,10 +6,19 @@ coordinator sends again.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from contextlib import suppress
+from queue import Empty
+from typing import Any
 
 from kombu.transport import redis, virtual
 from redis.exceptions import ResponseError
+
+_FOREIGN = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What a message raises on its way in that is none of Celery's: no JSON, no envelope, too deep."""
+
+log = logging.getLogger("nightshift.broker")
 
 
 class _Message(virtual.Message):
@@ -36,8 +45,29 @@ class _QoS(redis.QoS):
         super(redis.QoS, self).ack(delivery_tag)  # type: ignore[no-untyped-call]
 
 
+class _Channel(redis.Channel):
+    """What comes in that is no message of Celery's ends the worker otherwise."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        return _or_drop(lambda: super(_Channel, self)._brpop_read(**options))  # type: ignore[no-untyped-call]
+
+    def _receive(self) -> Any:
+        return _or_drop(super()._receive)
+
+
+def _or_drop(read: Callable[[], Any]) -> Any:
+    """Reads one; what is dropped is out of the queue by then."""
+    try:
+        return read()
+    except _FOREIGN as error:
+        # Its text may quote the message, so only the class is told.
+        log.warning("a message that is not ours was dropped: %s", type(error).__name__)
+        raise Empty from error
+
+
 def bend() -> None:
     """For the whole process."""
+    redis.Transport.Channel = _Channel
     redis.Channel.Message = _Message
     redis.Channel.QoS = _QoS
     # A channel that closes puts what is being run back on the queue, to be run twice; and when the
