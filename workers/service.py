@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import secrets
 import signal
 import socket
 import time
@@ -52,7 +53,8 @@ class Service:
     """Everything of a worker process but Celery. `failure` is why it had to end, if it had to."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        # Containers on the host's network share its name, and each of them has a process 1.
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"
         self.failure: NightshiftError | None = None
         self._settings = settings
         self._engine = Engine()

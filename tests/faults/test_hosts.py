@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from scripts.torturing.hosts import ENDPOINT, Hosts, Outcome, cut_off, what_is_missing
+from workers.service import Service
+from workers.settings import WorkerSettings
 
 ROWS = 80
 
@@ -52,3 +55,10 @@ def test_r13_lost_packets_between_coordinator_or_all_and_the_server_cost_no_call
     lived_through(outcome)
     assert outcome.found.bought_twice == 0
     assert outcome.took_s < 30
+
+
+def test_workers_of_two_containers_that_share_a_host_name_are_told_apart(tmp_path: Path) -> None:
+    """On the host's network both have its name, and each is process 1 of its own container."""
+    settings = WorkerSettings("https://example.com/v1", tmp_path, 1, "redis://localhost", "key")
+
+    assert Service(settings).name != Service(settings).name
