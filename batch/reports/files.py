@@ -29,7 +29,8 @@ def check_free(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raises `StorageUnavailable` when the results could not be written, before anything is paid.
+    """Raises `StorageUnavailable` when the results could not be written, before anything is paid;
+    `UsageError` when no folder can be called so.
 
     Nothing is made: the nearest folder that there is answers for those to come.
     """
@@ -37,6 +38,12 @@ def check_writable(folder: Path) -> None:
     with _seen(folder):
         while not there.exists() and there != there.parent:
             there = there.parent
+        longest = os.pathconf(there, "PC_NAME_MAX")
+    if any(len(os.fsencode(part)) > longest for part in folder.parts):
+        raise UsageError(
+            f"{folder} cannot be a folder: a name in it is too long",
+            hint="choose another with --output-dir",
+        )
     if not os.access(there, os.W_OK | os.X_OK):
         raise StorageUnavailable(
             f"{there} cannot be written, so the results could not be",
