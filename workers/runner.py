@@ -57,8 +57,12 @@ from workers.verdict import (
 
 RETRIES = Backoff(base=0.5, cap=60.0)
 
-LEASE_S = 15.0
-"""Claims that Redis did not renew for so long may be another's by now: nothing starts."""
+LEASE_S = 6.0
+"""So long after the last renewal of the claims nothing starts: a beat's pause, a command's time.
+
+The claims live longer. But what a worker that is cut off buys can be bought again by another, so it
+stops early, and not only when it must.
+"""
 
 CREDITS_FRESH_S = 10.0
 CREDITS_PATIENCE_S = 20.0

@@ -32,7 +32,7 @@ from typing import Self
 from scripts.auditor import Audit
 from scripts.torturing.house import ROOT, House
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 
 
 def what_is_missing() -> str:
@@ -164,36 +164,45 @@ class Hosts(House):
 
     # ---- books -------------------------------------------------------------------------------
 
-    def calls_of(self, worker: str, job: str, since: float) -> int:
-        """Calls in the ledger that a living worker made and that left after `since`, Unix time."""
+    def calls_of(self, worker: str, job: str, since: float, till: float = 1e12) -> int:
+        """Calls in the ledger that a living worker sent between two moments of Unix time."""
         outboxes = [path.name for path in (self.folder / "scratch" / worker / "outbox").iterdir()]
-        return sum(call.rpartition("-")[0] in outboxes for call in self.booked(job, since))
+        return sum(call.rpartition("-")[0] in outboxes for call in self.booked(job, since, till))
 
-    def booked(self, job: str, since: float = 0.0) -> list[str]:
-        """The ids of a job's calls in the ledger that left after `since`."""
+    def booked(self, job: str, since: float = 0.0, till: float = 1e12) -> list[str]:
+        """The ids of a job's calls in the ledger that left between two moments."""
         file = self.folder / "home" / "jobs" / job / "job.sqlite"
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
-            rows = db.execute("SELECT id FROM calls WHERE sent_at >= ?", (since,))
+            rows = db.execute("SELECT id FROM calls WHERE sent_at BETWEEN ? AND ?", (since, till))
             return [call for (call,) in rows]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one job: `took_s` from the last mending to its end."""
+    """What came of one job: seconds from the mending to the first news at home, and to its end.
+
+    `reckless` are calls that a worker sent although it had been cut off for longer than `STOPS_S`.
+    """
 
     what: str
     found: Audit
     allowed: int
+    recovered_s: float
     took_s: float
+    reckless: int
 
     @property
     def line(self) -> str:
         """For a person."""
         return (
-            f"{self.what}: over {self.took_s:.1f} s after the link was back,"
+            f"{self.what}: news {self.recovered_s:.1f} s after the link was back,"
+            f" over after {self.took_s:.1f} s,"
             f" {self.found.bought_twice} bought twice of {self.allowed} that may be"
         )
 
+
+STOPS_S = 7.0
+"""A worker that hears nothing for so long sends nothing more: another may be buying it by now."""
 
 LATENCY_S = 3.0
 """The longest that a call takes in these runs."""
@@ -210,19 +219,24 @@ def cut_off(hosts: Hosts, cut: Sequence[str], name: str, rows: int, away_s: floa
     job = hosts.submit(name, rows)
     before = len(hosts.simulator.book().billed())
     _until(lambda: len(hosts.simulator.book().billed()) > before + 20)
-    since = time.time() - LATENCY_S - 1
+    cut_at = time.time()
     hosts.cut(*cut)
     time.sleep(away_s)
+    had, mended_at = len(hosts.booked(job)), time.time()
     hosts.mend(*cut)
     back = time.monotonic()
+    _until(lambda: len(hosts.booked(job)) > had or hosts.is_over(name))
+    recovered = time.monotonic() - back
     hosts.wait(name)
     took = time.monotonic() - back
     # What came late is taken in all the same, and the outputs are written anew.
     _until(lambda: len(hosts.booked(job)) >= len(hosts.simulator.book().billed()) - before)
     time.sleep(1)
     lone = cut[0] if len(cut) == 1 and cut[0].startswith("worker") else None
-    allowed = hosts.calls_of(lone, job, since) if lone else 0
-    return Outcome(f"{', '.join(cut)} cut off", hosts.audit(name, job, allowed), allowed, took)
+    allowed = hosts.calls_of(lone, job, cut_at - LATENCY_S - 1) if lone else 0
+    reckless = hosts.calls_of(lone, job, cut_at + STOPS_S, mended_at) if lone else 0
+    found = hosts.audit(name, job, allowed)
+    return Outcome(f"{', '.join(cut)} cut off", found, allowed, recovered, took, reckless)
 
 
 def run(folder: Path, away_s: float, rows: int = ROWS) -> list[Outcome]:
