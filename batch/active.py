@@ -28,6 +28,9 @@ CHUNKS_PER_WORKER = 48
 LOST_PATIENCE_S = 60.0
 """So long the budget of a lost chunk may come back: its worker's successor tells what it spent."""
 
+RESENT_S = 25.0
+"""So long after Redis was away or forgot, workers have sent again what was not acknowledged."""
+
 log = logging.getLogger("nightshift.coordinator")
 
 
@@ -50,7 +53,8 @@ class ActiveJob:
         self._to_forget: list[int] = []
         self._holding: str | None = None
         self._begun_at = self._lost_at = now
-        self._heard_at = float("-inf")
+        self._heard_at = self._feed_from = float("-inf")
+        self._redis_since: float | None = None
         self._warned = False
         self.refusals = sum(store.refusals().values())
         self.workers = 0
@@ -114,6 +118,7 @@ class ActiveJob:
 
     def turn(self, redis_since: float) -> None:
         """One round: wishes, window, chunks that got lost, feeding, lookups, the end."""
+        self._mind_gap(redis_since)
         job = self._heed_wishes(self.store.job())
         job = self._heed_window(job)
         if job.ended:
@@ -125,6 +130,15 @@ class ActiveJob:
             self._feed(job)
         self._look_up(job)
         self._finish(self.store.job())
+
+    def _mind_gap(self, redis_since: float) -> None:
+        """After a gap of Redis a chunk's end may come before calls of it that were told earlier.
+
+        What it gives back of its grant is not to be spent before those calls are booked.
+        """
+        if self._redis_since not in (None, redis_since) and self._watches:
+            self._feed_from = redis_since + RESENT_S
+        self._redis_since = redis_since
 
     def _heed_wishes(self, job: JobRow) -> JobRow:
         if not job.wanted:
@@ -241,7 +255,9 @@ class ActiveJob:
 
     def _feed(self, job: JobRow) -> None:
         room = CHUNKS_PER_WORKER * max(self.workers, 1) - len(self._watches)
-        if room <= 0:
+        budget = job.spec.budget
+        is_capped = budget.rub is not None or budget.tokens is not None
+        if room <= 0 or (is_capped and time.monotonic() < self._feed_from):
             return
         try:
             fed = self._feeder.feed(job, room)

@@ -1,0 +1,1013 @@
+"""The coordinator over a post that is only memory: what it does in each turn, and in trouble."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from batch import active as active_module
+from batch import coordinator as coordinator_module
+from batch import reports
+from batch.coordinator import TROUBLE_S, Coordinator
+from batch.home import Home
+from batch.post import WITHDRAWN, Post
+from batch.reconcile import OVERDUE_S, SILENCE_S, UNTOLD_S
+from batch.sender import Sender
+from batch.store.jobstore import JobRow, JobStore
+from jobs.chunk import HELD, WORKER_DIED, ReturnReason
+from jobs.errors import StorageUnavailable, UsageError
+from jobs.names import BLOCKS, COST, DATABASE, OUTPUT
+from jobs.outcome import Billing
+from jobs.spec import Budget
+from jobs.states import JobState, PauseReason
+from jobs.usage import Usage
+from jobs.wire import Found
+from tests.batch.making import (
+    BASE_URL,
+    JOB,
+    OTHER,
+    FakePost,
+    FakeSender,
+    answered,
+    call,
+    closing,
+    delivery,
+    prices,
+    publish,
+    result,
+    spec,
+)
+
+KEY_REJECTED = ReturnReason(
+    "endpoint.key_rejected", "the key is not valid", PauseReason.KEY_REJECTED
+)
+BOUND = Decimal("1.452")
+
+
+class Clock:
+    """Monotonic and wall time that pass only when a test says so, or somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.wall = 1_800_000_000.0
+
+    def monotonic(self) -> float:
+        # Each look is a little later than the one before.
+        self.now += 1e-6
+        return self.now
+
+    def time(self) -> float:
+        return self.wall
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.wall += seconds
+
+
+class House:
+    """A home with its coordinator, and the worker's side of the post."""
+
+    def __init__(self, folder: Path, clock: Clock, only: str | None = None) -> None:
+        self.folder = folder
+        self.clock = clock
+        self.home = Home(folder)
+        self.post, self.sender = FakePost(), FakeSender()
+        self.worker()
+        self.only = only
+        self.coordinator = self._coordinator()
+
+    def _coordinator(self) -> Coordinator:
+        return Coordinator(
+            self.home, cast(Post, self.post), cast(Sender, self.sender), only=self.only
+        )
+
+    def restart(self) -> None:
+        self.coordinator.close()
+        self.coordinator = self._coordinator()
+
+    def worker(self, **facts: object) -> None:
+        self.post.present = [{"base_url": BASE_URL, "in_flight": 0, **facts}]
+
+    def turn(self, times: int = 1, seconds: float = 1.0) -> None:
+        for _ in range(times):
+            self.coordinator.step()
+            self.clock.sleep(seconds)
+
+    def store(self, job: str = JOB) -> JobStore:
+        return self.home.open(job, read_only=True)
+
+    def row(self, job: str = JOB) -> JobRow:
+        store = self.store(job)
+        try:
+            return store.job()
+        finally:
+            store.close()
+
+    def change(self, job: str = JOB) -> JobStore:
+        """As another process would have it."""
+        return self.home.open(job)
+
+    def answer(self, *chunks: int, job: str = JOB, cost: str = "0.1") -> None:
+        """A worker takes these chunks and answers all of their requests."""
+        for number in chunks:
+            payload = self.post.take(job, number)
+            ordinals = [work.ordinal for work in payload.requests]
+            calls = [call(n, number, cost=cost) for n in ordinals]
+            results = [result(n, number) for n in ordinals]
+            self.post.send(delivery(calls, results, [closing(number)], job=job, sequence=number))
+            self.post.claimed[job, number] = "done"
+
+    def out(self, job: str = JOB) -> list[int]:
+        return self.store(job).chunks_out()
+
+    def output(self, job: str = JOB) -> Path:
+        return Path(self.row(job).spec.output_dir)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    one = Clock()
+    for module in (active_module, coordinator_module):
+        monkeypatch.setattr(module, "time", one)
+    return one
+
+
+@pytest.fixture
+def house(tmp_path: Path, clock: Clock) -> House:
+    return House(tmp_path, clock)
+
+
+def job(house: House, requests: int = 8, job: str = JOB, **wish: Any) -> None:
+    wish = {"chunk_size": 4, "output_dir": str(house.folder / f"out-{job[:8]}"), **wish}
+    publish(house.folder, requests, job=job, priced=prices(), **wish).close()
+
+
+# ── The ordinary way ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_job_is_fed_answered_written_and_ended(house: House) -> None:
+    job(house)
+    house.turn()
+    assert house.sender.chunks == [1, 2]
+
+    house.answer(1, 2)
+    house.turn(2)
+
+    row = house.row()
+    assert (row.state, row.completed, row.settled_rub) == (JobState.COMPLETED, 8, Decimal("0.8"))
+    assert len((house.output() / OUTPUT).read_bytes().splitlines()) == 8
+    assert house.post.acknowledged == [("box", 1), ("box", 2)]
+    assert house.post.payloads == {}
+    assert house.post.held == {}
+    assert house.post.published[JOB]["state"] == "completed"
+
+
+def test_a_job_without_requests_ends_at_once_i15(house: House) -> None:
+    job(house, 0)
+
+    house.turn()
+
+    assert house.row().state is JobState.COMPLETED
+    assert json.loads((house.output() / COST).read_bytes())["cost_rub"] == "0"
+    assert house.sender.chunks == []
+
+
+def test_an_acknowledgement_that_fails_does_not_keep_a_job_from_its_end(house: House) -> None:
+    """The chunk is closed on the disk then, and its delivery brings nothing new the next time."""
+    job(house, 4)
+    house.turn()
+    house.answer(1)
+    house.post.fails = {"acknowledge"}
+    house.turn()
+
+    house.post.fails = set()
+    house.turn(3)
+
+    assert house.row().state is JobState.COMPLETED
+    assert house.post.payloads == {}
+
+
+def test_a_reason_to_pause_is_heard_even_if_its_acknowledgement_fails(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
+    back = [(n, 1, 0) for n in range(4)]
+    house.post.send(delivery(closed=[closing(1, back, KEY_REJECTED)]))
+    house.post.fails = {"acknowledge"}
+
+    house.turn()
+
+    assert house.row().reason == PauseReason.KEY_REJECTED
+
+
+def test_a_job_that_is_submitted_meanwhile_is_seen(house: House) -> None:
+    house.turn(2)
+    job(house, 4)
+    house.turn(2)
+
+    assert house.sender.chunks == [1]
+
+
+def test_redis_may_be_away_at_any_moment(house: House) -> None:
+    job(house)
+    commands = ["epoch", "workers", "unhold", "put_payload", "claims", "queued", "publish", "read"]
+    for command in commands:
+        house.post.fails = {command}
+        house.turn()
+    house.post.fails = set()
+    house.turn(8)
+
+    for chunk in house.out():
+        house.answer(chunk)
+    house.turn(3)
+
+    assert house.row().state is JobState.COMPLETED
+    assert house.row().completed == 8
+
+
+# ── Silence, and deliveries that were not read yet ───────────────────────────────────────────────
+
+
+def test_the_rest_of_a_silent_worker_is_fed_again(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.turn(2)
+    del house.post.claimed[JOB, 1]
+    house.post.send(delivery([call(0)], [result(0)]))
+
+    house.turn(int(SILENCE_S) + 4)
+
+    assert house.sender.chunks == [1, 2]
+    assert [work.ordinal for work in house.post.payloads[JOB, 2].requests] == [1, 2, 3]
+    assert house.store().lost().chunks == 1
+
+
+def test_answers_that_wait_in_the_stream_are_not_bought_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coordinator that was stopped for minutes finds claims gone, and more than it reads."""
+    monkeypatch.setattr("tests.batch.making.READ_AT_ONCE", 1)
+    monkeypatch.setattr(active_module, "READ_AT_ONCE", 1)
+    job(house, 16)
+    house.turn()
+    house.answer(1, 2, 3, 4)
+    for chunk in (1, 2, 3, 4):
+        house.post.claimed[JOB, chunk] = "host:1"
+    house.coordinator._turn()
+    for chunk in (1, 2, 3, 4):
+        del house.post.claimed[JOB, chunk]
+    house.clock.sleep(600)
+
+    house.turn(8)
+
+    assert house.sender.chunks == [1, 2, 3, 4]
+    assert house.row().state is JobState.COMPLETED
+
+
+def test_after_redis_was_away_silence_proves_nothing_for_a_while(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    house.answer(1)
+    entries = house.post.streams.pop(JOB)
+    house.turn(2)
+    house.post.away = True
+    house.turn(int(UNTOLD_S) + 20)
+    house.post.away = False
+
+    house.turn(5)
+    assert house.sender.chunks == [1]
+    house.post.streams[JOB] = entries
+    house.turn(3)
+
+    assert house.row().state is JobState.COMPLETED
+
+
+def test_a_chunk_that_waits_in_the_queue_outlives_its_coordinator(house: House) -> None:
+    """Lost, it would tie up its grant for ever: no worker ever had it, so none will tell of it."""
+    job(house, 4, budget=Budget(rub=Decimal(10)))
+    house.turn()
+    house.restart()
+
+    house.turn(int(SILENCE_S) * 3)
+    assert house.sender.chunks == [1]
+    house.answer(1)
+    house.turn(3)
+
+    assert house.row().state is JobState.COMPLETED
+    assert house.store().lost().chunks == 0
+
+
+def test_a_chunk_that_nobody_asks_for_any_more_is_lost_after_a_restart(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    house.restart()
+    house.post.waiting = 0
+
+    house.turn(int(SILENCE_S) + 4)
+
+    assert house.sender.chunks == [1, 2]
+
+
+def test_a_chunk_that_was_withdrawn_by_a_coordinator_that_died_is_fed_again(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    house.post.claimed[JOB, 1] = WITHDRAWN
+    house.restart()
+
+    house.turn(2)
+
+    assert house.sender.chunks == [1, 2]
+    assert house.store().lost().chunks == 0
+
+
+def test_a_lost_message_is_sent_again(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    house.post.waiting = 0
+
+    house.turn(8)
+
+    assert house.sender.chunks[:2] == [1, 1]
+    assert house.out() == [1]
+    assert OVERDUE_S > 8
+
+
+# ── Money ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_job_waits_for_what_is_out_before_its_budget_is_exhausted(house: House) -> None:
+    job(house, 12, budget=Budget(rub=BOUND * 6))
+    house.turn()
+    house.answer(1)
+    house.turn(3)
+    states = [house.row().state]
+
+    house.answer(2, cost=str(BOUND))
+    house.turn(2)
+    house.answer(3, cost=str(BOUND))
+    house.turn(3)
+    states.append(house.row().state)
+
+    assert states == [JobState.IN_PROGRESS, JobState.PAUSED]
+    row = house.row()
+    assert row.reason == PauseReason.BUDGET_EXHAUSTED
+    assert row.reason_text == "not one more request fits the budget"
+    assert house.post.held[JOB] == "budget_exhausted"
+    assert row.settled_rub <= BOUND * 6
+
+
+def test_a_higher_cap_brings_it_to_its_end(house: House) -> None:
+    job(house, 8, budget=Budget(rub=BOUND))
+    house.turn()
+    house.answer(1, cost="1")
+    house.turn(2)
+    assert house.row().state is JobState.PAUSED
+
+    wish = {"chunk_size": 4, "output_dir": house.row().spec.output_dir}
+    house.change().change_spec(spec(house.folder, budget=Budget(rub=Decimal(100)), **wish))
+    house.change().set_state(JobState.IN_PROGRESS)
+    house.turn(2)
+    for chunk in house.out():
+        house.answer(chunk)
+    house.turn(3)
+
+    assert house.row().state is JobState.COMPLETED
+    assert JOB not in house.post.held
+
+
+def test_after_redis_forgot_a_capped_job_waits_until_workers_have_told_all_again(
+    house: House,
+) -> None:
+    """The end of a chunk may come before a call of it that is to be booked."""
+    job(house, 4, budget=Budget(rub=BOUND * 4), chunk_size=1)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.post.mark = "epoch-2"
+    house.turn()
+    cut = call(0, cost=None, id="earlier", bound=str(BOUND), code="endpoint.cut")
+    house.post.send(delivery(closed=[closing(1, [(0, 1, 1)])], sequence=2))
+
+    house.turn(10)
+    fed = list(house.sender.chunks)
+    house.post.send(delivery([cut], sequence=1))
+    house.turn(30)
+
+    assert 5 not in fed
+    assert (house.store().exposure().rub or 0) <= BOUND * 4
+
+
+def test_what_a_lost_chunk_holds_may_still_come_back_for_a_minute(house: House) -> None:
+    job(house, 4, budget=Budget(rub=BOUND * 4))
+    house.turn()
+    house.post.take(JOB, 1)
+    house.turn(2)
+    del house.post.claimed[JOB, 1]
+    house.turn(int(SILENCE_S) + 10)
+    assert house.row().state is JobState.IN_PROGRESS
+    assert house.store().lost().chunks == 1
+
+    house.turn(80)
+
+    assert house.row().reason == PauseReason.BUDGET_EXHAUSTED
+    assert "stay set aside for workers that fell silent" in house.row().reason_text
+
+
+def test_a_lookup_may_still_free_some_of_the_budget(house: House) -> None:
+    job(house, 4, budget=Budget(rub=BOUND * 2))
+    house.turn()
+    house.post.take(JOB, 1)
+    unknown = call(0, cost=None, bound="2", sent_at=house.clock.wall, generation_id="gen")
+    house.post.send(delivery([unknown], [result(1)], [closing(1, [(0, 1, 1)])]))
+    house.turn(8)
+    assert house.row().state is JobState.IN_PROGRESS
+    assert house.sender.lookups == [(0, "box-1-0", "gen")]
+
+    house.post.send(delivery(found=[Found(0, "box-1-0", Decimal("0.1"))]))
+    house.turn(2)
+
+    assert house.sender.chunks == [1, 2]
+
+
+def test_nothing_is_asked_while_no_worker_is_there_to_ask(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.post.present = []
+    unknown = call(0, cost=None, sent_at=house.clock.wall, generation_id="gen")
+    house.post.send(delivery([unknown], [result(0)]))
+
+    house.turn(60)
+    assert house.sender.lookups == []
+    house.worker()
+    house.turn(2)
+
+    assert len(house.sender.lookups) == 1
+
+
+def test_a_call_dearer_than_its_bound_stops_a_capped_job_e27_e28(house: House) -> None:
+    job(house, 8, budget=Budget(rub=Decimal(100)))
+    house.turn()
+    house.post.take(JOB, 1)
+    house.post.send(delivery([call(0, cost="3", bound="2")], [result(0)]))
+
+    house.turn(2)
+
+    row = house.row()
+    assert row.reason == PauseReason.PRICE_RISE
+    assert "3.00 ₽" in row.reason_text
+    assert row.settled_rub == 3
+
+
+def test_without_a_cap_a_dear_call_is_told_of_and_no_more(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    job(house, 8)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.post.send(delivery([call(0, cost="3", bound="2")], [result(0)]))
+
+    house.turn(2)
+
+    assert house.row().state is JobState.IN_PROGRESS
+    assert "prices may have risen" in caplog.text
+
+
+# ── What a worker met, and what the user wants ───────────────────────────────────────────────────
+
+
+def test_a_key_that_is_rejected_pauses_the_job_e30(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.post.send(delivery(closed=[closing(1, [(n, 1, 0) for n in range(4)], KEY_REJECTED)]))
+
+    house.turn(2)
+
+    row = house.row()
+    assert (row.state, row.reason) == (JobState.PAUSED, PauseReason.KEY_REJECTED)
+    assert row.reason_text == "the key is not valid"
+    assert (row.failed, row.left) == (0, 4)
+
+
+def test_a_reason_from_before_the_user_acted_pauses_nothing(house: House) -> None:
+    """A chunk that was fed before the resume tells of a key that was changed since."""
+    job(house, 8)
+    house.turn()
+    for chunk in (1, 2):
+        house.post.take(JOB, chunk)
+    house.turn()
+    house.post.send(delivery(closed=[closing(1, [(n, 1, 0) for n in range(4)], KEY_REJECTED)]))
+    house.turn(2)
+    house.change().set_state(JobState.IN_PROGRESS)
+    house.turn()
+
+    house.post.send(delivery(closed=[closing(2, [(n, 1, 0) for n in range(4, 8)], KEY_REJECTED)]))
+    house.turn()
+    states = [house.row().state]
+    for chunk in house.out():
+        house.post.take(JOB, chunk)
+        triples = [(n, 2, 0) for n, _, _ in house.store().open_chunks()[0].requests]
+        house.post.send(delivery(closed=[closing(chunk, triples, KEY_REJECTED)]))
+        break
+    house.turn()
+    states.append(house.row().state)
+
+    assert states == [JobState.IN_PROGRESS, JobState.PAUSED]
+
+
+def test_a_paused_job_takes_in_what_its_workers_deliver(house: House) -> None:
+    job(house, 8)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.change().want("pause")
+    house.turn()
+    assert house.row().state is JobState.PAUSED
+    assert house.out() == [1]
+
+    house.post.send(
+        delivery([call(0)], [result(0)], [closing(1, [(1, 0, 0), (2, 0, 0), (3, 0, 0)], HELD)])
+    )
+    house.turn()
+
+    assert (house.row().completed, house.row().state) == (1, JobState.PAUSED)
+    assert len(house.store().waiting(99)) == 7
+
+
+def test_a_job_whose_last_answers_come_while_it_is_paused_ends_when_it_goes_on(
+    house: House,
+) -> None:
+    job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.change().want("pause")
+    house.turn()
+    house.post.waiting += 1
+    house.answer(1)
+    house.turn(2)
+    paused = house.row().state
+
+    house.change().set_state(JobState.IN_PROGRESS)
+    house.turn(2)
+
+    assert (paused, house.row().state) == (JobState.PAUSED, JobState.COMPLETED)
+
+
+def test_a_cancelled_job_waits_for_its_calls_and_keeps_their_answers(house: House) -> None:
+    job(house, 8)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.change().want("cancel")
+    house.turn()
+    assert house.row().state is JobState.CANCELLING
+
+    house.post.send(answered(house.store().open_chunks()[0], 0, 1))
+    house.turn(2)
+
+    row = house.row()
+    assert (row.state, row.completed, row.left) == (JobState.CANCELLED, 2, 6)
+    errors = (house.output() / "errors.jsonl").read_text().splitlines()
+    assert [json.loads(line)["nightshift"]["code"] for line in errors] == ["not_run.cancelled"] * 6
+
+
+def test_a_cancelled_job_with_a_lost_chunk_ends_and_stays_held(house: House) -> None:
+    """A worker that was only suspended must not go on spending for it."""
+    job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.turn(2)
+    del house.post.claimed[JOB, 1]
+    house.change().want("cancel")
+
+    house.turn(int(SILENCE_S) + 4)
+
+    assert house.row().state is JobState.CANCELLED
+    assert house.post.held[JOB] == "cancelled"
+
+
+@pytest.mark.parametrize("ended", [JobState.CANCELLED, JobState.COMPLETED])
+def test_an_ended_job_goes_on_when_its_failures_are_tried_again(
+    house: House, ended: JobState
+) -> None:
+    job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
+    if ended is JobState.CANCELLED:
+        house.change().want("cancel")
+        house.turn()
+    failures = [result(n, code="endpoint.5xx") for n in range(4)]
+    house.post.send(delivery([call(n) for n in range(4)], failures, [closing(1)]))
+    house.turn(2)
+    assert (house.row().state, house.row().failed) == (ended, 4)
+
+    store = house.change()
+    store.retry_failed()
+    store.set_state(JobState.IN_PROGRESS)
+    store.close()
+    house.turn(2)
+    house.answer(2)
+    house.turn(3)
+
+    row = house.row()
+    assert (row.state, row.completed, row.failed) == (JobState.COMPLETED, 4, 0)
+    assert row.settled_rub == Decimal("2.4")
+    assert len((house.output() / OUTPUT).read_bytes().splitlines()) == 4
+
+
+def test_a_job_that_is_resumed_while_its_outputs_are_written_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job(house, 1)
+    house.turn()
+    write = reports.write_all
+
+    def write_while_somebody_resumes(store: JobStore) -> Path:
+        house.change().set_state(JobState.IN_PROGRESS)
+        monkeypatch.setattr(reports, "write_all", write)
+        return write(store)
+
+    monkeypatch.setattr(reports, "write_all", write_while_somebody_resumes)
+    house.answer(1)
+    house.turn(1)
+    between = house.row().state
+    house.turn(3)
+
+    assert (between, house.row().state) == (JobState.IN_PROGRESS, JobState.COMPLETED)
+
+
+# ── Its hours ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Wall:
+    """A clock on the wall that shows what it is told."""
+
+    now = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
+    one = Wall()
+
+    class Frozen(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return one.now.astimezone(tz)
+
+    monkeypatch.setattr(active_module, "datetime", Frozen)
+    return one
+
+
+def test_a_job_keeps_its_hours(house: House, wall: Wall) -> None:
+    job(house, 8, window="23:00-07:00@Europe/Moscow")
+    house.turn(2)
+    assert house.row().reason == PauseReason.WINDOW_CLOSED
+    assert house.row().reason_text == "goes on at 2026-03-03 23:00 MSK"
+    assert house.sender.chunks == []
+
+    wall.now += timedelta(hours=9)
+    house.turn(2)
+    assert house.row().state is JobState.IN_PROGRESS
+    house.post.take(JOB, 1)
+    wall.now += timedelta(hours=8)
+    house.turn(2)
+
+    assert house.row().reason == PauseReason.WINDOW_CLOSED
+    assert house.post.held[JOB] == "window_closed"
+    assert house.out() == [1]
+
+
+def test_a_job_that_waits_for_its_hours_can_be_paused_for_good(house: House, wall: Wall) -> None:
+    job(house, 8, window="23:00-07:00@Europe/Moscow")
+    house.turn(2)
+    house.change().want("pause")
+    house.turn()
+    assert house.row().reason == PauseReason.USER
+
+    wall.now += timedelta(hours=12)
+    house.turn(2)
+
+    assert house.row().state is JobState.PAUSED
+
+
+def test_a_job_whose_hours_were_lifted_goes_on(house: House, wall: Wall) -> None:
+    job(house, 8, window="23:00-07:00@Europe/Moscow")
+    house.turn(2)
+
+    out = house.row().spec.output_dir
+    house.change().change_spec(spec(house.folder, chunk_size=4, output_dir=out))
+    house.turn(2)
+
+    assert wall.now.hour == 12
+    assert house.sender.chunks == [1, 2]
+
+
+# ── Trouble of one job ───────────────────────────────────────────────────────────────────────────
+
+
+def test_outputs_that_cannot_be_written_stop_no_other_job_and_the_job_says_so(
+    house: House,
+) -> None:
+    job(house, 4)
+    job(house, 4, job=OTHER)
+    house.turn()
+    house.output().write_text("in the way")
+    house.answer(1)
+    house.turn(2)
+    house.answer(1, job=OTHER)
+    house.turn(3)
+
+    assert house.row(OTHER).state is JobState.COMPLETED
+    assert house.row().state is JobState.FINALIZING
+    assert "cannot be written" in house.row().reason_text
+
+    house.output().unlink()
+    house.turn(int(TROUBLE_S) + 3)
+
+    assert (house.row().state, house.row().reason_text) == (JobState.COMPLETED, "")
+    assert (house.output() / OUTPUT).exists()
+
+
+@pytest.mark.parametrize("damage", [DATABASE, BLOCKS])
+def test_a_damaged_job_stops_no_other(
+    house: House, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    job(house, 4)
+    job(house, 4, job=OTHER)
+    path = house.home.jobs_folder / JOB / damage
+    path.write_bytes(b"garbage" * 100)
+
+    house.turn(5)
+    house.answer(1, job=OTHER)
+    house.turn(3)
+
+    assert house.row(OTHER).state is JobState.COMPLETED
+    assert caplog.text.count("the other jobs go on") == 1
+    if damage == BLOCKS:
+        assert "input.blocks" in house.row().reason_text
+
+
+def test_a_job_that_is_damaged_while_it_runs_stops_no_other(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job(house, 8)
+    job(house, 8, job=OTHER)
+    house.turn()
+    broken = house.coordinator._jobs[JOB]
+
+    def malformed(*_: object) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    monkeypatch.setattr(broken.store, "open_chunks", malformed)
+    monkeypatch.setattr(broken.store, "job", malformed)
+    house.answer(1, 2, job=OTHER)
+    house.turn(3)
+
+    assert house.row(OTHER).state is JobState.COMPLETED
+
+
+def test_a_fault_of_our_own_in_one_job_stops_no_other_and_tells_no_secret(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job(house, 4)
+    job(house, 4, job=OTHER)
+    house.turn()
+
+    def fault(*_: object) -> None:
+        raise KeyError("the text of a prompt")
+
+    monkeypatch.setattr(house.coordinator._jobs[JOB], "turn", fault)
+    house.answer(1, job=OTHER)
+    house.turn(3)
+
+    assert house.row(OTHER).state is JobState.COMPLETED
+    assert house.row().reason_text == "a fault of Nightshift's own (KeyError)"
+
+
+def test_deliveries_of_a_job_in_trouble_wait_and_are_not_read_in_a_loop(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job(house, 4)
+    house.turn()
+    house.answer(1)
+    reads = []
+
+    def full(*_: object) -> None:
+        reads.append(house.clock.now)
+        raise StorageUnavailable("the job's file cannot be written: disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("batch.store.ledger.apply", full)
+        house.turn(10)
+    house.turn(int(TROUBLE_S) + 3)
+
+    assert len(reads) == 1
+    assert house.row().state is JobState.COMPLETED
+
+
+def test_the_trouble_of_its_one_job_ends_a_foreground_run(tmp_path: Path, clock: Clock) -> None:
+    house = House(tmp_path, clock, only=JOB)
+    job(house, 4)
+    house.turn()
+    house.output().write_text("in the way")
+    house.answer(1)
+
+    with pytest.raises(StorageUnavailable, match="cannot be written") as trouble:
+        house.turn(3)
+
+    assert trouble.value.exit_code == 4
+    assert "cannot be written" in house.row().reason_text
+    assert house.row().completed == 4
+
+
+def test_a_password_that_redis_refuses_is_no_trouble_of_a_job(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job(house, 4)
+    house.turn()
+
+    def refuse(*_: object) -> None:
+        raise UsageError("Redis refuses the password")
+
+    monkeypatch.setattr(house.post, "claims", refuse)
+
+    with pytest.raises(UsageError):
+        house.turn(2)
+
+
+# ── What comes too late, or is forged ────────────────────────────────────────────────────────────
+
+
+def test_a_cost_that_is_told_after_the_end_is_in_the_outputs_p13(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
+    unknown = call(0, cost=None, sent_at=house.clock.wall - 7200, bound="2", usage=Usage(10, 5))
+    known = [call(n) for n in (1, 2, 3)]
+    house.post.send(delivery([unknown, *known], [result(n) for n in range(4)], [closing(1)]))
+    house.turn(3)
+    before = json.loads((house.output() / COST).read_bytes())
+    assert before["by_source"] == {"endpoint": "1.5", "estimate": "0.015"}
+
+    house.post.send(delivery(found=[Found(0, "box-1-0", Decimal("0.0161"))], sequence=9))
+    house.turn(3)
+
+    after = json.loads((house.output() / COST).read_bytes())
+    assert after["by_source"] == {"endpoint": "1.5", "lookup": "0.0161"}
+    assert after["exact"] is True
+    assert house.post.acknowledged[-1] == ("box", 9)
+    assert house.row().state is JobState.COMPLETED
+
+
+def test_a_second_answer_after_the_end_is_paid_but_not_shown_p13(house: House) -> None:
+    job(house, 1)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.turn(2)
+    del house.post.claimed[JOB, 1]
+    house.turn(int(SILENCE_S) + 4)
+    house.answer(2)
+    house.turn(3)
+    assert json.loads((house.output() / COST).read_bytes())["lost"]["chunks"] == 1
+
+    house.post.send(delivery([call(0)], [result(0)], [closing(1)], sequence=5))
+    house.turn(3)
+
+    told = json.loads((house.output() / COST).read_bytes())
+    assert (told["cost_rub"], told["of_repeated_calls_rub"]) == ("0.6", "0.5")
+    assert told["lost"]["chunks"] == 0
+    assert len((house.output() / OUTPUT).read_bytes().splitlines()) == 1
+    assert house.post.streams[JOB] == []
+
+
+def test_a_job_says_so_when_its_outputs_cannot_be_written_anew(house: House) -> None:
+    job(house, 1)
+    house.turn()
+    house.answer(1)
+    house.turn(3)
+    folder = house.output()
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    folder.write_text("in the way")
+
+    house.post.send(delivery([call(0, id="late")], sequence=7))
+    house.turn(3)
+
+    row = house.row()
+    assert row.settled_rub == Decimal("0.6")
+    assert row.reason_text.startswith("calls were settled after the end, but ")
+    assert house.post.acknowledged[-1] == ("box", 7)
+
+
+def test_a_foreground_run_takes_in_what_comes_for_other_jobs(tmp_path: Path, clock: Clock) -> None:
+    house = House(tmp_path, clock, only=OTHER)
+    job(house, 4)
+    store = house.change()
+    chunk = store.grant(store.waiting(4), store.exposure(), 1.0)
+    store.close()
+    job(house, 4, job=OTHER)
+
+    house.post.send(answered(chunk, sequence=3))
+    house.turn(3)
+
+    assert house.row().completed == 4
+    assert house.post.acknowledged == [("box", 3)]
+    assert house.row().state is JobState.IN_PROGRESS
+    assert house.sender.chunks == [1]
+
+
+def test_forged_deliveries_are_dropped_and_told_of_r17_r19(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    job(house, 4)
+    house.turn()
+    house.post.streams[JOB] = [b"garbage", b"\x80\x04pickle", b""]
+    house.post.send(
+        delivery([call(0, cost="-5")]),
+        delivery([call(99)], [result(99)], [closing(77, [(0, 0, 0)])]),
+        delivery([call(0, billing=Billing.KNOWN, cost=None)]),
+    )
+    house.post.streams[JOB] += house.post.streams.pop(OTHER, [])
+
+    house.turn(2)
+    house.answer(1)
+    house.turn(3)
+
+    row = house.row()
+    assert (row.state, row.completed, row.settled_rub) == (JobState.COMPLETED, 4, Decimal("0.4"))
+    assert "were not of our making" in caplog.text
+
+
+def test_a_delivery_for_another_job_in_this_ones_stream_touches_neither(house: House) -> None:
+    job(house, 4)
+    job(house, 4, job=OTHER)
+    house.turn()
+    house.post.send(delivery([call(0)], [result(0)], job=OTHER))
+    house.post.streams[JOB] = house.post.streams.pop(OTHER)
+
+    house.turn(2)
+
+    assert (house.row().completed, house.row(OTHER).completed) == (0, 0)
+    assert house.post.streams[JOB] == []
+
+
+def test_a_request_that_always_kills_its_worker_is_set_aside_p12(house: House) -> None:
+    job(house, 2, chunk_size=1)
+    house.turn()
+    house.answer(2)
+    fed = 1
+    for death in (1, 2, 3):
+        house.post.take(JOB, fed)
+        cut = call(0, fed, cost=None, id=f"cut-{death}", sent_at=0.0, status=None)
+        house.post.send(delivery([cut], closed=[closing(fed, [(0, death, death)], WORKER_DIED)]))
+        house.turn(2)
+        fed = max(house.sender.chunks)
+
+    house.turn(2)
+
+    row = house.row()
+    assert (row.state, row.completed, row.failed, row.calls) == (JobState.COMPLETED, 1, 1, 4)
+
+
+# ── No turn grows with the job (FAULTS I24) ──────────────────────────────────────────────────────
+
+
+def test_a_turn_reads_no_more_rows_of_a_large_job_than_of_a_small_one(house: House) -> None:
+    """Counted in steps of SQLite's machine, with many uncertain calls and many that came back."""
+
+    def steps(requests: int, name: str) -> int:
+        job(house, requests, job=name, chunk_size=2)
+        store = house.home.open(name)
+        store.db.execute("UPDATE job SET cursor = ?", (requests,))
+        store.db.execute("INSERT INTO returned SELECT ordinal, 1, 0 FROM requests")
+        store.db.execute(
+            "INSERT INTO calls SELECT ordinal, 'x', 1, 1, 0, 0, NULL, '', 'unknown', NULL,"
+            " 'unknown', '1', 5, NULL, NULL, NULL, NULL, NULL, iif(ordinal % 2, 'gen', ''), '', 0"
+            " FROM requests"
+        )
+        store.close()
+        house.turn(3)
+        count = 0
+
+        def tick() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        one = house.coordinator._jobs[name]
+        one.store.db.set_progress_handler(tick, 1)
+        one._lookups._asked.clear()
+        one.turn(0.0)
+        one.store.db.set_progress_handler(None, 1)
+        return count
+
+    house.post.present = [{"base_url": BASE_URL, "in_flight": 0}]
+    small, large = steps(400, JOB), steps(8000, OTHER)
+
+    assert large < 1.3 * small
