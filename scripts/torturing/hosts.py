@@ -169,6 +169,11 @@ class Hosts(House):
         outboxes = [path.name for path in (self.folder / "scratch" / worker / "outbox").iterdir()]
         return sum(call.rpartition("-")[0] in outboxes for call in self.booked(job, since, till))
 
+    def busiest(self, job: str) -> str:
+        """The worker that made most of a job's calls so far."""
+        workers = [host for host in self._hosts if host.startswith("worker")]
+        return max(workers, key=lambda worker: self.calls_of(worker, job, 0.0))
+
     def booked(self, job: str, since: float = 0.0, till: float = 1e12) -> list[str]:
         """The ids of a job's calls in the ledger that left between two moments."""
         file = self.folder / "home" / "jobs" / job / "job.sqlite"
@@ -212,13 +217,15 @@ ENDPOINT = ("--latency", f"uniform:1:{LATENCY_S}", "--max-in-flight", "16")
 
 
 def cut_off(hosts: Hosts, cut: Sequence[str], name: str, rows: int, away_s: float) -> Outcome:
-    """A job in whose midst some hosts are cut off for a while.
+    """A job in whose midst some hosts are cut off for a while; none named: the busiest worker.
 
     What a worker had in flight, or could still send within its lease, another one buys again.
     """
     job = hosts.submit(name, rows)
     before = len(hosts.simulator.book().billed())
     _until(lambda: len(hosts.simulator.book().billed()) > before + 20)
+    _until(lambda: len(hosts.booked(job)) > 0)
+    cut = cut or [hosts.busiest(job)]
     cut_at = time.time()
     hosts.cut(*cut)
     time.sleep(away_s)
@@ -246,7 +253,7 @@ def run(folder: Path, away_s: float, rows: int = ROWS) -> list[Outcome]:
         raise SystemExit(f"SKIPPED, NOT RUN: {missing}")
     with Hosts(folder, workers=2, endpoint=ENDPOINT) as hosts:
         return [
-            cut_off(hosts, ["worker-0"], "worker", rows, away_s),
+            cut_off(hosts, [], "worker", rows, away_s),
             cut_off(hosts, ["coordinator"], "coordinator", rows, away_s),
             cut_off(hosts, hosts.all_hosts(), "server", rows, away_s),
         ]

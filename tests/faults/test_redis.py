@@ -9,6 +9,7 @@ they outlast a command's time (4 s) and a claim's life (15 s).
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -308,7 +309,7 @@ def test_r9_a_server_that_cannot_write_its_disk_is_waited_for(stage: Stage) -> N
 def test_r10_a_server_that_loads_its_memory_is_waited_for(stage: Stage) -> None:
     stage.begin()
     for number in range(1500):
-        stage.redis.set(f"ballast:{number}", "x" * 2000, ex=600)
+        stage.redis.set(f"ballast:{number}", os.urandom(2000), ex=600)
     stage.redis.save()
     slow = ["--key-load-delay", "3000", "--loading-process-events-interval-bytes", "1024"]
     stage.house.server_options = slow
@@ -402,12 +403,11 @@ def test_r14_a_hundred_connection_resets_cost_no_call(stage: Stage) -> None:
     stage.begin()
     broken = 0
 
-    for _ in range(25):
+    while broken < 100:
         broken += stage.relay.reset_all()
         stage.tell("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         time.sleep(0.1)
 
-    assert broken >= 100
     stage.end()
 
 
