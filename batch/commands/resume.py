@@ -13,13 +13,14 @@ from batch import embedded
 from batch.commands.run import agree, check_key, follow
 from batch.home import Home
 from batch.options import Roubles, job_argument, open_home, option
+from batch.prices import read_prices
 from batch.settings import Settings, read_settings
 from batch.store.jobstore import JobRow, JobStore
 from batch.terminal import safe, say
 from jobs.errors import UsageError
 from jobs.money import show
 from jobs.spec import Spec
-from jobs.states import JobState
+from jobs.states import JobState, PauseReason
 from jobs.window import parse_window
 
 HELP = """Go on with JOB after Ctrl-C, a crash, a pause, a cancel, or with what failed.
@@ -94,6 +95,7 @@ def command(
         if row.ended and not row.left:
             return _nothing_left(row)
         say(f"{job_id}\n  {_standing(row, back)}")
+        _renew_prices(store, row)
         _go_on(store, row)
     finally:
         store.close()
@@ -129,6 +131,12 @@ def _standing(row: JobRow, back: int) -> str:
         + (f", {back:,} of them failed before" if back else "")
         + f"; {show(row.settled_rub)} spent so far"
     )
+
+
+def _renew_prices(store: JobStore, row: JobRow) -> None:
+    """After a rise: from now on bounds are taken by what is asked now."""
+    if row.reason == PauseReason.PRICE_RISE:
+        store.add_prices(read_prices(row.spec.base_url, store.models(), now=time.time()))
 
 
 def _go_on(store: JobStore, row: JobRow) -> None:
