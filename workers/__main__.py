@@ -63,6 +63,8 @@ def main() -> int:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # Until Celery has its own handlers; what was begun is found by the next worker here.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = worker_settings(os.environ)
         service = Service(settings)
