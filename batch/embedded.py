@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
@@ -104,7 +105,7 @@ def start_or_find(home: Path) -> str:
 
 def _start_once(folder: Path, socket: Path) -> str:
     url = _url(socket)
-    with (folder / "start.lock").open("ab") as lock:
+    with os.fdopen(os.open(folder / "start.lock", os.O_RDWR | os.O_CREAT, 0o600), "rb") as lock:
         # Two commands at once must not start two servers on one folder.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _answers(url):
@@ -153,9 +154,11 @@ def _socket_path(home: Path) -> Path:
     name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"nightshift-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
+    # Not through a link: whoever laid it may have laid it to where others may write.
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise ServiceUnavailable(
-            f"{folder} belongs to somebody else",
+            f"{folder} is open to others",
             hint="set NIGHTSHIFT_HOME to a folder with a shorter name",
         )
     return folder / f"{name}.sock"
@@ -182,6 +185,7 @@ def _start(folder: Path, socket: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=folder,
+        umask=0o077,
     )
 
 

