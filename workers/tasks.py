@@ -22,6 +22,8 @@ log = logging.getLogger("nightshift.tasks")
 
 def register(app: Celery, service: Service) -> None:
     """Gives the app its tasks, run by this process's service."""
+    # Loaded by the first task otherwise, which may come when no file can be opened any more.
+    _ = app.backend
 
     @app.task(name=RUN_CHUNK)  # type: ignore[untyped-decorator]  # Celery has no types
     def run_chunk(job: object = None, chunk: object = None, *_: Any, **__: Any) -> str:

@@ -1,0 +1,320 @@
+"""Processes that are killed, stopped, starved or started twice: P1 to P20.
+
+Covered elsewhere, and not repeated here:
+
+    P2   tests/integration/test_services, test_worker_process, tests/workers/test_recovery
+    P3   scripts/torture worker-0-kill-write, worker-0-kill-sync: killed at each write and sync
+    P4   tests/integration/test_worker_process, tests/workers/test_outbox, test_recovery
+    P5   tests/faults/test_campaigns; scripts/torture kills --blows 1000
+    P6   tests/batch/test_draft: a submitter killed at any moment (here: the whole command)
+    P8   tests/integration/test_worker_process, tests/acceptance/test_stops
+    P9   tests/integration/test_worker_process, tests/test_deployment (docker's grace)
+    P10  tests/acceptance/test_stops, test_terminal: one, two and three Ctrl-C
+    P13  tests/integration/test_worker_process, tests/batch/test_ledger
+    P14  tests/integration/test_pace, tests/jobs/test_window (here: who reads the clock)
+    P17  tests/workers/test_endpoint: a machine without descriptors says so (here: a run)
+    P18  tests/workers/test_journal, tests/batch/test_draft: torn records, a power cut
+    P19  tests/workers/test_journal, test_recovery, tests/batch/test_draft: other versions
+    P20  scripts/torture (each crash point); with faults of the endpoint only as E45 mixes them
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from batch.home import Home
+from batch.reports.files import NAMES
+from jobs.queue import VISIBILITY_S, celery_settings
+from scripts.simulator import Simulator
+from scripts.torturing import crashpoints
+from scripts.torturing.crashpoints import KILL, Point
+from scripts.torturing.house import House
+from tests.acceptance.conftest import Shell, batch_lines, read_lines
+from tests.conftest import ROOT, Workdir
+
+needs_strace = pytest.mark.skipif(
+    shutil.which("strace") is None, reason="NOT RUN: strace is not installed"
+)
+Simulators = Callable[..., Simulator]
+SLOW = ("--latency", "uniform:0.1:0.4")
+
+
+@pytest.fixture
+def shell(workdir: Workdir) -> Iterator[Shell]:
+    """A scratch folder in which `nightshift` runs."""
+    one = Shell(workdir)
+    yield one
+    one.end()
+
+
+def wait_until(what: str, holds: Callable[[], bool], patience_s: float = 20) -> None:
+    deadline = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < deadline, f"it never came to this: {what}"
+        time.sleep(0.02)
+
+
+def killing(calls: str, number: int, *paths: Path) -> list[str]:
+    """Strace that kills at the Nth of these calls, of those that touch the paths if any."""
+    only = [part for path in paths for part in ("-P", str(path))]
+    trace = ["-e", f"trace={calls}", "-e", f"inject={calls}:signal=SIGKILL:when={number}"]
+    return ["strace", "-f", "-qq", "-o", "/dev/null", *only, *trace]
+
+
+def command(house: House, *arguments: str, under: list[str]) -> int:
+    """Runs `nightshift` under something; its exit code."""
+    return subprocess.run(
+        [*under, sys.executable, "-m", "batch", *arguments],
+        env=house.environ(),
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    ).returncode
+
+
+# ---- killed ------------------------------------------------------------------------------------
+
+
+@needs_strace
+@pytest.mark.parametrize("number", [4, 6])
+def test_p1_a_worker_killed_while_it_connects_costs_no_row(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(crashpoints.POINTS, "connect", Point("worker-0", "connect", KILL))
+
+    result = crashpoints.run("connect", tmp_path, first=number, most=number + 1)
+
+    assert result.broken == []
+    assert result.hit == 1
+
+
+@needs_strace
+def test_p6_a_submitter_killed_at_a_write_leaves_no_job_or_one_that_completes(
+    tmp_path: Path,
+) -> None:
+    left = 0
+    with House(tmp_path, workers=1) as house:
+        home = Home(tmp_path / "home")
+        for calls, numbers in (
+            ("pwrite64", (1, 5, 15)),
+            ("fsync,fdatasync", (1, 2, 3, 4)),
+            ("rename", (1,)),
+            ("openat", (400,)),
+        ):
+            for number in numbers:
+                before = set(home.job_ids())
+                name = f"{calls[:2]}{number}"
+                house.input(name).write_text(batch_lines(4, first=100 * left + number))
+                words = ("submit", str(house.input(name)), "-o", str(house.output(name)))
+                code = command(house, *words, under=killing(calls, number))
+                new = set(home.job_ids()) - before
+                assert len(new) <= 1
+                assert new or code, name
+                if new:
+                    left += 1
+                    house.wait(name)
+                    assert len(read_lines(house.output(name) / "output.jsonl")) == 4
+        # The next to come sweeps up.
+        job = house.submit("last", 4)
+        house.wait("last")
+
+        assert house.audit("last", job, 0).broken == []
+        assert [path.name for path in home.jobs_folder.glob(".*draft")] == []
+        assert len(house.simulator.book().billed()) == 4 * left + 4
+
+
+@needs_strace
+@pytest.mark.parametrize(
+    "calls", ["rename,renameat,renameat2", "fsync", "write", "unlink,unlinkat"]
+)
+def test_p7_an_aggregator_killed_at_any_step_leaves_whole_files_and_runs_again(
+    calls: str, tmp_path: Path
+) -> None:
+    with House(tmp_path / "house", workers=1) as house:
+        house.submit("in", 30)
+        house.wait("in")
+    whole = {name: (house.output("in") / name).read_bytes() for name in NAMES}
+    output = tmp_path / "out"
+    output.mkdir()
+    drafts = [output / f".{name}.part" for name in NAMES]
+    touched = [] if calls.startswith("rename") else [output, *drafts]
+
+    for number in range(1, 5):
+        command(
+            house,
+            *("results", "latest", "-o", str(output)),
+            under=killing(calls, number, *touched),
+        )
+
+        for name in NAMES:
+            if (output / name).exists():
+                assert (output / name).read_bytes() == whole[name]
+                (output / name).unlink()
+    assert command(house, "results", "latest", "-o", str(output), under=[]) == 0
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == whole
+
+
+@contextmanager
+def memory_group(limit: int) -> Iterator[Path]:
+    """A group of processes that may have so many bytes; skips loudly where none may be made."""
+    group = Path(f"/sys/fs/cgroup/memory/nightshift-test-{os.getpid()}")
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(limit))
+    except OSError as error:
+        pytest.skip(f"NOT RUN: no memory group can be made here: {error.strerror}")
+    try:
+        yield group
+    finally:
+        for pid in (group / "cgroup.procs").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+        wait_until("the group is empty", lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
+
+
+def test_p11_a_worker_that_the_kernel_kills_for_its_memory_costs_its_calls_in_flight_at_most(
+    tmp_path: Path,
+) -> None:
+    with memory_group(2**30) as group, House(tmp_path, workers=1, endpoint=SLOW) as house:
+        worker = house.processes["worker-0"]
+        (group / "cgroup.procs").write_text(str(worker.pid))
+        job = house.submit("in", 60, "--max-in-flight", "10")
+        wait_until("calls are made", lambda: len(house.simulator.book().billed()) > 10)
+        # The kernel may not take that much away at once; then it kills at the next page.
+        with suppress(OSError):
+            (group / "memory.limit_in_bytes").write_text(str(2**20))
+        try:
+            worker.wait(3)
+        except subprocess.TimeoutExpired:
+            pytest.skip("NOT RUN: the kernel of this machine does not kill by memory groups")
+        house.processes.pop("worker-0")
+        house.start("worker-0")
+        house.wait("in")
+        found = house.audit("in", job, 10)
+
+    assert worker.returncode == -signal.SIGKILL
+    assert found.broken == []
+    assert found.completed == 60
+
+
+@pytest.mark.timeout(180)  # three deaths, three starts, three leases
+def test_p12_a_row_that_always_kills_its_worker_is_set_aside_after_three_deaths(
+    tmp_path: Path,
+) -> None:
+    poison, deaths, met = "in: отзыв 2", 0, set[int]()
+    with House(tmp_path, workers=1, endpoint=("--latency", "constant:0.3")) as house:
+        # One call at a time: no other is in flight when the worker dies.
+        job = house.submit("in", 6, "--max-in-flight", "1")
+        store = Home(tmp_path / "home").open(job, read_only=True)
+        while store.job().left and deaths < 10:
+            asked = house.simulator.book().in_flight()
+            new = {call.call for call in asked if _asks(call.body_hash, house, poison)} - met
+            met |= new
+            if new:
+                house.kill("worker-0")
+                house.start("worker-0")
+                deaths += 1
+            time.sleep(0.02)
+        failed = store.db.execute("SELECT ordinal, code FROM results WHERE state = 'failed'")
+        ends, row = [tuple(each) for each in failed], store.job()
+        store.close()
+        billed = len(house.simulator.book().billed())
+
+    assert deaths == 3
+    assert ends == [(2, "system.poison_row")]
+    assert (row.completed, row.failed) == (5, 1)
+    assert billed <= 5 + 3
+
+
+def _asks(digest: str, house: House, text: str) -> bool:
+    """Whether a call of the book has the body of the input line with this text."""
+    for line in house.input("in").read_text().splitlines():
+        if text in line:
+            body = line[line.index('"body": ') + 8 : -1]
+            return hashlib.sha256(body.encode()).hexdigest() == digest
+    return False
+
+
+# ---- stopped, and clocks -----------------------------------------------------------------------
+
+
+def test_p14_no_decision_of_leases_pace_and_patience_reads_the_wall_clock() -> None:
+    for path in ("batch/reconcile.py", "workers/pace.py", "workers/lane.py", "workers/backoff.py"):
+        tree = ast.parse((ROOT / path).read_text())
+        reads = [
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr in {"time", "now", "utcnow"}
+        ]
+
+        assert reads == [], path
+
+
+# ---- started twice, or wrongly -----------------------------------------------------------------
+
+
+def test_p15_a_second_coordinator_or_run_on_a_home_is_refused_and_calls_nobody(
+    shell: Shell, simulator: Simulators
+) -> None:
+    endpoint = simulator()
+    shell.point_at(endpoint)
+    shell.write("in.jsonl", batch_lines(3))
+    job = shell("submit", "in.jsonl").out.strip()
+    lock = Home(shell.folder / "home").lock()
+
+    for words in (("coordinator",), ("run", "in.jsonl")):
+        refused = shell(*words, code=2)
+
+        assert "another nightshift is at work" in refused.err
+    lock.release()
+
+    assert Home(shell.folder / "home").job_ids() == [job]
+    assert not endpoint.book().chats()
+
+
+def test_p16_there_are_no_limits_whose_order_could_be_wrong() -> None:
+    settings = celery_settings("redis://localhost/0")
+
+    assert not {name for name in settings if "time_limit" in name}
+    assert settings["broker_transport_options"]["visibility_timeout"] == VISIBILITY_S  # type: ignore[index]
+    # A message that comes back earlier than its chunk ends finds it taken.
+
+
+@pytest.mark.timeout(120)  # it goes on slowly
+def test_p17_with_few_descriptors_nothing_fails_and_the_rest_waits(
+    workdir: Workdir, simulator: Simulators
+) -> None:
+    endpoint = simulator("--latency", "constant:0.3", "--null-cost-share", "0")
+    workdir.point_at(endpoint)
+    workdir.write("in.jsonl", batch_lines(300))
+    done = subprocess.run(
+        [sys.executable, "-m", "batch", "run", "in.jsonl", "-o", "out", "--yes"],
+        cwd=workdir.folder,
+        env=workdir.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
+        check=False,
+    )
+
+    assert done.returncode in (0, 3, 4), done.stderr
+    assert "Traceback" not in done.stderr
+    if done.returncode:
+        again = workdir.run("resume", "latest", "--yes")
+        assert again.returncode == 0, again.stderr
+    assert len(read_lines(workdir.folder / "out" / "output.jsonl")) == 300
+    assert len(endpoint.book().billed()) == 300
