@@ -226,6 +226,12 @@ class Shell:
         self._started.append(process)
         return Terminal(process, keeper, self.line(arguments, environ))
 
+    def job_ids(self) -> list[str]:
+        """What stands in the folder of jobs: half ones would show too."""
+        folder = Path(self.environ["NIGHTSHIFT_HOME"]) / "jobs"
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return [name for name in names if name != ".gate"]
+
     def jobs(self) -> list[dict[str, Any]]:
         """`nightshift status --json`."""
         found: list[dict[str, Any]] = json.loads(self("status", "--json").out)

@@ -31,7 +31,7 @@ def refused(endpoint: Simulator, shell: Shell) -> Callable[..., Ended]:
 
     def refused(code: int, *arguments: str, **environ: str) -> Ended:
         ended = shell(*arguments, code=code, stdin=b"", **environ)
-        assert shell.jobs() == [], ended
+        assert shell.job_ids() == [], ended
         assert not endpoint.book().chats(), ended
         assert ended.out == "", ended
         return ended

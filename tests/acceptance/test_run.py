@@ -9,8 +9,7 @@ import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-
-import pytest
+from pathlib import Path
 
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import (
@@ -47,19 +46,7 @@ def test_every_request_is_answered_once_in_input_order_and_the_cost_is_the_endpo
     assert f"exactly {book.total_billed().normalize():f} ₽" in done.err
 
 
-def test_a_packed_file_is_read_and_the_results_stand_beside_it(
-    simulator: Callable[..., Simulator], shell: Shell
-) -> None:
-    shell.point_at(simulator())
-    source = shell.write("reviews.jsonl.gz", gzip.compress(batch_lines(3).encode()))
-
-    shell("run", source)
-
-    (folder,) = shell.folder.glob("reviews.job_*")
-    assert ids(folder / "output.jsonl") == ["r-0", "r-1", "r-2"]
-
-
-def test_bare_bodies_come_through_standard_input_and_options_fill_in_what_they_leave_out(
+def test_bare_bodies_come_packed_through_standard_input_and_options_fill_in_what_they_leave_out(
     simulator: Callable[..., Simulator], shell: Shell
 ) -> None:
     endpoint = simulator()
@@ -67,9 +54,10 @@ def test_bare_bodies_come_through_standard_input_and_options_fill_in_what_they_l
     body = {"messages": [{"role": "user", "content": "Хорошо?"}]}
     lines = f"{json.dumps(body)}\n\n{json.dumps({**body, 'custom_id': 'mine'})}\n"
 
-    shell("run", "-", "-o", "out", "--model", MODEL, "--max-tokens", "50", stdin=lines.encode())
+    shell("run", "-", "--model", MODEL, "--max-tokens", "50", stdin=gzip.compress(lines.encode()))
 
-    assert ids(shell.folder / "out" / "output.jsonl") == ["line-1", "mine"]
+    (folder,) = shell.folder.glob("stdin.job_*")
+    assert ids(folder / "output.jsonl") == ["line-1", "mine"]
     assert {call.model for call in endpoint.book().chats()} == {MODEL}
 
 
@@ -127,24 +115,23 @@ def test_faulty_lines_are_skipped_if_asked_and_stand_among_the_errors(
     assert "1 lines skipped" in done.err
 
 
-@pytest.mark.parametrize(
-    "name", [b"two words\nand a line.jsonl", b"\xff\xfe.jsonl", b"l" * 249 + b".jsonl"]
-)
-def test_f15_odd_names_of_input_work(
-    name: bytes, simulator: Callable[..., Simulator], shell: Shell
-) -> None:
+def test_f15_odd_names_of_input_work(simulator: Callable[..., Simulator], shell: Shell) -> None:
     shell.point_at(simulator())
-    source = shell.folder / os.fsdecode(name)
-    source.write_text(batch_lines(2))
+    for name in (b"two words\nand a line.jsonl", b"l" * 249 + b".jsonl", b"\xff\xfe.jsonl.gz"):
+        source = shell.folder / os.fsdecode(name)
+        source.write_bytes(gzip.compress(batch_lines(2).encode()))
+        shell("submit", source)
 
-    shell("run", source)
+    folders = [Path(job["name"]) for job in shell.jobs()]
+    shell("resume", "latest")
 
+    assert [len(str(folder)) for folder in folders] == [len("two words\nand a line"), 249, 2]
     (folder,) = (path for path in shell.folder.iterdir() if ".job_" in path.name)
     assert ids(folder / "output.jsonl") == ["r-0", "r-1"]
-    assert shell("status").out.count("\n") == 2
+    assert shell("status").out.count("\n") == 4
 
 
-def test_out_of_hours_a_run_waits_and_says_until_when_and_a_second_is_refused(
+def test_out_of_hours_a_run_waits_and_says_until_when_and_p15_a_second_is_refused(
     simulator: Callable[..., Simulator], shell: Shell
 ) -> None:
     endpoint = simulator()
@@ -157,14 +144,18 @@ def test_out_of_hours_a_run_waits_and_says_until_when_and_a_second_is_refused(
     waiting.says("paused: 0/3 · goes on at ")
     second = shell("run", source, "-o", "other", code=2)
     (job,) = shell.jobs()
+    other = shell("submit", source, "-o", "other")
+    refused = shell("resume", other.out.strip(), code=2)
     waiting.send(signal.SIGINT)
     stopped = waiting.ends(130)
 
     assert "another nightshift is at work" in second.err
     assert job["reason"] == "window_closed"
+    assert "no coordinator is at work yet" in other.err
+    assert "on another job" in refused.err
     assert not endpoint.book().chats()
     assert f"nightshift resume {job['job']}" in stopped.err
 
-    shell("resume", "latest", "--window", "")
+    shell("resume", job["job"], "--window", "")
 
     assert ids(shell.folder / "out" / "output.jsonl") == ["r-0", "r-1", "r-2"]

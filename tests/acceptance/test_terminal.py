@@ -11,54 +11,50 @@ from scripts.simulator import Simulator
 from tests.acceptance.conftest import Shell, batch_lines, wait_until
 
 NARROW, WIDE = 60, 120
+COLOURED = re.compile(rb"\x1b\[(?:3[0-9]|4[0-9]|9[0-9])")
 
 
-@pytest.mark.parametrize("columns", [NARROW, WIDE])
+@pytest.mark.parametrize(("columns", "no_colour"), [(NARROW, ""), (WIDE, "1")])
 def test_a_run_shows_a_bar_that_fits_and_is_gone_at_the_end(
-    columns: int, simulator: Callable[..., Simulator], shell: Shell
+    columns: int, no_colour: str, simulator: Callable[..., Simulator], shell: Shell
 ) -> None:
     shell.point_at(simulator("--latency", "uniform:0.2:0.8"))
-    shell.write("reviews.jsonl", batch_lines(30))
+    shell.write("reviews.jsonl", batch_lines(20))
 
-    run = shell.terminal("run", "reviews.jsonl", "-o", "out", columns=columns)
+    run = shell.terminal("run", "reviews.jsonl", columns=columns, NO_COLOR=no_colour)
     run.shows("in_progress")
-    run.shows("/30 ·")
+    run.shows("/20 ·")
     text = run.ends(0)
 
     assert "━" in text
     bars = [line for line in run.lines if "━" in line]
     assert max(len(line) for line in bars) <= columns
-    assert "30 of 30 answered" in run.lines[-3]
-    assert "━" not in "".join(run.lines[-3:])
+    assert any("20 of 20 answered" in line for line in run.lines[-6:])
+    assert "━" not in run.lines[-1]
+    assert bool(COLOURED.search(run.raw)) != bool(no_colour)
 
 
-def test_without_colour_nothing_is_coloured(
-    simulator: Callable[..., Simulator], shell: Shell
-) -> None:
-    shell.point_at(simulator("--latency", "constant:0.3"))
-    shell.write("reviews.jsonl", batch_lines(5))
-
-    run = shell.terminal("run", "reviews.jsonl", "-o", "out", columns=WIDE, NO_COLOR="1")
-    run.ends(0)
-    doctor = shell.terminal("doctor", columns=WIDE, NO_COLOR="1")
-    doctor.ends(0)
-
-    coloured = re.compile(rb"\x1b\[(?:3[0-9]|4[0-9]|9[0-9])")
-    assert not coloured.search(run.raw)
-    assert not coloured.search(doctor.raw)
-
-
-def test_a_dumb_terminal_gets_plain_lines(
+def test_without_colour_doctor_is_not_coloured(
     simulator: Callable[..., Simulator], shell: Shell
 ) -> None:
     shell.point_at(simulator())
-    shell.write("reviews.jsonl", batch_lines(2))
 
-    run = shell.terminal("run", "reviews.jsonl", "-o", "out", columns=WIDE, TERM="dumb")
-    run.ends(0)
+    doctor = shell.terminal("doctor", columns=WIDE, NO_COLOR="1")
+    doctor.ends(0)
 
-    assert b"\x1b" not in run.raw
-    assert "completed: 2/2" in run.plain
+    assert not COLOURED.search(doctor.raw)
+
+
+def test_a_dumb_terminal_gets_plain_lines(shell: Shell) -> None:
+    shell.environ["NIGHTSHIFT_BASE_URL"] = "http://127.0.0.1:1/v1"
+    shell("submit", shell.write("reviews.jsonl", batch_lines(2)))
+    shell("pause", "latest")
+
+    watch = shell.terminal("watch", "latest", columns=WIDE, TERM="dumb")
+    watch.ends(3)
+
+    assert b"\x1b" not in watch.raw
+    assert "paused: 0/2 · paused by the user" in watch.plain
 
 
 @pytest.mark.parametrize("columns", [NARROW, WIDE])

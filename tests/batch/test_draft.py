@@ -225,7 +225,7 @@ def test_what_a_killed_submitter_left_is_removed_by_the_next(tmp_path: Path) -> 
 
     publish(tmp_path)
 
-    assert sorted(path.name for path in jobs.iterdir()) == [".gate", JOB]
+    assert sorted(path.name for path in jobs.iterdir()) == [JOB]
 
 
 def test_a_draft_that_is_being_written_is_no_leftover(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_an_abandoned_draft_leaves_nothing(tmp_path: Path) -> None:
 
     draft.abandon()
 
-    assert [path.name for path in (tmp_path / "jobs").iterdir()] == [".gate"]
+    assert list((tmp_path / "jobs").iterdir()) == []
 
 
 # ── The snapshot of the input (FAULTS F8, F11) ───────────────────────────────────────────────────

@@ -1,0 +1,235 @@
+"""The three services as processes of their own, on one server: P2, P4, R2, R3, and the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.torturing.house import House
+
+ROWS = 200
+GROUP_COMMIT_S = 0.1
+ENDPOINT = ("--latency", "uniform:0.2:0.8", "--max-in-flight", "60")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """A server, a coordinator and two workers."""
+    with House(tmp_path, workers=2, endpoint=ENDPOINT) as one:
+        yield one
+
+
+def wait_until(what: str, holds: Callable[[], bool], patience_s: float = 90) -> None:
+    """Returns as soon as it holds."""
+    deadline = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < deadline, f"it never came to this: {what}"
+        time.sleep(0.05)
+
+
+def billed(house: House) -> int:
+    """Calls that the endpoint has charged for."""
+    return len(house.simulator.book().billed())
+
+
+def watch(house: House, job: str) -> subprocess.Popen[str]:
+    """`nightshift watch`, started."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "batch", "watch", job, "--every", "0.2"],
+        env=house.environ(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def lives_through(house: House, name: str, job: str, killed_at: float | None = None) -> int:
+    """The job ends by itself, the three books agree, every request is answered.
+
+    Returns how many calls were bought twice: no more than were in flight when a worker was killed.
+    """
+    house.wait(name)
+    found = house.audit(name, job, in_flight_at(house, killed_at) if killed_at else 0)
+    assert found.broken == []
+    assert (found.rows, found.completed, found.failed) == (ROWS, ROWS, 0)
+    return found.bought_twice
+
+
+def in_flight_at(house: House, moment: float) -> int:
+    """Calls that had begun, and of which the answer was not surely on a worker's disk."""
+    return sum(
+        call.received_mono < moment
+        and (call.finished_mono is None or call.finished_mono > moment - GROUP_COMMIT_S)
+        for call in house.simulator.book().chats()
+    )
+
+
+def test_two_workers_do_a_submitted_job_while_it_is_watched(house: House) -> None:
+    job = house.submit("night", ROWS)
+    with watch(house, job) as watching:
+        wait_until("both workers show", lambda: house.state(job)["workers"] == 2)
+        seen = house.state(job)
+        out, err = watching.communicate(timeout=90)
+
+    assert watching.returncode == 0
+    assert out == ""
+    assert err.startswith("in_progress: ")
+    assert f"{ROWS} of {ROWS} answered" in err
+    assert seen["state"] == "in_progress"
+    assert lives_through(house, "night", job) == 0
+    told: dict[str, Any] = json.loads(house.command("cost", job, "--json"))
+    assert Decimal(told["cost_rub"]) == house.simulator.book().total_billed()
+    assert told["by_source"].keys() == {"endpoint"}
+
+
+def test_p2_a_killed_worker_costs_no_more_than_its_calls_in_flight(house: House) -> None:
+    job = house.submit("night", ROWS)
+    wait_until("some calls are billed", lambda: billed(house) >= 20)
+
+    house.kill("worker-0")
+    killed_at = time.monotonic()
+    house.start("worker-0")
+
+    lives_through(house, "night", job, killed_at)
+
+
+def test_a_killed_coordinator_costs_nothing(house: House) -> None:
+    job = house.submit("night", ROWS)
+    wait_until("some calls are billed", lambda: billed(house) >= 20)
+
+    house.kill("coordinator")
+    house.start("coordinator")
+
+    assert lives_through(house, "night", job) == 0
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_r2_r3_a_redis_that_forgets_everything_costs_nothing(restarted: bool, house: House) -> None:
+    job = house.submit("night", ROWS)
+    wait_until("some calls are billed", lambda: billed(house) >= 20)
+
+    if restarted:
+        house.kill("server")
+        house.start("server")
+    else:
+        flush(house)
+
+    assert lives_through(house, "night", job) == 0
+
+
+def flush(house: House) -> None:
+    """FLUSHALL."""
+    from redis import Redis
+
+    with Redis(port=house.port) as redis:
+        redis.flushall()
+
+
+@pytest.fixture
+def slow_house(tmp_path: Path) -> Iterator[House]:
+    """The same with an endpoint that takes its time, so that a command comes in the middle."""
+    endpoint = ("--latency", "uniform:1:2", "--max-in-flight", "20")
+    with House(tmp_path, workers=2, endpoint=endpoint) as one:
+        yield one
+
+
+def test_pause_lets_calls_end_and_resume_goes_on_without_an_extra_call(slow_house: House) -> None:
+    house = slow_house
+    job = house.submit("night", ROWS)
+    wait_until("some calls are billed", lambda: billed(house) >= 5)
+
+    house.command("pause", job)
+    wait_until("no call is in flight", lambda: house.state(job)["in_flight"] == 0)
+    house.simulator.wait_idle()
+    made = billed(house)
+    wait_until("all that came is in the home", lambda: house.state(job)["completed"] == made)
+    paused = house.state(job)
+    # Longer than a worker takes to look for holds again.
+    time.sleep(2.5)
+
+    assert (paused["state"], paused["reason"]) == ("paused", "user")
+    assert billed(house) == made < ROWS
+    house.simulator.control("latency", {"latency": "none"})
+    house.command("resume", job)
+    assert lives_through(house, "night", job) == 0
+
+
+def test_cancel_ends_the_job_with_what_was_answered_in_input_order(slow_house: House) -> None:
+    house = slow_house
+    job = house.submit("night", ROWS)
+    wait_until("some calls are billed", lambda: billed(house) >= 5)
+
+    house.command("cancel", job)
+    with watch(house, job) as watching:
+        watching.communicate(timeout=60)
+    ended = house.state(job)
+
+    assert watching.returncode == 5
+    assert ended["state"] == "cancelled"
+    assert ended["completed"] == billed(house) < ROWS
+    found = house.audit("night", job, 0)
+    assert found.broken == []
+    assert found.completed == billed(house)
+    for name in ("output.jsonl", "errors.jsonl"):
+        lines = (house.output("night") / name).read_text().splitlines()
+        rows = [json.loads(line)["nightshift"]["line"] for line in lines]
+        assert rows == sorted(rows)
+
+
+def test_without_a_worker_a_job_can_be_paused_and_cancelled(tmp_path: Path) -> None:
+    with House(tmp_path, workers=0) as house:
+        job = house.submit("night", 20)
+        wait_until("it is fed", lambda: house.state(job)["workers"] == 0)
+        house.command("pause", job)
+        house.command("resume", job)
+        house.command("cancel", job)
+        wait_until("it is cancelled", lambda: house.state(job)["state"] == "cancelled", 20)
+
+        assert house.audit("night", job, 0).broken == []
+
+
+def test_p8_a_worker_that_is_told_to_stop_gives_its_work_to_the_other(house: House) -> None:
+    job = house.submit("night", ROWS)
+    wait_until("some calls are billed", lambda: billed(house) >= 20)
+
+    house.kill("worker-1", signal.SIGTERM)
+
+    assert lives_through(house, "night", job) == 0
+
+
+def test_p2_a_run_replaces_its_worker_when_that_is_killed(tmp_path: Path) -> None:
+    with House(tmp_path, workers=0, endpoint=("--latency", "constant:0.5")) as house:
+        house.kill("coordinator")
+        job = house.submit("night", ROWS)
+        environ = {**house.environ(), "NIGHTSHIFT_REDIS_URL": ""}
+        command = [sys.executable, "-m", "batch", "resume", job]
+        run = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+        with run:
+            wait_until("some calls are billed", lambda: billed(house) >= 20)
+            os.kill(worker_of(run.pid), signal.SIGKILL)
+            killed_at = time.monotonic()
+            _, err = run.communicate(timeout=90)
+
+        assert run.returncode == 0, err
+        assert "a worker was killed" in err
+        lives_through(house, "night", job, killed_at)
+
+
+def worker_of(command: int) -> int:
+    """The process id of the worker that a command brought."""
+    rows = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    split = [row.split(maxsplit=2) for row in rows]
+    (pid,) = (row[0] for row in split if int(row[1]) == command and "-m workers" in row[2])
+    return int(pid)
