@@ -202,9 +202,12 @@ def sync_folder(folder: Path) -> None:
 @contextmanager
 def _gate(jobs_folder: Path) -> Iterator[None]:
     """Drafts begin one at a time, so that none is taken for a leftover before it has its lock."""
-    with os.fdopen(os.open(jobs_folder / ".gate", os.O_RDWR | os.O_CREAT, 0o600)) as gate:
-        fcntl.flock(gate, fcntl.LOCK_EX)
+    fd = os.open(jobs_folder, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(fd)
 
 
 def _lock(folder: Path) -> int:
