@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,10 @@ from batch import embedded
 from batch.post import Post
 from jobs.errors import NightshiftError
 from scripts.simulator import Simulator
+
+# Where tests run in the background of a script, Ctrl-C is ignored, and so it would be by every
+# command they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 CANARY = "canary-key-5f3a9c"

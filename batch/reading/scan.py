@@ -42,13 +42,15 @@ _WORDS = {
     b"n": (b"null", Kind.NULL),
 }
 _NOT_FINITE = re.compile(rb"[+-]?(?:NaN|Infinity|nan|inf)")
+# In pieces: possessive repetition of a group, which needs no bound, is wrong before Python 3.11.5
+# (python/cpython#106052), and without it every repetition is remembered.
 _STRING = re.compile(
     rb"""(?: [^"\\\x00-\x1f]++
            | \\ (?: ["\\/bfnrt]
                   | u (?: [0-9a-cA-CefEF] [0-9a-fA-F]{3}
                         | [dD] [0-7] [0-9a-fA-F]{2}
                         | [dD] [89abAB] [0-9a-fA-F]{2} \\u [dD] [c-fC-F] [0-9a-fA-F]{2}
-                      ) ) )*+""",
+                      ) ) ){0,512}""",
     re.VERBOSE,
 )
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
@@ -161,7 +163,7 @@ class _Scanner:
 
     def _string_end(self) -> int:
         """Goes behind the string that begins here."""
-        stop = _end(_STRING, self._line, self._at + 1)
+        stop = _end_of_string(self._line, self._at + 1)
         if self._line[stop : stop + 1] != b'"':
             raise self._bad_string(stop)
         self._at = stop + 1
@@ -214,6 +216,13 @@ class _Scanner:
 def _end(pattern: re.Pattern[bytes], line: bytes, at: int) -> int:
     match = pattern.match(line, at)
     return match.end() if match else at
+
+
+def _end_of_string(line: bytes, at: int) -> int:
+    """The first byte from `at` on that does not belong to a string's inside."""
+    while (stop := _end(_STRING, line, at)) > at:
+        at = stop
+    return at
 
 
 def _decoded(quoted: bytes) -> str:

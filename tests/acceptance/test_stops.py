@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import sys
+import termios
 from collections.abc import Callable
 from decimal import Decimal
+from typing import IO
 
 import pytest
 
@@ -137,7 +141,7 @@ def test_a_killed_command_takes_its_worker_with_it_and_resume_completes(
     begun: Callable[..., Begun],
 ) -> None:
     run = begun("constant:2")
-    wait_until("some are done", lambda: run.shell.jobs()[0]["completed"] >= 5)
+    wait_until("some are answered", lambda: len(run.endpoint.book().billed()) >= 5)
 
     run.running.process.kill()
     run.running.process.wait()
@@ -148,6 +152,12 @@ def test_a_killed_command_takes_its_worker_with_it_and_resume_completes(
     run.completes(bought_twice=0)
 
 
+def _unread(pipe: IO[bytes]) -> int:
+    """Bytes in a pipe that nobody has read yet."""
+    count = fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0")
+    return int.from_bytes(count, sys.byteorder)
+
+
 def test_ctrl_c_while_the_input_is_checked_leaves_no_job(shell: Shell) -> None:
     pipe = shell.folder / "endless.jsonl"
     os.mkfifo(pipe)
@@ -156,6 +166,7 @@ def test_ctrl_c_while_the_input_is_checked_leaves_no_job(shell: Shell) -> None:
         feed.write(batch_lines(1).encode())
         feed.flush()
         running.says("checking")
+        wait_until("it waits for more", lambda: not _unread(feed))
         running.send(signal.SIGINT)
         ended = running.ends(130)
 

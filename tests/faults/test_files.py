@@ -107,7 +107,7 @@ def judge(shell: Shell, simulator: Simulator, output: str, allowed_twice: int = 
     )
 
 
-def wait_until(what: str, holds: Callable[[], bool], patience_s: float = 20) -> None:
+def wait_until(what: str, holds: Callable[[], bool], patience_s: float = 60) -> None:
     deadline = time.monotonic() + patience_s
     while not holds():
         assert time.monotonic() < deadline, f"it never came to this: {what}"
