@@ -12,7 +12,7 @@ import warnings
 
 import celery.apps.worker
 from celery import Celery, signals
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from kombu import Queue  # type: ignore[attr-defined]  # half typed
 
 from jobs.errors import NightshiftError
@@ -58,6 +58,8 @@ def main() -> int:
     faulthandler.enable()
     # It warns of root's rights because of pickled messages, which are never accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    # What it says at each lost connection is about a setting that jobs.queue sets outright.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     logging.basicConfig(
         level=os.environ.get("NIGHTSHIFT_LOG", "WARNING"),
         stream=sys.stderr,

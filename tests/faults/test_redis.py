@@ -268,7 +268,7 @@ def test_r7_a_full_server_slows_the_feeding_and_loses_nothing(stage: Stage) -> N
     stage.redis.config_set("maxmemory", "1")
     with pytest.raises(RedisError, match=r"OOM|maxmemory"):
         stage.redis.set("x", "y")
-    until("workers still pop", lambda: stage.redis.llen(stage.queue) == 0, 10)
+    until("workers still pop", lambda: stage.redis.llen(stage.queue) == 0, 40)
     time.sleep(5)
     stage.redis.config_set("maxmemory", "0")
 
