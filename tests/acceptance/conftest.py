@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
+from batch import embedded
 from scripts.simulator import Simulator
 from tests.conftest import CANARY, Server, Workdir
 
@@ -251,11 +253,10 @@ class Shell:
 
 
 def end_server(home: Path) -> None:
-    """Ends the embedded server that a killed command left."""
-    from batch import embedded
-
+    """Ends the embedded server that a killed command left, also where its worker still clings."""
     if home.is_dir() and (url := embedded.find(home)):
-        embedded.leave(url)
+        with Redis.from_url(url) as redis:
+            redis.shutdown(nosave=True)
 
 
 class Terminal:

@@ -10,7 +10,7 @@ import pytest
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import Ended, Shell, batch_lines, cost_of, ids
 
-ROWS = 16
+ROWS = 12
 
 
 def resume_line(ended: Ended) -> list[str]:
@@ -31,7 +31,7 @@ def all_answered(shell: Shell, endpoint: Simulator) -> None:
 @pytest.fixture
 def endpoint(simulator: Callable[..., Simulator], shell: Shell) -> Simulator:
     """An endpoint of some latency, and an input."""
-    one = simulator("--latency", "uniform:0.05:0.2", "--null-cost-share", "0")
+    one = simulator("--latency", "uniform:0.05:0.1", "--null-cost-share", "0")
     shell.point_at(one)
     shell.write("reviews.jsonl", batch_lines(ROWS))
     return one
@@ -71,7 +71,7 @@ def test_e31_an_empty_account_pauses_until_there_is_money(
 def test_a_budget_is_never_exceeded_and_higher_ones_go_on(
     endpoint: Simulator, shell: Shell
 ) -> None:
-    cap = Decimal("0.90")
+    cap = Decimal("0.80")
 
     paused = shell("run", "reviews.jsonl", "-o", "out", "--budget-rub", str(cap), code=3)
 
@@ -86,7 +86,7 @@ def test_a_budget_is_never_exceeded_and_higher_ones_go_on(
     shell(*words[:-1], "500", "--budget-requests", "8", code=3)
     assert len(endpoint.book().billed()) == 8
 
-    shell(*words[:-1], "500", "--budget-requests", "16")
+    shell(*words[:-1], "500", "--budget-requests", "12")
 
     all_answered(shell, endpoint)
 

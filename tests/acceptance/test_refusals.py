@@ -16,13 +16,19 @@ from tests.acceptance.conftest import Ended, Shell, batch_lines, wait_until
 NOBODY = "redis://:a-password@127.0.0.1:1/0"
 
 
+@pytest.fixture(scope="module")
+def uncalled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
+    """An endpoint for all these tests: none of them calls it."""
+    with Simulator(book=tmp_path_factory.mktemp("endpoint") / "book.jsonl") as one:
+        yield one
+
+
 @pytest.fixture
-def endpoint(simulator: Callable[..., Simulator], shell: Shell) -> Simulator:
-    """An endpoint that is never called in these tests, and an input in `reviews.jsonl`."""
-    one = simulator()
-    shell.point_at(one)
+def endpoint(uncalled: Simulator, shell: Shell) -> Simulator:
+    """That endpoint, and an input in `reviews.jsonl`."""
+    shell.point_at(uncalled)
     shell.write("reviews.jsonl", batch_lines(3))
-    return one
+    return uncalled
 
 
 @pytest.fixture

@@ -112,7 +112,6 @@ def test_p10_a_second_ctrl_c_cuts_the_calls_and_they_stand_as_uncertain(
     begun: Callable[..., Begun],
 ) -> None:
     run = begun("constant:300", "--budget-rub", "100")
-    in_flight = len(run.endpoint.book().in_flight())
 
     run.running.send(signal.SIGINT)
     run.running.says("stopping")
@@ -121,8 +120,7 @@ def test_p10_a_second_ctrl_c_cuts_the_calls_and_they_stand_as_uncertain(
 
     assert "cutting the calls in flight; they may be billed" in ended.err
     (job,) = run.shell.jobs()
-    assert job["uncertain_rub"] != "0"
-    run.completes(bought_twice=max(in_flight, run.calls))
+    assert 0 < Decimal(job["uncertain_rub"]) < 100
 
 
 def test_a_third_ctrl_c_leaves_at_once_and_nothing_is_broken(begun: Callable[..., Begun]) -> None:
@@ -140,7 +138,7 @@ def test_a_third_ctrl_c_leaves_at_once_and_nothing_is_broken(begun: Callable[...
 def test_a_killed_command_takes_its_worker_with_it_and_resume_completes(
     begun: Callable[..., Begun],
 ) -> None:
-    run = begun("constant:2")
+    run = begun("constant:1")
     wait_until("some are answered", lambda: len(run.endpoint.book().billed()) >= 5)
 
     run.running.process.kill()

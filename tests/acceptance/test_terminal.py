@@ -18,18 +18,18 @@ COLOURED = re.compile(rb"\x1b\[(?:3[0-9]|4[0-9]|9[0-9])")
 def test_a_run_shows_a_bar_that_fits_and_is_gone_at_the_end(
     columns: int, no_colour: str, simulator: Callable[..., Simulator], shell: Shell
 ) -> None:
-    shell.point_at(simulator("--latency", "uniform:0.2:0.8"))
-    shell.write("reviews.jsonl", batch_lines(20))
+    shell.point_at(simulator("--latency", "uniform:0.2:0.4"))
+    shell.write("reviews.jsonl", batch_lines(12))
 
     run = shell.terminal("run", "reviews.jsonl", columns=columns, NO_COLOR=no_colour)
     run.shows("in_progress")
-    run.shows("/20 ·")
+    run.shows("/12 ·")
     text = run.ends(0)
 
     assert "━" in text
     bars = [line for line in run.lines if "━" in line]
     assert max(len(line) for line in bars) <= columns
-    assert any("20 of 20 answered" in line for line in run.lines[-6:])
+    assert any("12 of 12 answered" in line for line in run.lines[-6:])
     assert "━" not in run.lines[-1]
     assert bool(COLOURED.search(run.raw)) != bool(no_colour)
 
@@ -107,7 +107,7 @@ def test_ctrl_c_stops_the_watching_and_not_the_job(
 def test_ctrl_c_on_a_terminal_stops_a_run_in_order(
     simulator: Callable[..., Simulator], shell: Shell
 ) -> None:
-    endpoint = simulator("--latency", "uniform:0.5:1.5")
+    endpoint = simulator("--latency", "uniform:0.5:1")
     shell.point_at(endpoint)
     shell.write("reviews.jsonl", batch_lines(40))
 
