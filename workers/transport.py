@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import io
 import os
 import ssl
 import sys
@@ -26,8 +25,9 @@ from typing import Any, Protocol, cast
 
 import aiohttp
 import httpx2
-from aiohttp import ClientTimeout, http_exceptions
-from multidict import CIMultiDict
+from aiohttp import ClientTimeout, StreamReader, http_exceptions
+from aiohttp.connector import Connection
+from aiohttp.http import RawResponseMessage
 from yarl import URL
 
 if sys.version_info >= (3, 14):
@@ -93,7 +93,7 @@ _SENTENCES = {
     BrokenKind.TOO_LARGE: "the answer is larger than agreed",
     BrokenKind.UNEXPECTED: "the client met something unknown",
 }
-_IN_ONE_GO = 2**20
+_HINTS, _SWITCHING, _ANSWERS = 100, 101, 200
 _SPACE = b" \t\r\n"
 _EXHAUSTED = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
@@ -135,7 +135,7 @@ class Connector(aiohttp.TCPConnector):
     in it; the next request would get that one as its answer.
     """
 
-    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+    async def connect(self, *args: Any, **kwargs: Any) -> Connection:
         """A connection with nothing left over on it."""
         while True:
             connection = await super().connect(*args, **kwargs)
@@ -151,13 +151,15 @@ class _Body(httpx2.AsyncByteStream):
     so the end of the connection is watched here while a body is awaited.
     """
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self._answer = answer
+    def __init__(self, connection: Connection, content: StreamReader) -> None:
+        self._connection: Connection | None = connection
+        self._content = content
         self._end: asyncio.Future[None] | None = None
+        content.on_eof(self._free)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         # A body that came together with its headers has left the connection already.
-        connection = self._answer.connection
+        connection = self._connection
         if connection is not None and connection.protocol is not None:
             self._end = connection.protocol.closed
         if self._end is not None:
@@ -165,19 +167,30 @@ class _Body(httpx2.AsyncByteStream):
             self._end.remove_done_callback(_look)
             self._end.add_done_callback(_look)
             self._end.add_done_callback(self._fail)
-        return self._answer.content.iter_any()
+        return self._content.iter_any()
 
     async def aclose(self) -> None:
         """Drops the connection, unless all was read and nothing came after it."""
         if self._end is not None:
             self._end.remove_done_callback(self._fail)
-        if not self._answer.closed:
-            self._answer.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _free(self) -> None:
+        """The whole answer is here: the connection is for the next call."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if connection.transport is None or connection.transport.get_write_buffer_size():
+            # Answered before it heard the whole question.
+            connection.close()
+        else:
+            connection.release()
 
     def _fail(self, _: asyncio.Future[None]) -> None:
-        content = self._answer.content
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ClientPayloadError())
+        if not self._content.is_eof() and self._content.exception() is None:
+            self._content.set_exception(aiohttp.ClientPayloadError())
 
 
 def _look(end: asyncio.Future[None]) -> None:
@@ -189,43 +202,46 @@ def _look(end: asyncio.Future[None]) -> None:
 class Transport(httpx2.AsyncBaseTransport):
     """Carries one request over aiohttp: headers first, the body as a stream, nothing decoded.
 
+    Of aiohttp it takes the connections and the parser. Its `ClientSession.request` would cost twice
+    the CPU of all the rest, to build anew for each call a request that differs in its body alone.
     Timeouts are read where httpx keeps them, in `request.extensions["timeout"]` (seconds).
     """
 
     def __init__(self, *, max_connections: int, tls: ssl.SSLContext) -> None:
         self._max_connections = max_connections
         self._tls = tls
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: Connector | None = None
+        self._place = lru_cache(maxsize=16)(_place)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Sends the request; raises what aiohttp raises."""
-        answer = await self._open().request(
-            request.method,
-            _url(str(request.url)),
-            headers=_headers(tuple(request.headers.raw)),
-            data=_payload(request),
-            allow_redirects=False,
-            timeout=_timeout(**request.extensions["timeout"]),
-        )
+        timeout = _timeout(**request.extensions["timeout"])
+        connection = await self._connect(str(request.url), timeout)
+        try:
+            message, content = await _talk(connection, request, timeout.sock_read)
+        except BaseException:
+            connection.close()
+            raise
         return httpx2.Response(
-            answer.status, headers=answer.raw_headers, stream=_Body(answer), request=request
+            message.code,
+            headers=message.raw_headers,
+            stream=_Body(connection, content),
+            request=request,
         )
 
     async def aclose(self) -> None:
         """Closes every connection."""
-        if self._session is not None:
-            await self._session.close()
+        if self._connector is not None:
+            await self._connector.close()
 
-    def _open(self) -> aiohttp.ClientSession:
-        # A session belongs to the loop it is born in, so it is made at the first call.
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=Connector(limit=self._max_connections, ssl=self._tls),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-            )
-        return self._session
+    async def _connect(self, url: str, patience: ClientTimeout) -> Connection:
+        # A connector belongs to the loop it is born in, so it is made at the first call.
+        if self._connector is None:
+            self._connector = Connector(limit=self._max_connections, ssl=self._tls)
+        try:
+            return await self._connector.connect(self._place(url), [], patience)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
 
 
 class HttpClient(httpx2.AsyncClient):
@@ -245,14 +261,9 @@ class HttpClient(httpx2.AsyncClient):
         return response
 
 
-@lru_cache(maxsize=16)
-def _headers(raw: tuple[tuple[bytes, bytes], ...]) -> CIMultiDict[str]:
-    return CIMultiDict((name.decode(), value.decode()) for name, value in raw)
-
-
-@lru_cache(maxsize=16)
-def _url(text: str) -> URL:
-    return URL(text, encoded=True)
+def _place(url: str) -> aiohttp.ClientRequest:
+    """Where to connect to, as a connector wants to be told; nothing of it is ever sent."""
+    return aiohttp.ClientRequest("GET", URL(url, encoded=True))
 
 
 @lru_cache(maxsize=64)
@@ -260,10 +271,40 @@ def _timeout(connect: float, read: float, **_: float) -> ClientTimeout:
     return ClientTimeout(connect=connect, sock_read=read)
 
 
-def _payload(request: httpx2.Request) -> bytes | io.BytesIO | None:
-    body = request.read()
-    # aiohttp writes bytes in one go and warns above a mebibyte; a file it writes in pieces.
-    return io.BytesIO(body) if len(body) > _IN_ONE_GO else body or None
+async def _talk(
+    connection: Connection, request: httpx2.Request, idle_s: float | None
+) -> tuple[RawResponseMessage, StreamReader]:
+    """Sends a request, and returns when the headers of its answer are there."""
+    protocol, transport = connection.protocol, connection.transport
+    if protocol is None or transport is None or transport.is_closing():
+        raise aiohttp.ClientConnectionResetError
+    protocol.set_response_params(read_until_eof=True, auto_decompress=False, read_timeout=idle_s)
+    transport.write(_bytes(request))
+    if protocol.writing_paused:
+        await protocol._drain_helper()  # noqa: SLF001  as aiohttp's own writer does
+    protocol.start_timeout()
+    while True:
+        message, content = await protocol.read()
+        # Past hints that precede it (103).
+        if not _HINTS <= message.code < _ANSWERS or message.code == _SWITCHING:
+            return message, content
+
+
+def _bytes(request: httpx2.Request) -> bytes:
+    url, body = request.url, request.read()
+    head = _head(request.method, url.raw_path, url.netloc, tuple(request.headers.raw))
+    length = b"Content-Length: %d\r\n" % len(body) if body else b""
+    return b"".join((head, length, b"\r\n", body))
+
+
+@lru_cache(maxsize=16)
+def _head(method: str, path: bytes, host: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """All of a request that comes before its length."""
+    lines = [b"%s %s HTTP/1.1" % (method.encode(), path), b"Host: %s" % host]
+    lines += [b"%s: %s" % header for header in headers]
+    if any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines):
+        raise ValueError("a header with a line break in it")
+    return b"".join(line + b"\r\n" for line in lines)
 
 
 class _Unpacker(Protocol):
