@@ -6,10 +6,11 @@ import logging
 import time
 from datetime import UTC, datetime
 
-from batch import reports
+from batch import pricewatch, reports
 from batch.feeder import POISON, Feeder
 from batch.lookups import Lookups
 from batch.post import READ_AT_ONCE, WITHDRAWN, Mail, Post
+from batch.pricewatch import PriceWatch
 from batch.progress import Meter, Progress, progress_of
 from batch.reconcile import Step, Watch, decide
 from batch.sender import Sender
@@ -47,6 +48,7 @@ class ActiveJob:
         self.base_url = store.job().spec.base_url
         self._feeder = Feeder(store, post, sender)
         self._lookups = Lookups(store)
+        self._prices = PriceWatch(store)
         self._meter = Meter()
         now = time.monotonic()
         self._watches = {chunk: Watch(now, mine=False) for chunk in store.chunks_out()}
@@ -74,11 +76,11 @@ class ActiveJob:
         """Writes deliveries to disk and acts upon them; acknowledges them last."""
         applied = write_down(self.store, mail)
         self.refusals += sum(applied.refusals.values())
+        if applied.overrun is not None:
+            self._mind(applied.overrun)
         for chunk, reason in applied.reasons:
             if reason.pause is not None and self._is_ours(chunk):
                 self._pause(reason.pause, reason.message)
-        if applied.overrun is not None:
-            self._mind(applied.overrun)
         for chunk in applied.closed:
             self._watches.pop(chunk, None)
         self._to_forget += applied.closed
@@ -98,7 +100,8 @@ class ActiveJob:
         """A call was dearer than it could be by the prices that are known: no cap holds by them."""
         text = (
             f"a call cost {show(overrun.cost)}, and by the known prices {show(overrun.bound)} at"
-            " most; the prices may have risen"
+            " most; the prices may have risen. Bounds that cover more: nightshift resume"
+            f" {self.id} --max-price-rise PERCENT"
         )
         if self.store.job().spec.budget.rub is None:
             if not self._warned:
@@ -117,12 +120,13 @@ class ActiveJob:
     # ---- the turn ---------------------------------------------------------------------------
 
     def turn(self, redis_since: float) -> None:
-        """One round: wishes, window, chunks that got lost, feeding, lookups, the end."""
+        """One round: wishes, window, prices, chunks that got lost, feeding, lookups, the end."""
         self._mind_gap(redis_since)
         job = self._heed_wishes(self.store.job())
         job = self._heed_window(job)
         if job.ended:
             return
+        job = self._heed_prices(job)
         self._hold(job)
         self._reconcile(job, redis_since)
         self.store.set_poison_aside(POISON, time.time())
@@ -169,6 +173,13 @@ class ActiveJob:
             self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
         else:
             return job
+        return self.store.job()
+
+    def _heed_prices(self, job: JobRow) -> JobRow:
+        rise = self._prices.look(job)
+        if rise is None or job.state is not JobState.IN_PROGRESS:
+            return job
+        self._pause(PauseReason.PRICE_RISE, pricewatch.sentence(job, rise))
         return self.store.job()
 
     def withdraw(self) -> None:

@@ -17,6 +17,10 @@ _WAYS_OUT = {
     PauseReason.BUDGET_EXHAUSTED: ("go on with a higher cap:", " --budget-rub RUB"),
     PauseReason.INSUFFICIENT_BALANCE: ("put money on the account, then:", ""),
     PauseReason.KEY_REJECTED: ("set a key that works (ROUTERAI_API_KEY), then:", ""),
+    PauseReason.PRICE_RISE: (
+        "accept what is asked now (--max-price-rise PERCENT: and more than now), and go on:",
+        "",
+    ),
     PauseReason.MISCONFIGURED: ("mend what it says, then:", ""),
 }
 _GO_ON = ("go on with:", "")

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from batch.splitter import request_bound
 from jobs.money import ZERO, add
-from jobs.prices import PriceList
+from jobs.prices import MARGIN, PriceList
 from jobs.request import HIDDEN_TOKENS
 from jobs.usage import Usage
 
@@ -37,7 +37,11 @@ class Estimate:
     unbounded: int = 0
 
 
-def estimate(requests: Iterable[tuple[str, int, int | None]], prices: PriceList | None) -> Estimate:
+def estimate(
+    requests: Iterable[tuple[str, int, int | None]],
+    prices: PriceList | None,
+    margin: Decimal = MARGIN,
+) -> Estimate:
     """Adds up (model, prompt bound, output bound) of all requests."""
     result = Estimate()
     unpriced: set[str] = set()
@@ -48,7 +52,7 @@ def estimate(requests: Iterable[tuple[str, int, int | None]], prices: PriceList 
         result.prompt_tokens += prompt
         result.output_tokens += output
         price = prices.models.get(model) if prices else None
-        most = request_bound(model, prompt_bound, output_bound, prices)
+        most = request_bound(model, prompt_bound, output_bound, prices, margin)
         result.unbounded += most.tokens is None
         if price is None:
             unpriced.add(model)

@@ -15,7 +15,7 @@ from batch.store.jobstore import JobRow, JobStore, OpenChunk, Waiting
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import Payload, Work
 from jobs.money import ZERO
-from jobs.prices import PriceList
+from jobs.prices import PriceList, margin
 from jobs.spec import Budget
 
 POISON = 3
@@ -40,7 +40,7 @@ class Feeder:
         self._post = post
         self._sender = sender
         self._prices: PriceList | None = None
-        self._prices_of: float | None = None
+        self._prices_of: tuple[float | None, float | None] = (None, None)
 
     def feed(self, job: JobRow, room: int) -> Fed:
         """Sets up to `room` chunks aside on disk, then sends them.
@@ -79,9 +79,12 @@ class Feeder:
         )
 
     def _renew_prices(self) -> None:
-        newest = self._store.prices_of()
-        if newest != self._prices_of:
-            self._prices, self._prices_of = self._store.prices(), newest
+        """Bounds hold for what was accepted and for what is asked now, whichever is dearer."""
+        known = self._store.prices_of()
+        if known != self._prices_of:
+            newest, accepted = self._store.prices(), self._store.accepted_prices()
+            self._prices = newest.joined(accepted) if newest and accepted else newest
+            self._prices_of = known
 
     def send_again(self, job: JobRow, chunk: OpenChunk) -> None:
         """A message or payload got lost: the same chunk, those of its requests that have no
@@ -108,7 +111,7 @@ class Feeder:
         for request in waiting:
             if len(chosen) >= most:
                 break
-            more = _plus(grant, self._bound(request))
+            more = _plus(grant, self._bound(job, request))
             if more.fits(left):
                 chosen.append(request)
                 grant = more
@@ -127,11 +130,15 @@ class Feeder:
             return UNCAPPED
         return Amount(budget.rub, budget.tokens) - self._store.exposure()
 
-    def _bound(self, request: Waiting) -> Amount:
+    def _bound(self, job: JobRow, request: Waiting) -> Amount:
         if not request.bounded:
             return NO_BOUND
         return request_bound(
-            request.model, request.prompt_bound, request.output_bound, self._prices
+            request.model,
+            request.prompt_bound,
+            request.output_bound,
+            self._prices,
+            margin(job.spec.max_price_rise),
         )
 
     def _payload(self, job: JobRow, chunk: OpenChunk, requests: list[Waiting]) -> Payload:
@@ -145,11 +152,11 @@ class Feeder:
             terms=job.spec.terms(),
             grant=chunk.grant,
             models=models,
-            requests=[self._work(request, number[request.model]) for request in requests],
+            requests=[self._work(job, request, number[request.model]) for request in requests],
         )
 
-    def _work(self, request: Waiting, model: int) -> Work:
-        bound = self._bound(request)
+    def _work(self, job: JobRow, request: Waiting, model: int) -> Work:
+        bound = self._bound(job, request)
         return Work(
             ordinal=request.ordinal,
             model=model,

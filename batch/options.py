@@ -16,6 +16,7 @@ from batch.home import Home
 from batch.settings import DEFAULT_BASE_URL, read_settings
 from jobs.errors import UsageError
 from jobs.money import parse_amount
+from jobs.prices import MOST_RISE
 from jobs.spec import Budget, Limits, Spec
 
 _LONGEST_STEM = 200
@@ -39,6 +40,29 @@ class Roubles(click.ParamType[Decimal]):
             return parse_amount(str(value).replace(",", ".").replace(" ", ""))
         except (ValueError, InvalidOperation):
             self.fail(f"{value!r} is not an amount in roubles such as 500 or 0.35", param, ctx)
+
+
+class Percent(click.ParamType[Decimal]):
+    """Per cent, exact: `20`, `12.5%`."""
+
+    name = "percent"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
+        """The figure as `Decimal`."""
+        if isinstance(value, Decimal):
+            return value
+        try:
+            found = parse_amount(str(value).replace("%", "").replace(",", ".").strip())
+        except (ValueError, InvalidOperation):
+            found = None
+        if found is None or found > _MOST_PERCENT or found != round(found, 4):
+            self.fail(f"{value!r} is no percentage from 0 to {_MOST_PERCENT}", param, ctx)
+        return found
+
+
+_MOST_PERCENT = 1000
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
@@ -87,6 +111,14 @@ _SPEC = (
         type=click.IntRange(min=0),
         metavar="N",
         help="Do no more requests than this; the rest waits for resume.",
+    ),
+    option(
+        "--max-price-rise",
+        type=Percent(),
+        metavar="PERCENT",
+        default=MOST_RISE,
+        show_default=True,
+        help="Pause when the endpoint asks so much more than at the start. Bounds cover it.",
     ),
     option(
         "--rpm",
@@ -256,6 +288,7 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
             ),
             window=options["window"],
             max_attempts=options["max_attempts"],
+            max_price_rise=options["max_price_rise"],
             never_pay_twice=options["never_pay_twice"],
             total_timeout_s=options["total_timeout_s"],
             chunk_size=options["chunk_size"],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from jobs.budget import Amount
-from jobs.prices import PriceList
+from jobs.prices import MARGIN, PriceList
 
 SMALLEST, LARGEST = 8, 256
 _CHUNKS_OF_A_JOB = 64
@@ -24,13 +26,22 @@ NO_BOUND = Amount(None, None)
 
 
 def request_bound(
-    model: str, prompt_bound: int, output_bound: int | None, prices: PriceList | None
+    model: str,
+    prompt_bound: int,
+    output_bound: int | None,
+    prices: PriceList | None,
+    margin: Decimal = MARGIN,
 ) -> Amount:
-    """The most that one call of a request can cost: ₽ (None: no price or no bound) and tokens."""
+    """The most that one call of a request can cost: ₽ (None: no price or no bound) and tokens.
+
+    It holds as long as nobody asks more than `margin` times these prices.
+    """
     price = prices.models.get(model) if prices else None
     output = output_bound
     if output is None and price is not None:
         output = price.max_completion_tokens
     if output is None:
         return NO_BOUND
-    return Amount(price.bound(prompt_bound, output) if price else None, prompt_bound + output)
+    return Amount(
+        price.bound(prompt_bound, output, margin) if price else None, prompt_bound + output
+    )

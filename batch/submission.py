@@ -19,7 +19,7 @@ from batch.reader import Defaults, read
 from batch.reports.files import check_free, check_writable
 from batch.store.draft import Draft
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
-from jobs.prices import PriceList
+from jobs.prices import PriceList, margin
 from jobs.request import Fault, Request
 from jobs.spec import Spec
 
@@ -81,7 +81,7 @@ def submit(
         if report.invalid and not spec.skip_invalid:
             raise Refused(spec.source, report)
         prices = _prices(spec, draft.models())
-        report.estimate = estimate(draft.widest(), prices)
+        report.estimate = estimate(draft.widest(), prices, margin(spec.max_price_rise))
         _check_budget(spec, report)
         told = report.estimate
         draft.publish(spec, prices, time.time(), likely=told.likely, highest=told.highest)
@@ -100,7 +100,7 @@ def validate(
     with _draft(home, new_job_id()) as draft:
         report = _fill(draft, spec, source, tell)
         prices = _prices(spec, draft.models()) if priced else None
-        report.estimate = estimate(draft.widest(), prices)
+        report.estimate = estimate(draft.widest(), prices, margin(spec.max_price_rise))
     return report
 
 

@@ -13,11 +13,19 @@ from decimal import Decimal
 
 import msgspec
 
-from jobs.money import ZERO, round_up, times, total
+from jobs.money import ZERO, add, plain, round_up, times, total
 from jobs.usage import Usage
 
-MARGIN = Decimal("1.2")
-"""Bounds are taken this much higher, so that a price rise up to it cannot break a cap."""
+MOST_RISE = Decimal(20)
+"""Percent by which a price may rise while a job runs, unless its spec says otherwise."""
+
+
+def margin(percent: Decimal) -> Decimal:
+    """Bounds are taken so many times higher, so that a price rise up to `percent` breaks no cap."""
+    return add(Decimal(1), times(percent, Decimal("0.01")))
+
+
+MARGIN = margin(MOST_RISE)
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -75,28 +83,26 @@ class Offer(msgspec.Struct, frozen=True):
                 best, over = tier.rates, tier.prompt_over
         return best
 
-    def most(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
-        """₽ that a call of at most so many tokens cannot exceed, whichever tiers come to apply.
-
-        A size and an hour may apply together, each with rates of its own, so the dearest of each
-        kind are taken.
-        """
-        every = (self.rates, *(tier.rates for tier in self.tiers))
-        return total(
-            (
-                times(max(rates.dearest_prompt for rates in every), prompt_tokens),
-                times(max(rates.completion for rates in every), completion_tokens),
-                max(rates.request for rates in every),
-            )
+    def reachable(self, prompt_tokens: int | None = None) -> tuple[Rates, ...]:
+        """All rates that may come to apply; a prompt of at most so many tokens excludes some."""
+        tiers = (
+            tier
+            for tier in self.tiers
+            if prompt_tokens is None or tier.prompt_over is None or tier.prompt_over < prompt_tokens
         )
+        return (self.rates, *(tier.rates for tier in tiers))
 
 
 class ModelPrice(msgspec.Struct, frozen=True):
-    """All offers of a model; the first is the default provider's."""
+    """All offers of a model; the first is the default provider's.
+
+    `by_hand`: from a file of the user's, and the catalogue has no say in it.
+    """
 
     model: str
     offers: tuple[Offer, ...]
     context_length: int | None = None
+    by_hand: bool = False
 
     def estimate(self, usage: Usage, provider: str = "") -> Decimal:
         """₽ of a call whose cost the endpoint did not tell, by the offer that served it."""
@@ -104,10 +110,28 @@ class ModelPrice(msgspec.Struct, frozen=True):
         offer = (named or list(self.offers))[0]
         return offer.rates_for(usage.prompt).cost(usage)
 
-    def bound(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
-        """₽ that one call cannot exceed: the dearest offer, with the margin, rounded up."""
-        dearest = max(offer.most(prompt_tokens, completion_tokens) for offer in self.offers)
-        return round_up(times(dearest, MARGIN))
+    def dearest(self, prompt_tokens: int | None = None) -> Rates:
+        """Rates that no offer and no tier exceeds in any part.
+
+        Part by part, since a size and an hour may apply together, and any provider may serve. A
+        prompt of at most `prompt_tokens` leaves out the tiers that it cannot reach.
+        """
+        every = [rates for offer in self.offers for rates in offer.reachable(prompt_tokens)]
+        return Rates(
+            max(rates.dearest_prompt for rates in every),
+            max(rates.completion for rates in every),
+            request=max(rates.request for rates in every),
+        )
+
+    def bound(
+        self, prompt_tokens: int, completion_tokens: int, margin: Decimal = MARGIN
+    ) -> Decimal:
+        """₽ that one call cannot exceed, whatever serves it, at prices up to `margin` times these.
+
+        Rounded up.
+        """
+        most = self.dearest(prompt_tokens).cost(Usage(prompt_tokens, completion_tokens))
+        return round_up(times(most, margin))
 
     @property
     def max_completion_tokens(self) -> int | None:
@@ -124,3 +148,61 @@ class PriceList(msgspec.Struct, frozen=True):
     source: str
     sha256: str
     models: dict[str, ModelPrice]
+
+    def kept_up(self, newer: PriceList) -> PriceList:
+        """The newer list; models that it prices no more keep the price that was last known, and
+        those whose price was given by hand keep that.
+        """
+        known = {name: old for name, old in self.models.items() if name not in newer.models}
+        given = {name: old for name, old in self.models.items() if old.by_hand}
+        return msgspec.structs.replace(newer, models={**newer.models, **known, **given})
+
+    def joined(self, other: PriceList) -> PriceList:
+        """This list with all offers of the other one too: for bounds that both must respect."""
+        models = {**other.models, **self.models}
+        for name in self.models.keys() & other.models.keys():
+            offers = (*self.models[name].offers, *other.models[name].offers)
+            models[name] = msgspec.structs.replace(
+                models[name], offers=tuple(dict.fromkeys(offers))
+            )
+        return msgspec.structs.replace(self, models=models)
+
+
+class Rise(msgspec.Struct, frozen=True):
+    """A part of a model's price rose further than is allowed: ₽ a token, or a request."""
+
+    model: str
+    part: str
+    old: Decimal
+    new: Decimal
+
+    def __str__(self) -> str:
+        unit = "a request" if self.part == "request" else "per million tokens"
+        times_more = "" if not self.old else f" (+{_percent(self.old, self.new)} %)"
+        return (
+            f"{self.model} asks {plain(self._shown(self.new))} ₽ {unit} ({self.part}) and asked"
+            f" {plain(self._shown(self.old))} ₽{times_more}"
+        )
+
+    def _shown(self, price: Decimal) -> Decimal:
+        return price if self.part == "request" else times(price, MILLION)
+
+
+MILLION = 10**6
+
+
+def _percent(old: Decimal, new: Decimal) -> int:
+    return int((new - old) * 100 / old)
+
+
+def find_rise(old: PriceList, new: PriceList, percent: Decimal) -> Rise | None:
+    """The first model of which any part costs more than `percent` above the old list."""
+    for name, price in new.models.items():
+        if name not in old.models:
+            continue
+        before, now = old.models[name].dearest(), price.dearest()
+        for part in ("prompt", "completion", "request"):
+            was, asks = getattr(before, part), getattr(now, part)
+            if asks > times(was, margin(percent)):
+                return Rise(name, part, was, asks)
+    return None

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jobs.chunk import Terms
+from jobs.prices import MOST_RISE
 from jobs.window import parse_window
 
 Count = Annotated[int, Field(gt=0)]
@@ -58,6 +59,7 @@ class Spec(BaseModel):
     window: str | None = None
     max_attempts: Count = 5
     never_pay_twice: bool = False
+    max_price_rise: Annotated[Decimal, Field(ge=0, le=1000, decimal_places=4)] = MOST_RISE
     idle_timeout_s: Seconds = 60.0
     total_timeout_s: Seconds = 900.0
     chunk_size: Count | None = None

@@ -12,12 +12,13 @@ import click
 from batch import embedded
 from batch.commands.run import agree, check_key, follow
 from batch.home import Home
-from batch.options import Roubles, job_argument, open_home, option
+from batch.options import Percent, Roubles, job_argument, open_home, option
 from batch.prices import read_prices
+from batch.pricewatch import keep
 from batch.settings import Settings, read_settings
 from batch.store.jobstore import JobRow, JobStore
 from batch.terminal import safe, say
-from jobs.errors import UsageError
+from jobs.errors import ServiceUnavailable, UsageError
 from jobs.money import show
 from jobs.spec import Spec
 from jobs.states import JobState, PauseReason
@@ -27,7 +28,8 @@ HELP = """Go on with JOB after Ctrl-C, a crash, a pause, a cancel, or with what 
 
 Answered requests are never sent again. Where a coordinator serves the home, it goes on with the
 job; else this command does, in the foreground, as run does. What the job may spend and when it may
-run stays as it was, unless an option here says otherwise; the environment has no say in that.
+run stays as it was, unless an option here says otherwise; the environment has no say in that. To go
+on after a price rise is to accept the prices that are asked now.
 
 \b
   nightshift resume latest
@@ -49,6 +51,12 @@ run stays as it was, unless an option here says otherwise; the environment has n
 @click.option("--budget-rub", type=Roubles(), metavar="RUB", help="A new cap.")
 @click.option("--budget-tokens", type=click.IntRange(min=0), metavar="N", help="A new cap.")
 @click.option("--budget-requests", type=click.IntRange(min=0), metavar="N", help="A new cap.")
+@click.option(
+    "--max-price-rise",
+    type=Percent(),
+    metavar="PERCENT",
+    help="How much more than now the endpoint may ask.",
+)
 @click.option("--rpm", type=click.IntRange(min=1), metavar="N", help="A new limit.")
 @click.option("--tpm", type=click.IntRange(min=1), metavar="N", help="A new limit.")
 @click.option("--max-in-flight", type=click.IntRange(min=1), metavar="N", help="A new limit.")
@@ -134,9 +142,19 @@ def _standing(row: JobRow, back: int) -> str:
 
 
 def _renew_prices(store: JobStore, row: JobRow) -> None:
-    """After a rise: from now on bounds are taken by what is asked now."""
-    if row.reason == PauseReason.PRICE_RISE:
-        store.add_prices(read_prices(row.spec.base_url, store.models(), now=time.time()))
+    """Who goes on after a rise agrees to what is asked now; else a rise is counted as before."""
+    models = store.models()
+    agrees = row.reason == PauseReason.PRICE_RISE
+    if not models:
+        return
+    try:
+        told = read_prices(row.spec.base_url, models, now=time.time())
+    except ServiceUnavailable as error:
+        if agrees:
+            raise
+        say(f"  {safe(error.message)}; the known prices are used")
+        return
+    keep(store, told, accepted=agrees)
 
 
 def _go_on(store: JobStore, row: JobRow) -> None:
@@ -164,6 +182,8 @@ def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
         "limits": spec.limits.model_copy(update=limits),
         "budget": spec.budget.model_copy(update=budget),
     }
+    if changes["max_price_rise"] is not None:
+        update["max_price_rise"] = changes["max_price_rise"]
     if changes["window"] is not None:
         try:
             update["window"] = str(parse_window(changes["window"])) if changes["window"] else None

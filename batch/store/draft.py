@@ -152,7 +152,7 @@ class Draft:
             ),
         )
         if prices is not None:
-            store_prices(self._db, prices)
+            store_prices(self._db, prices, accepted=True)
         self._db.execute("COMMIT")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
@@ -182,11 +182,11 @@ class Draft:
         self._rows.clear()
 
 
-def store_prices(db: sqlite3.Connection, prices: PriceList) -> None:
-    """Keeps a version of the catalogue."""
+def store_prices(db: sqlite3.Connection, prices: PriceList, *, accepted: bool) -> None:
+    """Keeps a version of the catalogue. `accepted`: from now on a rise is counted from it."""
     db.execute(
-        "INSERT OR REPLACE INTO prices VALUES (?, ?)",
-        (prices.taken_at, msgspec.msgpack.encode(prices)),
+        "INSERT OR REPLACE INTO prices VALUES (?, ?, ?)",
+        (prices.taken_at, msgspec.msgpack.encode(prices), accepted),
     )
 
 

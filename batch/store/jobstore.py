@@ -192,14 +192,23 @@ class JobStore:
         with self.transaction() as db:
             db.execute("UPDATE job SET spec = ?", (spec.model_dump_json(),))
 
-    def prices_of(self) -> float | None:
-        """When the newest prices were taken."""
-        moment: float | None = self.db.execute("SELECT max(taken_at) FROM prices").fetchone()[0]
-        return moment
+    def prices_of(self) -> tuple[float | None, float | None]:
+        """When the newest prices were taken, and when those that were last accepted."""
+        newest, accepted = self.db.execute(
+            "SELECT max(taken_at), max(taken_at) FILTER (WHERE accepted) FROM prices"
+        ).fetchone()
+        return newest, accepted
 
     def prices(self) -> PriceList | None:
         """The newest prices known, None where the endpoint told none."""
-        row = self.db.execute("SELECT list FROM prices ORDER BY taken_at DESC LIMIT 1").fetchone()
+        return self._prices("SELECT list FROM prices ORDER BY taken_at DESC LIMIT 1")
+
+    def accepted_prices(self) -> PriceList | None:
+        """The prices that the user agreed to, by submitting the job or by resuming it."""
+        return self._prices("SELECT list FROM prices WHERE accepted ORDER BY taken_at DESC LIMIT 1")
+
+    def _prices(self, query: str) -> PriceList | None:
+        row = self.db.execute(query).fetchone()
         return None if row is None else msgspec.msgpack.decode(row[0], type=PriceList)
 
     def all_prices(self) -> list[PriceList]:
@@ -207,10 +216,11 @@ class JobStore:
         rows = self.db.execute("SELECT list FROM prices ORDER BY taken_at")
         return [msgspec.msgpack.decode(row[0], type=PriceList) for row in rows]
 
-    def add_prices(self, prices: PriceList) -> None:
-        """Keeps a newer version of the prices."""
+    def add_prices(self, prices: PriceList, *, accepted: bool = False) -> None:
+        """Keeps a newer version of the prices; the first there are count as accepted."""
+        first = self.prices_of() == (None, None)
         with self.transaction() as db:
-            store_prices(db, prices)
+            store_prices(db, prices, accepted=accepted or first)
 
     # ---- feeding -------------------------------------------------------------------------
 

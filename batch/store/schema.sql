@@ -1,4 +1,4 @@
--- A job on disk. Version 1. Money is exact decimal text, times are Unix seconds.
+-- A job on disk. Version 2. Money is exact decimal text, times are Unix seconds.
 
 CREATE TABLE job (                      -- one row
     id            TEXT PRIMARY KEY,
@@ -48,7 +48,8 @@ CREATE TABLE faults (line INTEGER PRIMARY KEY, code TEXT NOT NULL, message TEXT 
 
 CREATE TABLE prices (                   -- every version of the catalogue that was used
     taken_at      REAL PRIMARY KEY,
-    list          BLOB NOT NULL         -- msgpack, jobs.prices.PriceList
+    list          BLOB NOT NULL,        -- msgpack, jobs.prices.PriceList
+    accepted      INTEGER NOT NULL DEFAULT 0    -- a rise is counted from the last accepted ones
 );
 
 CREATE TABLE chunks (
@@ -125,4 +126,4 @@ CREATE TABLE retried (                  -- failures that were taken back: should
 
 CREATE TABLE refusals (code TEXT PRIMARY KEY, count INTEGER NOT NULL);  -- calls that cost nothing
 
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -186,14 +187,17 @@ class House:
             time.sleep(0.2)
         self.simulator.wait_idle(30)
 
-    def audit(self, name: str, job: str, allowed_twice: int) -> Audit:
-        """Holds the three books against each other."""
+    def audit(
+        self, name: str, job: str, allowed_twice: int, *, cap: Decimal | None = None
+    ) -> Audit:
+        """Holds the three books against each other; with `cap`, at every moment of the run."""
         self.simulator.book()  # has it written down to its last line
         return audit(
             self.folder / "book.jsonl",
             self.folder / "home" / "jobs" / job,
             self.input(name),
             self.output(name),
+            cap=cap,
             allowed_twice=allowed_twice,
             only_this_input=True,
         )

@@ -13,7 +13,7 @@ import pytest
 
 from batch import active as active_module
 from batch import coordinator as coordinator_module
-from batch import reports
+from batch import pricewatch, reports
 from batch.coordinator import TROUBLE_S, Coordinator
 from batch.home import Home
 from batch.post import WITHDRAWN, Post
@@ -21,9 +21,10 @@ from batch.reconcile import OVERDUE_S, SILENCE_S, UNTOLD_S
 from batch.sender import Sender
 from batch.store.jobstore import JobRow, JobStore
 from jobs.chunk import HELD, WORKER_DIED, ReturnReason
-from jobs.errors import StorageUnavailable, UsageError
+from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.names import BLOCKS, COST, DATABASE, OUTPUT
 from jobs.outcome import Billing
+from jobs.prices import PriceList
 from jobs.spec import Budget
 from jobs.states import JobState, PauseReason
 from jobs.usage import Usage
@@ -31,6 +32,7 @@ from jobs.wire import Found
 from tests.batch.making import (
     BASE_URL,
     JOB,
+    MODEL,
     OTHER,
     FakePost,
     FakeSender,
@@ -48,6 +50,10 @@ KEY_REJECTED = ReturnReason(
     "endpoint.key_rejected", "the key is not valid", PauseReason.KEY_REJECTED
 )
 BOUND = Decimal("1.452")
+
+
+def _nobody_there(*_: object, **__: object) -> PriceList:
+    raise ServiceUnavailable("there is no endpoint here")
 
 
 class Clock:
@@ -133,6 +139,7 @@ class House:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     one = Clock()
+    monkeypatch.setattr(pricewatch, "read_prices", _nobody_there)
     for module in (active_module, coordinator_module):
         monkeypatch.setattr(module, "time", one)
     return one
@@ -463,6 +470,22 @@ def test_a_call_dearer_than_its_bound_stops_a_capped_job_e27_e28(house: House) -
     assert row.reason == PauseReason.PRICE_RISE
     assert "3.00 ₽" in row.reason_text
     assert row.settled_rub == 3
+
+
+def test_e28_a_rise_of_the_catalogue_pauses_a_job_before_anything_more_is_fed(
+    tmp_path: Path, clock: Clock
+) -> None:
+    publish(tmp_path, 8, priced=prices("0.001"), chunk_size=4)
+    house = House(tmp_path, clock)
+    house.change().add_prices(prices("0.003", taken_at=2.0))
+
+    house.turn()
+
+    row = house.row()
+    assert (row.state, row.reason) == (JobState.PAUSED, PauseReason.PRICE_RISE)
+    assert f"{MODEL} asks 3000 ₽ per million tokens (prompt) and asked 1000 ₽" in row.reason_text
+    assert f"nightshift resume {JOB}" in row.reason_text
+    assert house.out() == []
 
 
 def test_without_a_cap_a_dear_call_is_told_of_and_no_more(

@@ -314,7 +314,7 @@ def test_a_job_file_of_another_version_is_left_alone_p19(tmp_path: Path) -> None
     publish(tmp_path).close()
     path = tmp_path / "jobs" / JOB / DATABASE
     with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 99")
 
     with pytest.raises(StorageUnavailable, match="another version of Nightshift") as refusal:
         JobStore(tmp_path / "jobs" / JOB)

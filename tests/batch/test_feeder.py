@@ -313,7 +313,7 @@ def test_a_cap_below_what_was_spent_feeds_nothing_not_even_what_is_free(tmp_path
     job = Feeding(tmp_path, 4, budget=budget(100), chunk_size=2)
     job.feed(room=1)
     ledger.apply(job.store, [delivery([call(0, cost="7")], [result(0)], [closing(1, [(1, 0, 0)])])])
-    job.store.add_prices(prices("0", taken_at=2.0))
+    job.store.add_prices(prices("0", taken_at=2.0), accepted=True)
 
     job.allow(rub=5)
 
@@ -324,7 +324,7 @@ def test_a_cap_of_nothing_lets_go_what_is_free(tmp_path: Path) -> None:
     job = Feeding(tmp_path, 4, budget=budget(0))
     assert job.feed().exhausted
 
-    job.store.add_prices(prices("0", taken_at=2.0))
+    job.store.add_prices(prices("0", taken_at=2.0), accepted=True)
 
     assert job.sizes() == [4]
 

@@ -343,7 +343,8 @@ def test_the_newest_prices_count_and_all_are_kept(tmp_path: Path) -> None:
     store.add_prices(prices("0.003", taken_at=2.0))
 
     assert store.prices() == prices("0.003", taken_at=2.0)
-    assert store.prices_of() == 2.0
+    assert store.prices_of() == (2.0, 1.0)
+    assert store.accepted_prices() == prices("0.001")
     assert [each.taken_at for each in store.all_prices()] == [1.0, 2.0]
 
 

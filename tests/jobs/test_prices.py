@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.money import ZERO, parse_amount, plain
-from jobs.prices import MARGIN, ModelPrice, Offer, PriceList, Rates, Tier
+from jobs.prices import (
+    MARGIN,
+    ModelPrice,
+    Offer,
+    PriceList,
+    Rates,
+    Rise,
+    Tier,
+    find_rise,
+    margin,
+)
 from jobs.usage import Usage
 
 BASE = Rates(Decimal("0.0000446513"), Decimal("0.0002455823"), Decimal("0.0000089303"))
@@ -180,15 +190,21 @@ def test_no_call_within_its_tokens_costs_more_than_its_bound(
 
     for offer in price.offers:
         assert price.estimate(usage, offer.provider) <= bound
-        for rates in (offer.rates, *(tier.rates for tier in offer.tiers)):
-            assert rates.cost(usage) <= bound
+        for tier in offer.tiers:
+            if tier.prompt_over is None or usage.prompt > tier.prompt_over:
+                assert tier.rates.cost(usage) <= bound
 
 
 @given(OFFERS, usages())
 def test_no_mixture_of_tiers_costs_more_than_the_bound(offer: Offer, usage: Usage) -> None:
     bound = ModelPrice("a/b", (offer,)).bound(usage.prompt, usage.completion)
 
-    every = (offer.rates, *(tier.rates for tier in offer.tiers))
+    apply = [
+        tier.rates
+        for tier in offer.tiers
+        if tier.prompt_over is None or usage.prompt > tier.prompt_over
+    ]
+    every = (offer.rates, *apply)
     for prompt, completion, request in product(every, repeat=3):
         mixture = Rates(
             prompt.prompt,
@@ -200,15 +216,108 @@ def test_no_mixture_of_tiers_costs_more_than_the_bound(offer: Offer, usage: Usag
         assert mixture.cost(usage) <= bound
 
 
-@given(MODELS, usages(), st.integers(0, 20))
-def test_a_rise_within_the_margin_stays_within_the_bound(
-    price: ModelPrice, usage: Usage, percent: int
+PERCENTS = st.integers(0, 10_000_000).map(lambda parts: Decimal(parts) / 10_000)
+
+
+@given(MODELS, usages(), PERCENTS, st.fractions(0, 1))
+def test_a_rise_that_is_allowed_stays_within_the_bound(
+    price: ModelPrice, usage: Usage, percent: Decimal, part: Fraction
 ) -> None:
-    bound = Fraction(price.bound(usage.prompt, usage.completion))
+    """FAULTS E28: the bound's margin covers all that may happen before the job is paused."""
+    bound = Fraction(price.bound(usage.prompt, usage.completion, margin(percent)))
 
     for offer in price.offers:
-        risen = Fraction(price.estimate(usage, offer.provider)) * (100 + percent) / 100
-        assert risen <= bound
+        rise = 1 + Fraction(percent) / 100 * part
+        assert Fraction(price.estimate(usage, offer.provider)) * rise <= bound
+
+
+@given(MODELS, MODELS, usages())
+def test_no_offer_of_two_lists_costs_more_than_the_bound_of_both(
+    old: ModelPrice, new: ModelPrice, usage: Usage
+) -> None:
+    both = listed(new).joined(listed(old)).models[old.model]
+
+    bound = both.bound(usage.prompt, usage.completion)
+
+    for price in (old, new):
+        for offer in price.offers:
+            assert price.estimate(usage, offer.provider) <= bound
+
+
+def test_a_tier_that_a_prompt_cannot_reach_is_not_in_its_bound() -> None:
+    assert MINIMAX.reachable(200_000) == (BASE,)
+    assert MINIMAX.reachable(200_001) == MINIMAX.reachable() == (BASE, LONG)
+    alone = ModelPrice("a/b", (MINIMAX,))
+    assert alone.bound(1000, 0, Decimal(1)) == Decimal("0.0446513")
+
+
+def test_parts_of_several_offers_make_the_dearest() -> None:
+    price = ModelPrice(
+        "a/b",
+        (
+            Offer("A", Rates(Decimal(1), Decimal(10))),
+            Offer("B", Rates(Decimal(9), Decimal(2), request=Decimal(3))),
+        ),
+    )
+
+    assert price.dearest() == Rates(Decimal(9), Decimal(10), request=Decimal(3))
+
+
+# ── A rise ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def listed(*prices: ModelPrice) -> PriceList:
+    return PriceList(1.0, "url", "0" * 64, {price.model: price for price in prices})
+
+
+def at(factor: str) -> PriceList:
+    rates = Rates(BASE.prompt * Decimal(factor), BASE.completion * Decimal(factor))
+    return listed(ModelPrice("a/b", (Offer("A", rates),)))
+
+
+@pytest.mark.parametrize("factor", ["0.5", "1", "1.2"])
+def test_a_rise_up_to_what_is_allowed_is_none(factor: str) -> None:
+    assert find_rise(at("1"), at(factor), Decimal(20)) is None
+
+
+def test_a_rise_beyond_is_told_with_the_model_and_both_prices() -> None:
+    rise = find_rise(at("1"), at("3"), Decimal(20))
+
+    assert rise == Rise("a/b", "prompt", BASE.prompt, BASE.prompt * 3)
+    assert str(rise) == (
+        "a/b asks 133.9539 ₽ per million tokens (prompt) and asked 44.6513 ₽ (+200 %)"
+    )
+
+
+def test_what_was_free_and_is_not_any_more_has_risen() -> None:
+    free = listed(ModelPrice("a/b", (Offer("A", Rates(ZERO, ZERO)),)))
+    asks = listed(ModelPrice("a/b", (Offer("A", Rates(ZERO, ZERO, request=Decimal("0.5"))),)))
+
+    rise = find_rise(free, asks, Decimal(1000))
+
+    assert str(rise) == "a/b asks 0.5 ₽ a request (request) and asked 0 ₽"
+
+
+def test_a_dearer_provider_that_joins_is_a_rise_and_one_that_leaves_is_none() -> None:
+    alone = listed(ModelPrice("a/b", (Offer("A", BASE),)))
+    both = listed(ModelPrice("a/b", (Offer("A", BASE), Offer("B", DEAR))))
+
+    assert find_rise(alone, both, Decimal(20)) is not None
+    assert find_rise(both, alone, Decimal(0)) is None
+
+
+def test_a_model_without_a_price_before_cannot_rise() -> None:
+    assert find_rise(listed(), at("3"), Decimal(0)) is None
+
+
+def test_a_newer_list_keeps_what_it_prices_no_more_and_what_was_given_by_hand() -> None:
+    gone = ModelPrice("gone/x", (Offer("A", BASE),))
+    given = ModelPrice("a/b", (Offer("", DEAR),), by_hand=True)
+
+    kept = listed(gone, given).kept_up(at("2"))
+
+    assert kept.models == {"gone/x": gone, "a/b": given}
+    assert listed(gone).kept_up(at("2")).models == {"gone/x": gone, **at("2").models}
 
 
 @given(MODELS, usages())
