@@ -55,9 +55,9 @@ def _wait_for_parent() -> None:
 
 
 def _calm_the_collector() -> None:
-    """What was imported lives for ever; a call leaves few cycles, so the young are looked at seldom.
+    """What was imported lives for ever; a call leaves few cycles, so the young are seen seldom.
 
-    Takes about a tenth off the CPU of a call: at its defaults the collector runs at every third one.
+    Takes about a tenth off the CPU of a call: by default the collector runs at every third one.
     """
     gc.collect()
     gc.freeze()
