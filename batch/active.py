@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from datetime import UTC, datetime
 
 from batch import pricewatch, reports
 from batch.feeder import POISON, Feeder
 from batch.lookups import Lookups
 from batch.post import READ_AT_ONCE, WITHDRAWN, Mail, Post
+from batch.presence import Presence
 from batch.pricewatch import PriceWatch
 from batch.progress import Meter, Progress, progress_of
 from batch.reconcile import Step, Watch, decide
 from batch.sender import Sender
+from batch.series import Failure, series_of
 from batch.store import ledger
 from batch.store.jobstore import JobRow, JobStore, OpenChunk
 from batch.store.ledger import Applied
 from jobs.errors import StorageUnavailable
 from jobs.money import show
 from jobs.names import queue_name
+from jobs.result import ResultState
 from jobs.states import ENDED, JobState, PauseReason
 from jobs.window import parse_window
 
@@ -58,10 +62,10 @@ class ActiveJob:
         self._heard_at = self._feed_from = float("-inf")
         self._redis_since: float | None = None
         self._warned = False
-        self.refusals = sum(store.refusals().values())
-        self.workers = 0
-        self.in_flight = 0
-        self.down = False
+        self.refused = Counter(store.refusals())
+        self._refused_before = Counter(self.refused)
+        self.presence = Presence()
+        self.series = series_of(store, time.time())
 
     # ---- deliveries -------------------------------------------------------------------------
 
@@ -75,7 +79,8 @@ class ActiveJob:
     def _take_in(self, mail: Mail) -> None:
         """Writes deliveries to disk and acts upon them; acknowledges them last."""
         applied = write_down(self.store, mail)
-        self.refusals += sum(applied.refusals.values())
+        self.refused.update(applied.refusals)
+        self._draw(applied)
         if applied.overrun is not None:
             self._mind(applied.overrun)
         for chunk, reason in applied.reasons:
@@ -87,6 +92,18 @@ class ActiveJob:
         self._post.acknowledge(mail)
         self._post.forget_chunks(self.id, self._to_forget)
         self._to_forget.clear()
+
+    def _draw(self, applied: Applied) -> None:
+        now = time.time()
+        for call in applied.told_calls:
+            self.series.called(call.sent_at, call.latency_s, call.cost, now)
+        for result in applied.told_results:
+            if result.state is ResultState.COMPLETED:
+                self.series.answered(result.finished_at, result.latency_s, now)
+            else:
+                line = self.store.line(result.ordinal)
+                how = (result.code, result.status, result.attempts)
+                self.series.failed(Failure(result.finished_at, line, *how), now)
 
     def _is_ours(self, chunk: int) -> bool:
         """Whether a chunk was fed since the job last began.
@@ -265,7 +282,7 @@ class ActiveJob:
         self._post.forget_chunks(self.id, [chunk.chunk])
 
     def _feed(self, job: JobRow) -> None:
-        room = CHUNKS_PER_WORKER * max(self.workers, 1) - len(self._watches)
+        room = CHUNKS_PER_WORKER * max(self.presence.workers, 1) - len(self._watches)
         budget = job.spec.budget
         is_capped = budget.rub is not None or budget.tokens is not None
         if room <= 0 or (is_capped and time.monotonic() < self._feed_from):
@@ -293,7 +310,7 @@ class ActiveJob:
         self._pause(PauseReason.BUDGET_EXHAUSTED, text)
 
     def _look_up(self, job: JobRow) -> None:
-        if not self.workers:
+        if not self.presence.workers:
             # Questions would only heap up.
             return
         due = self._lookups.due(time.time())
@@ -330,13 +347,19 @@ class ActiveJob:
         """How the job stands now."""
         job = self.store.job()
         self._meter.note(time.monotonic(), job.finished)
+        refused = self.refused + self.presence.refusals
+        if job.state is JobState.IN_PROGRESS:
+            limit = sum(self.presence.limits.values())
+            new = refused - self._refused_before
+            self.series.looked(time.time(), self.presence.in_flight, limit, new)
+        self._refused_before |= refused
         return progress_of(
             job,
             self._meter.rate,
-            in_flight=self.in_flight,
-            workers=self.workers,
-            refusals=self.refusals,
-            down=self.down,
+            in_flight=self.presence.in_flight,
+            workers=self.presence.workers,
+            refusals=refused.total(),
+            down=self.presence.down,
         )
 
 

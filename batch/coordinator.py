@@ -21,8 +21,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from batch.active import ActiveJob, take_in_late
+from batch.board import Board
 from batch.home import Home
 from batch.post import Mail, Post
+from batch.presence import presence_of
 from batch.progress import Progress
 from batch.sender import Sender
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
@@ -32,6 +34,9 @@ TURN_S = 0.5
 READ_S = 0.1
 SCAN_S = 1.0
 """How often the home is looked through for new jobs and wishes."""
+
+RETELL_S = 24 * 3600.0
+"""What Redis knows of jobs that are over is told again so often, before it forgets."""
 
 LATE_S = 1.0
 """How often deliveries for jobs that are not worked on are looked for."""
@@ -65,9 +70,11 @@ class Coordinator:
         self._only = only
         self._listen = listen
         self._lock = home.lock(only or "")
+        self._board = Board(home, post, only or "")
         self._jobs: dict[str, ActiveJob] = {}
         self._last_turn = self._last_scan = self._last_late = float("-inf")
         self._asleep: dict[str, float] = {}
+        self._retold_at = time.monotonic()
         self._let_be: dict[str, float] = {}
         self._told: dict[str, str] = {}
         self._epoch = ""
@@ -183,6 +190,7 @@ class Coordinator:
     def _turn(self) -> None:
         self._last_turn = time.monotonic()
         self._watch_redis()
+        self._board.turn()
         if self._last_turn - self._last_scan >= SCAN_S:
             self._scan()
         for job in list(self._jobs.values()):
@@ -199,21 +207,21 @@ class Coordinator:
         if epoch != self._epoch:
             if self._epoch:
                 log.warning("Redis lost its memory; what was on its way is sent again")
+                self._asleep.clear()
             self._epoch = epoch
             self._redis_since = time.monotonic()
 
     def _scan(self) -> None:
         self._last_scan = time.monotonic()
+        if self._last_scan - self._retold_at >= RETELL_S:
+            self._retold_at = self._last_scan
+            self._asleep.clear()
         for job_id in [self._only] if self._only else self._home.job_ids():
             with self._apart(job_id):
                 self._look_at(job_id)
         workers = self._post.workers()
         for job in self._jobs.values():
-            base_url = job.base_url
-            mine = [worker for worker in workers if worker.get("base_url") == base_url]
-            job.workers = len(mine)
-            job.in_flight = sum(worker.get("in_flight", 0) for worker in mine)
-            job.down = any(lane.get("down") for worker in mine for lane in worker.get("limits", ()))
+            job.presence = presence_of(job.id, job.base_url, workers)
 
     def _look_at(self, job_id: str) -> None:
         """Takes a job into its hands that is not ended, and that it has not yet."""
@@ -231,6 +239,7 @@ class Coordinator:
                 if job.state is JobState.IN_PROGRESS and job.reason_text:
                     store.tell("")
                 return
+            self._board.tell_ended(store)
         finally:
             if job_id not in self._jobs:
                 store.close()
@@ -238,7 +247,7 @@ class Coordinator:
 
     def _tell(self, job: ActiveJob) -> None:
         progress = job.progress()
-        self._post.publish(job.id, progress.as_json())
+        self._board.tell(job, progress)
         self._listen(progress)
 
 

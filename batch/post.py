@@ -7,6 +7,7 @@ coordinator simply tries again: nothing that Redis holds is needed to know what 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,14 @@ TIMEOUT_S = 4.0
 WITHDRAWN = "withdrawn"
 _HOLD_S = 24 * 3600
 _PROGRESS_S = 7 * 24 * 3600
+MOST_LISTED = 1000
+"""Jobs that Flower lists: those that are not over, and the newest of the others."""
+
+_PRESENT_S = 10
+_ANSWER_S = 60
+_WISH_S = 60.0
+"""A click that nobody heard for so long is not heeded later, when nobody expects it any more."""
+
 READ_AT_ONCE = 64
 """Deliveries of a job that one read brings at most."""
 
@@ -39,6 +48,14 @@ class Mail:
     entries: list[bytes]
     deliveries: list[Delivery]
     garbage: int
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """A click in Flower at `at`, Unix seconds; what comes of it is answered to `token`."""
+
+    wish: str
+    token: str
+    at: float
 
 
 class Post:
@@ -168,10 +185,52 @@ class Post:
             found = cast(list[bytes | None], self._redis.mget(keys)) if keys else []
         return [msgspec.json.decode(data) for data in found if data]
 
-    def publish(self, job: str, progress: dict[str, object]) -> None:
-        """Tells whoever watches how a job stands."""
+    def publish(self, job: str, progress: dict[str, object], rank: float) -> None:
+        """Tells whoever watches how a job stands; Flower lists those of the highest rank."""
+        with _as_ours(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(names.progress_key(job), msgspec.json.encode(progress), ex=_PROGRESS_S)
+            pipe.zadd(names.JOBS, {job: rank})
+            pipe.zremrangebyrank(names.JOBS, 0, -MOST_LISTED - 1)
+            pipe.execute()
+
+    def publish_series(self, job: str, series: bytes) -> None:
+        """Tells how a job went over time."""
         with _as_ours():
-            self._redis.set(names.progress_key(job), msgspec.json.encode(progress), ex=_PROGRESS_S)
+            self._redis.set(names.series_key(job), series, ex=_PROGRESS_S)
+
+    def keeps_series(self, job: str) -> bool:
+        """Whether it is known how a job went; it stays so for a while."""
+        with _as_ours():
+            return bool(self._redis.expire(names.series_key(job), _PROGRESS_S))
+
+    def be_present(self, home: str, facts: dict[str, object]) -> None:
+        """A coordinator's sign of life."""
+        with _as_ours():
+            self._redis.set(names.coordinator_key(home), msgspec.json.encode(facts), ex=_PRESENT_S)
+
+    def wishes(self) -> dict[str, Wish]:
+        """What was clicked for which job, and not yet taken; what is too old is dropped."""
+        with _as_ours():
+            found = cast(dict[bytes, bytes], self._redis.hgetall(names.WISHES))
+            read = {job.decode(): _wish(data) for job, data in found.items()}
+            stale = [
+                job
+                for job, wish in read.items()
+                if wish is None or not -_WISH_S < time.time() - wish.at < _WISH_S
+            ]
+            if stale:
+                self._redis.hdel(names.WISHES, *stale)
+        return {job: wish for job, wish in read.items() if wish and job not in stale}
+
+    def take_wish(self, job: str) -> bool:
+        """Makes a wish ours; False if it was withdrawn, or somebody else took it."""
+        with _as_ours():
+            return bool(self._redis.hdel(names.WISHES, job))
+
+    def answer(self, token: str, code: str) -> None:
+        """Tells who clicked what came of it."""
+        with _as_ours():
+            self._redis.set(names.answer_key(token), code, ex=_ANSWER_S)
 
     def published(self, job: str) -> dict[str, Any]:
         """What was last told of a job; empty where nothing was."""
@@ -195,6 +254,13 @@ class Post:
         """Ends the server, its memory kept in the append-only file."""
         with _as_ours():
             self._redis.shutdown(nosave=True)
+
+
+def _wish(data: bytes) -> Wish | None:
+    try:
+        return msgspec.json.decode(data, type=Wish)
+    except msgspec.MsgspecError:
+        return None
 
 
 def _delivery(job: str, fields: dict[bytes, bytes]) -> Delivery | None:

@@ -20,6 +20,11 @@ Redis, all under `ns:` (Celery's own keys under `ns.celery:`):
     ns:acks:<outbox>                    list of sequence numbers that are on disk in the home
     ns:hold:<job>                       why nothing new of the job may be sent
     ns:progress:<job>                   what the coordinator last published of it (JSON)
+    ns:series:<job>                     how it went over time (batch.series, packed)
+    ns:jobs                             sorted set of the jobs that Flower lists
+    ns:wishes                           hash of what was clicked in Flower, by job, until heard
+    ns:answer:<token>                   what came of a click
+    ns:coordinator:<home>               who works on a home (JSON); lives as long as it is renewed
     ns:worker:<worker>                  who is there (JSON); lives as long as it is renewed
     ns:pace:<scope>                     shared pace of an endpoint, key and model
     ns:slots:<scope>                    calls in flight that each worker was given
@@ -38,6 +43,8 @@ EPOCH = "ns:epoch"
 CELERY_PREFIX = "ns.celery:"
 RUN_CHUNK = "nightshift.run_chunk"
 LOOK_UP = "nightshift.look_up"
+JOBS = "ns:jobs"
+WISHES = "ns:wishes"
 
 
 def payload_key(job: str, chunk: int) -> str:
@@ -68,6 +75,21 @@ def hold_key(job: str) -> str:
 def progress_key(job: str) -> str:
     """What Flower shows of a job."""
     return f"ns:progress:{job}"
+
+
+def series_key(job: str) -> str:
+    """What Flower draws of a job."""
+    return f"ns:series:{job}"
+
+
+def answer_key(token: str) -> str:
+    """Where Flower hears what came of a click."""
+    return f"ns:answer:{token}"
+
+
+def coordinator_key(home: str) -> str:
+    """A coordinator's sign of life."""
+    return f"ns:coordinator:{home}"
 
 
 def worker_key(worker: str) -> str:

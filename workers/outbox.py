@@ -106,6 +106,7 @@ class _OnItsWay:
     data: bytes
     segments: Counter[int]
     closed: list[tuple[str, int]]
+    since: float
     due: float = float("-inf")
     patience: float = RESEND_S
 
@@ -152,6 +153,14 @@ class Outbox:
     def folder(self) -> Path:
         """Where this outbox's journal stands."""
         return self._journal.folder
+
+    @property
+    def lag_s(self) -> float:
+        """For how many seconds the oldest thing that is not in the home yet has been here."""
+        waiting = (*self._batches.values(), *self._full, *self._syncing, *self._synced.values())
+        since = [batch.since for batch in waiting]
+        since += [entry.since for entry in self._on_the_way.values()]
+        return time.monotonic() - min(since) if since else 0.0
 
     def new_call_id(self) -> str:
         """An id no other call has: the outbox and a number, so that ids of one worker ascend."""
@@ -357,6 +366,7 @@ class Outbox:
             pack_delivery(delivery),
             batch.segments,
             [(batch.job, closed.chunk) for closed in batch.closed],
+            batch.since,
         )
 
     def _tell_watchers(self) -> None:

@@ -16,6 +16,7 @@ import functools
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Protocol
@@ -123,6 +124,7 @@ class Runner:
         self._lanes: dict[str, Lane] = {}
         self._missing: dict[str, int] = {}
         self._calls: set[asyncio.Task[tuple[Answer, Outcome]]] = set()
+        self._flying: Counter[str] = Counter()
         self._held: set[str] = set()
         self._generation_ids: dict[str, str] = {}
         self._credits: tuple[float, Decimal | None] = (float("-inf"), None)
@@ -134,6 +136,20 @@ class Runner:
     def in_flight(self) -> int:
         """Calls that have left and not ended."""
         return len(self._calls)
+
+    def standing(self) -> dict[str, dict[str, object]]:
+        """For each job that runs here its chunks, calls in flight, and the refusals met so far."""
+        jobs: dict[str, list[OpenChunk]] = {}
+        for chunk in self.chunks.values():
+            jobs.setdefault(chunk.payload.job, []).append(chunk)
+        return {
+            job: {
+                "chunks": len(chunks),
+                "in_flight": self._flying[job],
+                "refusals": sum((chunk.refusals for chunk in chunks), Counter[str]()),
+            }
+            for job, chunks in jobs.items()
+        }
 
     def lanes(self) -> Iterable[Lane]:
         """All lanes, for a look at their pace."""
@@ -162,6 +178,7 @@ class Runner:
             await chunk.done
         finally:
             del self.chunks[chunk.key]
+            self._flying += Counter()  # forgets jobs of which nothing is in flight
         self._close(chunk)
         return chunk.summary
 
@@ -300,6 +317,7 @@ class Runner:
             return
         task = asyncio.get_running_loop().create_task(self._call(ticket, sent))
         self._calls.add(task)
+        self._flying[sent.job] += 1
         # Not within the task: one that is cut before its first step never runs.
         task.add_done_callback(functools.partial(self._ended, lane, ticket, sent))
 
@@ -369,6 +387,7 @@ class Runner:
     ) -> None:
         """A call is over, however it went: no row may get lost."""
         self._calls.discard(task)
+        self._flying[sent.job] -= 1
         generation_id = self._generation_ids.pop(sent.call, "")
         if task.cancelled():
             self._lose(lane, ticket, sent, generation_id, DRAINED)

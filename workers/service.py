@@ -184,6 +184,8 @@ class Service:
             "base_url": self._settings.base_url,
             "key": self._settings.key_fingerprint,
             "draining": self._runner.draining,
+            "jobs": self._runner.standing(),
+            "outbox_lag_s": round(self._outbox.lag_s, 1),
             "limits": [
                 {
                     "scope": lane.pace.scope,

@@ -468,6 +468,13 @@ class JobStore:
             found.append(self._waiting(row))
         return found
 
+    def line(self, ordinal: int) -> int:
+        """The line of the input that a request stands on, from 1."""
+        (line,) = self.db.execute(
+            "SELECT line FROM requests WHERE ordinal = ?", (ordinal,)
+        ).fetchone()
+        return int(line)
+
     def body(self, ordinal: int) -> bytes:
         """The request's JSON as it will be sent."""
         first, offset, length = self.db.execute(

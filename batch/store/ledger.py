@@ -36,7 +36,8 @@ class Overrun:
 class Applied:
     """What a batch of deliveries changed.
 
-    `reasons` are those of closings that came, `closed` the chunks of which nothing more is to come.
+    `told_calls` and `told_results` are those that were new. `reasons` are those of closings that
+    came, `closed` the chunks of which nothing more is to come.
     `foreign` counts what was left out.
     """
 
@@ -45,6 +46,8 @@ class Applied:
     calls: int = 0
     settled: int = 0
     foreign: int = 0
+    told_calls: list[Call] = field(default_factory=list)
+    told_results: list[Result] = field(default_factory=list)
     reasons: list[tuple[int, ReturnReason]] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)
     refusals: dict[str, int] = field(default_factory=dict)
@@ -66,6 +69,7 @@ class _Change:
     booked_tokens: int = 0
     calls: int = 0
     settled: int = 0
+    told: list[Call] = field(default_factory=list)
     chunks: dict[int, tuple[Decimal, int]] = field(default_factory=dict)
     overrun: Overrun | None = None
 
@@ -100,7 +104,7 @@ def apply(store: JobStore, deliveries: Iterable[Delivery]) -> Applied:
                 _close(db, closed, applied)
         _close_told(db, applied)
         _write_sums(db, change, applied)
-    applied.calls, applied.settled = change.calls, change.settled
+    applied.calls, applied.settled, applied.told_calls = change.calls, change.settled, change.told
     applied.foreign += fed.foreign
     applied.overrun = change.overrun
     return applied
@@ -138,6 +142,7 @@ def _write_calls(db: sqlite3.Connection, calls: list[Call], change: _Change) -> 
             continue
         if _insert_call(db, call):
             change.calls += 1
+            change.told.append(call)
             _count(call, change)
         elif call.cost is not None:
             # Told again by somebody who knows more: it was taken for cut, and was answered.
@@ -244,6 +249,7 @@ def _insert_result(db: sqlite3.Connection, result: Result, answer: int | None) -
 
 
 def _tally(result: Result, applied: Applied) -> None:
+    applied.told_results.append(result)
     if result.state is ResultState.COMPLETED:
         applied.completed += 1
     else:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from batch.post import READ_AT_ONCE, WITHDRAWN, Mail
+from batch.post import READ_AT_ONCE, WITHDRAWN, Mail, Wish
 from batch.store.draft import Draft
 from batch.store.jobstore import JobStore, OpenChunk
 from jobs.budget import UNCAPPED, Amount
@@ -190,6 +190,11 @@ class FakePost:
         self.acknowledged: list[tuple[str, int]] = []
         self.held: dict[str, str] = {}
         self.published: dict[str, dict[str, object]] = {}
+        self.ranks: dict[str, float] = {}
+        self.series: dict[str, bytes] = {}
+        self.coordinators: dict[str, dict[str, object]] = {}
+        self.wished: dict[str, Wish] = {}
+        self.answers: dict[str, str] = {}
         self.present: list[dict[str, Any]] = []
         self.waiting = 0
 
@@ -259,9 +264,34 @@ class FakePost:
         self._command("workers")
         return self.present
 
-    def publish(self, job: str, progress: dict[str, object]) -> None:
+    def publish(self, job: str, progress: dict[str, object], rank: float) -> None:
         self._command("publish")
         self.published[job] = progress
+        self.ranks[job] = rank
+
+    def publish_series(self, job: str, series: bytes) -> None:
+        self._command("publish_series")
+        self.series[job] = series
+
+    def keeps_series(self, job: str) -> bool:
+        self._command("keeps_series")
+        return job in self.series
+
+    def be_present(self, home: str, facts: dict[str, object]) -> None:
+        self._command("be_present")
+        self.coordinators[home] = facts
+
+    def wishes(self) -> dict[str, Wish]:
+        self._command("wishes")
+        return dict(self.wished)
+
+    def take_wish(self, job: str) -> bool:
+        self._command("take_wish")
+        return self.wished.pop(job, None) is not None
+
+    def answer(self, token: str, code: str) -> None:
+        self._command("answer")
+        self.answers[token] = code
 
     def forget_job(self, job: str) -> None:
         self._command("forget_job")

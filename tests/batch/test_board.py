@@ -1,0 +1,204 @@
+"""What the coordinator tells of its jobs for Flower, and how it heeds what is clicked there."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from batch import active as active_module
+from batch import board as board_module
+from batch import coordinator as coordinator_module
+from batch.post import Wish
+from batch.presence import Presence, presence_of
+from batch.series import unpacked
+from jobs.states import JobState
+from tests.batch.making import BASE_URL, JOB, OTHER, answered, closing, delivery, feed, publish
+from tests.batch.test_coordinator import Clock, House, job
+
+STRANGER = "job_01k9abcdefghjkmnpqrstvwxyz"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    one = Clock()
+    for module in (active_module, board_module, coordinator_module):
+        monkeypatch.setattr(module, "time", one)
+    return one
+
+
+@pytest.fixture
+def house(tmp_path: Path, clock: Clock) -> House:
+    return House(tmp_path, clock)
+
+
+def click(house: House, wish: str, job: str = JOB) -> str:
+    """A click, and what came of it; empty where nobody heard."""
+    house.post.wished[job] = Wish(wish, "token", 0.0)
+    house.turn()
+    return house.post.answers.pop("token", "")
+
+
+# ---- telling ------------------------------------------------------------------------------------
+
+
+def test_how_a_job_stands_and_went_is_told(house: House) -> None:
+    job(house)
+    house.worker(
+        jobs={JOB: {"in_flight": 3, "chunks": 2, "refusals": {"endpoint.rate_limited": 2}}},
+        limits=[{"scope": "abc", "limit": 64, "down": False}],
+        outbox_lag_s=0.3,
+    )
+    house.turn(2)
+    house.answer(1)
+    house.turn()
+
+    told = house.post.published[JOB]
+    assert (told["busy"], told["in_flight"], told["refusals"]) == (1, 3, 2)
+    assert told["limits"] == {"abc": 64}
+    assert (told["completed"], told["calls"], told["spent_rub"]) == (4, 4, "0.4")
+    assert told["lag_s"] == 0.3
+    assert told["objections"] == {"pause": "", "resume": "running", "cancel": ""}
+    (point,) = [each for each in unpacked(house.post.series[JOB]).points if each.samples]
+    assert point.flying / point.samples > 0
+
+
+def test_refusals_are_drawn_once_when_they_move_from_a_worker_to_the_home(house: House) -> None:
+    job(house, 4)
+    busy = {"in_flight": 1, "chunks": 1, "refusals": {"endpoint.rate_limited": 5}}
+    house.worker(jobs={JOB: busy})
+    house.turn(2)
+    payload = house.post.take(JOB, 1)
+    back = [(work.ordinal, 1, 0) for work in payload.requests]
+    refused = {"endpoint.rate_limited": 6}
+    house.post.send(delivery(closed=[closing(1, back, refusals=refused)]))
+    house.worker(jobs={})
+    house.turn(6)
+
+    series = unpacked(house.post.series[JOB])
+    assert sum(p.errors.get("endpoint.rate_limited", 0) for p in series.points) == 6
+    assert house.post.published[JOB]["refused"] == refused
+
+
+def test_a_job_that_ended_is_told_at_its_end_and_when_redis_forgot(house: House) -> None:
+    job(house)
+    house.turn()
+    house.answer(1, 2)
+    house.turn(3)
+    before = house.post.published.pop(JOB)
+    drawn = house.post.series.pop(JOB)
+
+    house.post.mark = "epoch-2"
+    house.turn(4)
+
+    again = house.post.published[JOB]
+    assert again["state"] == before["state"] == "completed"
+    assert again["spent_rub"] == "0.8"
+    assert sum(p.completed for p in unpacked(house.post.series[JOB]).points) == 8
+    assert sum(p.completed for p in unpacked(drawn).points) == 8
+
+
+def test_jobs_that_are_not_over_stand_above_those_that_are(house: House) -> None:
+    job(house)
+    publish(house.folder, 1, job=OTHER).close()
+    store = house.change(OTHER)
+    store.set_state(JobState.CANCELLING)
+    store.set_state(JobState.CANCELLED, now=9e9)
+    store.close()
+
+    house.turn(2)
+
+    assert house.post.ranks[JOB] > house.post.ranks[OTHER]
+
+
+def test_what_stood_in_the_home_is_drawn_after_a_restart(house: House) -> None:
+    job(house)
+    store = house.change()
+    chunk = feed(store)
+    from batch.store import ledger
+
+    ledger.apply(store, [answered(chunk, cost="0.25")])
+    store.close()
+
+    house.turn(2)
+
+    series = unpacked(house.post.series[JOB])
+    assert sum(point.cost for point in series.points) == Decimal("1.00")
+
+
+# ---- clicking -----------------------------------------------------------------------------------
+
+
+def test_a_job_is_paused_resumed_and_cancelled_by_clicks(house: House) -> None:
+    job(house)
+    house.turn()
+
+    assert click(house, "pause") == "done"
+    assert (house.row().state, house.row().reason) == (JobState.PAUSED, "user")
+
+    assert click(house, "resume") == "done"
+    assert house.row().state is JobState.IN_PROGRESS
+
+    assert click(house, "cancel") == "done"
+    house.turn()
+    assert house.row().state is JobState.CANCELLED
+    house.turn(3)
+
+    assert click(house, "pause") == "ended"
+    assert click(house, "resume") == "done"
+    house.turn(2)
+    assert house.row().state is JobState.IN_PROGRESS
+
+
+@pytest.mark.parametrize("stranger", [STRANGER, "../etc", "", "job_x"])
+def test_what_is_clicked_for_another_home_is_left_to_its_coordinator(
+    house: House, stranger: str
+) -> None:
+    job(house)
+    house.turn()
+
+    assert click(house, "cancel", stranger) == ""
+    assert stranger in house.post.wished
+    assert house.row().state is JobState.IN_PROGRESS
+
+
+def test_a_foreground_run_heeds_only_what_is_clicked_for_its_job(
+    tmp_path: Path, clock: Clock
+) -> None:
+    house = House(tmp_path, clock, only=JOB)
+    job(house)
+    job(house, job=OTHER)
+    house.turn()
+
+    assert click(house, "pause", OTHER) == ""
+    assert house.row(OTHER).state is JobState.IN_PROGRESS
+    assert click(house, "pause") == "done"
+
+
+def test_a_click_while_redis_is_away_is_no_trouble(house: House) -> None:
+    job(house)
+    house.turn()
+    house.post.wished[JOB] = Wish("pause", "token", 0.0)
+
+    house.post.fails = {"answer"}
+    house.turn()
+    house.post.fails = set()
+    house.turn(2)
+
+    assert house.row().state is JobState.PAUSED
+
+
+# ---- what workers tell --------------------------------------------------------------------------
+
+
+def test_workers_of_another_endpoint_or_older_ones_do_no_harm() -> None:
+    mine = {"jobs": {JOB: {"in_flight": 2}}, "base_url": BASE_URL}
+    seen = presence_of(
+        JOB,
+        BASE_URL,
+        [mine, {"base_url": BASE_URL}, {**mine, "base_url": "https://other.example"}, {}],
+    )
+
+    assert (seen.workers, seen.busy, seen.in_flight) == (2, 1, 2)
+    assert presence_of(JOB, BASE_URL, []) == Presence()
