@@ -5,8 +5,7 @@
     label    the word after ``label:`` or ``label=`` in the last user message, else ``unknown``
 
 A request that asks for JSON (`response_format`) gets JSON, one that must call a tool calls it.
-Tokens are counted as a quarter of the UTF-8 bytes, rounded up: no tokenizer, but a number that
-grows with the text as a real count does and never exceeds a bound made from bytes.
+`tokens` says how they are counted.
 """
 
 import json
@@ -16,6 +15,7 @@ from random import Random
 from typing import Any
 
 from .body import Chat
+from .tokens import tokens_in
 
 MODES = ("prose", "echo", "label")
 _LABEL = re.compile(r"label\s*[:=]\s*[\"']?([\w./-]+)", re.IGNORECASE)
@@ -49,23 +49,19 @@ class Answer:
     reasoning_tokens: int
 
 
-def tokens_in(size: int) -> int:
-    """Tokens that `size` bytes of UTF-8 count for."""
-    return -(-size // 4)
-
-
 def compose(chat: Chat, style: Style, dice: Random, *, reasons: bool) -> Answer:
     """The answer to `chat`, cut at its `max_tokens`."""
     thought = _thought(style, dice) if reasons else ""
     content, tool_calls = _say(chat, style, dice)
     said = content if content is not None else json.dumps(tool_calls)
+    thoughts = tokens_in(thought)
     answer = Answer(
         content=content,
         reasoning=thought or None,
         tool_calls=tool_calls,
         finish_reason="tool_calls" if tool_calls else "stop",
-        completion_tokens=tokens_in(len(said.encode())) + tokens_in(len(thought.encode())),
-        reasoning_tokens=tokens_in(len(thought.encode())),
+        completion_tokens=max(tokens_in(said), 1) + thoughts,
+        reasoning_tokens=thoughts,
     )
     return _cut(answer, chat.max_tokens)
 
@@ -113,8 +109,8 @@ def _around(median: int, dice: Random) -> int:
 
 
 def _prose(tokens: int, dice: Random) -> str:
-    # A word and its space have about two tokens' worth of bytes in this mix.
-    words = max(1, tokens // 2)
+    # A word of this mix is about one and a half tokens.
+    words = max(1, tokens * 2 // 3)
     start = dice.randrange(len(_POOL))
     said = " ".join(_POOL[start : start + words])
     if (missing := start + words - len(_POOL)) > 0:

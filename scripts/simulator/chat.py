@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from typing import Any
 
-from .answers import Answer, compose, tokens_in
+from .answers import Answer, compose
 from .body import Chat, read_chat
 from .book import body_hash
 from .call import Call, Generation, Place
@@ -20,6 +20,7 @@ from .pricing import FLEX, Tokens, cost_of, prices_for
 from .refusals import RefusedError, Reply, now_utc, refusal
 from .scripted import scripted, seconds_before
 from .spoil import price_factor, spoil
+from .tokens import prompt_tokens
 from .world import World
 
 # What a dollar is taken to cost for the dollar figure that nobody may add to roubles.
@@ -47,7 +48,7 @@ def prepare(world: World, call: Call, plot: Plot) -> Exchange:
         return _refuse(world, call, plot.refusal)
     model = _model(world, chat)
     provider = _provider(world, call, chat, model)
-    prompt = world.options.hidden_tokens + tokens_in(len(chat.canonical))
+    prompt = world.options.hidden_tokens + prompt_tokens(chat.messages, chat.fields)
     if model.context_length is not None and prompt > model.context_length:
         raise RefusedError(refusal(400, "context"))
     world.account.check_money(call.key or "")
