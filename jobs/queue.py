@@ -56,6 +56,8 @@ def celery_settings(redis_url: str) -> dict[str, object]:
             "unacked_restore_interval": 30,
             "unacked_restore_throttle": 1,
             "max_connections": 50,
+            # A worker asks for messages anew this often, s; it ends no sooner (default: 1).
+            "polling_interval": 0.2,
             "priority_steps": [0, 3, 6, 9],
             "queue_order_strategy": "priority",
             **REDIS_OPTIONS,
