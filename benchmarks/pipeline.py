@@ -1,6 +1,6 @@
 """The same requests through Nightshift and through peers, in turns: ratios of CPU and of time.
 
-    python benchmarks/compare.py [--requests N] [--rounds N] [--in-flight N] [--peer NAME ...]
+    scripts/bench pipeline [--requests N] [--rounds N] [--in-flight N] [--peer NAME ...]
 
 CPU is user and system time of all processes of a program, children included; Redis's own is part of
 it, since `nightshift run` starts it. The endpoint's is not.
@@ -9,21 +9,19 @@ it, since `nightshift run` starts it. The endpoint's is not.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.environments import ROOT, endpoint, python_with, write_input
+
 PEERS = {"lm-deluge": "lm-deluge==0.0.168"}
-_PADDING = "слово " * 80
 
 
 @dataclass(frozen=True)
@@ -32,37 +30,6 @@ class Run:
 
     wall_s: float
     cpu_s: float
-
-
-@contextmanager
-def endpoint() -> Iterator[str]:
-    """The nearly free endpoint; its address."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "benchmarks" / "endpoint.py")],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().split()[-1]
-    finally:
-        process.kill()
-        process.wait()
-
-
-def write_input(path: Path, requests: int) -> None:
-    """Lines of about 1 KB."""
-    with path.open("w", encoding="utf-8") as file:
-        for number in range(requests):
-            messages = [{"role": "user", "content": f"Отзыв {number} {_PADDING}"}]
-            body = {"model": "minimax/minimax-m1", "messages": messages, "max_tokens": 100}
-            line = {
-                "custom_id": f"r-{number}",
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": body,
-            }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def measure(command: list[str], environ: dict[str, str]) -> Run:
@@ -94,16 +61,7 @@ def peer(name: str, folder: Path, url: str, in_flight: int) -> Run:
     """A peer in an environment of its own."""
     script = ROOT / "benchmarks" / "peers" / f"{name.replace('-', '_')}_run.py"
     arguments = [str(folder / "in.jsonl"), str(folder / "peer.out"), url, str(in_flight)]
-    return measure([str(_python_of(name)), str(script), *arguments], dict(os.environ))
-
-
-def _python_of(name: str) -> Path:
-    python = ROOT / ".venv-bench" / name / "bin" / "python"
-    if not python.exists():
-        print(f"installing {PEERS[name]}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", str(python.parent.parent)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", PEERS[name]], check=True)
-    return python
+    return measure([str(python_with(PEERS[name])), str(script), *arguments], dict(os.environ))
 
 
 def report(name: str, pairs: list[tuple[Run, Run]], requests: int) -> None:

@@ -1,0 +1,56 @@
+"""Environments of their own for what is compared with, made on demand; and a free endpoint."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+_PADDING = "слово " * 80
+
+
+def python_with(requirement: str) -> Path:
+    """The interpreter of an environment that holds `name==version` and what it needs."""
+    folder = ROOT / ".venv-bench" / requirement.partition("==")[0]
+    python = folder / "bin" / "python"
+    if not python.exists():
+        print(f"installing {requirement}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", requirement], check=True)
+    return python
+
+
+@contextmanager
+def endpoint(*options: str) -> Iterator[str]:
+    """The nearly free endpoint; its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.endpoint", *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[-1]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def write_input(path: Path, requests: int) -> None:
+    """Lines of about 1 KB, in Russian, in the form of OpenAI's batches."""
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(requests):
+            messages = [{"role": "user", "content": f"Отзыв {number} {_PADDING}"}]
+            body = {"model": "minimax/minimax-m1", "messages": messages, "max_tokens": 100}
+            line = {
+                "custom_id": f"r-{number}",
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": body,
+            }
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
