@@ -6,24 +6,13 @@ import contextlib
 import shlex
 from pathlib import Path
 
+from batch.language import _, again, money, ngettext, number
 from batch.store.jobstore import JobRow
-from batch.terminal import duration, safe, say
-from jobs.money import plain, show
+from batch.terminal import duration, failed, reason_word, safe, say, state_word
+from jobs.money import plain
 from jobs.states import JobState, PauseReason
 
 COMPLETED, SOME_FAILED, PAUSED, CANCELLED, INTERRUPTED = 0, 1, 3, 5, 130
-
-_WAYS_OUT = {
-    PauseReason.BUDGET_EXHAUSTED: ("go on with a higher cap:", " --budget-rub RUB"),
-    PauseReason.INSUFFICIENT_BALANCE: ("put money on the account, then:", ""),
-    PauseReason.KEY_REJECTED: ("set a key that works (ROUTERAI_API_KEY), then:", ""),
-    PauseReason.PRICE_RISE: (
-        "accept what is asked now (--max-price-rise PERCENT: and more than now), and go on:",
-        "",
-    ),
-    PauseReason.MISCONFIGURED: ("mend what it says, then:", ""),
-}
-_GO_ON = ("go on with:", "")
 
 
 def say_ending(job: JobRow) -> int:
@@ -33,39 +22,55 @@ def say_ending(job: JobRow) -> int:
     if job.state is JobState.PAUSED:
         return _paused(job)
     if job.state is JobState.CANCELLED:
-        say(f"{job.id} is cancelled; {job.completed:,} of {job.requests:,} were answered")
-        say(f"cost {show(job.settled_rub)}")
+        told = _("{job} is cancelled; {done} of {requests} were answered")
+        say(told.format(job=job.id, done=number(job.completed), requests=number(job.requests)))
+        say(_("cost {rub}").format(rub=money(job.settled_rub)))
         _say_booked(job)
-        say(f"results in {_folder(job)}")
+        say(_("results in {folder}").format(folder=_folder(job)))
         return CANCELLED
-    say(f"{job.id} is {job.state}")
+    say(_("{job} is {state}").format(job=job.id, state=state_word(job.state)))
     return SOME_FAILED if job.ended else COMPLETED
 
 
 def _completed(job: JobRow) -> int:
     took = (job.ended_at or 0) - (job.started_at or job.created_at)
-    failed = f", {job.failed:,} failed" if job.failed else ""
-    skipped = f", {job.invalid:,} lines skipped" if job.invalid else ""
-    say(f"{job.completed:,} of {job.requests:,} answered{failed}{skipped} in {duration(took)}")
-    say(f"cost {show(job.settled_rub)} (exactly {plain(job.settled_rub)} ₽)")
-    _say_booked(job)
-    say(f"results in {_folder(job)}")
+    answered = _("{done} of {requests} answered")
+    parts = [answered.format(done=number(job.completed), requests=number(job.requests))]
     if job.failed:
-        say("try the failed again with:")
+        parts.append(failed(job.failed))
+    if job.invalid:
+        parts.append(skipped(job.invalid))
+    say(_("{what} in {time}").format(what=", ".join(parts), time=duration(took)))
+    cost = _("cost {rub} (exactly {exact} ₽)")
+    say(cost.format(rub=money(job.settled_rub), exact=plain(job.settled_rub)))
+    _say_booked(job)
+    say(_("results in {folder}").format(folder=_folder(job)))
+    if job.failed:
+        say(_("try the failed again with:"))
         say(f"  nightshift resume {job.id} --retry-failed")
     return SOME_FAILED if job.failed else COMPLETED
 
 
+def skipped(count: int) -> str:
+    """`3 lines skipped`."""
+    return ngettext("{count} line skipped", "{count} lines skipped", count).format(
+        count=number(count)
+    )
+
+
 def _say_booked(job: JobRow) -> None:
     if job.booked_rub:
-        say(f"  and calls of unknown outcome, at most {show(job.booked_rub)}")
+        told = _("and calls of unknown outcome, at most {rub}")
+        say("  " + told.format(rub=money(job.booked_rub)))
 
 
 def _paused(job: JobRow) -> int:
-    say(f"{job.id} is paused: {job.reason.replace('_', ' ')}")
+    reason = reason_word(job.reason).replace("_", " ")
+    say(_("{job} is paused: {reason}").format(job=job.id, reason=reason))
     if job.reason_text:
-        say(f"  {safe(job.reason_text)}")
-    say(f"  {job.finished:,} of {job.requests:,} are done; nothing is lost")
+        say(f"  {safe(again(job.reason_text))}")
+    done = _("{done} of {requests} are done; nothing is lost")
+    say("  " + done.format(done=number(job.finished), requests=number(job.requests)))
     words, options = _way_out(job)
     say(words)
     say(f"  nightshift resume {job.id}{options}")
@@ -74,15 +79,26 @@ def _paused(job: JobRow) -> int:
 
 def _way_out(job: JobRow) -> tuple[str, str]:
     reason = PauseReason(job.reason)
-    if reason is PauseReason.BUDGET_EXHAUSTED and job.spec.budget.rub is None:
-        kind = "tokens" if job.spec.budget.tokens is not None else "requests"
-        return _WAYS_OUT[reason][0], f" --budget-{kind} N"
-    return _WAYS_OUT.get(reason, _GO_ON)
+    if reason is PauseReason.BUDGET_EXHAUSTED:
+        options = " --budget-rub RUB"
+        if job.spec.budget.rub is None:
+            kind = "tokens" if job.spec.budget.tokens is not None else "requests"
+            options = f" --budget-{kind} N"
+        return _("go on with a higher cap:"), options
+    ways = {
+        PauseReason.INSUFFICIENT_BALANCE: _("put money on the account, then:"),
+        PauseReason.KEY_REJECTED: _("set a key that works (ROUTERAI_API_KEY), then:"),
+        PauseReason.PRICE_RISE: _(
+            "accept what is asked now (--max-price-rise PERCENT: and more than now), and go on:"
+        ),
+        PauseReason.MISCONFIGURED: _("mend what it says, then:"),
+    }
+    return ways.get(reason, _("go on with:")), ""
 
 
 def say_interrupted(job_id: str) -> int:
     """After Ctrl-C."""
-    say("interrupted; the job is kept. Go on with:")
+    say(_("interrupted; the job is kept. Go on with:"))
     say(f"  nightshift resume {job_id}")
     return INTERRUPTED
 

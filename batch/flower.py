@@ -29,6 +29,7 @@ from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.ioloop import IOLoop
 from tornado.web import ErrorHandler
 
+from batch.language import _
 from jobs.errors import UsageError
 from jobs.names import queue_name
 from jobs.queue import celery_settings
@@ -233,12 +234,13 @@ def _listen(dashboard: Dashboard) -> str:
 
 
 def _announce(where: str, made_up: str | None) -> None:
-    print(f"Flower is at {where} for the user {USER}", file=sys.stderr)
+    told = _("Flower is at {where} for the user {user}")
+    print(told.format(where=where, user=USER), file=sys.stderr)
     if made_up:
-        print(
-            f"  password for this run: {made_up}\n  set {PASSWORD_VARIABLE} to choose your own",
-            file=sys.stderr,
-        )
+        told = _("password for this run: {password}").format(password=made_up)
+        print(f"  {told}", file=sys.stderr)
+        told = _("set {variable} to choose your own").format(variable=PASSWORD_VARIABLE)
+        print(f"  {told}", file=sys.stderr)
     sys.stderr.flush()
 
 

@@ -18,6 +18,7 @@ from typing import IO
 from batch import embedded
 from batch.coordinator import Coordinator
 from batch.home import Home
+from batch.language import _, again
 from batch.post import Post
 from batch.sender import Sender
 from batch.settings import Settings
@@ -64,12 +65,12 @@ class Workers:
         for line in words:
             text = _STAMP.sub("", line.decode("utf-8", "replace").rstrip())
             if text:
-                self._tell(f"  worker: {safe(text)}")
+                self._tell("  " + _("worker: {words}").format(words=safe(again(text))))
 
     @property
     def alive(self) -> bool:
         """Whether any of them runs."""
-        return any(process.poll() is None for process, _ in self._processes)
+        return any(process.poll() is None for process, _born in self._processes)
 
     def tend(self) -> None:
         """Puts another in the place of one that died; raises where that is of no use."""
@@ -88,12 +89,12 @@ class Workers:
                     "the worker keeps ending",
                     hint="NIGHTSHIFT_LOG=INFO shows why",
                 )
-            self._tell("a worker was killed; another goes on, and nothing answered is lost")
+            self._tell(_("a worker was killed; another goes on, and nothing answered is lost"))
             self._processes[place] = self._start()
 
     def signal(self, number: signal.Signals) -> None:
         """Tells all of them."""
-        for process, _ in self._processes:
+        for process, _born in self._processes:
             if process.poll() is None:
                 process.send_signal(number)
 
@@ -108,7 +109,7 @@ class Workers:
     def kill(self) -> None:
         """Ends what is left, and has all their words told."""
         self.signal(signal.SIGKILL)
-        for process, _ in self._processes:
+        for process, _born in self._processes:
             process.wait()
         self._hear_out()
 
@@ -185,7 +186,7 @@ def _wind_up(
     """
     heard = interrupts.count
     if heard:
-        display.stopping("stopping; calls in flight end first (Ctrl-C again cuts them)")
+        display.stopping(_("stopping; calls in flight end first (Ctrl-C again cuts them)"))
     team.signal(signal.SIGTERM)
     deadline, cut = time.monotonic() + _WORKER_DRAIN_S, False
     while team.alive and time.monotonic() < deadline:
@@ -193,7 +194,7 @@ def _wind_up(
         if interrupts.count > heard + 1 or (interrupts.count and not heard):
             break
         if interrupts.count > heard and not cut:
-            display.stopping("cutting the calls in flight; they may be billed")
+            display.stopping(_("cutting the calls in flight; they may be billed"))
             team.signal(signal.SIGQUIT)
             deadline, cut = time.monotonic() + _CUT_S, True
     team.kill()

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from batch.language import _, again, teach_click
 from jobs.errors import NightshiftError
 
 COMMANDS = {
@@ -77,8 +78,7 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"batch.commands.{cmd_name}")
-        command: click.Command = module.command
-        return command
+        return _translated(module.command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -86,13 +86,31 @@ class _Commands(click.Group):
         """Says what was probably meant where there is no such command."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             meant = difflib.get_close_matches(args[0], COMMANDS, 1)
-            way = f"Did you mean {meant[0]}?" if meant else "The commands are listed by --help."
-            ctx.fail(f"There is no command {args[0]!r}. {way}")
+            way = _("The commands are listed by --help.")
+            if meant:
+                way = _("Did you mean {command}?").format(command=meant[0])
+            there_is_none = _("There is no command {command!r}.").format(command=args[0])
+            ctx.fail(f"{there_is_none} {way}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        with formatter.section(_("Commands")):
+            formatter.write_dl([(name, _(told)) for name, told in COMMANDS.items()])
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The help in the reader's language, which `.env` may have chosen."""
+        _translated(self)
+        super().format_help(ctx, formatter)
+
+
+def _translated(command: click.Command) -> click.Command:
+    """The command with its helps in the reader's language."""
+    helps = (command.help, command.short_help)
+    command.help, command.short_help = (_(text) if text else text for text in helps)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.help:
+            parameter.help = _(parameter.help)
+    return command
 
 
 @click.group(cls=_Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
@@ -109,11 +127,10 @@ def _crashed(error: Exception) -> int:
         for at in traceback.extract_tb(error.__traceback__):
             file.write(f"{at.filename}:{at.lineno} in {at.name}\n")
         file.write(f"{type(error).__qualname__}\n")
-    click.echo(
-        f"nightshift: a fault of its own ({type(error).__name__}); nothing answered is lost",
-        err=True,
-    )
-    click.echo(f"  please report {path}\n  nightshift resume goes on with the job", err=True)
+    told = _("a fault of its own ({kind}); nothing answered is lost")
+    click.echo(f"nightshift: {told.format(kind=type(error).__name__)}", err=True)
+    click.echo("  " + _("please report {path}").format(path=path), err=True)
+    click.echo("  " + _("nightshift resume goes on with the job"), err=True)
     return 4
 
 
@@ -134,18 +151,19 @@ def _run() -> int:
             from batch.settings import load_dotenv_file
 
             load_dotenv_file(Path())
+        teach_click()
         code = cli.main(prog_name="nightshift", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         _with_variable(error).show()
         return 2
     except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        click.echo(_("interrupted"), err=True)
         return 130
     except NightshiftError as error:
-        _say(f"nightshift: {error.message}")
+        _say(f"nightshift: {again(error.message)}")
         for line in error.hint.splitlines():
-            _say(f"  {line.strip()}")
+            _say(f"  {again(line.strip())}")
         return error.exit_code
     except (_ReaderGone, BrokenPipeError):
         raise
@@ -159,7 +177,8 @@ def _with_variable(error: click.ClickException) -> click.ClickException:
     if isinstance(error, click.BadParameter) and error.ctx and error.param and error.param.name:
         source = error.ctx.get_parameter_source(error.param.name)
         if source is click.core.ParameterSource.ENVIRONMENT:
-            text = f"{error.message} (it comes from {error.param.envvar})"
+            origin = _("it comes from {variable}").format(variable=error.param.envvar)
+            text = f"{error.message} ({origin})"
             return click.BadParameter(text, ctx=error.ctx, param=error.param)
     return error
 

@@ -13,8 +13,8 @@ from datetime import timedelta
 
 import click
 
+from batch.language import _, again, decimal, money, ngettext, number
 from batch.progress import Progress
-from jobs.money import show
 from jobs.request import Fault
 from jobs.states import JobState
 
@@ -61,19 +61,28 @@ def duration(seconds: float) -> str:
     """`45 s`, `12 min 5 s`, `3 h 20 min`."""
     whole = timedelta(seconds=round(seconds))
     hours, rest = divmod(int(whole.total_seconds()), 3600)
+    minutes, rest = divmod(rest, 60)
     if hours:
-        return f"{hours} h {rest // 60} min"
-    return f"{rest // 60} min {rest % 60} s" if rest >= 60 else f"{rest} s"
+        return _("{hours} h {minutes} min").format(hours=hours, minutes=minutes)
+    if minutes:
+        return _("{minutes} min {seconds} s").format(minutes=minutes, seconds=rest)
+    return _("{seconds} s").format(seconds=rest)
+
+
+def say_lines(count: int) -> None:
+    """How far a long file is read."""
+    say("  " + ngettext("{count} line", "{count} lines", count).format(count=number(count)))
 
 
 def say_faults(faults: Iterable[Fault], total: int, tell: Say = say) -> None:
     """Each fault with its line, in the order of lines, and how many more there are."""
     told = 0
     for told, fault in enumerate(sorted(faults, key=lambda each: each.line), start=1):  # noqa: B007
-        where = "" if fault.offset is None else f", byte {fault.offset}"
-        tell(f"  line {fault.line}{where}: {safe(fault.message)}  [{fault.code}]")
+        where = _("line {line}") if fault.offset is None else _("line {line}, byte {byte}")
+        place = where.format(line=fault.line, byte=fault.offset)
+        tell(f"  {place}: {safe(again(fault.message))}  [{fault.code}]")
     if total > told:
-        tell(f"  … and {total - told:,} more")
+        tell("  " + _("… and {count} more").format(count=number(total - told)))
 
 
 def sentence(progress: Progress, columns: int | None = None) -> str:
@@ -92,44 +101,92 @@ def _parts(progress: Progress) -> list[tuple[int, str]]:
     """(rank, text), as they stand in the line; the highest rank goes first."""
     left = progress.left_s
     moving = progress.state in (JobState.IN_PROGRESS, STOPPING)
+    soon = left if left and moving and not progress.down else None
+    rate = decimal(progress.rate, 1) if progress.rate and moving else ""
     return [
-        (0, f"{progress.finished:,}/{progress.requests:,}"),
+        (0, f"{number(progress.finished)}/{number(progress.requests)}"),
         (1, _note(progress)),
-        (2, f"{progress.failed:,} failed" if progress.failed else ""),
-        (6, f"{progress.rate:.1f}/s" if progress.rate and moving else ""),
-        (4, f"{duration(left)} left" if left and moving and not progress.down else ""),
+        (2, failed(progress.failed) if progress.failed else ""),
+        (6, _("{rate}/s").format(rate=rate) if rate else ""),
+        (4, _("{time} left").format(time=duration(soon)) if soon else ""),
         (3, _spent(progress)),
-        (5, f"up to {show(progress.booked)} more" if progress.booked else ""),
-        (7, f"{progress.in_flight:,} in flight" if progress.in_flight and moving else ""),
-        (8, f"{progress.refusals:,} refusals" if progress.refusals else ""),
+        (5, _("up to {rub} more").format(rub=money(progress.booked)) if progress.booked else ""),
+        (7, _in_flight(progress.in_flight) if progress.in_flight and moving else ""),
+        (8, _refusals(progress.refusals) if progress.refusals else ""),
     ]
+
+
+def failed(count: int) -> str:
+    """`3 failed`."""
+    return ngettext("{count} failed", "{count} failed", count).format(count=number(count))
+
+
+def _in_flight(count: int) -> str:
+    return ngettext("{count} in flight", "{count} in flight", count).format(count=number(count))
+
+
+def _refusals(count: int) -> str:
+    return ngettext("{count} refusal", "{count} refusals", count).format(count=number(count))
+
+
+def state_word(state: str) -> str:
+    """A job's state in the reader's language."""
+    return {
+        "validating": _("validating"),
+        "in_progress": _("in_progress"),
+        "paused": _("paused"),
+        "finalizing": _("finalizing"),
+        "completed": _("completed"),
+        "cancelling": _("cancelling"),
+        "cancelled": _("cancelled"),
+        "failed": _("refused"),
+        "expired": _("expired"),
+        STOPPING: _("stopping"),
+    }.get(state, state)
+
+
+def reason_word(reason: str) -> str:
+    """Why a job is paused, in the reader's language."""
+    return {
+        "budget_exhausted": _("budget_exhausted"),
+        "insufficient_balance": _("insufficient_balance"),
+        "key_rejected": _("key_rejected"),
+        "endpoint_down": _("endpoint_down"),
+        "window_closed": _("window_closed"),
+        "price_rise": _("price_rise"),
+        "misconfigured": _("misconfigured"),
+        "user": _("user"),
+    }.get(reason, reason)
 
 
 def _note(progress: Progress) -> str:
     """Why nothing moves, if nothing does."""
     if progress.state == JobState.PAUSED:
-        return safe(progress.reason_text)
+        return safe(again(progress.reason_text))
     if progress.state != JobState.IN_PROGRESS:
         return ""
     if progress.workers == 0:
-        return "waiting for a worker"
+        return _("waiting for a worker")
     if progress.down:
-        return "endpoint down, trying again"
+        return _("endpoint down, trying again")
     if progress.booked and progress.finished == progress.requests:
-        return "asking what the last calls cost"
+        return _("asking what the last calls cost")
     return ""
 
 
 def _spent(progress: Progress) -> str:
-    text = show(progress.spent)
-    return text if progress.budget is None else f"{text} of {show(progress.budget)}"
+    spent = money(progress.spent)
+    if progress.budget is None:
+        return spent
+    return _("{spent} of {budget}").format(spent=spent, budget=money(progress.budget))
 
 
-def money(progress: Progress) -> str:
+def spending(progress: Progress) -> str:
     """Spent, of how much, and how much more it may be."""
     text = _spent(progress)
     if progress.booked:
-        text += f" (up to {show(progress.booked)} more uncertain)"
+        more = _("up to {rub} more uncertain").format(rub=money(progress.booked))
+        text += f" ({more})"
     return text
 
 
@@ -153,7 +210,7 @@ class Display:
         now, told = time.monotonic(), (progress.state, _note(progress))
         if now - self._last >= _PLAIN_EVERY_S or told != self._told:
             self._last, self._told = now, told
-            say(f"{progress.state}: {sentence(progress)}")
+            say(f"{state_word(progress.state)}: {sentence(progress)}")
 
     def stopping(self, why: str) -> None:
         """From now on the job is shown as being stopped."""
@@ -182,7 +239,10 @@ class LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tells a record."""
-        self._tell(f"  {safe(record.getMessage())}")
+        text = _(str(record.msg))
+        if isinstance(record.args, tuple):
+            text %= tuple(again(one) if isinstance(one, str) else one for one in record.args)
+        self._tell(f"  {safe(text)}")
 
 
 class _Bar:
@@ -205,19 +265,20 @@ class _Bar:
             refresh_per_second=4,
             transient=True,
         )
-        self._task = self._rich.add_task("", total=1, state="starting", text="")
+        self._task = self._rich.add_task("", total=1, state=_("starting"), text="")
         self._rich.start()
 
     def show(self, progress: Progress) -> None:
         """Moves the bar."""
         columns = self._console.width
         self._column.bar_width = _BAR if columns >= _WIDE else _NARROW_BAR
+        state = state_word(progress.state)
         self._rich.update(
             self._task,
             total=max(progress.requests, 1),
             completed=progress.finished,
-            state=progress.state,
-            text=sentence(progress, columns - len(progress.state) - self._column.bar_width - 2),
+            state=state,
+            text=sentence(progress, columns - len(state) - self._column.bar_width - 2),
         )
 
     def say(self, text: str) -> None:

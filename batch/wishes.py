@@ -6,6 +6,7 @@ import time
 
 from batch import reports
 from batch.home import Home
+from batch.language import _
 from batch.store.jobstore import JobRow, JobStore
 from batch.terminal import say
 from jobs.errors import AlreadyRunning, UsageError
@@ -54,4 +55,4 @@ def _wait(store: JobStore) -> None:
     while store.job().wanted and time.monotonic() < deadline:
         time.sleep(0.1)
     if store.job().wanted:
-        say("the coordinator has not heard of it yet; it will")
+        say(_("the coordinator has not heard of it yet; it will"))

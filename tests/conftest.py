@@ -18,6 +18,9 @@ from batch.post import Post
 from jobs.errors import NightshiftError
 from scripts.simulator import Simulator
 
+# Tests read English, whatever whoever runs them reads.
+os.environ["NIGHTSHIFT_LANG"] = "en"
+
 # Where tests run in the background of a script, Ctrl-C is ignored, and so it would be by every
 # command they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -104,6 +107,7 @@ class Workdir:
         self.folder = folder
         self.environ = {
             **{name: value for name, value in os.environ.items() if "NIGHTSHIFT" not in name},
+            "NIGHTSHIFT_LANG": "en",
             "NIGHTSHIFT_HOME": str(folder / "home"),
             "ROUTERAI_API_KEY": CANARY,
             "PYTHONPATH": str(ROOT),

@@ -6,10 +6,11 @@ import os
 
 import click
 
+from batch.language import _
 from batch.local import run_job
 from batch.options import job_argument, open_home
 from batch.settings import read_settings
-from batch.terminal import say
+from batch.terminal import say, state_word
 from batch.wishes import wish
 from jobs.states import JobState
 
@@ -27,7 +28,9 @@ def command(job: str) -> int:
     home, settings = open_home(), read_settings(os.environ)
     row = wish(home, home.find(job), "cancel")
     if row.state is JobState.CANCELLING and not home.is_coordinated():
-        say("taking in what its workers left behind")
+        say(_("taking in what its workers left behind"))
         row = run_job(home, settings, row, 1)
-    say(f"{row.id} is {row.state}; what was answered:\n  nightshift results {row.id}")
+    told = _("{job} is {state}; what was answered:")
+    say(told.format(job=row.id, state=state_word(row.state)))
+    say(f"  nightshift results {row.id}")
     return 0

@@ -13,6 +13,7 @@ import click
 
 from batch import embedded
 from batch.coordinator import Coordinator
+from batch.language import _
 from batch.options import open_home
 from batch.post import Post
 from batch.sender import Sender
@@ -56,6 +57,7 @@ def command() -> int:
         closing(Coordinator(home, post, sender)) as coordinator,
     ):
         stop = _Stop()
-        say(f"coordinator of {safe(str(home.folder))}; stop with Ctrl-C")
+        told = _("coordinator of {folder}; stop with Ctrl-C")
+        say(told.format(folder=safe(str(home.folder))))
         coordinator.run(lambda: stop.asked)
     return 0

@@ -6,10 +6,11 @@ import json
 
 import click
 
+from batch.language import _, money, ngettext, number
 from batch.options import job_argument, open_home
 from batch.reports.cost import Cost, cost_json, cost_of
 from batch.terminal import safe
-from jobs.money import plain, show
+from jobs.money import plain
 
 HELP = """Show what JOB cost, recounted from its ledger, exact to the last digit.
 
@@ -17,12 +18,6 @@ HELP = """Show what JOB cost, recounted from its ledger, exact to the last digit
   nightshift cost latest
   nightshift cost latest --json | jq -r .cost_rub
 """
-
-_SOURCES = {
-    "endpoint": "told by the endpoint",
-    "lookup": "looked up afterwards",
-    "estimate": "estimated from the prices",
-}
 
 
 @click.command("cost", help=HELP, short_help="Show what a job cost.")
@@ -40,20 +35,43 @@ def command(job: str, *, as_json: bool) -> int:
 
 
 def _say(cost: Cost) -> None:
-    click.echo(f"{show(cost.rub)}  (exactly {plain(cost.rub)} ₽) for {cost.calls:,} calls")
+    told = ngettext(
+        "{rub}  (exactly {exact} ₽) for {count} call",
+        "{rub}  (exactly {exact} ₽) for {count} calls",
+        cost.calls,
+    )
+    click.echo(told.format(rub=money(cost.rub), exact=plain(cost.rub), count=number(cost.calls)))
     for name, model in sorted(cost.by_model.items()):
-        click.echo(
-            f"  {safe(name)}: {show(model.rub)}, {model.calls:,} calls, "
-            f"{model.usage.prompt:,} + {model.usage.completion:,} tokens"
+        told = ngettext(
+            "{model}: {rub}, {count} call, {prompt} + {output} tokens",
+            "{model}: {rub}, {count} calls, {prompt} + {output} tokens",
+            model.calls,
+        ).format(
+            model=safe(name),
+            rub=money(model.rub),
+            count=number(model.calls),
+            prompt=number(model.usage.prompt),
+            output=number(model.usage.completion),
         )
+        click.echo(f"  {told}")
+    sources = {
+        "endpoint": _("{rub} told by the endpoint"),
+        "lookup": _("{rub} looked up afterwards"),
+        "estimate": _("{rub} estimated from the prices"),
+    }
     for source, rub in sorted(cost.by_source.items()):
-        click.echo(f"  {show(rub)} {_SOURCES.get(source, source)}")
+        click.echo("  " + sources.get(source, source).format(rub=money(rub)))
     if cost.repeated_rub:
-        click.echo(f"  {show(cost.repeated_rub)} of it for calls that were repeated")
+        told = _("{rub} of it for calls that were repeated")
+        click.echo("  " + told.format(rub=money(cost.repeated_rub)))
     if cost.failed_rub:
-        click.echo(f"  {show(cost.failed_rub)} of it for requests that failed")
+        told = _("{rub} of it for requests that failed")
+        click.echo("  " + told.format(rub=money(cost.failed_rub)))
     if cost.uncertain_calls:
-        click.echo(
-            f"  and {cost.uncertain_calls:,} calls of unknown outcome, "
-            f"at most {show(cost.uncertain_rub)}"
+        told = ngettext(
+            "and {count} call of unknown outcome, at most {rub}",
+            "and {count} calls of unknown outcome, at most {rub}",
+            cost.uncertain_calls,
         )
+        count = number(cost.uncertain_calls)
+        click.echo("  " + told.format(count=count, rub=money(cost.uncertain_rub)))

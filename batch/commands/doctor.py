@@ -17,6 +17,7 @@ import click
 
 from batch import embedded
 from batch.home import Home
+from batch.language import _, again, decimal, ngettext, number
 from batch.options import option
 from batch.post import Post
 from batch.settings import DEFAULT_BASE_URL, Settings, read_settings
@@ -50,13 +51,14 @@ class Finding:
 def command(base_url: str) -> int:
     """See HELP."""
     findings = list(_findings(base_url))
+    wide = max(9, *(len(finding.what) for finding in findings))
     for finding in findings:
-        mark = "ok" if finding.ok else "no"
+        mark = _("ok") if finding.ok else _("no")
         if "NO_COLOR" not in os.environ:
             mark = click.style(mark, fg="green" if finding.ok else "red")
-        click.echo(f"  {mark}  {finding.what:<9} {safe(finding.text)}")
+        click.echo(f"  {mark}  {finding.what:<{wide}} {safe(finding.text)}")
         if finding.cure and not finding.ok:
-            click.echo(f"                {safe(finding.cure)}")
+            click.echo(f"{'':<{wide + 7}}{safe(again(finding.cure))}")
     return 0 if all(finding.ok for finding in findings) else 4
 
 
@@ -65,7 +67,7 @@ def _findings(base_url: str) -> Iterator[Finding]:
     try:
         settings = read_settings(os.environ)
     except NightshiftError as error:
-        yield Finding("settings", error.message, ok=False, cure=error.hint)
+        yield Finding(_("settings"), again(error.message), ok=False, cure=error.hint)
     else:
         yield _home(settings)
         yield from _redis(settings)
@@ -74,19 +76,23 @@ def _findings(base_url: str) -> Iterator[Finding]:
 
 def _versions() -> Finding:
     parts = [f"nightshift {version('nightshift')}", f"Python {platform.python_version()}"]
-    return Finding("versions", ", ".join(parts + [f"{p} {version(p)}" for p in _PACKAGES]))
+    return Finding(_("versions"), ", ".join(parts + [f"{p} {version(p)}" for p in _PACKAGES]))
 
 
 def _home(settings: Settings) -> Finding:
     try:
         home = Home(settings.home)
     except NightshiftError as error:
-        return Finding("home", error.message, ok=False, cure=error.hint)
+        return Finding(_("home"), again(error.message), ok=False, cure=error.hint)
     free = shutil.disk_usage(home.folder).free
-    text = f"{home.folder}: {len(home.job_ids())} jobs, {free / 2**30:.1f} GiB free"
+    jobs = len(home.job_ids())
+    told = ngettext(
+        "{folder}: {count} job, {free} GiB free", "{folder}: {count} jobs, {free} GiB free", jobs
+    )
+    text = told.format(folder=home.folder, count=number(jobs), free=decimal(free / 2**30, 1))
     if home.is_coordinated():
-        text += ", a coordinator is at work"
-    return Finding("home", text, ok=free > _LEAST_FREE, cure="make room on this disk")
+        text += ", " + _("a coordinator is at work")
+    return Finding(_("home"), text, ok=free > _LEAST_FREE, cure="make room on this disk")
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:
@@ -94,22 +100,25 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     try:
         if url is None:
             embedded.binary()
-            yield Finding("redis", "embedded, started when needed")
+            yield Finding("redis", _("embedded, started when needed"))
             return
         with closing(Post(url)) as post:
-            yield Finding("redis", f"answers, version {post.check()}")
+            told = _("answers, version {version}")
+            yield Finding("redis", told.format(version=post.check()))
             workers = post.workers()
         calls = sum(worker.get("in_flight", 0) for worker in workers)
         yield Finding(
-            "workers",
-            f"{len(workers)} there, {calls} calls in flight",
+            _("workers"),
+            _("{count} there, calls in flight: {calls}").format(count=len(workers), calls=calls),
             ok=bool(workers),
             cure="start one: nightshift worker",
         )
     except UsageError as error:
-        yield Finding("redis", error.message, ok=False, cure=error.hint)
+        yield Finding("redis", again(error.message), ok=False, cure=error.hint)
     except NightshiftError as error:
-        text = error.message if url is None else f"{error.message}: {embedded.place(url)}"
+        text = again(error.message)
+        if url is not None:
+            text += f": {embedded.place(url)}"
         cure = "start Redis, or correct NIGHTSHIFT_REDIS_URL; unset, an embedded one is used"
         yield Finding("redis", text, ok=False, cure=cure)
 
@@ -123,10 +132,13 @@ def _endpoint(base_url: str) -> Iterator[Finding]:
         check=False,
         timeout=60,
     )
+    names = {"endpoint": _("endpoint"), "key": _("key")}
     cures = {
-        "endpoint": "check --base-url and the network",
-        "key": "check ROUTERAI_API_KEY, and put money on the account",
+        "endpoint": _("check --base-url and the network"),
+        "key": _("check ROUTERAI_API_KEY, and put money on the account"),
     }
     for what, found in json.loads(process.stdout or b"{}").items():
-        text = f"{base_url} {found['text']}" if what == "endpoint" else found["text"]
-        yield Finding(what, text, ok=found["ok"], cure=cures[what])
+        text = again(found["text"])
+        if what == "endpoint":
+            text = f"{base_url} {text}"
+        yield Finding(names[what], text, ok=found["ok"], cure=cures[what])

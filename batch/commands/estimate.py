@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from batch.commands.run import price_line, requests_line
+from batch.language import _, number
 from batch.options import checking, input_argument, make_spec, open_home, open_source, spec_options
 from batch.submission import new_job_id, validate
-from batch.terminal import say, say_faults
+from batch.terminal import say_faults, say_lines
 
 HELP = """Check INPUT and tell what it will cost by the endpoint's prices. Nothing is sent or kept.
 
@@ -34,12 +35,15 @@ def command(source: Path, **options: Any) -> int:
         spec,
         open_source(source),
         priced=True,
-        tell=lambda count: say(f"  {count:,} lines"),
+        tell=say_lines,
     )
     if report.invalid:
         say_faults(report.faults, report.invalid)
     total = report.estimate
     click.echo(requests_line(report))
-    click.echo(f"about {total.prompt_tokens:,} tokens in and {total.output_tokens:,} out")
+    tokens = _("about {prompt} tokens in and {output} out")
+    click.echo(
+        tokens.format(prompt=number(total.prompt_tokens), output=number(total.output_tokens))
+    )
     click.echo(price_line(report))
     return 2 if report.invalid and not spec.skip_invalid else 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from batch.language import _
 from batch.options import job_argument, open_home
-from batch.terminal import say
+from batch.terminal import say, state_word
 from batch.wishes import wish
 from jobs.states import JobState
 
@@ -23,7 +24,8 @@ def command(job: str) -> int:
     """See HELP."""
     home = open_home()
     row = wish(home, home.find(job), "pause")
-    say(f"{row.id} is {row.state}")
+    say(_("{job} is {state}").format(job=row.id, state=state_word(row.state)))
     if row.state is JobState.PAUSED:
-        say(f"go on with:\n  nightshift resume {row.id}")
+        say(_("go on with:"))
+        say(f"  nightshift resume {row.id}")
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from batch import reports
+from batch.language import _
 from batch.options import job_argument, open_home
 from batch.reports.files import check_free
 from batch.terminal import say
@@ -35,7 +36,7 @@ def command(job: str, output_dir: Path | None) -> int:
     store = home.open(home.find(job), read_only=True)
     if output_dir is not None:
         check_free(output_dir)
-        say(f"written to {reports.write_all(store, output_dir)}")
+        say(_("written to {folder}").format(folder=reports.write_all(store, output_dir)))
         return 0
     for line in reports.finished_lines(store):
         sys.stdout.buffer.write(line)

@@ -12,12 +12,13 @@ import click
 from batch import embedded
 from batch.commands.run import agree, check_key, follow
 from batch.home import Home
+from batch.language import _, again, money, number
 from batch.options import Percent, Roubles, job_argument, open_home, option
 from batch.prices import read_prices
 from batch.pricewatch import keep
 from batch.settings import Settings, read_settings
 from batch.store.jobstore import JobRow, JobStore
-from batch.terminal import safe, say
+from batch.terminal import safe, say, state_word
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.money import show
 from jobs.spec import Spec
@@ -108,7 +109,7 @@ def command(
     finally:
         store.close()
     if not foreground:
-        say("the coordinator goes on with it; follow it with:")
+        say(_("the coordinator goes on with it; follow it with:"))
         say(f"  nightshift watch {job_id}")
         return 0
     return follow(home, settings, job_id, workers)
@@ -127,18 +128,18 @@ def _check_services(home: Home, settings: Settings) -> None:
 
 
 def _nothing_left(row: JobRow) -> int:
-    say(f"{row.id} is {row.state}; nothing is left to send")
+    told = _("{job} is {state}; nothing is left to send")
+    say(told.format(job=row.id, state=state_word(row.state)))
     if row.failed:
-        say("  --retry-failed sends the failed again")
+        say("  " + _("--retry-failed sends the failed again"))
     return 1 if row.failed else 0
 
 
 def _standing(row: JobRow, back: int) -> str:
-    return (
-        f"{row.finished:,} done, {row.left:,} to send"
-        + (f", {back:,} of them failed before" if back else "")
-        + f"; {show(row.settled_rub)} spent so far"
-    )
+    told = _("{done} done, {left} to send").format(done=number(row.finished), left=number(row.left))
+    if back:
+        told += ", " + _("{count} of them failed before").format(count=number(back))
+    return told + "; " + _("{rub} spent so far").format(rub=money(row.settled_rub))
 
 
 def _renew_prices(store: JobStore, row: JobRow) -> None:
@@ -152,7 +153,10 @@ def _renew_prices(store: JobStore, row: JobRow) -> None:
     except ServiceUnavailable as error:
         if agrees:
             raise
-        say(f"  {safe(error.message)}; the known prices are used")
+        say(
+            "  "
+            + _("{trouble}; the known prices are used").format(trouble=safe(again(error.message)))
+        )
         return
     keep(store, told, accepted=agrees)
 

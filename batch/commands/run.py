@@ -13,13 +13,13 @@ import click
 from batch import embedded
 from batch.ending import say_ending, say_interrupted
 from batch.home import Home
+from batch.language import _, money, ngettext, number
 from batch.local import run_job
 from batch.options import input_argument, make_spec, open_home, open_source, option, spec_options
 from batch.settings import KEY_FILE, Settings, read_settings
 from batch.submission import Refused, Report, new_job_id, submit
-from batch.terminal import safe, say, say_faults
+from batch.terminal import safe, say, say_faults, say_lines
 from jobs.errors import NightshiftError, UsageError
-from jobs.money import show
 from jobs.spec import LOOPBACK, Spec
 from jobs.states import JobState, PauseReason
 
@@ -85,11 +85,9 @@ def check_key(settings: Settings) -> None:
 
 def check_in(home: Home, job_id: str, spec: Spec, source: Path) -> Report:
     """Submits, and tells what was found; faults are listed before the error."""
-    say(f"checking {safe(spec.source)}")
+    say(_("checking {file}").format(file=safe(spec.source)))
     try:
-        report = submit(
-            home, job_id, spec, open_source(source), lambda count: say(f"  {count:,} lines")
-        )
+        report = submit(home, job_id, spec, open_source(source), say_lines)
     except Refused as refusal:
         say_faults(refusal.report.faults, refusal.report.invalid)
         raise
@@ -103,23 +101,29 @@ def check_in(home: Home, job_id: str, spec: Spec, source: Path) -> Report:
 
 def requests_line(report: Report) -> str:
     """How many requests, to which models."""
-    models = [safe(model) for model in report.models[:3]]
-    more = f" and {len(report.models) - 3} more models" if len(report.models) > 3 else ""
-    requests = "1 request" if report.requests == 1 else f"{report.requests:,} requests"
-    return f"{requests} to {', '.join(models)}{more}" if models else "no requests"
+    if not report.models:
+        return _("no requests")
+    models = ", ".join(safe(model) for model in report.models[:3])
+    beyond = len(report.models) - 3
+    if beyond > 0:
+        more = ngettext("and {count} more model", "and {count} more models", beyond)
+        models = f"{models} {more.format(count=number(beyond))}"
+    told = ngettext("{count} request to {models}", "{count} requests to {models}", report.requests)
+    return told.format(count=number(report.requests), models=models)
 
 
 def price_line(report: Report) -> str:
     """What it will cost, as far as that is known."""
     if report.estimate.likely is None:
-        unpriced = [safe(model) for model in report.estimate.unpriced]
-        return "no price is known for " + (", ".join(unpriced) or "it")
-    at_most = (
-        "at most " + show(report.estimate.highest)
-        if report.estimate.highest is not None
-        else "not bounded (give --max-tokens)"
-    )
-    return f"likely about {show(report.estimate.likely)}, {at_most}"
+        unpriced = ", ".join(safe(model) for model in report.estimate.unpriced)
+        if not unpriced:
+            return _("no price is known for it")
+        return _("no price is known for {models}").format(models=unpriced)
+    likely = money(report.estimate.likely)
+    if report.estimate.highest is None:
+        return _("likely about {rub}, not bounded (give --max-tokens)").format(rub=likely)
+    highest = money(report.estimate.highest)
+    return _("likely about {rub}, at most {highest}").format(rub=likely, highest=highest)
 
 
 def agree(home: Home, job_id: str, spec: Spec, requests: int) -> None:
@@ -131,11 +135,16 @@ def agree(home: Home, job_id: str, spec: Spec, requests: int) -> None:
         return
     try:
         if sys.stdin.isatty():
-            click.confirm(f"Send {requests:,} requests to {spec.base_url}?", abort=True, err=True)
+            question = ngettext(
+                "Send {count} request to {url}?", "Send {count} requests to {url}?", requests
+            )
+            question = question.format(count=number(requests), url=spec.base_url)
+            click.confirm(question, abort=True, err=True)
             return
     except click.Abort:
         _let_rest(home, job_id)
-        say(f"nothing was sent; the job is kept:\n  nightshift resume {job_id}")
+        say(_("nothing was sent; the job is kept:"))
+        say(f"  nightshift resume {job_id}")
         raise
     raise UsageError(
         "nobody is here to be asked whether to spend money",

@@ -10,12 +10,23 @@ from datetime import datetime
 
 import click
 
+from batch.ending import skipped
 from batch.glance import Glance
+from batch.language import _, again, moment, number
 from batch.options import open_home
 from batch.progress import Progress
 from batch.settings import read_settings
 from batch.store.jobstore import JobStore
-from batch.terminal import money, safe, say, sentence, width
+from batch.terminal import (
+    failed,
+    reason_word,
+    safe,
+    say,
+    sentence,
+    spending,
+    state_word,
+    width,
+)
 from jobs.states import JobState
 
 HELP = """Show all jobs of the home, or one in detail.
@@ -46,21 +57,27 @@ def command(job: str | None, *, as_json: bool) -> int:
     elif jobs:
         _all(jobs)
     else:
-        say(f"no jobs in {safe(str(home.folder))}; nightshift run INPUT makes one")
+        told = _("no jobs in {folder}; nightshift run INPUT makes one")
+        say(told.format(folder=safe(str(home.folder))))
     waiting = [each.job for each in jobs if each.state == JobState.IN_PROGRESS]
     if waiting and not as_json and not home.is_coordinated():
-        say("no coordinator is at work; go on with:")
+        say(_("no coordinator is at work; go on with:"))
         say(f"  nightshift resume {waiting[-1]}")
     return 0
 
 
-_TITLES = ("job", "state", "done", "failed", "roubles", "name")
+_NUMBERS = (2, 3, 4)
+"""Columns of figures, which stand to the right."""
+
+
+def _titles() -> tuple[str, ...]:
+    return _("job"), _("state"), _("done"), _("failed"), _("roubles"), _("name")
 
 
 def _all(jobs: list[Progress]) -> None:
     """A table, or two lines for each job where a row would not fit."""
-    rows = [_TITLES, *(_row(job) for job in jobs)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(_TITLES))]
+    rows = [_titles(), *(_row(job) for job in jobs)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     if sys.stdout.isatty() and sum(widths) + 2 * len(widths) > width():
         for job in jobs:
             click.echo(f"{job.job}  {_name(job, width() - len(job.job) - 2)}")
@@ -68,21 +85,20 @@ def _all(jobs: list[Progress]) -> None:
         return
     for row in rows:
         cells = [
-            text.rjust(wide)
-            if _TITLES[place] in ("done", "failed", "roubles")
-            else text.ljust(wide)
+            text.rjust(wide) if place in _NUMBERS else text.ljust(wide)
             for place, (text, wide) in enumerate(zip(row, widths, strict=True))
         ]
         click.echo("  ".join(cells).rstrip())
 
 
 def _row(job: Progress) -> tuple[str, ...]:
-    done = f"{job.finished:,}/{job.requests:,}"
-    return (job.job, _state(job), done, f"{job.failed:,}", money(job), _name(job))
+    done = f"{number(job.finished)}/{number(job.requests)}"
+    return (job.job, _state(job), done, number(job.failed), spending(job), _name(job))
 
 
 def _state(job: Progress) -> str:
-    return job.state + (f" ({job.reason})" if job.reason else "")
+    state = state_word(job.state)
+    return f"{state} ({reason_word(job.reason)})" if job.reason else state
 
 
 def _name(job: Progress, longest: int = _LONGEST_NAME) -> str:
@@ -105,20 +121,27 @@ def _one(store: JobStore, glance: Glance, *, as_json: bool) -> None:
         click.echo(json.dumps({**progress.as_json(), **more}, ensure_ascii=False))
         return
     created = datetime.fromtimestamp(job.created_at).astimezone()
+    why = f": {safe(again(job.reason_text))}" if job.reason_text else ""
+    done = _("{done} of {requests}").format(
+        done=number(job.finished), requests=number(job.requests)
+    )
+    refused = ", ".join(f"{code} {number(count)}" for code, count in refusals.items())
     facts = {
-        "job": job.id,
-        "name": safe(job.spec.name),
-        "state": _state(progress) + (f": {safe(job.reason_text)}" if job.reason_text else ""),
-        "created": f"{created:%Y-%m-%d %H:%M %Z}",
-        "done": f"{job.finished:,} of {job.requests:,}, {job.failed:,} failed"
-        + (f", {job.invalid:,} lines skipped" if job.invalid else ""),
-        "cost": money(progress),
-        "calls": f"{job.calls:,} billed or maybe billed",
-        "now": sentence(progress) if progress.workers is not None else "",
-        "refusals": ", ".join(f"{code} {count:,}" for code, count in refusals.items()) or "none",
-        "endpoint": job.spec.base_url + (", does not answer" if progress.down else ""),
-        "results": safe(job.spec.output_dir),
+        _("job"): job.id,
+        _("name"): safe(job.spec.name),
+        _("state"): _state(progress) + why,
+        _("created"): f"{moment(created)} {created:%Z}",
+        _("done"): ", ".join(
+            [done, failed(job.failed), *([skipped(job.invalid)] if job.invalid else [])]
+        ),
+        _("cost"): spending(progress),
+        _("calls"): _("{count} billed or maybe billed").format(count=number(job.calls)),
+        _("now"): sentence(progress) if progress.workers is not None else "",
+        _("refusals"): refused or _("none"),
+        _("endpoint"): job.spec.base_url + (_(", does not answer") if progress.down else ""),
+        _("results"): safe(job.spec.output_dir),
     }
+    wide = max(map(len, facts))
     for name, fact in facts.items():
         if fact:
-            click.echo(f"{name:>9}  {fact}")
+            click.echo(f"{name:>{wide}}  {fact}")

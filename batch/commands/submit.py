@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from batch.commands.run import check_in
+from batch.language import _
 from batch.options import input_argument, make_spec, open_home, spec_options
 from batch.submission import new_job_id
 from batch.terminal import say
@@ -31,6 +32,6 @@ def command(source: Path, **options: Any) -> int:
     check_in(home, job_id, make_spec(job_id, source, options), source)
     click.echo(job_id)
     if not home.is_coordinated(job_id):
-        say("no coordinator is at work yet: start nightshift coordinator and nightshift worker,")
-        say(f"or do it here: nightshift resume {job_id}")
+        say(_("no coordinator is at work yet: start nightshift coordinator and nightshift worker,"))
+        say(_("or do it here: nightshift resume {job}").format(job=job_id))
     return 0

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from batch.language import ngettext, number
 from batch.options import checking, input_argument, make_spec, open_home, open_source, spec_options
 from batch.submission import new_job_id, validate
-from batch.terminal import say, say_faults
+from batch.terminal import say_faults, say_lines
 
 HELP = """Check INPUT as run and submit do, and list every fault. Nothing is sent or kept.
 
@@ -29,9 +30,12 @@ listed below. Exits with 2 if there are faults, unless they are to be skipped.
 def command(source: Path, **options: Any) -> int:
     """See HELP."""
     spec = make_spec(new_job_id(), source, options)
-    report = validate(
-        open_home(), spec, open_source(source), tell=lambda count: say(f"  {count:,} lines")
-    )
+    report = validate(open_home(), spec, open_source(source), tell=say_lines)
     say_faults(report.faults, report.invalid, click.echo)
-    click.echo(f"{report.requests:,} requests are fine, {report.invalid:,} lines are not")
+    fine = ngettext("{count} request is fine", "{count} requests are fine", report.requests)
+    faulty = ngettext("{count} line is not", "{count} lines are not", report.invalid)
+    click.echo(
+        f"{fine.format(count=number(report.requests))}, "
+        f"{faulty.format(count=number(report.invalid))}"
+    )
     return 2 if report.invalid and not spec.skip_invalid else 0

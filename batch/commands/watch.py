@@ -11,6 +11,7 @@ import click
 from batch.ending import INTERRUPTED, say_ending
 from batch.glance import Glance
 from batch.home import Home
+from batch.language import _
 from batch.options import job_argument, open_home, option
 from batch.progress import Meter
 from batch.settings import read_settings
@@ -44,7 +45,8 @@ def command(job: str, every: float) -> int:
             row = _follow(home, job_id, glance, display, every)
         except KeyboardInterrupt:
             display.close()
-            say(f"the job goes on; look again with:\n  nightshift watch {job_id}")
+            say(_("the job goes on; look again with:"))
+            say(f"  nightshift watch {job_id}")
             return INTERRUPTED
     return say_ending(row)
 
@@ -61,6 +63,8 @@ def _follow(home: Home, job_id: str, glance: Glance, display: Display, every: fl
                 return row
             if not warned and not home.is_coordinated(job_id):
                 warned = True
-                display.say("no coordinator is at work on it: start one (nightshift coordinator),")
-                display.say(f"or go on here: nightshift resume {job_id}")
+                display.say(
+                    _("no coordinator is at work on it: start one (nightshift coordinator),")
+                )
+                display.say(_("or go on here: nightshift resume {job}").format(job=job_id))
             time.sleep(every)

@@ -12,6 +12,7 @@ import click
 
 from batch import embedded
 from batch.commands.run import check_key
+from batch.language import _
 from batch.options import open_home, option
 from batch.settings import DEFAULT_BASE_URL, log_level, read_settings
 from batch.terminal import say
@@ -58,10 +59,10 @@ def command(base_url: str, open_chunks: int) -> int:
     }
     if settings.redis_url is None:
         with embedded.server(None, home.folder) as url:
-            say(f"worker for {base_url}; stop with Ctrl-C")
+            say(_("worker for {url}; stop with Ctrl-C").format(url=base_url))
             return _as_a_child({**environ, "NIGHTSHIFT_REDIS_URL": url})
     embedded.wait_for(settings.redis_url, say)
-    say(f"worker for {base_url}; stop with Ctrl-C")
+    say(_("worker for {url}; stop with Ctrl-C").format(url=base_url))
     return _in_our_place({**environ, "NIGHTSHIFT_REDIS_URL": settings.redis_url})
 
 

@@ -1,0 +1,158 @@
+"""The reader's language: English as it stands in the code, or Russian.
+
+`NIGHTSHIFT_LANG` chooses, else `LC_ALL`, `LC_MESSAGES` or `LANG`. What people read is translated
+where it is shown. What is stored, logged or made for programs stays English, and so do the texts of
+errors until they are shown: `again` says such a text anew.
+"""
+
+from __future__ import annotations
+
+import gettext
+import os
+import re
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+
+from jobs.money import show
+
+DOMAIN = "nightshift"
+FOLDER = Path(__file__).parent / "languages"
+VARIABLE = "NIGHTSHIFT_LANG"
+
+_ASKED = (VARIABLE, "LC_ALL", "LC_MESSAGES", "LANG")
+_BLANK = re.compile(r"\{\d\}|%[sd]")
+_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+")
+_AMOUNT = re.compile(r"[\d ]+\.\d+ ₽")
+_LONGEST = 4000
+"""Characters of a text that is said again; no sentence of ours is longer."""
+
+
+class _Words(gettext.GNUTranslations):
+    """A catalogue that also knows which of its messages are forms with blanks, `{0}` or `%s`."""
+
+    _catalog: dict[str | tuple[str, int], str]  # as the standard library keeps it
+
+    def forms(self) -> list[tuple[str, str]]:
+        """Each form and its translation; those that begin with words of their own come first, and
+        of these the longest.
+        """
+        found = [
+            (message, meant)
+            for message, meant in self._catalog.items()
+            if isinstance(message, str) and _BLANK.search(message)
+        ]
+        return sorted(found, key=lambda form: (form[0][0] in "{%", -len(_BLANK.sub("", form[0]))))
+
+
+def code() -> str:
+    """`ru` or `en`."""
+    wanted = next((os.environ[name] for name in _ASKED if os.environ.get(name)), "")
+    return "ru" if wanted.lower().replace("-", "_").split(".")[0].split("_")[0] == "ru" else "en"
+
+
+def use(language: str) -> None:
+    """From now on this language, whatever the environment said."""
+    os.environ[VARIABLE] = language
+    _words.cache_clear()
+    _forms.cache_clear()
+
+
+def teach_click() -> None:
+    """Has click find its own words, for which it asks the standard library."""
+    gettext.bindtextdomain(DOMAIN, str(FOLDER))
+    gettext.textdomain(DOMAIN)
+    os.environ["LANGUAGE"] = code()
+
+
+def _(message: str) -> str:
+    """The message in the reader's language."""
+    words = _words()
+    return words.gettext(message) if words and message else message
+
+
+def ngettext(one: str, many: str, count: int) -> str:
+    """The message in the form that goes with `count`; it is not filled in."""
+    words = _words()
+    if words:
+        return words.ngettext(one, many, count)
+    return one if count == 1 else many
+
+
+def again(text: str) -> str:
+    """What was said in English elsewhere (an error's text, a stored reason), said anew.
+
+    A text that no message of ours could have become is returned as it is.
+    """
+    words = _words()
+    if words is None or not text or len(text) > _LONGEST:
+        return text
+    known = words.gettext(text)
+    if known != text:
+        return known
+    for form, meant in _forms():
+        head = _BLANK.split(form, maxsplit=1)[0]
+        filled = text.startswith(head) and _pattern(form).fullmatch(text)
+        if filled:
+            return _filled(meant, [again(_at_home(each)) for each in filled.groups()])
+    clauses = text.split("; ")
+    return "; ".join(map(again, clauses)) if len(clauses) > 1 else text
+
+
+def _filled(form: str, blanks: list[str]) -> str:
+    in_turn = iter(blanks)
+    return _BLANK.sub(
+        lambda blank: blanks[int(blank[0][1])] if blank[0][0] == "{" else next(in_turn), form
+    )
+
+
+def number(count: int) -> str:
+    """A whole number, thousands apart: `12,345`, `12 345`."""
+    return f"{count:,}" if code() == "en" else f"{count:,}".replace(",", "\N{NO-BREAK SPACE}")
+
+
+def decimal(value: float | Decimal, places: int) -> str:
+    """`12.5`, `12,5`."""
+    text = f"{value:.{places}f}"
+    return text if code() == "en" else text.replace(".", ",")
+
+
+def money(amount: Decimal) -> str:
+    """An amount in ₽, rounded for the eye: `312.40 ₽`, `312,40 ₽`."""
+    text = show(amount)
+    return text if code() == "en" else text.replace(".", ",")
+
+
+def moment(when: datetime) -> str:
+    """A minute of a day: `2026-05-03 23:00`, `03.05.2026 23:00`."""
+    return when.strftime("%Y-%m-%d %H:%M" if code() == "en" else "%d.%m.%Y %H:%M")
+
+
+def _at_home(text: str) -> str:
+    """Numbers and amounts within an English sentence, as the reader writes them."""
+    if _GROUPED.fullmatch(text):
+        return text.replace(",", "\N{NO-BREAK SPACE}")
+    return text.replace(".", ",") if _AMOUNT.fullmatch(text) else text
+
+
+@cache
+def _words() -> _Words | None:
+    """The catalogue; None for English, which needs none."""
+    language = code()
+    if language == "en":
+        return None
+    with (FOLDER / language / "LC_MESSAGES" / f"{DOMAIN}.mo").open("rb") as file:
+        return _Words(file)
+
+
+@cache
+def _forms() -> list[tuple[str, str]]:
+    words = _words()
+    return words.forms() if words else []
+
+
+@cache
+def _pattern(form: str) -> re.Pattern[str]:
+    parts = (re.escape(part) for part in _BLANK.split(form))
+    return re.compile("(.*?)".join(parts), re.DOTALL)

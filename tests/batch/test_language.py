@@ -1,0 +1,143 @@
+"""What people read, in the language they read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+
+from batch import language
+from batch.language import _, again, decimal, money, ngettext, number
+from batch.reader import Defaults
+from batch.reading.rules import draft
+from jobs.request import Fault
+from jobs.window import parse_window
+from scripts import wording
+
+_CYRILLIC = re.compile("[а-яё]")
+
+
+@pytest.fixture
+def russian() -> Iterator[None]:
+    language.use("ru")
+    yield
+    language.use("en")
+
+
+@pytest.mark.parametrize("code", wording.LANGUAGES)
+def test_every_message_is_translated_and_the_compiled_file_is_that_of_the_text(code: str) -> None:
+    now, kept = wording.updated(code), wording.read(code)
+
+    assert wording.missing(now) == [], "write them into nightshift.po, then run scripts/languages"
+    assert {message.id for message in now} == {message.id for message in kept}
+    assert wording.po_path(code).with_suffix(".mo").read_bytes() == wording.compiled(kept)
+
+
+@pytest.mark.parametrize("code", wording.LANGUAGES)
+def test_a_translation_leaves_the_same_blanks(code: str) -> None:
+    for message in wording.read(code):
+        known = _blanks(*(message.id if isinstance(message.id, tuple) else (str(message.id),)))
+        for text in message.string if isinstance(message.string, tuple) else (str(message.string),):
+            blanks = _blanks(text) if message.id else known
+            assert blanks <= known, text
+            # A numbered blank may hold a word that Russian does without; a plural may do so too.
+            assert blanks == known or "{0}" in known or message.pluralizable, text
+
+
+def _blanks(*texts: str) -> set[str]:
+    return {blank for text in texts for blank in re.findall(r"\{[^}]+\}|%[sd]|%\(\w+\)s", text)}
+
+
+@pytest.mark.usefixtures("russian")
+def test_counts_take_the_russian_form_that_goes_with_them() -> None:
+    forms = [ngettext("{count} line", "{count} lines", count) for count in (1, 2, 5, 11, 21, 104)]
+
+    assert forms == [
+        *("{count} строка", "{count} строки", "{count} строк"),
+        *("{count} строк", "{count} строка", "{count} строки"),
+    ]
+
+
+@pytest.mark.usefixtures("russian")
+def test_money_and_numbers_are_written_as_the_reader_does() -> None:
+    assert money(Decimal("1312.4")) == "1 312,40 ₽"
+    assert money(Decimal("0.00123")) == "0,00123 ₽"
+    assert number(1234567) == "1\N{NO-BREAK SPACE}234\N{NO-BREAK SPACE}567"
+    assert decimal(0.25, 1) == "0,2"
+
+    language.use("en")
+    assert money(Decimal("1312.4")) == "1 312.40 ₽"
+    assert number(1234567) == "1,234,567"
+    assert _("paused") == "paused"
+
+
+@pytest.mark.usefixtures("russian")
+def test_what_was_said_in_english_is_said_again() -> None:
+    text = "a call cost 3.10 ₽, and by the known prices 2.50 ₽ at most; the prices may have risen"
+    nested = "--window: '25:00-26:00' has an hour or minute that no clock shows"
+
+    assert again(text).startswith("вызов обошёлся в 3,10 ₽, а по известным ценам — не дороже 2,50")
+    assert again(nested) == "--window: в '25:00-26:00' час или минута, каких не бывает"
+    assert again("paused by the user") == "приостановлено пользователем"
+    assert again("no sentence of ours, {0} or not") == "no sentence of ours, {0} or not"
+    assert again("x" * 10_000) == "x" * 10_000
+
+
+@pytest.mark.usefixtures("russian")
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[1]",
+        b'{"messages": []}',
+        b'{"messages": [{"role": "user", "content": "a"}], "n": 2, "model": "m"}',
+        b'{"messages": [{"role": "user", "content": "a"}]}',
+        b'{"a": 1, "a": 2}',
+        b'{"a" 1}',
+        b"\xff",
+        b'{"custom_id": "a", "api_key": "x", "body": {}}',
+        b'{"messages": [{"role": "user", "content": "a"}], "model": "m", "max_tokens": 0}',
+    ],
+)
+def test_faults_of_a_line_are_told_in_russian(line: bytes) -> None:
+    fault = draft(line, 1, Defaults())
+
+    assert isinstance(fault, Fault)
+    assert _CYRILLIC.search(again(fault.message)), fault.message
+
+
+@pytest.mark.usefixtures("russian")
+def test_a_wrong_window_is_told_in_russian() -> None:
+    with pytest.raises(ValueError, match="window") as caught:
+        parse_window("night")
+
+    assert _CYRILLIC.search(again(str(caught.value)))
+
+
+@pytest.mark.parametrize(
+    ("environ", "code"),
+    [
+        ({"LANG": "ru_RU.UTF-8"}, "ru"),
+        ({"LANG": "ru_RU.UTF-8", "NIGHTSHIFT_LANG": "en"}, "en"),
+        ({"LANG": "en_US.UTF-8", "LC_ALL": "ru"}, "ru"),
+        ({"LANG": "ru_RU.UTF-8", "LC_MESSAGES": "C.UTF-8"}, "en"),
+        ({"LANG": "run_amok"}, "en"),
+        ({}, "en"),
+    ],
+)
+def test_the_environment_chooses_the_language(
+    environ: dict[str, str], code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NIGHTSHIFT_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+
+    assert language.code() == code
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    yield
+    language.use("en")
