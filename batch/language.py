@@ -24,7 +24,7 @@ VARIABLE = "NIGHTSHIFT_LANG"
 _ASKED = (VARIABLE, "LC_ALL", "LC_MESSAGES", "LANG")
 _BLANK = re.compile(r"\{\d\}|%[sd]")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+")
-_AMOUNT = re.compile(r"[\d ]+\.\d+ ₽")
+_AMOUNT = re.compile(r"[\d ]+\.\d+(?: ₽)?")
 _LONGEST = 4000
 """Characters of a text that is said again; no sentence of ours is longer."""
 

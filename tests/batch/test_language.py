@@ -75,10 +75,10 @@ def test_money_and_numbers_are_written_as_the_reader_does() -> None:
 
 @pytest.mark.usefixtures("russian")
 def test_what_was_said_in_english_is_said_again() -> None:
-    text = "a call cost 3.10 ₽, and by the known prices 2.50 ₽ at most; the prices may have risen"
+    text = "a call cost 3.10 ₽, though 2.50 ₽ should have been the most"
     nested = "--window: '25:00-26:00' has an hour or minute that no clock shows"
 
-    assert again(text).startswith("вызов обошёлся в 3,10 ₽, а по известным ценам — не дороже 2,50")
+    assert again(text) == "вызов обошёлся в 3,10 ₽, хотя не должен был превысить 2,50 ₽"
     assert again(nested) == "--window: в '25:00-26:00' час или минута, каких не бывает"
     assert again("paused by the user") == "приостановлено пользователем"
     assert again("no sentence of ours, {0} or not") == "no sentence of ours, {0} or not"
