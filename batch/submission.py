@@ -75,6 +75,7 @@ def submit(
     `StorageUnavailable` where the home or the output folder cannot be written.
     """
     check_free(Path(spec.output_dir))
+    _check_unclaimed(home, job_id, spec)
     check_writable(Path(spec.output_dir))
     with _draft(home, job_id) as draft:
         report = _fill(draft, spec, source, tell)
@@ -102,6 +103,30 @@ def validate(
         prices = _prices(spec, draft.models()) if priced else None
         report.estimate = estimate(draft.widest(), prices, margin(spec.max_price_rise))
     return report
+
+
+def _check_unclaimed(home: Home, job_id: str, spec: Spec) -> None:
+    """Refuses a folder that waits for the results of a job that is not over.
+
+    Who starts the same again after a stop means to go on, and would pay for all of it twice.
+    """
+    if job_id in spec.output_dir:
+        return
+    for store in home.stores():
+        job = store.job()
+        if job.spec.output_dir != spec.output_dir or job.ended:
+            continue
+        other = [
+            field
+            for field in ("source", "model", "max_tokens", "base_url", "max_attempts")
+            if getattr(job.spec, field) != getattr(spec, field)
+        ]
+        differs = f"; it was submitted with another {', '.join(other)}" if other else ""
+        raise UsageError(
+            f"{spec.output_dir} waits for the results of {job.id}, of which {job.finished:,} of"
+            f" {job.requests:,} are done{differs}",
+            hint=f"go on with it: nightshift resume {job.id}; or choose another --output-dir",
+        )
 
 
 @contextmanager

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
+import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import ValidationError
 
 from batch import embedded
-from batch.commands.run import agree, check_key, follow
+from batch.again import Again, codes_like, failures, plan
+from batch.commands.run import ask, check_key, costs_nothing, follow, send_question
+from batch.consent import question, table
 from batch.home import Home
-from batch.language import _, again, money, number
+from batch.language import _, again
 from batch.options import Percent, Roubles, job_argument, open_home, option
 from batch.prices import read_prices
 from batch.pricewatch import keep
@@ -21,22 +30,45 @@ from batch.store.jobstore import JobRow, JobStore
 from batch.terminal import safe, say, state_word
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.money import show
+from jobs.prices import PriceList
 from jobs.spec import Spec
 from jobs.states import JobState, PauseReason
 from jobs.window import parse_window
 
 HELP = """Go on with JOB after Ctrl-C, a crash, a pause, a cancel, or with what failed.
 
-Answered requests are never sent again. Where a coordinator serves the home, it goes on with the
-job; else this command does, in the foreground, as run does. What the job may spend and when it may
-run stays as it was, unless an option here says otherwise; the environment has no say in that. To go
-on after a price rise is to accept the prices that are asked now.
+Answered requests are never sent again. First a table tells what is sent and what it may cost; a
+person at a terminal is asked where something may be paid twice or failures are tried again. Where
+a coordinator serves the home, it goes on with the job; else this command does, in the foreground.
+What the job may spend and when it may run stays as it was, unless an option here says otherwise;
+the environment has no say in that, and the input file is not needed any more. To go on after a
+price rise is to accept the prices that are asked now.
 
 \b
   nightshift resume latest
+  nightshift resume latest --dry-run
   nightshift resume latest --budget-rub 800
-  nightshift resume latest --retry-failed
+  nightshift resume latest --retry-failed --code endpoint.5xx,system.*
 """
+
+_FIXED = ("model", "max_tokens", "base_url", "output_dir", "name", "max_attempts", "chunk_size")
+_FIXED_FLAGS = ("never_pay_twice", "skip_invalid")
+
+
+def _fixed_options(function: Callable[..., int]) -> Callable[..., int]:
+    """Options of `run` that a job keeps for good: known here, to be refused by name."""
+    add: Callable[..., Any] = functools.partial(click.option, hidden=True, default=None)
+    function = add("--timeout", "fixed_total_timeout_s")(function)
+    for field in _FIXED:
+        short = ["-o"] if field == "output_dir" else []
+        function = add(*short, _as_option(field), f"fixed_{field}")(function)
+    for field in _FIXED_FLAGS:
+        function = add(_as_option(field), f"fixed_{field}", is_flag=True)(function)
+    return function
+
+
+def _as_option(field: str) -> str:
+    return "--" + field.removeprefix("total_").removesuffix("_s").replace("_", "-")
 
 
 @click.command("resume", help=HELP, short_help="Go on with a job that stopped.")
@@ -46,8 +78,8 @@ on after a price rise is to accept the prices that are asked now.
     "--code",
     "codes",
     multiple=True,
-    metavar="CODE",
-    help="With --retry-failed: only those that failed with this code; may be repeated.",
+    metavar="CODES",
+    help="Of the failed only those with such a code: endpoint.5xx,system.*",
 )
 @click.option("--budget-rub", type=Roubles(), metavar="RUB", help="A new cap.")
 @click.option("--budget-tokens", type=click.IntRange(min=0), metavar="N", help="A new cap.")
@@ -62,6 +94,7 @@ on after a price rise is to accept the prices that are asked now.
 @click.option("--tpm", type=click.IntRange(min=1), metavar="N", help="A new limit.")
 @click.option("--max-in-flight", type=click.IntRange(min=1), metavar="N", help="A new limit.")
 @click.option("--window", metavar="HH:MM-HH:MM[@ZONE]", help='New hours; "" for any hour.')
+@_fixed_options
 @option(
     "--workers",
     type=click.IntRange(1, 64),
@@ -70,6 +103,8 @@ on after a price rise is to accept the prices that are asked now.
     metavar="N",
     help="Worker processes, if this command brings them.",
 )
+@click.option("--dry-run", is_flag=True, help="Show the table; change and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The table for programs.")
 @option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
 def command(
     job: str,
@@ -77,37 +112,41 @@ def command(
     retry_failed: bool,
     codes: tuple[str, ...],
     workers: int,
+    dry_run: bool,
+    as_json: bool,
     yes: bool,
     **changes: Any,
 ) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
     job_id = home.find(job)
+    wanted = (codes or ("*",)) if retry_failed or codes else ()
     foreground = not home.is_coordinated(job_id)
-    if foreground:
+    if foreground and not dry_run:
         _check_services(home, settings)
-    store = home.open(job_id)
-    try:
+    with closing(home.open(job_id, read_only=dry_run)) as store:
         row = store.job()
         if row.state is JobState.FAILED:
             raise UsageError(f"{job_id} was refused and never began")
+        _check_fixed(row.spec, changes)
         spec = _changed(row.spec, changes)
         _check_budget(row, changes["budget_rub"])
-        again = row.failed if retry_failed else 0
-        if row.ended and not row.left and not again:
-            return _nothing_left(row)
-        if not yes:
-            agree(home, job_id, spec, row.left + again)
+        retried = codes_like(wanted, failures(store)) if row.failed else ()
+        if row.ended and not row.left and not retried:
+            return _nothing_left(row, tried=bool(wanted))
+        told = _prices_told(store, row)
+        found = plan(store, spec, retried, told)
+        _show(found, as_json=as_json, dry_run=dry_run)
+        if dry_run:
+            return 0
+        if not yes and sys.stdin.isatty():
+            _agree(home, found)
         store.change_spec(spec)
-        back = store.retry_failed(codes) if retry_failed else 0
-        row = store.job()
-        if row.ended and not row.left:
-            return _nothing_left(row)
-        say(f"{job_id}\n  {_standing(row, back)}")
-        _renew_prices(store, row)
-        _go_on(store, row)
-    finally:
-        store.close()
+        if retried:
+            store.retry_failed(retried)
+        if told is not None:
+            keep(store, told, accepted=row.reason == PauseReason.PRICE_RISE)
+        _go_on(store, store.job())
     if not foreground:
         say(_("the coordinator goes on with it; follow it with:"))
         say(f"  nightshift watch {job_id}")
@@ -127,38 +166,47 @@ def _check_services(home: Home, settings: Settings) -> None:
         embedded.check(settings.redis_url)
 
 
-def _nothing_left(row: JobRow) -> int:
+def _nothing_left(row: JobRow, *, tried: bool) -> int:
     told = _("{job} is {state}; nothing is left to send")
     say(told.format(job=row.id, state=state_word(row.state)))
     if row.failed:
         say("  " + _("--retry-failed sends the failed again"))
+    elif tried:
+        say("  " + _("no request failed"))
     return 1 if row.failed else 0
 
 
-def _standing(row: JobRow, back: int) -> str:
-    told = _("{done} done, {left} to send").format(done=number(row.finished), left=number(row.left))
-    if back:
-        told += ", " + _("{count} of them failed before").format(count=number(back))
-    return told + "; " + _("{rub} spent so far").format(rub=money(row.settled_rub))
+def _show(found: Again, *, as_json: bool, dry_run: bool) -> None:
+    """On standard output what was asked for, on standard error what is good to know."""
+    if as_json:
+        click.echo(json.dumps({**found.as_json(), "dry_run": dry_run}, indent=2))
+        return
+    for line in table(found):
+        click.echo(line, err=not dry_run)
 
 
-def _renew_prices(store: JobStore, row: JobRow) -> None:
-    """Who goes on after a rise agrees to what is asked now; else a rise is counted as before."""
+def _agree(home: Home, found: Again) -> None:
+    """Also a job that was never begun needs a yes, where it costs something."""
+    asked = question(found)
+    if not asked and found.job.started_at is None and not costs_nothing(found.spec):
+        asked = send_question(found.total.requests, found.spec)
+    if asked:
+        ask(home, found.job.id, asked)
+
+
+def _prices_told(store: JobStore, row: JobRow) -> PriceList | None:
+    """What is asked now. Who goes on after a rise agrees to it, so then it must be known."""
     models = store.models()
-    agrees = row.reason == PauseReason.PRICE_RISE
     if not models:
-        return
+        return None
     try:
-        told = read_prices(row.spec.base_url, models, now=time.time())
+        return read_prices(row.spec.base_url, models, now=time.time())
     except ServiceUnavailable as error:
-        if agrees:
+        if row.reason == PauseReason.PRICE_RISE:
             raise
-        say(
-            "  "
-            + _("{trouble}; the known prices are used").format(trouble=safe(again(error.message)))
-        )
-        return
-    keep(store, told, accepted=agrees)
+        trouble = safe(again(error.message))
+        say("  " + _("{trouble}; the known prices are used").format(trouble=trouble))
+        return None
 
 
 def _go_on(store: JobStore, row: JobRow) -> None:
@@ -173,6 +221,25 @@ def _go_on(store: JobStore, row: JobRow) -> None:
 def _check_budget(row: JobRow, cap: Decimal | None) -> None:
     if cap is not None and cap < row.settled_rub:
         raise UsageError(f"{show(row.settled_rub)} are spent already", hint="give a higher cap")
+
+
+def _check_fixed(spec: Spec, changes: dict[str, Any]) -> None:
+    """What makes another job of it is refused; saying again what it is already is not."""
+    for given, wanted in changes.items():
+        field = given.removeprefix("fixed_")
+        if field == given or not wanted:
+            continue
+        text = str(Path(wanted).absolute()) if field == "output_dir" else wanted
+        try:
+            same = Spec.model_validate({**spec.model_dump(), field: text}) == spec
+        except ValidationError:
+            same = False
+        if not same:
+            raise UsageError(
+                f"{_as_option(field)} of a job stays as it was submitted:"
+                f" {safe(str(getattr(spec, field)))}",
+                hint="limits, budget and hours may change; for the rest submit a new job",
+            )
 
 
 def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:

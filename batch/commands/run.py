@@ -58,13 +58,14 @@ def command(source: Path, *, workers: int, yes: bool, **options: Any) -> int:
         )
     job_id = new_job_id()
     spec = make_spec(job_id, source, options)
-    if not yes and not _costs_nothing(spec) and not sys.stdin.isatty():
+    spends = not yes and not costs_nothing(spec)
+    if spends and not sys.stdin.isatty():
         raise UsageError("nobody is here to be asked whether to spend money", hint="say --yes")
     if settings.redis_url is not None:
         embedded.check(settings.redis_url)
     report = check_in(home, job_id, spec, source)
-    if not yes:
-        agree(home, job_id, spec, report.requests)
+    if spends and report.requests:
+        ask(home, job_id, send_question(report.requests, spec))
     return follow(home, settings, job_id, workers)
 
 
@@ -126,33 +127,30 @@ def price_line(report: Report) -> str:
     return _("likely about {rub}, at most {highest}").format(rub=likely, highest=highest)
 
 
-def agree(home: Home, job_id: str, spec: Spec, requests: int) -> None:
-    """Money is spent only after a yes; a machine of one's own costs nothing.
+def ask(home: Home, job_id: str, question: str) -> None:
+    """Goes on only after a yes.
 
     Without it the job rests, so that no coordinator that comes later sends it either.
     """
-    if _costs_nothing(spec) or not requests:
-        return
     try:
-        if sys.stdin.isatty():
-            question = ngettext(
-                "Send {count} request to {url}?", "Send {count} requests to {url}?", requests
-            )
-            question = question.format(count=number(requests), url=spec.base_url)
-            click.confirm(question, abort=True, err=True)
-            return
+        click.confirm(question, abort=True, err=True)
     except click.Abort:
         _let_rest(home, job_id)
         say(_("nothing was sent; the job is kept:"))
         say(f"  nightshift resume {job_id}")
         raise
-    raise UsageError(
-        "nobody is here to be asked whether to spend money",
-        hint=f"say: nightshift resume {job_id} --yes",
+
+
+def send_question(requests: int, spec: Spec) -> str:
+    """Whether to send so many."""
+    question = ngettext(
+        "Send {count} request to {url}?", "Send {count} requests to {url}?", requests
     )
+    return question.format(count=number(requests), url=spec.base_url)
 
 
-def _costs_nothing(spec: Spec) -> bool:
+def costs_nothing(spec: Spec) -> bool:
+    """A machine of one's own costs nothing."""
     return urlsplit(spec.base_url).hostname in LOOPBACK
 
 
