@@ -17,6 +17,7 @@ from batch.progress import Meter, Progress, progress_of
 from batch.reconcile import Step, Watch, decide
 from batch.sender import Sender
 from batch.series import Failure, series_of
+from batch.splitter import Pulse
 from batch.store import ledger
 from batch.store.jobstore import JobRow, JobStore, OpenChunk
 from batch.store.ledger import Applied
@@ -288,7 +289,7 @@ class ActiveJob:
         if room <= 0 or (is_capped and time.monotonic() < self._feed_from):
             return
         try:
-            fed = self._feeder.feed(job, room)
+            fed = self._feeder.feed(job, room, self._pulse())
         finally:
             # Also those that the post did not take: they are on disk, and are sent again.
             for chunk in self.store.chunks_out():
@@ -296,6 +297,12 @@ class ActiveJob:
                     self._watches[chunk] = Watch(time.monotonic(), mine=True)
         if fed.exhausted:
             self._exhausted()
+
+    def _pulse(self) -> Pulse:
+        workers = max(self.presence.workers, 1)
+        return Pulse(
+            self._meter.rate / workers, self.presence.in_flight / workers, self.series.spread()
+        )
 
     def _exhausted(self) -> None:
         """Nothing more fits: the job rests, unless some of the budget may still come back."""

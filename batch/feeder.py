@@ -7,10 +7,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import accumulate
 
 from batch.post import Post
 from batch.sender import Sender
-from batch.splitter import NO_BOUND, UNKNOWN_OUTPUT, chunk_size, request_bound
+from batch.splitter import (
+    MOST_BYTES,
+    NO_BOUND,
+    UNKNOWN_OUTPUT,
+    Pulse,
+    chunk_size,
+    request_bound,
+)
 from batch.store.jobstore import JobRow, JobStore, OpenChunk, Waiting
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import Payload, Work
@@ -42,8 +50,8 @@ class Feeder:
         self._prices: PriceList | None = None
         self._prices_of: tuple[float | None, float | None] = (None, None)
 
-    def feed(self, job: JobRow, room: int) -> Fed:
-        """Sets up to `room` chunks aside on disk, then sends them.
+    def feed(self, job: JobRow, room: int, pulse: Pulse | None = None) -> Fed:
+        """Sets up to `room` chunks aside on disk, then sends them; `pulse` is how the job goes.
 
         Raises `ServiceUnavailable` if the post does not take one: it is on disk as open then, and
         `send_again` sends it.
@@ -51,18 +59,18 @@ class Feeder:
         if self._unlimited(job.spec.budget):
             return Fed([], exhausted=False)
         self._renew_prices()
-        size = chunk_size(job.requests, job.spec.chunk_size)
+        size = chunk_size(job.requests, job.spec.chunk_size, pulse)
         fed: list[OpenChunk] = []
         exhausted = False
         while len(fed) < room and not exhausted:
-            waiting = self._store.waiting(size)
+            waiting = _portable(self._store.waiting(size))
             if not waiting:
                 break
             chosen, grant = self._afford(job, waiting)
             exhausted = len(chosen) < len(waiting)
             if not chosen and not self._store.chunks_out():
                 # Nothing will settle, so what does not fit now never does: something else may.
-                chosen, grant = self._afford(job, self._store.smallest(size))
+                chosen, grant = self._afford(job, _portable(self._store.smallest(size)))
             if not chosen:
                 break
             chunk = self._store.grant(chosen, grant, time.time())
@@ -166,6 +174,12 @@ class Feeder:
             attempts=request.attempts,
             uncertain=request.uncertain,
         )
+
+
+def _portable(waiting: list[Waiting]) -> list[Waiting]:
+    """As many as may travel together, and one at least: a token has a byte, so bounds tell."""
+    sizes = accumulate(request.prompt_bound for request in waiting)
+    return waiting[: max(1, sum(size <= MOST_BYTES for size in sizes))]
 
 
 def _plus(grant: Amount, bound: Amount) -> Amount:

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from batch.feeder import Fed, Feeder
 from batch.post import Post
 from batch.sender import Sender
-from batch.splitter import LARGEST, NO_BOUND, SMALLEST, UNKNOWN_OUTPUT, chunk_size, request_bound
+from batch.splitter import (
+    LARGEST,
+    NO_BOUND,
+    SMALLEST,
+    UNKNOWN_OUTPUT,
+    USUAL,
+    Pulse,
+    chunk_size,
+    request_bound,
+)
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 from jobs.budget import UNCAPPED, Amount
@@ -337,7 +346,35 @@ def test_a_chunk_is_neither_tiny_nor_huge(requests: int) -> None:
     size = chunk_size(requests, None)
 
     assert SMALLEST <= size <= LARGEST
-    assert size * 64 >= min(requests, 64 * LARGEST)
+    assert size * 64 >= min(requests, 64 * USUAL)
+
+
+@given(
+    st.integers(0, 10**7),
+    st.floats(0, 1e6),
+    st.floats(0, 1e5),
+    st.floats(1, 1e3),
+)
+def test_a_measured_chunk_is_neither_tiny_nor_huge(
+    requests: int, rate: float, in_flight: float, spread: float
+) -> None:
+    size = chunk_size(requests, None, Pulse(rate, in_flight, spread))
+
+    assert SMALLEST <= size <= LARGEST
+
+
+def test_a_slow_job_has_small_chunks_that_still_outnumber_its_calls_in_flight() -> None:
+    assert chunk_size(10**6, None, Pulse(rate=5.0, in_flight=20, spread=5)) == 10
+    assert chunk_size(10**6, None, Pulse(rate=5.0, in_flight=200, spread=20)) == 125
+    assert chunk_size(10**6, None, Pulse(rate=3000.0, in_flight=256, spread=2)) == USUAL
+    assert chunk_size(10**6, None, Pulse(rate=500.0, in_flight=1024, spread=12)) == 384
+
+
+def test_a_chunk_of_long_texts_is_no_larger_than_a_worker_bears(tmp_path: Path) -> None:
+    long = [line(number, body=b'"' + b"x" * 700_000 + b'"') for number in range(1, 8)]
+    job = Feeding(tmp_path, long, chunk_size=100)
+
+    assert job.sizes() == [2, 2, 2, 1]
 
 
 def test_a_wanted_size_is_kept() -> None:
