@@ -25,7 +25,6 @@ from batch.settings import Settings
 from batch.store.jobstore import JobRow
 from batch.terminal import Display, LogLines, Say, safe
 from jobs.errors import ServiceUnavailable, UsageError
-from jobs.states import JobState, PauseReason
 
 _WORKER_DRAIN_S = 930.0
 _CUT_S = 15.0
@@ -205,8 +204,7 @@ def _wind_up(
 def _rests(home: Home, job_id: str) -> bool:
     """Whether nothing more happens to the job without the user."""
     job = _row(home, job_id)
-    waits = job.state is JobState.PAUSED and job.reason != PauseReason.WINDOW_CLOSED
-    return job.ended or waits
+    return job.ended or job.needs_user
 
 
 def _row(home: Home, job_id: str) -> JobRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch.caps import Room
 from batch.feeder import Fed, Feeder
 from batch.post import Post
 from batch.sender import Sender
@@ -27,6 +29,7 @@ from batch.store import ledger
 from batch.store.jobstore import JobStore
 from jobs.budget import UNCAPPED, Amount
 from jobs.errors import ServiceUnavailable
+from jobs.period import Period
 from jobs.request import Request
 from jobs.spec import Budget, Limits
 from tests.batch.making import (
@@ -67,7 +70,10 @@ class Feeding:
             requests = [line(number) for number in range(1, requests + 1)]
         self.store = publish(folder, requests, priced=prices(), **self.wish)
         self.post, self.sender = FakePost(), FakeSender()
-        self.feeder = Feeder(self.store, cast(Post, self.post), cast(Sender, self.sender))
+        self.room: Room | None = None
+        self.feeder = Feeder(
+            self.store, cast(Post, self.post), cast(Sender, self.sender), lambda: self.room
+        )
 
     def feed(self, room: int = 9) -> Fed:
         return self.feeder.feed(self.store.job(), room)
@@ -336,6 +342,60 @@ def test_a_cap_of_nothing_lets_go_what_is_free(tmp_path: Path) -> None:
     job.store.add_prices(prices("0", taken_at=2.0), accepted=True)
 
     assert job.sizes() == [4]
+
+
+# ── Under the caps of the home ───────────────────────────────────────────────────────────────────
+
+
+def room_for(rub: Decimal, *, waits: bool = False) -> Room:
+    ends = datetime(2026, 11, 25, tzinfo=UTC)
+    return Room(rub, Period.DAY, Decimal(500), ends, untouched=False, waits=waits)
+
+
+def test_a_job_without_a_cap_keeps_within_what_the_home_leaves(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 8)
+    job.room = room_for(3 * BOUND)
+
+    fed = job.feed(room=1)
+
+    assert [len(chunk.requests) for chunk in fed.chunks] == [3]
+    assert fed.chunks[0].grant == Amount(3 * BOUND)
+
+
+@pytest.mark.parametrize(("own", "home", "fits"), [(2, 5, 2), (5, 2, 2)])
+def test_the_lower_of_both_caps_counts(tmp_path: Path, own: int, home: int, fits: int) -> None:
+    job = Feeding(tmp_path, 8, budget=budget(own * BOUND))
+    job.room = room_for(home * BOUND)
+
+    assert job.sizes(room=1) == [fits]
+
+
+def test_it_is_told_when_it_is_the_home_that_has_no_room(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 8, budget=budget(BOUND))
+    job.room = room_for(BOUND / 2)
+    assert job.feed() == Fed([], exhausted=True, full=job.room)
+
+    job.allow(rub=BOUND / 2)
+    assert job.feed() == Fed([], exhausted=True, full=None)
+
+
+def test_a_chunk_of_another_job_that_may_spend_anything_is_waited_for(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 8)
+    job.room = room_for(100 * BOUND, waits=True)
+
+    assert job.feed() == Fed([], exhausted=False)
+
+
+def test_what_nobody_can_bound_goes_at_the_bound_that_the_user_gave(tmp_path: Path) -> None:
+    """FAULTS I22."""
+    image = line(1, unbounded="image_url")
+    given = Decimal(7)
+    job = Feeding(tmp_path, [image, line(2)], budget=budget(100), request_bound_rub=given)
+
+    (chunk,) = job.feed().chunks
+
+    assert chunk.grant == Amount(given + BOUND)
+    assert [work.rub for work in job.post.payloads[JOB, 1].requests] == [given, BOUND]
 
 
 # ── Arithmetic ───────────────────────────────────────────────────────────────────────────────────
