@@ -26,6 +26,7 @@ from batch.store.ledger import Applied
 from jobs.errors import StorageUnavailable
 from jobs.money import show
 from jobs.names import queue_name
+from jobs.period import Period
 from jobs.result import ResultState
 from jobs.states import ENDED, JobState, PauseReason
 from jobs.window import parse_window
@@ -340,13 +341,22 @@ class ActiveJob:
 
     def _wait_for_next(self, full: Room) -> None:
         """The caps of the home are reached; a cap too small for any request needs the user."""
-        caps = f"{show(full.cap)} for all jobs in a {full.period}"
+        cap, daily = show(full.cap), full.period is Period.DAY
         if full.untouched:
-            text = f"not one request fits the cap of {caps}; raise it: nightshift budget"
+            text = (
+                f"not one request fits the cap of {cap} for all jobs in a day"
+                if daily
+                else f"not one request fits the cap of {cap} for all jobs in a month"
+            )
             self._pause(PauseReason.BUDGET_EXHAUSTED, text)
             return
         self._caps_stamp = self._allowance.stamp()
-        text = f"the cap of {caps} is reached; goes on at {full.ends:%Y-%m-%d %H:%M %Z}"
+        then = f"{full.ends:%Y-%m-%d %H:%M %Z}"
+        text = (
+            f"the cap of {cap} for all jobs in a day is reached; goes on at {then}"
+            if daily
+            else f"the cap of {cap} for all jobs in a month is reached; goes on at {then}"
+        )
         self._pause(PauseReason.BUDGET_EXHAUSTED, text, full.ends)
 
     def _look_up(self, job: JobRow) -> None:

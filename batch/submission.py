@@ -206,10 +206,9 @@ def _check_budget(spec: Spec, report: Report, caps: Caps) -> None:
     in_roubles = spec.budget.rub is not None or caps.any
     answered_for = spec.request_bound_rub is not None
     if in_roubles and found.unpriced and not answered_for:
-        caps_told = "no cap in roubles" if spec.budget.rub is not None else "no cap of this home"
         raise UsageError(
             f"{spec.base_url} tells no price for {', '.join(found.unpriced)}, "
-            f"so {caps_told} can be kept",
+            "so no cap in roubles can be kept",
             hint="check the name of the model, or leave out --budget-rub",
         )
     unbounded = found.unbounded and not (answered_for and spec.budget.tokens is None)

@@ -10,8 +10,9 @@ import click
 
 from batch.allowance import Allowance
 from batch.caps import Caps, write_caps
+from batch.language import _, money
 from batch.options import caps_options, open_home, set_caps
-from jobs.money import add, plain, show
+from jobs.money import add, plain
 from jobs.period import Period
 
 HELP = """Show or set what all jobs of this home together may spend in a day and in a month.
@@ -25,8 +26,6 @@ A job that reaches one goes on by itself on the next day, or in the next month.
   nightshift budget --budget-zone Asia/Yekaterinburg
   nightshift budget --no-caps
 """
-
-_LAST = {Period.DAY: "today", Period.MONTH: "this month"}
 
 
 @click.command("budget", help=HELP, short_help="Show or set caps for a day and a month.")
@@ -46,12 +45,22 @@ def command(*, no_caps: bool, as_json: bool, **options: Any) -> int:
         click.echo(json.dumps({"zone": caps.zone, **periods}, indent=2))
         return 0
     for period, (spent, aside) in used.items():
-        cap = caps.of(period)
-        kept = "no cap" if cap is None else f"of {show(cap)}"
-        reserved = f", {show(aside)} set aside for calls under way" if aside else ""
-        click.echo(f"{_LAST[period]}: {show(spent)} spent, {kept}{reserved}")
-    click.echo(f"days and months of {caps.zone}")
+        click.echo(_line(period, spent, aside, caps.of(period)))
+    click.echo(_("days and months of {zone}").format(zone=caps.zone))
     return 0
+
+
+def _line(period: Period, spent: Decimal, aside: Decimal, cap: Decimal | None) -> str:
+    when = _("today") if period is Period.DAY else _("this month")
+    if cap is None:
+        told = _("{when}: {spent} spent, no cap").format(when=when, spent=money(spent))
+    else:
+        told = _("{when}: {spent} spent, of {cap}").format(
+            when=when, spent=money(spent), cap=money(cap)
+        )
+    if aside:
+        told += _(", {aside} set aside for calls under way").format(aside=money(aside))
+    return told
 
 
 def _figures(cap: Decimal | None, spent: Decimal, aside: Decimal) -> dict[str, str | None]:
