@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -33,9 +34,14 @@ def main() -> int:
     for name, count in sorted(tally.blows.items()):
         print(f"{count:>7}  {name}")
     print(f"{tally.jobs:>7}  jobs, {tally.rows:,} requests, {tally.seconds:.0f} s")
+    print(f"{tally.calls:>7}  billed calls, {tally.rub} ₽, each in the ledger to the last digit")
+    print(f"{tally.in_flight:>7}  calls were in flight in workers that were killed")
     print(f"{tally.bought_twice:>7}  calls bought twice")
-    print(f"{tally.allowed_twice:>7}  calls were in flight at kills")
     print(f"{tally.uncertain:>7}  calls still uncertain at the end")
+    print(f"{tally.caps_met:>7}  caps met")
+    for name, times in sorted(tally.recoveries.items()):
+        middle, longest = statistics.median(times), max(times)
+        print(f"{len(times):>7}  {name}: at work again after {middle:.1f} s, {longest:.1f} at most")
     for law in tally.broken[:50]:
         print(f"BROKEN {law}")
     print(f"{len(tally.broken):>7}  laws broken          everything is in {folder}")
@@ -45,6 +51,7 @@ def main() -> int:
 def _crashpoints(name: str, folder: Path, step: int) -> int:
     result = crashpoints.run(name, folder, step=step)
     print(f"{name}: {result.tried} runs, the fault was met in {result.hit}")
+    print(f"{result.in_flight:>7}  calls were in flight in workers that died")
     print(f"{result.bought_twice:>7}  calls bought twice")
     for law in result.broken[:50]:
         print(f"BROKEN {law}")

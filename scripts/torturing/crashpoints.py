@@ -52,6 +52,7 @@ class Result:
 
     tried: int = 0
     hit: int = 0
+    in_flight: int = 0
     bought_twice: int = 0
     broken: list[str] = field(default_factory=list)
 
@@ -81,8 +82,8 @@ def _one(house: House, point: Point, number: int, result: Result) -> bool:
     house.wait(name)
     # A process may outlive a disk that failed; a fault that it met stands in what strace wrote.
     reached = reached or "(INJECTED)" in seen.read_text(errors="replace")
-    in_flight = ROWS if point.process.startswith("worker") and reached else 0
-    found = house.audit(name, job, in_flight)
+    found = house.audit(name, job)
+    result.in_flight += found.in_flight
     result.bought_twice += found.bought_twice
     result.broken += [f"{number}: {law}" for law in found.broken]
     return reached
@@ -104,13 +105,15 @@ def _strace(point: Point, number: int, seen: Path) -> list[str]:
 
 def _follow(house: House, point: Point, name: str) -> bool:
     """Waits for the job's end or the process's; puts a healthy one in its place if it died."""
-    deadline = time.monotonic() + _JOB_S
+    alive = time.monotonic()
+    deadline = alive + _JOB_S
     while not house.is_over(name) and time.monotonic() < deadline:
         if house.processes[point.process].poll() is not None:
-            house.processes.pop(point.process)
+            house.died(point.process, alive)
             house.start(point.process)
             return True
-        time.sleep(0.05)
+        alive = time.monotonic()
+        time.sleep(0.02)
     return False
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from scripts.auditor import Audit, audit
+from scripts.auditor import Audit, Death, audit
 from scripts.simulator import Simulator
 
 ROOT = Path(__file__).parent.parent.parent
@@ -58,6 +58,7 @@ class House:
         self.simulator = Simulator("--null-cost-share", "0", *endpoint, book=folder / "book.jsonl")
         self._workers = workers
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.deaths: list[Death] = []
 
     def __enter__(self) -> Self:
         self.simulator.start()
@@ -99,9 +100,24 @@ class House:
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Sends a signal and waits for the end."""
-        process = self.processes.pop(name)
-        process.send_signal(number)
-        process.wait(60)
+        self.kill_together([name], number)
+
+    def kill_together(self, names: Sequence[str], number: signal.Signals = signal.SIGKILL) -> None:
+        """Sends a signal to several at once and waits for the end of all."""
+        before = time.monotonic()
+        dying = [self.processes.pop(name) for name in names]
+        for process in dying:
+            process.send_signal(number)
+        for process in dying:
+            process.wait(60)
+        if number == signal.SIGKILL and any(name.startswith("worker") for name in names):
+            self.deaths.append((before, time.monotonic()))
+
+    def died(self, name: str, since: float) -> None:
+        """A process ended by itself, at some moment of monotonic time after `since`."""
+        self.processes.pop(name).wait()
+        if name.startswith("worker"):
+            self.deaths.append((since, time.monotonic()))
 
     def _command(self, name: str) -> list[str]:
         if name == "server":
@@ -188,9 +204,19 @@ class House:
         self.simulator.wait_idle(30)
 
     def audit(
-        self, name: str, job: str, allowed_twice: int, *, cap: Decimal | None = None
+        self,
+        name: str,
+        job: str,
+        allowed_twice: int = 0,
+        *,
+        cap: Decimal | None = None,
+        finished: bool = True,
     ) -> Audit:
-        """Holds the three books against each other; with `cap`, at every moment of the run."""
+        """Holds the three books against each other.
+
+        What was in flight in workers that were killed may be bought again. `allowed_twice` are
+        further calls that may be; `finished`: whether the job is over.
+        """
         self.simulator.book()  # has it written down to its last line
         return audit(
             self.folder / "book.jsonl",
@@ -199,6 +225,8 @@ class House:
             self.output(name),
             cap=cap,
             allowed_twice=allowed_twice,
+            deaths=self.deaths,
+            finished=finished,
             only_this_input=True,
         )
 
