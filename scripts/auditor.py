@@ -31,8 +31,10 @@ ZERO = Decimal(0)
 Death = tuple[float, float]
 """Between which two moments of the machine's monotonic clock a worker was killed."""
 
-ON_ITS_WAY_S = 0.25
-"""How long an answer that was sent in full may lie in sockets before a busy worker reads it."""
+ON_ITS_WAY_S = 0.5
+"""How long an answer that was sent in full may take to the worker's journal and the home's post: a
+busy machine's sockets, then 0.3 s in which results wait for company.
+"""
 
 
 @dataclass

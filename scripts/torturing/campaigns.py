@@ -8,12 +8,10 @@ endpoint's book.
 from __future__ import annotations
 
 import signal
-import sqlite3
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +25,10 @@ _PATIENCE_S = 300.0
 _TIGHT_RUB = Decimal("0.04")
 """A request's share of a cap that will not do: a request of these campaigns costs 0.06 ₽."""
 _AMPLE_RUB = Decimal(1)
+_BEGINS_S = 5.0
+"""So long after its start a worker surely makes calls, and has told what its predecessor left."""
+_SENT_SINCE = "SELECT id FROM calls WHERE sent_at > ? LIMIT 1"
+_AT_REST = "SELECT id FROM job WHERE state <> 'in_progress'"
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Tally:
     blows: Counter[str] = field(default_factory=Counter)
     jobs: int = 0
     rows: int = 0
+    failed: int = 0
     calls: int = 0
     in_flight: int = 0
     bought_twice: int = 0
@@ -50,6 +53,7 @@ class Tally:
         """Takes in a job's audit."""
         self.jobs += 1
         self.rows += found.rows
+        self.failed += found.failed
         self.calls += found.billed_calls
         self.in_flight += found.in_flight
         self.bought_twice += found.bought_twice
@@ -104,7 +108,7 @@ class Campaign:
 
     def _raise_the_cap(self, name: str) -> None:
         """If the job has met its cap: holds the endpoint's book against it, and goes on."""
-        told = self._at_home("SELECT reason FROM job WHERE state = 'paused'")
+        told = self.house.at_home(self._job, "SELECT reason FROM job WHERE state = 'paused'")
         if not told:
             return
         if told[0][0] != "budget_exhausted":
@@ -117,17 +121,11 @@ class Campaign:
         time.sleep(3)  # a coordinator that was killed a moment ago is back: it resumes, not we
         self.house.command("resume", self._job, "--budget-rub", str(self._cap), "--yes")
 
-    def _at_home(self, question: str, *values: float) -> list[tuple[str]]:
-        file = self.house.folder / "home" / "jobs" / self._job / "job.sqlite"
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=10)) as db:
-            return db.execute(question, values).fetchall()
-
     # ---- blows -------------------------------------------------------------------------------
 
     def kill_workers(self) -> None:
         """SIGKILL to one, two or three at once; what they had in flight may be bought again."""
-        self._wait_for_calls()
-        names = self._dice.sample(self._workers(), self._dice.choice((1, 1, 2, 3)))
+        names = self._workers_at_work()
         self.house.kill_together(names)
         for name in names:
             self.house.start(name)
@@ -140,12 +138,14 @@ class Campaign:
         self.house.start(name)
         self.tally.blows["worker stopped"] += 1
 
-    def _wait_for_calls(self) -> None:
-        """A kill of those who do nothing shows little."""
+    def _workers_at_work(self) -> list[str]:
+        """Some that have had the time to begin: a kill of those who do nothing shows little."""
         deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            if self.house.simulator.stats()["in_flight"] >= 8:
-                return
+        while True:
+            names = [name for name in self._workers() if self.house.age(name) > _BEGINS_S]
+            busy = self.house.simulator.stats()["in_flight"] >= 8 or time.monotonic() > deadline
+            if names and busy:
+                return self._dice.sample(names, min(len(names), self._dice.choice((1, 1, 2, 3))))
             time.sleep(0.05)
 
     def _workers(self) -> list[str]:
@@ -175,10 +175,14 @@ class Campaign:
         back, wall = time.monotonic(), time.time()
         kind = f"{name}, a job with a cap" if self._cap else f"{name}, a job without a cap"
         while time.monotonic() - back < _PATIENCE_S:
-            if self._at_home("SELECT id FROM calls WHERE sent_at > ? LIMIT 1", wall):
+            if self.house.at_home(
+                self._job, "SELECT id FROM calls WHERE sent_at > ? LIMIT 1", wall
+            ):
                 self.tally.recoveries[kind].append(time.monotonic() - back)
                 return
-            if self._at_home("SELECT id FROM job WHERE state NOT IN ('in_progress', 'pending')"):
+            if self.house.at_home(
+                self._job, "SELECT id FROM job WHERE state NOT IN ('in_progress', 'pending')"
+            ):
                 return
             time.sleep(0.02)
         self.tally.broken.append(f"{name}: no recovery within {_PATIENCE_S} s")
@@ -270,6 +274,7 @@ def run(name: str, blows: int, folder: Path, seed: int) -> Tally:
 def _so_far(tally: Tally) -> str:
     return (
         f"{tally.seconds:6.0f} s  {tally.blows.total()} blows, {tally.jobs} jobs,"
-        f" {tally.bought_twice} bought twice, {tally.in_flight} in flight at kills,"
+        f" {tally.failed} set aside, {tally.bought_twice} bought twice,"
+        f" {tally.in_flight} in flight at kills,"
         f" {len(tally.broken)} laws broken"
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,7 +77,7 @@ def _one(house: House, point: Point, number: int, result: Result) -> bool:
     seen = house.folder / f"{name}.strace"
     house.start(point.process, under=_strace(point, number, seen))
     job = house.submit(name, ROWS)
-    reached = _follow(house, point, name)
+    reached = house.outlive(name, job, point.process, _JOB_S)
     house.wait(name)
     # A process may outlive a disk that failed; a fault that it met stands in what strace wrote.
     reached = reached or "(INJECTED)" in seen.read_text(errors="replace")
@@ -101,20 +100,6 @@ def _strace(point: Point, number: int, seen: Path) -> list[str]:
         "-e",
         point.injection(number),
     ]
-
-
-def _follow(house: House, point: Point, name: str) -> bool:
-    """Waits for the job's end or the process's; puts a healthy one in its place if it died."""
-    alive = time.monotonic()
-    deadline = alive + _JOB_S
-    while not house.is_over(name) and time.monotonic() < deadline:
-        if house.processes[point.process].poll() is not None:
-            house.died(point.process, alive)
-            house.start(point.process)
-            return True
-        alive = time.monotonic()
-        time.sleep(0.02)
-    return False
 
 
 def _stop(house: House, process: str) -> None:

@@ -11,10 +11,12 @@ import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -59,6 +61,7 @@ class House:
         self._workers = workers
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.deaths: list[Death] = []
+        self._started: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self.simulator.start()
@@ -95,6 +98,7 @@ class House:
             stderr=log,
         )
         log.close()
+        self._started[name] = time.monotonic()
         if name == "server":
             self._wait_for_server()
 
@@ -113,11 +117,56 @@ class House:
         if number == signal.SIGKILL and any(name.startswith("worker") for name in names):
             self.deaths.append((before, time.monotonic()))
 
-    def died(self, name: str, since: float) -> None:
-        """A process ended by itself, at some moment of monotonic time after `since`."""
-        self.processes.pop(name).wait()
+    def dies(self, name: str, patience_s: float) -> bool:
+        """Waits for a process to end by itself; whether it did."""
+        alive = time.monotonic()
+        deadline = alive + patience_s
+        while not self._has_died(name, alive):
+            alive = time.monotonic()
+            if alive > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def _has_died(self, name: str, alive: float) -> bool:
+        """Whether a process that lived at some moment of monotonic time is gone."""
+        if self.processes[name].poll() is None:
+            return False
+        self.processes.pop(name)
         if name.startswith("worker"):
-            self.deaths.append((since, time.monotonic()))
+            self.deaths.append((alive, time.monotonic()))
+        return True
+
+    def outlive(self, name: str, job: str, process: str, patience_s: float) -> bool:
+        """Waits for the job's end, and puts the process back if it dies before; whether it did.
+
+        A pause that a fault of the endpoint asks for is ended.
+        """
+        alive = time.monotonic()
+        deadline, died = alive + patience_s, False
+        while not self.is_over(name) and time.monotonic() < deadline:
+            if not died and self._has_died(process, alive):
+                self.start(process)
+                died = True
+            alive = time.monotonic()
+            if self.is_paused(job):
+                self.command("resume", job, "--yes")
+            time.sleep(0.02)
+        return died
+
+    def is_paused(self, job: str) -> bool:
+        """Whether the job waits for a person."""
+        return self.at_home(job, "SELECT state FROM job") == [("paused",)]
+
+    def at_home(self, job: str, question: str, *values: float) -> list[tuple[object, ...]]:
+        """Asks a job's file."""
+        file = self.folder / "home" / "jobs" / job / "job.sqlite"
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=10)) as db:
+            return db.execute(question, values).fetchall()
+
+    def age(self, name: str) -> float:
+        """Seconds since a process was started."""
+        return time.monotonic() - self._started[name]
 
     def _command(self, name: str) -> list[str]:
         if name == "server":
