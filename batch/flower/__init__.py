@@ -1,4 +1,4 @@
-"""Flower as a part of this program: to look at workers and chunks, here, with a password.
+"""Flower as a part of this program: to look at jobs, workers and chunks, here, with a password.
 
 Flower's own command is not used: it leaves pages open, binds to every interface, takes its password
 from the command line and runs a `flowerconfig.py` that lies in the working folder. Here every
@@ -7,21 +7,17 @@ request passes one door, and what tasks tell of themselves is masked before it i
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import hmac
 import logging
-import re
 import secrets
 import signal
 import sys
 from base64 import b64encode
-from contextlib import suppress
 from typing import Any
 
 from celery import Celery
-from flower.app import Flower
-from flower.events import Events
+from flower.app import Flower, rewrite_handler
 from flower.options import options
 from flower.urls import settings as flower_settings
 from kombu import Queue  # type: ignore[attr-defined]  # half typed
@@ -29,6 +25,9 @@ from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.ioloop import IOLoop
 from tornado.web import ErrorHandler
 
+from batch.flower.desk import Desk
+from batch.flower.masking import MaskedEvents
+from batch.flower.pages import ROUTES, Templates
 from batch.language import _
 from jobs.errors import UsageError
 from jobs.names import queue_name
@@ -41,18 +40,11 @@ DEFAULT_PORT = 5555
 MOST_TASKS = 20_000
 """Chunks kept in memory, at about 4 kB each."""
 
-LONGEST_SHOWN = 300
-"""Characters of an argument or a result that are kept."""
-
 FORGET_WORKERS_S = 24 * 3600
 """A worker that has been silent for so long is no longer listed; each start is a new worker."""
 
 _INSPECTED = ("stats", "active_queues", "registered", "active", "revoked", "conf")
 """What workers are asked. Not `reserved` and `scheduled`: those answer with the raw arguments."""
-
-_KIND = re.compile(r"[A-Za-z_][\w.]*")
-_RAW = re.compile(r"[(\[{].*(?:[)\]}]|\.\.\.)", re.DOTALL)
-"""Arguments as Celery writes them by itself, whole or cut."""
 
 
 def serve(
@@ -64,16 +56,19 @@ def serve(
     address: str = "127.0.0.1",
     url_prefix: str = "",
     read_only: bool = True,
+    look_only: bool = False,
 ) -> int:
     """Runs Flower until SIGTERM or SIGINT; returns the exit code.
 
+    `read_only` is of Flower's own pages, `look_only` of the Jobs page.
     `base_url` tells whose queue is shown before any worker has come. Without a password one is made
     up and told once, on standard error. Port 0 means any free one. Raises `UsageError` if it cannot
     listen there or the password cannot be typed into a browser.
     """
     chosen = password or secrets.token_urlsafe(16)
     configure(chosen, port=port, address=address, url_prefix=url_prefix, read_only=read_only)
-    dashboard = Dashboard(celery_app(redis_url, base_url), chosen)
+    desk = Desk(redis_url)
+    dashboard = Dashboard(celery_app(redis_url, base_url), chosen, desk, look_only=look_only)
     where = _listen(dashboard)
     _announce(where, None if password else chosen)
     _run(dashboard)
@@ -97,9 +92,10 @@ def configure(password: str, *, port: int, address: str, url_prefix: str, read_o
     }
     for name, value in values.items():
         setattr(options, name, value)
-    # A line for each request, and four whenever no worker is there.
+    # A line for each request, and four whenever no worker is there; and one every two seconds for
+    # each open page while Redis is away.
     for quiet in ("tornado.access", "flower.inspector"):
-        logging.getLogger(quiet).setLevel(logging.ERROR)
+        logging.getLogger(quiet).setLevel(logging.CRITICAL)
 
 
 def celery_app(redis_url: str, base_url: str) -> Celery:
@@ -112,17 +108,23 @@ def celery_app(redis_url: str, base_url: str) -> Celery:
 
 
 class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
-    """Flower behind one door. Pages added with `add_handlers` are behind it too."""
+    """Flower with the Jobs page, all of it behind one door."""
 
-    def __init__(self, app: Celery, password: str) -> None:
+    def __init__(self, app: Celery, password: str, desk: Desk, *, look_only: bool = False) -> None:
         loop = IOLoop.current()
+        prefix = options.url_prefix
         super().__init__(
             capp=app,
             options=options,
             io_loop=loop,
-            events=_masked_events(app, loop),
-            **_settings(options.url_prefix),
+            events=_events(app, loop),
+            template_loader=Templates(),
+            **_settings(prefix),
         )
+        self.desk = desk
+        self.look_only = look_only
+        routes = [rewrite_handler(route, prefix) if prefix else route for route in ROUTES]
+        self.add_handlers(".*", routes)
         self.inspector.inspect_methods = _INSPECTED
         self._ticket = b"Basic " + b64encode(_credentials(password).encode())
 
@@ -150,48 +152,7 @@ class Denied(ErrorHandler):
         self.set_header("WWW-Authenticate", 'Basic realm="nightshift", charset="UTF-8"')
 
 
-class MaskedEvents(Events):  # type: ignore[misc]  # Flower has no types
-    """Flower's memory of tasks: what is masked here is so on every page, in the API and search."""
-
-    def on_event(self, event: dict[str, Any]) -> None:
-        """Takes a worker's event in."""
-        super().on_event(masked(event))
-
-
-def masked(event: dict[str, Any]) -> dict[str, Any]:
-    """The event with its arguments and result readable and short, and of an error only its kind."""
-    shown = {name: value for name, value in event.items() if name != "traceback"}
-    for name in ("args", "kwargs"):
-        if name in shown:
-            shown[name] = _arguments(str(shown[name]))
-    if "result" in shown:
-        shown["result"] = _result(str(shown["result"]))
-    if "exception" in shown:
-        kind = _KIND.match(str(shown["exception"]))
-        shown["exception"] = kind.group() if kind else "error"
-    return shown
-
-
-def _arguments(text: str) -> str:
-    """The sender's own words; arguments that nobody put into words are not shown."""
-    if text in {"()", "[]", "{}"}:
-        return ""
-    return "(not shown)" if _RAW.fullmatch(text.strip()) else _short(text)
-
-
-def _result(text: str) -> str:
-    """The line that the task returned: Celery sends its repr, with quotes."""
-    if text[:1] in {"'", '"'} and len(text) <= LONGEST_SHOWN:
-        with suppress(ValueError, SyntaxError):
-            return str(ast.literal_eval(text))
-    return _short(text)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
-
-
-def _masked_events(app: Celery, loop: IOLoop) -> MaskedEvents:
+def _events(app: Celery, loop: IOLoop) -> MaskedEvents:
     return MaskedEvents(
         app,
         loop,

@@ -1,0 +1,329 @@
+"""The plots of a job's page: shapes in a box of 1000 by 100 that the page stretches as it needs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from batch.flower import words
+from batch.language import _, code, number
+from batch.reports.page import visible
+from batch.series import OTHER, Point, Series
+
+WIDE, HIGH = 1000.0, 100.0
+MOST_COLUMNS = 180
+MOST_KINDS = 5
+_MOST_TICKS = 5
+_STEPS_S = (5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A path of the class `look`, and how the legend calls it."""
+
+    look: str
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is told of a span where the pointer rests; in hundredths of the width."""
+
+    left: float
+    width: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """`ticks`: (hundredth of the width, text); `marks`: (hundredth of the height, text)."""
+
+    key: str
+    title: str
+    now: str
+    layers: list[Layer]
+    columns: list[Column]
+    ticks: list[tuple[float, str]]
+    marks: list[tuple[float, str]]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A drawn point from `start` to `end`, Unix seconds; of it so many `seconds` are over."""
+
+    start: float
+    end: float
+    seconds: float
+    point: Point
+    spent: float = field(default=0.0)
+
+
+def charts(series: Series, now: float, budget: float | None) -> list[Chart]:
+    """All plots of a job; none where nothing has happened yet."""
+    spans = spans_of(series, now)
+    if not spans:
+        return []
+    axis = _Axis(spans)
+    return [
+        _throughput(axis),
+        _latency(axis),
+        _in_flight(axis),
+        _money(axis, budget),
+        _errors(axis),
+    ]
+
+
+def spans_of(series: Series, now: float) -> list[Span]:
+    """The points, few enough to be drawn; ₽ are added up along them."""
+    if series.began is None or not series.points:
+        return []
+    together = -(-len(series.points) // MOST_COLUMNS)
+    width = series.width * together
+    found, spent = [], 0.0
+    for place in range(0, len(series.points), together):
+        point = Point()
+        for more in series.points[place : place + together]:
+            point = point.plus(more)
+        start = series.began + place * series.width
+        ran = min(max(now - start, 1.0), width)
+        spent += float(point.cost)
+        found.append(Span(start, start + width, ran, point, spent))
+    return found
+
+
+class _Axis:
+    """Where moments stand."""
+
+    def __init__(self, spans: list[Span]) -> None:
+        self.spans = spans
+        self.start, self.end = spans[0].start, spans[-1].end
+        self.length = self.end - self.start
+
+    def at(self, moment: float, whole: float = WIDE) -> float:
+        """The place of a moment."""
+        return whole * (moment - self.start) / self.length
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """At round local times."""
+        step = next((s for s in _STEPS_S if self.length / s <= _MOST_TICKS), 0)
+        step = step or 86400 * math.ceil(self.length / 86400 / _MOST_TICKS)
+        offset = words.local(self.start).utcoffset()
+        shift = offset.total_seconds() if offset else 0.0
+        first = math.ceil((self.start + shift) / step) * step - shift
+        form = "%d.%m." if step >= 86400 else "%H:%M" if step >= 60 else "%H:%M:%S"
+        moments = [first + step * place for place in range(_MOST_TICKS + 1)]
+        return [
+            (self.at(moment, 100), words.local(moment).strftime(form))
+            for moment in moments
+            if 0.05 <= self.at(moment, 1) <= 0.95
+        ]
+
+    def columns(self, tell: Callable[[Span], str]) -> list[Column]:
+        """One for each span."""
+        return [
+            Column(
+                self.at(span.start, 100),
+                100 * (span.end - span.start) / self.length,
+                f"{words.local(span.start):%H:%M:%S} · {tell(span)}",
+            )
+            for span in self.spans
+        ]
+
+    def steps(self, values: Sequence[float], top: float, base: Sequence[float]) -> str:
+        """A filled path of steps between `base` and `base` + `values`."""
+        upper = [low + value for low, value in zip(base, values, strict=True)]
+        if not any(values):
+            return ""
+        there = [
+            self._step(span, height, top) for span, height in zip(self.spans, upper, strict=True)
+        ]
+        back = [
+            self._step(span, height, top, back=True)
+            for span, height in zip(reversed(self.spans), reversed(base), strict=True)
+        ]
+        return f"M{' '.join(there)} {' '.join(back)}Z"
+
+    def _step(self, span: Span, value: float, top: float, *, back: bool = False) -> str:
+        left, right = self.at(span.start), self.at(span.end)
+        if back:
+            left, right = right, left
+        y = _y(value, top)
+        return f"{left:.1f},{y} {right:.1f},{y}"
+
+    def line(self, values: Sequence[float | None], top: float) -> str:
+        """A line through the middle of each span; where there is no value, it is broken."""
+        parts, pen = [], "M"
+        for span, value in zip(self.spans, values, strict=True):
+            if value is None:
+                pen = "M"
+                continue
+            parts.append(f"{pen}{self.at((span.start + span.end) / 2):.1f},{_y(value, top)}")
+            pen = "L"
+        # A value alone is a dot, which a stroke with round ends draws of no length at all.
+        alone = [a + "h0" if b.startswith("M") else a for a, b in pairwise([*parts, "M"])]
+        return " ".join(alone)
+
+
+def _throughput(axis: _Axis) -> Chart:
+    per_minute = [
+        (60 * s.point.completed / s.seconds, 60 * s.point.failed / s.seconds) for s in axis.spans
+    ]
+    done, failed = [d for d, _ in per_minute], [f for _, f in per_minute]
+    top = _top(max(d + f for d, f in per_minute))
+    return Chart(
+        "throughput",
+        _("Results per minute"),
+        _("{n} now").format(n=_short(done[-1])),
+        [
+            Layer("ns-done", _("completed"), axis.steps(done, top, [0.0] * len(done))),
+            Layer("ns-failed", _("failed"), axis.steps(failed, top, done)),
+        ],
+        axis.columns(
+            lambda s: _("{n} completed, {m} failed").format(n=s.point.completed, m=s.point.failed)
+        ),
+        axis.ticks(),
+        _marks(top),
+    )
+
+
+def _latency(axis: _Axis) -> Chart:
+    half = [s.point.quantile(0.5) for s in axis.spans]
+    most = [s.point.quantile(0.95) for s in axis.spans]
+    top = _top(1.05 * max((value for value in most if value is not None), default=0.0))
+    told = {s.start: (a, b) for s, a, b in zip(axis.spans, half, most, strict=True)}
+    last = next((each for each in reversed(list(told.values())) if each[0] is not None), None)
+
+    def tell(span: Span) -> str:
+        return _latencies(told[span.start])
+
+    return Chart(
+        "latency",
+        _("Seconds to an answer"),
+        _latencies(last) if last else "",
+        [
+            Layer("ns-line-soft", _("19 of 20"), axis.line(most, top)),
+            Layer("ns-line", _("half of them"), axis.line(half, top)),
+        ],
+        axis.columns(tell),
+        axis.ticks(),
+        _marks(top),
+    )
+
+
+def _latencies(both: tuple[float | None, float | None]) -> str:
+    half, most = both
+    if half is None or most is None:
+        return _("no answers")
+    return _("half within {n} s, 19 of 20 within {m} s").format(n=_short(half), m=_short(most))
+
+
+def _in_flight(axis: _Axis) -> Chart:
+    flying = [s.point.in_flight(s.seconds) for s in axis.spans]
+    limits = [s.point.limit / s.point.samples if s.point.samples else None for s in axis.spans]
+    bounds = [limit for limit in limits if limit]
+    # A limit far above what is used would press everything to the floor.
+    highest = max(flying)
+    top = _top(max([highest, *(b for b in bounds if b <= 3 * max(highest, 1.0))]))
+    shown = [limit if limit and limit <= top else None for limit in limits]
+    return Chart(
+        "in-flight",
+        _("Calls in flight"),
+        _("{n} now").format(n=_short(round(flying[-1]))),
+        [
+            Layer("ns-done", _("in flight"), axis.steps(flying, top, [0.0] * len(flying))),
+            Layer("ns-limit", _("limit found"), axis.line(shown, top)),
+        ],
+        axis.columns(lambda s: _("{n} in flight").format(n=round(s.point.in_flight(s.seconds)))),
+        axis.ticks(),
+        _marks(top),
+    )
+
+
+def _money(axis: _Axis, budget: float | None) -> Chart:
+    spent = [s.spent for s in axis.spans]
+    near = budget is not None and budget <= 4 * max(spent[-1], 1e-9)
+    top = _top(max(spent[-1], budget or 0.0) if near else spent[-1])
+    cap = [budget if near else None] * len(spent)
+    return Chart(
+        "money",
+        _("Roubles spent"),
+        f"{_short(spent[-1])} ₽",
+        [
+            Layer("ns-money", _("spent"), axis.steps(spent, top, [0.0] * len(spent))),
+            Layer("ns-limit", _("budget"), axis.line(cap, top)),
+        ],
+        axis.columns(
+            lambda s: _("{n} ₽ in all, {m} ₽ here").format(
+                n=_short(s.spent), m=_short(float(s.point.cost))
+            )
+        ),
+        axis.ticks(),
+        _marks(top),
+    )
+
+
+def _errors(axis: _Axis) -> Chart:
+    totals: Counter[str] = Counter()
+    for span in axis.spans:
+        totals.update(span.point.errors)
+    kinds = [kind for kind, _ in totals.most_common(MOST_KINDS)]
+    rest = len(totals) > MOST_KINDS
+    counts = [_by_kind(span.point.errors, kinds) for span in axis.spans]
+    top = _top(max(sum(each) for each in counts))
+    base, layers = [0.0] * len(counts), []
+    for place, kind in enumerate([*kinds, *([OTHER] if rest else [])]):
+        values = [float(each[place]) for each in counts]
+        layers.append(Layer(f"ns-kind-{place}", _kind(kind), axis.steps(values, top, base)))
+        base = [low + value for low, value in zip(base, values, strict=True)]
+    return Chart(
+        "errors",
+        _("Refusals and errors"),
+        _("{n} in all").format(n=number(totals.total())),
+        layers,
+        axis.columns(lambda s: _told_errors(s.point.errors)),
+        axis.ticks(),
+        _marks(top),
+    )
+
+
+def _by_kind(errors: dict[str, int], kinds: list[str]) -> list[int]:
+    """How many of each kind, and last of all others."""
+    named = [errors.get(kind, 0) for kind in kinds]
+    return [*named, sum(errors.values()) - sum(named)]
+
+
+def _kind(name: str) -> str:
+    return visible(name.removeprefix("endpoint."))
+
+
+def _told_errors(errors: dict[str, int]) -> str:
+    most = Counter(errors).most_common(MOST_KINDS)
+    return ", ".join(f"{count} {_kind(code)}" for code, count in most) or _("none")
+
+
+def _y(value: float, top: float) -> str:
+    return f"{HIGH - HIGH * min(value / top, 1.0):.1f}"
+
+
+def _top(highest: float) -> float:
+    """The end of an axis: a round number above the highest value."""
+    if highest <= 0:
+        return 1.0
+    scale = 10.0 ** math.floor(math.log10(highest))
+    return next(step * scale for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * scale >= highest)
+
+
+def _marks(top: float) -> list[tuple[float, str]]:
+    return [(0.0, _short(top)), (50.0, _short(top / 2)), (100.0, "0")]
+
+
+def _short(value: float) -> str:
+    """Three digits, as far as they say something."""
+    if value >= 1000:
+        return number(round(value))
+    text = f"{value:.3g}" if value >= 0.001 or not value else f"{value:.1e}"
+    return text if code() == "en" else text.replace(".", ",")

@@ -1,0 +1,316 @@
+"""What the Jobs page says: states, reasons, errors, figures, and what came of a click."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+
+from batch import clicks
+from batch.flower.desk import Job
+from batch.language import _, again, decimal, money, ngettext, number
+from batch.reports.page import visible
+from batch.series import OTHER
+from jobs.states import JobState, PauseReason
+
+MOST_CODES = 20
+
+__all__ = ["money", "number"]
+
+
+@cache
+def _states() -> dict[str, str]:
+    return {
+        JobState.VALIDATING: _("Being checked"),
+        JobState.IN_PROGRESS: _("Running"),
+        JobState.PAUSED: _("Paused"),
+        JobState.FINALIZING: _("Finishing"),
+        JobState.COMPLETED: _("Completed"),
+        JobState.CANCELLING: _("Being cancelled"),
+        JobState.CANCELLED: _("Cancelled"),
+        JobState.FAILED: _("Refused"),
+        JobState.EXPIRED: _("Expired"),
+    }
+
+
+@cache
+def _reasons() -> dict[str, str]:
+    return {
+        PauseReason.BUDGET_EXHAUSTED: _("the budget is used up"),
+        PauseReason.INSUFFICIENT_BALANCE: _("the account has no money left"),
+        PauseReason.KEY_REJECTED: _("the key was rejected"),
+        PauseReason.ENDPOINT_DOWN: _("the endpoint cannot be reached"),
+        PauseReason.PRICE_RISE: _("prices have risen"),
+        PauseReason.MISCONFIGURED: _("the address or the model is wrong"),
+        PauseReason.USER: _("by the user"),
+    }
+
+
+@cache
+def _answers() -> dict[str, str]:
+    return {
+        clicks.DONE: _("Done."),
+        "ended": _("The job is over already."),
+        "paused_already": _("The job is paused already."),
+        "ending": _("The job is about to end; nothing can be changed any more."),
+        "running": _("The job runs already."),
+        "nothing_left": _("Every request has its result: nothing is left to send."),
+        "never_began": _("The job was refused and never began."),
+        "needs_budget": _(
+            "The budget is used up. Give a higher one: nightshift resume JOB --budget-rub MORE"
+        ),
+        "needs_prices": _("Prices have risen. Agree to them: nightshift resume JOB"),
+        "needs_hours": _(
+            "The job goes on by itself when its hours begin. Give others:"
+            " nightshift resume JOB --window HH:MM-HH:MM"
+        ),
+        "moved": _("The job has changed meanwhile; look again."),
+        "trouble": _("The job's files cannot be used; the coordinator's log tells more."),
+        "nobody": _(
+            "No coordinator works on this job now. Start one where the job's home is:"
+            " nightshift coordinator"
+        ),
+        "silent": _("The coordinator did not answer; the click was taken back."),
+        "slow": _("The coordinator has heard of it, but has not done it yet."),
+        "looking": _("This page is only for looking."),
+        "away": _("Redis does not answer."),
+        "no_job": _("There is no such job."),
+        "unknown": _("That cannot be done to a job."),
+    }
+
+
+@cache
+def _codes() -> dict[str, str]:
+    """A sentence for each code of `workers.classifier`. What the endpoint itself said is not shown:
+    it may quote the prompt.
+    """
+    return {
+        "endpoint.bad_request": _("the endpoint refused the request"),
+        "endpoint.context_length": _("more tokens than the model takes"),
+        "endpoint.model_not_found": _("there is no such model"),
+        "endpoint.not_found": _("no provider fits the request"),
+        "endpoint.moderation": _("the prompt was flagged"),
+        "endpoint.forbidden": _("the endpoint forbade it"),
+        "endpoint.too_large": _("the request is too large"),
+        "endpoint.unprocessable": _("the endpoint cannot process the request"),
+        "endpoint.refused": _("the endpoint refused the request"),
+        "endpoint.answer_too_large": _("the answer outgrew the limit"),
+        "endpoint.rate_limited": _("too many requests at a time"),
+        "endpoint.overloaded": _("the endpoint was busy"),
+        "endpoint.in_flight_budget": _("too much money in flight"),
+        "endpoint.conflict": _("the endpoint asked to try again"),
+        "endpoint.request_timeout": _("the endpoint gave up waiting"),
+        "endpoint.5xx": _("a fault of the endpoint"),
+        "endpoint.down": _("the gateway could not reach the endpoint"),
+        "endpoint.unreachable": _("the endpoint could not be reached"),
+        "endpoint.local_limit": _("the worker's machine is at its limits"),
+        "endpoint.cut": _("the connection ended too early"),
+        "endpoint.timeout": _("no answer within the time limit"),
+        "endpoint.unexpected": _("something unknown happened"),
+        "endpoint.bad_body": _("what came was no answer"),
+        "endpoint.empty": _("the answer was empty"),
+        "endpoint.failed_midway": _("the model broke off"),
+        "endpoint.key_rejected": _("the key was rejected"),
+        "endpoint.insufficient_balance": _("the account has no money left"),
+        "endpoint.key_limit": _("the key's own limit is reached"),
+        "endpoint.redirect": _("the endpoint sends us elsewhere"),
+        "endpoint.wrong_address": _("that address is not the API"),
+        "endpoint.certificate": _("the certificate is not the endpoint's"),
+        "system.poison_row": _("nobody knows how its calls ended"),
+        OTHER: _("others"),
+    }
+
+
+# ---- a job --------------------------------------------------------------------------------------
+
+
+def state(job: Job) -> str:
+    """`Running`, `Paused`, …"""
+    return _states().get(job.state, job.state.value)
+
+
+def kind(name: str) -> str:
+    """How a list of jobs is called."""
+    titles = {"all": _("All"), "running": _("Running"), "paused": _("Paused"), "ended": _("Over")}
+    return titles[name]
+
+
+def reason(job: Job) -> str:
+    """Why a job rests, or what troubles it."""
+    if job.rests and job.reason in _reasons():
+        return _reasons()[job.reason]
+    if job.reason_text:
+        return visible(again(job.reason_text))
+    if job.runs and job.down:
+        return _("the endpoint is down, trying again")
+    if job.runs and job.workers == 0:
+        return _("waiting for a worker")
+    return ""
+
+
+@dataclass(frozen=True)
+class Button:
+    """What can be clicked; `ask` is asked before."""
+
+    wish: str
+    name: str
+    look: str
+    ask: str = ""
+
+
+def wishes(job: Job) -> list[Button]:
+    """The buttons of a job. A job that rests has one to resume also where that is not possible:
+    then the click tells why.
+    """
+    cannot = job.objections
+    found = []
+    if not cannot.get(clicks.PAUSE, "-"):
+        found.append(Button(clicks.PAUSE, _("Pause"), "btn-outline-secondary"))
+    if not cannot.get(clicks.RESUME, "-") or job.rests:
+        ask = _("Go on with this job? What is left of it is sent, and paid for.")
+        button = Button(clicks.RESUME, _("Resume"), "btn-outline-primary", ask if job.ended else "")
+        found.append(button)
+    if not cannot.get(clicks.CANCEL, "-"):
+        ask = _(
+            "Cancel this job? Calls in flight end, what was answered is kept, and the rest is not"
+            " sent."
+        )
+        found.append(Button(clicks.CANCEL, _("Cancel"), "btn-outline-danger", ask))
+    return found
+
+
+def facts(job: Job) -> list[tuple[str, str]]:
+    """(what, figure): what does not change often, and what is seldom there."""
+    limits = [
+        _("{n} requests/min").format(n=number(job.rpm)) if job.rpm else "",
+        _("{n} tokens/min").format(n=number(job.tpm)) if job.tpm else "",
+        _("{n} calls at once").format(n=number(job.max_in_flight)) if job.max_in_flight else "",
+    ]
+    late = job.runs and job.lag_s >= 5
+    told = [
+        (_("Submitted"), full(job.created_at)),
+        (_("Began"), full(job.started_at) if job.started_at else ""),
+        (_("Ended"), full(job.ended_at) if job.ended_at else ""),
+        (_("Tokens"), number(job.tokens)),
+        (_("Paid calls"), number(job.calls)),
+        (_("Refusals"), number(job.refusals)),
+        (_("Lines skipped"), number(job.invalid) if job.invalid else ""),
+        (_("Estimate"), "" if job.likely_rub is None else money(job.likely_rub)),
+        (_("Limits"), ", ".join(filter(None, limits))),
+        (_("Hours"), visible(job.window or "")),
+        (_("Oldest result on its way"), duration(job.lag_s) if late else ""),
+    ]
+    return [(name, text) for name, text in told if text]
+
+
+# ---- parts of sentences -------------------------------------------------------------------------
+
+
+def of(whole: object) -> str:
+    """Behind a part."""
+    return _("of {n}").format(n=whole)
+
+
+def failed(count: int) -> str:
+    """So many requests."""
+    return _("{n} failed").format(n=number(count))
+
+
+def still(count: int) -> str:
+    """Requests without a result."""
+    return _("{n} left").format(n=number(count))
+
+
+def workers(count: int) -> str:
+    """So many of them."""
+    return ngettext("{n} worker", "{n} workers", count).format(n=number(count))
+
+
+def refusals(count: int) -> str:
+    """So many of them."""
+    return ngettext("{n} refusal", "{n} refusals", count).format(n=number(count))
+
+
+def limit(count: int) -> str:
+    """What the endpoint bears."""
+    return _("limit found: {n}").format(n=number(count))
+
+
+def uncertain(rub: Decimal) -> str:
+    """What may have been spent beside."""
+    return _("up to {n} uncertain").format(n=money(rub))
+
+
+def needy(count: int) -> str:
+    """Jobs that somebody must look after."""
+    return ngettext("{n} needs you", "{n} need you", count).format(n=number(count))
+
+
+def paused(count: int) -> str:
+    """So many jobs."""
+    return _("{n} paused").format(n=number(count)) if count else _("none paused")
+
+
+def left(seconds: float) -> str:
+    """Until the end."""
+    return _("{n} left").format(n=duration(seconds))
+
+
+def taken(seconds: float) -> str:
+    """From its beginning to its end."""
+    return _("{n} taken").format(n=duration(seconds))
+
+
+def code(name: str) -> str:
+    """What an error is about."""
+    return _codes().get(name, "")
+
+
+def most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The most frequent first."""
+    return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:MOST_CODES]
+
+
+def answer(code: str) -> str:
+    """What came of a click."""
+    return _answers().get(code, _answers()["unknown"])
+
+
+def rate(per_second: float) -> str:
+    """Requests per second, or per minute where there are few; empty where there are none."""
+    if per_second >= 1:
+        return _("{n}/s").format(n=decimal(per_second, 1))
+    return _("{n}/min").format(n=decimal(per_second * 60, 1)) if per_second > 0 else ""
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return _("{seconds} s").format(seconds=whole)
+    if whole < 3600:
+        return _("{minutes} min").format(minutes=whole // 60)
+    if whole < 24 * 3600:
+        return _("{hours} h {minutes} min").format(hours=whole // 3600, minutes=whole % 3600 // 60)
+    return _("{days} d {hours} h").format(days=whole // 86400, hours=whole % 86400 // 3600)
+
+
+def moment(seconds: float) -> str:
+    """A moment in this machine's zone, as short as it can be understood."""
+    age = abs(time.time() - seconds)
+    if age < 12 * 3600:
+        return f"{local(seconds):%H:%M}"
+    return f"{local(seconds):%d.%m. %H:%M}" if age < 200 * 86400 else f"{local(seconds):%Y-%m-%d}"
+
+
+def full(seconds: float) -> str:
+    """A moment, whole."""
+    return f"{local(seconds):%Y-%m-%d %H:%M:%S}"
+
+
+def local(seconds: float) -> datetime:
+    """A moment in this machine's zone."""
+    return datetime.fromtimestamp(min(max(seconds, 0.0), 4e9), UTC).astimezone()

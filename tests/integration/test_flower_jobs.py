@@ -1,0 +1,412 @@
+"""The Jobs page within Flower: a real Flower, with jobs that coordinators told of, or real ones."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from batch.flower.pages import PAGE_SIZE
+from batch.post import Post
+from batch.series import Failure, Series
+from jobs import names
+from scripts.torturing.house import House
+from tests.conftest import ROOT, Server
+from tests.integration.browser import Browser, program
+
+PASSWORD = "open-sesame"
+HOSTILE = (
+    "<script>document.title='owned'</script>\u202egnp.exe\x1b[31m\n'\"><img src=x onerror=a()>"
+)
+NOW = time.time()
+
+needs_browser = pytest.mark.skipif(program() is None, reason="NO BROWSER: install Chromium")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running Flower."""
+
+    port: int
+    prefix: str = ""
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{self.prefix}{path}"
+
+    def ask(
+        self, path: str, method: str = "GET", headers: dict[str, str] | None = None
+    ) -> tuple[int, str]:
+        """Status and text for the user who knows the password."""
+        login = b64encode(f"nightshift:{PASSWORD}".encode()).decode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(
+                method,
+                f"{self.prefix}{path}",
+                headers={"Authorization": f"Basic {login}", **(headers or {})},
+            )
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def json(self, path: str) -> Any:
+        return json.loads(self.ask(path)[1])
+
+    def click(self, job: str, wish: str, **headers: str) -> tuple[int, dict[str, Any]]:
+        """A click with the token that a browser would send."""
+        token = {"Cookie": "_xsrf=aaaaaaaa", "X-XSRFToken": "aaaaaaaa", **headers}
+        status, text = self.ask(f"/api/job/{job}/{wish}", "POST", token)
+        return status, json.loads(text)
+
+
+class Flowers:
+    """Starts Flowers, and ends them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, redis_url: str, *options: str, prefix: str = "") -> Site:
+        log = self._folder / f"flower-{len(self._processes)}.log"
+        clean = {name: value for name, value in os.environ.items() if "NIGHTSHIFT" not in name}
+        given = ["--url-prefix", prefix] if prefix else []
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "batch", "flower", "--port", "0", *given, *options],
+                cwd=self._folder,
+                stdout=out,
+                stderr=out,
+                env={
+                    **clean,
+                    "PYTHONPATH": str(ROOT),
+                    "NIGHTSHIFT_HOME": str(self._folder / "flowers-home"),
+                    "NIGHTSHIFT_REDIS_URL": redis_url,
+                    "NIGHTSHIFT_FLOWER_PASSWORD": PASSWORD,
+                    "NIGHTSHIFT_LANG": "en",
+                },
+            )
+        self._processes.append(process)
+        wait_for(lambda: "Flower is at" in log.read_text(), "Flower")
+        port = int(log.read_text().partition("127.0.0.1:")[2].partition("/")[0])
+        return Site(port, f"/{prefix}" if prefix else "")
+
+    def end(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+def wait_for(question: Callable[[], object], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def flowers(tmp_path: Path) -> Iterator[Flowers]:
+    some = Flowers(tmp_path)
+    yield some
+    some.end()
+
+
+@pytest.fixture
+def post(server: Server) -> Iterator[Post]:
+    one = Post(server.url)
+    yield one
+    one.close()
+
+
+def job_id(number: int) -> str:
+    return f"job_01k1abcdefghjkmnpq{number:08d}"
+
+
+def tell(post: Post, number: int = 0, **change: Any) -> str:
+    """A coordinator tells of a job."""
+    job = job_id(number)
+    document = {
+        "job": job,
+        "name": f"job {number}",
+        "state": "in_progress",
+        "reason": "",
+        "reason_text": "",
+        "requests": 1000,
+        "completed": 400,
+        "failed": 10,
+        "rate": 12.5,
+        "left_s": 47.0,
+        "spent_rub": "12.3456789",
+        "uncertain_rub": "0",
+        "budget_rub": "50",
+        "in_flight": 32,
+        "workers": 2,
+        "busy": 1,
+        "refusals": 7,
+        "home": "home",
+        "at": NOW,
+        "created_at": NOW - 100 + number / 1000,
+        "started_at": NOW - 90,
+        "objections": {"pause": "", "resume": "running", "cancel": ""},
+        **change,
+    }
+    post.publish(job, document, NOW + number)
+    return job
+
+
+# ---- what is shown ------------------------------------------------------------------------------
+
+
+def test_a_job_is_shown_with_its_figures(server: Server, post: Post, flowers: Flowers) -> None:
+    job = tell(post)
+    series = Series()
+    for number in range(40):
+        series.answered(NOW - 60 + number, 1.5, NOW)
+        series.called(NOW - 61 + number, 1.5, Decimal("0.25"), NOW)
+    series.failed(Failure(NOW - 5, 17, "endpoint.context_length", 400, 1), NOW)
+    post.publish_series(job, series.packed())
+    site = flowers.start(server.url)
+
+    listed = site.ask("/jobs")[1].replace("\u00a0", " ")
+    page = site.ask(f"/job/{job}")[1].replace("\u00a0", " ")
+
+    for shown in ("job 0", "410 of 1,000", "10 failed", "12.5/s", "47 s left", "12.35 ₽"):
+        assert shown in listed, shown
+    for shown in ("50.00 ₽", "endpoint.context_length", "more tokens than", ">17<", "10 ₽"):
+        assert shown in page, shown
+    assert page.count("<figure") == 5
+    assert site.json(f"/api/job/{job}")["job"]["spent_rub"] == "12.3456789"
+
+
+def test_of_a_thousand_jobs_one_page_is_shown_and_all_are_counted(
+    server: Server, post: Post, flowers: Flowers
+) -> None:
+    for number in range(1000):
+        tell(post, number, state="paused" if number % 10 == 0 else "completed")
+    site = flowers.start(server.url)
+
+    first, last = site.json("/api/jobs"), site.json("/api/jobs?page=20")
+    paused = site.json("/api/jobs?state=paused&page=2")
+
+    assert first["counts"] == {"all": 1000, "running": 0, "paused": 100, "ended": 900}
+    assert [len(each["jobs"]) for each in (first, last, paused)] == [PAGE_SIZE] * 3
+    assert first["jobs"][0]["name"] == "job 999"
+    assert last["jobs"][-1]["name"] == "job 0"
+    assert paused["jobs"][-1]["name"] == "job 0"
+    assert site.ask("/jobs")[1].count("<tr data-key") == PAGE_SIZE
+
+
+@pytest.mark.parametrize("query", ["page=-1", "page=99999999", "page=x", "state=x", "page=%FF"])
+def test_an_odd_question_gets_a_page(
+    server: Server, post: Post, flowers: Flowers, query: str
+) -> None:
+    tell(post)
+
+    assert flowers.start(server.url).ask(f"/jobs?{query}")[0] in (200, 400)
+
+
+def test_what_is_hostile_is_shown_and_does_nothing(
+    server: Server, post: Post, flowers: Flowers
+) -> None:
+    job = tell(
+        post,
+        name=HOSTILE,
+        state="paused",
+        reason="endpoint_down",
+        reason_text=HOSTILE,
+        window=HOSTILE,
+        refused={HOSTILE: 3},
+    )
+    other = tell(post, 1, name=HOSTILE, reason_text=HOSTILE)
+    series = Series()
+    series.failed(Failure(NOW, 1, HOSTILE, 400, 1), NOW)
+    post.publish_series(job, series.packed())
+    site = flowers.start(server.url)
+
+    for path in ("/jobs", f"/job/{job}", f"/job/{other}", "/jobs?live=1", f"/job/{job}?live=1"):
+        text = site.ask(path)[1]
+        text = "".join(json.loads(text).values()) if "live" in path else text
+        assert "<script>document" not in text
+        assert "<img src=x" not in text
+        assert not set(text) & {"\u202e", "\x1b"}, path
+        assert "\\u202egnp.exe" in text
+
+
+def test_what_is_no_job_is_left_out(server: Server, post: Post, flowers: Flowers) -> None:
+    job = tell(post)
+    with Redis.from_url(server.url) as redis:
+        redis.zadd(names.JOBS, {"../../etc": 9e9, "job_x": 9e9, job_id(7): 9e9, job_id(8): 9e9})
+        redis.set(names.progress_key(job_id(7)), b"\xff\xfe nonsense")
+        redis.set(names.progress_key(job_id(8)), b'{"job": "<b>", "name": 1}')
+        redis.set(names.series_key(job), b"nonsense")
+    site = flowers.start(server.url)
+
+    assert [each["job"] for each in site.json("/api/jobs")["jobs"]] == [job]
+    assert site.ask(f"/job/{job}")[0] == 200
+    for missing in (job_id(7), job_id(8), job_id(9)):
+        status, text = site.ask(f"/job/{missing}")
+        assert (status, "There is no such job." in text) == (404, True)
+
+
+def test_without_redis_the_page_says_so_and_comes_back(
+    server: Server, post: Post, flowers: Flowers
+) -> None:
+    site = flowers.start(server.url)
+    server.kill()
+
+    assert site.ask("/api/jobs") == (503, '{"error":"Redis does not answer."}')
+    status, text = site.ask("/jobs")
+    assert (status, "Traceback" in text, "Redis does not answer" in text) == (503, False, True)
+
+    server.start()
+    tell(post)
+    wait_for(lambda: site.ask("/api/jobs")[0] == 200, "Redis to come back")
+    assert len(site.json("/api/jobs")["jobs"]) == 1
+
+
+# ---- clicks -------------------------------------------------------------------------------------
+
+
+def test_a_click_without_the_token_or_from_elsewhere_is_refused(
+    server: Server, post: Post, flowers: Flowers
+) -> None:
+    job = tell(post)
+    post.be_present("home", {"only": ""})
+    site = flowers.start(server.url)
+    path = f"/api/job/{job}/cancel"
+
+    assert site.ask(path, "POST")[0] == 403
+    assert site.ask(path, "POST", {"X-XSRFToken": "aaaaaaaa"})[0] == 403
+    assert site.click(job, "cancel", **{"X-XSRFToken": "bbbbbbbb"})[0] == 403
+    assert site.click(job, "cancel", **{"Sec-Fetch-Site": "cross-site"})[0] == 403
+    assert site.click(job, "cancel", Origin="https://elsewhere.example")[0] == 403
+    assert site.ask(path)[0] == 405
+    assert post.wishes() == {}
+
+
+def test_a_click_that_nobody_can_hear_says_so(server: Server, post: Post, flowers: Flowers) -> None:
+    job = tell(post)
+    site = flowers.start(server.url)
+
+    status, came = site.click(job, "pause")
+
+    assert (status, came["code"]) == (503, "nobody")
+    assert "nightshift coordinator" in came["text"]
+
+    post.be_present("home", {"only": job_id(5)})
+    assert site.click(job, "pause")[1]["code"] == "nobody"
+
+    post.be_present("home", {"only": ""})
+    assert site.click(job, "pause")[1]["code"] == "silent"
+    assert post.wishes() == {}
+
+
+def test_where_one_may_only_look_there_are_no_buttons(
+    server: Server, post: Post, flowers: Flowers
+) -> None:
+    job = tell(post)
+    post.be_present("home", {"only": ""})
+    site = flowers.start(server.url, "--look-only")
+
+    assert "data-click" not in site.ask("/jobs")[1] + site.ask(f"/job/{job}")[1]
+    assert site.click(job, "pause") == (
+        403,
+        {"done": False, "code": "looking", "text": "This page is only for looking."},
+    )
+
+
+# ---- real jobs ----------------------------------------------------------------------------------
+
+
+def test_clicks_reach_the_coordinator_and_redis_may_forget_everything(
+    tmp_path: Path, flowers: Flowers
+) -> None:
+    endpoint = ("--latency", "uniform:0.5:1.5", "--max-in-flight", "10")
+    with House(tmp_path, workers=1, endpoint=endpoint) as house:
+        site = flowers.start(house.redis_url("flower"))
+        small = house.submit("small", 3)
+        house.wait("small")
+        job = house.submit("canary-prompt", 300)
+
+        def is_(state: str, name: str = job) -> bool:
+            jobs = site.json("/api/jobs")["jobs"]
+            return any(each["job"] == name and each["state"] == state for each in jobs)
+
+        wait_for(lambda: is_("in_progress"), "the job to be told of")
+        assert site.click(job, "pause")[1]["code"] == "done"
+        wait_for(lambda: is_("paused"), "the pause")
+        assert site.click(job, "pause") == (
+            409,
+            {"done": False, "code": "paused_already", "text": "The job is paused already."},
+        )
+        with Redis.from_url(house.redis_url("test")) as redis:
+            redis.flushall()
+        wait_for(lambda: is_("paused") and is_("completed", small), "all to be told again")
+        wait_for(lambda: site.json(f"/api/job/{small}")["series"]["points"], "its past")
+
+        wait_for(lambda: site.click(job, "resume")[1]["done"], "the coordinator")
+        wait_for(lambda: is_("in_progress"), "the job to go on")
+        assert site.click(job, "cancel")[1]["code"] == "done"
+        wait_for(lambda: is_("cancelled"), "its end")
+        for path in ("/jobs", f"/job/{job}", f"/api/job/{job}"):
+            assert "отзыв" not in site.ask(path)[1]
+
+
+@needs_browser
+def test_a_browser_sees_a_job_move_and_acts_upon_it(tmp_path: Path, flowers: Flowers) -> None:
+    endpoint = ("--latency", "uniform:0.5:1.5", "--max-in-flight", "10")
+    with (
+        House(tmp_path, workers=1, endpoint=endpoint) as house,
+        Browser(tmp_path / "browser", ("nightshift", PASSWORD)) as browser,
+    ):
+        site = flowers.start(house.redis_url("flower"), prefix="flower")
+        job = house.submit("night", 300, "--name", HOSTILE)
+        row = f'[data-key="{job}"]'
+        wait_for(lambda: site.json("/api/jobs")["jobs"], "the job to be told of")
+
+        browser.open(site.url("/jobs"))
+        browser.ask("window.stays = true")
+        done = f"parseInt(document.querySelector('{row} .ns-progress small').innerText)"
+        before = browser.ask(done)
+        browser.wait(f"{done} > {before}", "progress")
+
+        browser.click(f"{row} [data-click$=pause]")
+        browser.wait(
+            f"document.querySelector('{row} .ns-state').innerText.includes('Paused')", "the pause"
+        )
+        assert "by the user" in browser.text(f"{row} .ns-state")
+        browser.click(f"{row} [data-click$=resume]")
+        browser.wait(
+            f"document.querySelector('{row} .ns-state').innerText.includes('Running')", "going on"
+        )
+        assert browser.ask("window.stays") is True
+        assert browser.text(f"{row} .ns-name a").startswith("<script>document.title")
+
+        browser.click(f"{row} .ns-name a")
+        browser.wait("!!document.querySelector('figure path')", "the plots")
+        browser.click(".ns-head [data-click$=cancel]")
+        browser.wait("document.querySelector('dialog').open", "the question")
+        browser.click("dialog [value=no]")
+        browser.wait("!document.querySelector('dialog').open", "the question to go")
+        assert house.state(job)["state"] == "in_progress"
+        browser.click(".ns-head [data-click$=cancel]")
+        browser.wait("document.querySelector('dialog').open", "the question")
+        browser.click("dialog [value=yes]")
+        browser.wait(
+            "document.querySelector('.ns-head-state').innerText.includes('Cancelled')", "the end"
+        )
+
+        assert "owned" not in browser.ask("document.title")[:6]
+        assert browser.messages == []
