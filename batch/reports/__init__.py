@@ -12,8 +12,9 @@ import msgspec
 from batch.reports.cost import Cost, cost_json
 from batch.reports.files import whole_file
 from batch.reports.lines import error_line, fault_line, line_of, output_line
-from batch.reports.page import Survey, survey, write_page
-from batch.reports.rows import Row, rows
+from batch.reports.page import clock_of, write_page
+from batch.reports.rows import Counter, Row, rows
+from batch.reports.survey import Survey, Tally, empty_survey
 from batch.store.jobstore import JobStore
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.result import ResultState
@@ -34,8 +35,9 @@ def write_all(store: JobStore, folder: Path | None = None) -> Path:
     with store.snapshot():
         job = store.job()
         target = folder or Path(job.spec.output_dir)
-        seen, cost = survey(store, empty=True), Cost()
-        _write_lines(store, target, _NOT_RUN.get(job.state, "unfinished"), seen, cost)
+        seen, cost = empty_survey(store, job, clock_of(job.spec)), Cost()
+        tally = Tally(cost, seen.load)
+        _write_lines(store, target, _NOT_RUN.get(job.state, "unfinished"), seen, tally)
         with whole_file(target / COST) as file:
             content = msgspec.json.encode(cost_json(store, cost))
             file.write(msgspec.json.format(content, indent=2) + b"\n")
@@ -44,9 +46,9 @@ def write_all(store: JobStore, folder: Path | None = None) -> Path:
     return target
 
 
-def _write_lines(store: JobStore, target: Path, not_run: str, seen: Survey, cost: Cost) -> None:
+def _write_lines(store: JobStore, target: Path, not_run: str, seen: Survey, tally: Counter) -> None:
     with whole_file(target / OUTPUT) as output, whole_file(target / ERRORS) as errors:
-        failed = _failed_lines(rows(store, count=cost), not_run, seen, output.write)
+        failed = _failed_lines(rows(store, count=tally), not_run, seen, output.write)
         faults = ((fault["line"], fault_line(fault)) for fault in store.faults())
         for _, line in heapq.merge(failed, faults, key=itemgetter(0)):
             errors.write(line)

@@ -7,10 +7,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol
 
 import msgspec
 
-from batch.reports.cost import Cost
 from batch.store.jobstore import JobStore
 from jobs.errors import BadMessage, StorageUnavailable
 from jobs.money import ZERO, add
@@ -20,6 +20,13 @@ from jobs.wire import unpack_bodies
 _SOURCES = ("endpoint", "lookup", "estimate", "unknown")
 _CERTAINTY = {source: place for place, source in enumerate(_SOURCES)}
 _BLOCKS_KEPT = 64
+
+
+class Counter(Protocol):
+    """Who wants to see every call of the ledger."""
+
+    def count(self, call: sqlite3.Row, model: str, state: str | None, final: str | None) -> None:
+        """A call of a request for `model` that ended in `state` by the call `final`."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -49,7 +56,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def rows(
-    store: JobStore, *, bodies: bool = True, finished: bool = False, count: Cost | None = None
+    store: JobStore, *, bodies: bool = True, finished: bool = False, count: Counter | None = None
 ) -> Iterator[Row]:
     """Every request, or only the finished ones, with the raw answers if `bodies` are wanted.
 
@@ -114,7 +121,7 @@ def _row(row: sqlite3.Row, cost: _Cost, body: bytes) -> Row:
 class _Costs:
     """Walks the ledger in step with the requests."""
 
-    def __init__(self, db: sqlite3.Connection, count: Cost | None) -> None:
+    def __init__(self, db: sqlite3.Connection, count: Counter | None) -> None:
         self._rows = iter(db.execute("SELECT * FROM calls ORDER BY ordinal, id"))
         self._next: sqlite3.Row | None = next(self._rows, None)
         self._count = count

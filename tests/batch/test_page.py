@@ -11,6 +11,7 @@ from decimal import Decimal
 from hashlib import sha256
 from html.parser import HTMLParser
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from unicodedata import category
 
@@ -18,7 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.reports.page import Groups, Spread, Timeline, visible, write_page
+from batch import language
+from batch.reports.charts import MOST_LAYERS, Growth, Spread, Timeline
+from batch.reports.page import visible, write_page
+from batch.reports.survey import Groups, Load
 from batch.store import ledger
 from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
@@ -34,7 +38,7 @@ from jobs.wire import Delivery
 
 JOB = "job_01k1abcdefghjkmnpqrstvwxyz"
 START = datetime(2026, 7, 1, 20, 0, tzinfo=UTC).timestamp()
-NO_TEXT = "harmless"
+NO_TEXT = "harm less"
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -240,7 +244,7 @@ def test_it_tells_what_it_cost_rounded_and_to_the_last_digit(job: Job) -> None:
 
     assert "Total 13.22 ₽" in text
     assert "To the last digit 13.2206789012345 ₽" in text
-    assert "13.2 % of 100.00 ₽" in text
+    assert "Budget 100.00 ₽, 13.2 % used" in text
 
 
 def test_it_tells_what_failed_and_repeated_calls_cost(job: Job) -> None:
@@ -274,7 +278,10 @@ def test_it_tells_the_cost_by_source_and_the_tokens(job: Job) -> None:
 def test_errors_stand_by_code_with_their_lines_the_most_frequent_first(job: Job) -> None:
     text = words(job.page())
 
-    assert "endpoint.timeout 2 silence lines 5, 6 endpoint.moderation 1 flagged line 4" in text
+    again = f"nightshift resume {JOB} --retry-failed --code"
+    assert f"endpoint.timeout 2 silence lines 5, 6 {again} endpoint.timeout" in text
+    assert f"endpoint.moderation 1 flagged line 4 {again} endpoint.moderation" in text
+    assert text.index("silence lines") < text.index("flagged line")
 
 
 def test_it_gives_the_exact_command_to_retry(job: Job) -> None:
@@ -341,6 +348,41 @@ def test_every_reason_has_its_words(tmp_path: Path, reason: PauseReason) -> None
     job.store.set_state(JobState.PAUSED, reason=reason)
 
     assert reason.value.capitalize() not in words(job.page())
+
+
+def test_it_tells_how_near_to_its_limits_it_ran(job: Job) -> None:
+    text = words(job.page())
+
+    assert "Requests in the busiest minute 6 of 1 200 (0 %)" in text
+    assert "Tokens in the busiest minute 4 800, no limit was set" in text
+    assert "In flight, average of a minute 0.1 of 64 (0 %)" in text
+
+
+def test_it_speaks_russian_to_who_reads_russian(job: Job) -> None:
+    language.use("ru")
+    try:
+        page = job.page()
+    finally:
+        language.use("en")
+    text = words(page)
+
+    assert '<html lang="ru">' in page
+    assert "3 готово из 6 запросов" in text
+    assert "Всего 13,22 ₽ До последней цифры 13.2206789012345 ₽" in text
+    assert "2 вызова, цены которых никто не знает: вместе не больше 0,75 ₽" in text
+    assert "Подано 01.07.2026 22:59:00" in text
+    assert not set(re.findall("[A-Za-z]+", words_of_ours(text))) - {"rpm"}
+
+
+def words_of_ours(text: str) -> str:
+    """Without names, codes, commands and what came from outside."""
+    return re.sub(
+        r"nightshift resume \S+(?: --\S+)*(?: endpoint\.\S+)?|[\w.]+\.(?:jsonl?|html)|"
+        r"(?:endpoint|input)\.\w+|Nightshift|Europe/Moscow|routerai\S+|job_\w+|reviews|large|small|"
+        r"id-\d|flagged|(?:more )?silence|truncated|the line is not JSON|HTTP",
+        "",
+        text,
+    )
 
 
 # ---- nothing gets out ---------------------------------------------------------------------------
@@ -510,6 +552,55 @@ def test_every_latency_is_in_one_bar_of_the_chart(latencies: list[float]) -> Non
     assert sum(bar.completed for bar in chart.bars) == len(latencies)
     assert len(chart.bars) <= 80
     assert chart.ticks
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcdefghi"), st.decimals(0, 100, places=4), st.floats(0, 1e5)),
+        min_size=1,
+    )
+)
+def test_the_highest_outline_of_what_grew_is_the_whole(
+    amounts: list[tuple[str, Decimal, float]],
+) -> None:
+    growth = Growth(Timeline(START, START + 1e5, in_zone_of_hours(0)), 7)
+    for name, amount, seconds in amounts:
+        growth.add(name, amount, START + seconds)
+
+    stack, whole = growth.stack(), sum(amount for _, amount, _ in amounts)
+
+    if not whole:
+        assert stack is None
+        return
+    assert stack
+    assert sum(layer.total for layer in stack.layers) == whole
+    assert len(stack.layers) <= MOST_LAYERS + 1
+    assert stack.top >= whole
+    heights = [
+        [1000 - float(point.split()[1]) for point in layer.path[8:-6].split("L")]
+        for layer in stack.layers
+    ]
+    assert all(upper >= lower for upper, lower in pairwise(heights))
+    assert heights[0] == sorted(heights[0])
+    assert heights[0][-1] == pytest.approx(1000 * float(whole / stack.top), abs=0.06)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e4), st.floats(0.01, 900)), min_size=1, max_size=50))
+def test_the_load_counts_every_call_and_every_second_of_it(
+    calls: list[tuple[float, float]],
+) -> None:
+    timeline = Timeline(START, START + 1e4, in_zone_of_hours(0))
+    load = Load(timeline)
+    for after, took in calls:
+        load.add({"sent_at": START + after, "latency_s": took, "prompt": 3, "completion": None})
+
+    busiest, bars = load.busiest, load.chart().bars
+
+    assert 1 <= busiest.calls <= len(calls)
+    assert busiest.tokens == 3 * busiest.calls
+    assert busiest.busy_s <= 60 * len(calls) + 0.01
+    seconds = sum(took for _, took in calls)
+    assert sum(bar.completed for bar in bars) * timeline.width >= seconds - 0.01
 
 
 @given(st.floats(0, 4e9), st.lists(st.floats(0, 1e8), min_size=1))

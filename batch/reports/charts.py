@@ -1,0 +1,284 @@
+"""Charts of the report: bars over time and over latency, lines of what adds up.
+
+A chart knows shares of its width and height alone; page.html draws it, whatever the page's width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from jobs.money import ZERO, add, total
+
+MOST_BARS = 72
+
+
+@dataclass(frozen=True)
+class Bar:
+    """`left`, `width`: in hundredths of the chart; it stands for what lies in [`start`, `end`)."""
+
+    left: float
+    width: float
+    start: float
+    end: float
+    completed: int
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars over an axis. `ticks`: (hundredth of the chart, value); `step`: between two ticks."""
+
+    bars: list[Bar]
+    ticks: list[tuple[float, float]]
+    step: float
+
+    @property
+    def highest(self) -> int:
+        """Of the highest bar."""
+        return max((bar.completed + bar.failed for bar in self.bars), default=0)
+
+    @property
+    def top(self) -> int:
+        """The end of the vertical axis: a round number whose half is whole, where there is one."""
+        scale: int = 10 ** (len(str(self.highest)) - 1)
+        tops = (scale * step for step in (1, 2, 3, 4, 5, 6, 8, 10))
+        return next(top for top in tops if top >= self.highest and (top == 1 or top % 2 == 0))
+
+
+_DAY_S = 24 * 3600
+_STEPS_S = (
+    1,
+    2,
+    5,
+    10,
+    15,
+    30,
+    60,
+    120,
+    300,
+    600,
+    900,
+    1800,
+    3600,
+    2 * 3600,
+    3 * 3600,
+    6 * 3600,
+    12 * 3600,
+    _DAY_S,
+)
+_FEWEST_BARS = 12
+_MOST_TICKS = 6
+
+
+class Timeline:
+    """Results over time, in bars whose width is a round time and which start at round hours."""
+
+    def __init__(self, first: float, last: float, clock: Callable[[float], datetime]) -> None:
+        self.first, self.last = first, last
+        offset = clock(first).utcoffset()
+        self._offset = offset.total_seconds() if offset else 0.0
+        self.width = round_time((last - first) / MOST_BARS)
+        self._left = self._aligned(first, self.width)
+        bars = int((last - self._left) // self.width) + 1
+        self._counts = [[0, 0] for _ in range(max(bars, _FEWEST_BARS))]
+
+    def add(self, when: float, *, failed: bool) -> None:
+        """Counts a result."""
+        self._counts[self.place(when)][failed] += 1
+
+    def place(self, when: float) -> int:
+        """The number of the bar in which a moment lies, or of the nearest."""
+        place = int((when - self._left) // self.width)
+        return min(max(place, 0), len(self._counts) - 1)
+
+    def end(self, place: int) -> float:
+        """Where a bar ends; the last one goes on for ever."""
+        return math.inf if place == len(self._counts) - 1 else self._left + self.width * (place + 1)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def chart(self, counts: Sequence[Sequence[int]] | None = None) -> Chart:
+        """As bars, with ticks at round times; of `counts` if others are given than were added."""
+        wide = 100 / len(self._counts)
+        starts = [self._left + place * self.width for place in range(len(self._counts))]
+        bars = [
+            Bar(place * wide, wide, start, start + self.width, *both)
+            for place, (start, both) in enumerate(zip(starts, counts or self._counts, strict=True))
+        ]
+        return Chart(bars, *self.ticks())
+
+    def ticks(self) -> tuple[list[tuple[float, float]], float]:
+        """(hundredth of the chart, Unix seconds) at round times, and the seconds between them."""
+        span = self.width * len(self._counts)
+        step = round_time(span / _MOST_TICKS)
+        first = self._aligned(self._left, step)
+        times = (first + step * place for place in range(_MOST_TICKS + 2))
+        places = ((100 * (time - self._left) / span, time) for time in times)
+        return [(at, time) for at, time in places if 0 <= at < 100], step
+
+    def _aligned(self, time: float, step: float) -> float:
+        return (time + self._offset) // step * step - self._offset
+
+
+def round_time(least: float) -> float:
+    """The next round number of seconds; whole days beyond one."""
+    fitting = (step for step in _STEPS_S if step >= least)
+    return next(fitting, _DAY_S * math.ceil(least / _DAY_S))
+
+
+_RATIO = math.log(1.01)
+_SHORTEST_S, _LONGEST_S = 0.001, 1e6
+_NARROWEST = 140  # classes, that is a factor of four: a single latency is not drawn as a wall
+
+
+class Spread:
+    """Latencies, each counted in a class that is one percent wide, whatever its scale.
+
+    So a quantile is known to half a percent from at most some 2,000 counters (the idea of
+    DDSketch: Masson, Rim, Lee, VLDB 2019).
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def add(self, seconds: float) -> None:
+        """Counts a latency."""
+        within = min(max(seconds, _SHORTEST_S), _LONGEST_S)
+        self._counts[math.floor(math.log(within) / _RATIO)] += 1
+
+    def at(self, share: float) -> float:
+        """Seconds within which this share of the answers came, to half a percent."""
+        missing = math.ceil(share * self._counts.total())
+        for place, found in sorted(self._counts.items()):
+            missing -= found
+            if missing <= 0:
+                return math.exp((place + 0.5) * _RATIO)
+        return 0.0
+
+    def chart(self) -> Chart:
+        """As bars over a logarithmic axis."""
+        low, high = self._range()
+        merged = -(-(high - low) // MOST_BARS)
+        high = low + -(-(high - low) // merged) * merged
+        wide = 100 * merged / (high - low)
+        bars = [
+            Bar(
+                (first - low) / merged * wide,
+                wide,
+                _seconds(first),
+                _seconds(first + merged),
+                sum(self._counts[place] for place in range(first, first + merged)),
+            )
+            for first in range(low, high, merged)
+        ]
+        return Chart(bars, _log_ticks(low, high), 0)
+
+    def _range(self) -> tuple[int, int]:
+        low, high = min(self._counts, default=0), max(self._counts, default=0) + 1
+        lacking = max(_NARROWEST - (high - low), 0)
+        return low - lacking // 2, high + (lacking + 1) // 2
+
+
+def _seconds(place: int) -> float:
+    return math.exp(place * _RATIO)
+
+
+def _log_ticks(low: int, high: int) -> list[tuple[float, float]]:
+    """At 1, 2 and 5 of each power of ten, or at the powers alone where that would crowd."""
+    for steps in ((1, 2, 5), (1,)):
+        values = [step * 10.0**power for power in range(-3, 7) for step in steps]
+        places = ((100 * (math.log(each) / _RATIO - low) / (high - low), each) for each in values)
+        ticks = [(at, value) for at, value in places if 0 <= at <= 100]
+        if len(ticks) <= _MOST_TICKS + 1:
+            break
+    return ticks
+
+
+# ---- what adds up ------------------------------------------------------------------------------
+
+MOST_LAYERS = 5
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One of several amounts that grow on top of each other. `path`: its outline down to the axis,
+    in a box of 1000 by 1000.
+    """
+
+    name: str
+    total: Decimal
+    path: str
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Layers, the highest outline first; `top`: the end of the vertical axis."""
+
+    layers: list[Layer]
+    top: Decimal
+    ticks: list[tuple[float, float]]
+    step: float
+
+
+class Growth:
+    """Amounts by name over time, added up from the start."""
+
+    def __init__(self, timeline: Timeline, most_names: int) -> None:
+        self._timeline = timeline
+        self._most = most_names
+        self._amounts: list[dict[str, Decimal]] = [{} for _ in range(len(timeline))]
+        self._totals: dict[str, Decimal] = {}
+
+    def add(self, name: str, amount: Decimal, when: float) -> None:
+        """Counts an amount; names beyond the first ones share one that is named ""."""
+        if name not in self._totals and len(self._totals) >= self._most:
+            name = ""
+        self._totals[name] = add(self._totals.get(name, ZERO), amount)
+        there = self._amounts[self._timeline.place(when)]
+        there[name] = add(there.get(name, ZERO), amount)
+
+    def stack(self) -> Stack | None:
+        """As layers, the largest lowest and the smallest ones together; None if nothing grew."""
+        whole = total(self._totals.values())
+        if not whole:
+            return None
+        largest = sorted(self._totals, key=lambda name: (name == "", -self._totals[name], name))
+        named = [name for name in largest[:MOST_LAYERS] if name and self._totals[name]]
+        rest = [name for name in self._totals if name not in named and self._totals[name]]
+        top = _round_amount(whole)
+        layers, below = [], [ZERO] * len(self._amounts)
+        for name, members in [*((name, [name]) for name in named), *([("", rest)] if rest else [])]:
+            grown = self._grown(members)
+            below = [add(lower, more) for lower, more in zip(below, grown, strict=True)]
+            amount = total(self._totals[each] for each in members)
+            layers.append(Layer(name, amount, self._outline(below, top)))
+        return Stack(layers[::-1], top, *self._timeline.ticks())
+
+    def _grown(self, names: list[str]) -> list[Decimal]:
+        """What these came to by the end of each bar."""
+        so_far, grown = ZERO, []
+        for there in self._amounts:
+            so_far = add(so_far, total(there.get(name, ZERO) for name in names))
+            grown.append(so_far)
+        return grown
+
+    def _outline(self, heights: list[Decimal], top: Decimal) -> str:
+        until = self._timeline.place(self._timeline.last) + 1
+        wide = 1000 / len(heights)
+        points = [
+            f"{(place + 1) * wide:.1f} {1000 - 1000 * float(height / top):.1f}"
+            for place, height in enumerate(heights[:until])
+        ]
+        return f"M0 1000L{'L'.join(points)}V1000Z"
+
+
+def _round_amount(least: Decimal) -> Decimal:
+    """The next amount that is 1, 2, 3, 4, 5, 6, 8 or 10 times a power of ten."""
+    scale = Decimal(1).scaleb(least.adjusted())
+    return next(scale * step for step in (1, 2, 3, 4, 5, 6, 8, 10) if scale * step >= least)

@@ -1,0 +1,246 @@
+"""What the report tells of a job, gathered in one pass and in memory that does not grow with it."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from batch.reports.charts import Chart, Growth, Spread, Timeline
+from batch.reports.cost import Cost, ModelCost
+from batch.reports.rows import Row
+from batch.store.jobstore import JobRow, JobStore
+from jobs.result import ResultState
+
+MOST_LISTED = 40
+_MOST_EXAMPLES = 8
+_MOST_SLOW = 10
+_MINUTE_S = 60
+
+
+@dataclass
+class Group:
+    """Lines with something in common; the first ones and the first message stand for all."""
+
+    code: str
+    count: int = 0
+    lines: list[int] = field(default_factory=list)
+    message: str = ""
+
+
+class Groups:
+    """Lines grouped by code. Codes beyond the first `MOST_LISTED` share a group named ""."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, Group] = {}
+
+    def add(self, code: str, line: int, message: str = "") -> None:
+        """Counts a line."""
+        if code not in self._groups and len(self._groups) >= MOST_LISTED:
+            code, message = "", ""
+        group = self._groups.setdefault(code, Group(code, message=message))
+        group.count += 1
+        if len(group.lines) < _MOST_EXAMPLES:
+            group.lines.append(line)
+
+    def __iter__(self) -> Iterator[Group]:
+        """The largest first."""
+        return iter(sorted(self._groups.values(), key=lambda group: (-group.count, group.code)))
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    @property
+    def count(self) -> int:
+        """Lines in all groups; one that was added twice counts twice."""
+        return sum(group.count for group in self._groups.values())
+
+
+class Top:
+    """The rows with the highest `measure`; of equals, those nearest the start of the file."""
+
+    def __init__(self, measure: Callable[[Row], float | Decimal]) -> None:
+        self._measure = measure
+        self._heap: list[tuple[float | Decimal, int, Row]] = []
+
+    def add(self, row: Row) -> None:
+        """Considers a row; one that measures nothing is not worth a place."""
+        entry = (self._measure(row), -row.line, row)
+        if not entry[0]:
+            return
+        if len(self._heap) < _MOST_SLOW:
+            heapq.heappush(self._heap, entry)
+        elif entry > self._heap[0]:
+            heapq.heapreplace(self._heap, entry)
+
+    def __iter__(self) -> Iterator[Row]:
+        """The highest first."""
+        return (row for _, _, row in sorted(self._heap, reverse=True))
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+
+@dataclass
+class Survey:
+    """What one pass over the requests found."""
+
+    timeline: Timeline
+    load: Load
+    spending: Growth
+    requests: int = 0
+    completed: int = 0
+    failed: int = 0
+    models: Counter[str] = field(default_factory=Counter)
+    errors: Groups = field(default_factory=Groups)
+    flags: Groups = field(default_factory=Groups)
+    latencies: Spread = field(default_factory=Spread)
+    slowest: Top = field(default_factory=lambda: Top(lambda row: row.latency_s))
+    dearest: Top = field(default_factory=lambda: Top(lambda row: row.cost))
+
+    @property
+    def finished(self) -> int:
+        """Requests that have their result."""
+        return self.completed + self.failed
+
+    @property
+    def left(self) -> int:
+        """Requests that have none."""
+        return self.requests - self.finished
+
+    def add(self, row: Row) -> None:
+        """Counts a request."""
+        self.requests += 1
+        self.models[row.model] += 1
+        self.dearest.add(row)
+        if row.cost:
+            self.spending.add(row.model, row.cost, row.finished_at or self.timeline.last)
+        if row.state is not None:
+            self.timeline.add(row.finished_at, failed=row.state is ResultState.FAILED)
+        if row.state is ResultState.COMPLETED:
+            self._add_completed(row)
+        elif row.state is ResultState.FAILED:
+            self.failed += 1
+            self.errors.add(row.code, row.line, row.message)
+
+    def _add_completed(self, row: Row) -> None:
+        self.completed += 1
+        self.latencies.add(row.latency_s)
+        self.slowest.add(row)
+        for flag in row.flags:
+            self.flags.add(flag, row.line)
+
+
+@dataclass
+class Minute:
+    """What was sent in a minute, and for how many seconds calls were in flight, all together."""
+
+    calls: int = 0
+    tokens: int = 0
+    busy_s: float = 0.0
+
+
+class Load:
+    """Calls of the ledger over time: how near to its limits a job ran."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._busy = [0.0] * len(timeline)
+        self._minutes: dict[int, Minute] = {}
+
+    def add(self, call: Mapping[str, Any] | sqlite3.Row) -> None:
+        """Counts a call."""
+        sent, took = call["sent_at"], call["latency_s"]
+        minute = self._minute(sent)
+        minute.calls += 1
+        minute.tokens += (call["prompt"] or 0) + (call["completion"] or 0)
+        at, end = sent, sent + took
+        while at < end:
+            until = min(end, (at // _MINUTE_S + 1) * _MINUTE_S)
+            self._minute(at).busy_s += until - at
+            at = until
+        self._spread(sent, end)
+
+    def _minute(self, when: float) -> Minute:
+        return self._minutes.setdefault(int(when // _MINUTE_S), Minute())
+
+    def _spread(self, sent: float, end: float) -> None:
+        at = sent
+        for place in range(self._timeline.place(sent), self._timeline.place(end) + 1):
+            until = min(end, self._timeline.end(place))
+            self._busy[place] += max(until - at, 0.0)
+            at = max(at, until)
+
+    @property
+    def busiest(self) -> Minute:
+        """The highest figures that any minute had."""
+        minutes = self._minutes.values()
+        return Minute(
+            max((minute.calls for minute in minutes), default=0),
+            max((minute.tokens for minute in minutes), default=0),
+            max((minute.busy_s for minute in minutes), default=0.0),
+        )
+
+    def chart(self) -> Chart:
+        """Calls in flight, on the average of each bar."""
+        width = self._timeline.width
+        return self._timeline.chart([[math.ceil(busy / width)] for busy in self._busy])
+
+
+@dataclass
+class Tally:
+    """Both that want to see each call of the ledger, in one walk of it."""
+
+    cost: Cost
+    load: Load
+
+    def count(self, call: sqlite3.Row, model: str, state: str | None, final: str | None) -> None:
+        """Counts a call."""
+        self.cost.count(call, model, state, final)
+        self.load.add(call)
+
+
+def empty_survey(store: JobStore, job: JobRow, clock: Callable[[float], datetime]) -> Survey:
+    """A survey that is ready for the rows of a job."""
+    timeline = Timeline(*span_of(store, job), clock)
+    return Survey(timeline, Load(timeline), Growth(timeline, MOST_LISTED))
+
+
+def span_of(store: JobStore, job: JobRow) -> tuple[float, float]:
+    """From when the job began to its last result; Unix seconds."""
+    ends = store.db.execute("SELECT min(finished_at), max(finished_at) FROM results")
+    first, last = ends.fetchone()
+    began = job.created_at if job.started_at is None else job.started_at
+    return (began, began) if first is None else (min(began, first), last)
+
+
+def faults_of(store: JobStore) -> Groups:
+    """Lines that were no requests."""
+    groups = Groups()
+    for fault in store.faults():
+        groups.add(fault["code"], fault["line"], fault["message"])
+    return groups
+
+
+@dataclass(frozen=True)
+class ModelLine:
+    """A model with its requests and what they cost."""
+
+    name: str
+    requests: int
+    cost: ModelCost
+
+
+def model_lines(requests: Counter[str], cost: Cost) -> list[ModelLine]:
+    """The dearest first."""
+    lines = [
+        ModelLine(name, asked, cost.by_model.get(name, ModelCost()))
+        for name, asked in requests.items()
+    ]
+    return sorted(lines, key=lambda line: (-line.cost.rub, -line.requests, line.name))
