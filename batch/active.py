@@ -8,6 +8,8 @@ from collections import Counter
 from datetime import UTC, datetime
 
 from batch import pricewatch, reports
+from batch.allowance import Allowance
+from batch.caps import Room
 from batch.feeder import POISON, Feeder
 from batch.lookups import Lookups
 from batch.post import READ_AT_ONCE, WITHDRAWN, Mail, Post
@@ -17,12 +19,14 @@ from batch.progress import Meter, Progress, progress_of
 from batch.reconcile import Step, Watch, decide
 from batch.sender import Sender
 from batch.series import Failure, series_of
+from batch.splitter import Pulse
 from batch.store import ledger
 from batch.store.jobstore import JobRow, JobStore, OpenChunk
 from batch.store.ledger import Applied
 from jobs.errors import StorageUnavailable
 from jobs.money import show
 from jobs.names import queue_name
+from jobs.period import Period
 from jobs.result import ResultState
 from jobs.states import ENDED, JobState, PauseReason
 from jobs.window import parse_window
@@ -44,13 +48,15 @@ class ActiveJob:
     away: the next turn tries again) or `StorageUnavailable` (its files are not usable).
     """
 
-    def __init__(self, store: JobStore, post: Post, sender: Sender) -> None:
+    def __init__(self, store: JobStore, post: Post, sender: Sender, allowance: Allowance) -> None:
         self.store = store
         self.id = store.job().id
+        self._allowance = allowance
+        self._caps_stamp: object = None
         self._post = post
         self._sender = sender
         self.base_url = store.job().spec.base_url
-        self._feeder = Feeder(store, post, sender)
+        self._feeder = Feeder(store, post, sender, lambda: allowance.room(self.id, store))
         self._lookups = Lookups(store)
         self._prices = PriceWatch(store)
         self._meter = Meter()
@@ -127,9 +133,13 @@ class ActiveJob:
         elif self._is_ours(overrun.chunk):
             self._pause(PauseReason.PRICE_RISE, text)
 
-    def _pause(self, reason: PauseReason, text: str) -> None:
+    def _pause(self, reason: PauseReason, text: str, goes_on_at: datetime | None = None) -> None:
         paused = self.store.set_state(
-            JobState.PAUSED, reason=reason, text=text, standing=JobState.IN_PROGRESS
+            JobState.PAUSED,
+            reason=reason,
+            text=text,
+            standing=JobState.IN_PROGRESS,
+            goes_on_at=None if goes_on_at is None else goes_on_at.timestamp(),
         )
         if paused:
             log.info("%s paused: %s %s", self.id, reason, text)
@@ -143,7 +153,7 @@ class ActiveJob:
         job = self._heed_window(job)
         if job.ended:
             return
-        job = self._heed_prices(job)
+        job = self._heed_prices(self._heed_caps(job))
         self._hold(job)
         self._reconcile(job, redis_since)
         self.store.set_poison_aside(POISON, time.time())
@@ -190,6 +200,15 @@ class ActiveJob:
             self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
         else:
             return job
+        return self.store.job()
+
+    def _heed_caps(self, job: JobRow) -> JobRow:
+        """A job that waits for the next day goes on then, or when somebody changed the caps."""
+        if job.state is not JobState.PAUSED or job.goes_on_at is None:
+            return job
+        if time.time() < job.goes_on_at and self._allowance.stamp() == self._caps_stamp:
+            return job
+        self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
         return self.store.job()
 
     def _heed_prices(self, job: JobRow) -> JobRow:
@@ -284,30 +303,61 @@ class ActiveJob:
     def _feed(self, job: JobRow) -> None:
         room = CHUNKS_PER_WORKER * max(self.presence.workers, 1) - len(self._watches)
         budget = job.spec.budget
-        is_capped = budget.rub is not None or budget.tokens is not None
+        is_capped = (
+            budget.rub is not None or budget.tokens is not None or self._allowance.caps().any
+        )
         if room <= 0 or (is_capped and time.monotonic() < self._feed_from):
             return
         try:
-            fed = self._feeder.feed(job, room)
+            fed = self._feeder.feed(job, room, self._pulse())
         finally:
             # Also those that the post did not take: they are on disk, and are sent again.
             for chunk in self.store.chunks_out():
                 if chunk not in self._watches:
                     self._watches[chunk] = Watch(time.monotonic(), mine=True)
         if fed.exhausted:
-            self._exhausted()
+            self._exhausted(fed.full)
 
-    def _exhausted(self) -> None:
+    def _pulse(self) -> Pulse:
+        workers = max(self.presence.workers, 1)
+        return Pulse(
+            self._meter.rate / workers, self.presence.in_flight / workers, self.series.spread()
+        )
+
+    def _exhausted(self, full: Room | None) -> None:
         """Nothing more fits: the job rests, unless some of the budget may still come back."""
         lost = self.store.lost()
         if lost.chunks and time.monotonic() - self._lost_at < LOST_PATIENCE_S:
             return
         if self._lookups.pending:
             return
+        if full is not None:
+            self._wait_for_next(full)
+            return
         text = "not one more request fits the budget"
         if lost.chunks and lost.rub:
             text += f"; {show(lost.rub)} of it stay set aside for workers that fell silent"
         self._pause(PauseReason.BUDGET_EXHAUSTED, text)
+
+    def _wait_for_next(self, full: Room) -> None:
+        """The caps of the home are reached; a cap too small for any request needs the user."""
+        cap, daily = show(full.cap), full.period is Period.DAY
+        if full.untouched:
+            text = (
+                f"not one request fits the cap of {cap} for all jobs in a day"
+                if daily
+                else f"not one request fits the cap of {cap} for all jobs in a month"
+            )
+            self._pause(PauseReason.BUDGET_EXHAUSTED, text)
+            return
+        self._caps_stamp = self._allowance.stamp()
+        then = f"{full.ends:%Y-%m-%d %H:%M %Z}"
+        text = (
+            f"the cap of {cap} for all jobs in a day is reached; goes on at {then}"
+            if daily
+            else f"the cap of {cap} for all jobs in a month is reached; goes on at {then}"
+        )
+        self._pause(PauseReason.BUDGET_EXHAUSTED, text, full.ends)
 
     def _look_up(self, job: JobRow) -> None:
         if not self.presence.workers:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from batch.active import ActiveJob, take_in_late
+from batch.allowance import Allowance
 from batch.board import Board
 from batch.home import Home
 from batch.post import Mail, Post
@@ -69,6 +70,7 @@ class Coordinator:
         self._sender = sender
         self._only = only
         self._listen = listen
+        self._allowance = Allowance(home, time.time)
         self._lock = home.lock(only or "")
         self._board = Board(home, post, only or "")
         self._jobs: dict[str, ActiveJob] = {}
@@ -235,7 +237,7 @@ class Coordinator:
         try:
             job = store.job()
             if job.state not in ENDED:
-                self._jobs[job_id] = ActiveJob(store, self._post, self._sender)
+                self._jobs[job_id] = ActiveJob(store, self._post, self._sender, self._allowance)
                 if job.state is JobState.IN_PROGRESS and job.reason_text:
                     store.tell("")
                 return

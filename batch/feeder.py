@@ -6,11 +6,21 @@ Only a window of the job is ever under way, so neither Redis nor a worker grows 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 
+from batch.caps import Room
 from batch.post import Post
 from batch.sender import Sender
-from batch.splitter import NO_BOUND, UNKNOWN_OUTPUT, chunk_size, request_bound
+from batch.splitter import (
+    MOST_BYTES,
+    NO_BOUND,
+    UNKNOWN_OUTPUT,
+    Pulse,
+    chunk_size,
+    request_bound,
+)
 from batch.store.jobstore import JobRow, JobStore, OpenChunk, Waiting
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import Payload, Work
@@ -25,25 +35,34 @@ POISON = 3
 @dataclass(frozen=True)
 class Fed:
     """What one feeding did. `exhausted`: requests wait, but not one more fits the budget, and no
-    chunk is out that could give back some of its grant.
+    chunk is out that could give back some of its grant. Then `full` is the room that the caps of
+    the home leave, if it is they that do not let one more go.
     """
 
     chunks: list[OpenChunk]
     exhausted: bool
+    full: Room | None = None
 
 
 class Feeder:
     """Feeds one job."""
 
-    def __init__(self, store: JobStore, post: Post, sender: Sender) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        post: Post,
+        sender: Sender,
+        room_at_home: Callable[[], Room | None] = lambda: None,
+    ) -> None:
+        self._room_at_home = room_at_home
         self._store = store
         self._post = post
         self._sender = sender
         self._prices: PriceList | None = None
         self._prices_of: tuple[float | None, float | None] = (None, None)
 
-    def feed(self, job: JobRow, room: int) -> Fed:
-        """Sets up to `room` chunks aside on disk, then sends them.
+    def feed(self, job: JobRow, room: int, pulse: Pulse | None = None) -> Fed:
+        """Sets up to `room` chunks aside on disk, then sends them; `pulse` is how the job goes.
 
         Raises `ServiceUnavailable` if the post does not take one: it is on disk as open then, and
         `send_again` sends it.
@@ -51,24 +70,30 @@ class Feeder:
         if self._unlimited(job.spec.budget):
             return Fed([], exhausted=False)
         self._renew_prices()
-        size = chunk_size(job.requests, job.spec.chunk_size)
+        size = chunk_size(job.requests, job.spec.chunk_size, pulse)
         fed: list[OpenChunk] = []
-        exhausted = False
+        exhausted, home = False, None
         while len(fed) < room and not exhausted:
-            waiting = self._store.waiting(size)
+            waiting = _portable(self._store.waiting(size))
             if not waiting:
                 break
-            chosen, grant = self._afford(job, waiting)
+            home = self._room_at_home()
+            if home is not None and home.waits:
+                break
+            chosen, grant = self._afford(job, waiting, home)
             exhausted = len(chosen) < len(waiting)
             if not chosen and not self._store.chunks_out():
                 # Nothing will settle, so what does not fit now never does: something else may.
-                chosen, grant = self._afford(job, self._store.smallest(size))
+                chosen, grant = self._afford(job, _portable(self._store.smallest(size)), home)
             if not chosen:
                 break
             chunk = self._store.grant(chosen, grant, time.time())
             fed.append(chunk)
             self._send(job, chunk, chosen)
-        return Fed(fed, exhausted and not self._store.chunks_out())
+        if not exhausted or self._store.chunks_out():
+            return Fed(fed, exhausted=False)
+        alone, _ = self._afford(job, _portable(self._store.smallest(size)), None)
+        return Fed(fed, exhausted=True, full=home if alone else None)
 
     def _unlimited(self, budget: Budget) -> bool:
         """Whether a chunk is out that was fed before there was this cap, and may spend anything."""
@@ -97,12 +122,14 @@ class Feeder:
         self._post.put_payload(self._payload(job, chunk, requests))
         self._sender.run_chunk(job.id, job.spec.name, job.spec.base_url, chunk.chunk, len(requests))
 
-    def _afford(self, job: JobRow, waiting: list[Waiting]) -> tuple[list[Waiting], Amount]:
-        """As many of the waiting as the budget has room for, and their grant.
+    def _afford(
+        self, job: JobRow, waiting: list[Waiting], home: Room | None
+    ) -> tuple[list[Waiting], Amount]:
+        """As many of the waiting as the budget and the home have room for, and their grant.
 
         One that does not fit is passed over: those behind it need not wait for it.
         """
-        left = self._left(job)
+        left = self._left(job, home)
         most = self._allowed(job, waiting)
         if left == UNCAPPED:
             return waiting[:most], UNCAPPED
@@ -124,22 +151,29 @@ class Feeder:
             return len(waiting)
         return max(0, cap - job.finished - self._store.under_way())
 
-    def _left(self, job: JobRow) -> Amount:
+    def _left(self, job: JobRow, home: Room | None) -> Amount:
         budget = job.spec.budget
-        if budget.rub is None and budget.tokens is None:
-            return UNCAPPED
-        return Amount(budget.rub, budget.tokens) - self._store.exposure()
+        left = UNCAPPED
+        if budget.rub is not None or budget.tokens is not None:
+            left = Amount(budget.rub, budget.tokens) - self._store.exposure()
+        if home is None:
+            return left
+        return Amount(home.rub if left.rub is None else min(left.rub, home.rub), left.tokens)
 
     def _bound(self, job: JobRow, request: Waiting) -> Amount:
-        if not request.bounded:
-            return NO_BOUND
-        return request_bound(
-            request.model,
-            request.prompt_bound,
-            request.output_bound,
-            self._prices,
-            margin(job.spec.max_price_rise),
-        )
+        """The proven bound; where there is none, the one that the user answers for."""
+        bound = NO_BOUND
+        if request.bounded:
+            bound = request_bound(
+                request.model,
+                request.prompt_bound,
+                request.output_bound,
+                self._prices,
+                margin(job.spec.max_price_rise),
+            )
+        if bound.rub is None:
+            return Amount(job.spec.request_bound_rub, bound.tokens)
+        return bound
 
     def _payload(self, job: JobRow, chunk: OpenChunk, requests: list[Waiting]) -> Payload:
         models = tuple(dict.fromkeys(request.model for request in requests))
@@ -166,6 +200,12 @@ class Feeder:
             attempts=request.attempts,
             uncertain=request.uncertain,
         )
+
+
+def _portable(waiting: list[Waiting]) -> list[Waiting]:
+    """As many as may travel together, and one at least: a token has a byte, so bounds tell."""
+    sizes = accumulate(request.prompt_bound for request in waiting)
+    return waiting[: max(1, sum(size <= MOST_BYTES for size in sizes))]
 
 
 def _plus(grant: Amount, bound: Amount) -> Amount:

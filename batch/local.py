@@ -24,24 +24,33 @@ from batch.sender import Sender
 from batch.settings import Settings
 from batch.store.jobstore import JobRow
 from batch.terminal import Display, LogLines, Say, safe
-from jobs.errors import ServiceUnavailable, UsageError
-from jobs.states import JobState, PauseReason
+from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
 
 _WORKER_DRAIN_S = 930.0
 _CUT_S = 15.0
-_MOST_RESTARTS = 20
+_MOST_IN_VAIN = 6
+"""Workers that ended one after the other with not one more request done. A request that kills its
+worker is set aside at its third.
+"""
+
 _BORN_DEAD_S = 3.0
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ [\w.]+: ")
 """What stands before a worker's words in its log; a person at a terminal needs none of it."""
 
 
 class Workers:
-    """Worker processes of this command: started, watched, ended; `tell` gets what they say."""
+    """Worker processes of this command: started, watched, ended; `tell` gets what they say, and
+    `finished` tells how many requests are done.
+    """
 
-    def __init__(self, count: int, environ: dict[str, str], tell: Say) -> None:
+    def __init__(
+        self, count: int, environ: dict[str, str], tell: Say, finished: Callable[[], int]
+    ) -> None:
         self._environ = environ
         self._tell = tell
-        self._restarts = 0
+        self._finished = finished
+        self._done = -1
+        self._in_vain = 0
         self._readers: list[threading.Thread] = []
         self._processes = [self._start() for _ in range(count)]
 
@@ -81,16 +90,20 @@ class Workers:
             if code == UsageError.exit_code:
                 self._hear_out()
                 raise UsageError("the worker does not start", hint="its reason stands above")
-            self._restarts += 1
-            born_dead = code >= 0 and time.monotonic() - born < _BORN_DEAD_S
-            if born_dead or self._restarts > _MOST_RESTARTS:
+            if code == StorageUnavailable.exit_code:
                 self._hear_out()
-                raise ServiceUnavailable(
-                    "the worker keeps ending",
-                    hint="NIGHTSHIFT_LOG=INFO shows why",
-                )
+                raise StorageUnavailable("the worker had to end", hint="its reason stands above")
+            self._count_death()
+            born_dead = code >= 0 and time.monotonic() - born < _BORN_DEAD_S
+            if born_dead or self._in_vain > _MOST_IN_VAIN:
+                self._hear_out()
+                raise _keeps_ending(code)
             self._tell(_("a worker was killed; another goes on, and nothing answered is lost"))
             self._processes[place] = self._start()
+
+    def _count_death(self) -> None:
+        before, self._done = self._done, self._finished()
+        self._in_vain = 1 if self._done > before else self._in_vain + 1
 
     def signal(self, number: signal.Signals) -> None:
         """Tells all of them."""
@@ -116,6 +129,14 @@ class Workers:
     def _hear_out(self) -> None:
         for reader in self._readers:
             reader.join(1.0)
+
+
+def _keeps_ending(code: int) -> ServiceUnavailable:
+    if code >= 0:
+        hint = "NIGHTSHIFT_LOG=INFO shows why"
+        return ServiceUnavailable(f"the worker keeps ending (exit code {code})", hint=hint)
+    hint = "if the system kills it for its memory, let it have more, or lower --max-in-flight"
+    return ServiceUnavailable(f"the worker keeps being killed (signal {-code})", hint=hint)
 
 
 class Interrupts:
@@ -152,7 +173,7 @@ def run_job(home: Home, settings: Settings, job: JobRow, workers: int) -> JobRow
             closing(Coordinator(home, post, sender, only=job.id, listen=display.show))
         )
         environ = _environment(home, url, job.spec.base_url)
-        team = Workers(workers, environ, display.say)
+        team = Workers(workers, environ, display.say, lambda: _row(home, job.id).finished)
         stack.callback(team.end, lambda: interrupts.count > 0)
         _work(coordinator, team, interrupts, lambda: _rests(home, job.id))
         _wind_up(coordinator, team, interrupts, display)
@@ -205,8 +226,7 @@ def _wind_up(
 def _rests(home: Home, job_id: str) -> bool:
     """Whether nothing more happens to the job without the user."""
     job = _row(home, job_id)
-    waits = job.state is JobState.PAUSED and job.reason != PauseReason.WINDOW_CLOSED
-    return job.ended or waits
+    return job.ended or job.needs_user
 
 
 def _row(home: Home, job_id: str) -> JobRow:

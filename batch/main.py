@@ -26,6 +26,7 @@ COMMANDS = {
     "cancel": "End a job now; what was answered is kept.",
     "results": "Write the answers there are so far.",
     "cost": "Show what a job cost.",
+    "budget": "Show or set caps for a day and a month, over all jobs.",
     "validate": "Check a file; nothing is sent.",
     "estimate": "Check a file and tell what it will cost; nothing is sent.",
     "worker": "Serve: make the calls.",

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import click
+import msgspec
 from pydantic import ValidationError
 
+from batch.caps import ZONE, check_zone, read_caps, write_caps
 from batch.home import Home
 from batch.settings import DEFAULT_BASE_URL, read_settings
 from jobs.errors import UsageError
@@ -121,6 +123,12 @@ _SPEC = (
         help="Pause when the endpoint asks so much more than at the start. Bounds cover it.",
     ),
     option(
+        "--request-bound-rub",
+        type=Roubles(),
+        metavar="RUB",
+        help="The most that a request may cost whose cost nothing bounds (an image, a search).",
+    ),
+    option(
         "--rpm",
         type=click.IntRange(min=1),
         metavar="N",
@@ -180,6 +188,49 @@ _SPEC = (
         help="Requests per task.  [default: chosen]",
     ),
 )
+
+
+_CAPS: tuple[dict[str, Any], ...] = (
+    {
+        "name": "--budget-rub-per-day",
+        "type": Roubles(),
+        "metavar": "RUB",
+        "help": "All jobs of this home together: never more than this in a day.",
+    },
+    {
+        "name": "--budget-rub-per-month",
+        "type": Roubles(),
+        "metavar": "RUB",
+        "help": "And never more than this in a month.",
+    },
+    {
+        "name": "--budget-zone",
+        "metavar": "ZONE",
+        "help": f"Whose days and months they are.  [at first: {ZONE}]",
+    },
+)
+
+
+def caps_options(function: F) -> F:
+    """Caps of the home; what is given here is stored there, and holds from then on."""
+    for facts in reversed(_CAPS):
+        settings = dict(facts)
+        function = option(settings.pop("name"), **settings)(function)
+    return function
+
+
+def set_caps(home: Home, options: dict[str, Any]) -> None:
+    """Takes the caps out of the options of a command, and stores those that were given."""
+    day, month, zone = (
+        options.pop(name) for name in ("budget_rub_per_day", "budget_rub_per_month", "budget_zone")
+    )
+    given = {"rub_per_day": day, "rub_per_month": month, "zone": zone and check_zone(zone)}
+    told = {name: value for name, value in given.items() if value is not None}
+    if told:
+        before = read_caps(home.folder)
+        caps = msgspec.structs.replace(before, **told)
+        if caps != before:
+            write_caps(home.folder, caps)
 
 
 def spec_options(function: F) -> F:
@@ -288,6 +339,7 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
             ),
             window=options["window"],
             max_attempts=options["max_attempts"],
+            request_bound_rub=options["request_bound_rub"],
             max_price_rise=options["max_price_rise"],
             never_pay_twice=options["never_pay_twice"],
             total_timeout_s=options["total_timeout_s"],

@@ -7,6 +7,7 @@ rules    else: strict JSON, then what a request must be; the only place that ref
 
 from __future__ import annotations
 
+from codecs import utf_8_decode
 from collections.abc import Iterator
 from itertools import chain
 
@@ -19,6 +20,8 @@ __all__ = ["Defaults", "Source", "read"]
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r"
+_AT_ONCE = 128 * 1024
+"""Bytes that are decoded at a time: in one piece, a block's text costs twice as much to make."""
 
 
 def read(source: Source, defaults: Defaults) -> Iterator[Request | Fault]:
@@ -80,8 +83,11 @@ class _Reader:
 def _is_utf8(block: Block) -> bool:
     if block.data.isascii():
         return True
+    view, start = memoryview(block.data), block.start
     try:
-        str(memoryview(block.data)[block.start : block.stop], "utf-8")
+        while start < block.stop:
+            end = min(start + _AT_ONCE, block.stop)
+            start += utf_8_decode(view[start:end], "strict", end == block.stop)[1]
     except UnicodeDecodeError:
         return False
     return True

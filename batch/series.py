@@ -32,6 +32,9 @@ OTHER = "other"
 BOUNDS_S = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0)
 """Upper bounds of the latency histogram that Prometheus gets."""
 
+_LATELY = 12
+"""Points that tell how it goes now."""
+
 _RATIO = math.log(1.1)
 _SHORTEST_S, _LONGEST_S = 0.001, 1e6
 
@@ -150,6 +153,12 @@ class Series(msgspec.Struct):
         for code, count in refused.items():
             known = self._known(code)
             point.errors[known] = point.errors.get(known, 0) + count
+
+    def spread(self) -> float:
+        """How many times the usual latency the slowest percent of late answers took; 1 of none."""
+        late = sum((Counter(point.latency) for point in self.points[-_LATELY:]), Counter[int]())
+        slowest, usual = (Point(latency=late).quantile(share) for share in (0.99, 0.5))
+        return 1.0 if slowest is None or usual is None else max(slowest / usual, 1.0)
 
     def packed(self) -> bytes:
         """For Redis."""

@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from decimal import Decimal
 
 from jobs.budget import Amount
 from jobs.prices import MARGIN, PriceList
 
-SMALLEST, LARGEST = 8, 256
+SMALLEST, USUAL, LARGEST = 8, 256, 512
 _CHUNKS_OF_A_JOB = 64
+
+MOST_BYTES = 2 * 2**20
+"""Bodies of a chunk: a worker holds some dozens of chunks, and so does Redis."""
+
+OPEN_CHUNKS = 32
+"""Chunks that a worker runs at once, unless it was told otherwise."""
+
+LASTING_S = 60.0
+"""What a worker holds should last about so long: all of it comes back when a job is paused."""
 
 UNKNOWN_OUTPUT = 4096
 """Tokens of an answer, for the pace alone, where nothing bounds it."""
 
 
-def chunk_size(requests: int, wanted: int | None) -> int:
-    """Requests per chunk: large jobs spread Celery's price, small ones share among workers."""
+@dataclass(frozen=True)
+class Pulse:
+    """How a job goes at one worker: requests per second, calls in flight, and how many times the
+    usual latency the slowest answers take.
+    """
+
+    rate: float
+    in_flight: float
+    spread: float
+
+
+def chunk_size(requests: int, wanted: int | None, pulse: Pulse | None = None) -> int:
+    """Requests per chunk of a job of so many, by what the user wanted or what is measured.
+
+    Large ones spread Celery's price; small ones share among workers, and come back soon. A slow
+    answer holds its chunk open, so that what is open must outnumber the calls in flight:
+    open chunks x requests per chunk >= in flight x slowest / usual.
+    """
     if wanted:
         return wanted
-    return max(SMALLEST, min(LARGEST, -(-requests // _CHUNKS_OF_A_JOB)))
+    size = USUAL
+    if pulse is not None and pulse.rate > 0:
+        lasting = min(pulse.rate * LASTING_S / OPEN_CHUNKS, USUAL)
+        size = math.ceil(max(lasting, pulse.in_flight * pulse.spread / OPEN_CHUNKS))
+    return max(SMALLEST, min(size, LARGEST, -(-requests // _CHUNKS_OF_A_JOB)))
 
 
 NO_BOUND = Amount(None, None)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from ulid import ULID
 
+from batch.caps import Caps, read_caps
 from batch.estimate import Estimate, estimate
 from batch.home import Home
 from batch.prices import read_prices
@@ -78,12 +79,13 @@ def submit(
     _check_unclaimed(home, job_id, spec)
     check_writable(Path(spec.output_dir))
     with _draft(home, job_id) as draft:
-        report = _fill(draft, spec, source, tell)
+        caps = read_caps(home.folder)
+        report = _fill(draft, spec, source, tell, capped=caps.any)
         if report.invalid and not spec.skip_invalid:
             raise Refused(spec.source, report)
-        prices = _prices(spec, draft.models())
+        prices = _prices(spec, draft.models(), capped=caps.any)
         report.estimate = estimate(draft.widest(), prices, margin(spec.max_price_rise))
-        _check_budget(spec, report)
+        _check_budget(spec, report, caps)
         told = report.estimate
         draft.publish(spec, prices, time.time(), likely=told.likely, highest=told.highest)
     return report
@@ -99,8 +101,9 @@ def validate(
 ) -> Report:
     """The same check; nothing stays. With `priced`, the catalogue is asked for an estimate."""
     with _draft(home, new_job_id()) as draft:
-        report = _fill(draft, spec, source, tell)
-        prices = _prices(spec, draft.models()) if priced else None
+        caps = read_caps(home.folder)
+        report = _fill(draft, spec, source, tell, capped=caps.any)
+        prices = _prices(spec, draft.models(), capped=False) if priced else None
         report.estimate = estimate(draft.widest(), prices, margin(spec.max_price_rise))
     return report
 
@@ -145,9 +148,11 @@ def _draft(home: Home, job_id: str) -> Iterator[Draft]:
         ) from error
 
 
-def _fill(draft: Draft, spec: Spec, source: Path | BinaryIO, tell: Tell) -> Report:
+def _fill(draft: Draft, spec: Spec, source: Path | BinaryIO, tell: Tell, *, capped: bool) -> Report:
     report = Report()
-    capped = spec.budget.rub is not None or spec.budget.tokens is not None
+    capped = capped or spec.budget.rub is not None or spec.budget.tokens is not None
+    answered_for = spec.request_bound_rub is not None and spec.budget.tokens is None
+    capped = capped and not answered_for
     for count, item in enumerate(_lines(spec, source), start=1):
         if isinstance(item, Request) and capped and item.unbounded:
             item = _unbounded(item)
@@ -179,32 +184,35 @@ def _unbounded(request: Request) -> Fault:
         request.line,
         "input.unbounded",
         f"nothing bounds the cost of {request.unbounded}, so no cap in roubles or tokens can hold: "
-        "leave out the cap or this request",
+        "leave out the cap or this request, or answer for it: --request-bound-rub",
         custom_id=request.custom_id,
     )
 
 
-def _prices(spec: Spec, models: list[str]) -> PriceList | None:
+def _prices(spec: Spec, models: list[str], *, capped: bool) -> PriceList | None:
     if not models:
         return None
     try:
         return read_prices(spec.base_url, models, now=time.time())
     except ServiceUnavailable:
         # Without prices a job can run, only without a cap in roubles.
-        if spec.budget.rub is not None:
+        if (capped or spec.budget.rub is not None) and spec.request_bound_rub is None:
             raise
         return None
 
 
-def _check_budget(spec: Spec, report: Report) -> None:
+def _check_budget(spec: Spec, report: Report, caps: Caps) -> None:
     found = report.estimate
-    if spec.budget.rub is not None and found.unpriced:
+    in_roubles = spec.budget.rub is not None or caps.any
+    answered_for = spec.request_bound_rub is not None
+    if in_roubles and found.unpriced and not answered_for:
         raise UsageError(
             f"{spec.base_url} tells no price for {', '.join(found.unpriced)}, "
             "so no cap in roubles can be kept",
             hint="check the name of the model, or leave out --budget-rub",
         )
-    if found.unbounded and (spec.budget.rub is not None or spec.budget.tokens is not None):
+    unbounded = found.unbounded and not (answered_for and spec.budget.tokens is None)
+    if unbounded and (in_roubles or spec.budget.tokens is not None):
         raise UsageError(
             "some requests do not bound their answer, so no cap in roubles or tokens can be kept",
             hint="give --max-tokens",

@@ -3,6 +3,7 @@
 The home, on the user's side:
 
     <home>/coordinator.lock             held by the one coordinator
+    <home>/caps.json                    what all jobs together may spend in a day, in a month
     <home>/redis/                       the embedded server's folder
     <home>/jobs/<job>/job.sqlite        spec, requests, calls, results, chunks
     <home>/jobs/<job>/input.blocks      the request bodies, compressed, in blocks
@@ -37,6 +38,7 @@ import hashlib
 DATABASE = "job.sqlite"
 BLOCKS = "input.blocks"
 LOCK = "coordinator.lock"
+CAPS = "caps.json"
 OUTPUT, ERRORS, COST, REPORT = "output.jsonl", "errors.jsonl", "cost.json", "report.html"
 
 EPOCH = "ns:epoch"

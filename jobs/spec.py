@@ -59,6 +59,7 @@ class Spec(BaseModel):
     window: str | None = None
     max_attempts: Count = 5
     never_pay_twice: bool = False
+    request_bound_rub: Annotated[Decimal, Field(ge=0)] | None = None
     max_price_rise: Annotated[Decimal, Field(ge=0, le=1000, decimal_places=4)] = MOST_RISE
     idle_timeout_s: Seconds = 60.0
     total_timeout_s: Seconds = 900.0

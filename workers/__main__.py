@@ -41,6 +41,16 @@ def make_app(settings: WorkerSettings) -> Celery:
     return app
 
 
+def node_name(worker: str) -> str:
+    """What Celery calls this process: Flower and remote control take two of one name for one.
+
+    Containers may share a host's name, and each has a process 1; a worker's own name has a random
+    part.
+    """
+    host, _, rest = worker.rpartition(":")[0].rpartition(":")
+    return f"worker-{rest}-{worker.rpartition(':')[2]}@{host}"
+
+
 def _end_with_parent() -> None:
     """Where the command that started us holds our standard input, its death ends us too."""
     if os.environ.pop("NIGHTSHIFT_TIED", ""):
@@ -103,7 +113,7 @@ def main() -> int:
             "--loglevel",
             os.environ.get("NIGHTSHIFT_LOG", "WARNING"),
             "--hostname",
-            f"worker-{os.getpid()}@%h",
+            node_name(service.name),
         ]
     )
     return _tell(service.failure) if service.failure else 0

@@ -137,6 +137,22 @@ class Journal:
                 self._append(frame)
         return self._number
 
+    def look(self) -> None:
+        """`StorageUnavailable` where nobody could read later what is written here.
+
+        A folder that was deleted takes writes as before: its files live on without a name.
+        """
+        try:
+            there, mine = self._path(self._number).stat(), os.fstat(self._fd)
+            kept = (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+        except OSError:
+            kept = False
+        if not kept:
+            raise StorageUnavailable(
+                f"the outbox {self.folder} was deleted while its worker ran",
+                hint="leave the worker's scratch folder alone, then start the worker again",
+            )
+
     def sync(self) -> None:
         """What was written before this call is on the disk when it returns."""
         self.begin_sync()()

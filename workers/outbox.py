@@ -176,6 +176,7 @@ class Outbox:
 
     def sent(self, record: Sent) -> None:
         """A call is about to leave. `StorageUnavailable` if that cannot be kept: it must not."""
+        self._look()
         segments = self._write(record) if self.failure is None else []
         if self.failure is not None:
             raise self.failure
@@ -289,6 +290,7 @@ class Outbox:
 
     async def _turn(self, *, hurry: bool) -> None:
         """One round. Whatever befalls it, there is another: answers must not wait for ever."""
+        self._look()
         try:
             await self._sync()
             await self._deliver(hurry=hurry)
@@ -384,6 +386,16 @@ class Outbox:
                 self._release(entry.segments.elements())
 
     # ---- which segments are still needed ------------------------------------------------------
+
+    def _look(self) -> None:
+        """What is in a journal that was deleted is in memory alone."""
+        if self.failure is None:
+            try:
+                self._journal.look()
+            except StorageUnavailable as error:
+                self.is_kept = False
+                self._synced_no_more = True
+                self._fail(error)
 
     def _write(self, record: Record) -> list[int]:
         """The segment that holds the record now and is kept for it; none if the disk refused."""

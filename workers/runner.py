@@ -61,8 +61,10 @@ RETRIES = Backoff(base=0.5, cap=60.0)
 LEASE_S = 6.0
 """So long after the last renewal of the claims nothing starts: a beat's pause, a command's time.
 
-The claims live longer. But what a worker that is cut off buys can be bought again by another, so it
-stops early, and not only when it must.
+The claims live more than twice as long, and a chunk is given to others only after a look that finds
+its claim gone; so no other worker can have a chunk of which this one still starts calls. But what a
+worker that is cut off has in flight can be bought again, so it stops early, and not only when it
+must.
 """
 
 CREDITS_FRESH_S = 10.0
@@ -263,9 +265,13 @@ class Runner:
         for task in list(self._calls):
             task.cancel()
 
-    def renewed(self, lost: set[tuple[str, int]]) -> None:
-        """The claims on all open chunks hold from now on, but for those that are `lost`."""
-        self._renewed_at = self._clock()
+    def renewed(self, lost: set[tuple[str, int]], asked_at: float) -> None:
+        """The claims on all open chunks hold from `asked_at` on, but for those that are `lost`.
+
+        That is when the renewal was about to leave, not when its answer came: Redis may have
+        counted from any moment between the two.
+        """
+        self._renewed_at = asked_at
         for key in lost & self.chunks.keys():
             self._stop_chunk(self.chunks[key], LOST)
 

@@ -54,7 +54,7 @@ class Service:
 
     def __init__(self, settings: WorkerSettings) -> None:
         # Containers on the host's network share its name, and each of them has a process 1.
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.failure: NightshiftError | None = None
         self._settings = settings
         self._engine = Engine()
@@ -165,10 +165,11 @@ class Service:
             await asyncio.sleep(BEAT_S)
 
     async def _one_beat(self) -> None:
+        asked_at = time.monotonic()
         beat = await self._post.beat(list(self._runner.chunks), self._presence())
         # Where Redis lost its memory, a payload that is gone tells nothing.
         gone = beat.gone if beat.epoch and beat.epoch == self._epoch else set()
-        self._runner.renewed(beat.taken | gone)
+        self._runner.renewed(beat.taken | gone, asked_at)
         self._runner.hold(beat.held)
         if beat.epoch != self._epoch:
             # What Redis has forgotten, or never had, is sent again.

@@ -8,13 +8,14 @@ import signal
 import sys
 from contextlib import closing
 from types import FrameType
+from typing import Any
 
 import click
 
 from batch import embedded
 from batch.coordinator import Coordinator
 from batch.language import _
-from batch.options import open_home
+from batch.options import caps_options, open_home, set_caps
 from batch.post import Post
 from batch.sender import Sender
 from batch.settings import log_level, read_settings
@@ -42,7 +43,8 @@ class _Stop:
 
 
 @click.command("coordinator", help=HELP, short_help="Serve: feed jobs, take in results.")
-def command() -> int:
+@caps_options
+def command(**options: Any) -> int:
     """See HELP."""
     logging.basicConfig(
         level=log_level(os.environ, "INFO"),
@@ -50,6 +52,7 @@ def command() -> int:
         format="%(asctime)s %(message)s",
     )
     settings, home = read_settings(os.environ), open_home()
+    set_caps(home, options)
     with (
         embedded.server(settings.redis_url, home.folder, say) as url,
         closing(Post(url)) as post,

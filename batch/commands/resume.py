@@ -90,6 +90,12 @@ def _as_option(field: str) -> str:
     metavar="PERCENT",
     help="How much more than now the endpoint may ask.",
 )
+@click.option(
+    "--request-bound-rub",
+    type=Roubles(),
+    metavar="RUB",
+    help="A new bound for requests whose cost nothing bounds.",
+)
 @click.option("--rpm", type=click.IntRange(min=1), metavar="N", help="A new limit.")
 @click.option("--tpm", type=click.IntRange(min=1), metavar="N", help="A new limit.")
 @click.option("--max-in-flight", type=click.IntRange(min=1), metavar="N", help="A new limit.")
@@ -253,8 +259,9 @@ def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
         "limits": spec.limits.model_copy(update=limits),
         "budget": spec.budget.model_copy(update=budget),
     }
-    if changes["max_price_rise"] is not None:
-        update["max_price_rise"] = changes["max_price_rise"]
+    for name in ("max_price_rise", "request_bound_rub"):
+        if changes[name] is not None:
+            update[name] = changes[name]
     if changes["window"] is not None:
         try:
             update["window"] = str(parse_window(changes["window"])) if changes["window"] else None

@@ -15,7 +15,16 @@ from batch.ending import say_ending, say_interrupted
 from batch.home import Home
 from batch.language import _, money, ngettext, number
 from batch.local import run_job
-from batch.options import input_argument, make_spec, open_home, open_source, option, spec_options
+from batch.options import (
+    caps_options,
+    input_argument,
+    make_spec,
+    open_home,
+    open_source,
+    option,
+    set_caps,
+    spec_options,
+)
 from batch.settings import KEY_FILE, Settings, read_settings
 from batch.submission import Refused, Report, new_job_id, submit
 from batch.terminal import safe, say, say_faults, say_lines
@@ -38,6 +47,7 @@ coordinator. Ctrl-C stops it cleanly; nightshift resume goes on.
 @click.command("run", help=HELP, short_help="Run a file of requests, all in one.")
 @input_argument
 @spec_options
+@caps_options
 @option(
     "--workers",
     type=click.IntRange(1, 64),
@@ -56,6 +66,7 @@ def command(source: Path, *, workers: int, yes: bool, **options: Any) -> int:
             f"another nightshift is at work in {safe(str(home.folder))}",
             hint="wait for it (nightshift status), or use another NIGHTSHIFT_HOME",
         )
+    set_caps(home, options)
     job_id = new_job_id()
     spec = make_spec(job_id, source, options)
     spends = not yes and not costs_nothing(spec)

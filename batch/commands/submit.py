@@ -9,7 +9,14 @@ import click
 
 from batch.commands.run import check_in
 from batch.language import _
-from batch.options import input_argument, make_spec, open_home, spec_options
+from batch.options import (
+    caps_options,
+    input_argument,
+    make_spec,
+    open_home,
+    set_caps,
+    spec_options,
+)
 from batch.submission import new_job_id
 from batch.terminal import say
 
@@ -26,9 +33,11 @@ Nothing is sent by this command: a coordinator of the same home and workers do t
 @click.command("submit", help=HELP, short_help="Write a job into the home.")
 @input_argument
 @spec_options
+@caps_options
 def command(source: Path, **options: Any) -> int:
     """See HELP."""
     home, job_id = open_home(), new_job_id()
+    set_caps(home, options)
     check_in(home, job_id, make_spec(job_id, source, options), source)
     click.echo(job_id)
     if not home.is_coordinated(job_id):

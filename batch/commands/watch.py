@@ -17,7 +17,6 @@ from batch.progress import Meter
 from batch.settings import read_settings
 from batch.store.jobstore import JobRow
 from batch.terminal import Display, say
-from jobs.states import JobState, PauseReason
 
 HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching, not the job.
 
@@ -58,8 +57,7 @@ def _follow(home: Home, job_id: str, glance: Glance, display: Display, every: fl
             row = store.job()
             meter.note(time.monotonic(), row.finished)
             display.show(glance.at(row, meter.rate, sum(store.refusals().values())))
-            rests = row.state is JobState.PAUSED and row.reason != PauseReason.WINDOW_CLOSED
-            if row.ended or rests:
+            if row.ended or row.needs_user:
                 return row
             if not warned and not home.is_coordinated(job_id):
                 warned = True

@@ -20,6 +20,7 @@ from jobs.budget import Amount
 from jobs.errors import StorageUnavailable
 from jobs.money import ZERO, subtract, total
 from jobs.names import BLOCKS, DATABASE
+from jobs.period import QUARTER_S
 from jobs.prices import PriceList
 from jobs.spec import Spec
 from jobs.states import ENDED, JobState, PauseReason, check_arrow
@@ -43,6 +44,7 @@ class JobRow:
     reason_text: str
     wanted: str
     created_at: float
+    goes_on_at: float | None
     started_at: float | None
     ended_at: float | None
     likely_rub: Decimal | None
@@ -67,6 +69,12 @@ class JobRow:
     def left(self) -> int:
         """Requests that have none yet."""
         return self.requests - self.finished
+
+    @property
+    def needs_user(self) -> bool:
+        """Whether it rests, and does not go on by itself: at an hour, or on another day."""
+        by_itself = self.reason == PauseReason.WINDOW_CLOSED or self.goes_on_at is not None
+        return self.state is JobState.PAUSED and not by_itself
 
     @property
     def ended(self) -> bool:
@@ -159,8 +167,11 @@ class JobStore:
         text: str = "",
         now: float | None = None,
         standing: JobState | None = None,
+        goes_on_at: float | None = None,
     ) -> bool:
         """Moves the job along a lawful arrow; raises `UsageError` for any other.
+
+        A paused job goes on by itself at `goes_on_at`, Unix seconds; else the user must act.
 
         With `standing`, only a job that still stands there is moved, and False is returned for one
         that somebody else has moved meanwhile.
@@ -172,8 +183,9 @@ class JobStore:
             if old != state:
                 check_arrow(JobState(old), state)
             db.execute(
-                "UPDATE job SET state = ?, reason = ?, reason_text = ?, ended_at = ?",
-                (state, reason or "", text, now if state in ENDED else None),
+                "UPDATE job SET state = ?, reason = ?, reason_text = ?, ended_at = ?,"
+                " goes_on_at = ?",
+                (state, reason or "", text, now if state in ENDED else None, goes_on_at),
             )
         return True
 
@@ -313,7 +325,8 @@ class JobStore:
         """
         with self.transaction() as db:
             lost = db.execute(
-                "UPDATE chunks SET state = 'lost' WHERE chunk = ? AND state = 'open'",
+                "UPDATE chunks SET state = 'lost', lost_at = (julianday('now') - 2440587.5) * 86400"
+                " WHERE chunk = ? AND state = 'open'",
                 (chunk.chunk,),
             ).rowcount
             if lost:
@@ -497,6 +510,26 @@ class JobStore:
             rub.append(_unspent(row))
             tokens += max((row["grant_tokens"] or 0) - row["spent_tokens"], 0)
         return Amount(total(rub), tokens)
+
+    def spent_between(self, start: float, end: float) -> Decimal:
+        """₽ that calls cost, or may have cost, which were sent from `start` up to `end`.
+
+        Unix seconds, on whole quarters of an hour.
+        """
+        rows = self.db.execute(
+            "SELECT rub FROM spending WHERE quarter >= ? AND quarter < ?",
+            (int(start) // QUARTER_S, int(end) // QUARTER_S),
+        )
+        return total(Decimal(row[0]) for row in rows)
+
+    def set_aside(self, start: float) -> Decimal:
+        """₽ that chunks may still spend of their grants, or may have spent since `start`."""
+        rows = self.db.execute(
+            "SELECT grant_rub, spent_rub FROM chunks WHERE state <> 'closed'"
+            " AND (state = 'open' OR coalesce(lost_at, ?1) >= ?1)",
+            (start,),
+        )
+        return total(_unspent(row) for row in rows)
 
     def under_way(self) -> int:
         """Requests that are out with a worker or in the queue."""

@@ -17,6 +17,7 @@ from batch.store.jobstore import JobStore, decode_triples, give_back, unfinished
 from jobs.chunk import ChunkClosed, ReturnReason
 from jobs.money import ZERO, add, subtract
 from jobs.outcome import Billing, CostSource
+from jobs.period import QUARTER_S
 from jobs.prices import PriceList
 from jobs.result import Call, Result, ResultState
 from jobs.usage import Usage
@@ -71,10 +72,13 @@ class _Change:
     settled: int = 0
     told: list[Call] = field(default_factory=list)
     chunks: dict[int, tuple[Decimal, int]] = field(default_factory=dict)
+    quarters: dict[int, Decimal] = field(default_factory=dict)
     overrun: Overrun | None = None
 
-    def charge(self, chunk: int, rub: Decimal, tokens: int) -> None:
-        """Counts against the grant of a chunk."""
+    def charge(self, chunk: int, sent_at: float, rub: Decimal, tokens: int) -> None:
+        """Counts against the grant of a chunk, and to the quarter of an hour it was sent in."""
+        quarter = int(sent_at) // QUARTER_S
+        self.quarters[quarter] = add(self.quarters.get(quarter, ZERO), rub)
         old_rub, old_tokens = self.chunks.get(chunk, (ZERO, 0))
         self.chunks[chunk] = (add(old_rub, rub), old_tokens + tokens)
 
@@ -199,7 +203,7 @@ def _count(call: Call, change: _Change) -> None:
         rub, tokens = call.bound or ZERO, call.bound_tokens
         change.booked_rub = add(change.booked_rub, rub)
         change.booked_tokens += tokens
-    change.charge(call.chunk, rub, tokens)
+    change.charge(call.chunk, call.sent_at, rub, tokens)
 
 
 def _write_results(
@@ -355,7 +359,7 @@ def settle(
         change.settled_tokens -= old_tokens
     change.settled_rub = add(change.settled_rub, cost)
     change.settled_tokens += tokens
-    change.charge(row["chunk"], subtract(cost, old), tokens - old_tokens)
+    change.charge(row["chunk"], row["sent_at"], subtract(cost, old), tokens - old_tokens)
     change.compare(row["chunk"], cost, bound)
 
 
@@ -405,6 +409,12 @@ def _write_sums(db: sqlite3.Connection, change: _Change, applied: Applied) -> No
             applied.failed,
         ),
     )
+    for quarter, rub in change.quarters.items():
+        row = db.execute("SELECT rub FROM spending WHERE quarter = ?", (quarter,)).fetchone()
+        before = ZERO if row is None else Decimal(row[0])
+        db.execute(
+            "INSERT OR REPLACE INTO spending VALUES (?, ?)", (quarter, str(add(before, rub)))
+        )
     for chunk, (rub, tokens) in change.chunks.items():
         row = db.execute("SELECT spent_rub FROM chunks WHERE chunk = ?", (chunk,)).fetchone()
         if row is not None:

@@ -8,6 +8,7 @@ CREATE TABLE job (                      -- one row
     reason_text   TEXT NOT NULL DEFAULT '',     -- a sentence for the user
     wanted        TEXT NOT NULL DEFAULT '',     -- what a command asks of the coordinator
     created_at    REAL NOT NULL,
+    goes_on_at    REAL,                 -- rests until then, and not until the user acts
     started_at    REAL,
     ended_at      REAL,
     likely_rub    TEXT,                 -- the estimate at submission; NULL: no price, no bound
@@ -62,7 +63,8 @@ CREATE TABLE chunks (
     grant_tokens  INTEGER,
     spent_rub     TEXT NOT NULL DEFAULT '0',    -- of the grant, settled or booked by known calls
     spent_tokens  INTEGER NOT NULL DEFAULT 0,
-    fed_at        REAL NOT NULL
+    fed_at        REAL NOT NULL,
+    lost_at       REAL                  -- no call of it was sent after this
 );
 
 -- A query uses this only if it says so in the same words.
@@ -99,6 +101,11 @@ CREATE TABLE calls (                    -- the ledger: what was or may have been
 
 CREATE INDEX calls_to_ask_for ON calls (lookups, sent_at)
     WHERE billing = 'unknown' AND generation_id <> '';
+
+CREATE TABLE spending (                 -- ₽ of known and uncertain calls, by when they were sent:
+    quarter       INTEGER PRIMARY KEY,  -- quarters of an hour since 1970
+    rub           TEXT NOT NULL
+);
 
 CREATE TABLE answers (id INTEGER PRIMARY KEY, bodies BLOB NOT NULL);    -- raw, many in one
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import statistics
 import sys
 import tempfile
 from pathlib import Path
 
-from scripts.torturing import crashpoints, hosts
+from scripts.torturing import crashpoints, hosts, pairs
 from scripts.torturing.campaigns import PLANS, run
 
 
 def main() -> int:
     """Runs a campaign and prints what it came to; 1 if a law was broken."""
     parser = argparse.ArgumentParser(description="Long fault runs, audited after each job.")
-    names = [*PLANS, *crashpoints.POINTS, "hosts"]
+    names = [*PLANS, *crashpoints.POINTS, "hosts", "pairs"]
     parser.add_argument("campaign", choices=names, metavar="CAMPAIGN")
     parser.add_argument("--blows", type=int, default=50, help="how many (default 50)")
     parser.add_argument("--step", type=int, default=1, help="try every Nth crash point only")
@@ -24,18 +26,28 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keep everything here")
     given = parser.parse_args()
+    # What ends us ends what we started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = given.folder or Path(tempfile.mkdtemp(prefix="nightshift-torture-"))
     if given.campaign in crashpoints.POINTS:
         return _crashpoints(given.campaign, folder, given.step)
+    if given.campaign == "pairs":
+        return _pairs(folder, given.step)
     if given.campaign == "hosts":
         return _hosts(folder, given.away)
     tally = run(given.campaign, given.blows, folder, given.seed)
     for name, count in sorted(tally.blows.items()):
         print(f"{count:>7}  {name}")
     print(f"{tally.jobs:>7}  jobs, {tally.rows:,} requests, {tally.seconds:.0f} s")
+    print(f"{tally.calls:>7}  billed calls, {tally.rub} ₽, each in the ledger to the last digit")
+    print(f"{tally.failed:>7}  requests set aside after three deaths of their workers")
+    print(f"{tally.in_flight:>7}  calls were in flight in workers that were killed")
     print(f"{tally.bought_twice:>7}  calls bought twice")
-    print(f"{tally.allowed_twice:>7}  calls were in flight at kills")
     print(f"{tally.uncertain:>7}  calls still uncertain at the end")
+    print(f"{tally.caps_met:>7}  caps met")
+    for name, times in sorted(tally.recoveries.items()):
+        middle, longest = statistics.median(times), max(times)
+        print(f"{len(times):>7}  {name}: at work again after {middle:.1f} s, {longest:.1f} at most")
     for law in tally.broken[:50]:
         print(f"BROKEN {law}")
     print(f"{len(tally.broken):>7}  laws broken          everything is in {folder}")
@@ -45,7 +57,21 @@ def main() -> int:
 def _crashpoints(name: str, folder: Path, step: int) -> int:
     result = crashpoints.run(name, folder, step=step)
     print(f"{name}: {result.tried} runs, the fault was met in {result.hit}")
+    print(f"{result.in_flight:>7}  calls were in flight in workers that died")
     print(f"{result.bought_twice:>7}  calls bought twice")
+    for law in result.broken[:50]:
+        print(f"BROKEN {law}")
+    print(f"{len(result.broken):>7}  laws broken          everything is in {folder}")
+    return 1 if result.broken else 0
+
+
+def _pairs(folder: Path, step: int) -> int:
+    result = pairs.run(folder, step=step)
+    print(f"{result.tried} pairs of a kill and a fault of the endpoint")
+    print(f"{result.in_flight:>7}  calls were in flight in workers that died")
+    print(f"{result.bought_twice:>7}  calls bought twice, also because of the faults")
+    for name in result.unmet:
+        print(f"not met: {name}")
     for law in result.broken[:50]:
         print(f"BROKEN {law}")
     print(f"{len(result.broken):>7}  laws broken          everything is in {folder}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +51,7 @@ class Result:
 
     tried: int = 0
     hit: int = 0
+    in_flight: int = 0
     bought_twice: int = 0
     broken: list[str] = field(default_factory=list)
 
@@ -77,12 +77,12 @@ def _one(house: House, point: Point, number: int, result: Result) -> bool:
     seen = house.folder / f"{name}.strace"
     house.start(point.process, under=_strace(point, number, seen))
     job = house.submit(name, ROWS)
-    reached = _follow(house, point, name)
+    reached = house.outlive(name, job, point.process, _JOB_S)
     house.wait(name)
     # A process may outlive a disk that failed; a fault that it met stands in what strace wrote.
     reached = reached or "(INJECTED)" in seen.read_text(errors="replace")
-    in_flight = ROWS if point.process.startswith("worker") and reached else 0
-    found = house.audit(name, job, in_flight)
+    found = house.audit(name, job)
+    result.in_flight += found.in_flight
     result.bought_twice += found.bought_twice
     result.broken += [f"{number}: {law}" for law in found.broken]
     return reached
@@ -100,18 +100,6 @@ def _strace(point: Point, number: int, seen: Path) -> list[str]:
         "-e",
         point.injection(number),
     ]
-
-
-def _follow(house: House, point: Point, name: str) -> bool:
-    """Waits for the job's end or the process's; puts a healthy one in its place if it died."""
-    deadline = time.monotonic() + _JOB_S
-    while not house.is_over(name) and time.monotonic() < deadline:
-        if house.processes[point.process].poll() is not None:
-            house.processes.pop(point.process)
-            house.start(point.process)
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def _stop(house: House, process: str) -> None:

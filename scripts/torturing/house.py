@@ -11,16 +11,18 @@ import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from scripts.auditor import Audit, audit
+from scripts.auditor import Audit, Death, audit
 from scripts.simulator import Simulator
 
 ROOT = Path(__file__).parent.parent.parent
@@ -58,6 +60,8 @@ class House:
         self.simulator = Simulator("--null-cost-share", "0", *endpoint, book=folder / "book.jsonl")
         self._workers = workers
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.deaths: list[Death] = []
+        self._started: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self.simulator.start()
@@ -94,14 +98,75 @@ class House:
             stderr=log,
         )
         log.close()
+        self._started[name] = time.monotonic()
         if name == "server":
             self._wait_for_server()
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Sends a signal and waits for the end."""
-        process = self.processes.pop(name)
-        process.send_signal(number)
-        process.wait(60)
+        self.kill_together([name], number)
+
+    def kill_together(self, names: Sequence[str], number: signal.Signals = signal.SIGKILL) -> None:
+        """Sends a signal to several at once and waits for the end of all."""
+        before = time.monotonic()
+        dying = [self.processes.pop(name) for name in names]
+        for process in dying:
+            process.send_signal(number)
+        for process in dying:
+            process.wait(60)
+        if number == signal.SIGKILL and any(name.startswith("worker") for name in names):
+            self.deaths.append((before, time.monotonic()))
+
+    def dies(self, name: str, patience_s: float) -> bool:
+        """Waits for a process to end by itself; whether it did."""
+        alive = time.monotonic()
+        deadline = alive + patience_s
+        while not self._has_died(name, alive):
+            alive = time.monotonic()
+            if alive > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def _has_died(self, name: str, alive: float) -> bool:
+        """Whether a process that lived at some moment of monotonic time is gone."""
+        if self.processes[name].poll() is None:
+            return False
+        self.processes.pop(name)
+        if name.startswith("worker"):
+            self.deaths.append((alive, time.monotonic()))
+        return True
+
+    def outlive(self, name: str, job: str, process: str, patience_s: float) -> bool:
+        """Waits for the job's end, and puts the process back if it dies before; whether it did.
+
+        A pause that a fault of the endpoint asks for is ended.
+        """
+        alive = time.monotonic()
+        deadline, died = alive + patience_s, False
+        while not self.is_over(name) and time.monotonic() < deadline:
+            if not died and self._has_died(process, alive):
+                self.start(process)
+                died = True
+            alive = time.monotonic()
+            if self.is_paused(job):
+                self.command("resume", job, "--yes")
+            time.sleep(0.02)
+        return died
+
+    def is_paused(self, job: str) -> bool:
+        """Whether the job waits for a person."""
+        return self.at_home(job, "SELECT state FROM job") == [("paused",)]
+
+    def at_home(self, job: str, question: str, *values: float) -> list[tuple[object, ...]]:
+        """Asks a job's file."""
+        file = self.folder / "home" / "jobs" / job / "job.sqlite"
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=10)) as db:
+            return db.execute(question, values).fetchall()
+
+    def age(self, name: str) -> float:
+        """Seconds since a process was started."""
+        return time.monotonic() - self._started[name]
 
     def _command(self, name: str) -> list[str]:
         if name == "server":
@@ -188,9 +253,19 @@ class House:
         self.simulator.wait_idle(30)
 
     def audit(
-        self, name: str, job: str, allowed_twice: int, *, cap: Decimal | None = None
+        self,
+        name: str,
+        job: str,
+        allowed_twice: int = 0,
+        *,
+        cap: Decimal | None = None,
+        finished: bool = True,
     ) -> Audit:
-        """Holds the three books against each other; with `cap`, at every moment of the run."""
+        """Holds the three books against each other.
+
+        What was in flight in workers that were killed may be bought again. `allowed_twice` are
+        further calls that may be; `finished`: whether the job is over.
+        """
         self.simulator.book()  # has it written down to its last line
         return audit(
             self.folder / "book.jsonl",
@@ -199,6 +274,8 @@ class House:
             self.output(name),
             cap=cap,
             allowed_twice=allowed_twice,
+            deaths=self.deaths,
+            finished=finished,
             only_this_input=True,
         )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
 
 from scripts.simulator import Simulator
-from tests.acceptance.conftest import Ended, Shell, batch_lines, cost_of, ids
+from tests.acceptance.conftest import Ended, Shell, batch_lines, cost_of, ids, wait_until
 
 ROWS = 12
 
@@ -87,6 +88,30 @@ def test_a_budget_is_never_exceeded_and_higher_ones_go_on(
     assert len(endpoint.book().billed()) == 8
 
     shell(*words[:-1], "500", "--budget-requests", "12")
+
+    all_answered(shell, endpoint)
+
+
+def test_a_cap_of_the_day_is_never_exceeded_and_the_job_waits_by_itself(
+    endpoint: Simulator, shell: Shell
+) -> None:
+    cap = Decimal("0.80")
+    told = shell("budget", "--budget-rub-per-day", str(cap), "--budget-zone", "Asia/Omsk").out
+    assert "today: 0.00 ₽ spent, of 0.8 ₽" in told
+
+    run = shell.start("run", "reviews.jsonl", "-o", "out")
+    wait_until("it waits", lambda: any(job["state"] == "paused" for job in shell.jobs()))
+    spent = endpoint.book().total_billed()
+    (waiting,) = shell.jobs()
+    used = json.loads(shell("budget", "--json").out)
+
+    assert Decimal(0) < spent <= cap
+    assert waiting["reason"] == "budget_exhausted"
+    assert "for all jobs in a day is reached; goes on at" in waiting["reason_text"]
+    assert Decimal(used["day"]["spent_rub"]) == Decimal(used["month"]["spent_rub"]) == spent
+
+    shell("budget", "--no-caps")
+    run.ends(0)
 
     all_answered(shell, endpoint)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import sys
 import termios
@@ -171,3 +172,17 @@ def test_ctrl_c_while_the_input_is_checked_leaves_no_job(shell: Shell) -> None:
     assert "interrupted" in ended.err
     assert shell.jobs() == []
     end_server(shell.folder / "home")
+
+
+def test_f12_a_run_whose_workers_journal_is_deleted_ends_with_4_and_resume_completes(
+    begun: Callable[..., Begun],
+) -> None:
+    run = begun("constant:1")
+
+    shutil.rmtree(run.shell.folder / "home" / "worker" / "outbox")
+    ended = run.running.ends(4)
+
+    assert "was deleted while its worker ran" in ended.err
+    assert "the worker had to end" in ended.err
+    assert run.calls < ROWS
+    run.completes(bought_twice=0)

@@ -14,6 +14,7 @@ import pytest
 from batch import active as active_module
 from batch import coordinator as coordinator_module
 from batch import pricewatch, reports
+from batch.caps import Caps, write_caps
 from batch.coordinator import TROUBLE_S, Coordinator
 from batch.home import Home
 from batch.post import WITHDRAWN, Post
@@ -119,12 +120,14 @@ class House:
         """As another process would have it."""
         return self.home.open(job)
 
-    def answer(self, *chunks: int, job: str = JOB, cost: str = "0.1") -> None:
+    def answer(
+        self, *chunks: int, job: str = JOB, cost: str = "0.1", sent_at: float = 1002.0
+    ) -> None:
         """A worker takes these chunks and answers all of their requests."""
         for number in chunks:
             payload = self.post.take(job, number)
             ordinals = [work.ordinal for work in payload.requests]
-            calls = [call(n, number, cost=cost) for n in ordinals]
+            calls = [call(n, number, cost=cost, sent_at=sent_at) for n in ordinals]
             results = [result(n, number) for n in ordinals]
             self.post.send(delivery(calls, results, [closing(number)], job=job, sequence=number))
             self.post.claimed[job, number] = "done"
@@ -368,6 +371,78 @@ def test_a_job_waits_for_what_is_out_before_its_budget_is_exhausted(house: House
     assert row.reason_text == "not one more request fits the budget"
     assert house.post.held[JOB] == "budget_exhausted"
     assert row.settled_rub <= BOUND * 6
+
+
+def cap_the_day(house: House, rub: Decimal | None) -> None:
+    write_caps(house.home.folder, Caps(rub_per_day=rub))
+
+
+def test_a_job_that_reaches_the_cap_of_the_day_goes_on_by_itself_on_the_next(
+    house: House, clock: Clock
+) -> None:
+    midnight = datetime.fromisoformat("2027-01-16T00:00:00+03:00").timestamp()
+    clock.wall = midnight - 3600
+    job(house, 12, chunk_size=2)
+    cap_the_day(house, BOUND * 3)
+    house.turn()
+    assert house.out() == [1, 2]
+    house.answer(1, cost=str(BOUND), sent_at=clock.wall)
+    house.answer(2, cost=str(BOUND), sent_at=clock.wall)
+    house.turn(3)
+
+    row = house.row()
+    assert (row.state, row.reason) == (JobState.PAUSED, PauseReason.BUDGET_EXHAUSTED)
+    assert "for all jobs in a day is reached; goes on at 2027-01-16 00:00 MSK" in row.reason_text
+    assert not row.needs_user
+    house.turn(3)
+    assert house.out() == []
+
+    clock.wall = midnight + 1
+    house.turn(2)
+    assert house.row().state is JobState.IN_PROGRESS
+    assert house.out() == [3, 4]
+
+
+def test_what_another_job_spent_today_counts(house: House, clock: Clock) -> None:
+    job(house, 4, chunk_size=4)
+    house.turn()
+    house.answer(1, cost=str(BOUND), sent_at=clock.wall)
+    house.turn(2)
+    cap_the_day(house, BOUND * 5)
+
+    job(house, 4, job=OTHER, chunk_size=4)
+    house.turn(2)
+
+    chunks = house.store(OTHER).open_chunks()
+    assert [len(chunk.requests) for chunk in chunks] == [1]
+
+
+def test_a_higher_cap_of_the_home_lets_a_waiting_job_go_on_at_once(
+    house: House, clock: Clock
+) -> None:
+    cap_the_day(house, BOUND)
+    job(house, 4, chunk_size=4)
+    house.turn()
+    house.answer(1, cost=str(BOUND), sent_at=clock.wall)
+    house.turn(3)
+    assert house.row().state is JobState.PAUSED
+
+    cap_the_day(house, None)
+    house.turn(2)
+
+    assert house.row().state is JobState.IN_PROGRESS
+    assert house.out() == [2]
+
+
+def test_a_cap_of_the_day_that_no_request_fits_needs_the_user(house: House) -> None:
+    cap_the_day(house, BOUND / 2)
+    job(house, 4)
+
+    house.turn(2)
+
+    row = house.row()
+    assert row.reason_text.startswith("not one request fits the cap of")
+    assert row.needs_user
 
 
 def test_a_higher_cap_brings_it_to_its_end(house: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
@@ -10,14 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch.caps import Room
 from batch.feeder import Fed, Feeder
 from batch.post import Post
 from batch.sender import Sender
-from batch.splitter import LARGEST, NO_BOUND, SMALLEST, UNKNOWN_OUTPUT, chunk_size, request_bound
+from batch.splitter import (
+    LARGEST,
+    NO_BOUND,
+    SMALLEST,
+    UNKNOWN_OUTPUT,
+    USUAL,
+    Pulse,
+    chunk_size,
+    request_bound,
+)
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 from jobs.budget import UNCAPPED, Amount
 from jobs.errors import ServiceUnavailable
+from jobs.period import Period
 from jobs.request import Request
 from jobs.spec import Budget, Limits
 from tests.batch.making import (
@@ -58,7 +70,10 @@ class Feeding:
             requests = [line(number) for number in range(1, requests + 1)]
         self.store = publish(folder, requests, priced=prices(), **self.wish)
         self.post, self.sender = FakePost(), FakeSender()
-        self.feeder = Feeder(self.store, cast(Post, self.post), cast(Sender, self.sender))
+        self.room: Room | None = None
+        self.feeder = Feeder(
+            self.store, cast(Post, self.post), cast(Sender, self.sender), lambda: self.room
+        )
 
     def feed(self, room: int = 9) -> Fed:
         return self.feeder.feed(self.store.job(), room)
@@ -329,6 +344,60 @@ def test_a_cap_of_nothing_lets_go_what_is_free(tmp_path: Path) -> None:
     assert job.sizes() == [4]
 
 
+# ── Under the caps of the home ───────────────────────────────────────────────────────────────────
+
+
+def room_for(rub: Decimal, *, waits: bool = False) -> Room:
+    ends = datetime(2026, 11, 25, tzinfo=UTC)
+    return Room(rub, Period.DAY, Decimal(500), ends, untouched=False, waits=waits)
+
+
+def test_a_job_without_a_cap_keeps_within_what_the_home_leaves(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 8)
+    job.room = room_for(3 * BOUND)
+
+    fed = job.feed(room=1)
+
+    assert [len(chunk.requests) for chunk in fed.chunks] == [3]
+    assert fed.chunks[0].grant == Amount(3 * BOUND)
+
+
+@pytest.mark.parametrize(("own", "home", "fits"), [(2, 5, 2), (5, 2, 2)])
+def test_the_lower_of_both_caps_counts(tmp_path: Path, own: int, home: int, fits: int) -> None:
+    job = Feeding(tmp_path, 8, budget=budget(own * BOUND))
+    job.room = room_for(home * BOUND)
+
+    assert job.sizes(room=1) == [fits]
+
+
+def test_it_is_told_when_it_is_the_home_that_has_no_room(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 8, budget=budget(BOUND))
+    job.room = room_for(BOUND / 2)
+    assert job.feed() == Fed([], exhausted=True, full=job.room)
+
+    job.allow(rub=BOUND / 2)
+    assert job.feed() == Fed([], exhausted=True, full=None)
+
+
+def test_a_chunk_of_another_job_that_may_spend_anything_is_waited_for(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 8)
+    job.room = room_for(100 * BOUND, waits=True)
+
+    assert job.feed() == Fed([], exhausted=False)
+
+
+def test_what_nobody_can_bound_goes_at_the_bound_that_the_user_gave(tmp_path: Path) -> None:
+    """FAULTS I22."""
+    image = line(1, unbounded="image_url")
+    given = Decimal(7)
+    job = Feeding(tmp_path, [image, line(2)], budget=budget(100), request_bound_rub=given)
+
+    (chunk,) = job.feed().chunks
+
+    assert chunk.grant == Amount(given + BOUND)
+    assert [work.rub for work in job.post.payloads[JOB, 1].requests] == [given, BOUND]
+
+
 # ── Arithmetic ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -337,7 +406,35 @@ def test_a_chunk_is_neither_tiny_nor_huge(requests: int) -> None:
     size = chunk_size(requests, None)
 
     assert SMALLEST <= size <= LARGEST
-    assert size * 64 >= min(requests, 64 * LARGEST)
+    assert size * 64 >= min(requests, 64 * USUAL)
+
+
+@given(
+    st.integers(0, 10**7),
+    st.floats(0, 1e6),
+    st.floats(0, 1e5),
+    st.floats(1, 1e3),
+)
+def test_a_measured_chunk_is_neither_tiny_nor_huge(
+    requests: int, rate: float, in_flight: float, spread: float
+) -> None:
+    size = chunk_size(requests, None, Pulse(rate, in_flight, spread))
+
+    assert SMALLEST <= size <= LARGEST
+
+
+def test_a_slow_job_has_small_chunks_that_still_outnumber_its_calls_in_flight() -> None:
+    assert chunk_size(10**6, None, Pulse(rate=5.0, in_flight=20, spread=5)) == 10
+    assert chunk_size(10**6, None, Pulse(rate=5.0, in_flight=200, spread=20)) == 125
+    assert chunk_size(10**6, None, Pulse(rate=3000.0, in_flight=256, spread=2)) == USUAL
+    assert chunk_size(10**6, None, Pulse(rate=500.0, in_flight=1024, spread=12)) == 384
+
+
+def test_a_chunk_of_long_texts_is_no_larger_than_a_worker_bears(tmp_path: Path) -> None:
+    long = [line(number, body=b'"' + b"x" * 700_000 + b'"') for number in range(1, 8)]
+    job = Feeding(tmp_path, long, chunk_size=100)
+
+    assert job.sizes() == [2, 2, 2, 1]
 
 
 def test_a_wanted_size_is_kept() -> None:

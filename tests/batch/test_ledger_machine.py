@@ -378,6 +378,8 @@ class Jobs(RuleBasedStateMachine):
             cost.uncertain_rub,
             cost.calls,
         )
+        spending = [Decimal(row[0]) for row in self.store.db.execute("SELECT rub FROM spending")]
+        assert total(spending) == job.settled_rub + job.booked_rub
         rows = self.store.db.execute("SELECT * FROM calls").fetchall()
         tokens = [
             row["bound_tokens"]

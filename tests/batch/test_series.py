@@ -112,6 +112,18 @@ def test_no_answers_have_no_quantile() -> None:
     assert series.points[0].quantile(0.5) is None
 
 
+def test_the_spread_is_that_of_late_answers() -> None:
+    series = Series()
+    assert series.spread() == 1.0
+
+    for number in range(98):
+        series.answered(1000.0 + number / 100, 2.0, NOW)
+    series.answered(1001.0, 20.0, NOW)
+    series.answered(1001.0, 20.0, NOW)
+
+    assert series.spread() == pytest.approx(10, rel=0.1)
+
+
 def test_every_latency_is_in_one_bucket() -> None:
     series = Series()
     for latency in (0.0, *BOUNDS_S, 1e5):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from batch import submission
+from batch.caps import Caps, write_caps
 from batch.estimate import Estimate, estimate
 from batch.home import Home
 from batch.store import database, draft
@@ -168,6 +169,28 @@ def test_what_costs_what_it_costs_is_refused_under_a_cap_i22(
     refusal = desk.refuses(Refused, lines({}, change), budget=cap)
 
     assert [(fault.line, fault.code) for fault in refusal.report.faults] == [(2, "input.unbounded")]
+
+
+def test_what_costs_what_it_costs_is_taken_under_a_cap_if_somebody_answers_for_it(
+    desk: Desk,
+) -> None:
+    image = {"messages": [{"role": "user", "content": IMAGE}]}
+    bound = {"request_bound_rub": Decimal(3)}
+
+    desk.refuses(Refused, lines({}, image), budget=Budget(tokens=10**6), **bound)
+    desk.submit(lines({}, image, {"model": "un/known"}), budget=CAP, **bound)
+
+    assert [each.bounded for each in desk.home.open(JOB).waiting(9)] == [True, False, True]
+
+
+def test_the_caps_of_the_home_refuse_what_nobody_can_bound_too(desk: Desk) -> None:
+    write_caps(desk.home.folder, Caps(rub_per_month=Decimal(100)))
+
+    image = {"messages": [{"role": "user", "content": IMAGE}]}
+    assert desk.refuses(Refused, lines({}, image)).report.faults[0].code == "input.unbounded"
+    refusal = desk.refuses(UsageError, lines({}, {"model": "un/known"}))
+    assert "no cap in roubles can be kept" in str(refusal)
+    desk.submit(lines({}))
 
 
 def test_what_costs_what_it_costs_is_taken_without_a_cap_and_known_as_such(desk: Desk) -> None:

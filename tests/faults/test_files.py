@@ -149,7 +149,7 @@ def test_f1_a_worker_whose_scratch_folder_is_full_delivers_what_it_has_and_ends_
         ballast.unlink()
         house.start("worker-0")
         house.wait("in")
-        found = house.audit("in", job, 0)
+        found = house.audit("in", job)
 
     assert code == 4
     assert 0 < answered < 150
@@ -437,7 +437,7 @@ def test_f1_f2_f5_a_home_whose_disk_refuses_in_mid_run_loses_and_doubles_nothing
         house.processes.pop("coordinator").wait(10)
         house.start("coordinator")
         house.wait("in")
-        found = house.audit("in", job, 0)
+        found = house.audit("in", job)
 
     assert "Traceback" not in log.read_text()
     assert found.broken == []

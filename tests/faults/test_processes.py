@@ -131,7 +131,7 @@ def test_p6_a_submitter_killed_at_a_write_leaves_no_job_or_one_that_completes(
         job = house.submit("last", 4)
         house.wait("last")
 
-        assert house.audit("last", job, 0).broken == []
+        assert house.audit("last", job).broken == []
         assert [path.name for path in home.jobs_folder.glob(".*draft")] == []
         assert len(house.simulator.book().billed()) == 4 * left + 4
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from jobs.wire import Found, pack_payload
 from scripts.simulator import Simulator
 from scripts.simulator.book import Book
 from tests.conftest import CANARY, ROOT, Server
+from workers.__main__ import node_name
 
 JOB = "job_01jd0000000000000000000000"
 MODEL = "minimax/minimax-m1"
@@ -549,6 +551,35 @@ def test_f1_a_disk_that_is_full_ends_the_worker_in_order(scene: Scenes) -> None:
     assert len(one.home.results) == len(one.calls())
     assert len(one.home.results) + len(one.home.closed[1].returned) == 200
     assert b"outbox" in worker.log.read_bytes()
+
+
+def test_f12_a_worker_whose_journal_was_deleted_makes_no_further_call(scene: Scenes) -> None:
+    one = scene("--latency", "constant:1", "--null-cost-share", "0")
+    worker = one.worker()
+    one.home.send(1, range(60))
+    one.in_flight(8)
+
+    shutil.rmtree(worker.scratch / "outbox")
+    left = time.monotonic()
+    one.home.await_closed(1)
+    ended = worker.ended()
+
+    log = worker.log.read_text()
+    assert ended == 4, log
+    assert "was deleted while its worker ran" in log
+    assert "Traceback" not in log
+    calls = list(one.calls())
+    assert len(calls) < 60
+    assert max(call.received_mono for call in calls) < left + 0.5
+    # What was paid for came home all the same, out of the worker's memory.
+    assert len(one.home.results) == len(calls)
+    assert len(one.home.closed[1].returned) == 60 - len(calls)
+
+
+def test_containers_that_share_a_hosts_name_are_workers_of_different_names() -> None:
+    names = {node_name(name) for name in ("host:1:a1b2c3d4", "host:1:0a0b0c0d")}
+
+    assert names == {"worker-1-a1b2c3d4@host", "worker-1-0a0b0c0d@host"}
 
 
 def test_a_worker_without_its_settings_says_which(scene: Scenes) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from batch.reconcile import SILENCE_S
 from jobs.budget import Amount
 from jobs.chunk import DONE, DRAINED, HELD, UNAFFORDABLE, Payload
 from jobs.errors import BadMessage
@@ -46,7 +47,9 @@ from workers import lane, outbox, runner
 from workers.backoff import Backoff
 from workers.endpoint import Answer, Broken, BrokenKind, Reply
 from workers.outbox import Outbox
+from workers.post import CLAIM_S, TIMEOUT_S
 from workers.runner import Runner
+from workers.service import BEAT_S
 from workers.ticket import Summary, Ticket
 
 OTHER_MODEL = "other/model"
@@ -645,11 +648,46 @@ def test_p13_nothing_starts_while_the_claims_may_be_void(tmp_path: Path) -> None
             await until(lambda: len(one.keeper.asks) > count + 3)
             assert not one.endpoint.calls
 
-            one.runner.renewed(set())
+            one.runner.renewed(set(), one.now)
 
             assert (await asyncio.wait_for(chunk, 5)).completed == 3
 
     asyncio.run(scene())
+
+
+def test_p13_a_claim_counts_from_before_its_renewal_left_not_from_the_answer(
+    tmp_path: Path,
+) -> None:
+    async def scene() -> None:
+        async with house(tmp_path, always(completion()), FakeKeeper(slots=0)) as one:
+            chunk = one.start(payload(*map(work, range(3))))
+            await until(lambda: one.keeper.asks)
+            one.stop_beats()
+            asked_at = one.now
+            one.now += runner.LEASE_S + 0.1
+
+            one.runner.renewed(set(), asked_at)
+            one.keeper.slots = 10
+            count = len(one.keeper.asks)
+            await until(lambda: len(one.keeper.asks) > count + 3)
+
+            assert not one.endpoint.calls
+            one.runner.renewed(set(), one.now)
+            assert (await asyncio.wait_for(chunk, 5)).completed == 3
+
+    asyncio.run(scene())
+
+
+def test_p13_no_other_worker_is_given_a_chunk_of_which_one_still_starts_calls() -> None:
+    """A worker starts nothing `LEASE_S` after it asked Redis to renew its claims. Redis renewed
+    them no earlier than that, for `CLAIM_S`; and a chunk is lost only by a look that finds no
+    claim, `SILENCE_S` after the last sign of one, or after Redis came up without its memory.
+    """
+    assert runner.LEASE_S < CLAIM_S < SILENCE_S
+    # A claim is first taken by one command, and renewed by the first beat that begins after it.
+    assert runner.LEASE_S + TIMEOUT_S < CLAIM_S
+    # A worker whose every command takes as long as one may, still works some of the time.
+    assert runner.LEASE_S > BEAT_S
 
 
 def test_p13_a_chunk_that_was_given_up_makes_no_more_calls(tmp_path: Path) -> None:
@@ -664,7 +702,7 @@ def test_p13_a_chunk_that_was_given_up_makes_no_more_calls(tmp_path: Path) -> No
             chunk = one.start(payload(*map(work, range(5))))
             await until(lambda: one.endpoint.in_flight == 2)
 
-            one.runner.renewed({(JOB, 1), (JOB, 77)})
+            one.runner.renewed({(JOB, 1), (JOB, 77)}, one.now)
             let_go.set()
 
             assert (await asyncio.wait_for(chunk, 5)).returned == 5

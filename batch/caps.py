@@ -1,0 +1,101 @@
+"""Caps for a whole home: what all its jobs together may spend in a day and in a month.
+
+They stand in a file of the home, so that they hold for every job and every coordinator.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from jobs.errors import StorageUnavailable, UsageError
+from jobs.money import is_amount
+from jobs.names import CAPS
+from jobs.period import Period
+
+ZONE = "Europe/Moscow"
+
+
+class Caps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """₽ in a day and in a month of the zone; None: no cap."""
+
+    rub_per_day: Decimal | None = None
+    rub_per_month: Decimal | None = None
+    zone: str = ZONE
+
+    def of(self, period: Period) -> Decimal | None:
+        """The cap of a period."""
+        return self.rub_per_day if period is Period.DAY else self.rub_per_month
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return self.rub_per_day is not None or self.rub_per_month is not None
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the home's caps leave for a job now, by the one that leaves least.
+
+    `rub` may be below zero. `untouched`: nothing is spent or set aside in this period. `waits`: a
+    chunk of another job is out that was fed before there was a cap, and may spend anything.
+    """
+
+    rub: Decimal
+    period: Period
+    cap: Decimal
+    ends: datetime
+    untouched: bool
+    waits: bool
+
+
+def check_zone(name: str) -> str:
+    """The name of a time zone; `UsageError` for anything else."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError):
+        raise UsageError(f"{name!r} is not a time zone such as {ZONE}") from None
+    return name
+
+
+def read_caps(home: Path) -> Caps:
+    """The caps of a home. `StorageUnavailable` for a file that is not ours: no cap is guessed."""
+    path = home / CAPS
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return Caps()
+    except OSError as error:
+        raise StorageUnavailable(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        caps = msgspec.json.decode(data, type=Caps)
+        check_zone(caps.zone)
+    except (msgspec.MsgspecError, UsageError, ValueError, ArithmeticError):
+        caps = None
+    amounts = [] if caps is None else [caps.rub_per_day, caps.rub_per_month]
+    if caps is None or not all(amount is None or is_amount(amount) for amount in amounts):
+        raise StorageUnavailable(
+            f"{path} does not hold caps as nightshift budget writes them",
+            hint=f"remove it, and set them again: nightshift budget --help ({path})",
+        )
+    return caps
+
+
+def write_caps(home: Path, caps: Caps) -> None:
+    """Stores them: the old file or the new one stands whatever happens."""
+    path = home / CAPS
+    half = path.with_name(f".{CAPS}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(half, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(caps) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(path)
+    except OSError as error:
+        raise StorageUnavailable(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,72 @@
+"""nightshift budget"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import click
+
+from batch.allowance import Allowance
+from batch.caps import Caps, write_caps
+from batch.language import _, money
+from batch.options import caps_options, open_home, set_caps
+from jobs.money import add, plain
+from jobs.period import Period
+
+HELP = """Show or set what all jobs of this home together may spend in a day and in a month.
+
+The caps stand in the home: every job and every coordinator keeps them, beside the caps of each job.
+A job that reaches one goes on by itself on the next day, or in the next month.
+
+\b
+  nightshift budget
+  nightshift budget --budget-rub-per-day 500 --budget-rub-per-month 9000
+  nightshift budget --budget-zone Asia/Yekaterinburg
+  nightshift budget --no-caps
+"""
+
+
+@click.command("budget", help=HELP, short_help="Show or set caps for a day and a month.")
+@caps_options
+@click.option("--no-caps", is_flag=True, help="Take all caps away.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def command(*, no_caps: bool, as_json: bool, **options: Any) -> int:
+    """See HELP."""
+    home = open_home()
+    set_caps(home, options)
+    allowance = Allowance(home)
+    if no_caps:
+        write_caps(home.folder, Caps(zone=allowance.caps().zone))
+    caps, used = allowance.caps(), allowance.used()
+    if as_json:
+        periods = {period.value: _figures(caps.of(period), *used[period]) for period in Period}
+        click.echo(json.dumps({"zone": caps.zone, **periods}, indent=2))
+        return 0
+    for period, (spent, aside) in used.items():
+        click.echo(_line(period, spent, aside, caps.of(period)))
+    click.echo(_("days and months of {zone}").format(zone=caps.zone))
+    return 0
+
+
+def _line(period: Period, spent: Decimal, aside: Decimal, cap: Decimal | None) -> str:
+    when = _("today") if period is Period.DAY else _("this month")
+    if cap is None:
+        told = _("{when}: {spent} spent, no cap").format(when=when, spent=money(spent))
+    else:
+        told = _("{when}: {spent} spent, of {cap}").format(
+            when=when, spent=money(spent), cap=money(cap)
+        )
+    if aside:
+        told += _(", {aside} set aside for calls under way").format(aside=money(aside))
+    return told
+
+
+def _figures(cap: Decimal | None, spent: Decimal, aside: Decimal) -> dict[str, str | None]:
+    return {
+        "cap_rub": None if cap is None else plain(cap),
+        "spent_rub": plain(spent),
+        "set_aside_rub": plain(aside),
+        "used_rub": plain(add(spent, aside)),
+    }
