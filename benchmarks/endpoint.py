@@ -2,13 +2,15 @@
 
     python benchmarks/endpoint.py [--delay SECONDS]
 
-Prints `listening on URL`. Not faithful to anything; for measuring clients only.
+Prints `listening on URL`; URL/counts tells how many calls there were, over how many connections.
+Not faithful to anything; for measuring clients only.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 
 import uvloop
@@ -24,21 +26,24 @@ _ANSWER = (
     b"Content-Length: " + str(len(_BODY)).encode() + b"\r\n\r\n" + _BODY
 )
 _MODELS = b'{"data":[]}'
-_NOT_FOUND = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
-    + str(len(_MODELS)).encode()
-    + b"\r\n\r\n"
-    + _MODELS
-)
+
+
+def _json(body: bytes) -> bytes:
+    head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
+    return head.encode() + str(len(body)).encode() + b"\r\n\r\n" + body
 
 
 class Endpoint(asyncio.Protocol):
     """One connection: answers each request once its body is whole."""
 
     delay = 0.0
+    calls = 0
+    connections = 0
+    """Those that sent a call."""
 
     def __init__(self) -> None:
         self._data = b""
+        self._called = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport to write to."""
@@ -55,11 +60,20 @@ class Endpoint(asyncio.Protocol):
             if len(self._data) < whole:
                 return
             self._data = self._data[whole:]
-            answer = _ANSWER if head.startswith(b"post") else _NOT_FOUND
+            if not head.startswith(b"post"):
+                self._write(_json(self._counts() if b"/counts " in head else _MODELS))
+                continue
+            Endpoint.calls += 1
+            if not self._called:
+                self._called = True
+                Endpoint.connections += 1
             if self.delay:
-                asyncio.get_running_loop().call_later(self.delay, self._write, answer)
+                asyncio.get_running_loop().call_later(self.delay, self._write, _ANSWER)
             else:
-                self._write(answer)
+                self._write(_ANSWER)
+
+    def _counts(self) -> bytes:
+        return json.dumps({"calls": self.calls, "connections": self.connections}).encode()
 
     def _write(self, answer: bytes) -> None:
         self._transport.write(answer)  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,14 +14,16 @@ ROOT = Path(__file__).parent.parent
 _PADDING = "слово " * 80
 
 
-def python_with(requirement: str) -> Path:
-    """The interpreter of an environment that holds `name==version` and what it needs."""
-    folder = ROOT / ".venv-bench" / requirement.partition("==")[0]
-    python = folder / "bin" / "python"
-    if not python.exists():
-        print(f"installing {requirement}", file=sys.stderr)
+def python_with(name: str, *requirements: str) -> Path:
+    """The interpreter of the environment of that name, which holds these `package==version`."""
+    folder = ROOT / ".venv-bench" / name
+    python, holds = folder / "bin" / "python", folder / "holds.txt"
+    if not holds.exists() or holds.read_text().split() != list(requirements):
+        print(f"installing {', '.join(requirements)}", file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", requirement], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *requirements], check=True)
+        holds.write_text("\n".join(requirements))
     return python
 
 

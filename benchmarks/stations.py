@@ -92,7 +92,7 @@ class Bench:
         self._input = folder / "in.jsonl"
         write_input(self._input, requests)
         self._lines = [item for item in read(self._input, Defaults()) if isinstance(item, Request)]
-        self._orjson = python_with("orjson==3.11.4")
+        self._orjson = python_with("orjson", "orjson==3.11.4")
 
     def stations(self) -> list[Station]:
         """All of them, in the order in which a request passes."""
