@@ -24,7 +24,7 @@ from batch.store import ledger
 from batch.store.jobstore import JobRow, JobStore, OpenChunk
 from batch.store.ledger import Applied
 from jobs.errors import StorageUnavailable
-from jobs.money import show
+from jobs.money import plain, show
 from jobs.names import queue_name
 from jobs.period import Period
 from jobs.result import ResultState
@@ -365,7 +365,8 @@ class ActiveJob:
             return
         due = self._lookups.due(time.time())
         if due:
-            self._sender.look_up(self.id, job.spec.name, job.spec.base_url, due)
+            rate = plain(job.spec.rate)
+            self._sender.look_up(self.id, job.spec.name, job.spec.base_url, due, rate)
 
     # ---- the end ----------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from batch.caps import ZONE, check_zone, read_caps, write_caps
 from batch.home import Home
 from batch.settings import DEFAULT_BASE_URL, read_settings
 from jobs.errors import UsageError
+from jobs.gateways import GATEWAYS
 from jobs.money import parse_amount
 from jobs.prices import MOST_RISE
 from jobs.spec import Budget, Limits, Spec
@@ -121,6 +122,23 @@ _SPEC = (
         default=MOST_RISE,
         show_default=True,
         help="Pause when the endpoint asks so much more than at the start. Bounds cover it.",
+    ),
+    option(
+        "--price-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Prices for models that the endpoint lists none for (docs/money.md shows the form).",
+    ),
+    option(
+        "--usd-rate",
+        type=Roubles(),
+        metavar="RUB",
+        help="What a dollar is, for endpoints and price files that count in dollars.",
+    ),
+    option(
+        "--gateway",
+        type=click.Choice(list(GATEWAYS)),
+        help="How the endpoint tells costs and prices.  [default: by its host]",
     ),
     option(
         "--request-bound-rub",
@@ -240,7 +258,16 @@ def spec_options(function: F) -> F:
     return function
 
 
-_CHECKED = ("model", "max_tokens", "base_url", "budget_rub", "skip_invalid")
+_CHECKED = (
+    "model",
+    "max_tokens",
+    "base_url",
+    "budget_rub",
+    "skip_invalid",
+    "price_file",
+    "usd_rate",
+    "gateway",
+)
 
 
 def checking(command: click.Command) -> click.Command:
@@ -315,6 +342,10 @@ def _check_output(folder: Path) -> None:
         ) from None
 
 
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else _text(str(path.absolute()))
+
+
 def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
     """The spec of these options; `UsageError` tells which of them makes no sense."""
     stem = _stem(source)
@@ -339,6 +370,9 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
             ),
             window=options["window"],
             max_attempts=options["max_attempts"],
+            price_file=_absolute(options["price_file"]),
+            usd_rate=options["usd_rate"],
+            gateway=options["gateway"],
             request_bound_rub=options["request_bound_rub"],
             max_price_rise=options["max_price_rise"],
             never_pay_twice=options["never_pay_twice"],

@@ -4,9 +4,10 @@
     GET /models/{author}/{slug}/endpoints  every provider of one model, with its tiers; RouterAI and
                                            OpenRouter have it, elsewhere the catalogue must do
 
-Both are open to all, so no key is sent. Prices are JSON numbers or strings, ₽ per token; their
-digits are taken from the bytes as they came, never through a float. A model of which any price
-cannot be read is left out: a bound that leaves a provider out would be none.
+Both are open to all, so no key is sent. Prices are JSON numbers or strings, ₽ per token or as the
+gateway lists them (`jobs.gateways`); their digits are taken from the bytes as they came, never
+through a float. A model of which any price cannot be read is left out: a bound that leaves a
+provider out would be none.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from decimal import Decimal
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -23,8 +25,9 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Raw
 
+from jobs import gateways
 from jobs.errors import ServiceUnavailable
-from jobs.money import parse_amount
+from jobs.money import is_amount, parse_amount, times
 from jobs.prices import ModelPrice, Offer, PriceList, Rates, Tier
 
 if TYPE_CHECKING:
@@ -44,17 +47,20 @@ _OK = 200
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
 _NULL = Raw(b"null")
 _COUNT = re.compile(r"[0-9]{1,15}")
-_RATES = {
-    "prompt": "prompt",
-    "completion": "completion",
-    "input_cache_read": "cache_read",
-    "input_cache_write": "cache_write",
-    "request": "request",
-}
 _T = TypeVar("_T")
 
 
-def read_prices(base_url: str, models: list[str], *, now: float) -> PriceList:
+class Form(NamedTuple):
+    """How a gateway lists prices, and how many roubles a unit of its money is."""
+
+    keys: Mapping[str, gateways.Listed] = gateways.PER_TOKEN
+    rate: Decimal = gateways.ONE
+
+
+PLAIN = Form()
+
+
+def read_prices(base_url: str, models: list[str], *, now: float, form: Form = PLAIN) -> PriceList:
     """Fetch the prices of `models`; those that the catalogue does not price are not in the list.
 
     `now` is Unix time in seconds. Without a catalogue (404, HTML, JSON of another form) the list
@@ -69,7 +75,7 @@ def read_prices(base_url: str, models: list[str], *, now: float) -> PriceList:
         listed = read_catalogue(catalogue.body)
         wanted = [listed[model] for model in dict.fromkeys(models) if listed and model in listed]
         endpoints = [_get_endpoints(client, url, model.id) for model in wanted]
-    prices = [model_price(*pair) for pair in zip(wanted, endpoints, strict=True)]
+    prices = [model_price(*pair, form) for pair in zip(wanted, endpoints, strict=True)]
     return PriceList(
         taken_at=now,
         source=url if listed is not None else f"{url} (no catalogue: HTTP {catalogue.status})",
@@ -96,6 +102,7 @@ class _Entry(msgspec.Struct):
 
 class _TopProvider(msgspec.Struct):
     max_completion_tokens: Raw = _NULL
+    pricing: dict[str, Raw] | None = None
 
 
 class Listed(_Entry, kw_only=True):
@@ -127,7 +134,7 @@ def read_catalogue(document: bytes) -> dict[str, Listed] | None:
     return {model.id: model for model in listed if model is not None}
 
 
-def model_price(listed: Listed, endpoints: bytes = b"") -> ModelPrice | None:
+def model_price(listed: Listed, endpoints: bytes = b"", form: Form = PLAIN) -> ModelPrice | None:
     """Join a model of the catalogue and its `…/endpoints`; None if any price cannot be read.
 
     `endpoints` that are empty or of another form leave the catalogue's word alone. The default
@@ -136,8 +143,11 @@ def model_price(listed: Listed, endpoints: bytes = b"") -> ModelPrice | None:
     """
     providers = _decode(_data(endpoints), _Providers)
     try:
-        offers = [_provider_offer(entry) for entry in providers.endpoints] if providers else []
-        offers = offers if listed.pricing is None else _default_first(_listed_offer(listed), offers)
+        offers = (
+            [_provider_offer(entry, form) for entry in providers.endpoints] if providers else []
+        )
+        if listed.pricing is not None or (listed.top_provider and listed.top_provider.pricing):
+            offers = _default_first(_listed_offer(listed, form), offers)
     except (ValueError, RecursionError):
         return None
     if not offers:
@@ -150,27 +160,29 @@ def _default_first(listed: Offer, offers: list[Offer]) -> list[Offer]:
     return [default, *(offer for offer in offers if offer is not default)]
 
 
-def _listed_offer(listed: Listed) -> Offer:
+def _listed_offer(listed: Listed, form: Form) -> Offer:
     top = listed.top_provider or _TopProvider()
-    return _offer(listed, "", top.max_completion_tokens)
+    if listed.pricing is None:
+        listed = msgspec.structs.replace(listed, pricing=top.pricing)
+    return _offer(listed, "", top.max_completion_tokens, form)
 
 
-def _provider_offer(entry: Raw) -> Offer:
+def _provider_offer(entry: Raw, form: Form) -> Offer:
     provider = msgspec.json.decode(entry, type=_Provider)
     name = provider.provider_name or provider.name or ""
-    return _offer(provider, name, provider.max_completion_tokens)
+    return _offer(provider, name, provider.max_completion_tokens, form)
 
 
-def _offer(entry: _Entry, provider: str, max_completion_tokens: Raw) -> Offer:
+def _offer(entry: _Entry, provider: str, max_completion_tokens: Raw, form: Form) -> Offer:
     base = entry.pricing or {}
-    tiers = tuple(_tier(base, variable) for variable in entry.variable_pricings or ())
+    tiers = tuple(_tier(base, variable, form) for variable in entry.variable_pricings or ())
     # A longest answer of 0 tokens would be a bound of nothing, so it counts as not told.
-    return Offer(provider, _rates(base), tiers, _count(max_completion_tokens) or None)
+    return Offer(provider, _rates(base, form), tiers, _count(max_completion_tokens) or None)
 
 
-def _tier(base: Mapping[str, Raw], variable: Mapping[str, Raw]) -> Tier:
+def _tier(base: Mapping[str, Raw], variable: Mapping[str, Raw], form: Form) -> Tier:
     """Of a condition that is not known here, the rates are kept all the same: for the bound."""
-    rates = _rates({**base, **_given(variable)})
+    rates = _rates({**base, **_given(variable)}, form)
     kind = _text(variable.get("type", _NULL))
     if kind == "prompt-threshold":
         return Tier(rates, prompt_over=_count(variable.get("threshold", _NULL)))
@@ -180,17 +192,28 @@ def _tier(base: Mapping[str, Raw], variable: Mapping[str, Raw]) -> Tier:
     return Tier(rates)
 
 
-def _rates(pricing: Mapping[str, Raw]) -> Rates:
+def _rates(pricing: Mapping[str, Raw], form: Form) -> Rates:
     """`ValueError` without both main prices, or for one that is not an amount (`-1`, text)."""
     given = _given(pricing)
-    if "prompt" not in given or "completion" not in given:
+    told = {
+        listed.part: _per_one(parse_amount(_text(given[key])), listed.per, form.rate)
+        for key, listed in form.keys.items()
+        if key in given
+    }
+    if "prompt" not in told or "completion" not in told:
         raise ValueError("the price of a prompt or of an answer is not told")
-    told = {ours: parse_amount(_text(given[key])) for key, ours in _RATES.items() if key in given}
     return Rates(**told)
 
 
+def _per_one(amount: Decimal, per: int, rate: Decimal) -> Decimal:
+    found = times(times(amount, Decimal(1) / per), rate)
+    if not is_amount(found):
+        raise ValueError("a price with more digits than can be counted")
+    return found
+
+
 def _given(pricing: Mapping[str, Raw]) -> dict[str, Raw]:
-    return {key: value for key, value in pricing.items() if bytes(value) != b"null"}
+    return {key: value for key, value in pricing.items() if bytes(value) not in (b"null", b"{}")}
 
 
 def _text(value: Raw) -> str:

@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from batch.prices import read_prices
+from batch.prices import Form, read_prices
 from batch.store.jobstore import JobRow, JobStore
 from jobs.errors import NightshiftError
 from jobs.prices import PriceList, Rise, find_rise
+from jobs.spec import Spec
 
 CHECK_S = 600.0
 """So often the prices are read."""
@@ -54,7 +55,7 @@ class PriceWatch:
     def _tend(self, job: JobRow) -> None:
         now = time.monotonic()
         if self._reading is None:
-            models = self._asked_for()
+            models = asked_for(self._store)
             if models and now >= self._due_at:
                 self._reading = _Reading(lambda: _read(job, models))
         elif self._reading.is_over:
@@ -65,11 +66,6 @@ class PriceWatch:
             elif not self._warned:
                 log.warning("%s: the prices cannot be read; the known ones are used", job.id)
             self._warned = told is None
-
-    def _asked_for(self) -> list[str]:
-        known = self._store.prices()
-        by_hand = {name for name, each in known.models.items() if each.by_hand} if known else set()
-        return [name for name in self._store.models() if name not in by_hand]
 
 
 class _Reading:
@@ -92,11 +88,27 @@ class _Reading:
 
 def _read(job: JobRow, models: list[str]) -> PriceList | None:
     try:
-        told = read_prices(job.spec.base_url, models, now=time.time())
+        told = read_prices(job.spec.base_url, models, now=time.time(), form=form_of(job.spec))
     except NightshiftError as error:
         log.debug("%s: %s", job.id, error.message)
         return None
+    except Exception as error:
+        # The thread must not die aloud; the known prices go on to count.
+        log.debug("%s: %s", job.id, type(error).__name__, exc_info=error)
+        return None
     return told if told.models else None
+
+
+def asked_for(store: JobStore) -> list[str]:
+    """The models whose prices the endpoint is asked for: all but those that were given by hand."""
+    known = store.prices()
+    by_hand = {name for name, each in known.models.items() if each.by_hand} if known else set()
+    return [name for name in store.models() if name not in by_hand]
+
+
+def form_of(spec: Spec) -> Form:
+    """How the endpoint of a job lists prices."""
+    return Form(spec.seller.prices, spec.rate)
 
 
 def keep(store: JobStore, told: PriceList, *, accepted: bool = False) -> None:

@@ -31,10 +31,17 @@ class Sender:
         )
 
     def look_up(
-        self, job: str, name: str, base_url: str, calls: list[tuple[int, str, str]]
+        self,
+        job: str,
+        name: str,
+        base_url: str,
+        calls: list[tuple[int, str, str]],
+        rate: str = "1",
     ) -> None:
-        """Asks what (ordinal, call, generation id) cost."""
-        self._send(LOOK_UP, [job, calls], base_url, None, f"{name}: the cost of {len(calls)} calls")
+        """Asks what (ordinal, call, generation id) cost; `rate` is ₽ for a unit of the answer."""
+        self._send(
+            LOOK_UP, [job, calls, rate], base_url, None, f"{name}: the cost of {len(calls)} calls"
+        )
 
     def _send(
         self, task: str, args: list[object], base_url: str, task_id: str | None, shown: str

@@ -15,11 +15,14 @@ from ulid import ULID
 from batch.caps import Caps, read_caps
 from batch.estimate import Estimate, estimate
 from batch.home import Home
+from batch.pricefile import read_price_file
 from batch.prices import read_prices
+from batch.pricewatch import form_of
 from batch.reader import Defaults, read
 from batch.reports.files import check_free, check_writable
 from batch.store.draft import Draft
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.gateways import RUB
 from jobs.prices import PriceList, margin
 from jobs.request import Fault, Request
 from jobs.spec import Spec
@@ -75,6 +78,7 @@ def submit(
     Raises `Refused` with all faults of the input, `UsageError` where spec and input do not fit,
     `StorageUnavailable` where the home or the output folder cannot be written.
     """
+    _check_money(spec)
     check_free(Path(spec.output_dir))
     _check_unclaimed(home, job_id, spec)
     check_writable(Path(spec.output_dir))
@@ -100,10 +104,11 @@ def validate(
     tell: Tell = lambda _: None,
 ) -> Report:
     """The same check; nothing stays. With `priced`, the catalogue is asked for an estimate."""
+    _check_money(spec)
     with _draft(home, new_job_id()) as draft:
         caps = read_caps(home.folder)
         report = _fill(draft, spec, source, tell, capped=caps.any)
-        prices = _prices(spec, draft.models(), capped=False) if priced else None
+        prices = _prices(spec, draft.models(), capped=False) if priced else _given(spec)
         report.estimate = estimate(draft.widest(), prices, margin(spec.max_price_rise))
     return report
 
@@ -192,13 +197,33 @@ def _unbounded(request: Request) -> Fault:
 def _prices(spec: Spec, models: list[str], *, capped: bool) -> PriceList | None:
     if not models:
         return None
+    given = _given(spec)
+    asked = [model for model in models if given is None or model not in given.models]
+    if given is not None and not asked:
+        return given
     try:
-        return read_prices(spec.base_url, models, now=time.time())
+        told = read_prices(spec.base_url, asked, now=time.time(), form=form_of(spec))
     except ServiceUnavailable:
         # Without prices a job can run, only without a cap in roubles.
         if (capped or spec.budget.rub is not None) and spec.request_bound_rub is None:
             raise
+        return given
+    return told if given is None else given.kept_up(told)
+
+
+def _given(spec: Spec) -> PriceList | None:
+    if spec.price_file is None:
         return None
+    return read_price_file(Path(spec.price_file), spec.usd_rate, now=time.time())
+
+
+def _check_money(spec: Spec) -> None:
+    """The endpoint counts in roubles, or it is known what its money is in roubles."""
+    if spec.seller.currency != RUB and spec.usd_rate is None:
+        raise UsageError(
+            f"{spec.base_url} counts in dollars",
+            hint="say how many roubles one is: --usd-rate 90.5",
+        )
 
 
 def _check_budget(spec: Spec, report: Report, caps: Caps) -> None:
@@ -209,7 +234,7 @@ def _check_budget(spec: Spec, report: Report, caps: Caps) -> None:
         raise UsageError(
             f"{spec.base_url} tells no price for {', '.join(found.unpriced)}, "
             "so no cap in roubles can be kept",
-            hint="check the name of the model, or leave out --budget-rub",
+            hint="check the name of the model, give its price (--price-file), or leave out the cap",
         )
     unbounded = found.unbounded and not (answered_for and spec.budget.tokens is None)
     if unbounded and (in_roubles or spec.budget.tokens is not None):

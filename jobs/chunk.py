@@ -8,6 +8,7 @@ import msgspec
 
 from jobs.budget import Amount
 from jobs.counts import Count
+from jobs.gateways import Tariff
 from jobs.states import PauseReason
 
 
@@ -22,6 +23,7 @@ class Terms(msgspec.Struct, frozen=True):
     rpm: int | None = None
     tpm: int | None = None
     max_in_flight: int | None = None
+    tariff: Tariff = Tariff()
 
 
 class Work(msgspec.Struct, frozen=True, array_like=True):

@@ -153,9 +153,12 @@ class PriceList(msgspec.Struct, frozen=True):
         """The newer list; models that it prices no more keep the price that was last known, and
         those whose price was given by hand keep that.
         """
-        known = {name: old for name, old in self.models.items() if name not in newer.models}
-        given = {name: old for name, old in self.models.items() if old.by_hand}
-        return msgspec.structs.replace(newer, models={**newer.models, **known, **given})
+        kept = {
+            name: old
+            for name, old in self.models.items()
+            if name not in newer.models or (old.by_hand and not newer.models[name].by_hand)
+        }
+        return msgspec.structs.replace(newer, models={**newer.models, **kept})
 
     def joined(self, other: PriceList) -> PriceList:
         """This list with all offers of the other one too: for bounds that both must respect."""

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jobs.chunk import Terms
+from jobs.gateways import ONE, RUB, Gateway, Tariff, gateway_of
 from jobs.prices import MOST_RISE
 from jobs.window import parse_window
 
@@ -59,6 +60,9 @@ class Spec(BaseModel):
     window: str | None = None
     max_attempts: Count = 5
     never_pay_twice: bool = False
+    gateway: str | None = None
+    usd_rate: Annotated[Decimal, Field(gt=0, le=10**6, decimal_places=6)] | None = None
+    price_file: str | None = None
     request_bound_rub: Annotated[Decimal, Field(ge=0)] | None = None
     max_price_rise: Annotated[Decimal, Field(ge=0, le=1000, decimal_places=4)] = MOST_RISE
     idle_timeout_s: Seconds = 60.0
@@ -75,6 +79,23 @@ class Spec(BaseModel):
     def _readable_window(cls, value: str | None) -> str | None:
         return None if value is None else str(parse_window(value))
 
+    @field_validator("gateway")
+    @classmethod
+    def _known_gateway(cls, value: str | None) -> str | None:
+        if value is not None:
+            gateway_of("", value)
+        return value
+
+    @property
+    def seller(self) -> Gateway:
+        """How the endpoint tells costs and prices."""
+        return gateway_of(self.base_url, self.gateway)
+
+    @property
+    def rate(self) -> Decimal:
+        """Roubles for one unit of the endpoint's money."""
+        return ONE if self.seller.currency == RUB else self.usd_rate or ONE
+
     def terms(self) -> Terms:
         """What a worker must know of this."""
         return Terms(
@@ -85,6 +106,7 @@ class Spec(BaseModel):
             rpm=self.limits.rpm,
             tpm=self.limits.tpm,
             max_in_flight=self.limits.max_in_flight,
+            tariff=Tariff(self.seller.fields, self.rate),
         )
 
 

@@ -57,7 +57,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from jobs.money import parse_amount
+from jobs.gateways import ROUBLES, Tariff
+from jobs.money import is_amount, parse_amount, times
 from jobs.outcome import (
     MAYBE_BILLED,
     NOT_BILLED,
@@ -78,8 +79,6 @@ from workers.endpoint import Answer, Broken, BrokenKind, Reply
 LONGEST_MESSAGE = 2048
 """Bytes of the server's text that are kept."""
 
-COST_FIELDS = ("cost_rub", "cost")
-"""Where gateways put ₽: RouterAI in `cost`, AITUNNEL and Polza in `cost_rub`."""
 
 Json = Any
 """Whatever an endpoint may send."""
@@ -97,21 +96,25 @@ _ODD = "odd_finish"
 _MISMATCH = "model_mismatch"
 
 
-def classify(answer: Answer, *, asked_model: str, now: float) -> Outcome:
-    """What came of a call for `asked_model`; `now` is Unix time in seconds. Never raises."""
+def classify(answer: Answer, *, asked_model: str, now: float, tariff: Tariff = ROUBLES) -> Outcome:
+    """What came of a call for `asked_model`; `now` is Unix time in seconds. Never raises.
+
+    `tariff` tells where the endpoint puts the cost of a call, and in which money.
+    """
     if isinstance(answer, Broken):
         return _broken(answer, now)
     if 300 <= answer.status < 400:
         return _redirected(answer)
     document = parse(answer.body)
+    told = charge_of(document, tariff)
     error = _error_in(document, answer.status)
     if error is not None:
-        return _by_code(answer, document, error, now)
+        return _by_code(answer, told, error, now)
     if not _succeeded(answer.status):
         return _stranger(answer, now)
     if isinstance(document, dict) and isinstance(document.get("choices"), list):
-        return _chosen(document, document["choices"], asked_model)
-    return _bad_body(answer, document)
+        return _chosen(document, told, document["choices"], asked_model)
+    return _bad_body(answer, told)
 
 
 def _succeeded(status: int) -> bool:
@@ -173,20 +176,23 @@ def _count(fields: Json, name: str) -> int:
 # ── Money ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def charge_of(document: Json) -> Charge | None:
+def charge_of(document: Json, tariff: Tariff = ROUBLES) -> Charge | None:
     """What a body says of its price, or None when it says nothing of one.
 
-    Only `cost` itself counts: `cost_details` is in dollars.
+    Only the fields of the tariff count: `cost_details` is in dollars everywhere.
     """
     fields = document.get("usage") if isinstance(document, dict) else None
     if not isinstance(fields, dict):
         return None
-    cost = next((fields[name] for name in COST_FIELDS if fields.get(name) is not None), None)
+    cost = next((fields[name] for name in tariff.fields if fields.get(name) is not None), None)
     try:
         # A bool is an int and a text is a str, but neither is a price.
         amount = parse_amount(str(cost)) if type(cost) in {Number, int} else None
     except ValueError:
         amount = None
+    if amount is not None and tariff.rate != 1:
+        amount = times(amount, tariff.rate)
+        amount = amount if is_amount(amount) else None
     billing = Billing.UNKNOWN if amount is None else Billing.KNOWN
     return Charge(billing, amount, _usage(fields), _text(document.get("provider")))
 
@@ -203,9 +209,8 @@ def _usage(fields: dict[str, Json]) -> Usage | None:
     return usage if usage.total else None
 
 
-def _charge(document: Json, otherwise: Charge) -> Charge:
+def _charge(told: Charge | None, otherwise: Charge) -> Charge:
     """The body's word when it names a cost, else what the fault lets us assume."""
-    told = charge_of(document)
     if told is None:
         return otherwise
     if told.billing is Billing.KNOWN:
@@ -216,10 +221,10 @@ def _charge(document: Json, otherwise: Charge) -> Charge:
 # ── Answers ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _chosen(document: dict[str, Json], choices: list[Json], asked_model: str) -> Outcome:
-    charge = charge_of(document) or Charge(
-        Billing.UNKNOWN, provider=_text(document.get("provider"))
-    )
+def _chosen(
+    document: dict[str, Json], told: Charge | None, choices: list[Json], asked_model: str
+) -> Outcome:
+    charge = told or Charge(Billing.UNKNOWN, provider=_text(document.get("provider")))
     choice = choices[0] if choices and isinstance(choices[0], dict) else {}
     finish = _text(choice.get("finish_reason"))
     if choice.get("error") or finish == "error":
@@ -242,11 +247,11 @@ def _flags(finish: str, model: object, asked_model: str) -> tuple[str, ...]:
     return tuple(flag for flag in flags if flag)
 
 
-def _bad_body(answer: Reply, document: Json) -> Outcome:
+def _bad_body(answer: Reply, told: Charge | None) -> Outcome:
     if _is_html(answer):
         return _wrong_address(answer, MAYBE_BILLED)
     message = "the body is not a chat completion"
-    charge = _charge(document, MAYBE_BILLED)
+    charge = _charge(told, MAYBE_BILLED)
     return Retry(RetryKind.UNCERTAIN, "endpoint.bad_body", message, charge)
 
 
@@ -360,7 +365,7 @@ def _words(fields: dict[str, Json]) -> str:
     return " ".join(_text(text, LONGEST_MESSAGE) for text in texts if text).lower()
 
 
-def _by_code(answer: Reply, document: Json, trouble: Trouble, now: float) -> Outcome:
+def _by_code(answer: Reply, charge: Charge | None, trouble: Trouble, now: float) -> Outcome:
     code = trouble.code or trouble.said or (NO_CODE if _succeeded(answer.status) else answer.status)
     after = retry_after.from_headers(answer.headers, now)
     told = Trouble(
@@ -369,7 +374,7 @@ def _by_code(answer: Reply, document: Json, trouble: Trouble, now: float) -> Out
         after=trouble.after if after is None else after,
     )
     outcome = _rule(code)(told)
-    return msgspec.structs.replace(outcome, charge=_charge(document, outcome.charge))
+    return msgspec.structs.replace(outcome, charge=_charge(charge, outcome.charge))
 
 
 def _stranger(answer: Reply, now: float) -> Outcome:
@@ -377,9 +382,9 @@ def _stranger(answer: Reply, now: float) -> Outcome:
     if answer.status in {404, 405} or (_is_html(answer) and answer.status in {400, 403}):
         return _wrong_address(answer, NOT_BILLED)
     if answer.status < 400:
-        return _bad_body(answer, NO_JSON)
+        return _bad_body(answer, None)
     text = "" if _is_html(answer) else answer.body[:LONGEST_MESSAGE].decode(errors="replace")
-    return _by_code(answer, NO_JSON, _unwrap(text), now)
+    return _by_code(answer, None, _unwrap(text), now)
 
 
 # ── Rules ────────────────────────────────────────────────────────────────────────────────────────
@@ -526,5 +531,5 @@ def _broken(broken: Broken, now: float) -> Outcome:
     """By its kind; but a status that came before the break says more than the break."""
     if broken.status is not None and broken.status >= 300:
         head = Reply(broken.status, broken.headers, b"", broken.latency_s)
-        return _redirected(head) if broken.status < 400 else _by_code(head, NO_JSON, Trouble(), now)
+        return _redirected(head) if broken.status < 400 else _by_code(head, None, Trouble(), now)
     return BROKEN[broken.kind](Trouble(message=broken.detail))

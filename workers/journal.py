@@ -23,6 +23,7 @@ import msgspec
 from jobs.budget import Amount
 from jobs.chunk import ReturnReason
 from jobs.errors import AlreadyRunning, StorageUnavailable, UsageError
+from jobs.gateways import ROUBLES, Tariff
 
 SEGMENT_BYTES = 16 * 2**20
 BALLAST_BYTES = 4 * 2**20
@@ -38,11 +39,14 @@ log = logging.getLogger("nightshift.journal")
 
 
 class Claimed(msgspec.Struct, frozen=True, tag="claimed", array_like=True):
-    """The worker took a chunk; (ordinal, attempts, uncertain) of each of its requests."""
+    """The worker took a chunk; (ordinal, attempts, uncertain) of each of its requests, and how the
+    endpoint tells what a call of it cost.
+    """
 
     job: str
     chunk: int
     requests: list[tuple[int, int, int]]
+    tariff: Tariff = ROUBLES
 
 
 class Sent(msgspec.Struct, frozen=True, tag="sent", array_like=True):

@@ -6,7 +6,8 @@ from decimal import Decimal
 
 import msgspec
 
-from jobs.money import parse_amount, subtract
+from jobs.gateways import ONE
+from jobs.money import is_amount, parse_amount, subtract, times
 from jobs.usage import Usage
 from jobs.wire import Found
 from workers.endpoint import Answer, Reply
@@ -43,14 +44,19 @@ _decoder = msgspec.json.Decoder(_Generation)
 _credits = msgspec.json.Decoder(_Credits)
 
 
-def found_in(answer: Answer, ordinal: int, call: str) -> Found:
-    """The cost in ₽, exact from the raw bytes; `cost` None while the endpoint does not know it."""
+def found_in(answer: Answer, ordinal: int, call: str, rate: Decimal = ONE) -> Found:
+    """The cost in ₽, exact from the raw bytes; `cost` None while the endpoint does not know it.
+
+    `rate` is how many roubles a unit of the endpoint's money is.
+    """
     data = _data(answer)
     if data is None or data.total_cost is None:
         return Found(ordinal, call, None)
     try:
-        cost = parse_amount(str(data.total_cost))
-    except ValueError:
+        cost = times(parse_amount(str(data.total_cost)), rate)
+    except (ValueError, ArithmeticError):
+        return Found(ordinal, call, None)
+    if not is_amount(cost):
         return Found(ordinal, call, None)
     return Found(ordinal, call, cost, _usage(data), data.provider_name or "")
 

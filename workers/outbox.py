@@ -24,6 +24,7 @@ import msgspec
 
 from jobs.chunk import ChunkClosed
 from jobs.errors import StorageUnavailable
+from jobs.gateways import ROUBLES, Tariff
 from jobs.result import Call, Result
 from jobs.wire import Delivery, Found, pack_bodies, pack_delivery
 from workers.endpoint import Answer
@@ -169,10 +170,16 @@ class Outbox:
 
     # ---- facts, each on its way to the disk when the method returns ------------------------
 
-    def claimed(self, job: str, chunk: int, requests: list[tuple[int, int, int]]) -> None:
+    def claimed(
+        self,
+        job: str,
+        chunk: int,
+        requests: list[tuple[int, int, int]],
+        tariff: Tariff = ROUBLES,
+    ) -> None:
         """A chunk is taken."""
         self._held.add((job, chunk))
-        self._claims[job, chunk] = self._write(Claimed(job, chunk, requests))
+        self._claims[job, chunk] = self._write(Claimed(job, chunk, requests, tariff))
 
     def sent(self, record: Sent) -> None:
         """A call is about to leave. `StorageUnavailable` if that cannot be kept: it must not."""

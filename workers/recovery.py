@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from jobs.chunk import WORKER_DIED, ChunkClosed
+from jobs.gateways import ROUBLES, Tariff
 from jobs.outcome import Answered, Billing, Refused
 from workers import journal
 from workers.classifier import classify
@@ -31,6 +32,7 @@ class _Chunk:
 
     job: str
     requests: dict[int, Triple]
+    tariff: Tariff
     finished: set[int] = field(default_factory=set)
     closed: Closed | None = None
 
@@ -46,8 +48,8 @@ class Leftover:
     def read(self, record: Record, outbox: Outbox) -> None:
         """Takes a record in; an answered call is put into `outbox` at once."""
         match record:
-            case Claimed(job, chunk, requests):
-                self.chunks[job, chunk] = _Chunk(job, {r[0]: r for r in requests})
+            case Claimed(job, chunk, requests, tariff):
+                self.chunks[job, chunk] = _Chunk(job, {r[0]: r for r in requests}, tariff)
             case Sent():
                 self.sent[record.call] = record
             case Heard(call, generation_id):
@@ -62,7 +64,9 @@ class Leftover:
         sent = self.sent.pop(call, None)
         if sent is None:
             return
-        outcome = classify(answer, asked_model=sent.model, now=sent.sent_at)
+        chunk = self.chunks.get((sent.job, sent.chunk))
+        tariff = ROUBLES if chunk is None else chunk.tariff
+        outcome = classify(answer, asked_model=sent.model, now=sent.sent_at, tariff=tariff)
         row = call_row(sent, answer, outcome)
         final = isinstance(outcome, Answered | Refused)
         result = result_of(sent, answer, outcome, time.time()) if final else None

@@ -173,7 +173,9 @@ class Runner:
         )
         self.chunks[chunk.key] = chunk
         self._outbox.claimed(
-            *chunk.key, [(work.ordinal, work.attempts, work.uncertain) for work in payload.requests]
+            *chunk.key,
+            [(work.ordinal, work.attempts, work.uncertain) for work in payload.requests],
+            payload.terms.tariff,
         )
         try:
             self._distribute(chunk)
@@ -353,7 +355,7 @@ class Runner:
             on_headers=lambda headers: self._heard(sent.call, headers),
         )
         self._outbox.ended(sent.call, answer)
-        outcome = classify(answer, asked_model=ticket.model, now=time.time())
+        outcome = classify(answer, asked_model=ticket.model, now=time.time(), tariff=terms.tariff)
         if isinstance(outcome, Stop) and outcome.reason is PauseReason.INSUFFICIENT_BALANCE:
             outcome = await self._doubt(ticket, outcome)
         return answer, outcome

@@ -11,12 +11,14 @@ import signal
 import socket
 import time
 from collections.abc import Coroutine
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from jobs.errors import BadMessage, NightshiftError
 from jobs.ids import check_job_id
+from jobs.money import parse_amount
 from workers import recovery
 from workers.endpoint import Broken, BrokenKind, Endpoint
 from workers.engine import Engine
@@ -76,18 +78,19 @@ class Service:
             raise BadMessage("that is not a chunk's number")
         return self._engine.run(self._chunk(check_job_id(job), chunk))
 
-    def look_up(self, job: object, calls: object) -> tuple[int, int]:
-        """Asks the endpoint what (ordinal, call, generation id) cost.
+    def look_up(self, job: object, calls: object, rate: object = "1") -> tuple[int, int]:
+        """Asks the endpoint what (ordinal, call, generation id) cost; `rate` is ₽ for a unit of it.
 
         Returns how many it knew, and of how many. `BadMessage` for what is not of our making.
         """
         try:
             asked = msgspec.convert(calls, list[_Asked])
-        except msgspec.ValidationError as error:
+            roubles = parse_amount(msgspec.convert(rate, str))
+        except (msgspec.ValidationError, ValueError) as error:
             raise BadMessage("those are not calls") from error
         if len(asked) > MOST_LOOKUPS or any(each.ordinal < 0 for each in asked):
             raise BadMessage("those are not calls")
-        return self._engine.run(self._look_up(check_job_id(job), asked)), len(asked)
+        return self._engine.run(self._look_up(check_job_id(job), asked, roubles)), len(asked)
 
     def drain(self) -> None:
         """Nothing new starts. Returns at once; for signal handlers too."""
@@ -144,7 +147,7 @@ class Service:
         await self._quietly(self._post.release(job, chunk))
         return summary
 
-    async def _look_up(self, job: str, calls: list[_Asked]) -> int:
+    async def _look_up(self, job: str, calls: list[_Asked], rate: Decimal) -> int:
         known = 0
         for asked in calls:
             if self._runner.draining:
@@ -154,7 +157,7 @@ class Service:
                     answer = await self._endpoint.generation(asked.generation_id)
             except TimeoutError:
                 answer = Broken(BrokenKind.TIMEOUT, "no answer to a lookup", LOOKUP_S)
-            found = found_in(answer, asked.ordinal, asked.call)
+            found = found_in(answer, asked.ordinal, asked.call, rate)
             known += found.cost is not None
             self._outbox.put_found(job, found)
         return known

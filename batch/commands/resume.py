@@ -23,8 +23,9 @@ from batch.consent import question, table
 from batch.home import Home
 from batch.language import _, again
 from batch.options import Percent, Roubles, job_argument, open_home, option
+from batch.pricefile import read_price_file
 from batch.prices import read_prices
-from batch.pricewatch import keep
+from batch.pricewatch import asked_for, form_of, keep
 from batch.settings import Settings, read_settings
 from batch.store.jobstore import JobRow, JobStore
 from batch.terminal import safe, say, state_word
@@ -91,6 +92,13 @@ def _as_option(field: str) -> str:
     help="How much more than now the endpoint may ask.",
 )
 @click.option(
+    "--price-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="New prices, for an endpoint that lists none.",
+)
+@click.option("--usd-rate", type=Roubles(), metavar="RUB", help="What a dollar is now.")
+@click.option(
     "--request-bound-rub",
     type=Roubles(),
     metavar="RUB",
@@ -140,7 +148,8 @@ def command(
         retried = codes_like(wanted, failures(store)) if row.failed else ()
         if row.ended and not row.left and not retried:
             return _nothing_left(row, tried=bool(wanted))
-        told = _prices_told(store, row)
+        given = _prices_given(store, spec, changes["price_file"])
+        told = given or _prices_told(store, row)
         found = plan(store, spec, retried, told)
         _show(found, as_json=as_json, dry_run=dry_run)
         if dry_run:
@@ -151,7 +160,8 @@ def command(
         if retried:
             store.retry_failed(retried)
         if told is not None:
-            keep(store, told, accepted=row.reason == PauseReason.PRICE_RISE)
+            accepted = given is not None or row.reason == PauseReason.PRICE_RISE
+            keep(store, told, accepted=accepted)
         _go_on(store, store.job())
     if not foreground:
         say(_("the coordinator goes on with it; follow it with:"))
@@ -200,13 +210,22 @@ def _agree(home: Home, found: Again) -> None:
         ask(home, found.job.id, asked)
 
 
+def _prices_given(store: JobStore, spec: Spec, path: Path | None) -> PriceList | None:
+    """Prices in a file, for those of the job's models that are in it."""
+    if path is None:
+        return None
+    given = read_price_file(path, spec.usd_rate, now=time.time())
+    known = store.prices()
+    return given if known is None else known.kept_up(given)
+
+
 def _prices_told(store: JobStore, row: JobRow) -> PriceList | None:
     """What is asked now. Who goes on after a rise agrees to it, so then it must be known."""
-    models = store.models()
+    models = asked_for(store)
     if not models:
         return None
     try:
-        return read_prices(row.spec.base_url, models, now=time.time())
+        return read_prices(row.spec.base_url, models, now=time.time(), form=form_of(row.spec))
     except ServiceUnavailable as error:
         if row.reason == PauseReason.PRICE_RISE:
             raise
@@ -259,7 +278,7 @@ def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
         "limits": spec.limits.model_copy(update=limits),
         "budget": spec.budget.model_copy(update=budget),
     }
-    for name in ("max_price_rise", "request_bound_rub"):
+    for name in ("max_price_rise", "request_bound_rub", "usd_rate"):
         if changes[name] is not None:
             update[name] = changes[name]
     if changes["window"] is not None:

@@ -325,5 +325,7 @@ class FakeSender:
             raise ServiceUnavailable("Redis does not take messages")
         self.chunks.append(chunk)
 
-    def look_up(self, _job: str, _name: str, _url: str, calls: list[tuple[int, str, str]]) -> None:
+    def look_up(
+        self, _job: str, _name: str, _url: str, calls: list[tuple[int, str, str]], _rate: str
+    ) -> None:
         self.lookups += calls

@@ -20,8 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch import prices as module
-from batch.prices import model_price, read_catalogue, read_prices
+from batch.prices import Form, model_price, read_catalogue, read_prices
 from jobs.errors import ServiceUnavailable
+from jobs.gateways import PER_MILLION
 from jobs.money import parse_amount, plain
 from jobs.prices import ModelPrice, Offer, Rates, Tier
 from jobs.usage import Usage
@@ -107,6 +108,32 @@ def test_a_catalogue_without_endpoints_is_believed_alone() -> None:
     assert price is not None
     assert [offer.provider for offer in price.offers] == [""]
     assert price.max_completion_tokens == 40_000
+
+
+def test_prices_per_million_within_the_top_provider_are_read_as_polza_lists_them() -> None:
+    document = b"""{"data":[{"id":"deepseek-r1","top_provider":{"pricing":{"currency":"RUB",
+        "prompt_per_million":"15.50","completion_per_million":"62.00","per_request":{},
+        "request_per_thousand":"10","input_cache_read_per_million":null}}}]}"""
+    listed = read_catalogue(document)
+    assert listed is not None
+
+    price = model_price(listed["deepseek-r1"], form=Form(PER_MILLION))
+
+    assert price is not None
+    assert price.offers[0].rates == Rates(
+        Decimal("0.0000155"), Decimal("0.000062"), request=Decimal("0.01")
+    )
+    assert model_price(listed["deepseek-r1"]) is None
+
+
+def test_prices_in_dollars_are_counted_in_roubles() -> None:
+    listed = read_catalogue(b'{"data":[{"id":"a/b","pricing":{"prompt":"2e-6","completion":3}}]}')
+    assert listed is not None
+
+    price = model_price(listed["a/b"], form=Form(rate=Decimal("90.5")))
+
+    assert price is not None
+    assert price.offers[0].rates == Rates(Decimal("0.000181"), Decimal("271.5"))
 
 
 def test_openrouters_strings_are_read_like_numbers() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from batch import pricewatch
+from batch.prices import Form
 from batch.pricewatch import AGAIN_S, CHECK_S, PriceWatch
 from batch.store.jobstore import JobStore
 from jobs.errors import ServiceUnavailable
@@ -27,7 +28,8 @@ class Endpoint:
         self.prices: PriceList | None = prices("0.001")
         self.asked: list[list[str]] = []
 
-    def __call__(self, _url: str, models: list[str], *, now: float) -> PriceList:
+    def __call__(self, _url: str, models: list[str], *, now: float, form: Form) -> PriceList:
+        assert form == Form()
         self.asked.append(models)
         self.open.wait(30)
         if self.prices is None:

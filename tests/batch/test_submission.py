@@ -62,7 +62,7 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    def read(_url: str, models: list[str], *, now: float) -> PriceList:
+    def read(_url: str, models: list[str], *, now: float, **_: object) -> PriceList:
         assert now > 0
         return prices("0.001", *(model for model in models if not model.startswith("un/")))
 
@@ -181,6 +181,47 @@ def test_what_costs_what_it_costs_is_taken_under_a_cap_if_somebody_answers_for_i
     desk.submit(lines({}, image, {"model": "un/known"}), budget=CAP, **bound)
 
     assert [each.bounded for each in desk.home.open(JOB).waiting(9)] == [True, False, True]
+
+
+def test_prices_from_a_file_come_before_those_of_the_catalogue(desk: Desk) -> None:
+    path = desk.folder / "prices.toml"
+    path.write_text('[models."un/known"]\nprompt = "10"\ncompletion = "20"\n')
+
+    desk.submit(lines({}, {"model": "un/known"}), budget=CAP, price_file=str(path))
+
+    found = desk.home.open(JOB).prices()
+    assert found is not None
+    assert {name: price.by_hand for name, price in found.models.items()} == {
+        MODEL: False,
+        "un/known": True,
+    }
+
+
+def test_where_the_file_prices_every_model_the_endpoint_is_not_asked(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> PriceList:
+        raise ServiceUnavailable("there is no catalogue")
+
+    monkeypatch.setattr(submission, "read_prices", away)
+    path = desk.folder / "prices.json"
+    path.write_text(json.dumps({"models": {MODEL: {"prompt": "10", "completion": 20}}}))
+
+    desk.submit(lines({}), budget=CAP, price_file=str(path))
+
+    found = desk.home.open(JOB).prices()
+    assert found is not None
+    assert found.source == str(path)
+
+
+def test_an_endpoint_that_counts_in_dollars_is_refused_without_a_rate(desk: Desk) -> None:
+    url = {"base_url": "https://openrouter.ai/api/v1"}
+
+    refusal = desk.refuses(UsageError, lines({}), **url)
+
+    assert "counts in dollars" in str(refusal)
+    assert "--usd-rate" in refusal.hint
+    desk.submit(lines({}), usd_rate=Decimal("90.5"), **url)
 
 
 def test_the_caps_of_the_home_refuse_what_nobody_can_bound_too(desk: Desk) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.gateways import Tariff
 from jobs.outcome import Answered, Billing, Charge, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.states import PauseReason
 from jobs.usage import Usage
@@ -595,6 +596,29 @@ def test_whatever_comes_has_a_meaning_that_can_be_stored(
     if outcome.charge.billing is Billing.KNOWN:
         assert outcome.charge.cost is not None
         assert outcome.charge.cost >= 0
+
+
+@pytest.mark.parametrize(
+    ("usage", "tariff", "cost"),
+    [
+        ('"cost":2,"cost_rub":0.5', Tariff(), "0.5"),
+        ('"cost":2,"cost_rub":0.5', Tariff(("cost_rub",)), "0.5"),
+        ('"cost":0.25', Tariff(("cost",), Decimal("90.5")), "22.625"),
+        ('"cost":2', Tariff(("cost_rub",)), None),
+        ('"cost":2', Tariff(()), None),
+        ('"cost":1e-30', Tariff(("cost",), Decimal("90.5")), None),
+    ],
+    ids=["roubles first", "aitunnel", "dollars", "none there", "none told", "too many digits"],
+)
+def test_the_cost_stands_where_the_gateway_puts_it(
+    usage: str, tariff: Tariff, cost: str | None
+) -> None:
+    reply = Reply(200, {}, body(usage=f'{{"prompt_tokens":4,{usage}}}'), 0.1)
+
+    charge = classify(reply, asked_model=MODEL, now=NOW, tariff=tariff).charge
+
+    assert charge.cost == (None if cost is None else Decimal(cost))
+    assert charge.billing is (U if cost is None else K)
 
 
 @given(st.sampled_from(list(BrokenKind)), st.none() | st.integers(0, 999), HEADERS)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from jobs.budget import Amount
 from jobs.chunk import DONE
 from jobs.errors import AlreadyRunning, StorageUnavailable, UsageError
+from jobs.gateways import ROUBLES, Tariff
 from tests.workers.fakes import JOB
 from workers import journal
 from workers.journal import MAGIC, Claimed, Closed, Ended, Heard, Journal, Record, Sent, records
@@ -36,7 +37,7 @@ COUNT = st.integers(0, 2**40)
 TEXT = st.text(max_size=20)
 TRIPLES = st.lists(st.tuples(COUNT, COUNT, COUNT), max_size=4)
 RECORD: st.SearchStrategy[Record] = st.one_of(
-    st.builds(Claimed, TEXT, COUNT, TRIPLES),
+    st.builds(Claimed, TEXT, COUNT, TRIPLES, st.sampled_from([ROUBLES, Tariff((), Decimal(9))])),
     st.builds(Heard, TEXT, TEXT),
     st.builds(
         Ended, TEXT, st.binary(max_size=500).map(lambda b: msgspec.Raw(msgspec.msgpack.encode(b)))

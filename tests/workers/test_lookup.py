@@ -31,6 +31,13 @@ def test_a_lookup_tells_the_exact_cost() -> None:
     assert found.provider == "Minimax"
 
 
+def test_a_lookup_in_dollars_is_told_in_roubles() -> None:
+    assert found_in(told(b'{"data":{"total_cost":0.2}}'), 7, "c", Decimal("90.5")).cost == Decimal(
+        "18.1"
+    )
+    assert found_in(told(b'{"data":{"total_cost":1e-30}}'), 7, "c", Decimal("90.5")).cost is None
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from jobs.budget import Amount
 from jobs.chunk import DRAINED, WORKER_DIED, ChunkClosed
 from jobs.errors import NightshiftError, StorageUnavailable
+from jobs.gateways import Tariff
 from jobs.outcome import Billing
 from jobs.result import ResultState
 from tests.workers.fakes import (
@@ -28,6 +30,7 @@ from tests.workers.fakes import (
     until,
 )
 from workers import journal, recovery
+from workers.classifier import classify
 from workers.endpoint import Answer
 from workers.journal import Sent
 from workers.outbox import Outbox
@@ -96,6 +99,19 @@ def test_p4_an_answer_that_was_not_yet_judged_comes_home(tmp_path: Path) -> None
     assert home.bodies[JOB, 0] == completion().body
     assert home.closed[JOB, 1].reason == WORKER_DIED
     assert home.closed[JOB, 1].returned == [(1, 2, 1), (2, 0, 0)]
+
+
+def test_an_answer_that_was_not_yet_judged_costs_what_its_gateway_says(tmp_path: Path) -> None:
+    def life(box: Outbox) -> None:
+        box.claimed(JOB, 1, [(0, 0, 0)], Tariff(("cost",), Decimal(100)))
+        call(box, 0, completion())
+
+    left_behind(tmp_path, life)
+    (row,) = recovered(tmp_path).calls.values()
+
+    plain = classify(completion(), asked_model="m", now=0.0).charge.cost
+    assert plain
+    assert row.cost == 100 * plain
 
 
 def test_a_refusal_ends_its_request_too(tmp_path: Path) -> None:
