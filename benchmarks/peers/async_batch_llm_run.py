@@ -14,13 +14,18 @@ from async_batch_llm import (  # type: ignore[import-not-found]
     process_prompts,
 )
 
-from benchmarks.peers.answers import KEY, bodies, prompt, write
+from benchmarks.peers.answers import KEY, PATIENCE_S, bodies, prompt, write
 
 
 async def send(asked: list[dict[str, Any]], url: str, in_flight: int) -> list[str | None]:
     """The contents of the answers."""
     model = OpenAICompatibleModel.from_api_key(
-        asked[0]["model"], KEY, base_url=url, max_connections=in_flight, max_retries=0
+        asked[0]["model"],
+        KEY,
+        base_url=url,
+        max_connections=in_flight,
+        max_retries=0,
+        timeout=PATIENCE_S,
     )
     strategy = ModelStrategy(model, generation_config={"max_tokens": asked[0]["max_tokens"]})
     config = ProcessorConfig(
