@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from batch import pricewatch, reports
 from batch.allowance import Allowance
 from batch.caps import Room
+from batch.estimator.lessons import learn_from
 from batch.feeder import POISON, Feeder
 from batch.lookups import Lookups
 from batch.post import READ_AT_ONCE, WITHDRAWN, Mail, Post
@@ -385,6 +386,7 @@ class ActiveJob:
 
     def _end(self, job: JobRow, then: JobState) -> None:
         write_outputs(self.store)
+        learn_from(self.store, self.store.folder.parents[1])
         if not self.store.set_state(then, now=time.time(), standing=job.state):
             return
         self._post.forget_job(self.id)

@@ -10,11 +10,11 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
-from batch.estimate import estimate
+from batch.estimate import estimate, likely_of
 from batch.store.jobstore import JobRow, JobStore
 from jobs.budget import Amount
 from jobs.errors import UsageError
-from jobs.money import ZERO, add, plain, subtract, times
+from jobs.money import ZERO, add, plain, subtract
 from jobs.prices import PriceList, margin
 from jobs.spec import Spec
 
@@ -210,16 +210,18 @@ def _group(
         f" {_QUERIES[kind]} {_GROUPED}",
         (value,) if "?1" in _QUERIES[kind] else (),
     )
-    group = Group(kind, 0, ZERO, ZERO, code=value if kind is Kind.FAILED else "")
+    sizes, all_bounded = [], True
     for model, prompt, output, bounded, alike in rows:
-        one = estimate([(model, prompt, output)], prices, most)
-        group = replace(
-            group,
-            requests=group.requests + alike,
-            likely=_sum(group.likely, _times(one.likely, alike)),
-            highest=_sum(group.highest, _times(one.highest if bounded else None, alike)),
-        )
-    return group
+        sizes.append((alike, model, prompt, output))
+        all_bounded = all_bounded and bool(bounded)
+    found = estimate(sizes, prices, most)
+    return Group(
+        kind,
+        found.requests,
+        likely_of(store, found, prices),
+        found.highest if all_bounded else None,
+        code=value if kind is Kind.FAILED else "",
+    )
 
 
 def _left(spec: Spec, exposed: Amount) -> Amount:
@@ -243,10 +245,6 @@ def _figures(group: Group) -> dict[str, Any]:
         "likely_rub": _plain(group.likely),
         "at_most_rub": _plain(group.highest),
     }
-
-
-def _times(amount: Decimal | None, count: int) -> Decimal | None:
-    return None if amount is None else times(amount, count)
 
 
 def _sum(left: Decimal | None, right: Decimal | None) -> Decimal | None:

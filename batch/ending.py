@@ -6,6 +6,7 @@ import contextlib
 import shlex
 from pathlib import Path
 
+from batch.guesses import score
 from batch.language import _, again, money, ngettext, number
 from batch.store.jobstore import JobRow
 from batch.terminal import duration, failed, reason_word, safe, say, state_word
@@ -44,6 +45,9 @@ def _completed(job: JobRow) -> int:
     cost = _("cost {rub} (exactly {exact} ₽)")
     say(cost.format(rub=money(job.settled_rub), exact=plain(job.settled_rub)))
     _say_booked(job)
+    scored = score(job.guess, job.settled_rub)
+    if scored:
+        say(f"  {scored}")
     say(_("results in {folder}").format(folder=_folder(job)))
     if job.failed:
         say(_("try the failed again with:"))

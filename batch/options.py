@@ -267,6 +267,7 @@ _CHECKED = (
     "price_file",
     "usd_rate",
     "gateway",
+    "as_json",
 )
 
 

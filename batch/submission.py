@@ -13,7 +13,8 @@ from typing import BinaryIO
 from ulid import ULID
 
 from batch.caps import Caps, read_caps
-from batch.estimate import Estimate, estimate
+from batch.estimate import Estimate, estimate, guess
+from batch.estimator.sample import Sampler
 from batch.home import Home
 from batch.pricefile import read_price_file
 from batch.prices import read_prices
@@ -83,15 +84,15 @@ def submit(
     _check_unclaimed(home, job_id, spec)
     check_writable(Path(spec.output_dir))
     with _draft(home, job_id) as draft:
-        caps = read_caps(home.folder)
-        report = _fill(draft, spec, source, tell, capped=caps.any)
+        caps, sampler = read_caps(home.folder), Sampler()
+        report = _fill(draft, spec, source, tell, sampler, capped=caps.any)
         if report.invalid and not spec.skip_invalid:
             raise Refused(spec.source, report)
         prices = _prices(spec, draft.models(), capped=caps.any)
-        report.estimate = estimate(draft.widest(), prices, margin(spec.max_price_rise))
+        _estimate(draft, report, sampler, prices, spec, home)
         _check_budget(spec, report, caps)
-        told = report.estimate
-        draft.publish(spec, prices, time.time(), likely=told.likely, highest=told.highest)
+        draft.keep_samples(sampler.packed())
+        draft.publish(spec, prices, time.time(), report.estimate.guess)
     return report
 
 
@@ -106,11 +107,24 @@ def validate(
     """The same check; nothing stays. With `priced`, the catalogue is asked for an estimate."""
     _check_money(spec)
     with _draft(home, new_job_id()) as draft:
-        caps = read_caps(home.folder)
-        report = _fill(draft, spec, source, tell, capped=caps.any)
+        caps, sampler = read_caps(home.folder), Sampler()
+        report = _fill(draft, spec, source, tell, sampler, capped=caps.any)
         prices = _prices(spec, draft.models(), capped=False) if priced else _given(spec)
-        report.estimate = estimate(draft.widest(), prices, margin(spec.max_price_rise))
+        _estimate(draft, report, sampler, prices, spec, home)
     return report
+
+
+def _estimate(
+    draft: Draft,
+    report: Report,
+    sampler: Sampler,
+    prices: PriceList | None,
+    spec: Spec,
+    home: Home,
+) -> None:
+    found = estimate(draft.sizes(), prices, margin(spec.max_price_rise))
+    found.guess = guess(found, sampler.samples.values(), prices, spec, home.folder)
+    report.estimate = found
 
 
 def _check_unclaimed(home: Home, job_id: str, spec: Spec) -> None:
@@ -153,7 +167,15 @@ def _draft(home: Home, job_id: str) -> Iterator[Draft]:
         ) from error
 
 
-def _fill(draft: Draft, spec: Spec, source: Path | BinaryIO, tell: Tell, *, capped: bool) -> Report:
+def _fill(
+    draft: Draft,
+    spec: Spec,
+    source: Path | BinaryIO,
+    tell: Tell,
+    sampler: Sampler,
+    *,
+    capped: bool,
+) -> Report:
     report = Report()
     capped = capped or spec.budget.rub is not None or spec.budget.tokens is not None
     answered_for = spec.request_bound_rub is not None and spec.budget.tokens is None
@@ -162,6 +184,7 @@ def _fill(draft: Draft, spec: Spec, source: Path | BinaryIO, tell: Tell, *, capp
         if isinstance(item, Request) and capped and item.unbounded:
             item = _unbounded(item)
         if isinstance(item, Request):
+            sampler.see(draft.requests, item)
             draft.add(item)
         else:
             _refuse(draft, report, item)

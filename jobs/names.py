@@ -4,6 +4,7 @@ The home, on the user's side:
 
     <home>/coordinator.lock             held by the one coordinator
     <home>/caps.json                    what all jobs together may spend in a day, in a month
+    <home>/lessons.sqlite               what answers taught about the models' tokens
     <home>/redis/                       the embedded server's folder
     <home>/jobs/<job>/job.sqlite        spec, requests, calls, results, chunks
     <home>/jobs/<job>/input.blocks      the request bodies, compressed, in blocks
@@ -39,6 +40,7 @@ DATABASE = "job.sqlite"
 BLOCKS = "input.blocks"
 LOCK = "coordinator.lock"
 CAPS = "caps.json"
+LESSONS = "lessons.sqlite"
 OUTPUT, ERRORS, COST, REPORT = "output.jsonl", "errors.jsonl", "cost.json", "report.html"
 
 EPOCH = "ns:epoch"

@@ -12,8 +12,9 @@ import click
 
 from batch import embedded
 from batch.ending import say_ending, say_interrupted
+from batch.guesses import guess_lines
 from batch.home import Home
-from batch.language import _, money, ngettext, number
+from batch.language import _, ngettext, number
 from batch.local import run_job
 from batch.options import (
     caps_options,
@@ -107,7 +108,8 @@ def check_in(home: Home, job_id: str, spec: Spec, source: Path) -> Report:
         say_faults(report.faults[:10], report.invalid)
     say(job_id)
     say(f"  {requests_line(report)}")
-    say(f"  {price_line(report)}")
+    for line in guess_lines(report.estimate.guess, report.estimate.unpriced):
+        say(f"  {line}")
     return report
 
 
@@ -122,20 +124,6 @@ def requests_line(report: Report) -> str:
         models = f"{models} {more.format(count=number(beyond))}"
     told = ngettext("{count} request to {models}", "{count} requests to {models}", report.requests)
     return told.format(count=number(report.requests), models=models)
-
-
-def price_line(report: Report) -> str:
-    """What it will cost, as far as that is known."""
-    if report.estimate.likely is None:
-        unpriced = ", ".join(safe(model) for model in report.estimate.unpriced)
-        if not unpriced:
-            return _("no price is known for it")
-        return _("no price is known for {models}").format(models=unpriced)
-    likely = money(report.estimate.likely)
-    if report.estimate.highest is None:
-        return _("likely about {rub}, not bounded (give --max-tokens)").format(rub=likely)
-    highest = money(report.estimate.highest)
-    return _("likely about {rub}, at most {highest}").format(rub=likely, highest=highest)
 
 
 def ask(home: Home, job_id: str, question: str) -> None:

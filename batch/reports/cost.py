@@ -130,8 +130,14 @@ def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
         },
         "lost": {"chunks": lost.chunks, "at_most_rub": _plain(lost.rub)},
         "estimate": {
-            "likely_rub": _plain(job.likely_rub),
-            "at_most_rub": _plain(job.highest_rub),
+            "low_rub": _plain(job.guess.low),
+            "likely_rub": _plain(job.guess.likely),
+            "high_rub": _plain(job.guess.high),
+            "at_most_rub": _plain(job.guess.at_most),
+            "basis": job.guess.basis,
+            "answers": job.guess.answers,
+            "outcome_rub": plain(cost.rub),
+            "ratio": _ratio(cost.rub, job.guess.likely),
         },
         "budget": {
             "rub": _plain(job.spec.budget.rub),
@@ -158,6 +164,11 @@ def tokens_json(usage: Usage) -> dict[str, int]:
         "cache_written": usage.written,
         "reasoning": usage.reasoning,
     }
+
+
+def _ratio(outcome: Decimal, likely: Decimal | None) -> float | None:
+    """How many times the likely cost it came to; None without one."""
+    return round(float(outcome) / float(likely), 4) if likely else None
 
 
 def _plain(rub: Decimal | None) -> str | None:

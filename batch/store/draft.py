@@ -6,15 +6,15 @@ import fcntl
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 
 from batch.store import database
 from batch.store.blocks import BlockWriter
+from batch.store.guess import Guess, packed
 from jobs.names import BLOCKS, DATABASE
 from jobs.prices import PriceList
 from jobs.request import Fault, Request
@@ -111,25 +111,34 @@ class Draft:
         """Every model that a request names."""
         return list(self._models)
 
-    def widest(self) -> Iterator[tuple[str, int, int | None]]:
-        """(model, prompt bound, output bound) of all requests, for an estimate of the whole."""
+    def sizes(self) -> Iterator[tuple[int, str, int, int | None]]:
+        """(how many, model, prompt bound, output bound) of requests that are alike in these."""
         self._flush_rows()
         names = {number: name for name, number in self._models.items()}
-        for model, prompt, output in self._db.execute(
-            "SELECT model, prompt_bound, output_bound FROM requests ORDER BY ordinal"
+        for count, model, prompt, output in self._db.execute(
+            "SELECT count(*), model, prompt_bound, output_bound FROM requests"
+            " GROUP BY model, prompt_bound, output_bound"
         ):
-            yield names[model], prompt, output
+            yield count, names[model], prompt, output
+
+    def keep_samples(self, shapes: Iterable[tuple[int, bytes]]) -> None:
+        """Stores the shapes of some requests, by ordinal; of those that were taken out, none."""
+        self._flush_rows()
+        self._db.executemany(
+            "INSERT INTO samples SELECT ?1, ?2 WHERE EXISTS"
+            " (SELECT 1 FROM requests WHERE ordinal = ?1)",
+            shapes,
+        )
 
     def publish(
         self,
         spec: Spec,
         prices: PriceList | None,
         created_at: float,
-        *,
-        likely: Decimal | None = None,
-        highest: Decimal | None = None,
+        guess: Guess | None = None,
     ) -> None:
-        """The job exists, whole and on disk, when this returns. `likely`, `highest`: ₽ in all."""
+        """The job exists, whole and on disk, when this returns."""
+        guess = guess or Guess()
         self._flush_rows()
         self._place(self._blocks.flush())
         self._blocks.finish()
@@ -138,15 +147,16 @@ class Draft:
         )
         (stored,) = self._db.execute("SELECT count(*) FROM requests").fetchone()
         self._db.execute(
-            "INSERT INTO job (id, spec, state, created_at, likely_rub, highest_rub, requests,"
-            " invalid) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO job (id, spec, state, created_at, likely_rub, highest_rub, guess,"
+            " requests, invalid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self.job_id,
                 spec.model_dump_json(),
                 JobState.IN_PROGRESS,
                 created_at,
-                None if likely is None else str(likely),
-                None if highest is None else str(highest),
+                None if guess.likely is None else str(guess.likely),
+                None if guess.at_most is None else str(guess.at_most),
+                packed(guess),
                 stored,
                 self.invalid,
             ),

@@ -16,6 +16,7 @@ import msgspec
 from batch.store import database
 from batch.store.blocks import BlockReader
 from batch.store.draft import store_prices
+from batch.store.guess import Guess, packed, unpacked
 from jobs.budget import Amount
 from jobs.errors import StorageUnavailable
 from jobs.money import ZERO, subtract, total
@@ -49,6 +50,7 @@ class JobRow:
     ended_at: float | None
     likely_rub: Decimal | None
     highest_rub: Decimal | None
+    guess: Guess
     requests: int
     invalid: int
     cursor: int
@@ -155,6 +157,7 @@ class JobStore:
         row.pop("next_chunk")
         row["spec"] = _spec(row["spec"])
         row["state"] = JobState(row["state"])
+        row["guess"] = unpacked(row["guess"])
         for name in ("likely_rub", "highest_rub", "settled_rub", "booked_rub"):
             row[name] = _amount(row[name])
         return JobRow(**row)
@@ -203,6 +206,14 @@ class JobStore:
         """Stores new limits, budget or window."""
         with self.transaction() as db:
             db.execute("UPDATE job SET spec = ?", (spec.model_dump_json(),))
+
+    def set_guess(self, guess: Guess) -> None:
+        """Stores what the job is expected to cost, by what is known now."""
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE job SET guess = ?, likely_rub = ?, highest_rub = ?",
+                (packed(guess), _text(guess.likely), _text(guess.at_most)),
+            )
 
     def prices_of(self) -> tuple[float | None, float | None]:
         """When the newest prices were taken, and when those that were last accepted."""
@@ -580,6 +591,10 @@ def _spec(text: str) -> Spec:
 
 def _amount(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
+
+
+def _text(amount: Decimal | None) -> str | None:
+    return None if amount is None else str(amount)
 
 
 def _unspent(row: sqlite3.Row) -> Decimal:

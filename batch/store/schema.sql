@@ -13,6 +13,7 @@ CREATE TABLE job (                      -- one row
     ended_at      REAL,
     likely_rub    TEXT,                 -- the estimate at submission; NULL: no price, no bound
     highest_rub   TEXT,
+    guess         TEXT NOT NULL DEFAULT '',     -- JSON, batch.store.guess.Guess: all of it
     requests      INTEGER NOT NULL,     -- valid input lines
     invalid       INTEGER NOT NULL,     -- faulty input lines, skipped
     cursor        INTEGER NOT NULL DEFAULT -1,  -- last ordinal that was ever fed
@@ -36,6 +37,11 @@ CREATE TABLE requests (                 -- never changes after submission
     prompt_bound  INTEGER NOT NULL,     -- tokens
     output_bound  INTEGER,              -- tokens; NULL: nobody can tell
     bounded       INTEGER NOT NULL      -- 0: a part of it (an image, a search) costs what it costs
+);
+
+CREATE TABLE samples (                  -- some hundreds of them, spread over the file
+    ordinal       INTEGER PRIMARY KEY,
+    shape         BLOB NOT NULL         -- msgpack, batch.estimator.shape.Shape
 );
 
 CREATE TABLE blocks (                   -- where bodies stand in input.blocks

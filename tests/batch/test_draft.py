@@ -18,6 +18,7 @@ from batch.home import Home
 from batch.store import blocks, database
 from batch.store.blocks import BlockReader, BlockWriter
 from batch.store.draft import Draft
+from batch.store.guess import Guess
 from batch.store.jobstore import JobStore
 from jobs.errors import StorageUnavailable
 from jobs.names import BLOCKS, DATABASE
@@ -69,12 +70,14 @@ def test_the_prices_and_the_estimate_are_kept(tmp_path: Path) -> None:
     draft = Draft(tmp_path / "jobs", JOB)
     draft.add(request(1))
     highest = prices().models["minimax/minimax-m1"].bound(10, 10)
-    draft.publish(spec(tmp_path), prices(), 1000.0, likely=highest / 2, highest=highest)
+    guess = Guess(likely=highest / 2, at_most=highest)
+    draft.publish(spec(tmp_path), prices(), 1000.0, guess)
 
     store = JobStore(tmp_path / "jobs" / JOB)
 
     assert store.prices() == prices()
     assert (store.job().likely_rub, store.job().highest_rub) == (highest / 2, highest)
+    assert store.job().guess == guess
 
 
 def test_the_home_is_for_its_owner_alone_f14_s14(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from batch.reports.files import whole_file
 from batch.reports.lines import embedded
 from batch.reports.rows import rows
 from batch.store import ledger
+from batch.store.guess import Guess
 from batch.store.jobstore import JobStore
 from jobs.budget import Amount
 from jobs.chunk import WORKER_DIED
@@ -562,9 +563,21 @@ def test_without_a_cap_nobody_knows_what_a_lost_chunk_may_have_cost(tmp_path: Pa
 
 def test_the_cost_stands_beside_what_was_expected(tmp_path: Path) -> None:
     store = publish(tmp_path, 1)
-    store.db.execute("UPDATE job SET likely_rub = '0.250', highest_rub = '1E+1'")
+    store.set_guess(
+        Guess(Decimal("0.200"), Decimal("0.250"), Decimal(1), Decimal("1E+1"), basis="learned")
+    )
+    ledger.apply(store, [answered(feed(store, 1), cost="0.2")])
 
-    assert cost_json(store)["estimate"] == {"likely_rub": "0.25", "at_most_rub": "10"}
+    assert cost_json(store)["estimate"] == {
+        "low_rub": "0.2",
+        "likely_rub": "0.25",
+        "high_rub": "1",
+        "at_most_rub": "10",
+        "basis": "learned",
+        "answers": 0,
+        "outcome_rub": "0.2",
+        "ratio": 0.8,
+    }
 
 
 # ── Rows ─────────────────────────────────────────────────────────────────────────────────────────

@@ -270,7 +270,7 @@ def test_without_prices_no_cap_in_roubles_can_be_kept(
     monkeypatch.setattr(submission, "read_prices", away)
 
     desk.refuses(ServiceUnavailable, lines({}), budget=CAP)
-    assert desk.submit(lines({}), budget=Budget(tokens=10**6)).estimate.likely is None
+    assert desk.submit(lines({}), budget=Budget(tokens=10**6)).estimate.guess.likely is None
 
 
 # ── Refused for where its results would go (FAULTS F5 to F7) ─────────────────────────────────────
@@ -404,9 +404,9 @@ def test_a_validated_file_leaves_nothing(desk: Desk) -> None:
 def test_an_estimate_asks_for_prices_and_leaves_nothing(desk: Desk) -> None:
     report = validate(desk.home, spec(desk.folder), lines({}, {}), priced=True)
 
-    assert report.estimate.likely is not None
+    assert report.estimate.guess.likely is not None
     assert report.estimate.highest is not None
-    assert 0 < report.estimate.likely < report.estimate.highest
+    assert 0 < report.estimate.guess.likely < report.estimate.highest
     assert desk.home.job_ids() == []
 
 
@@ -414,9 +414,7 @@ def test_an_estimate_asks_for_prices_and_leaves_nothing(desk: Desk) -> None:
 
 
 def test_an_estimate_adds_up_bounds_exactly() -> None:
-    one = (MODEL, 1090, 100)
-
-    found = estimate([one] * 1000, prices("0.0000522948192"))
+    found = estimate([(900, MODEL, 1090, 100), (100, MODEL, 1090, 100)], prices("0.0000522948192"))
 
     assert found.highest == 1000 * Decimal("0.074677001818")  # each rounded up at 1e-12
     assert (found.requests, found.unpriced, found.unbounded) == (1000, (), 0)
@@ -427,6 +425,8 @@ def test_an_estimate_of_nothing_is_nothing() -> None:
 
 
 def test_one_request_without_a_bound_leaves_the_whole_without_one() -> None:
-    found = estimate([(MODEL, 1090, 100), (MODEL, 1090, None), ("un/known", 1090, 5)], prices())
+    sizes = [(1, MODEL, 1090, 100), (1, MODEL, 1090, None), (1, "un/known", 1090, 5)]
+
+    found = estimate(sizes, prices())
 
     assert (found.highest, found.unbounded, found.unpriced) == (None, 1, ("un/known",))

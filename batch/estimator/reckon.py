@@ -1,0 +1,317 @@
+"""Low, likely, high: roubles, tokens and hours of a whole job.
+
+Some hundreds of its requests, spread over the file, stand for all of them. How long their prompts
+are, and their answers, is told by this job's own answers as far as there are any, else by those of
+earlier jobs, else by what is usual; the range says how much each is worth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Context, Decimal
+from statistics import fmean
+
+from batch.estimator.fit import Figures, Fit
+from batch.estimator.lessons import Answers, Lesson
+from batch.estimator.sample import Crowd, Sample
+from batch.estimator.shape import Shape
+from batch.store.guess import Guess, Tokens
+from jobs.money import ZERO, add
+from jobs.prices import ModelPrice, PriceList
+from jobs.request import HIDDEN_TOKENS, TOKENS_PER_MESSAGE
+from jobs.spec import Limits
+from jobs.usage import Usage
+
+OUTPUT = 200.0
+"""Tokens of an answer before any was seen, unless fewer are allowed."""
+
+LATENCY_S = 20.0
+AT_ONCE = 16.0
+"""Seconds of a call, and calls in flight, before any was seen."""
+
+_MANY = 40.0
+"""What earlier jobs taught counts as so many answers at most: this job's text may be another."""
+
+_SURE = 10
+"""So many answers of this job, and earlier ones are not asked any more."""
+
+_ROUND = Context(prec=28)
+_KOPECKS = Decimal("0.000001")
+
+
+@dataclass(frozen=True)
+class Range:
+    """A figure that is not known yet."""
+
+    low: float = 0.0
+    likely: float = 0.0
+    high: float = 0.0
+
+    def __add__(self, other: Range) -> Range:
+        return Range(self.low + other.low, self.likely + other.likely, self.high + other.high)
+
+    def times(self, factor: float) -> Range:
+        """The same for more or fewer."""
+        return Range(self.low * factor, self.likely * factor, self.high * factor)
+
+    @classmethod
+    def around(cls, likely: float, share: float) -> Range:
+        """So much, give or take a share of it."""
+        return cls(likely * max(1 - share, 0.0), likely, likely * (1 + share))
+
+
+@dataclass
+class Reckoning:
+    """A whole job: tokens, ₽ (None where a model has no price), and where it comes from."""
+
+    prompt: Range = field(default_factory=Range)
+    output: Range = field(default_factory=Range)
+    low: Decimal | None = ZERO
+    likely: Decimal | None = ZERO
+    high: Decimal | None = ZERO
+    answers: int = 0
+    learned: bool = False
+    busy_s: float = 0.0
+    """Seconds that all calls take, one after the other."""
+    at_once: float = 0.0
+
+    def add_cost(self, low: Decimal, likely: Decimal, high: Decimal) -> None:
+        """Adds a model's part, unless another has no price."""
+        if self.low is None or self.likely is None or self.high is None:
+            return
+        self.low, self.likely = add(self.low, low), add(self.likely, likely)
+        self.high = add(self.high, high)
+
+    @property
+    def basis(self) -> str:
+        """`sample`: answers of this job; `learned`: of earlier ones; `usual`: of none."""
+        return "sample" if self.answers else "learned" if self.learned else "usual"
+
+
+def reckon(
+    crowds: dict[str, Crowd],
+    samples: Iterable[Sample],
+    prices: PriceList | None,
+    *,
+    own: dict[str, Lesson],
+    earlier: dict[str, list[Lesson]],
+) -> Reckoning:
+    """Adds up all models. `own` and `earlier` are what this job's answers taught, and others'."""
+    by_model: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_model.setdefault(sample.model, []).append(sample)
+    found = Reckoning()
+    for model, crowd in crowds.items():
+        if not crowd.requests:
+            continue
+        price = prices.models.get(model) if prices else None
+        if price is None:
+            found.low = found.likely = found.high = None
+        known = _Known(own.get(model), earlier.get(model, []))
+        _add_model(found, crowd, by_model.get(model, []), price, known)
+    return found
+
+
+def _add_model(
+    found: Reckoning, crowd: Crowd, samples: list[Sample], price: ModelPrice | None, known: _Known
+) -> None:
+    samples = samples or [_made_up(crowd)]
+    mean = fmean(sample.size for sample in samples)
+    # The sample's texts may be a little shorter or longer than all: their true sum is known.
+    stretch = crowd.size / crowd.requests / mean if mean else 1.0
+    prompt, output, costs = Range(), Range(), [ZERO, ZERO, ZERO]
+    for sample in samples:
+        asks = known.prompt(sample.shape, stretch)
+        gets = known.output(asks.likely, sample.max_output)
+        prompt, output = prompt + asks, output + gets
+        if price is not None:
+            ends = ((asks.low, gets.low), (asks.likely, gets.likely), (asks.high, gets.high))
+            for place, (tokens_in, tokens_out) in enumerate(ends):
+                costs[place] = add(costs[place], price.estimate(known.usage(tokens_in, tokens_out)))
+    share = crowd.requests / len(samples)
+    found.prompt, found.output = (
+        found.prompt + prompt.times(share),
+        output.times(share) + found.output,
+    )
+    found.answers += known.answers
+    found.learned = found.learned or known.learned
+    found.busy_s += known.latency_s * crowd.requests
+    found.at_once = max(found.at_once, known.at_once)
+    if price is not None:
+        factor = Decimal(repr(known.price_factor)) * crowd.requests
+        low, likely, high = (
+            _ROUND.divide(_ROUND.multiply(cost, factor), Decimal(len(samples))) for cost in costs
+        )
+        found.add_cost(
+            *(amount.quantize(_KOPECKS, context=_ROUND) for amount in (low, likely, high))
+        )
+
+
+def _made_up(crowd: Crowd) -> Sample:
+    """A request of which only the size is known, as if it were in Latin letters."""
+    size = crowd.size // crowd.requests
+    shape = Shape(1, latin=max(size - HIDDEN_TOKENS - TOKENS_PER_MESSAGE, 0))
+    return Sample("", None, size, shape)
+
+
+class _Known:
+    """What is known about a model: of this job's answers, and of earlier ones."""
+
+    def __init__(self, own: Lesson | None, earlier: list[Lesson]) -> None:
+        self._own = own if own is not None and own.seen else None
+        self._earlier = [lesson for lesson in earlier if lesson.seen]
+        self.answers = int(self._own.seen) if self._own else 0
+        self.learned = bool(self._earlier)
+        self._figures = self._fitted()
+        self._bias = self._bias_of_own()
+        self._doubt = self._doubt_of_prompt()
+        self._cached = self._ratio("cached", "prompt", 0.0)
+        self.price_factor = min(max(self._ratio("cost", "listed", 1.0), 0.05), 20.0)
+        calls = [lesson for lesson in self._lessons if lesson.latency_s]
+        self.latency_s = calls[0].latency_s / calls[0].seen if calls else LATENCY_S
+        self.at_once = next((each.at_once for each in self._earlier if each.at_once), 0.0)
+
+    @property
+    def _lessons(self) -> list[Lesson]:
+        return ([self._own] if self._own else []) + self._earlier
+
+    def _fitted(self) -> Figures:
+        before = Fit()
+        for lesson in self._earlier:
+            before.add(lesson.fit)
+        fit = Fit()
+        fit.add(before, min(1.0, _MANY / before.seen) if before.seen else 1.0)
+        if self._own:
+            fit.add(self._own.fit)
+        return fit.figures()
+
+    def _bias_of_own(self) -> float:
+        """What this job's prompts were billed for, in shares of what is expected of them."""
+        own = self._own
+        if own is None or not own.expected:
+            return 1.0
+        few = 3 * own.expected / own.seen
+        return (own.prompt + few) / (own.expected + few)
+
+    def _doubt_of_prompt(self) -> float:
+        own = self._own
+        if own is None:
+            return 0.12 if self._earlier else 0.3
+        scatter = max(math.sqrt(own.off / own.seen), 0.03)
+        return 0.01 + 2 * scatter / math.sqrt(own.seen)
+
+    def _ratio(self, part: str, whole: str, usual: float) -> float:
+        enough = self._own is not None and self._own.seen >= _SURE
+        lessons = [self._own] if enough and self._own else self._lessons
+        sums = [sum(getattr(lesson, name) for lesson in lessons) for name in (part, whole)]
+        return float(sums[0] / sums[1]) if sums[1] else usual
+
+    def prompt(self, shape: Shape, stretch: float) -> Range:
+        """Tokens of a prompt as billed."""
+        hidden = max(self._figures.rates[0], 0.0)
+        tokens = hidden + (self._figures.tokens(shape) - hidden) * stretch
+        return Range.around(tokens * self._bias, self._doubt)
+
+    def output(self, prompt: float, most: int | None) -> Range:
+        """Tokens of an answer, at most so many."""
+        key = most or 0
+        lengths = self._output_of_own(prompt, key) or self._output_of_earlier(key)
+        if lengths is None:
+            usual = min(OUTPUT, most or OUTPUT)
+            lengths = Range(usual * 0.25, usual, float(most or usual * 4))
+        ceiling = float(most) if most else float("inf")
+        return Range(*(min(max(each, 1.0), ceiling) for each in _ends(lengths)))
+
+    def _output_of_own(self, prompt: float, key: int) -> Range | None:
+        answers = self._own.answers if self._own else {}
+        found = answers.get(key) or _nearest(answers, key)
+        if found is None:
+            return None
+        level, slope, spread = found.line()
+        likely = level + slope * prompt
+        error = 2 * spread / math.sqrt(found.seen) / max(found.mean, 1.0) + 0.02
+        if found.seen < _SURE:
+            error += 0.5 / math.sqrt(found.seen)
+        return Range.around(likely, min(error, 0.9))
+
+    def _output_of_earlier(self, key: int) -> Range | None:
+        found = [
+            answers
+            for lesson in self._earlier
+            if (answers := lesson.answers.get(key) or _nearest(lesson.answers, key))
+        ]
+        if not found:
+            return None
+        means = [_clipped_mean(answers, key) for answers in found]
+        weights = [min(answers.seen, _MANY) for answers in found]
+        likely = sum(map(float.__mul__, means, weights)) / sum(weights)
+        return Range(min(*means, likely * 0.6), likely, max(*means, likely * 1.7))
+
+    def usage(self, prompt: float, output: float) -> Usage:
+        """Tokens as they would be billed."""
+        whole = round(prompt)
+        return Usage(whole, round(output), cached=min(round(prompt * self._cached), whole))
+
+
+def _whole(lengths: Range) -> Tokens:
+    return round(lengths.low), round(lengths.likely), round(lengths.high)
+
+
+def _ends(lengths: Range) -> tuple[float, float, float]:
+    return lengths.low, lengths.likely, lengths.high
+
+
+def _nearest(answers: dict[int, Answers], key: int) -> Answers | None:
+    """Answers under the bound that is most like this one; without one, under the loosest."""
+    if not answers:
+        return None
+    loose = max(answers) + 1
+    return answers[min(answers, key=lambda each: abs((each or loose) - (key or loose)))]
+
+
+def _clipped_mean(answers: Answers, most: int) -> float:
+    """The mean of these lengths, had no more than so many tokens been allowed."""
+    if not most or not answers.points:
+        return answers.mean
+    return fmean(min(point, most) for point in answers.points)
+
+
+def hours_for(found: Reckoning, requests: int, limits: Limits) -> tuple[float, str]:
+    """Hours that the job takes, and what they rest on, as a sentence without a full stop."""
+    at_once = limits.max_in_flight or found.at_once or AT_ONCE
+    latency = found.busy_s / requests if requests else 0.0
+    text = f"{at_once:.0f} calls at once of {latency:.1f} s each"
+    if not found.at_once or found.basis == "usual":
+        text = f"if it is {at_once:.0f} calls at once of {latency:.1f} s each"
+    ways = [(found.busy_s / max(at_once, 1.0) / 3600, text)]
+    if limits.rpm:
+        text = f"{limits.rpm:,} requests a minute"
+        ways.append((requests / limits.rpm / 60, text))
+    if limits.tpm:
+        text = f"{limits.tpm:,} tokens a minute"
+        tokens = found.prompt.likely + found.output.likely
+        ways.append((tokens / limits.tpm / 60, text))
+    return max(ways)
+
+
+def guess_of(found: Reckoning, requests: int, limits: Limits, at_most: Decimal | None) -> Guess:
+    """The reckoning as it is stored with a job; nothing is above `at_most`."""
+    hours, because = hours_for(found, requests, limits)
+    low, likely, high = (
+        amount if amount is None or at_most is None else min(amount, at_most)
+        for amount in (found.low, found.likely, found.high)
+    )
+    return Guess(
+        low=low,
+        likely=likely,
+        high=high,
+        at_most=at_most,
+        prompt=_whole(found.prompt),
+        output=_whole(found.output),
+        hours=round(hours, 4),
+        hours_because=because,
+        basis=found.basis,
+        answers=found.answers,
+    )
