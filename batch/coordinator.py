@@ -19,6 +19,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from batch.active import ActiveJob, take_in_late
 from batch.allowance import Allowance
@@ -30,6 +31,9 @@ from batch.progress import Progress
 from batch.sender import Sender
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.states import ENDED, JobState
+
+if TYPE_CHECKING:
+    from batch.metrics import Metrics  # loads Prometheus's client, which is seldom wanted
 
 TURN_S = 0.5
 READ_S = 0.1
@@ -64,12 +68,14 @@ class Coordinator:
         *,
         only: str | None = None,
         listen: Callable[[Progress], None] = lambda _: None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._home = home
         self._post = post
         self._sender = sender
         self._only = only
         self._listen = listen
+        self._metrics = metrics
         self._allowance = Allowance(home, time.time)
         self._lock = home.lock(only or "")
         self._board = Board(home, post, only or "")
@@ -111,7 +117,11 @@ class Coordinator:
             if time.monotonic() - self._last_turn >= TURN_S:
                 self._turn()
             self.away_since = None
+            if self._metrics:
+                self._metrics.redis_up = True
         except ServiceUnavailable as error:
+            if self._metrics:
+                self._metrics.redis_up = False
             if self.away_since is None:
                 self.away_since = time.monotonic()
                 log.warning("%s; results wait with the workers", error.message)
@@ -224,6 +234,8 @@ class Coordinator:
         workers = self._post.workers()
         for job in self._jobs.values():
             job.presence = presence_of(job.id, job.base_url, workers)
+        if self._metrics:
+            self._metrics.see(workers)
 
     def _look_at(self, job_id: str) -> None:
         """Takes a job into its hands that is not ended, and that it has not yet."""
@@ -250,6 +262,8 @@ class Coordinator:
     def _tell(self, job: ActiveJob) -> None:
         progress = job.progress()
         self._board.tell(job, progress)
+        if self._metrics:
+            self._metrics.note(job, progress)
         self._listen(progress)
 
 

@@ -67,6 +67,11 @@ def health_check(service: str) -> list[str]:
 # ---- every container ----------------------------------------------------------------------------
 
 
+def test_metrics_are_for_the_inner_networks_alone() -> None:
+    assert SERVICES["coordinator"]["expose"] == ["9464"]
+    assert "ports" not in SERVICES["coordinator"]
+
+
 def test_the_services_are_those_that_the_guide_describes() -> None:
     assert set(SERVICES) == {"redis", *OURS}
 

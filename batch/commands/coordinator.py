@@ -8,7 +8,7 @@ import signal
 import sys
 from contextlib import closing
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from batch.post import Post
 from batch.sender import Sender
 from batch.settings import log_level, read_settings
 from batch.terminal import safe, say
+
+if TYPE_CHECKING:
+    from batch.metrics import Metrics
 
 HELP = """Serve: feed the jobs of this home to the workers and take in their results, until stopped.
 
@@ -44,7 +47,14 @@ class _Stop:
 
 @click.command("coordinator", help=HELP, short_help="Serve: feed jobs, take in results.")
 @caps_options
-def command(**options: Any) -> int:
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Serve metrics for Prometheus there.",
+)
+@click.option("--metrics-address", default="127.0.0.1", show_default=True, help="And listen there.")
+def command(metrics_port: int | None, metrics_address: str, **options: Any) -> int:
     """See HELP."""
     logging.basicConfig(
         level=log_level(os.environ, "INFO"),
@@ -53,14 +63,27 @@ def command(**options: Any) -> int:
     )
     settings, home = read_settings(os.environ), open_home()
     set_caps(home, options)
+    metrics = _metrics(metrics_port, metrics_address)
     with (
         embedded.server(settings.redis_url, home.folder, say) as url,
         closing(Post(url)) as post,
         closing(Sender(url)) as sender,
-        closing(Coordinator(home, post, sender)) as coordinator,
+        closing(Coordinator(home, post, sender, metrics=metrics)) as coordinator,
     ):
         stop = _Stop()
         told = _("coordinator of {folder}; stop with Ctrl-C")
         say(told.format(folder=safe(str(home.folder))))
         coordinator.run(lambda: stop.asked)
     return 0
+
+
+def _metrics(port: int | None, address: str) -> Metrics | None:
+    """What is told to Prometheus, already served; None where nobody asked for it."""
+    if port is None:
+        return None
+    from batch.metrics import Metrics  # loads Prometheus's client
+
+    metrics = Metrics()
+    at = metrics.serve(port, address)
+    say(_("metrics are at http://{address}:{port}/metrics").format(address=address, port=at))
+    return metrics
