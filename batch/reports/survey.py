@@ -160,19 +160,28 @@ class Load:
         minute = self._minute(sent)
         minute.calls += 1
         minute.tokens += (call["prompt"] or 0) + (call["completion"] or 0)
-        at, end = sent, sent + took
+        end = sent + took
+        if sent // _MINUTE_S == end // _MINUTE_S:  # as most do
+            minute.busy_s += took
+        else:
+            self._fill_minutes(sent, end)
+        self._fill_bars(sent, end)
+
+    def _fill_minutes(self, at: float, end: float) -> None:
         while at < end:
             until = min(end, (at // _MINUTE_S + 1) * _MINUTE_S)
             self._minute(at).busy_s += until - at
             at = until
-        self._spread(sent, end)
 
     def _minute(self, when: float) -> Minute:
         return self._minutes.setdefault(int(when // _MINUTE_S), Minute())
 
-    def _spread(self, sent: float, end: float) -> None:
-        at = sent
-        for place in range(self._timeline.place(sent), self._timeline.place(end) + 1):
+    def _fill_bars(self, at: float, end: float) -> None:
+        first, last = self._timeline.place(at), self._timeline.place(end)
+        if first == last:
+            self._busy[first] += end - at
+            return
+        for place in range(first, last + 1):
             until = min(end, self._timeline.end(place))
             self._busy[place] += max(until - at, 0.0)
             at = max(at, until)
