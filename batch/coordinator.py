@@ -25,6 +25,7 @@ from batch.active import ActiveJob, take_in_late
 from batch.allowance import Allowance
 from batch.board import Board
 from batch.home import Home
+from batch.notices.teller import Teller
 from batch.post import Mail, Post
 from batch.presence import presence_of
 from batch.progress import Progress
@@ -79,6 +80,8 @@ class Coordinator:
         self._allowance = Allowance(home, time.time)
         self._lock = home.lock(only or "")
         self._board = Board(home, post, only or "")
+        self._teller = Teller(home.jobs_folder)
+        self._teller.start()
         self._jobs: dict[str, ActiveJob] = {}
         self._last_turn = self._last_scan = self._last_late = float("-inf")
         self._asleep: dict[str, float] = {}
@@ -92,7 +95,10 @@ class Coordinator:
     def close(self) -> None:
         """Lets go of the home; nothing is lost, another may go on at once."""
         for job in self._jobs.values():
+            with suppress(NightshiftError, sqlite3.Error, OSError):
+                self._teller.see(job.store.job())
             job.store.close()
+        self._teller.close()
         self._lock.release()
 
     def withdraw(self) -> None:
@@ -210,6 +216,7 @@ class Coordinator:
                 job.turn(self._redis_since)
                 self._recovered(job)
                 self._tell(job)
+                self._teller.see(job.store.job())
                 if job.store.job().state in ENDED:
                     job.store.close()
                     del self._jobs[job.id]
@@ -254,6 +261,7 @@ class Coordinator:
                     store.tell("")
                 return
             self._board.tell_ended(store)
+            self._teller.see(job)
         finally:
             if job_id not in self._jobs:
                 store.close()

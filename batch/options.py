@@ -19,6 +19,7 @@ from batch.settings import DEFAULT_BASE_URL, read_settings
 from jobs.errors import UsageError
 from jobs.gateways import GATEWAYS
 from jobs.money import parse_amount
+from jobs.notify import Notify
 from jobs.prices import MOST_RISE
 from jobs.spec import Budget, Limits, Spec
 
@@ -74,6 +75,16 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
     variable = "NIGHTSHIFT_" + long.split("/")[0].lstrip("-").upper().replace("-", "_")
     return click.option(*names, envvar=variable, **settings)
 
+
+_NOTIFY = (
+    option(
+        "--notify-url",
+        metavar="URL",
+        help="A webhook that hears of the end and of trouble.  [https; signed, see docs]",
+    ),
+    option("--notify-telegram", metavar="CHAT", help="A chat of Telegram that hears of it, too."),
+    option("--notify-mail", metavar="ADDRESS", help="Who gets a mail about it."),
+)
 
 _SPEC = (
     option(
@@ -198,6 +209,7 @@ _SPEC = (
         metavar="S",
         help="The longest that one call may take.",
     ),
+    *_NOTIFY,
     option(
         "--chunk-size",
         type=click.IntRange(1, 2000),
@@ -281,6 +293,13 @@ def checking(command: click.Command) -> click.Command:
     return command
 
 
+def notify_options(function: F) -> F:
+    """The options that tell who hears of a job."""
+    for add in reversed(_NOTIFY):
+        function = add(function)
+    return function
+
+
 def input_argument(function: F) -> F:
     """The input file, or `-` for standard input."""
     return click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))(function)
@@ -347,6 +366,15 @@ def _absolute(path: Path | None) -> str | None:
     return None if path is None else _text(str(path.absolute()))
 
 
+def notify_of(options: dict[str, Any]) -> Notify:
+    """Who is to hear of a job."""
+    return Notify(
+        url=options["notify_url"] or None,
+        telegram=options["notify_telegram"] or None,
+        mail=options["notify_mail"] or None,
+    )
+
+
 def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
     """The spec of these options; `UsageError` tells which of them makes no sense."""
     stem = _stem(source)
@@ -379,8 +407,10 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
             never_pay_twice=options["never_pay_twice"],
             total_timeout_s=options["total_timeout_s"],
             chunk_size=options["chunk_size"],
+            notify=notify_of(options),
         )
     except ValidationError as error:
         first = error.errors()[0]
-        where = "--" + str(first["loc"][0]).replace("_", "-")
+        way = "notify-" if error.title == "Notify" else ""
+        where = f"--{way}" + str(first["loc"][0]).replace("_", "-")
         raise UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None

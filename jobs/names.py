@@ -8,6 +8,7 @@ The home, on the user's side:
     <home>/redis/                       the embedded server's folder
     <home>/jobs/<job>/job.sqlite        spec, requests, calls, results, chunks
     <home>/jobs/<job>/input.blocks      the request bodies, compressed, in blocks
+    <home>/jobs/<job>/notices.json      what the user was told of it, and what not yet
 
 The output folder:
 
@@ -39,6 +40,7 @@ import hashlib
 DATABASE = "job.sqlite"
 BLOCKS = "input.blocks"
 LOCK = "coordinator.lock"
+NOTICES = "notices.json"
 CAPS = "caps.json"
 LESSONS = "lessons.sqlite"
 OUTPUT, ERRORS, COST, REPORT = "output.jsonl", "errors.jsonl", "cost.json", "report.html"

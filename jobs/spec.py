@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from jobs.chunk import Terms
 from jobs.gateways import ONE, RUB, Gateway, Tariff, gateway_of
+from jobs.notify import Notify
 from jobs.prices import MOST_RISE
 from jobs.window import parse_window
 
@@ -68,6 +69,7 @@ class Spec(BaseModel):
     idle_timeout_s: Seconds = 60.0
     total_timeout_s: Seconds = 900.0
     chunk_size: Count | None = None
+    notify: Notify = Notify()
 
     @field_validator("base_url")
     @classmethod

@@ -35,6 +35,7 @@ _RAISED = {name for name, each in vars(errors).items() if isinstance(each, type)
     "Refused",
     "ValueError",
     "Retry",
+    "Undelivered",
     "Broken",
     "ReturnReason",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import secrets
 import shutil
 import subprocess
 import sys
@@ -12,13 +13,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import click
 
 from batch import embedded
 from batch.home import Home
 from batch.language import _, again, decimal, ngettext, number
-from batch.options import option
+from batch.notices import ways
+from batch.notices.word import TEST
+from batch.options import notify_of, notify_options, option
 from batch.post import Post
 from batch.settings import DEFAULT_BASE_URL, Settings, read_settings
 from batch.terminal import safe
@@ -30,6 +34,7 @@ Each line that is not well says what to do about it. Nothing is spent.
 
 \b
   nightshift doctor
+  nightshift doctor --notify --notify-url https://example.org/hook
 """
 
 _LEAST_FREE = 2**30
@@ -48,9 +53,21 @@ class Finding:
 
 @click.command("doctor", help=HELP, short_help="Tell what is reachable.")
 @option("--base-url", metavar="URL", default=DEFAULT_BASE_URL, show_default=True)
-def command(base_url: str) -> int:
+@click.option("--notify", is_flag=True, help="Send a word to try the ways to you.")
+@notify_options
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def command(base_url: str, *, notify: bool, as_json: bool, **options: Any) -> int:
     """See HELP."""
     findings = list(_findings(base_url))
+    if notify:
+        findings += _tried(options)
+    if as_json:
+        told = [
+            {"what": each.what, "ok": each.ok, "text": each.text, "cure": each.cure}
+            for each in findings
+        ]
+        click.echo(json.dumps(told, ensure_ascii=False))
+        return 0 if all(each.ok for each in findings) else 4
     wide = max(9, *(len(finding.what) for finding in findings))
     for finding in findings:
         mark = _("ok") if finding.ok else _("no")
@@ -60,6 +77,23 @@ def command(base_url: str) -> int:
         if finding.cure and not finding.ok:
             click.echo(f"{'':<{wide + 7}}{safe(again(finding.cure))}")
     return 0 if all(finding.ok for finding in findings) else 4
+
+
+def _tried(options: dict[str, Any]) -> Iterator[Finding]:
+    """A word on each way that is set up."""
+    found = ways.ways_of(notify_of(options))
+    names = {"url": _("webhook"), "telegram": "Telegram", "mail": _("mail")}
+    for way, address in found.items():
+        try:
+            ways.send(way, address, {"event": TEST, "job": ""}, secrets.token_hex(8), os.environ)
+        except ways.Undelivered as error:
+            cure = _("check the address and the secrets in the environment")
+            yield Finding(names[way], again(str(error)), ok=False, cure=cure)
+        else:
+            yield Finding(names[way], _("a word was sent"))
+    if not found:
+        cure = _("give --notify-url, --notify-telegram or --notify-mail")
+        yield Finding(_("words"), _("no way to you is set up"), ok=False, cure=cure)
 
 
 def _findings(base_url: str) -> Iterator[Finding]:

@@ -1,0 +1,137 @@
+"""Tells the user, on a thread of its own: nothing here delays or stops a job."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from batch.notices import book, ways
+from batch.notices.book import Book, Letter
+from batch.notices.ways import Undelivered, ways_of
+from batch.notices.word import Word, occasion, word_of
+from batch.store.jobstore import JobRow
+from jobs.names import NOTICES
+from jobs.notify import Notify
+
+_LOOK_S = 1.0
+LAST_PATIENCE_S = 15.0
+"""So long a command that ends waits for the first try of its last words."""
+
+log = logging.getLogger("nightshift.notices")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    job: str
+    notify: Notify
+    event: str
+    word: Word | None
+
+
+class Teller:
+    """Looks at jobs as the coordinator sees them, and tells what there is to tell.
+
+    What was not delivered before, by whomever, is tried again from the start.
+    """
+
+    def __init__(self, jobs_folder: Path) -> None:
+        self._folder = jobs_folder
+        self._seen: queue.SimpleQueue[_Seen | None] = queue.SimpleQueue()
+        self._last: dict[str, str] = {}
+        self._thread: threading.Thread | None = None
+
+    def see(self, job: JobRow) -> None:
+        """Takes in how a job stands; returns at once."""
+        notify = job.spec.notify
+        if not ways_of(notify):
+            return
+        event = occasion(job)
+        if self._last.get(job.id) == event:
+            return
+        self._last[job.id] = event
+        self._start()
+        self._seen.put(_Seen(job.id, notify, event, word_of(job, event) if event else None))
+
+    def start(self) -> None:
+        """Tries what is left from before, if anything is."""
+        if any((folder / NOTICES).exists() for folder in self._folder.iterdir()):
+            self._start()
+
+    def close(self) -> None:
+        """Ends, after the last words were tried once; what fails stays on the disk."""
+        if self._thread:
+            self._seen.put(None)
+            self._thread.join(LAST_PATIENCE_S)
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
+            self._thread.start()
+
+    # ---- on the thread -----------------------------------------------------------------------
+
+    def _run(self) -> None:
+        books = self._left_behind()
+        going = True
+        while going:
+            going = self._take_in(books)
+            now = time.time()
+            for job in list(books):
+                self._deliver(job, books[job], now)
+                if not books[job].waits:
+                    del books[job]
+
+    def _take_in(self, books: dict[str, Book]) -> bool:
+        """Waits a moment for news; False once there is to be an end."""
+        try:
+            seen = self._seen.get(timeout=_LOOK_S)
+            while seen is not None:
+                self._note(seen, books)
+                seen = self._seen.get_nowait()
+        except queue.Empty:
+            return True
+        return False
+
+    def _note(self, seen: _Seen, books: dict[str, Book]) -> None:
+        folder = self._folder / seen.job
+        found = books.get(seen.job) or book.read(folder)
+        if found.note(seen.event, ways_of(seen.notify), seen.word, time.time()):
+            self._keep(seen.job, found)
+        books[seen.job] = found
+
+    def _left_behind(self) -> dict[str, Book]:
+        there = [folder for folder in self._folder.iterdir() if (folder / NOTICES).exists()]
+        books = {folder.name: book.read(folder) for folder in there}
+        return {job: found for job, found in books.items() if found.waits}
+
+    def _deliver(self, job: str, found: Book, now: float) -> None:
+        for letter in found.letters:
+            if letter.waits and letter.due_at <= now:
+                self._try(job, letter)
+                self._keep(job, found)
+
+    def _try(self, job: str, letter: Letter) -> None:
+        try:
+            ways.send(letter.way, letter.address, letter.word, letter.name, os.environ)
+        except Undelivered as error:
+            letter.missed(time.time())
+            if letter.tries == 1 or not letter.waits:
+                text = "it is tried again" if letter.waits else "it is given up"
+                log.warning("%s: a word about it did not arrive: %s; %s", job, error, text)
+        except Exception as error:  # a fault of ours must not end the thread
+            letter.missed(time.time())
+            log.error("a word about a job went wrong: %s", type(error).__name__)  # noqa: TRY400
+        else:
+            letter.sent = True
+            log.info("%s: told by %s", job, letter.way)
+
+    def _keep(self, job: str, found: Book) -> None:
+        try:
+            book.write(self._folder / job, found)
+        except OSError as error:
+            log.warning("%s: what was told cannot be noted: %s", job, error.strerror)

@@ -1,0 +1,156 @@
+"""The ways on which a word reaches the user, each tried once per call. All of them block.
+
+Each raises `Undelivered` with a sentence that may be shown: no address, no secret, no answer in it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import smtplib
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import unquote, urlsplit
+from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
+
+from batch.notices.word import Word, text, title
+from jobs.notify import Notify
+
+SECRET = "NIGHTSHIFT_NOTIFY_SECRET"  # noqa: S105  names of variables
+TELEGRAM_TOKEN = "NIGHTSHIFT_TELEGRAM_TOKEN"  # noqa: S105
+TELEGRAM_URL = "NIGHTSHIFT_TELEGRAM_URL"
+SMTP_URL = "NIGHTSHIFT_SMTP_URL"
+SMTP_PASSWORD = "NIGHTSHIFT_SMTP_PASSWORD"  # noqa: S105
+SMTP_FROM = "NIGHTSHIFT_SMTP_FROM"
+
+PATIENCE_S = 10.0
+"""Of each step of a delivery."""
+
+_TELEGRAM = "https://api.telegram.org"
+_HERE = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Undelivered(Exception):
+    """A word did not arrive; the text says why, and may be shown."""
+
+
+def ways_of(notify: Notify) -> dict[str, str]:
+    """The ways that lead to the user, each with its address."""
+    return {way: address for way, address in notify if address}
+
+
+def send(way: str, address: str, word: Word, name: str, environ: Mapping[str, str]) -> None:
+    """Sends a word on one way. `name` is the same for each try of the same word."""
+    match way:
+        case "url":
+            _to_webhook(address, word, name, environ)
+        case "telegram":
+            _to_telegram(address, word, environ)
+        case "mail":
+            _by_mail(address, word, name, environ)
+
+
+def secret(environ: Mapping[str, str], variable: str) -> str:
+    """A secret from its variable, or from the file that `<variable>_FILE` names; "" if unset."""
+    path = environ.get(f"{variable}_FILE", "").strip()
+    if not path:
+        return environ.get(variable, "").strip()
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise Undelivered(f"the file that {variable}_FILE names cannot be read") from None
+
+
+def signature(key: str, moment: str, body: bytes) -> str:
+    """`sha256=` and the HMAC of `<moment>.<body>`, in hex: what a receiver compares with."""
+    return "sha256=" + hmac.new(key.encode(), moment.encode() + b"." + body, "sha256").hexdigest()
+
+
+def _to_webhook(url: str, word: Word, name: str, environ: Mapping[str, str]) -> None:
+    body = json.dumps({key: each for key, each in word.items() if key != "spent"}).encode()
+    moment = str(int(time.time()))
+    headers = {"X-Nightshift-Delivery": name, "X-Nightshift-Timestamp": moment}
+    key = secret(environ, SECRET)
+    if key:
+        headers["X-Nightshift-Signature"] = signature(key, moment, body)
+    _post(url, body, headers, "the webhook")
+
+
+def _to_telegram(chat: str, word: Word, environ: Mapping[str, str]) -> None:
+    token = secret(environ, TELEGRAM_TOKEN)
+    if not token:
+        raise Undelivered(f"{TELEGRAM_TOKEN} is not set")
+    base = environ.get(TELEGRAM_URL, "").strip().rstrip("/") or _TELEGRAM
+    told = {"chat_id": chat, "text": f"{title(word)}\n{text(word)}"}
+    _post(f"{base}/bot{token}/sendMessage", json.dumps(told).encode(), {}, "Telegram")
+
+
+class _Stay(HTTPRedirectHandler):
+    """Follows no redirect: the signed word is for this address alone."""
+
+    def redirect_request(self, *_args: object) -> None:
+        """Nowhere."""
+
+
+def _post(url: str, body: bytes, headers: dict[str, str], whom: str) -> None:
+    every = {"Content-Type": "application/json", "User-Agent": "nightshift", **headers}
+    request = Request(url, data=body, headers=every, method="POST")  # noqa: S310  http or https
+    try:
+        with _opener(url).open(request, timeout=PATIENCE_S) as answer:
+            answer.read(1024)
+    except HTTPError as error:
+        error.close()
+        raise Undelivered(f"{whom} answers HTTP {error.code}") from None
+    except (OSError, ValueError) as error:
+        # ValueError also for what no header or address may hold.
+        raise Undelivered(f"{whom} does not answer ({type(error).__name__})") from None
+
+
+def _opener(url: str) -> OpenerDirector:
+    here = urlsplit(url).hostname in _HERE
+    return build_opener(_Stay, *([ProxyHandler({})] if here else []))
+
+
+def _by_mail(address: str, word: Word, name: str, environ: Mapping[str, str]) -> None:
+    where = environ.get(SMTP_URL, "").strip()
+    if not where:
+        raise Undelivered(f"{SMTP_URL} is not set")
+    user = unquote(urlsplit(where).username or "")
+    sender = environ.get(SMTP_FROM, "").strip() or (user if "@" in user else address)
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = sender, address, " ".join(title(word).split())
+    mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(name, "nightshift.invalid")
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content(text(word) + "\n")
+    try:
+        with _mail_server(where, user, secret(environ, SMTP_PASSWORD)) as server:
+            server.send_message(mail)
+    except (smtplib.SMTPException, OSError, ValueError) as error:
+        raise Undelivered(f"the mail server does not take it ({type(error).__name__})") from None
+
+
+@contextmanager
+def _mail_server(where: str, user: str, password: str) -> Iterator[smtplib.SMTP]:
+    parts = urlsplit(where)
+    host, tls = parts.hostname or "", ssl.create_default_context()
+    if parts.scheme == "smtps":
+        server: smtplib.SMTP = smtplib.SMTP_SSL(
+            host, parts.port or 465, timeout=PATIENCE_S, context=tls
+        )
+    elif parts.scheme == "smtp":
+        server = smtplib.SMTP(host, parts.port or 587, timeout=PATIENCE_S)
+    else:
+        raise ValueError(f"{SMTP_URL} begins with smtps:// or smtp://")
+    with server:
+        if parts.scheme == "smtp" and host not in _HERE:
+            # Never in the clear over a network; raises where the server does not offer it.
+            server.starttls(context=tls)
+        if user and password:
+            server.login(user, password)
+        yield server

@@ -1,0 +1,96 @@
+"""What is told of a job: how it stands, never what was asked or answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batch.language import _, money, ngettext, number
+from batch.store.jobstore import JobRow
+from jobs.money import plain
+from jobs.states import JobState, PauseReason
+
+_ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+TEST = "test"
+"""The event of a word that only shows that words arrive."""
+
+Word = dict[str, Any]
+"""For programs: English, amounts as exact strings in ₽. It holds counts, and no text that came from
+an endpoint or stood in an input.
+"""
+
+
+def occasion(job: JobRow) -> str:
+    """What there is to tell of a job as it stands: `completed`, `paused.key_rejected`, or ""."""
+    if job.state in _ENDS:
+        return job.state.value
+    if job.needs_user and job.reason != PauseReason.USER:
+        return f"paused.{job.reason}"
+    return ""
+
+
+def word_of(job: JobRow, event: str) -> Word:
+    """The word for an occasion."""
+    budget = job.spec.budget.rub
+    return {
+        "event": event,
+        "job": job.id,
+        "name": "".join(each if each.isprintable() else "�" for each in job.spec.name[:200]),
+        "state": job.state.value,
+        "reason": job.reason,
+        "requests": job.requests,
+        "completed": job.completed,
+        "failed": job.failed,
+        "left": job.left,
+        "spent_rub": plain(job.settled_rub),
+        "uncertain_rub": plain(job.booked_rub),
+        "budget_rub": None if budget is None else plain(budget),
+        "spent": money(job.settled_rub),
+    }
+
+
+def title(word: Word) -> str:
+    """One line for people."""
+    if word["event"] == TEST:
+        return _("Nightshift: a word to try the way")
+    name = word["name"]
+    titles = {
+        "completed": _("{name}: done"),
+        "failed": _("{name}: refused"),
+        "cancelled": _("{name}: cancelled"),
+    }
+    return titles.get(word["event"], _("{name}: paused, and needs you")).format(name=name)
+
+
+def text(word: Word) -> str:
+    """Some lines for people."""
+    if word["event"] == TEST:
+        return _("If you read this, words about jobs will arrive here.")
+    answered = ngettext(
+        "{done} of {count} request answered",
+        "{done} of {count} requests answered",
+        word["requests"],
+    )
+    lines = [answered.format(done=number(word["completed"]), count=number(word["requests"]))]
+    if word["failed"]:
+        lines.append(_("failed: {count}").format(count=number(word["failed"])))
+    lines.append(_("cost {rub}").format(rub=word["spent"]))
+    if word["state"] == JobState.PAUSED:
+        lines.insert(0, _reason(word["reason"]))
+        lines.append(f"nightshift resume {word['job']}")
+    elif word["failed"]:
+        lines.append(f"nightshift resume {word['job']} --retry-failed")
+    else:
+        lines.append(word["job"])
+    return "\n".join(lines)
+
+
+def _reason(reason: str) -> str:
+    return {
+        PauseReason.BUDGET_EXHAUSTED: _("The budget is used up."),
+        PauseReason.INSUFFICIENT_BALANCE: _("The account has no money left."),
+        PauseReason.KEY_REJECTED: _("The key was rejected."),
+        PauseReason.ENDPOINT_DOWN: _("The endpoint cannot be reached."),
+        PauseReason.PRICE_RISE: _("Prices have risen."),
+        PauseReason.MISCONFIGURED: _("Something is set up wrongly."),
+    }.get(PauseReason(reason), reason)

@@ -1,0 +1,324 @@
+"""Words at a job's end and at its trouble: what they say, that they arrive, once, and when late."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import hmac
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from batch import language
+from batch.notices import book, ways
+from batch.notices.teller import Teller
+from batch.notices.word import TEST, occasion, text, title, word_of
+from batch.store.jobstore import JobStore
+from jobs.notify import Notify
+from jobs.spec import Budget
+from jobs.states import JobState, PauseReason
+from tests.batch.making import JOB, publish
+from tests.batch.servers import Hook, MailBox, hook, mail_box
+
+SECRETS = {
+    ways.SECRET: "canary-hook",
+    ways.TELEGRAM_TOKEN: "123:canary-bot",
+    ways.SMTP_PASSWORD: "canary-mail",
+}
+
+
+@pytest.fixture
+def there() -> Iterator[Hook]:
+    with hook() as one:
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+
+
+def job_at(folder: Path, **notify: str | None) -> JobStore:
+    """A job whose user is to hear of it."""
+    return publish(
+        folder,
+        2,
+        name="secret-free",
+        budget=Budget(rub=Decimal(5)),
+        notify=Notify(**notify),
+    )
+
+
+def until(what: str, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def pause(store: JobStore, reason: PauseReason, words: str = "") -> None:
+    store.set_state(JobState.PAUSED, reason=reason, text=words)
+
+
+# ---- when, and what ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reason", "event"),
+    [
+        (PauseReason.USER, ""),
+        (PauseReason.WINDOW_CLOSED, ""),
+        *(
+            (reason, f"paused.{reason.value}")
+            for reason in PauseReason
+            if reason not in (PauseReason.USER, PauseReason.WINDOW_CLOSED)
+        ),
+    ],
+)
+def test_the_user_hears_of_pauses_that_need_them(
+    tmp_path: Path, reason: PauseReason, event: str
+) -> None:
+    store = job_at(tmp_path)
+    pause(store, reason)
+
+    assert occasion(store.job()) == event
+
+
+def test_a_word_holds_counts_and_money_but_nothing_from_outside(tmp_path: Path) -> None:
+    store = job_at(tmp_path)
+    pause(store, PauseReason.KEY_REJECTED, "the endpoint says: your prompt was 'canary'")
+
+    word = word_of(store.job(), "paused.key_rejected")
+
+    assert (word["requests"], word["left"], word["spent_rub"]) == (2, 2, "0")
+    assert word["budget_rub"] == "5"
+    assert "canary" not in json.dumps(word) + text(word) + title(word)
+    assert f"nightshift resume {JOB}" in text(word)
+
+
+def test_people_are_told_in_their_language(tmp_path: Path) -> None:
+    store = job_at(tmp_path)
+    pause(store, PauseReason.BUDGET_EXHAUSTED)
+    language.use("ru")
+    try:
+        word = word_of(store.job(), "paused.budget_exhausted")
+
+        assert title(word) == "secret-free: пауза, нужны вы"
+        assert text(word).startswith("Бюджет исчерпан.\nответов 0 из 2\n")
+        assert word["state"] == "paused"
+    finally:
+        language.use("en")
+
+
+# ---- the ways ------------------------------------------------------------------------------------
+
+
+def test_a_webhook_gets_json_with_a_signature_that_can_be_checked(there: Hook) -> None:
+    ways.send("url", f"{there.url}/hook?a=1", {"event": TEST, "job": JOB}, "name-1", SECRETS)
+
+    (post,) = there.posts
+    signed = f"{post.headers['X-Nightshift-Timestamp']}.".encode() + post.body
+    expected = hmac.new(b"canary-hook", signed, "sha256").hexdigest()
+    assert post.path == "/hook?a=1"
+    assert post.headers["X-Nightshift-Signature"] == f"sha256={expected}"
+    assert post.headers["X-Nightshift-Delivery"] == "name-1"
+    assert post.json == {"event": TEST, "job": JOB}
+    assert b"canary" not in post.body
+
+
+def test_a_webhook_that_sends_elsewhere_is_not_followed() -> None:
+    with hook(302) as there, pytest.raises(ways.Undelivered, match="HTTP 302"):
+        ways.send("url", there.url, {"event": TEST, "job": ""}, "a", SECRETS)
+    assert len(there.posts) == 1
+
+
+def test_telegram_is_written_to_and_its_token_is_told_nobody(there: Hook) -> None:
+    there.answers.append(401)
+    environ = {**SECRETS, ways.TELEGRAM_URL: there.url}
+
+    with pytest.raises(ways.Undelivered) as caught:
+        ways.send("telegram", "-1001", {"event": TEST, "job": ""}, "a", environ)
+    ways.send("telegram", "-1001", {"event": TEST, "job": ""}, "a", environ)
+
+    assert str(caught.value) == "Telegram answers HTTP 401"
+    assert {post.path for post in there.posts} == {"/bot123:canary-bot/sendMessage"}
+    assert there.posts[1].json["chat_id"] == "-1001"
+    assert "words about jobs will arrive here" in there.posts[1].json["text"]
+
+
+def test_a_mail_says_who_and_what_and_logs_in(tmp_path: Path) -> None:
+    store = job_at(tmp_path)
+    store.set_state(JobState.CANCELLING)
+    store.set_state(JobState.CANCELLED, now=1.0)
+    with mail_box() as box:
+        send_mail(box, word_of(store.job(), "cancelled"))
+
+    (raw,) = box.mails
+    mail = email.message_from_bytes(raw, policy=email.policy.default)
+    assert (mail["From"], mail["To"]) == ("night@example.org", "me@example.org")
+    assert mail["Subject"] == "secret-free: cancelled"
+    assert "0 of 2 requests answered" in mail.get_content()
+    assert any(line.startswith("AUTH") for line in box.lines)
+
+
+def send_mail(box: MailBox, word: dict[str, object]) -> None:
+    environ = {**SECRETS, ways.SMTP_URL: f"smtp://night%40example.org@127.0.0.1:{box.port}"}
+    ways.send("mail", "me@example.org", word, "name", environ)
+
+
+def test_a_name_cannot_add_headers_to_a_mail(tmp_path: Path) -> None:
+    store = publish(tmp_path, 2, name="a\r\nBcc: all@example.org\r\n\r\nbody")
+    with mail_box() as box:
+        send_mail(box, word_of(store.job(), "completed"))
+
+    mail = email.message_from_bytes(box.mails[0], policy=email.policy.default)
+    assert mail["Bcc"] is None
+    assert sum(line.upper().startswith("RCPT") for line in box.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("way", "address", "words"),
+    [
+        ("url", "http://127.0.0.1:1/secret-path", "the webhook does not answer"),
+        ("telegram", "1", "NIGHTSHIFT_TELEGRAM_TOKEN is not set"),
+        ("mail", "me@example.org", "NIGHTSHIFT_SMTP_URL is not set"),
+    ],
+)
+def test_what_does_not_arrive_says_why_and_no_address(way: str, address: str, words: str) -> None:
+    with pytest.raises(ways.Undelivered) as caught:
+        ways.send(way, address, {"event": TEST, "job": ""}, "a", {})
+
+    assert str(caught.value).startswith(words)
+    assert "secret-path" not in str(caught.value)
+
+
+def test_a_mail_that_is_refused_says_so() -> None:
+    with mail_box() as box:
+        box.refuses = True
+        with pytest.raises(ways.Undelivered, match="SMTPRecipientsRefused"):
+            send_mail(box, {"event": TEST})
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("from-file\n")
+
+    assert ways.secret({"A_FILE": str(file), "A": "from-variable"}, "A") == "from-file"
+    with pytest.raises(ways.Undelivered, match="A_FILE names cannot be read"):
+        ways.secret({"A_FILE": str(tmp_path / "none")}, "A")
+
+
+@pytest.mark.parametrize(
+    "notify",
+    [
+        {"url": "http://example.org/hook"},
+        {"url": "ftp://example.org"},
+        {"url": "https://user:canary@example.org/"},
+        {"url": "https://exa mple.org/"},
+        {"url": "https://"},
+        {"telegram": "12 OR 1"},
+        {"telegram": "@a/../b"},
+        {"mail": "a@b\r\nBcc: c@d"},
+        {"mail": "nobody"},
+    ],
+)
+def test_an_address_that_is_none_is_refused(notify: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        Notify.model_validate(notify)
+
+
+# ---- told once, and not lost ---------------------------------------------------------------------
+
+
+def test_each_occasion_is_told_once_on_every_way_also_after_a_restart(
+    tmp_path: Path, there: Hook
+) -> None:
+    store = job_at(tmp_path, url=there.url)
+    for _turn in range(2):
+        teller = Teller(tmp_path / "jobs")
+        teller.start()
+        for _look in range(3):
+            teller.see(store.job())
+        pause(store, PauseReason.BUDGET_EXHAUSTED) if _turn == 0 else None
+        for _look in range(3):
+            teller.see(store.job())
+        teller.close()
+
+    assert [post.json["event"] for post in there.posts] == ["paused.budget_exhausted"]
+
+
+def test_the_same_trouble_after_going_on_is_told_again(tmp_path: Path, there: Hook) -> None:
+    store = job_at(tmp_path, url=there.url)
+    teller = Teller(tmp_path / "jobs")
+    for _time in range(2):
+        pause(store, PauseReason.BUDGET_EXHAUSTED)
+        teller.see(store.job())
+        store.set_state(JobState.IN_PROGRESS)
+        teller.see(store.job())
+    teller.close()
+
+    names = {post.headers["X-Nightshift-Delivery"] for post in there.posts}
+    assert len(there.posts) == len(names) == 2
+
+
+def test_a_word_that_did_not_arrive_is_sent_later_by_whoever_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(book, "_FIRST_PAUSE_S", 0.01)
+    with hook(500) as there:
+        store = job_at(tmp_path, url=there.url)
+        pause(store, PauseReason.KEY_REJECTED)
+        with caplog.at_level(logging.WARNING):
+            first = Teller(tmp_path / "jobs")
+            first.see(store.job())
+            first.close()
+        until("the first try", lambda: len(there.posts) == 1)
+
+        second = Teller(tmp_path / "jobs")
+        second.start()
+        until("the second try", lambda: len(there.posts) == 2)
+        second.close()
+
+    tries = [post.headers["X-Nightshift-Delivery"] for post in there.posts]
+    assert tries[0] == tries[1]
+    assert "the webhook answers HTTP 500; it is tried again" in caplog.text
+    assert not book.read(tmp_path / "jobs" / JOB).waits
+
+
+def test_tries_come_to_an_end() -> None:
+    letter = book.Letter("a", "url", "https://example.org", {})
+    waited, now = 0.0, 0.0
+    while letter.waits:
+        letter.missed(now)
+        waited, now = waited + letter.due_at - now, letter.due_at
+
+    assert letter.tries == book.MOST_TRIES
+    assert 3600 < waited < 12 * 3600
+
+
+def test_a_way_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(*_args: object) -> None:
+        time.sleep(1)
+
+    monkeypatch.setattr(ways, "send", hang)
+    store = job_at(tmp_path, url="https://example.org")
+    pause(store, PauseReason.KEY_REJECTED)
+    teller, began = Teller(tmp_path / "jobs"), time.monotonic()
+
+    teller.see(store.job())
+
+    assert time.monotonic() - began < 0.5
+    teller.close()
+
+
+def test_a_book_that_is_not_ours_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "notices.json").write_bytes(b"\xff{")
+
+    assert book.read(tmp_path) == book.Book()
