@@ -38,9 +38,6 @@ CHUNKS_PER_WORKER = 48
 LOST_PATIENCE_S = 60.0
 """So long the budget of a lost chunk may come back: its worker's successor tells what it spent."""
 
-RESENT_S = 25.0
-"""So long after Redis was away or forgot, workers have sent again what was not acknowledged."""
-
 log = logging.getLogger("nightshift.coordinator")
 
 
@@ -66,8 +63,7 @@ class ActiveJob:
         self._to_forget: list[int] = []
         self._holding: str | None = None
         self._begun_at = self._lost_at = now
-        self._heard_at = self._feed_from = float("-inf")
-        self._redis_since: float | None = None
+        self._heard_at = float("-inf")
         self._warned = False
         self.refused = Counter(store.refusals())
         self._refused_before = Counter(self.refused)
@@ -149,7 +145,6 @@ class ActiveJob:
 
     def turn(self, redis_since: float) -> None:
         """One round: wishes, window, prices, chunks that got lost, feeding, lookups, the end."""
-        self._mind_gap(redis_since)
         job = self._heed_wishes(self.store.job())
         job = self._heed_window(job)
         if job.ended:
@@ -162,15 +157,6 @@ class ActiveJob:
             self._feed(job)
         self._look_up(job)
         self._finish(self.store.job())
-
-    def _mind_gap(self, redis_since: float) -> None:
-        """After a gap of Redis a chunk's end may come before calls of it that were told earlier.
-
-        What it gives back of its grant is not to be spent before those calls are booked.
-        """
-        if self._redis_since not in (None, redis_since) and self._watches:
-            self._feed_from = redis_since + RESENT_S
-        self._redis_since = redis_since
 
     def _heed_wishes(self, job: JobRow) -> JobRow:
         if not job.wanted:
@@ -296,18 +282,14 @@ class ActiveJob:
                 self._watches[chunk.chunk].sent_at = now
 
     def _lose(self, chunk: OpenChunk) -> None:
-        self.store.lose(chunk)
-        self._watches.pop(chunk.chunk, None)
+        watch = self._watches.pop(chunk.chunk, None)
+        self.store.lose(chunk, taken=watch is not None and watch.seen_at is not None)
         self._lost_at = time.monotonic()
         self._post.forget_chunks(self.id, [chunk.chunk])
 
     def _feed(self, job: JobRow) -> None:
         room = CHUNKS_PER_WORKER * max(self.presence.workers, 1) - len(self._watches)
-        budget = job.spec.budget
-        is_capped = (
-            budget.rub is not None or budget.tokens is not None or self._allowance.caps().any
-        )
-        if room <= 0 or (is_capped and time.monotonic() < self._feed_from):
+        if room <= 0:
             return
         try:
             fed = self._feeder.feed(job, room, self._pulse())
@@ -318,6 +300,14 @@ class ActiveJob:
                     self._watches[chunk] = Watch(time.monotonic(), mine=True)
         if fed.exhausted:
             self._exhausted(fed.full)
+
+    def try_suspects(self, *, allowed: bool) -> None:
+        """Whether requests that may kill their worker may be out: of one job at a time."""
+        self._feeder.may_try = allowed
+
+    def is_trying(self) -> bool:
+        """Whether such requests of this job are out."""
+        return self.store.trial_out() > 0
 
     def _pulse(self) -> Pulse:
         workers = max(self.presence.workers, 1)

@@ -213,6 +213,7 @@ class Coordinator:
             self._scan()
         for job in list(self._jobs.values()):
             with self._apart(job.id):
+                job.try_suspects(allowed=not self._others_try(job))
                 job.turn(self._redis_since)
                 self._recovered(job)
                 self._tell(job)
@@ -220,6 +221,10 @@ class Coordinator:
                 if job.store.job().state in ENDED:
                     job.store.close()
                     del self._jobs[job.id]
+
+    def _others_try(self, job: ActiveJob) -> bool:
+        others = (other for other in self._jobs.values() if other is not job)
+        return any(other.is_trying() for other in others if other.base_url == job.base_url)
 
     def _watch_redis(self) -> None:
         epoch = self._post.epoch()

@@ -21,7 +21,8 @@ from batch.splitter import (
     chunk_size,
     request_bound,
 )
-from batch.store.jobstore import JobRow, JobStore, OpenChunk, Waiting
+from batch.store.jobstore import JobRow, JobStore, OpenChunk, Suspects, Waiting
+from batch.store.suspects import ONE_ALONE, TOGETHER
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import Payload, Work
 from jobs.money import ZERO
@@ -55,6 +56,8 @@ class Feeder:
         room_at_home: Callable[[], Room | None] = lambda: None,
     ) -> None:
         self._room_at_home = room_at_home
+        self.may_try = True
+        """Whether suspects may be out: those of several jobs could die of each other's."""
         self._store = store
         self._post = post
         self._sender = sender
@@ -70,8 +73,13 @@ class Feeder:
         if self._unlimited(job.spec.budget):
             return Fed([], exhausted=False)
         self._renew_prices()
+        suspects = self._store.suspects()
+        if self._must_wait(suspects):
+            return Fed([], exhausted=False)
+        fed = self._try(job, suspects)
+        if fed and suspects.alone:
+            return Fed(fed, exhausted=False)
         size = chunk_size(job.requests, job.spec.chunk_size, pulse)
-        fed: list[OpenChunk] = []
         exhausted, home = False, None
         while len(fed) < room and not exhausted:
             waiting = _portable(self._store.waiting(size))
@@ -90,10 +98,36 @@ class Feeder:
             chunk = self._store.grant(chosen, grant, time.time())
             fed.append(chunk)
             self._send(job, chunk, chosen)
+        # Nothing else waits, and what a trial may cost is not left either.
+        only_suspects = bool(suspects.requests) and self.may_try and not fed
+        home = self._room_at_home() if only_suspects else home
+        exhausted = exhausted or (only_suspects and not (home is not None and home.waits))
         if not exhausted or self._store.chunks_out():
             return Fed(fed, exhausted=False)
-        alone, _ = self._afford(job, _portable(self._store.smallest(size)), None)
+        least = self._store.smallest(size) or suspects.requests
+        alone, _ = self._afford(job, _portable(least), None)
         return Fed(fed, exhausted=True, full=home if alone else None)
+
+    def _must_wait(self, suspects: Suspects) -> bool:
+        """Whether a request is tried alone, or is to be as soon as nothing else is out."""
+        if self._store.trial_out() == ONE_ALONE:
+            return True
+        return suspects.alone and self.may_try and bool(self._store.chunks_out())
+
+    def _try(self, job: JobRow, suspects: Suspects) -> list[OpenChunk]:
+        """Feeds requests that may kill their worker: at most one such chunk is out at a time."""
+        if not suspects.requests or not self.may_try or self._store.trial_out():
+            return []
+        home = self._room_at_home()
+        if home is not None and home.waits:
+            return []
+        chosen, grant = self._afford(job, _portable(suspects.requests), home)
+        if not chosen:
+            return []
+        trial = ONE_ALONE if suspects.alone else TOGETHER
+        chunk = self._store.grant(chosen, grant, time.time(), trial=trial)
+        self._send(job, chunk, chosen)
+        return [chunk]
 
     def _unlimited(self, budget: Budget) -> bool:
         """Whether a chunk is out that was fed before there was this cap, and may spend anything."""

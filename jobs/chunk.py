@@ -82,10 +82,13 @@ class ChunkClosed(msgspec.Struct, frozen=True, array_like=True):
     """A worker is done with a chunk. Requests without a result wait again in the home.
 
     `returned` has an (ordinal, attempts, uncertain) for each, `refusals` how often each code was
-    met that cost nothing and ended nothing (429 and the like).
+    met that cost nothing and ended nothing (429 and the like). `calls` counts the chunk's calls
+    that were or may have been billed: what is left of its grant is free when all of them are
+    booked. It is 0 where they are in the home already.
     """
 
     chunk: Count
     reason: ReturnReason
     returned: list[tuple[Count, Count, Count]]
     refusals: dict[str, Count]
+    calls: Count = 0

@@ -85,6 +85,7 @@ class Closed(msgspec.Struct, frozen=True, tag="closed", array_like=True):
     reason: ReturnReason
     returned: list[tuple[int, int, int]]
     refusals: dict[str, int]
+    calls: int = 0
 
 
 Record = Claimed | Sent | Heard | Ended | Closed

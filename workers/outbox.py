@@ -25,6 +25,7 @@ import msgspec
 from jobs.chunk import ChunkClosed
 from jobs.errors import StorageUnavailable
 from jobs.gateways import ROUBLES, Tariff
+from jobs.outcome import Billing
 from jobs.result import Call, Result
 from jobs.wire import Delivery, Found, pack_bodies, pack_delivery
 from workers.endpoint import Answer
@@ -147,6 +148,9 @@ class Outbox:
         self._claims: dict[tuple[str, int], list[int]] = {}
         self._held: set[tuple[str, int]] = set()
         self._watchers: list[tuple[int, Callable[[], None]]] = []
+        self._booked: Counter[tuple[str, int]] = Counter()
+        self._last: list[tuple[str, ChunkClosed]] = []
+        self._closers: list[tuple[set[tuple[str, int]], Callable[[], None]]] = []
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -204,6 +208,7 @@ class Outbox:
         """A call's row for the ledger and, if it ended the request, the result and raw answer."""
         batch = self._batch(job)
         batch.calls.append(call)
+        self._booked[job, call.chunk] += call.billing is not Billing.NONE
         segments = self._open_calls.pop(call.id, [])
         batch.segments.update(segments)
         if result is not None:
@@ -227,13 +232,22 @@ class Outbox:
         self._release(self._open_calls.pop(call, ()))
 
     def put_closed(self, job: str, closed: ChunkClosed) -> None:
-        """A chunk is done with."""
+        """A chunk is done with; how many of its calls were put here is told with it."""
+        booked = self._booked.pop((job, closed.chunk), 0)
+        closed = msgspec.structs.replace(closed, calls=closed.calls or booked)
         batch = self._batch(job)
         batch.closed.append(closed)
-        record = Closed(job, closed.chunk, closed.reason, closed.returned, closed.refusals)
+        record = Closed(job, *msgspec.structs.astuple(closed))
         batch.segments.update(self._write(record))
         batch.segments.update(self._claims.pop((job, closed.chunk), ()))
         self._held.add((job, closed.chunk))
+
+    def put_closed_last(self, job: str, closed: ChunkClosed) -> None:
+        """A chunk is done with, but that is told only when all that was put here before `start` is
+        in the home: who read a dead worker's journal knows not how many calls it told of before.
+        """
+        self._held.add((job, closed.chunk))
+        self._last.append((job, closed))
 
     def put_found(self, job: str, found: Found) -> None:
         """What a lookup told."""
@@ -279,11 +293,20 @@ class Outbox:
         return not any(waiting)
 
     def when_acknowledged(self, then: Callable[[], None]) -> None:
-        """Calls `then` once the home has everything that was put here before `start`."""
+        """Calls `then` once the home has everything that was put here before `start`, the last
+        closings too.
+        """
         for batch in [*self._synced.values(), *self._full, *self._batches.values()]:
             self._pack(batch)
         self._synced, self._full, self._batches = {}, [], {}
-        self._watchers.append((self._last_sequence, then))
+        last, self._last = self._last, []
+
+        def close() -> None:
+            for job, closed in last:
+                self.put_closed(job, closed)
+            self._closers.append(({(job, closed.chunk) for job, closed in last}, then))
+
+        self._watchers.append((self._last_sequence, close))
 
     def resend_all(self) -> None:
         """Redis forgot: every delivery that is not acknowledged goes out again at once."""
@@ -384,6 +407,9 @@ class Outbox:
         self._watchers = [watcher for watcher in self._watchers if watcher[0] >= oldest]
         for then in ready:
             then()
+        for closer in [each for each in self._closers if not each[0] & self._held]:
+            self._closers.remove(closer)
+            closer[1]()
 
     def _acknowledge(self, sequences: list[int]) -> None:
         for sequence in sequences:

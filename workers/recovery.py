@@ -96,14 +96,13 @@ class Leftover:
             outbox.put(sent.job, row, None)
             self._count(sent, finished=False, uncertain=True)
         for (job, number), chunk in self.chunks.items():
-            outbox.put_closed(job, self._closing(chunk, number))
+            outbox.put_closed_last(job, self._closing(chunk, number))
         return len(self.sent)
 
     @staticmethod
     def _closing(chunk: _Chunk, number: int) -> ChunkClosed:
         if chunk.closed is not None:
-            closed = chunk.closed
-            return ChunkClosed(number, closed.reason, closed.returned, closed.refusals)
+            return ChunkClosed(*msgspec.structs.astuple(chunk.closed)[1:])
         back = [
             triple
             for ordinal, triple in sorted(chunk.requests.items())

@@ -17,6 +17,7 @@ from batch.store import database
 from batch.store.blocks import BlockReader
 from batch.store.draft import store_prices
 from batch.store.guess import Guess, packed, unpacked
+from batch.store.suspects import ALONE, IN_FLIGHT, PERHAPS, POISON, SUSPECT, suspect, trial_size
 from jobs.budget import Amount
 from jobs.errors import StorageUnavailable
 from jobs.money import ZERO, subtract, total
@@ -95,6 +96,14 @@ class Waiting:
     bounded: bool
     attempts: int
     uncertain: int
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Requests that may kill a worker and are to be tried next, `alone` with nothing beside."""
+
+    requests: list[Waiting]
+    alone: bool
 
 
 @dataclass(frozen=True)
@@ -251,8 +260,10 @@ class JobStore:
         """The next requests to feed: those that came back first, then the file's order."""
         came_back = self.db.execute(
             "SELECT ordinal, model, prompt_bound, output_bound, bounded, attempts, uncertain"
-            " FROM returned JOIN requests USING (ordinal) ORDER BY ordinal LIMIT ?",
-            (limit,),
+            " FROM returned JOIN requests USING (ordinal)"
+            " WHERE ordinal NOT IN (SELECT ordinal FROM suspects WHERE suspicion >= ?)"
+            " ORDER BY ordinal LIMIT ?",
+            (SUSPECT, limit),
         ).fetchall()
         fresh = self.db.execute(
             "SELECT ordinal, model, prompt_bound, output_bound, bounded, 0, 0 FROM requests"
@@ -273,11 +284,37 @@ class JobStore:
                 " coalesce(attempts, 0), coalesce(uncertain, 0)"
                 " FROM requests LEFT JOIN returned USING (ordinal)"
                 " WHERE model = ? AND (attempts IS NOT NULL OR ordinal > (SELECT cursor FROM job))"
+                " AND ordinal NOT IN (SELECT ordinal FROM suspects WHERE suspicion >= ?)"
                 " ORDER BY prompt_bound + coalesce(output_bound, 0), ordinal LIMIT ?",
-                (model, limit),
+                (model, SUSPECT, limit),
             )
             found += [self._waiting(row) for row in rows]
         return found
+
+    def suspects(self) -> Suspects:
+        """Of the requests that wait and may kill a worker, those to try next."""
+        (count, worst) = self.db.execute(
+            "SELECT count(*), max(suspicion) FROM suspects JOIN returned USING (ordinal)"
+            " WHERE suspicion >= ?",
+            (SUSPECT,),
+        ).fetchone()
+        if not count:
+            return Suspects([], alone=False)
+        alone = worst >= ALONE
+        rows = self.db.execute(
+            "SELECT ordinal, model, prompt_bound, output_bound, bounded, attempts, uncertain"
+            " FROM suspects JOIN returned USING (ordinal) JOIN requests USING (ordinal)"
+            " WHERE suspicion >= ? ORDER BY ordinal LIMIT ?",
+            (ALONE if alone else SUSPECT, 1 if alone else trial_size(count)),
+        )
+        return Suspects([self._waiting(row) for row in rows], alone=alone)
+
+    def trial_out(self) -> int:
+        """What kind of trial is under way, 0 for none."""
+        (trial,) = self.db.execute(
+            "SELECT coalesce(max(trial), 0) FROM chunks WHERE state <> 'closed' AND state = 'open'"
+        ).fetchone()
+        return int(trial)
 
     def models(self) -> list[str]:
         """Every model that a request names."""
@@ -289,7 +326,9 @@ class JobStore:
             ordinal, self._models[model], prompt, output, bool(bounded), attempts, uncertain
         )
 
-    def grant(self, requests: list[Waiting], amount: Amount, now: float) -> OpenChunk:
+    def grant(
+        self, requests: list[Waiting], amount: Amount, now: float, *, trial: int = 0
+    ) -> OpenChunk:
         """Sets requests and their grant aside as a new chunk: on disk when this returns.
 
         Requests before them that were never fed go on waiting among those that came back.
@@ -299,7 +338,7 @@ class JobStore:
             (number,) = db.execute(
                 "UPDATE job SET next_chunk = next_chunk + 1 RETURNING next_chunk - 1"
             ).fetchone()
-            self._insert_chunk(number, triples, amount, now)
+            self._insert_chunk(number, triples, amount, now, trial)
             last = max(ordinal for ordinal, _, _ in triples)
             db.execute(
                 "INSERT INTO returned SELECT ordinal, 0, 0 FROM requests"
@@ -315,33 +354,42 @@ class JobStore:
             )
         return OpenChunk(number, triples, amount, Amount(ZERO, 0), now)
 
-    def _insert_chunk(self, number: int, triples: list[Triple], amount: Amount, now: float) -> None:
+    def _insert_chunk(
+        self, number: int, triples: list[Triple], amount: Amount, now: float, trial: int
+    ) -> None:
         self.db.execute(
             "INSERT INTO chunks (chunk, state, ordinals, grant_rub, grant_tokens,"
-            " fed_at) VALUES (?, 'open', ?, ?, ?, ?)",
+            " fed_at, trial) VALUES (?, 'open', ?, ?, ?, ?, ?)",
             (
                 number,
                 msgspec.msgpack.encode(triples),
                 None if amount.rub is None else str(amount.rub),
                 amount.tokens,
                 now,
+                trial,
             ),
         )
 
-    def lose(self, chunk: OpenChunk) -> None:
+    def lose(self, chunk: OpenChunk, *, taken: bool = False) -> None:
         """The chunk's worker fell silent: its unfinished requests wait again.
 
         What is left of its grant stays set aside until the worker's outbox tells what was in
-        flight; nobody else can know.
+        flight; nobody else can know. Until then each request of a chunk that a worker has `taken`
+        is a little suspected of having killed it.
         """
         with self.transaction() as db:
             lost = db.execute(
                 "UPDATE chunks SET state = 'lost', lost_at = (julianday('now') - 2440587.5) * 86400"
-                " WHERE chunk = ? AND state = 'open'",
+                " WHERE chunk = ? AND state = 'open' RETURNING trial",
                 (chunk.chunk,),
-            ).rowcount
-            if lost:
-                give_back(db, chunk.requests)
+            ).fetchone()
+            if not lost:
+                return
+            give_back(db, chunk.requests)
+            if taken:
+                weight = IN_FLIGHT if lost["trial"] else PERHAPS
+                suspect(db, [each[0] for each in unfinished(db, chunk.requests)], weight)
+                db.execute("UPDATE chunks SET suspected = ? WHERE chunk = ?", (weight, chunk.chunk))
 
     def take_back(self, chunk: OpenChunk) -> None:
         """No worker ever took the chunk: its requests wait again, its grant is free."""
@@ -353,20 +401,30 @@ class JobStore:
             give_back(db, chunk.requests)
 
     def set_poison_aside(self, deaths: int, now: float) -> int:
-        """Fails the waiting requests whose calls ended `deaths` times with nobody knowing how."""
-        (worst,) = self.db.execute(
-            "SELECT max(uncertain) FROM returned WHERE uncertain > 0"
+        """Fails the waiting requests whose calls ended `deaths` times with nobody knowing how, and
+        those that by all that is known kill whoever makes their call.
+        """
+        (worst, found) = self.db.execute(
+            "SELECT (SELECT max(uncertain) FROM returned WHERE uncertain > 0),"
+            " EXISTS (SELECT 1 FROM suspects JOIN returned USING (ordinal) WHERE suspicion >= ?)",
+            (POISON,),
         ).fetchone()
-        if worst is None or worst < deaths:
+        if not found and (worst is None or worst < deaths):
             return 0
         with self.transaction() as db:
             failed = db.execute(
                 "INSERT OR IGNORE INTO results SELECT ordinal, 'failed', 'system.poison_row',"
-                " 'nobody knows how ' || uncertain || ' of its calls ended', NULL, attempts, '',"
-                " 0, ?, '', '', NULL, -1 FROM returned WHERE uncertain >= ?",
-                (now, deaths),
+                " iif(uncertain >= ?2, 'nobody knows how ' || uncertain || ' of its calls ended',"
+                " 'its workers died again and again'), NULL, attempts, '',"
+                " 0, ?1, '', '', NULL, -1 FROM returned LEFT JOIN suspects USING (ordinal)"
+                " WHERE uncertain >= ?2 OR suspicion >= ?3",
+                (now, deaths, POISON),
             ).rowcount
-            db.execute("DELETE FROM returned WHERE uncertain >= ?", (deaths,))
+            db.execute(
+                "DELETE FROM returned WHERE ordinal IN (SELECT ordinal FROM results"
+                " WHERE code = 'system.poison_row' AND finished_at = ?)",
+                (now,),
+            )
             db.execute("UPDATE job SET failed = failed + ?", (failed,))
         return failed
 
@@ -382,6 +440,11 @@ class JobStore:
             db.execute(
                 "INSERT OR IGNORE INTO returned SELECT ordinal, attempts, 0 FROM results"  # noqa: S608
                 f" WHERE {_FAILED_AMONG}",
+                (among,),
+            )
+            db.execute(
+                "DELETE FROM suspects WHERE ordinal IN (SELECT ordinal FROM results"  # noqa: S608
+                f" WHERE {_FAILED_AMONG})",
                 (among,),
             )
             self._leave_chunks(among)

@@ -13,8 +13,9 @@ from decimal import Decimal
 
 import msgspec
 
-from batch.store.jobstore import JobStore, decode_triples, give_back, unfinished
-from jobs.chunk import ChunkClosed, ReturnReason
+from batch.store.jobstore import JobStore, Triple, decode_triples, give_back, unfinished
+from batch.store.suspects import IN_FLIGHT, clear, suspect
+from jobs.chunk import WORKER_DIED, ChunkClosed, ReturnReason
 from jobs.money import ZERO, add, subtract
 from jobs.outcome import Billing, CostSource
 from jobs.period import QUARTER_S
@@ -71,16 +72,16 @@ class _Change:
     calls: int = 0
     settled: int = 0
     told: list[Call] = field(default_factory=list)
-    chunks: dict[int, tuple[Decimal, int]] = field(default_factory=dict)
+    chunks: dict[int, tuple[Decimal, int, int]] = field(default_factory=dict)
     quarters: dict[int, Decimal] = field(default_factory=dict)
     overrun: Overrun | None = None
 
-    def charge(self, chunk: int, sent_at: float, rub: Decimal, tokens: int) -> None:
+    def charge(self, chunk: int, sent_at: float, rub: Decimal, tokens: int, calls: int = 0) -> None:
         """Counts against the grant of a chunk, and to the quarter of an hour it was sent in."""
         quarter = int(sent_at) // QUARTER_S
         self.quarters[quarter] = add(self.quarters.get(quarter, ZERO), rub)
-        old_rub, old_tokens = self.chunks.get(chunk, (ZERO, 0))
-        self.chunks[chunk] = (add(old_rub, rub), old_tokens + tokens)
+        old_rub, old_tokens, old_calls = self.chunks.get(chunk, (ZERO, 0, 0))
+        self.chunks[chunk] = (add(old_rub, rub), old_tokens + tokens, old_calls + calls)
 
     def compare(self, chunk: int, cost: Decimal, bound: Decimal | None) -> None:
         """Notes a call that was dearer than it could be."""
@@ -106,8 +107,8 @@ def apply(store: JobStore, deliveries: Iterable[Delivery]) -> Applied:
                 _write_found(db, found, change)
             for closed in delivery.closed:
                 _close(db, closed, applied)
-        _close_told(db, applied)
         _write_sums(db, change, applied)
+        _close_told(db, applied)
     applied.calls, applied.settled, applied.told_calls = change.calls, change.settled, change.told
     applied.foreign += fed.foreign
     applied.overrun = change.overrun
@@ -203,7 +204,7 @@ def _count(call: Call, change: _Change) -> None:
         rub, tokens = call.bound or ZERO, call.bound_tokens
         change.booked_rub = add(change.booked_rub, rub)
         change.booked_tokens += tokens
-    change.charge(call.chunk, call.sent_at, rub, tokens)
+    change.charge(call.chunk, call.sent_at, rub, tokens, 1)
 
 
 def _write_results(
@@ -262,7 +263,8 @@ def _tally(result: Result, applied: Applied) -> None:
 
 def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> None:
     row = db.execute(
-        "SELECT state, ordinals FROM chunks WHERE chunk = ? AND state <> 'closed' AND NOT told",
+        "SELECT state, ordinals, suspected FROM chunks"
+        " WHERE chunk = ? AND state <> 'closed' AND NOT told",
         (closed.chunk,),
     ).fetchone()
     if row is None:
@@ -279,11 +281,12 @@ def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> Non
             " uncertain = max(uncertain, ?3) WHERE ordinal = ?1",
             back.values(),
         )
+    _suspect(db, row["suspected"], mine, closed)
     # Of the others it has results. They may come later than this: until then the chunk stays.
     coming = [triple for triple in mine.values() if triple[0] not in back]
     db.execute(
-        "UPDATE chunks SET told = 1, ordinals = ? WHERE chunk = ?",
-        (msgspec.msgpack.encode(coming), closed.chunk),
+        "UPDATE chunks SET told = 1, ordinals = ?, calls_told = ? WHERE chunk = ?",
+        (msgspec.msgpack.encode(coming), closed.calls, closed.chunk),
     )
     for code, count in closed.refusals.items():
         db.execute(
@@ -294,10 +297,23 @@ def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> Non
     applied.reasons.append((closed.chunk, closed.reason))
 
 
+def _suspect(
+    db: sqlite3.Connection, counted: int, mine: dict[int, Triple], closed: ChunkClosed
+) -> None:
+    """Now it is known what was in flight if the worker died, and that it did not if it did not."""
+    clear(db, mine, counted)
+    if closed.reason.code == WORKER_DIED.code:
+        back = [(n, uncertain) for n, _, uncertain in closed.returned if n in mine]
+        suspect(db, [n for n, uncertain in back if uncertain > mine[n][2]], IN_FLIGHT)
+
+
 def _close_told(db: sqlite3.Connection, applied: Applied) -> None:
-    """Chunks whose closing has come are closed when their last result has, too."""
+    """Chunks whose closing has come are closed when their last result and call have, too: what is
+    left of a grant is free no earlier.
+    """
     rows = db.execute(
-        "SELECT chunk, ordinals FROM chunks WHERE state <> 'closed' AND told = 1"
+        "SELECT chunk, ordinals FROM chunks"
+        " WHERE state <> 'closed' AND told = 1 AND calls >= calls_told"
     ).fetchall()
     for chunk, ordinals in rows:
         if not unfinished(db, decode_triples(ordinals)):
@@ -415,10 +431,11 @@ def _write_sums(db: sqlite3.Connection, change: _Change, applied: Applied) -> No
         db.execute(
             "INSERT OR REPLACE INTO spending VALUES (?, ?)", (quarter, str(add(before, rub)))
         )
-    for chunk, (rub, tokens) in change.chunks.items():
+    for chunk, (rub, tokens, calls) in change.chunks.items():
         row = db.execute("SELECT spent_rub FROM chunks WHERE chunk = ?", (chunk,)).fetchone()
         if row is not None:
             db.execute(
-                "UPDATE chunks SET spent_rub = ?, spent_tokens = spent_tokens + ? WHERE chunk = ?",
-                (str(add(Decimal(row[0]), rub)), tokens, chunk),
+                "UPDATE chunks SET spent_rub = ?, spent_tokens = spent_tokens + ?,"
+                " calls = calls + ? WHERE chunk = ?",
+                (str(add(Decimal(row[0]), rub)), tokens, calls, chunk),
             )

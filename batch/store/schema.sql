@@ -69,6 +69,10 @@ CREATE TABLE chunks (
     grant_tokens  INTEGER,
     spent_rub     TEXT NOT NULL DEFAULT '0',    -- of the grant, settled or booked by known calls
     spent_tokens  INTEGER NOT NULL DEFAULT 0,
+    calls         INTEGER NOT NULL DEFAULT 0,   -- in the ledger
+    calls_told    INTEGER NOT NULL DEFAULT 0,   -- by its closing: those not here are on their way
+    trial         INTEGER NOT NULL DEFAULT 0,   -- of suspects: 1 some together, 2 one alone
+    suspected     INTEGER NOT NULL DEFAULT 0,   -- how much its loss counts against its requests
     fed_at        REAL NOT NULL,
     lost_at       REAL                  -- no call of it was sent after this
 );
@@ -83,6 +87,13 @@ CREATE TABLE returned (                 -- fed before, waiting again
 );
 
 CREATE INDEX returned_uncertain ON returned (uncertain) WHERE uncertain > 0;
+
+CREATE TABLE suspects (                 -- may kill whoever makes their call
+    ordinal       INTEGER PRIMARY KEY,
+    suspicion     INTEGER NOT NULL      -- batch.store.suspects
+);
+
+CREATE INDEX suspects_worst ON suspects (suspicion);
 
 CREATE TABLE calls (                    -- the ledger: what was or may have been billed
     ordinal       INTEGER NOT NULL,

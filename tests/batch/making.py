@@ -172,9 +172,10 @@ def closing(
     back: Iterable[tuple[int, int, int]] = (),
     reason: ReturnReason = DONE,
     refusals: dict[str, int] | None = None,
+    calls: int = 0,
 ) -> ChunkClosed:
     """A worker is done with a chunk."""
-    return ChunkClosed(chunk, reason, list(back), refusals or {})
+    return ChunkClosed(chunk, reason, list(back), refusals or {}, calls)
 
 
 class FakePost:

@@ -464,7 +464,7 @@ def test_a_higher_cap_brings_it_to_its_end(house: House) -> None:
     assert JOB not in house.post.held
 
 
-def test_after_redis_forgot_a_capped_job_waits_until_workers_have_told_all_again(
+def test_after_redis_forgot_a_grant_is_free_only_when_its_calls_are_booked(
     house: House,
 ) -> None:
     """The end of a chunk may come before a call of it that is to be booked."""
@@ -474,7 +474,7 @@ def test_after_redis_forgot_a_capped_job_waits_until_workers_have_told_all_again
     house.post.mark = "epoch-2"
     house.turn()
     cut = call(0, cost=None, id="earlier", bound=str(BOUND), code="endpoint.cut")
-    house.post.send(delivery(closed=[closing(1, [(0, 1, 1)])], sequence=2))
+    house.post.send(delivery(closed=[closing(1, [(0, 1, 1)], calls=1)], sequence=2))
 
     house.turn(10)
     fed = list(house.sender.chunks)

@@ -419,6 +419,8 @@ def test_no_question_of_a_turn_reads_a_table_to_its_end(tmp_path: Path) -> None:
     store.to_ask_for([1.0, 2.0], 50)
     store.awaits_lookups(answered=2, unanswered=1)
     store.set_poison_aside(3, 1.0)
+    store.suspects()
+    store.trial_out()
     store.body(0)
     ledger.apply(store, [answered(chunk)])
 

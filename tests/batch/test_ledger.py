@@ -457,3 +457,21 @@ def test_a_fault_in_the_middle_of_a_batch_leaves_all_of_it_undone(tmp_path: Path
 
     assert (store.job().calls, store.job().completed) == (0, 0)
     assert store.chunks_out() == [1]
+
+
+def test_what_is_left_of_a_grant_is_free_only_when_all_calls_that_were_told_are_booked(
+    tmp_path: Path,
+) -> None:
+    store = publish(tmp_path, 2)
+    chunk = feed(store, 2, Amount(Decimal(10)))
+    answers = [result(0), result(1)]
+
+    early = ledger.apply(store, [delivery([call(0)], answers, [closing(1, calls=3)])])
+    assert early.closed == []
+    assert store.exposure().rub == 10
+    assert store.chunks_out() == [chunk.chunk]
+
+    late = delivery([call(0, id="cut", cost=None, bound="2"), call(1)], sequence=2)
+    assert ledger.apply(store, [late]).closed == [1]
+    assert store.exposure().rub == Decimal("0.5") + 2 + Decimal("0.5")
+    assert ledger.apply(store, [late]).closed == []

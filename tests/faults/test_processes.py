@@ -215,9 +215,9 @@ def test_p12_a_row_that_always_kills_its_worker_is_set_aside_after_three_deaths(
     tmp_path: Path,
 ) -> None:
     poison, deaths, met = "in: отзыв 2", 0, set[int]()
-    with House(tmp_path, workers=1, endpoint=("--latency", "constant:0.3")) as house:
-        # One call at a time: no other is in flight when the worker dies.
-        job = house.submit("in", 6, "--max-in-flight", "1")
+    with House(tmp_path, workers=1, endpoint=("--latency", "constant:0.5")) as house:
+        # Others are in flight beside it whenever the worker dies.
+        job = house.submit("in", 16, "--max-in-flight", "5", "--chunk-size", "4")
         store = Home(tmp_path / "home").open(job, read_only=True)
         while store.job().left and deaths < 10:
             asked = house.simulator.book().in_flight()
@@ -235,8 +235,8 @@ def test_p12_a_row_that_always_kills_its_worker_is_set_aside_after_three_deaths(
 
     assert deaths == 3
     assert ends == [(2, "system.poison_row")]
-    assert (row.completed, row.failed) == (5, 1)
-    assert billed <= 5 + 3
+    assert (row.completed, row.failed) == (15, 1)
+    assert billed <= 16 + 3 * 5
 
 
 def _asks(digest: str, house: House, text: str) -> bool:

@@ -328,6 +328,7 @@ def test_how_often_a_request_was_tried_is_known_until_its_chunk_is_closed(
 
         after = Outbox(tmp_path, post)
         recovery.recover(tmp_path, after)
+        after.when_acknowledged(lambda: None)
         after.start()
 
         def closed() -> bool:
@@ -702,10 +703,14 @@ def test_calls_of_a_killed_worker_carry_the_id_they_can_be_looked_up_by(tmp_path
 
         after = Outbox(tmp_path, post)
         recovery.recover(tmp_path, after)
+        after.when_acknowledged(lambda: None)
         after.start()
-        await until(lambda: post.stream)
-        home.take_in()
 
+        def closed() -> bool:
+            home.take_in()
+            return bool(home.closed)
+
+        await until(closed)
         call = home.calls[sent.call]
         assert (call.generation_id, call.code, call.billing) == (
             "gen-7",

@@ -29,7 +29,7 @@ from tests.workers.fakes import (
     refusal,
     until,
 )
-from workers import journal, recovery
+from workers import journal, outbox, recovery
 from workers.classifier import classify
 from workers.endpoint import Answer
 from workers.journal import Sent
@@ -72,7 +72,7 @@ def recovered(root: Path) -> FakeHome:
 
         def done() -> bool:
             home.take_in()
-            return not box._watchers
+            return not box._watchers and not box._closers
 
         await until(done)
         assert await box.close(5)
@@ -155,7 +155,7 @@ def test_a_call_that_was_to_be_tried_again_counts(
 
 
 def test_p9_a_chunk_that_was_closed_is_closed_as_it_was(tmp_path: Path) -> None:
-    closed = ChunkClosed(1, DRAINED, [(1, 2, 1), (2, 5, 0)], {"endpoint.rate_limited": 4})
+    closed = ChunkClosed(1, DRAINED, [(1, 2, 1), (2, 5, 0)], {"endpoint.rate_limited": 4}, 1)
 
     def life(box: Outbox) -> None:
         three(box)
@@ -164,6 +164,45 @@ def test_p9_a_chunk_that_was_closed_is_closed_as_it_was(tmp_path: Path) -> None:
 
     left_behind(tmp_path, life)
     assert recovered(tmp_path).closed[JOB, 1] == closed
+
+
+def test_a_chunk_is_told_closed_only_when_all_that_its_dead_worker_left_is_in_the_home(
+    tmp_path: Path,
+) -> None:
+    """Nobody can count what the dead worker had told before, so the order has to do."""
+
+    def life(box: Outbox) -> None:
+        three(box)
+        call(box, 0, completion())
+        call(box, 1, None)
+
+    left_behind(tmp_path, life)
+
+    async def scene() -> None:
+        post = FakePost()
+        home, box = FakeHome(post), Outbox(tmp_path, post)
+        folders = recovery.recover(tmp_path, box)
+        box.when_acknowledged(lambda: recovery.forget(folders))
+        box.start()
+        await until(lambda: post.stream)
+        home.take_in(acknowledge=False)
+        await asyncio.sleep(4 * outbox.SYNC_S)
+        home.take_in()
+        assert len(home.calls) == 2
+        assert home.closed == {}
+        assert all(folder.exists() for folder, _ in folders)
+
+        box.resend_all()
+
+        def closed() -> bool:
+            home.take_in()
+            return bool(home.closed)
+
+        await until(closed)
+        await until(lambda: not any(folder.exists() for folder, _ in folders))
+        await box.close(5)
+
+    asyncio.run(scene())
 
 
 def test_several_that_died_are_all_recovered(tmp_path: Path) -> None:
@@ -210,13 +249,13 @@ def test_the_chunks_of_a_killed_worker_are_held_until_they_are_in_the_home(
         post = FakePost()
         home, box = FakeHome(post), Outbox(tmp_path, post)
         folders = recovery.recover(tmp_path, box)
+        box.when_acknowledged(lambda: recovery.forget(folders))
         assert box.has_open(JOB, 1)
         box.start()
         await until(lambda: post.stream)
         home.take_in()
         await until(lambda: not box.has_open(JOB, 1))
         await box.close(5)
-        recovery.forget(folders)
 
     asyncio.run(scene())
 
