@@ -9,20 +9,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scripts.torturing import crashpoints, hosts, pairs
+from scripts.torturing import caps, crashpoints, hosts, pairs
 from scripts.torturing.campaigns import PLANS, run
 
 
 def main() -> int:
     """Runs a campaign and prints what it came to; 1 if a law was broken."""
     parser = argparse.ArgumentParser(description="Long fault runs, audited after each job.")
-    names = [*PLANS, *crashpoints.POINTS, "hosts", "pairs"]
+    names = [*PLANS, *crashpoints.POINTS, "caps", "hosts", "pairs"]
     parser.add_argument("campaign", choices=names, metavar="CAMPAIGN")
     parser.add_argument("--blows", type=int, default=50, help="how many (default 50)")
     parser.add_argument("--step", type=int, default=1, help="try every Nth crash point only")
     parser.add_argument(
         "--away", type=float, default=60, help="hosts: seconds that each is cut off"
     )
+    parser.add_argument("--jobs", type=int, default=1000, help="caps: simulated jobs (1000)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keep everything here")
     given = parser.parse_args()
@@ -31,6 +32,8 @@ def main() -> int:
     folder = given.folder or Path(tempfile.mkdtemp(prefix="nightshift-torture-"))
     if given.campaign in crashpoints.POINTS:
         return _crashpoints(given.campaign, folder, given.step)
+    if given.campaign == "caps":
+        return _caps(folder, given.jobs, given.seed)
     if given.campaign == "pairs":
         return _pairs(folder, given.step)
     if given.campaign == "hosts":
@@ -63,6 +66,18 @@ def _crashpoints(name: str, folder: Path, step: int) -> int:
         print(f"BROKEN {law}")
     print(f"{len(result.broken):>7}  laws broken          everything is in {folder}")
     return 1 if result.broken else 0
+
+
+def _caps(folder: Path, jobs: int, seed: int) -> int:
+    toll = caps.run(folder, jobs, seed, lambda done: print(f"{done:>9,}  jobs", flush=True))
+    print(f"{toll.jobs:>9,}  simulated jobs, {toll.capped:,} with a cap in roubles")
+    print(
+        f"{toll.calls:>9,}  calls, {toll.kills:,} kills, {toll.steps:,} steps, {toll.seconds:.0f} s"
+    )
+    for law in toll.broken[:50]:
+        print(f"BROKEN {law}")
+    print(f"{len(toll.broken):>9,}  caps exceeded")
+    return 1 if toll.broken else 0
 
 
 def _pairs(folder: Path, step: int) -> int:

@@ -1,0 +1,29 @@
+"""No cap is exceeded at any moment, in jobs that are played at random (L8); see scripts/torture."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from scripts.torturing import caps
+
+
+@pytest.mark.parametrize("seed", range(1000, 1008))
+def test_l8_no_cap_of_a_job_or_a_home_is_ever_exceeded(tmp_path: Path, seed: int) -> None:
+    toll = caps.run(tmp_path, 40, seed)
+
+    assert toll.broken == []
+    assert toll.jobs == 40
+    assert toll.calls > 100
+    assert toll.capped > 0
+
+
+def test_l8_the_play_sees_a_cap_that_does_not_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A feeder that takes bounds too low is found out."""
+    monkeypatch.setattr("batch.feeder.margin", lambda _: Decimal("0.3"))
+
+    assert caps.run(tmp_path, 100, 1).broken
