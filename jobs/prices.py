@@ -13,7 +13,7 @@ from decimal import Decimal
 
 import msgspec
 
-from jobs.money import ZERO, add, plain, round_up, times, total
+from jobs.money import ZERO, add, plain, round_up, subtract, times, total
 from jobs.usage import Usage
 
 MOST_RISE = Decimal(20)
@@ -109,6 +109,14 @@ class ModelPrice(msgspec.Struct, frozen=True):
         named = [offer for offer in self.offers if offer.provider == provider]
         offer = (named or list(self.offers))[0]
         return offer.rates_for(usage.prompt).cost(usage)
+
+    def saved(self, usage: Usage, provider: str = "") -> Decimal:
+        """₽ that a call would have cost more, had none of its prompt been read from a cache."""
+        named = [offer for offer in self.offers if offer.provider == provider]
+        rates = (named or list(self.offers))[0].rates_for(usage.prompt)
+        if rates.cache_read is None or rates.cache_read >= rates.prompt:
+            return ZERO
+        return times(subtract(rates.prompt, rates.cache_read), usage.cached)
 
     def dearest(self, prompt_tokens: int | None = None) -> Rates:
         """Rates that no offer and no tier exceeds in any part.

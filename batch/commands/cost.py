@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 
 import click
 
@@ -10,7 +11,11 @@ from batch.language import _, money, ngettext, number
 from batch.options import job_argument, open_home
 from batch.reports.cost import Cost, cost_json, cost_of
 from batch.terminal import safe
-from jobs.money import plain
+from jobs.money import plain, times
+from jobs.prices import MILLION, PriceList
+
+_VERSIONS, _MODELS = 5, 10
+"""So many are shown; --json has them all."""
 
 HELP = """Show what JOB cost, recounted from its ledger, exact to the last digit.
 
@@ -30,7 +35,9 @@ def command(job: str, *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(cost_json(store), ensure_ascii=False, indent=2))
     else:
-        _say(cost_of(store))
+        cost = cost_of(store)
+        _say(cost)
+        _say_prices(cost.prices)
     return 0
 
 
@@ -61,6 +68,9 @@ def _say(cost: Cost) -> None:
     }
     for source, rub in sorted(cost.by_source.items()):
         click.echo("  " + sources.get(source, source).format(rub=money(rub)))
+    if cost.saved_rub:
+        told = _("{rub} saved by prompts that were read from a cache")
+        click.echo("  " + told.format(rub=money(cost.saved_rub)))
     if cost.repeated_rub:
         told = _("{rub} of it for calls that were repeated")
         click.echo("  " + told.format(rub=money(cost.repeated_rub)))
@@ -75,3 +85,20 @@ def _say(cost: Cost) -> None:
         )
         count = number(cost.uncertain_calls)
         click.echo("  " + told.format(count=count, rub=money(cost.uncertain_rub)))
+
+
+def _say_prices(versions: list[PriceList]) -> None:
+    """The prices that the job ran by, the newest last; of many versions the last ones."""
+    for prices in versions[-_VERSIONS:]:
+        when = datetime.fromtimestamp(prices.taken_at).astimezone()
+        told = _("prices of {when}, from {source}")
+        source = safe(prices.source)
+        click.echo(told.format(when=f"{when:%Y-%m-%d %H:%M %Z}", source=source))
+        for name, price in sorted(prices.models.items())[:_MODELS]:
+            rates = price.offers[0].rates
+            told = _("{model}: {prompt} ₽ in, {completion} ₽ out per million tokens").format(
+                model=safe(name),
+                prompt=plain(times(rates.prompt, MILLION)),
+                completion=plain(times(rates.completion, MILLION)),
+            )
+            click.echo(f"  {told}")

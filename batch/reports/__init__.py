@@ -35,7 +35,8 @@ def write_all(store: JobStore, folder: Path | None = None) -> Path:
     with store.snapshot():
         job = store.job()
         target = folder or Path(job.spec.output_dir)
-        seen, cost = empty_survey(store, job, clock_of(job.spec)), Cost()
+        seen = empty_survey(store, job, clock_of(job.spec))
+        cost = Cost(prices=store.all_prices())
         tally = Tally(cost, seen.load)
         _write_lines(store, target, _NOT_RUN.get(job.state, "unfinished"), seen, tally)
         with whole_file(target / COST) as file:

@@ -11,6 +11,7 @@ from typing import Any
 from batch.store.jobstore import JobStore
 from jobs.money import ZERO, add, plain
 from jobs.outcome import Billing, CostSource
+from jobs.prices import ModelPrice, PriceList
 from jobs.result import ResultState
 from jobs.usage import Usage
 
@@ -28,7 +29,11 @@ class ModelCost:
 
 @dataclass
 class Cost:
-    """A job's cost: ₽, exact. `uncertain_rub` is the most that calls of unknown outcome cost."""
+    """A job's cost: ₽, exact. `uncertain_rub` is the most that calls of unknown outcome cost.
+
+    `prices` are all versions of the prices, oldest first: by them `saved_rub` is what reading from
+    caches saved.
+    """
 
     rub: Decimal = ZERO
     calls: int = 0
@@ -40,6 +45,8 @@ class Cost:
     uncertain_calls: int = 0
     uncertain_rub: Decimal = ZERO
     unbounded_calls: int = 0
+    saved_rub: Decimal = ZERO
+    prices: list[PriceList] = field(default_factory=list)
 
     @property
     def exact(self) -> bool:
@@ -60,6 +67,8 @@ class Cost:
                 call["reasoning"],
             )
             self.usage, of_model.usage = self.usage + usage, of_model.usage + usage
+            if usage.cached:
+                self._save(call, model, usage)
         if call["billing"] == Billing.UNKNOWN:
             self.uncertain_calls += 1
             self.unbounded_calls += call["bound"] is None
@@ -74,10 +83,18 @@ class Cost:
         elif state == ResultState.FAILED:
             self.failed_rub = add(self.failed_rub, rub)
 
+    def _save(self, call: sqlite3.Row, model: str, usage: Usage) -> None:
+        """By the prices that were known when the call was sent."""
+        known = [each for each in self.prices if each.taken_at <= call["sent_at"]]
+        held = known[-1] if known else self.prices[0] if self.prices else None
+        price = held.models.get(model) if held else None
+        if price is not None:
+            self.saved_rub = add(self.saved_rub, price.saved(usage, call["provider"]))
+
 
 def cost_of(store: JobStore) -> Cost:
     """Adds up every call of the ledger."""
-    cost = Cost()
+    cost = Cost(prices=store.all_prices())
     calls = store.db.execute(
         "SELECT calls.*, name, results.state AS state, results.call AS final"
         " FROM calls JOIN requests USING (ordinal) JOIN models ON models.id = requests.model"
@@ -121,6 +138,7 @@ def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
             for name, each in sorted(cost.by_model.items())
         },
         "by_source": {name: plain(rub) for name, rub in sorted(cost.by_source.items())},
+        "saved_by_cache_rub": plain(cost.saved_rub),
         "of_failed_requests_rub": plain(cost.failed_rub),
         "of_repeated_calls_rub": plain(cost.repeated_rub),
         "uncertain": {
@@ -149,9 +167,23 @@ def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
                 "taken_at": datetime.fromtimestamp(prices.taken_at, UTC).isoformat(),
                 "source": prices.source,
                 "sha256": prices.sha256,
+                "models": {name: _listed(price) for name, price in sorted(prices.models.items())},
             }
             for prices in store.all_prices()
         ],
+    }
+
+
+def _listed(price: ModelPrice) -> dict[str, Any]:
+    """₽ per token, and per request, as the first offer has them, and how many offers there are."""
+    rates = price.offers[0].rates
+    return {
+        "prompt_rub": plain(rates.prompt),
+        "completion_rub": plain(rates.completion),
+        "cache_read_rub": _plain(rates.cache_read),
+        "cache_write_rub": _plain(rates.cache_write),
+        "request_rub": plain(rates.request),
+        "offers": len(price.offers),
     }
 
 

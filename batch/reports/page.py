@@ -57,7 +57,7 @@ def write_page(
         job = store.job()
         clock = clock_of(job.spec)
         if seen is None or cost is None:
-            seen, cost = empty_survey(store, job, clock), Cost()
+            seen, cost = empty_survey(store, job, clock), Cost(prices=store.all_prices())
             for row in rows(store, bodies=False, count=Tally(cost, seen.load)):
                 seen.add(row)
         figures = _figures(store, job, seen, cost)

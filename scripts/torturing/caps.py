@@ -33,7 +33,7 @@ from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
 from jobs.budget import Amount, Grant
 from jobs.chunk import DONE, UNAFFORDABLE, WORKER_DIED, ChunkClosed, Payload, ReturnReason, Work
-from jobs.money import ZERO, add, times, total
+from jobs.money import ZERO, add, round_up, times, total
 from jobs.outcome import Billing
 from jobs.period import Period, span
 from jobs.prices import ModelPrice, Offer, PriceList, Rates, Tier, margin
@@ -138,19 +138,16 @@ class Play:
     def _submit(self, size: int) -> JobStore:
         dice = self._dice
         draft = Draft(self._home.jobs_folder, self.id)
+        prices = PriceList(1.0, "url", "0" * 64, self._asked)
+        bounds: list[tuple[Decimal, int]] = []
         for line in range(1, size + 1):
             body = b'{"n":%d,"x":"%s"}' % (line, b"x" * dice.choice([0, 10, 3000]))
             output = dice.choice([1, 50, 400, 4000])
-            model = dice.choice(self._models).model
-            draft.add(Request(line, f"r-{line}", model, body, 1, output))
-        prices = PriceList(1.0, "url", "0" * 64, {each.model: each for each in self._models})
-        bounds = [
-            (
-                prices.models[model].bound(prompt, output or 0, margin(self._rise)),
-                prompt + (output or 0),
-            )
-            for model, prompt, output in draft.widest()
-        ]
+            model = dice.choice(self._models)
+            request = Request(line, f"r-{line}", model.model, body, 1, output)
+            draft.add(request)
+            prompt = request.prompt_bound
+            bounds.append((model.bound(prompt, output, margin(self._rise)), prompt + output))
         rub = times(total(rub for rub, _ in bounds), Decimal(dice.randint(0, 1300)) / 1000)
         tokens = sum(tokens for _, tokens in bounds) * dice.randint(0, 1300) // 1000
         kind = dice.choice(["rub", "rub", "rub", "tokens", "both", "none"])
@@ -397,7 +394,8 @@ class Play:
     def _raise_cap(self) -> None:
         spec = self.store.job().spec
         if self.cap is not None:
-            self.cap = times(self.cap, Decimal(self._dice.randint(1000, 1100)) / 1000)
+            more = Decimal(self._dice.randint(1000, 1100)) / 1000
+            self.cap = round_up(times(self.cap, more))
         budget = spec.budget.model_copy(update={"rub": self.cap})
         self.store.change_spec(spec.model_copy(update={"budget": budget}))
 

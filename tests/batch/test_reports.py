@@ -28,6 +28,7 @@ from jobs.chunk import WORKER_DIED
 from jobs.errors import StorageUnavailable
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.outcome import Answered
+from jobs.prices import ModelPrice, Offer, PriceList, Rates
 from jobs.request import Fault
 from jobs.spec import Budget
 from jobs.states import JobState
@@ -506,6 +507,30 @@ def test_costs_of_lines_and_of_the_job_are_the_same_to_the_last_digit_l7(tmp_pat
     parts += [str(sum(c.cost or 0 for c in calls if c.id == f"b{n}")) for n in range(0, 200, 3)]
     assert sum(map(Decimal, parts)) == by_line
     assert told["exact"] is True
+
+
+def test_what_reading_from_caches_saved_is_told_by_the_prices_of_the_moment(tmp_path: Path) -> None:
+    store = publish(tmp_path, priced=cached_prices("0.001", "0.0004", taken_at=1.0))
+    store.add_prices(cached_prices("0.002", "0.0004", taken_at=2000.0))
+    feed(store, 3)
+    calls = [
+        call(0, id="a", sent_at=1002.0, usage=Usage(100, 5, cached=60)),
+        call(1, id="b", sent_at=2002.0, usage=Usage(100, 5, cached=10)),
+        call(2, id="c", sent_at=2002.0, usage=Usage(100, 5)),
+    ]
+    ledger.apply(store, [delivery(calls, [result(n, call="abc"[n]) for n in range(3)])])
+
+    write_all(store)
+
+    told = json.loads((tmp_path / "out" / COST).read_bytes())
+    assert told["saved_by_cache_rub"] == "0.052" == cost_json(store)["saved_by_cache_rub"]
+    assert [each["models"][MODEL]["prompt_rub"] for each in told["prices"]] == ["0.001", "0.002"]
+
+
+def cached_prices(prompt: str, read: str, taken_at: float) -> PriceList:
+    rates = Rates(Decimal(prompt), Decimal(prompt), Decimal(read))
+    offers = (Offer("", rates),)
+    return PriceList(taken_at, "url", "0" * 64, {MODEL: ModelPrice(MODEL, offers)})
 
 
 def test_one_walk_and_a_recount_tell_the_same_cost(tmp_path: Path) -> None:
