@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from batch import pricewatch, reports
 from batch.allowance import Allowance
 from batch.caps import Room
+from batch.estimate import guess_again
 from batch.estimator.lessons import learn_from
 from batch.feeder import POISON, Feeder
 from batch.lookups import Lookups
@@ -149,6 +150,7 @@ class ActiveJob:
         job = self._heed_window(job)
         if job.ended:
             return
+        job = self._heed_sample(self._heed_deadline(job))
         job = self._heed_prices(self._heed_caps(job))
         self._hold(job)
         self._reconcile(job, redis_since)
@@ -187,6 +189,37 @@ class ActiveJob:
             self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
         else:
             return job
+        return self.store.job()
+
+    def _heed_deadline(self, job: JobRow) -> JobRow:
+        """After it nothing new is sent; what is in flight ends, and then the job does."""
+        deadline = job.spec.deadline
+        over = deadline is not None and datetime.now(UTC) >= deadline and job.left
+        if not over or job.reason == PauseReason.DEADLINE:
+            return job
+        if job.state in (JobState.IN_PROGRESS, JobState.PAUSED):
+            text = "the deadline has passed; calls in flight end"
+            self.store.set_state(
+                JobState.PAUSED, reason=PauseReason.DEADLINE, text=text, standing=job.state
+            )
+        return self.store.job()
+
+    def _heed_sample(self, job: JobRow) -> JobRow:
+        """When the sample is answered, the job rests with what it tells."""
+        done = job.sample and job.state is JobState.IN_PROGRESS
+        if not done or not self.store.head_is_done(job.sample):
+            return job
+        guess = guess_again(self.store, self.store.folder.parents[1])
+        self.store.set_guess(guess)
+        self.store.leave_head()
+        if job.left:
+            text = "the sample is answered"
+            if guess.likely is not None and guess.low is not None and guess.high is not None:
+                text = (
+                    f"by the answers to the sample all will likely cost {show(guess.likely)},"
+                    f" {show(guess.low)} to {show(guess.high)}"
+                )
+            self._pause(PauseReason.SAMPLED, text)
         return self.store.job()
 
     def _heed_caps(self, job: JobRow) -> JobRow:
@@ -369,6 +402,11 @@ class ActiveJob:
             self._end(job, JobState.COMPLETED)
         elif job.state is JobState.CANCELLING and not self._watches:
             self._end(job, JobState.CANCELLED)
+        elif job.reason == PauseReason.DEADLINE and not self._watches:
+            if job.left:
+                self._end(job, JobState.EXPIRED)
+            else:
+                self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
 
     def _settled(self) -> bool:
         """Nothing is out, and every uncertain call was looked up as often as is waited for."""

@@ -37,7 +37,8 @@ _TWICE = (Kind.UNCERTAIN, Kind.UNDER_WAY)
 _FEATURES = "name, prompt_bound, output_bound, bounded, count(*)"
 _GROUPED = "GROUP BY model, prompt_bound, output_bound, bounded"
 _QUERIES = {
-    Kind.NEVER_SENT: "WHERE ordinal > (SELECT cursor FROM job) OR ordinal IN"
+    Kind.NEVER_SENT: "WHERE ordinal IN"
+    " (SELECT ordinal FROM queue WHERE rank > (SELECT cursor FROM job)) OR ordinal IN"
     " (SELECT ordinal FROM returned WHERE attempts = 0 AND uncertain = 0"
     " AND ordinal NOT IN (SELECT ordinal FROM suspects))",
     Kind.CAME_BACK: "JOIN returned USING (ordinal) WHERE attempts > 0 AND uncertain = 0"
@@ -45,7 +46,8 @@ _QUERIES = {
     Kind.UNCERTAIN: "JOIN returned USING (ordinal) WHERE uncertain > 0"
     " OR ordinal IN (SELECT ordinal FROM suspects)",
     Kind.UNDER_WAY: "WHERE ordinal IN (SELECT value FROM json_each(?1))",
-    Kind.FAILED: "JOIN results USING (ordinal) WHERE state = 'failed' AND code = ?1",
+    Kind.FAILED: "JOIN results USING (ordinal) WHERE state = 'failed' AND code = ?1"
+    " AND ordinal NOT IN (SELECT ordinal FROM copies)",
 }
 
 

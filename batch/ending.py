@@ -29,6 +29,15 @@ def say_ending(job: JobRow) -> int:
         _say_booked(job)
         say(_("results in {folder}").format(folder=_folder(job)))
         return CANCELLED
+    if job.state is JobState.EXPIRED:
+        told = _("the deadline has passed: {done} of {requests} were answered")
+        say(told.format(done=number(job.completed), requests=number(job.requests)))
+        say(_("cost {rub}").format(rub=money(job.settled_rub)))
+        _say_booked(job)
+        say(_("results in {folder}").format(folder=_folder(job)))
+        say(_("do the rest with:"))
+        say(f"  nightshift resume {job.id} --deadline HH:MM")
+        return SOME_FAILED
     say(_("{job} is {state}").format(job=job.id, state=state_word(job.state)))
     return SOME_FAILED if job.ended else COMPLETED
 
@@ -95,6 +104,7 @@ def _way_out(job: JobRow) -> tuple[str, str]:
         PauseReason.PRICE_RISE: _(
             "accept what is asked now (--max-price-rise PERCENT: and more than now), and go on:"
         ),
+        PauseReason.SAMPLED: _("go on with all of it:"),
         PauseReason.MISCONFIGURED: _("mend what it says, then:"),
     }
     return ways.get(reason, _("go on with:")), ""

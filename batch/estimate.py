@@ -84,4 +84,5 @@ def guess_again(store: JobStore, home: Path) -> Guess:
         model: lessons.recall(home, job.spec.base_url, model, but=job.id) for model in crowds
     }
     reckoning = reckon(crowds, samples, prices, own=own, earlier=earlier)
-    return guess_of(reckoning, job.requests, job.spec.limits, job.guess.at_most)
+    requests = sum(crowd.requests for crowd in crowds.values())
+    return guess_of(reckoning, requests, job.spec.limits, job.guess.at_most)

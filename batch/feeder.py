@@ -33,6 +33,10 @@ POISON = 3
 """So many calls of a request whose outcome nobody knows, and it is set aside."""
 
 
+WARMING_S = 30.0
+"""So long requests wait at most for those that warm the provider's cache for them."""
+
+
 @dataclass(frozen=True)
 class Fed:
     """What one feeding did. `exhausted`: requests wait, but not one more fits the budget, and no
@@ -80,9 +84,9 @@ class Feeder:
         if fed and suspects.alone:
             return Fed(fed, exhausted=False)
         size = chunk_size(job.requests, job.spec.chunk_size, pulse)
-        exhausted, home = False, None
+        exhausted, home, head = False, None, self._head(job)
         while len(fed) < room and not exhausted:
-            waiting = _portable(self._store.waiting(size))
+            waiting = _portable(self._store.waiting(size, head))
             if not waiting:
                 break
             home = self._room_at_home()
@@ -128,6 +132,18 @@ class Feeder:
         chunk = self._store.grant(chosen, grant, time.time(), trial=trial)
         self._send(job, chunk, chosen)
         return [chunk]
+
+    def _head(self, job: JobRow) -> int | None:
+        """How many at the front of the queue may be fed now; None for all of it."""
+        if job.sample:
+            return job.sample
+        if not job.warm:
+            return None
+        waits = job.started_at is None or time.time() < job.started_at + WARMING_S
+        if waits and not self._store.head_is_done(job.warm):
+            return job.warm
+        self._store.leave_head()
+        return None
 
     def _unlimited(self, budget: Budget) -> bool:
         """Whether a chunk is out that was fed before there was this cap, and may spend anything."""
@@ -176,14 +192,14 @@ class Feeder:
             if more.fits(left):
                 chosen.append(request)
                 grant = more
-        return sorted(chosen, key=lambda request: request.ordinal), grant
+        return sorted(chosen, key=lambda request: (request.rank, request.ordinal)), grant
 
     def _allowed(self, job: JobRow, waiting: list[Waiting]) -> int:
         """How many of them a cap in requests lets go."""
         cap = job.spec.budget.requests
         if cap is None:
             return len(waiting)
-        return max(0, cap - job.finished - self._store.under_way())
+        return max(0, cap - job.finished + self._store.copied() - self._store.under_way())
 
     def _left(self, job: JobRow, home: Room | None) -> Amount:
         budget = job.spec.budget

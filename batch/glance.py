@@ -38,6 +38,8 @@ class Glance:
             workers=told["workers"],
             refusals=told["refusals"],
             down=told["down"],
+            done_at=told.get("done_at"),
+            late=told.get("late", False),
         )
 
     def close(self) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
+from zoneinfo import ZoneInfo
 
 import click
 import msgspec
@@ -16,12 +19,14 @@ from pydantic import ValidationError
 from batch.caps import ZONE, check_zone, read_caps, write_caps
 from batch.home import Home
 from batch.settings import DEFAULT_BASE_URL, read_settings
+from jobs.deadline import parse_deadline
 from jobs.errors import UsageError
 from jobs.gateways import GATEWAYS
 from jobs.money import parse_amount
 from jobs.notify import Notify
 from jobs.prices import MOST_RISE
 from jobs.spec import Budget, Limits, Spec
+from jobs.window import parse_window
 
 _LONGEST_STEM = 200
 """Bytes of an input's name in the name of its results' folder; file systems allow 255 in all."""
@@ -199,6 +204,24 @@ _SPEC = (
         metavar="HH:MM-HH:MM[@ZONE]",
         help="Send only in these hours, e.g. 23:00-07:00@Europe/Moscow.",
     ),
+    option(
+        "--off-peak",
+        is_flag=True,
+        help="Send only in the hours in which the endpoint asks less, as its catalogue tells.",
+    ),
+    option(
+        "--deadline",
+        metavar="HH:MM",
+        help="After this moment nothing new starts; what was not sent is reported. Or a date: "
+        "2026-05-04T07:00.",
+    ),
+    option(
+        "--dedupe",
+        is_flag=True,
+        help="Buy identical requests once, and write the answer to each of their lines. Not those "
+        "with a temperature above 0.",
+    ),
+    option("--dedupe-all", is_flag=True, help="The same, whatever the temperature is."),
     option("--name", metavar="TEXT", help="What to call the job.  [default: the input's name]"),
     option(
         "--timeout",
@@ -279,6 +302,11 @@ _CHECKED = (
     "price_file",
     "usd_rate",
     "gateway",
+    "off_peak",
+    "dedupe",
+    "sample",
+    "tokenizer",
+    "yes",
     "as_json",
 )
 
@@ -296,6 +324,26 @@ def checking(command: click.Command) -> click.Command:
 def notify_options(function: F) -> F:
     """The options that tell who hears of a job."""
     for add in reversed(_NOTIFY):
+        function = add(function)
+    return function
+
+
+def sample_options(function: F) -> F:
+    """How the estimate is made."""
+    for add in (
+        option(
+            "--tokenizer",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Estimate by the model's own tokenizer: a tokenizer.json on this machine.",
+        ),
+        option(
+            "--sample",
+            type=click.IntRange(1, 500),
+            metavar="N",
+            help="First buy N answers, spread over the file, and estimate by them. They are kept.",
+        ),
+    ):
         function = add(function)
     return function
 
@@ -375,8 +423,26 @@ def notify_of(options: dict[str, Any]) -> Notify:
     )
 
 
+def _deadline(text: str | None, window: str | None) -> datetime | None:
+    return None if text is None else read_deadline(text, window)
+
+
+def read_deadline(text: str, window: str | None) -> datetime:
+    """A deadline by the clock of the job's hours or of this machine; `UsageError` if it is none."""
+    now = datetime.now().astimezone()
+    zone = now.tzinfo or UTC
+    with suppress(ValueError):
+        zone = ZoneInfo(parse_window(window).zone) if window else zone
+    try:
+        return parse_deadline(text, now, zone)
+    except ValueError as error:
+        raise UsageError(f"--deadline: {error}") from None
+
+
 def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
     """The spec of these options; `UsageError` tells which of them makes no sense."""
+    if options["off_peak"] and options["window"]:
+        raise UsageError("--off-peak and --window both name hours", hint="choose one of them")
     stem = _stem(source)
     output: Path = options["output_dir"] or _beside(source) / f"{_cut(stem)}.{job_id}"
     _check_output(output.absolute())
@@ -398,6 +464,9 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
                 requests=options["budget_requests"],
             ),
             window=options["window"],
+            off_peak=options["off_peak"],
+            deadline=_deadline(options["deadline"], options["window"]),
+            dedupe="all" if options["dedupe_all"] else "same" if options["dedupe"] else "",
             max_attempts=options["max_attempts"],
             price_file=_absolute(options["price_file"]),
             usd_rate=options["usd_rate"],

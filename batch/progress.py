@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 
+from batch.forecast import cost_of_all, done_at, is_late
 from batch.store.jobstore import JobRow
 from jobs.money import plain, total
 
@@ -57,6 +59,12 @@ class Progress:
     workers: int | None
     refusals: int
     down: bool
+    done_at: float | None = None
+    """Unix seconds."""
+    late: bool = False
+    """Whether the deadline comes before."""
+    forecast: Decimal | None = None
+    """₽ that all of the job will have cost."""
 
     @property
     def finished(self) -> int:
@@ -83,6 +91,9 @@ class Progress:
             "workers": self.workers,
             "refusals": self.refusals,
             "down": self.down,
+            "done_at": None if self.done_at is None else round(self.done_at),
+            "late": self.late,
+            "forecast_rub": None if self.forecast is None else plain(self.forecast),
         }
 
 
@@ -97,6 +108,7 @@ def progress_of(
 ) -> Progress:
     """The job's row and what is known beside it, as one moment."""
     left = job.left / rate if rate > 0 and job.left else (0.0 if not job.left else None)
+    done = done_at(job, rate, datetime.now(UTC))
     return Progress(
         job=job.id,
         name=job.spec.name,
@@ -115,4 +127,7 @@ def progress_of(
         workers=workers,
         refusals=refusals,
         down=down,
+        done_at=None if done is None else done.timestamp(),
+        late=is_late(job, done),
+        forecast=cost_of_all(job),
     )

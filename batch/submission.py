@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 from ulid import ULID
 
 from batch.caps import Caps, read_caps
 from batch.estimate import Estimate, estimate, guess
 from batch.estimator.sample import Sampler
+from batch.estimator.shape import Shape, shape_of
 from batch.home import Home
 from batch.pricefile import read_price_file
 from batch.prices import read_prices
@@ -27,6 +29,7 @@ from jobs.gateways import RUB
 from jobs.prices import PriceList, margin
 from jobs.request import Fault, Request
 from jobs.spec import Spec
+from jobs.window import parse_window
 
 MOST_FAULTS = 1000
 """Faults that are listed one by one; more are only counted."""
@@ -43,6 +46,8 @@ class Report:
     faults: list[Fault] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
     estimate: Estimate = field(default_factory=Estimate)
+    copies: int = 0
+    window: str | None = None
 
     def add(self, fault: Fault) -> None:
         """Counts a fault, and keeps it if there is room."""
@@ -72,9 +77,18 @@ def new_job_id() -> str:
 
 
 def submit(
-    home: Home, job_id: str, spec: Spec, source: Path | BinaryIO, tell: Tell = lambda _: None
+    home: Home,
+    job_id: str,
+    spec: Spec,
+    source: Path | BinaryIO,
+    tell: Tell = lambda _: None,
+    *,
+    sample: int = 0,
+    shape: Callable[[bytes], Shape] = shape_of,
 ) -> Report:
     """Checks and stores a job. It exists, whole, when this returns, and not at all if it raises.
+
+    `sample` requests, spread over the file, are to go first. `shape` tells the size of a body.
 
     Raises `Refused` with all faults of the input, `UsageError` where spec and input do not fit,
     `StorageUnavailable` where the home or the output folder cannot be written.
@@ -83,16 +97,18 @@ def submit(
     check_free(Path(spec.output_dir))
     _check_unclaimed(home, job_id, spec)
     check_writable(Path(spec.output_dir))
-    with _draft(home, job_id) as draft:
-        caps, sampler = read_caps(home.folder), Sampler()
+    with _draft(home, job_id, spec) as draft:
+        caps, sampler = read_caps(home.folder), Sampler(shape)
         report = _fill(draft, spec, source, tell, sampler, capped=caps.any)
         if report.invalid and not spec.skip_invalid:
             raise Refused(spec.source, report)
         prices = _prices(spec, draft.models(), capped=caps.any)
+        spec = _in_cheap_hours(spec, draft.models(), prices)
         _estimate(draft, report, sampler, prices, spec, home)
         _check_budget(spec, report, caps)
         draft.keep_samples(sampler.packed())
-        draft.publish(spec, prices, time.time(), report.estimate.guess)
+        draft.publish(spec, prices, time.time(), report.estimate.guess, sample=sample)
+        report.window = spec.window
     return report
 
 
@@ -103,11 +119,12 @@ def validate(
     *,
     priced: bool = False,
     tell: Tell = lambda _: None,
+    shape: Callable[[bytes], Shape] = shape_of,
 ) -> Report:
     """The same check; nothing stays. With `priced`, the catalogue is asked for an estimate."""
     _check_money(spec)
-    with _draft(home, new_job_id()) as draft:
-        caps, sampler = read_caps(home.folder), Sampler()
+    with _draft(home, new_job_id(), spec) as draft:
+        caps, sampler = read_caps(home.folder), Sampler(shape)
         report = _fill(draft, spec, source, tell, sampler, capped=caps.any)
         prices = _prices(spec, draft.models(), capped=False) if priced else _given(spec)
         _estimate(draft, report, sampler, prices, spec, home)
@@ -122,9 +139,29 @@ def _estimate(
     spec: Spec,
     home: Home,
 ) -> None:
+    report.copies = draft.drop_copies()
     found = estimate(draft.sizes(), prices, margin(spec.max_price_rise))
+    if prices and spec.off_peak:
+        models = {name: price.at_off_peak() for name, price in prices.models.items()}
+        prices = msgspec.structs.replace(prices, models=models)
     found.guess = guess(found, sampler.samples.values(), prices, spec, home.folder)
     report.estimate = found
+
+
+def _in_cheap_hours(spec: Spec, models: list[str], prices: PriceList | None) -> Spec:
+    """With `--off-peak`, the hours in which all the models cost less become the job's window."""
+    if not spec.off_peak or not models:
+        return spec
+    known = prices.models if prices else {}
+    tiers = [known[model].off_peak() if model in known else None for model in models]
+    hours = {f"{tier.utc_start}-{tier.utc_end}@UTC" if tier else "" for tier in tiers}
+    if len(hours) > 1 or "" in hours:
+        without = ", ".join(model for model, tier in zip(models, tiers, strict=True) if not tier)
+        raise UsageError(
+            f"no hours are known in which {without or 'all these models'} cost less",
+            hint="leave out --off-peak, or name hours of your own with --window",
+        )
+    return spec.model_copy(update={"window": str(parse_window(hours.pop()))})
 
 
 def _check_unclaimed(home: Home, job_id: str, spec: Spec) -> None:
@@ -152,10 +189,10 @@ def _check_unclaimed(home: Home, job_id: str, spec: Spec) -> None:
 
 
 @contextmanager
-def _draft(home: Home, job_id: str) -> Iterator[Draft]:
+def _draft(home: Home, job_id: str, spec: Spec) -> Iterator[Draft]:
     """A draft that leaves nothing behind unless it was published."""
     try:
-        draft = Draft(home.jobs_folder, job_id)
+        draft = Draft(home.jobs_folder, job_id, dedupe=spec.dedupe)
         try:
             yield draft
         finally:

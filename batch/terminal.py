@@ -9,11 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import click
 
-from batch.language import _, again, decimal, money, ngettext, number
+from batch.language import _, again, decimal, moment, money, ngettext, number
 from batch.progress import Progress
 from jobs.request import Fault
 from jobs.states import JobState
@@ -109,9 +109,11 @@ def _parts(progress: Progress) -> list[tuple[int, str]]:
         (2, failed(progress.failed) if progress.failed else ""),
         (6, _("{rate}/s").format(rate=rate) if rate else ""),
         (4, _("{time} left").format(time=duration(soon)) if soon else ""),
+        (4, _done_at(progress)),
         (3, _spent(progress)),
         (5, _("up to {rub} more").format(rub=money(progress.booked)) if progress.booked else ""),
         (7, _in_flight(progress.in_flight) if progress.in_flight and moving else ""),
+        (5, _in_all(progress)),
         (8, _refusals(progress.refusals) if progress.refusals else ""),
     ]
 
@@ -127,6 +129,37 @@ def _in_flight(count: int) -> str:
 
 def _refusals(count: int) -> str:
     return ngettext("{count} refusal", "{count} refusals", count).format(count=number(count))
+
+
+_SOON_S = 600.0
+"""What ends sooner is told by its length alone."""
+
+
+def _done_at(progress: Progress) -> str:
+    """By the clock, when the job will be done."""
+    if progress.done_at is None or progress.down:
+        return ""
+    when = datetime.fromtimestamp(progress.done_at).astimezone()
+    if progress.late:
+        return _("not before the deadline; it would be {moment}").format(moment=moment(when))
+    left = progress.done_at - time.time()
+    if left < _SOON_S:
+        return ""
+    if left < _DAY_S:
+        return _("done about {clock}").format(clock=f"{when:%H:%M}")
+    return _("done about {clock}").format(clock=moment(when))
+
+
+_DAY_S = 20 * 3600.0
+
+
+def _in_all(progress: Progress) -> str:
+    if progress.forecast is None or progress.state not in _GOING:
+        return ""
+    return _("likely {rub} in all").format(rub=money(progress.forecast))
+
+
+_GOING = (JobState.IN_PROGRESS, JobState.PAUSED)
 
 
 def state_word(state: str) -> str:
@@ -154,6 +187,8 @@ def reason_word(reason: str) -> str:
         "endpoint_down": _("endpoint_down"),
         "window_closed": _("window_closed"),
         "price_rise": _("price_rise"),
+        "sampled": _("sampled"),
+        "deadline": _("deadline"),
         "misconfigured": _("misconfigured"),
         "user": _("user"),
     }.get(reason, reason)

@@ -141,6 +141,32 @@ class ModelPrice(msgspec.Struct, frozen=True):
         most = self.dearest(prompt_tokens).cost(Usage(prompt_tokens, completion_tokens))
         return round_up(times(most, margin))
 
+    def off_peak(self) -> Tier | None:
+        """The hours in which the default provider asks less, and never more, if there are any."""
+        usual = self.offers[0].rates
+        for tier in self.offers[0].tiers:
+            pairs = ((tier.rates.prompt, usual.prompt), (tier.rates.completion, usual.completion))
+            cheaper = all(now <= then for now, then in pairs) and pairs[0][0] + pairs[1][0] < (
+                pairs[0][1] + pairs[1][1]
+            )
+            if tier.utc_start and tier.utc_end and cheaper:
+                return tier
+        return None
+
+    def at_off_peak(self) -> ModelPrice:
+        """The same as if those hours were always."""
+        tier, (first, *others) = self.off_peak(), self.offers
+        if tier is None:
+            return self
+        first = msgspec.structs.replace(first, rates=tier.rates)
+        return msgspec.structs.replace(self, offers=(first, *others))
+
+    @property
+    def caches(self) -> bool:
+        """Whether the default provider asks less for what its cache holds."""
+        rates = self.offers[0].rates
+        return rates.cache_read is not None and rates.cache_read < rates.prompt
+
     @property
     def max_completion_tokens(self) -> int | None:
         """The longest answer that any provider gives, if all of them tell it."""

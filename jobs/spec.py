@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -59,6 +60,9 @@ class Spec(BaseModel):
     limits: Limits = Limits()
     budget: Budget = Budget()
     window: str | None = None
+    off_peak: bool = False
+    deadline: datetime | None = None
+    dedupe: Literal["", "same", "all"] = ""
     max_attempts: Count = 5
     never_pay_twice: bool = False
     gateway: str | None = None

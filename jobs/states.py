@@ -47,6 +47,9 @@ class PauseReason(StrEnum):
     ENDPOINT_DOWN = "endpoint_down"
     WINDOW_CLOSED = "window_closed"
     PRICE_RISE = "price_rise"
+    SAMPLED = "sampled"
+    DEADLINE = "deadline"
+    """Only while calls in flight end; then the job is expired."""
     MISCONFIGURED = "misconfigured"
     USER = "user"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -30,6 +30,22 @@ class Window(msgspec.Struct, frozen=True):
         local = now.astimezone(ZoneInfo(self.zone))
         opening = datetime.combine(local.date(), self.start, tzinfo=ZoneInfo(self.zone))
         return opening if opening > local else opening + timedelta(days=1)
+
+    def after(self, now: datetime, work: timedelta) -> datetime:
+        """The moment at which so much work is done that rests outside of the window."""
+        zone = ZoneInfo(self.zone)
+        at = now if self.contains(now) else self.next_opening(now)
+        while True:
+            local = at.astimezone(zone)
+            closing = datetime.combine(local.date(), self.end, tzinfo=zone)
+            if closing <= local:
+                closing += timedelta(days=1)
+            # Between aware moments of one zone Python counts wall-clock time: UTC is exact.
+            room = closing.astimezone(UTC) - local.astimezone(UTC)
+            if work <= room:
+                return (at.astimezone(UTC) + work).astimezone(zone)
+            work -= room
+            at = self.next_opening(closing)
 
     def __str__(self) -> str:
         return f"{self.start:%H:%M}-{self.end:%H:%M}@{self.zone}"

@@ -46,6 +46,8 @@ class Row:
     billed: list[dict[str, Any]] = field(default_factory=list)
     calls: list[sqlite3.Row] = field(default_factory=list)
     ends: list[dict[str, Any]] = field(default_factory=list)
+    alike: str = ""
+    """The same for requests that say the same, whatever the order of their members."""
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Audit:
     rows: int = 0
     completed: int = 0
     failed: int = 0
+    copies: int = 0
     billed_calls: int = 0
     bought_twice: int = 0
     in_flight: int = 0
@@ -104,6 +107,7 @@ def audit(
         _sort_in(rows, entries, _ledger(job), found)
         _rows_end_once(rows, output, found, finished=finished)
         _answers_are_what_was_sent(rows, entries, found)
+        _copies_are_copies(rows, found)
         _nothing_unseen(rows, found)
         _paid_twice(rows, found, allowed_twice, deaths)
         _money(rows, entries, output, found, finished=finished)
@@ -122,8 +126,12 @@ def _input(source: Path) -> dict[str, Row]:
             request = json.loads(text)
             body = _member(text, "body") if "body" in request else text
             name = request.get("custom_id", f"line-{number}")
-            rows[name] = Row(number, _sha(body.encode()))
+            rows[name] = Row(number, _sha(body.encode()), alike=_alike(body))
     return rows
+
+
+def _alike(body: str) -> str:
+    return _sha(json.dumps(json.loads(body), sort_keys=True).encode())
 
 
 def _member(text: str, key: str) -> str:
@@ -157,7 +165,10 @@ def _ledger(job: Path) -> list[sqlite3.Row]:
 def _sort_in(
     rows: dict[str, Row], entries: list[dict[str, Any]], ledger: list[sqlite3.Row], found: Audit
 ) -> None:
-    by_hash = {row.body_hash: row for row in rows.values()}
+    by_hash: dict[str, Row] = {}
+    for each in rows.values():
+        # Of requests that are alike the first is bought; the others may be copies.
+        by_hash.setdefault(each.body_hash, each)
     for entry in entries:
         row = by_hash.get(entry["body"])
         found.check("L2", row is not None, f"call {entry['call']} asked what no input line asks")
@@ -211,8 +222,33 @@ def _answers_are_what_was_sent(
     for custom_id, row in rows.items():
         for end in row.ends:
             if end["_file"] == "output.jsonl":
-                faithful = end["_body_hash"] in sent[row.body_hash]
+                origin = rows.get(_origin(end) or "", row)
+                faithful = end["_body_hash"] in sent[origin.body_hash]
                 found.check("L3", faithful, f"{custom_id} has an answer that was never sent")
+
+
+def _origin(end: dict[str, Any]) -> str | None:
+    """The `custom_id` of the request whose result this line was given."""
+    origin: str | None = end["nightshift"].get("copy_of")
+    return origin
+
+
+def _copies_are_copies(rows: dict[str, Row], found: Audit) -> None:
+    for custom_id, row in rows.items():
+        for end in row.ends:
+            origin = _origin(end)
+            if origin is None:
+                continue
+            found.copies += 1
+            first = rows.get(origin)
+            if first is None or first.alike != row.alike or first.line >= row.line:
+                found.check("L2", holds=False, what=f"{custom_id} is no copy of {origin}")
+                continue
+            told = [(each["_file"], _origin(each)) for each in first.ends]
+            found.check(
+                "L1", told == [(end["_file"], None)], f"{custom_id} ends otherwise than {origin}"
+            )
+            found.check("L6", not row.calls, f"{custom_id} is a copy and was bought all the same")
 
 
 def _nothing_unseen(rows: dict[str, Row], found: Audit) -> None:

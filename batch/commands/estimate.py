@@ -3,25 +3,52 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batch.commands.run import requests_line
+from batch.commands.run import check_in, check_key, costs_nothing, requests_line
+from batch.ending import say_interrupted
+from batch.estimator.shape import shape_of
+from batch.estimator.tokenizer import counted_by
 from batch.guesses import guess_json, guess_lines
-from batch.options import checking, input_argument, make_spec, open_home, open_source, spec_options
-from batch.submission import new_job_id, validate
-from batch.terminal import say_faults, say_lines
+from batch.home import Home
+from batch.language import _, number
+from batch.local import run_job
+from batch.options import (
+    checking,
+    input_argument,
+    make_spec,
+    open_home,
+    open_source,
+    option,
+    sample_options,
+    spec_options,
+)
+from batch.settings import read_settings
+from batch.store.guess import Guess
+from batch.store.jobstore import JobRow
+from batch.submission import Report, new_job_id, validate
+from batch.terminal import safe, say, say_faults, say_lines
+from jobs.errors import UsageError
+from jobs.spec import Spec
+from jobs.states import JobState, PauseReason
 
 HELP = """Check INPUT and tell what it will cost by the endpoint's prices. Nothing is sent or kept.
 
 Low, likely and high: by the answers that earlier jobs got from the model, else by what is usual.
+With --sample it does spend: INPUT becomes a job, so many of its requests are answered, and what
+they cost is carried on to all. The answers are kept; resume goes on with the rest.
 Takes all options of submit; those that matter here are listed below.
 
 \b
   nightshift estimate reviews.jsonl
   nightshift estimate reviews.jsonl --max-tokens 300
+  nightshift estimate reviews.jsonl --sample 20
   nightshift estimate reviews.jsonl --json | jq -r .rub.likely
 """
 
@@ -30,31 +57,92 @@ Takes all options of submit; those that matter here are listed below.
 @click.command("estimate", help=HELP, short_help="Tell what a file will cost.")
 @input_argument
 @spec_options
+@sample_options
+@option("-y", "--yes", is_flag=True, help="Do not ask before spending on a sample.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def command(source: Path, *, as_json: bool, **options: Any) -> int:
+def command(
+    source: Path,
+    *,
+    sample: int | None,
+    tokenizer: Path | None,
+    yes: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
     """See HELP."""
-    spec = make_spec(new_job_id(), source, options)
+    job_id = new_job_id()
+    spec = make_spec(job_id, source, options)
+    if sample:
+        job, report = _bought(spec, source, sample, tokenizer, job_id, yes=yes)
+        _tell(report, job.guess, job, as_json=as_json)
+        return 0
     report = validate(
         open_home(),
         spec,
         open_source(source),
         priced=True,
         tell=say_lines,
+        shape=counted_by(tokenizer) if tokenizer else shape_of,
     )
     if report.invalid:
         say_faults(report.faults, report.invalid)
-    found = report.estimate
+    _tell(report, report.estimate.guess, None, as_json=as_json)
+    return 2 if report.invalid and not spec.skip_invalid else 0
+
+
+def _tell(report: Report, guess: Guess, job: JobRow | None, *, as_json: bool) -> None:
     if as_json:
         told = {
+            **({"job": job.id} if job else {}),
             "requests": report.requests,
             "invalid": report.invalid,
+            "copies": report.copies,
             "models": report.models,
-            "unpriced": found.unpriced,
-            **guess_json(found.guess),
+            "unpriced": report.estimate.unpriced,
+            **guess_json(guess),
         }
         click.echo(json.dumps(told, ensure_ascii=False))
-    else:
-        click.echo(requests_line(report))
-        for line in guess_lines(found.guess, found.unpriced):
-            click.echo(line)
-    return 2 if report.invalid and not spec.skip_invalid else 0
+        return
+    click.echo(requests_line(report))
+    for line in guess_lines(guess, report.estimate.unpriced):
+        click.echo(line)
+    if job is not None and not job.ended:
+        say(_("the answers are kept; go on with all of it:"))
+        say(f"  nightshift resume {job.id}")
+
+
+def _bought(
+    spec: Spec, source: Path, sample: int, tokenizer: Path | None, job_id: str, *, yes: bool
+) -> tuple[JobRow, Report]:
+    """The job after its sample was answered."""
+    home, settings = open_home(), read_settings(os.environ)
+    check_key(settings)
+    if home.is_coordinated():
+        raise UsageError(
+            f"another nightshift is at work in {safe(str(home.folder))}",
+            hint="wait for it (nightshift status), or: nightshift submit INPUT --sample N",
+        )
+    if not yes and not costs_nothing(spec):
+        if not sys.stdin.isatty():
+            raise UsageError("nobody is here to be asked whether to spend money", hint="say --yes")
+        question = _("Buy up to {count} answers from {url} as a sample?")
+        click.confirm(
+            question.format(count=number(sample), url=spec.base_url), abort=True, err=True
+        )
+    report = check_in(home, job_id, spec, source, sample, tokenizer)
+    try:
+        job = run_job(home, settings, _job(home, job_id), 1)
+    except KeyboardInterrupt:
+        say_interrupted(job_id)
+        raise
+    if job.state is JobState.PAUSED and job.reason != PauseReason.SAMPLED:
+        raise UsageError(
+            f"the sample is not finished: {job.reason_text}",
+            hint=f"what was answered is kept; go on with: nightshift resume {job_id}",
+        )
+    return job, report
+
+
+def _job(home: Home, job_id: str) -> JobRow:
+    with closing(home.open(job_id, read_only=True)) as store:
+        return store.job()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from batch.commands.run import ask, check_key, costs_nothing, follow, send_quest
 from batch.consent import question, table
 from batch.home import Home
 from batch.language import _, again
-from batch.options import Percent, Roubles, job_argument, open_home, option
+from batch.options import Percent, Roubles, job_argument, open_home, option, read_deadline
 from batch.pricefile import read_price_file
 from batch.prices import read_prices
 from batch.pricewatch import asked_for, form_of, keep
@@ -108,6 +109,7 @@ def _as_option(field: str) -> str:
 @click.option("--tpm", type=click.IntRange(min=1), metavar="N", help="A new limit.")
 @click.option("--max-in-flight", type=click.IntRange(min=1), metavar="N", help="A new limit.")
 @click.option("--window", metavar="HH:MM-HH:MM[@ZONE]", help='New hours; "" for any hour.')
+@click.option("--deadline", metavar="HH:MM", help='A new deadline; "" for none.')
 @_fixed_options
 @option(
     "--workers",
@@ -144,6 +146,7 @@ def command(
             raise UsageError(f"{job_id} was refused and never began")
         _check_fixed(row.spec, changes)
         spec = _changed(row.spec, changes)
+        _check_deadline(spec)
         _check_budget(row, changes["budget_rub"])
         retried = codes_like(wanted, failures(store)) if row.failed else ()
         if row.ended and not row.left and not retried:
@@ -243,6 +246,14 @@ def _go_on(store: JobStore, row: JobRow) -> None:
         store.set_state(JobState.IN_PROGRESS)
 
 
+def _check_deadline(spec: Spec) -> None:
+    if spec.deadline is not None and spec.deadline <= datetime.now(UTC):
+        raise UsageError(
+            f"the deadline of the job, {spec.deadline:%Y-%m-%d %H:%M %Z}, has passed",
+            hint='name another with --deadline 07:00, or none with --deadline ""',
+        )
+
+
 def _check_budget(row: JobRow, cap: Decimal | None) -> None:
     if cap is not None and cap < row.settled_rub:
         raise UsageError(f"{show(row.settled_rub)} are spent already", hint="give a higher cap")
@@ -286,4 +297,8 @@ def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
             update["window"] = str(parse_window(changes["window"])) if changes["window"] else None
         except ValueError as error:
             raise UsageError(f"--window: {error}") from None
+    if changes["deadline"] is not None:
+        window = update.get("window", spec.window)
+        given = changes["deadline"]
+        update["deadline"] = read_deadline(given, window) if given else None
     return spec.model_copy(update=update)

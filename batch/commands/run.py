@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,9 +14,11 @@ import click
 
 from batch import embedded
 from batch.ending import say_ending, say_interrupted
+from batch.estimator.shape import shape_of
+from batch.estimator.tokenizer import counted_by
 from batch.guesses import guess_lines
 from batch.home import Home
-from batch.language import _, ngettext, number
+from batch.language import _, moment, ngettext, number
 from batch.local import run_job
 from batch.options import (
     caps_options,
@@ -23,10 +27,12 @@ from batch.options import (
     open_home,
     open_source,
     option,
+    sample_options,
     set_caps,
     spec_options,
 )
 from batch.settings import KEY_FILE, Settings, read_settings
+from batch.store.jobstore import JobRow
 from batch.submission import Refused, Report, new_job_id, submit
 from batch.terminal import safe, say, say_faults, say_lines
 from jobs.errors import NightshiftError, UsageError
@@ -58,7 +64,16 @@ coordinator. Ctrl-C stops it cleanly; nightshift resume goes on.
     help="Worker processes; one does hundreds of calls at once.",
 )
 @option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
-def command(source: Path, *, workers: int, yes: bool, **options: Any) -> int:
+@sample_options
+def command(
+    source: Path,
+    *,
+    workers: int,
+    yes: bool,
+    sample: int | None,
+    tokenizer: Path | None,
+    **options: Any,
+) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
     check_key(settings)
@@ -75,10 +90,18 @@ def command(source: Path, *, workers: int, yes: bool, **options: Any) -> int:
         raise UsageError("nobody is here to be asked whether to spend money", hint="say --yes")
     if settings.redis_url is not None:
         embedded.check(settings.redis_url)
-    report = check_in(home, job_id, spec, source)
+    report = check_in(home, job_id, spec, source, sample or 0, tokenizer)
     if spends and report.requests:
-        ask(home, job_id, send_question(report.requests, spec))
-    return follow(home, settings, job_id, workers)
+        ask(home, job_id, send_question(min(sample or report.requests, report.requests), spec))
+
+    def sampled(job: JobRow) -> bool:
+        for line in guess_lines(job.guess):
+            say(f"  {line}")
+        if spends:
+            ask(home, job_id, send_question(job.left, spec))
+        return True
+
+    return follow(home, settings, job_id, workers, sampled)
 
 
 def check_key(settings: Settings) -> None:
@@ -96,11 +119,21 @@ def check_key(settings: Settings) -> None:
             )
 
 
-def check_in(home: Home, job_id: str, spec: Spec, source: Path) -> Report:
+def check_in(
+    home: Home,
+    job_id: str,
+    spec: Spec,
+    source: Path,
+    sample: int = 0,
+    tokenizer: Path | None = None,
+) -> Report:
     """Submits, and tells what was found; faults are listed before the error."""
+    shape = counted_by(tokenizer) if tokenizer else shape_of
     say(_("checking {file}").format(file=safe(spec.source)))
     try:
-        report = submit(home, job_id, spec, open_source(source), say_lines)
+        report = submit(
+            home, job_id, spec, open_source(source), say_lines, sample=sample, shape=shape
+        )
     except Refused as refusal:
         say_faults(refusal.report.faults, refusal.report.invalid)
         raise
@@ -108,9 +141,28 @@ def check_in(home: Home, job_id: str, spec: Spec, source: Path) -> Report:
         say_faults(report.faults[:10], report.invalid)
     say(job_id)
     say(f"  {requests_line(report)}")
-    for line in guess_lines(report.estimate.guess, report.estimate.unpriced):
+    for line in (
+        *plan_lines(report, spec),
+        *guess_lines(report.estimate.guess, report.estimate.unpriced),
+    ):
         say(f"  {line}")
     return report
+
+
+def plan_lines(report: Report, spec: Spec) -> Iterator[str]:
+    """What is not sent, and when the rest is."""
+    if report.copies:
+        told = ngettext(
+            "{count} of them is alike to another and is not bought",
+            "{count} of them are alike to others and are not bought",
+            report.copies,
+        )
+        yield told.format(count=number(report.copies))
+    if spec.off_peak and report.window:
+        yield _("sent in the hours that cost less: {window}").format(window=report.window)
+    if spec.deadline is not None:
+        local = spec.deadline.astimezone()
+        yield _("nothing new is sent after {moment}").format(moment=moment(local))
 
 
 def requests_line(report: Report) -> str:
@@ -163,13 +215,27 @@ def _let_rest(home: Home, job_id: str) -> None:
         store.close()
 
 
-def follow(home: Home, settings: Settings, job_id: str, workers: int) -> int:
-    """Works on the job in the foreground; returns the exit code."""
+def follow(
+    home: Home,
+    settings: Settings,
+    job_id: str,
+    workers: int,
+    sampled: Callable[[JobRow], bool] = lambda _job: False,
+) -> int:
+    """Works on the job in the foreground; returns the exit code.
+
+    `sampled` tells whether to go on when only a sample was answered yet.
+    """
     store = home.open(job_id, read_only=True)
     job = store.job()
     store.close()
     try:
-        return say_ending(run_job(home, settings, job, workers))
+        job = run_job(home, settings, job, workers)
+        if job.state is JobState.PAUSED and job.reason == PauseReason.SAMPLED and sampled(job):
+            with closing(home.open(job_id)) as store:
+                store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
+            job = run_job(home, settings, job, workers)
+        return say_ending(job)
     except KeyboardInterrupt:
         return say_interrupted(job_id)
     except NightshiftError as error:

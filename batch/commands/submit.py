@@ -14,6 +14,7 @@ from batch.options import (
     input_argument,
     make_spec,
     open_home,
+    sample_options,
     set_caps,
     spec_options,
 )
@@ -34,11 +35,12 @@ Nothing is sent by this command: a coordinator of the same home and workers do t
 @input_argument
 @spec_options
 @caps_options
-def command(source: Path, **options: Any) -> int:
+@sample_options
+def command(source: Path, *, sample: int | None, tokenizer: Path | None, **options: Any) -> int:
     """See HELP."""
     home, job_id = open_home(), new_job_id()
     set_caps(home, options)
-    check_in(home, job_id, make_spec(job_id, source, options), source)
+    check_in(home, job_id, make_spec(job_id, source, options), source, sample or 0, tokenizer)
     click.echo(job_id)
     if not home.is_coordinated(job_id):
         say(_("no coordinator is at work yet: start nightshift coordinator and nightshift worker,"))

@@ -172,7 +172,7 @@ def crowds_in(store: JobStore) -> dict[str, Crowd]:
     """All requests of a job, by model."""
     rows = store.db.execute(
         "SELECT name, count(*), sum(prompt_bound) FROM requests JOIN models ON models.id = model"
-        " GROUP BY name"
+        " WHERE ordinal NOT IN (SELECT ordinal FROM copies) GROUP BY name"
     )
     return {name: Crowd(count, size) for name, count, size in rows}
 

@@ -15,15 +15,15 @@ from batch.reports.lines import error_line, fault_line, line_of, output_line
 from batch.reports.page import clock_of, write_page
 from batch.reports.rows import Counter, Row, rows
 from batch.reports.survey import Survey, Tally, empty_survey
-from batch.store.jobstore import JobStore
+from batch.store.jobstore import JobRow, JobStore
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.result import ResultState
-from jobs.states import JobState
+from jobs.states import JobState, PauseReason
 
 _NOT_RUN = {
     JobState.CANCELLING: "cancelled",
     JobState.CANCELLED: "cancelled",
-    JobState.EXPIRED: "expired",
+    JobState.EXPIRED: "deadline",
 }
 
 
@@ -38,13 +38,20 @@ def write_all(store: JobStore, folder: Path | None = None) -> Path:
         seen = empty_survey(store, job, clock_of(job.spec))
         cost = Cost(prices=store.all_prices())
         tally = Tally(cost, seen.load)
-        _write_lines(store, target, _NOT_RUN.get(job.state, "unfinished"), seen, tally)
+        _write_lines(store, target, _not_run(job), seen, tally)
         with whole_file(target / COST) as file:
             content = msgspec.json.encode(cost_json(store, cost))
             file.write(msgspec.json.format(content, indent=2) + b"\n")
         with whole_file(target / REPORT) as file:
             write_page(store, file, seen, cost)
     return target
+
+
+def _not_run(job: JobRow) -> str:
+    """Why what has no result has none."""
+    if job.reason == PauseReason.DEADLINE:
+        return "deadline"
+    return _NOT_RUN.get(job.state, "unfinished")
 
 
 def _write_lines(store: JobStore, target: Path, not_run: str, seen: Survey, tally: Counter) -> None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from batch.store.jobstore import JobStore
-from jobs.money import ZERO, add, plain
+from jobs.money import ZERO, add, plain, times
 from jobs.outcome import Billing, CostSource
 from jobs.prices import ModelPrice, PriceList
 from jobs.result import ResultState
@@ -147,6 +147,7 @@ def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
             "calls_without_bound": cost.unbounded_calls,
         },
         "lost": {"chunks": lost.chunks, "at_most_rub": _plain(lost.rub)},
+        "copies": copies_json(store),
         "estimate": {
             "low_rub": _plain(job.guess.low),
             "likely_rub": _plain(job.guess.likely),
@@ -196,6 +197,25 @@ def tokens_json(usage: Usage) -> dict[str, int]:
         "cache_written": usage.written,
         "reasoning": usage.reasoning,
     }
+
+
+def copies_json(store: JobStore) -> dict[str, Any]:
+    """How many requests were given the answer of one alike, and the ₽ that this saved.
+
+    Of an original whose cost is uncertain nothing is counted as saved.
+    """
+    saved, count = ZERO, 0
+    rows = store.db.execute(
+        "SELECT copies.original, count(*), (SELECT group_concat(cost) FROM calls"
+        "  WHERE calls.ordinal = copies.original AND calls.id = final.call AND cost IS NOT NULL)"
+        " FROM copies JOIN results ON results.ordinal = copies.ordinal"
+        " JOIN results AS final ON final.ordinal = copies.original GROUP BY copies.original"
+    )
+    for _, copies, cost in rows:
+        count += copies
+        if cost is not None:
+            saved = add(saved, times(Decimal(cost), copies))
+    return {"requests": count, "saved_rub": plain(saved)}
 
 
 def _ratio(outcome: Decimal, likely: Decimal | None) -> float | None:

@@ -125,6 +125,8 @@ def _facts(row: Row) -> dict[str, Any]:
         "cost_rub": plain(row.cost),
         "cost_source": row.source,
     }
+    if row.copy_of is not None:
+        facts["copy_of"] = row.copy_of
     if row.uncertain:
         facts["uncertain_rub"] = plain(row.uncertain)
     return facts

@@ -53,6 +53,8 @@ class Row(msgspec.Struct, frozen=True):
     uncertain: Decimal
     calls: int
     body: bytes
+    copy_of: str | None = None
+    """The `custom_id` of the request whose result this one was given."""
 
 
 def rows(
@@ -67,9 +69,13 @@ def rows(
     # Two walks side by side, both in the order of their keys: nothing is sorted or kept.
     costs = _Costs(store.db, count)
     answers = _Answers(store.db)
+    (copied,) = store.db.execute("SELECT EXISTS (SELECT 1 FROM copies)").fetchone()
+    original, origin = (_ORIGINAL, _ORIGIN) if copied else ("NULL", "")
     found = store.db.execute(
-        f"SELECT ordinal, line, custom_id, name, results.* FROM requests"  # noqa: S608  a keyword
-        f" JOIN models ON models.id = model {join} results USING (ordinal)"
+        f"SELECT requests.ordinal, requests.line, requests.custom_id, name,"  # noqa: S608  keywords
+        f" {original} AS copy_of, results.* FROM requests"
+        f" JOIN models ON models.id = requests.model"
+        f" {join} results ON results.ordinal = requests.ordinal {origin}"
         # Named in full: `ordinal` alone is that of the result, which a request may not have.
         " ORDER BY requests.ordinal"
     )
@@ -77,6 +83,13 @@ def rows(
         cost = costs.of(row)
         body = answers.body(row["answer"], row["body"]) if bodies and row["answer"] else b""
         yield _row(row, cost, body)
+
+
+_ORIGINAL = "originals.custom_id"
+_ORIGIN = (
+    "LEFT JOIN copies ON copies.ordinal = requests.ordinal"
+    " LEFT JOIN requests AS originals ON originals.ordinal = copies.original"
+)
 
 
 @dataclass
@@ -111,11 +124,17 @@ def _row(row: sqlite3.Row, cost: _Cost, body: bytes) -> Row:
         request_id=row["request_id"] or "",
         flags=tuple(row["flags"].split(",")) if row["flags"] else (),
         cost=cost.known,
-        source=_SOURCES[cost.source] if cost.calls else "none",
+        source=_SOURCES[cost.source] if cost.calls else _no_source(row),
         uncertain=cost.bound,
         calls=cost.calls,
         body=body,
+        copy_of=row["copy_of"],
     )
+
+
+def _no_source(row: sqlite3.Row) -> str:
+    """Where a cost of nothing comes from."""
+    return "copy" if row["copy_of"] is not None and row["state"] else "none"
 
 
 class _Costs:

@@ -15,6 +15,7 @@ import msgspec
 from batch.store import database
 from batch.store.blocks import BlockWriter
 from batch.store.guess import Guess, packed
+from batch.store.order import Marks, arrange, mark_copies
 from jobs.names import BLOCKS, DATABASE
 from jobs.prices import PriceList
 from jobs.request import Fault, Request
@@ -31,7 +32,7 @@ class Draft:
     either no job or a whole one. What a killed process left behind is removed by the next draft.
     """
 
-    def __init__(self, jobs_folder: Path, job_id: str) -> None:
+    def __init__(self, jobs_folder: Path, job_id: str, *, dedupe: str = "") -> None:
         self.job_id = job_id
         self._final = jobs_folder / job_id
         self._folder = jobs_folder / f".{job_id}.draft"
@@ -45,6 +46,7 @@ class Draft:
         self._blocks = BlockWriter(self._folder / BLOCKS)
         self._rows: list[tuple[object, ...]] = []
         self._models: dict[str, int] = {}
+        self._marks = Marks(self._db, dedupe)
         self.requests = 0
         self.invalid = 0
 
@@ -62,6 +64,7 @@ class Draft:
                 not request.unbounded,
             )
         )
+        self._marks.see(self.requests, request)
         self.requests += 1
         self._place(self._blocks.append(request.body))
         if len(self._rows) >= _ROWS_AT_ONCE:
@@ -107,6 +110,11 @@ class Draft:
         self._db.execute("DROP TABLE twice")
         self._db.execute("DROP TABLE firsts")
 
+    def drop_copies(self) -> int:
+        """Requests that are alike but for the first are given its result; returns how many."""
+        self._flush_rows()
+        return mark_copies(self._db)
+
     def models(self) -> list[str]:
         """Every model that a request names."""
         return list(self._models)
@@ -117,6 +125,7 @@ class Draft:
         names = {number: name for name, number in self._models.items()}
         for count, model, prompt, output in self._db.execute(
             "SELECT count(*), model, prompt_bound, output_bound FROM requests"
+            " WHERE ordinal NOT IN (SELECT ordinal FROM copies)"
             " GROUP BY model, prompt_bound, output_bound"
         ):
             yield count, names[model], prompt, output
@@ -136,10 +145,17 @@ class Draft:
         prices: PriceList | None,
         created_at: float,
         guess: Guess | None = None,
+        *,
+        sample: int = 0,
     ) -> None:
-        """The job exists, whole and on disk, when this returns."""
+        """The job exists, whole and on disk, when this returns.
+
+        `sample` requests, spread over the file, go first and alone.
+        """
         guess = guess or Guess()
         self._flush_rows()
+        first = self._first(sample)
+        warm = arrange(self._db, first, self._cached(prices))
         self._place(self._blocks.flush())
         self._blocks.finish()
         self._db.executemany(
@@ -148,7 +164,7 @@ class Draft:
         (stored,) = self._db.execute("SELECT count(*) FROM requests").fetchone()
         self._db.execute(
             "INSERT INTO job (id, spec, state, created_at, likely_rub, highest_rub, guess,"
-            " requests, invalid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " sample, warm, requests, invalid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self.job_id,
                 spec.model_dump_json(),
@@ -157,6 +173,8 @@ class Draft:
                 None if guess.likely is None else str(guess.likely),
                 None if guess.at_most is None else str(guess.at_most),
                 packed(guess),
+                len(first),
+                warm,
                 stored,
                 self.invalid,
             ),
@@ -170,6 +188,27 @@ class Draft:
         self._folder.rename(self._final)
         sync_folder(self._final.parent)
         self._let_go()
+
+    def _first(self, count: int) -> list[int]:
+        """So many of the samples, spread evenly."""
+        found = [
+            row[0]
+            for row in self._db.execute(
+                "SELECT ordinal FROM samples WHERE ordinal NOT IN (SELECT ordinal FROM copies)"
+                " ORDER BY ordinal"
+            )
+        ]
+        count = min(count, len(found))
+        return [found[place * len(found) // count] for place in range(count)]
+
+    def _cached(self, prices: PriceList | None) -> set[int]:
+        """The models, by number, whose provider asks less for a prompt that it knows already."""
+        models = prices.models if prices else {}
+        return {
+            number
+            for name, number in self._models.items()
+            if name in models and models[name].caches
+        }
 
     def abandon(self) -> None:
         """Nothing of it stays, unless it was published."""
@@ -190,6 +229,7 @@ class Draft:
     def _flush_rows(self) -> None:
         self._db.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)", self._rows)
         self._rows.clear()
+        self._marks.flush()
 
 
 def store_prices(db: sqlite3.Connection, prices: PriceList, *, accepted: bool) -> None:

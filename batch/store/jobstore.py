@@ -32,6 +32,11 @@ Triple = tuple[int, int, int]
 
 _FAILED_AMONG = "state = 'failed' AND (?1 IS NULL OR code IN (SELECT value FROM json_each(?1)))"
 
+_BOUGHT = "ordinal NOT IN (SELECT ordinal FROM copies)"
+
+_PASSING = (PauseReason.WINDOW_CLOSED, PauseReason.DEADLINE)
+"""Reasons for a pause that end without anybody's doing."""
+
 _ordinals = msgspec.msgpack.Decoder(list[Triple])
 
 
@@ -52,6 +57,8 @@ class JobRow:
     likely_rub: Decimal | None
     highest_rub: Decimal | None
     guess: Guess
+    sample: int
+    warm: int
     requests: int
     invalid: int
     cursor: int
@@ -76,7 +83,7 @@ class JobRow:
     @property
     def needs_user(self) -> bool:
         """Whether it rests, and does not go on by itself: at an hour, or on another day."""
-        by_itself = self.reason == PauseReason.WINDOW_CLOSED or self.goes_on_at is not None
+        by_itself = self.reason in _PASSING or self.goes_on_at is not None
         return self.state is JobState.PAUSED and not by_itself
 
     @property
@@ -96,6 +103,8 @@ class Waiting:
     bounded: bool
     attempts: int
     uncertain: int
+    rank: int = -1
+    """Its place in the queue, -1 for one that was fed before."""
 
 
 @dataclass(frozen=True)
@@ -256,19 +265,22 @@ class JobStore:
 
     # ---- feeding -------------------------------------------------------------------------
 
-    def waiting(self, limit: int) -> list[Waiting]:
-        """The next requests to feed: those that came back first, then the file's order."""
+    def waiting(self, limit: int, head: int | None = None) -> list[Waiting]:
+        """The next requests to feed: those that came back first, then the queue's order.
+
+        With `head`, none behind so many at the front of the queue.
+        """
         came_back = self.db.execute(
-            "SELECT ordinal, model, prompt_bound, output_bound, bounded, attempts, uncertain"
+            "SELECT ordinal, model, prompt_bound, output_bound, bounded, attempts, uncertain, -1"
             " FROM returned JOIN requests USING (ordinal)"
             " WHERE ordinal NOT IN (SELECT ordinal FROM suspects WHERE suspicion >= ?)"
             " ORDER BY ordinal LIMIT ?",
             (SUSPECT, limit),
         ).fetchall()
         fresh = self.db.execute(
-            "SELECT ordinal, model, prompt_bound, output_bound, bounded, 0, 0 FROM requests"
-            " WHERE ordinal > (SELECT cursor FROM job) ORDER BY ordinal LIMIT ?",
-            (limit - len(came_back),),
+            "SELECT ordinal, model, prompt_bound, output_bound, bounded, 0, 0, rank FROM queue"
+            " WHERE rank > (SELECT cursor FROM job) AND rank < ? ORDER BY rank LIMIT ?",
+            (2**62 if head is None else head, limit - len(came_back)),
         ).fetchall()
         return [self._waiting(row) for row in (*came_back, *fresh)]
 
@@ -281,9 +293,9 @@ class JobStore:
         for model in self._models:
             rows = self.db.execute(
                 "SELECT ordinal, model, prompt_bound, output_bound, bounded,"
-                " coalesce(attempts, 0), coalesce(uncertain, 0)"
-                " FROM requests LEFT JOIN returned USING (ordinal)"
-                " WHERE model = ? AND (attempts IS NOT NULL OR ordinal > (SELECT cursor FROM job))"
+                " coalesce(attempts, 0), coalesce(uncertain, 0), iif(attempts IS NULL, rank, -1)"
+                " FROM queue LEFT JOIN returned USING (ordinal)"
+                " WHERE model = ? AND (attempts IS NOT NULL OR rank > (SELECT cursor FROM job))"
                 " AND ordinal NOT IN (SELECT ordinal FROM suspects WHERE suspicion >= ?)"
                 " ORDER BY prompt_bound + coalesce(output_bound, 0), ordinal LIMIT ?",
                 (model, SUSPECT, limit),
@@ -302,7 +314,7 @@ class JobStore:
             return Suspects([], alone=False)
         alone = worst >= ALONE
         rows = self.db.execute(
-            "SELECT ordinal, model, prompt_bound, output_bound, bounded, attempts, uncertain"
+            "SELECT ordinal, model, prompt_bound, output_bound, bounded, attempts, uncertain, -1"
             " FROM suspects JOIN returned USING (ordinal) JOIN requests USING (ordinal)"
             " WHERE suspicion >= ? ORDER BY ordinal LIMIT ?",
             (ALONE if alone else SUSPECT, 1 if alone else trial_size(count)),
@@ -316,14 +328,35 @@ class JobStore:
         ).fetchone()
         return int(trial)
 
+    def head_is_done(self, head: int) -> bool:
+        """Whether so many at the front of the queue have their results."""
+        (waits,) = self.db.execute(
+            "SELECT EXISTS (SELECT 1 FROM queue WHERE rank < ?"
+            " AND ordinal NOT IN (SELECT ordinal FROM results))",
+            (head,),
+        ).fetchone()
+        return not waits
+
+    def leave_head(self) -> None:
+        """From now on all of the queue may be fed."""
+        with self.transaction() as db:
+            db.execute("UPDATE job SET sample = 0, warm = 0")
+
+    def copied(self) -> int:
+        """Requests that were given the result of one alike."""
+        found: int = self.db.execute(
+            "SELECT count(*) FROM copies JOIN results USING (ordinal)"
+        ).fetchone()[0]
+        return found
+
     def models(self) -> list[str]:
         """Every model that a request names."""
         return list(self._models.values())
 
     def _waiting(self, row: sqlite3.Row) -> Waiting:
-        ordinal, model, prompt, output, bounded, attempts, uncertain = row
+        ordinal, model, prompt, output, bounded, attempts, uncertain, rank = row
         return Waiting(
-            ordinal, self._models[model], prompt, output, bool(bounded), attempts, uncertain
+            ordinal, self._models[model], prompt, output, bool(bounded), attempts, uncertain, rank
         )
 
     def grant(
@@ -339,10 +372,10 @@ class JobStore:
                 "UPDATE job SET next_chunk = next_chunk + 1 RETURNING next_chunk - 1"
             ).fetchone()
             self._insert_chunk(number, triples, amount, now, trial)
-            last = max(ordinal for ordinal, _, _ in triples)
+            last = max(each.rank for each in requests)
             db.execute(
-                "INSERT INTO returned SELECT ordinal, 0, 0 FROM requests"
-                " WHERE ordinal > (SELECT cursor FROM job) AND ordinal < ?",
+                "INSERT INTO returned SELECT ordinal, 0, 0 FROM queue"
+                " WHERE rank > (SELECT cursor FROM job) AND rank < ?",
                 (last,),
             )
             db.executemany(
@@ -420,6 +453,9 @@ class JobStore:
                 " WHERE uncertain >= ?2 OR suspicion >= ?3",
                 (now, deaths, POISON),
             ).rowcount
+            failed += give_copies(
+                db, "results", "code = 'system.poison_row' AND finished_at = ?", now
+            )
             db.execute(
                 "DELETE FROM returned WHERE ordinal IN (SELECT ordinal FROM results"
                 " WHERE code = 'system.poison_row' AND finished_at = ?)",
@@ -434,12 +470,12 @@ class JobStore:
         with self.transaction() as db:
             db.execute(
                 f"INSERT OR IGNORE INTO retried SELECT ordinal, call FROM results"  # noqa: S608
-                f" WHERE {_FAILED_AMONG}",
+                f" WHERE {_FAILED_AMONG} AND {_BOUGHT}",
                 (among,),
             )
             db.execute(
                 "INSERT OR IGNORE INTO returned SELECT ordinal, attempts, 0 FROM results"  # noqa: S608
-                f" WHERE {_FAILED_AMONG}",
+                f" WHERE {_FAILED_AMONG} AND {_BOUGHT}",
                 (among,),
             )
             db.execute(
@@ -548,7 +584,7 @@ class JobStore:
         found = []
         for ordinal, attempts, uncertain in triples:
             row = self.db.execute(
-                "SELECT ordinal, model, prompt_bound, output_bound, bounded, ?2, ?3"
+                "SELECT ordinal, model, prompt_bound, output_bound, bounded, ?2, ?3, -1"
                 " FROM requests WHERE ordinal = ?1",
                 (ordinal, attempts, uncertain),
             ).fetchone()
@@ -627,6 +663,17 @@ def give_back(db: sqlite3.Connection, triples: list[Triple]) -> None:
         " WHERE NOT EXISTS (SELECT 1 FROM results WHERE ordinal = ?1)",
         triples,
     )
+
+
+def give_copies(db: sqlite3.Connection, among: str, which: str, value: float) -> int:
+    """Copies of those requests of a table get their results; returns how many."""
+    return db.execute(
+        "INSERT OR IGNORE INTO results SELECT copies.ordinal, state, code, message, status, 0, '',"  # noqa: S608
+        " latency_s, finished_at, request_id, flags, answer, body"
+        " FROM copies JOIN results ON results.ordinal = original"
+        f" WHERE original IN (SELECT ordinal FROM {among} WHERE {which})",
+        (value,),
+    ).rowcount
 
 
 def unfinished(db: sqlite3.Connection, triples: list[Triple]) -> list[Triple]:

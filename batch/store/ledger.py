@@ -13,7 +13,14 @@ from decimal import Decimal
 
 import msgspec
 
-from batch.store.jobstore import JobStore, Triple, decode_triples, give_back, unfinished
+from batch.store.jobstore import (
+    JobStore,
+    Triple,
+    decode_triples,
+    give_back,
+    give_copies,
+    unfinished,
+)
 from batch.store.suspects import IN_FLIGHT, clear, suspect
 from jobs.chunk import WORKER_DIED, ChunkClosed, ReturnReason
 from jobs.money import ZERO, add, subtract
@@ -126,13 +133,20 @@ class _Fed:
         # Lines that were skipped may have left gaps among the ordinals.
         (last,) = db.execute("SELECT max(ordinal) FROM requests").fetchone()
         self._has_gaps = last is not None and last + 1 != requests
+        self._ordered = db.execute("SELECT rank FROM feeding LIMIT 1").fetchone() is not None
         self.foreign = 0
 
     def has(self, ordinal: int, chunk: int = 0) -> bool:
         """Whether there is such a request, and such a chunk, and a worker has had them."""
-        known = ordinal <= self._cursor and chunk < self._next_chunk and self._exists(ordinal)
+        known = chunk < self._next_chunk and self._was_fed(ordinal)
         self.foreign += not known
         return known
+
+    def _was_fed(self, ordinal: int) -> bool:
+        if not self._ordered:
+            return ordinal <= self._cursor and self._exists(ordinal)
+        row = self._db.execute("SELECT rank FROM feeding WHERE ordinal = ?", (ordinal,)).fetchone()
+        return row is not None and row[0] <= self._cursor
 
     def _exists(self, ordinal: int) -> bool:
         if not self._has_gaps:
@@ -212,6 +226,7 @@ def _write_results(
 ) -> None:
     answer: int | None = None
     used = False
+    has_copies = db.execute("SELECT ordinal FROM copies LIMIT 1").fetchone() is not None
     for result in results:
         if result.body >= 0 and answer is None:
             answer = db.execute(
@@ -220,6 +235,10 @@ def _write_results(
         if _insert_result(db, result, answer):
             used = used or result.body >= 0
             _tally(result, applied)
+            if has_copies:
+                _tally_copies(
+                    result, give_copies(db, "requests", "ordinal = ?", result.ordinal), applied
+                )
     if answer is not None and not used:
         # A delivery that came again brought nothing new: its answers stand already.
         db.execute("DELETE FROM answers WHERE id = ?", (answer,))
@@ -259,6 +278,13 @@ def _tally(result: Result, applied: Applied) -> None:
         applied.completed += 1
     else:
         applied.failed += 1
+
+
+def _tally_copies(result: Result, copies: int, applied: Applied) -> None:
+    if result.state is ResultState.COMPLETED:
+        applied.completed += copies
+    else:
+        applied.failed += copies
 
 
 def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> None:

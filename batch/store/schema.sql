@@ -14,9 +14,13 @@ CREATE TABLE job (                      -- one row
     likely_rub    TEXT,                 -- the estimate at submission; NULL: no price, no bound
     highest_rub   TEXT,
     guess         TEXT NOT NULL DEFAULT '',     -- JSON, batch.store.guess.Guess: all of it
+    sample        INTEGER NOT NULL DEFAULT 0,   -- so many at the queue's front go alone, and then
+                                                -- the job rests; 0: none, or it is over
+    warm          INTEGER NOT NULL DEFAULT 0,   -- so many at the queue's front go first: they warm
+                                                -- the provider's cache for the others
     requests      INTEGER NOT NULL,     -- valid input lines
     invalid       INTEGER NOT NULL,     -- faulty input lines, skipped
-    cursor        INTEGER NOT NULL DEFAULT -1,  -- last ordinal that was ever fed
+    cursor        INTEGER NOT NULL DEFAULT -1,  -- last rank of the queue that was ever fed
     next_chunk    INTEGER NOT NULL DEFAULT 1,
     completed     INTEGER NOT NULL DEFAULT 0,
     failed        INTEGER NOT NULL DEFAULT 0,
@@ -38,6 +42,21 @@ CREATE TABLE requests (                 -- never changes after submission
     output_bound  INTEGER,              -- tokens; NULL: nobody can tell
     bounded       INTEGER NOT NULL      -- 0: a part of it (an image, a search) costs what it costs
 );
+
+CREATE TABLE copies (                   -- alike to an earlier request: not bought, but given its result
+    ordinal       INTEGER PRIMARY KEY,
+    original      INTEGER NOT NULL
+);
+
+CREATE INDEX copies_of ON copies (original);
+
+CREATE TABLE feeding (                  -- empty: requests are fed as they stand in the file
+    rank          INTEGER PRIMARY KEY,  -- from 0
+    ordinal       INTEGER NOT NULL UNIQUE
+);
+
+-- What is fed, in this order; batch.store.order replaces it where there is another order.
+CREATE VIEW queue AS SELECT ordinal AS rank, * FROM requests;
 
 CREATE TABLE samples (                  -- some hundreds of them, spread over the file
     ordinal       INTEGER PRIMARY KEY,
