@@ -19,6 +19,10 @@ _NEEDS_A_COMMAND = {
 """A job that went on as it is would rest again at once."""
 
 
+_GOES_ON = (PauseReason.WINDOW_CLOSED, PauseReason.ENDPOINT_DOWN)
+"""Of these a job may recover by itself, unless the user pauses it."""
+
+
 def heed(store: JobStore, wish: str) -> str:
     """Does it, or has the next turn do it; returns `DONE`, or why it is not possible."""
     job = store.job()
@@ -48,7 +52,7 @@ def objection(wish: str, job: JobRow) -> str:
 def _not_paused(job: JobRow) -> str:
     if job.state in ENDED:
         return "ended"
-    if job.state is JobState.PAUSED and job.reason == PauseReason.USER:
+    if job.state is JobState.PAUSED and job.reason not in _GOES_ON:
         return "paused_already"
     return "" if job.state in (JobState.IN_PROGRESS, JobState.PAUSED) else "ending"
 

@@ -27,7 +27,7 @@ from tornado.web import ErrorHandler
 
 from batch.flower.desk import Desk
 from batch.flower.masking import MaskedEvents
-from batch.flower.pages import ROUTES, Templates
+from batch.flower.pages import ROUTES, prepare
 from batch.language import _
 from jobs.errors import UsageError
 from jobs.names import queue_name
@@ -118,7 +118,7 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
             options=options,
             io_loop=loop,
             events=_events(app, loop),
-            template_loader=Templates(),
+            template_loader=prepare(),
             **_settings(prefix),
         )
         self.desk = desk

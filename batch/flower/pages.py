@@ -87,6 +87,16 @@ def _parts() -> Environment:
     return environment
 
 
+def prepare() -> Templates:
+    """Flower's templates and ours, compiled: the first who looks need not wait for that."""
+    parts = _parts()
+    for name in parts.list_templates(["html"]):
+        parts.get_template(name)
+    flowers = Templates()
+    flowers.load("shell.tornado")
+    return flowers
+
+
 class _Handler(BaseHandler):  # type: ignore[misc]  # Flower has no types
     """What all of ours share."""
 

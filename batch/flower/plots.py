@@ -314,7 +314,9 @@ def _top(highest: float) -> float:
     if highest <= 0:
         return 1.0
     scale = 10.0 ** math.floor(math.log10(highest))
-    return next(step * scale for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * scale >= highest)
+    return next(
+        step * scale for step in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if step * scale >= highest
+    )
 
 
 def _marks(top: float) -> list[tuple[float, str]]:

@@ -142,6 +142,9 @@ def reason(job: Job) -> str:
     """Why a job rests, or what troubles it."""
     if job.rests and job.reason in _reasons():
         return _reasons()[job.reason]
+    goes_on = "goes on at "
+    if job.rests and job.reason_text.startswith(goes_on):
+        return _("goes on at {when}").format(when=visible(job.reason_text.removeprefix(goes_on)))
     if job.reason_text:
         return visible(again(job.reason_text))
     if job.runs and job.down:

@@ -91,7 +91,7 @@ def test_of_a_job_that_is_done_nothing_is_left_to_resume(store: JobStore) -> Non
 def test_a_job_that_runs_or_rests_already_says_so(store: JobStore) -> None:
     assert clicks.heed(store, "resume") == "running"
 
-    rest(store, PauseReason.USER)
+    rest(store, PauseReason.BUDGET_EXHAUSTED)
 
     assert clicks.heed(store, "pause") == "paused_already"
 
