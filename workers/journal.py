@@ -133,10 +133,10 @@ class Journal:
         data = _encoder.encode(record)
         head = _SIZE_AND_SUM.pack(len(data), zlib.crc32(data))
         frame = head + _SUM.pack(zlib.crc32(head)) + data
-        with _as_ours(self.folder):
-            try:
-                self._append(frame)
-            except OSError:
+        try:  # bare, since entering `_as_ours` three times a call would cost as much as writing
+            self._append(frame)
+        except OSError:
+            with _as_ours(self.folder):
                 if isinstance(record, Sent) or not self._give_up_ballast():
                     raise
                 self._append(frame)
