@@ -94,7 +94,9 @@ class Timeline:
     def place(self, when: float) -> int:
         """The number of the bar in which a moment lies, or of the nearest."""
         place = int((when - self._left) // self.width)
-        return min(max(place, 0), len(self._counts) - 1)
+        if 0 <= place < len(self._counts):
+            return place
+        return 0 if place < 0 else len(self._counts) - 1
 
     def end(self, place: int) -> float:
         """Where a bar ends; the last one goes on for ever."""
@@ -233,30 +235,34 @@ class Growth:
         self._timeline = timeline
         self._most = most_names
         self._amounts: list[dict[str, Decimal]] = [{} for _ in range(len(timeline))]
-        self._totals: dict[str, Decimal] = {}
+        self._names: set[str] = set()
 
     def add(self, name: str, amount: Decimal, when: float) -> None:
         """Counts an amount; names beyond the first ones share one that is named ""."""
-        if name not in self._totals and len(self._totals) >= self._most:
-            name = ""
-        self._totals[name] = add(self._totals.get(name, ZERO), amount)
+        if name not in self._names:
+            if len(self._names) >= self._most:
+                name = ""
+            self._names.add(name)
         there = self._amounts[self._timeline.place(when)]
         there[name] = add(there.get(name, ZERO), amount)
 
     def stack(self) -> Stack | None:
         """As layers, the largest lowest and the smallest ones together; None if nothing grew."""
-        whole = total(self._totals.values())
+        totals = {
+            name: total(there.get(name, ZERO) for there in self._amounts) for name in self._names
+        }
+        whole = total(totals.values())
         if not whole:
             return None
-        largest = sorted(self._totals, key=lambda name: (name == "", -self._totals[name], name))
-        named = [name for name in largest[:MOST_LAYERS] if name and self._totals[name]]
-        rest = [name for name in self._totals if name not in named and self._totals[name]]
+        largest = sorted(totals, key=lambda name: (name == "", -totals[name], name))
+        named = [name for name in largest[:MOST_LAYERS] if name and totals[name]]
+        rest = [name for name in largest if name not in named and totals[name]]
         top = _round_amount(whole)
         layers, below = [], [ZERO] * len(self._amounts)
         for name, members in [*((name, [name]) for name in named), *([("", rest)] if rest else [])]:
             grown = self._grown(members)
             below = [add(lower, more) for lower, more in zip(below, grown, strict=True)]
-            amount = total(self._totals[each] for each in members)
+            amount = total(totals[each] for each in members)
             layers.append(Layer(name, amount, self._outline(below, top)))
         return Stack(layers[::-1], top, *self._timeline.ticks())
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from batch.reports.billed import BILLED, Billed
 from batch.store.jobstore import JobStore
-from jobs.money import ZERO, add, plain, times
+from jobs.money import ZERO, add, plain, times, total
 from jobs.outcome import Billing, CostSource
 from jobs.prices import ModelPrice, PriceList
 from jobs.result import ResultState
@@ -27,6 +28,21 @@ class ModelCost:
     usage: Usage = NO_USAGE
 
 
+class _Sum:
+    """Calls for one model whose costs have one source."""
+
+    __slots__ = ("cached", "calls", "completion", "prompt", "reasoning", "rub", "written")
+
+    def __init__(self) -> None:
+        self.rub = ZERO
+        self.calls = self.prompt = self.completion = 0
+        self.cached = self.written = self.reasoning = 0
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(self.prompt, self.completion, self.cached, self.written, self.reasoning)
+
+
 @dataclass
 class Cost:
     """A job's cost: ₽, exact. `uncertain_rub` is the most that calls of unknown outcome cost.
@@ -35,11 +51,6 @@ class Cost:
     caches saved.
     """
 
-    rub: Decimal = ZERO
-    calls: int = 0
-    usage: Usage = NO_USAGE
-    by_model: dict[str, ModelCost] = field(default_factory=dict)
-    by_source: dict[str, Decimal] = field(default_factory=dict)
     failed_rub: Decimal = ZERO
     repeated_rub: Decimal = ZERO
     uncertain_calls: int = 0
@@ -47,61 +58,92 @@ class Cost:
     unbounded_calls: int = 0
     saved_rub: Decimal = ZERO
     prices: list[PriceList] = field(default_factory=list)
+    _sums: dict[tuple[str, str], _Sum] = field(default_factory=lambda: defaultdict(_Sum))
+    """By model and source: one addition for each call, from which all other sums follow."""
+
+    @property
+    def rub(self) -> Decimal:
+        """All known costs."""
+        return total(each.rub for each in self._sums.values())
+
+    @property
+    def calls(self) -> int:
+        """Calls that were or may have been billed."""
+        return sum(each.calls for each in self._sums.values())
+
+    @property
+    def usage(self) -> Usage:
+        """All tokens."""
+        return sum((each.usage for each in self._sums.values()), NO_USAGE)
+
+    @property
+    def by_model(self) -> dict[str, ModelCost]:
+        """What each model came to."""
+        models: dict[str, ModelCost] = defaultdict(ModelCost)
+        for (model, _), each in self._sums.items():
+            so_far = models[model]
+            so_far.rub = add(so_far.rub, each.rub)
+            so_far.calls += each.calls
+            so_far.usage += each.usage
+        return dict(models)
+
+    @property
+    def by_source(self) -> dict[str, Decimal]:
+        """Known costs by who told them."""
+        sources: dict[str, Decimal] = {}
+        for (_, source), each in self._sums.items():
+            if source != CostSource.UNKNOWN:
+                sources[source] = add(sources.get(source, ZERO), each.rub)
+        return sources
 
     @property
     def exact(self) -> bool:
         """Whether every figure is the endpoint's own."""
         return not self.uncertain_calls and CostSource.ESTIMATE not in self.by_source
 
-    def count(self, call: sqlite3.Row, model: str, state: str | None, final: str | None) -> None:
+    def count(self, call: Billed, model: str, state: str | None, final: str | None) -> None:
         """Adds a call of a request for `model` that ended in `state` by the call `final`."""
-        of_model = self.by_model.setdefault(model, ModelCost())
-        self.calls += 1
-        of_model.calls += 1
-        if call["prompt"] is not None:
-            usage = Usage(
-                call["prompt"],
-                call["completion"],
-                call["cached"],
-                call["written"],
-                call["reasoning"],
-            )
-            self.usage, of_model.usage = self.usage + usage, of_model.usage + usage
-            if usage.cached:
-                self._save(call, model, usage)
-        if call["billing"] == Billing.UNKNOWN:
+        known = self._sums[model, call.source]
+        known.calls += 1
+        if call.prompt is not None:
+            known.prompt += call.prompt
+            known.completion += call.completion or 0
+            known.cached += call.cached or 0
+            known.written += call.written or 0
+            known.reasoning += call.reasoning or 0
+            if call.cached:
+                self._save(call, model)
+        if call.billing == Billing.UNKNOWN:
             self.uncertain_calls += 1
-            self.unbounded_calls += call["bound"] is None
-            self.uncertain_rub = add(self.uncertain_rub, Decimal(call["bound"] or 0))
+            self.unbounded_calls += call.bound is None
+            self.uncertain_rub = add(self.uncertain_rub, Decimal(call.bound or 0))
             return
-        rub = Decimal(call["cost"])
-        self.rub, of_model.rub = add(self.rub, rub), add(of_model.rub, rub)
-        source = call["source"]
-        self.by_source[source] = add(self.by_source.get(source, ZERO), rub)
-        if final and final != call["id"]:
+        rub = Decimal(call.cost or 0)
+        known.rub = add(known.rub, rub)
+        if final and final != call.id:
             self.repeated_rub = add(self.repeated_rub, rub)
         elif state == ResultState.FAILED:
             self.failed_rub = add(self.failed_rub, rub)
 
-    def _save(self, call: sqlite3.Row, model: str, usage: Usage) -> None:
+    def _save(self, call: Billed, model: str) -> None:
         """By the prices that were known when the call was sent."""
-        known = [each for each in self.prices if each.taken_at <= call["sent_at"]]
+        known = [each for each in self.prices if each.taken_at <= call.sent_at]
         held = known[-1] if known else self.prices[0] if self.prices else None
         price = held.models.get(model) if held else None
         if price is not None:
-            self.saved_rub = add(self.saved_rub, price.saved(usage, call["provider"]))
+            self.saved_rub = add(self.saved_rub, price.saved(call.usage, call.provider))
 
 
 def cost_of(store: JobStore) -> Cost:
     """Adds up every call of the ledger."""
     cost = Cost(prices=store.all_prices())
     calls = store.db.execute(
-        "SELECT calls.*, name, results.state AS state, results.call AS final"
+        f"SELECT {BILLED}, name, results.state, results.call"  # noqa: S608  names of columns
         " FROM calls JOIN requests USING (ordinal) JOIN models ON models.id = requests.model"
         " LEFT JOIN results USING (ordinal)"
     )
-    for call in calls:
-        cost.count(call, call["name"], call["state"], call["final"])
+    for *call, name, state, final in calls:
+        cost.count(Billed._make(call), name, state, final)
     return cost
 
 

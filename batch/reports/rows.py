@@ -7,10 +7,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
+from batch.reports.billed import BILLED, Billed
 from batch.store.jobstore import JobStore
 from jobs.errors import BadMessage, StorageUnavailable
 from jobs.money import ZERO, add
@@ -25,7 +26,7 @@ _BLOCKS_KEPT = 64
 class Counter(Protocol):
     """Who wants to see every call of the ledger."""
 
-    def count(self, call: sqlite3.Row, model: str, state: str | None, final: str | None) -> None:
+    def count(self, call: Billed, model: str, state: str | None, final: str | None) -> None:
         """A call of a request for `model` that ended in `state` by the call `final`."""
 
 
@@ -71,18 +72,17 @@ def rows(
     answers = _Answers(store.db)
     (copied,) = store.db.execute("SELECT EXISTS (SELECT 1 FROM copies)").fetchone()
     original, origin = (_ORIGINAL, _ORIGIN) if copied else ("NULL", "")
-    found = store.db.execute(
-        f"SELECT requests.ordinal, requests.line, requests.custom_id, name,"  # noqa: S608  keywords
-        f" {original} AS copy_of, results.* FROM requests"
+    query = (
+        f"SELECT {_COLUMNS}, {original} FROM requests"  # noqa: S608  names of columns
         f" JOIN models ON models.id = requests.model"
         f" {join} results ON results.ordinal = requests.ordinal {origin}"
         # Named in full: `ordinal` alone is that of the result, which a request may not have.
         " ORDER BY requests.ordinal"
     )
-    for row in found:
-        cost = costs.of(row)
-        body = answers.body(row["answer"], row["body"]) if bodies and row["answer"] else b""
-        yield _row(row, cost, body)
+    for found in map(_Found._make, _tuples(store.db, query)):
+        cost = costs.of(found)
+        body = answers.body(found.answer, found.body) if bodies and found.answer else b""
+        yield _row(found, cost, body)
 
 
 _ORIGINAL = "originals.custom_id"
@@ -92,70 +92,107 @@ _ORIGIN = (
 )
 
 
-@dataclass
+class _Found(NamedTuple):
+    """A request and its result, if it has one: the columns of `_COLUMNS`."""
+
+    ordinal: int
+    line: int
+    custom_id: str
+    model: str
+    state: str | None
+    code: str | None
+    message: str | None
+    status: int | None
+    attempts: int | None
+    call: str | None
+    latency_s: float | None
+    finished_at: float | None
+    request_id: str | None
+    flags: str | None
+    answer: int | None
+    body: int
+    copy_of: str | None
+
+
+_COLUMNS = (
+    "requests.ordinal, requests.line, requests.custom_id, name, state, code, message, status,"
+    " attempts, call, latency_s, finished_at, request_id, flags, answer, body"
+)
+_STATES: dict[str | None, ResultState | None] = {state.value: state for state in ResultState}
+_STATES[None] = None
+
+
+@dataclass(slots=True)
 class _Cost:
     known: Decimal = ZERO
     bound: Decimal = ZERO
     source: int = -1
     calls: int = 0
 
-    def add(self, call: sqlite3.Row) -> None:
+    def add(self, call: Billed) -> None:
         """Adds a call."""
         self.calls += 1
-        self.source = max(self.source, _CERTAINTY[call["source"]])
-        if call["cost"] is not None:
-            self.known = add(self.known, Decimal(call["cost"]))
-        elif call["bound"] is not None:
-            self.bound = add(self.bound, Decimal(call["bound"]))
+        self.source = max(self.source, _CERTAINTY[call.source])
+        if call.cost is not None:
+            cost = Decimal(call.cost)
+            self.known = add(self.known, cost) if self.known else cost
+        elif call.bound is not None:
+            self.bound = add(self.bound, Decimal(call.bound))
 
 
-def _row(row: sqlite3.Row, cost: _Cost, body: bytes) -> Row:
+def _row(found: _Found, cost: _Cost, body: bytes) -> Row:
     return Row(
-        line=row["line"],
-        custom_id=row["custom_id"],
-        model=row["name"],
-        state=ResultState(row["state"]) if row["state"] else None,
-        code=row["code"] or "",
-        message=row["message"] or "",
-        status=row["status"],
-        attempts=row["attempts"] or 0,
-        latency_s=row["latency_s"] or 0.0,
-        finished_at=row["finished_at"] or 0.0,
-        request_id=row["request_id"] or "",
-        flags=tuple(row["flags"].split(",")) if row["flags"] else (),
+        line=found.line,
+        custom_id=found.custom_id,
+        model=found.model,
+        state=_STATES[found.state],
+        code=found.code or "",
+        message=found.message or "",
+        status=found.status,
+        attempts=found.attempts or 0,
+        latency_s=found.latency_s or 0.0,
+        finished_at=found.finished_at or 0.0,
+        request_id=found.request_id or "",
+        flags=tuple(found.flags.split(",")) if found.flags else (),
         cost=cost.known,
-        source=_SOURCES[cost.source] if cost.calls else _no_source(row),
+        source=_SOURCES[cost.source] if cost.calls else _no_source(found),
         uncertain=cost.bound,
         calls=cost.calls,
         body=body,
-        copy_of=row["copy_of"],
+        copy_of=found.copy_of,
     )
 
 
-def _no_source(row: sqlite3.Row) -> str:
+def _no_source(found: _Found) -> str:
     """Where a cost of nothing comes from."""
-    return "copy" if row["copy_of"] is not None and row["state"] else "none"
+    return "copy" if found.copy_of is not None and found.state else "none"
 
 
 class _Costs:
     """Walks the ledger in step with the requests."""
 
     def __init__(self, db: sqlite3.Connection, count: Counter | None) -> None:
-        self._rows = iter(db.execute("SELECT * FROM calls ORDER BY ordinal, id"))
-        self._next: sqlite3.Row | None = next(self._rows, None)
+        query = f"SELECT {BILLED} FROM calls ORDER BY ordinal, id"  # noqa: S608  names of columns
+        self._calls = map(Billed._make, _tuples(db, query))
+        self._next: Billed | None = next(self._calls, None)
         self._count = count
 
-    def of(self, request: sqlite3.Row) -> _Cost:
+    def of(self, found: _Found) -> _Cost:
         """What the calls of this request cost; ask in ascending order."""
-        cost, ordinal = _Cost(), request["ordinal"]
-        while self._next is not None and self._next["ordinal"] <= ordinal:
-            call = self._next
-            if call["ordinal"] == ordinal:
+        cost, ordinal = _Cost(), found.ordinal
+        while (call := self._next) is not None and call.ordinal <= ordinal:
+            if call.ordinal == ordinal:
                 cost.add(call)
                 if self._count is not None:
-                    self._count.count(call, request["name"], request["state"], request["call"])
-            self._next = next(self._rows, None)
+                    self._count.count(call, found.model, found.state, found.call)
+            self._next = next(self._calls, None)
         return cost
+
+
+def _tuples(db: sqlite3.Connection, query: str) -> sqlite3.Cursor:
+    cursor = db.cursor()
+    cursor.row_factory = None
+    return cursor.execute(query)
 
 
 class _Answers:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import heapq
 import math
-import sqlite3
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
+from batch.reports.billed import Billed
 from batch.reports.charts import Chart, Growth, Spread, Timeline
 from batch.reports.cost import Cost, ModelCost
 from batch.reports.rows import Row
@@ -71,10 +70,12 @@ class Top:
 
     def add(self, row: Row) -> None:
         """Considers a row; one that measures nothing is not worth a place."""
-        entry = (self._measure(row), -row.line, row)
-        if not entry[0]:
+        found = self._measure(row)
+        full = len(self._heap) >= _MOST_SLOW
+        if not found or (full and found < self._heap[0][0]):
             return
-        if len(self._heap) < _MOST_SLOW:
+        entry = (found, -row.line, row)
+        if not full:
             heapq.heappush(self._heap, entry)
         elif entry > self._heap[0]:
             heapq.heapreplace(self._heap, entry)
@@ -152,17 +153,16 @@ class Load:
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
         self._busy = [0.0] * len(timeline)
-        self._minutes: dict[int, Minute] = {}
+        self._minutes: dict[int, Minute] = defaultdict(Minute)
 
-    def add(self, call: Mapping[str, Any] | sqlite3.Row) -> None:
+    def add(self, call: Billed) -> None:
         """Counts a call."""
-        sent, took = call["sent_at"], call["latency_s"]
-        minute = self._minute(sent)
+        sent, end = call.sent_at, call.sent_at + call.latency_s
+        minute = self._minutes[int(sent // _MINUTE_S)]
         minute.calls += 1
-        minute.tokens += (call["prompt"] or 0) + (call["completion"] or 0)
-        end = sent + took
+        minute.tokens += (call.prompt or 0) + (call.completion or 0)
         if sent // _MINUTE_S == end // _MINUTE_S:  # as most do
-            minute.busy_s += took
+            minute.busy_s += call.latency_s
         else:
             self._fill_minutes(sent, end)
         self._fill_bars(sent, end)
@@ -170,18 +170,15 @@ class Load:
     def _fill_minutes(self, at: float, end: float) -> None:
         while at < end:
             until = min(end, (at // _MINUTE_S + 1) * _MINUTE_S)
-            self._minute(at).busy_s += until - at
+            self._minutes[int(at // _MINUTE_S)].busy_s += until - at
             at = until
 
-    def _minute(self, when: float) -> Minute:
-        return self._minutes.setdefault(int(when // _MINUTE_S), Minute())
-
     def _fill_bars(self, at: float, end: float) -> None:
-        first, last = self._timeline.place(at), self._timeline.place(end)
-        if first == last:
+        first = self._timeline.place(at)
+        if end <= self._timeline.end(first):  # as most do
             self._busy[first] += end - at
             return
-        for place in range(first, last + 1):
+        for place in range(first, self._timeline.place(end) + 1):
             until = min(end, self._timeline.end(place))
             self._busy[place] += max(until - at, 0.0)
             at = max(at, until)
@@ -209,7 +206,7 @@ class Tally:
     cost: Cost
     load: Load
 
-    def count(self, call: sqlite3.Row, model: str, state: str | None, final: str | None) -> None:
+    def count(self, call: Billed, model: str, state: str | None, final: str | None) -> None:
         """Counts a call."""
         self.cost.count(call, model, state, final)
         self.load.add(call)

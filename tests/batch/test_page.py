@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch import language
+from batch.reports.billed import Billed
 from batch.reports.charts import MOST_LAYERS, Growth, Spread, Timeline
 from batch.reports.page import visible, write_page
 from batch.reports.survey import Groups, Load
@@ -585,6 +586,11 @@ def test_the_highest_outline_of_what_grew_is_the_whole(
     assert heights[0][-1] == pytest.approx(1000 * float(whole / stack.top), abs=0.06)
 
 
+def billed(sent_at: float, latency_s: float) -> Billed:
+    known = ("known", "0.5", "endpoint", None)
+    return Billed(0, "box-1", sent_at, latency_s, *known, 3, None, None, None, None, "")
+
+
 @given(st.lists(st.tuples(st.floats(0, 1e4), st.floats(0.01, 900)), min_size=1, max_size=50))
 def test_the_load_counts_every_call_and_every_second_of_it(
     calls: list[tuple[float, float]],
@@ -592,7 +598,7 @@ def test_the_load_counts_every_call_and_every_second_of_it(
     timeline = Timeline(START, START + 1e4, in_zone_of_hours(0))
     load = Load(timeline)
     for after, took in calls:
-        load.add({"sent_at": START + after, "latency_s": took, "prompt": 3, "completion": None})
+        load.add(billed(START + after, took))
 
     busiest, bars = load.busiest, load.chart().bars
 
