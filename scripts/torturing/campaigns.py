@@ -65,10 +65,12 @@ class Tally:
 class Campaign:
     """Blows against a house with jobs of `rows` requests, one after another.
 
-    Every fourth job has a cap that it meets, and gets a higher one then.
+    Every fourth job, or as many as `capped` says, has a cap that it meets, and gets a higher one
+    then.
     """
 
-    def __init__(self, house: House, rows: int, seed: int) -> None:
+    def __init__(self, house: House, rows: int, seed: int, capped: int = 4) -> None:
+        self._capped = capped
         self.house = house
         self._rows = rows
         self._dice = dice(seed)
@@ -89,7 +91,7 @@ class Campaign:
     def _one_job(
         self, name: str, blows: int, pause_s: float, deal: Callable[[Campaign], None]
     ) -> None:
-        self._cap = self._rows * _TIGHT_RUB if self.tally.jobs % 4 == 1 else None
+        self._cap = self._rows * _TIGHT_RUB if self._has_cap else None
         options = ("--budget-rub", str(self._cap)) if self._cap else ()
         self._job = self.house.submit(name, self._rows, *options)
         last = time.monotonic()
@@ -105,6 +107,10 @@ class Campaign:
                 time.sleep(0.2)
         self.house.wait(name)
         self.tally.add(name, self.house.audit(name, self._job, cap=self._cap))
+
+    @property
+    def _has_cap(self) -> bool:
+        return self.tally.jobs % self._capped == min(1, self._capped - 1)
 
     def _raise_the_cap(self, name: str) -> None:
         """If the job has met its cap: holds the endpoint's book against it, and goes on."""
@@ -246,7 +252,9 @@ def deal_losses_of_the_server(campaign: Campaign) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """A campaign's settings: `workers` processes, `rows` a job, seconds between blows."""
+    """A campaign's settings: `workers` processes, `rows` a job, seconds between blows; one job in
+    `capped` has a cap.
+    """
 
     deal: Callable[[Campaign], None]
     workers: int
@@ -254,11 +262,13 @@ class Plan:
     pause_s: float
     in_flight: int = 200
     latency: str = "lognormal:1:0.6:10"
+    capped: int = 4
 
 
 PLANS = {
     "kills": Plan(deal_everything, workers=4, rows=2500, pause_s=0.5),
     "harmless": Plan(deal_harmless, workers=2, rows=1500, pause_s=2.0),
+    "capped": Plan(deal_everything, workers=2, rows=150, pause_s=2.0, capped=1),
     "server": Plan(deal_losses_of_the_server, workers=2, rows=2500, pause_s=1.0, in_flight=24),
 }
 
@@ -268,7 +278,7 @@ def run(name: str, blows: int, folder: Path, seed: int) -> Tally:
     plan = PLANS[name]
     endpoint = ("--latency", plan.latency, "--max-in-flight", str(plan.in_flight))
     with House(folder, workers=plan.workers, endpoint=endpoint) as house:
-        return Campaign(house, plan.rows, seed).run(blows, plan.pause_s, plan.deal)
+        return Campaign(house, plan.rows, seed, plan.capped).run(blows, plan.pause_s, plan.deal)
 
 
 def _so_far(tally: Tally) -> str:

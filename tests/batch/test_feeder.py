@@ -344,6 +344,20 @@ def test_a_cap_of_nothing_lets_go_what_is_free(tmp_path: Path) -> None:
     assert job.sizes() == [4]
 
 
+def test_almost_all_of_a_cap_is_used_since_differences_come_back(tmp_path: Path) -> None:
+    """A cap of a thousand bounds, and calls that cost a sixth of theirs: 99 % of it are used."""
+    cap = BOUND * 1000
+    job = Feeding(tmp_path, 7000, budget=budget(cap), chunk_size=64)
+    job.store.db.execute("PRAGMA synchronous = OFF")
+
+    while not job.feed(room=4).exhausted:
+        for number in job.store.chunks_out():
+            job.answer(number, cost=str(BOUND / 6))
+
+    assert cap * Decimal("0.99") <= job.store.job().settled_rub <= cap
+    assert cap - job.store.job().settled_rub < BOUND
+
+
 # ── Under the caps of the home ───────────────────────────────────────────────────────────────────
 
 

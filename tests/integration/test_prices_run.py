@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,10 @@ import pytest
 from scripts.torturing.house import House
 
 PATIENCE_S = 90.0
+ROWS = 400
+MODELS = ("minimax/minimax-m1", "minimax/minimax-m2", "deepseek/deepseek-chat", "example/per-call")
+"""With a tier by size, cached tokens, hours, and a price per call."""
+
 _EAGER = "from batch import pricewatch, main; pricewatch.CHECK_S = 0.5; main.main()"
 
 
@@ -40,11 +45,26 @@ def wait_until(what: str, holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_e28_a_price_that_triples_in_mid_job_pauses_it_and_every_sum_is_exact(
+def line(number: int) -> str:
+    """A request to one of several models; a few are long enough for another tier of the price."""
+    model = MODELS[number % len(MODELS)]
+    long = model.startswith("deepseek") and number % 100 == 2
+    text = f"отзыв {number}" + " слово" * (50_000 if long else number % 50)
+    body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 200}
+    request = {"custom_id": f"night-{number}", "method": "POST", "url": "/v1/chat/completions"}
+    return json.dumps({**request, "body": body}, ensure_ascii=False) + "\n"
+
+
+def test_e28_l7_a_price_that_triples_in_mid_job_pauses_it_and_every_sum_is_exact(
     house: House,
 ) -> None:
     cap = Decimal(500)
-    job = house.submit("night", 400, "--budget-rub", str(cap), "--max-in-flight", "10")
+    source = house.input("night")
+    source.write_text("".join(line(number) for number in range(ROWS)))
+    options = ("--budget-rub", str(cap), "--max-in-flight", "10")
+    job = house.command(
+        "submit", str(source), "-o", str(house.output("night")), "--name", "night", *options
+    )
     wait_until("some are answered", lambda: len(house.simulator.book().billed()) > 20)
 
     house.simulator.control("prices", {"factor": "3"})
@@ -52,13 +72,22 @@ def test_e28_a_price_that_triples_in_mid_job_pauses_it_and_every_sum_is_exact(
     before = house.state(job)
 
     assert before["reason"] == "price_rise"
-    assert "(+200 %)" in str(before["reason_text"])
-    assert len(house.simulator.book().billed()) < 400
+    # The catalogue tells, or the first bill that is higher than it may be, whichever comes first.
+    told = str(before["reason_text"])
+    assert "(+200 %)" in told or "--max-price-rise" in told
+    assert len(house.simulator.book().billed()) < ROWS
 
     house.command("resume", job)
     house.wait("night")
 
     found = house.audit("night", job, 0, cap=cap)
     assert found.broken == []
-    assert (found.completed, found.uncertain, found.bought_twice) == (400, 0, 0)
+    assert (found.completed, found.uncertain, found.bought_twice) == (ROWS, 0, 0)
     assert found.ledger_rub == found.endpoint_rub > 0
+    cost = json.loads((house.output("night") / "cost.json").read_text())
+    assert set(cost["by_model"]) == set(MODELS)
+    assert cost["tokens"]["cached"] > 0
+    assert Decimal(cost["saved_by_cache_rub"]) > 0
+    assert sum(Decimal(each["cost_rub"]) for each in cost["by_model"].values()) == found.ledger_rub
+    assert sum(map(Decimal, cost["by_source"].values())) == found.ledger_rub
+    assert len(cost["prices"]) >= 2
