@@ -9,14 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scripts.torturing import caps, crashpoints, hosts, pairs
+from scripts.torturing import caps, crashpoints, hosts, pairs, sums
 from scripts.torturing.campaigns import PLANS, run
 
 
 def main() -> int:
     """Runs a campaign and prints what it came to; 1 if a law was broken."""
     parser = argparse.ArgumentParser(description="Long fault runs, audited after each job.")
-    names = [*PLANS, *crashpoints.POINTS, "caps", "hosts", "pairs"]
+    names = [*PLANS, *crashpoints.POINTS, "caps", "sums", "hosts", "pairs"]
     parser.add_argument("campaign", choices=names, metavar="CAMPAIGN")
     parser.add_argument("--blows", type=int, default=50, help="how many (default 50)")
     parser.add_argument("--step", type=int, default=1, help="try every Nth crash point only")
@@ -24,6 +24,7 @@ def main() -> int:
         "--away", type=float, default=60, help="hosts: seconds that each is cut off"
     )
     parser.add_argument("--jobs", type=int, default=1000, help="caps: simulated jobs (1000)")
+    parser.add_argument("--rows", type=int, default=100_000, help="sums: requests (100000)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keep everything here")
     given = parser.parse_args()
@@ -34,6 +35,8 @@ def main() -> int:
         return _crashpoints(given.campaign, folder, given.step)
     if given.campaign == "caps":
         return _caps(folder, given.jobs, given.seed)
+    if given.campaign == "sums":
+        return _sums(folder, given.rows, given.seed)
     if given.campaign == "pairs":
         return _pairs(folder, given.step)
     if given.campaign == "hosts":
@@ -78,6 +81,17 @@ def _caps(folder: Path, jobs: int, seed: int) -> int:
         print(f"BROKEN {law}")
     print(f"{len(toll.broken):>9,}  caps exceeded")
     return 1 if toll.broken else 0
+
+
+def _sums(folder: Path, rows: int, seed: int) -> int:
+    found = sums.run(folder, rows, seed)
+    for name, units in found.by.items():
+        print(f"{units / 10**sums.UNIT:>22.6f} ₽  {units} units  {name}")
+    for name, seconds in found.seconds.items():
+        print(f"{seconds:>9.0f} s  {name}")
+    print(f"{found.rows:,} requests, {found.calls:,} calls: the sums", end=" ")
+    print("are one number" if found.agree else "DIFFER")
+    return 0 if found.agree else 1
 
 
 def _pairs(folder: Path, step: int) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.torturing import caps
+from scripts.torturing import caps, sums
 
 
 @pytest.mark.parametrize("seed", range(1000, 1008))
@@ -27,3 +27,11 @@ def test_l8_the_play_sees_a_cap_that_does_not_hold(
     monkeypatch.setattr("batch.feeder.margin", lambda _: Decimal("0.3"))
 
     assert caps.run(tmp_path, 100, 1).broken
+
+
+def test_l7_every_way_to_add_up_a_job_makes_the_same_number(tmp_path: Path) -> None:
+    found = sums.run(tmp_path, 5000, seed=3)
+
+    assert found.calls > 5000
+    assert found.by["handed in"] > 0
+    assert found.agree, found.by
