@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 
-from batch import pricewatch, reports
+from batch import pricewatch
 from batch.allowance import Allowance
 from batch.caps import Room
 from batch.estimate import guess_again
 from batch.estimator.lessons import learn_from
 from batch.feeder import POISON, Feeder
 from batch.lookups import Lookups
+from batch.outputs import Writer
 from batch.post import READ_AT_ONCE, WITHDRAWN, Mail, Post
 from batch.presence import Presence
 from batch.pricewatch import PriceWatch
@@ -25,7 +26,6 @@ from batch.splitter import Pulse
 from batch.store import ledger
 from batch.store.jobstore import JobRow, JobStore, OpenChunk
 from batch.store.ledger import Applied
-from jobs.errors import StorageUnavailable
 from jobs.money import plain, show
 from jobs.names import queue_name
 from jobs.period import Period
@@ -47,8 +47,16 @@ class ActiveJob:
     away: the next turn tries again) or `StorageUnavailable` (its files are not usable).
     """
 
-    def __init__(self, store: JobStore, post: Post, sender: Sender, allowance: Allowance) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        post: Post,
+        sender: Sender,
+        allowance: Allowance,
+        writer: Writer,
+    ) -> None:
         self.store = store
+        self._writer = writer
         self.id = store.job().id
         self._allowance = allowance
         self._caps_stamp: object = None
@@ -413,7 +421,8 @@ class ActiveJob:
         return not self._watches and not self._lookups.pending
 
     def _end(self, job: JobRow, then: JobState) -> None:
-        write_outputs(self.store)
+        if not self._writer.stands(self.store):
+            return
         learn_from(self.store, self.store.folder.parents[1])
         if not self.store.set_state(then, now=time.time(), standing=job.state):
             return
@@ -456,24 +465,10 @@ def write_down(store: JobStore, mail: Mail) -> Applied:
     return applied
 
 
-def write_outputs(store: JobStore) -> None:
-    """The four files, all of them anew."""
-    ledger.estimate_the_rest(store, store.prices())
-    reports.write_all(store)
-
-
-def take_in_late(store: JobStore, mail: Mail) -> None:
+def take_in_late(store: JobStore, mail: Mail) -> bool:
     """Takes in what came for a job that is over, or that somebody else is to go on with.
 
-    Where it changes a job that is over, the outputs are written anew; the job says so if they
-    cannot be.
+    Whether it changes one that is over: then its outputs are to be written anew.
     """
     applied = write_down(store, mail)
-    if not applied.anything or store.job().state not in ENDED:
-        return
-    log.info("%s: something came after its end; its outputs are written anew", mail.job)
-    try:
-        write_outputs(store)
-        store.tell("")
-    except StorageUnavailable as error:
-        store.tell(f"calls were settled after the end, but {error.message}")
+    return applied.anything and store.job().state in ENDED

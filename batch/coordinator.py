@@ -22,14 +22,17 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from batch.active import ActiveJob, take_in_late
+from batch.afterwards import Afterwards
 from batch.allowance import Allowance
 from batch.board import Board
 from batch.home import Home
 from batch.notices.teller import Teller
+from batch.outputs import Writer
 from batch.post import Mail, Post
 from batch.presence import presence_of
 from batch.progress import Progress
 from batch.sender import Sender
+from batch.store.jobstore import JobStore
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.states import ENDED, JobState
 
@@ -82,6 +85,10 @@ class Coordinator:
         self._board = Board(home, post, only or "")
         self._teller = Teller(home.jobs_folder)
         self._teller.start()
+        self._writer = Writer()
+        self._afterwards = Afterwards(home, sender)
+        self._endpoints: set[str] = set()
+        self._stale: set[str] = set()
         self._jobs: dict[str, ActiveJob] = {}
         self._last_turn = self._last_scan = self._last_late = float("-inf")
         self._asleep: dict[str, float] = {}
@@ -94,6 +101,7 @@ class Coordinator:
 
     def close(self) -> None:
         """Lets go of the home; nothing is lost, another may go on at once."""
+        self._writer.close()
         for job in self._jobs.values():
             with suppress(NightshiftError, sqlite3.Error, OSError):
                 self._teller.see(job.store.job())
@@ -159,7 +167,9 @@ class Coordinator:
     def _late(self, mail: Mail) -> None:
         store = self._home.open(mail.job)
         try:
-            take_in_late(store, mail)
+            if take_in_late(store, mail):
+                log.info("%s: something came after its end; it is written anew", mail.job)
+                self._stale.add(mail.job)
         finally:
             store.close()
         self._post.acknowledge(mail)
@@ -211,6 +221,8 @@ class Coordinator:
         self._board.turn()
         if self._last_turn - self._last_scan >= SCAN_S:
             self._scan()
+        self._freshen()
+        self._afterwards.turn(time.time(), self._endpoints)
         for job in list(self._jobs.values()):
             with self._apart(job.id):
                 job.try_suspects(allowed=not self._others_try(job))
@@ -221,6 +233,28 @@ class Coordinator:
                 if job.store.job().state in ENDED:
                     job.store.close()
                     del self._jobs[job.id]
+
+    def _freshen(self) -> None:
+        """Writes the files of jobs that are over and have changed since."""
+        for job_id in list(self._stale):
+            if self._let_be.get(job_id, 0.0) > time.monotonic():
+                continue
+            with self._apart(job_id):
+                store = self._home.open(job_id)
+                try:
+                    self._freshen_one(job_id, store)
+                finally:
+                    store.close()
+
+    def _freshen_one(self, job_id: str, store: JobStore) -> None:
+        job = store.job()
+        if job.state not in ENDED:
+            self._stale.discard(job_id)
+        elif self._writer.stands(store):
+            self._stale.discard(job_id)
+            self._let_be.pop(job_id, None)
+            if job.reason_text:
+                store.tell("")
 
     def _others_try(self, job: ActiveJob) -> bool:
         others = (other for other in self._jobs.values() if other is not job)
@@ -244,6 +278,7 @@ class Coordinator:
             with self._apart(job_id):
                 self._look_at(job_id)
         workers = self._post.workers()
+        self._endpoints = {str(worker.get("base_url")) for worker in workers}
         for job in self._jobs.values():
             job.presence = presence_of(job.id, job.base_url, workers)
         if self._metrics:
@@ -261,10 +296,15 @@ class Coordinator:
         try:
             job = store.job()
             if job.state not in ENDED:
-                self._jobs[job_id] = ActiveJob(store, self._post, self._sender, self._allowance)
+                self._jobs[job_id] = ActiveJob(
+                    store, self._post, self._sender, self._allowance, self._writer
+                )
                 if job.state is JobState.IN_PROGRESS and job.reason_text:
                     store.tell("")
                 return
+            self._afterwards.note(store)
+            if not store.is_written():
+                self._stale.add(job_id)
             self._board.tell_ended(store)
             self._teller.see(job)
         finally:

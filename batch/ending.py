@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batch.guesses import score
 from batch.language import _, again, money, ngettext, number
-from batch.store.jobstore import JobRow
+from batch.store.jobstore import JobRow, JobStore
 from batch.terminal import duration, failed, reason_word, safe, say, state_word
 from jobs.money import plain
 from jobs.states import JobState, PauseReason
@@ -108,6 +108,18 @@ def _way_out(job: JobRow) -> tuple[str, str]:
         PauseReason.MISCONFIGURED: _("mend what it says, then:"),
     }
     return ways.get(reason, _("go on with:")), ""
+
+
+def settling(job: JobRow, store: JobStore) -> str:
+    """How calls of unknown cost of a job that is over are settled; empty where none can be."""
+    count = len(store.uncertain()) if job.ended else 0
+    told = ngettext(
+        "the endpoint may still tell of {count} call what it cost: nightshift resume {job} asks it",
+        "the endpoint may still tell of {count} calls what they cost: nightshift resume {job} asks"
+        " it",
+        count,
+    )
+    return told.format(count=number(count), job=job.id) if count else ""
 
 
 def say_interrupted(job_id: str) -> int:

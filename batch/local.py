@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from types import FrameType
 from typing import IO
 
@@ -25,6 +25,7 @@ from batch.settings import Settings
 from batch.store.jobstore import JobRow
 from batch.terminal import Display, LogLines, Say, safe
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.money import plain
 
 _WORKER_DRAIN_S = 930.0
 _CUT_S = 15.0
@@ -33,6 +34,8 @@ _MOST_IN_VAIN = 6
 worker is set aside at its third.
 """
 
+SETTLE_S = 60.0
+_LOOKUPS_AT_ONCE = 50
 _BORN_DEAD_S = 3.0
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ [\w.]+: ")
 """What stands before a worker's words in its log; a person at a terminal needs none of it."""
@@ -162,6 +165,50 @@ def run_job(home: Home, settings: Settings, job: JobRow, workers: int) -> JobRow
 
     Returns the job as it then stands; `KeyboardInterrupt` after an orderly stop by Ctrl-C.
     """
+    with _at_work(home, settings, job, workers) as (
+        coordinator,
+        _sender,
+        team,
+        interrupts,
+        display,
+    ):
+        _work(coordinator, team, interrupts, lambda: _rests(home, job.id))
+        _wind_up(coordinator, team, interrupts, display)
+        stopped = interrupts.count > 0
+    if stopped and not _rests(home, job.id):
+        raise KeyboardInterrupt
+    return _row(home, job.id)
+
+
+def settle_job(home: Home, settings: Settings, job: JobRow) -> None:
+    """Asks the endpoint once more for every call of a job that is over and whose cost is unknown.
+
+    Returns when it has answered for each, or `SETTLE_S` later; the outputs are written anew.
+    """
+    with closing(home.open(job.id, read_only=True)) as store:
+        asked = {(row["ordinal"], row["id"]): row for row in store.uncertain()}
+        deadline = time.monotonic() + SETTLE_S
+
+        def told() -> bool:
+            left = {(row["ordinal"], row["id"]): row["lookups"] for row in store.uncertain()}
+            waits = any(left.get(key) == row["lookups"] for key, row in asked.items())
+            return (not waits and store.is_written()) or time.monotonic() > deadline
+
+        with _at_work(home, settings, job, 1) as (coordinator, sender, team, interrupts, display):
+            calls = [(row["ordinal"], row["id"], row["generation_id"]) for row in asked.values()]
+            for start in range(0, len(calls), _LOOKUPS_AT_ONCE):
+                some = calls[start : start + _LOOKUPS_AT_ONCE]
+                rate = plain(job.spec.rate)
+                sender.look_up(job.id, job.spec.name, job.spec.base_url, some, rate)
+            _work(coordinator, team, interrupts, told)
+            _wind_up(coordinator, team, interrupts, display)
+
+
+@contextmanager
+def _at_work(
+    home: Home, settings: Settings, job: JobRow, workers: int
+) -> Iterator[tuple[Coordinator, Sender, Workers, Interrupts, Display]]:
+    """All that a foreground command brings for a job."""
     with ExitStack() as stack:
         url = stack.enter_context(embedded.server(settings.redis_url, home.folder))
         post = stack.enter_context(closing(Post(url)))
@@ -175,11 +222,7 @@ def run_job(home: Home, settings: Settings, job: JobRow, workers: int) -> JobRow
         environ = _environment(home, url, job.spec.base_url)
         team = Workers(workers, environ, display.say, lambda: _row(home, job.id).finished)
         stack.callback(team.end, lambda: interrupts.count > 0)
-        _work(coordinator, team, interrupts, lambda: _rests(home, job.id))
-        _wind_up(coordinator, team, interrupts, display)
-    if interrupts.count and not _rests(home, job.id):
-        raise KeyboardInterrupt
-    return _row(home, job.id)
+        yield coordinator, sender, team, interrupts, display
 
 
 def _log_to(display: Display, stack: ExitStack) -> None:

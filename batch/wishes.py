@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from batch import reports
+from batch import outputs
 from batch.home import Home
 from batch.language import _
 from batch.store.jobstore import JobRow, JobStore
@@ -46,7 +46,7 @@ def _at_once(store: JobStore, wanted: str) -> None:
         return
     store.set_state(JobState.CANCELLING)
     if not any(not chunk.lost for chunk in store.open_chunks()):
-        reports.write_all(store)
+        outputs.write(store)
         store.set_state(JobState.CANCELLED, now=time.time())
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import click
 
+from batch.ending import settling
 from batch.language import _, money, ngettext, number
 from batch.options import job_argument, open_home
 from batch.reports.cost import Cost, cost_json, cost_of
@@ -37,6 +38,8 @@ def command(job: str, *, as_json: bool) -> int:
     else:
         cost = cost_of(store)
         _say(cost)
+        if told := settling(store.job(), store):
+            click.echo(f"  {told}")
         _say_prices(cost.prices)
     return 0
 

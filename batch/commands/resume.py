@@ -22,7 +22,8 @@ from batch.again import Again, codes_like, failures, plan
 from batch.commands.run import ask, check_key, costs_nothing, follow, send_question
 from batch.consent import question, table
 from batch.home import Home
-from batch.language import _, again
+from batch.language import _, again, money, ngettext, number
+from batch.local import settle_job
 from batch.options import Percent, Roubles, job_argument, open_home, option, read_deadline
 from batch.pricefile import read_price_file
 from batch.prices import read_prices
@@ -150,7 +151,10 @@ def command(
         _check_budget(row, changes["budget_rub"])
         retried = codes_like(wanted, failures(store)) if row.failed else ()
         if row.ended and not row.left and not retried:
-            return _nothing_left(row, tried=bool(wanted))
+            code = _nothing_left(row, tried=bool(wanted))
+            if not dry_run and store.uncertain():
+                _settle(home, settings, store, foreground=foreground)
+            return code
         given = _prices_given(store, spec, changes["price_file"])
         told = given or _prices_told(store, row)
         found = plan(store, spec, retried, told)
@@ -193,6 +197,27 @@ def _nothing_left(row: JobRow, *, tried: bool) -> int:
     elif tried:
         say("  " + _("no request failed"))
     return 1 if row.failed else 0
+
+
+def _settle(home: Home, settings: Settings, store: JobStore, *, foreground: bool) -> None:
+    """What is left to do of a job that is over: to ask what calls of unknown outcome cost."""
+    if not foreground:
+        say(_("the coordinator asks the endpoint what calls of unknown outcome cost"))
+        return
+    count = len(store.uncertain())
+    told = ngettext(
+        "asking the endpoint what {count} call of unknown outcome cost",
+        "asking the endpoint what {count} calls of unknown outcome cost",
+        count,
+    )
+    say(told.format(count=number(count)))
+    settle_job(home, settings, store.job())
+    job, left = store.job(), len(store.uncertain())
+    known = _("it told of {known}; cost {rub}")
+    say("  " + known.format(known=number(count - left), rub=money(job.settled_rub)))
+    if job.booked_rub:
+        told = _("and calls of unknown outcome, at most {rub}")
+        say("  " + told.format(rub=money(job.booked_rub)))
 
 
 def _show(found: Again, *, as_json: bool, dry_run: bool) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import click
 
 from batch import embedded
-from batch.ending import say_ending, say_interrupted
+from batch.ending import say_ending, say_interrupted, settling
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
 from batch.guesses import guess_lines
@@ -235,10 +235,14 @@ def follow(
             with closing(home.open(job_id)) as store:
                 store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
             job = run_job(home, settings, job, workers)
-        return say_ending(job)
     except KeyboardInterrupt:
         return say_interrupted(job_id)
     except NightshiftError as error:
         way = f"the job is kept; go on with: nightshift resume {job_id}"
         error.hint = f"{error.hint}\n  {way}" if error.hint else way
         raise
+    code = say_ending(job)
+    with closing(home.open(job_id, read_only=True)) as store:
+        if told := settling(job, store):
+            say("  " + told)
+    return code

@@ -172,7 +172,8 @@ class JobStore:
     def job(self) -> JobRow:
         """The job as it stands on disk."""
         row = dict(self.db.execute("SELECT * FROM job").fetchone())
-        row.pop("next_chunk")
+        for name in ("next_chunk", "revision", "written"):
+            row.pop(name)
         row["spec"] = _spec(row["spec"])
         row["state"] = JobState(row["state"])
         row["guess"] = unpacked(row["guess"])
@@ -203,12 +204,29 @@ class JobStore:
                 return False
             if old != state:
                 check_arrow(JobState(old), state)
+            if old in ENDED:
+                _grow(db)
             db.execute(
                 "UPDATE job SET state = ?, reason = ?, reason_text = ?, ended_at = ?,"
                 " goes_on_at = ?",
                 (state, reason or "", text, now if state in ENDED else None, goes_on_at),
             )
         return True
+
+    def revision(self) -> int:
+        """Grows whenever a result or a cost changes."""
+        (number,) = self.db.execute("SELECT revision FROM job").fetchone()
+        return int(number)
+
+    def is_written(self) -> bool:
+        """Whether the outputs show all results and costs."""
+        (is_so,) = self.db.execute("SELECT written = revision FROM job").fetchone()
+        return bool(is_so)
+
+    def written(self, revision: int) -> None:
+        """The outputs stand, and show this revision."""
+        with self.transaction() as db:
+            db.execute("UPDATE job SET written = ?", (revision,))
 
     def tell(self, text: str) -> None:
         """Leaves a sentence for whoever looks at the job; its state stays."""
@@ -489,6 +507,7 @@ class JobStore:
                 (among,),
             ).rowcount
             db.execute("UPDATE job SET failed = failed - ?", (back,))
+            _grow(db)
         return back
 
     def _leave_chunks(self, among: str | None) -> None:
@@ -522,6 +541,29 @@ class JobStore:
                 (times, moment, limit),
             )
         return found
+
+    def next_lookup(self, waits_s: Sequence[float]) -> float | None:
+        """When (Unix seconds) the next uncertain call is to be asked for, None if none is.
+
+        One that was asked for n times, `waits_s[n]` after its end.
+        """
+        moments = []
+        for times, wait in enumerate(waits_s):
+            (ended,) = self.db.execute(
+                "SELECT min(sent_at + latency_s) FROM calls WHERE billing = 'unknown'"
+                " AND generation_id <> '' AND lookups = ?",
+                (times,),
+            ).fetchone()
+            if ended is not None:
+                moments.append(ended + wait)
+        return min(moments, default=None)
+
+    def uncertain(self) -> list[sqlite3.Row]:
+        """Calls of unknown cost that can be asked for: ordinal, id, generation_id, lookups."""
+        return self.db.execute(
+            "SELECT ordinal, id, generation_id, lookups FROM calls"
+            " WHERE billing = 'unknown' AND generation_id <> ''"
+        ).fetchall()
 
     def awaits_lookups(self, *, answered: int, unanswered: int) -> bool:
         """Whether an uncertain call was asked for fewer times than this."""
@@ -654,6 +696,10 @@ class JobStore:
     def refusals(self) -> dict[str, int]:
         """How often each refusal that cost nothing was met."""
         return dict(self.db.execute("SELECT code, count FROM refusals ORDER BY code").fetchall())
+
+
+def _grow(db: sqlite3.Connection) -> None:
+    db.execute("UPDATE job SET revision = revision + 1")
 
 
 def give_back(db: sqlite3.Connection, triples: list[Triple]) -> None:

@@ -347,6 +347,9 @@ def _close_told(db: sqlite3.Connection, applied: Applied) -> None:
                 "UPDATE chunks SET state = 'closed', ordinals = x'90' WHERE chunk = ?", (chunk,)
             )
             applied.closed.append(chunk)
+    if applied.closed:
+        # A lost chunk that is heard of is told in the outputs.
+        db.execute("UPDATE job SET revision = revision + 1")
 
 
 def _write_found(db: sqlite3.Connection, found: Found, change: _Change) -> None:
@@ -440,7 +443,7 @@ def _write_sums(db: sqlite3.Connection, change: _Change, applied: Applied) -> No
     db.execute(
         "UPDATE job SET settled_rub = ?, booked_rub = ?, settled_tokens = settled_tokens + ?,"
         " booked_tokens = booked_tokens + ?, calls = calls + ?, completed = completed + ?,"
-        " failed = failed + ?",
+        " failed = failed + ?, revision = revision + ?",
         (
             str(add(Decimal(settled), change.settled_rub)),
             str(add(Decimal(booked), change.booked_rub)),
@@ -449,6 +452,7 @@ def _write_sums(db: sqlite3.Connection, change: _Change, applied: Applied) -> No
             change.calls,
             applied.completed,
             applied.failed,
+            bool(applied.completed or applied.failed or change.calls or change.settled),
         ),
     )
     for quarter, rub in change.quarters.items():

@@ -28,7 +28,9 @@ CREATE TABLE job (                      -- one row
     booked_rub    TEXT NOT NULL DEFAULT '0',    -- sum of the bounds of uncertain calls
     settled_tokens INTEGER NOT NULL DEFAULT 0,
     booked_tokens INTEGER NOT NULL DEFAULT 0,
-    calls         INTEGER NOT NULL DEFAULT 0
+    calls         INTEGER NOT NULL DEFAULT 0,
+    revision      INTEGER NOT NULL DEFAULT 0,   -- grows with results and costs
+    written       INTEGER NOT NULL DEFAULT -1   -- the revision that the outputs show
 );
 
 CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -174,3 +175,35 @@ def test_a_dry_run_changes_nothing_and_needs_nothing(endpoint: Simulator, shell:
     assert told.err == ""
     assert shell("status", "latest", "--json").out == before
     assert not endpoint.book().chats()
+
+
+def test_what_is_still_unknown_at_the_end_is_said_and_a_later_resume_settles_it(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    lag_s = 15.0
+    endpoint = simulator(
+        *("--null-cost-share", "0", "--lookup-lag", str(lag_s)),
+        *("--fault", "cut:row=Отзыв 1,attempt=1"),
+    )
+    shell.point_at(endpoint)
+    shell.write("reviews.jsonl", batch_lines(3))
+    done = shell("run", "reviews.jsonl", "-o", "out")
+    job = shell.jobs()[0]["job"]
+    told = f"the endpoint may still tell of 1 call what it cost: nightshift resume {job} asks it"
+    before = json.loads((shell.folder / "out" / "cost.json").read_text())
+
+    assert told in done.err
+    assert told in shell("cost", "latest").out
+    assert before["uncertain"]["calls"] == 1
+    cut = min(endpoint.book().chats(), key=lambda call: call.delivery == "full")
+    wait_until("the endpoint knows", lambda: time.monotonic() > cut.received_mono + lag_s + 1)
+
+    settled = shell("resume", "latest")
+
+    assert "asking the endpoint what 1 call of unknown outcome cost" in settled.err
+    assert "it told of 1; cost " in settled.err
+    after = json.loads((shell.folder / "out" / "cost.json").read_text())
+    assert after["uncertain"]["calls"] == 0
+    assert Decimal(after["cost_rub"]) == endpoint.book().total_billed()
+    assert told not in shell("cost", "latest").out
+    assert len(endpoint.book().chats()) == 4

@@ -22,6 +22,7 @@ from batch.allowance import Allowance
 from batch.coordinator import Coordinator
 from batch.home import Home
 from batch.metrics import MOST_CODES, MOST_JOBS, Metrics
+from batch.outputs import Writer
 from batch.post import Post
 from batch.progress import progress_of
 from batch.reports.page import visible
@@ -146,7 +147,7 @@ def test_there_are_only_so_many_jobs_and_codes(tmp_path: Path) -> None:
     metrics = Metrics()
     store = publish(tmp_path, 1)
     allowance = Allowance(Home(tmp_path))
-    job = ActiveJob(store, cast(Post, FakePost()), cast(Sender, FakeSender()), allowance)
+    job = ActiveJob(store, cast(Post, FakePost()), cast(Sender, FakeSender()), allowance, Writer())
     progress = progress_of(store.job(), 0.0)
     for number in range(500):
         job.series.failed(Failure(1000.0, 1, f"code-{number}", 400, 1), 2000.0)
