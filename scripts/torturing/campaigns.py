@@ -265,10 +265,12 @@ class Plan:
     capped: int = 4
 
 
+_QUICK = "lognormal:0.5:0.5:4"
+
 PLANS = {
     "kills": Plan(deal_everything, workers=4, rows=2500, pause_s=0.5),
     "harmless": Plan(deal_harmless, workers=2, rows=1500, pause_s=2.0),
-    "capped": Plan(deal_everything, workers=2, rows=150, pause_s=2.0, capped=1),
+    "capped": Plan(deal_everything, workers=2, rows=100, pause_s=6.0, latency=_QUICK, capped=1),
     "server": Plan(deal_losses_of_the_server, workers=2, rows=2500, pause_s=1.0, in_flight=24),
 }
 
