@@ -87,8 +87,9 @@ class _Reading:
 
 
 def _read(job: JobRow, models: list[str]) -> PriceList | None:
+    """None for what cannot be read now; a list without models where there is no catalogue."""
     try:
-        told = read_prices(job.spec.base_url, models, now=time.time(), form=form_of(job.spec))
+        return read_prices(job.spec.base_url, models, now=time.time(), form=form_of(job.spec))
     except NightshiftError as error:
         log.debug("%s: %s", job.id, error.message)
         return None
@@ -96,7 +97,6 @@ def _read(job: JobRow, models: list[str]) -> PriceList | None:
         # The thread must not die aloud; the known prices go on to count.
         log.debug("%s: %s", job.id, type(error).__name__, exc_info=error)
         return None
-    return told if told.models else None
 
 
 def asked_for(store: JobStore) -> list[str]:
@@ -115,6 +115,8 @@ def keep(store: JobStore, told: PriceList, *, accepted: bool = False) -> None:
     """Stores what a reading told, if it differs from what is known or is `accepted` by the user."""
     known = store.prices()
     told = told if known is None else known.kept_up(told)
+    if not told.models:
+        return
     if accepted or known is None or known.models != told.models:
         store.add_prices(told, accepted=accepted)
 

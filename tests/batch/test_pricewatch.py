@@ -210,6 +210,19 @@ def test_a_catalogue_that_is_gone_changes_nothing(
 
     assert job.read() is None
     assert len(job.store.all_prices()) == 1
+    clock.now += AGAIN_S
+    job.read()
+    assert len(endpoint.asked) == 1
+
+
+def test_who_goes_on_when_the_catalogue_is_gone_accepts_what_was_known_last(job: Watched) -> None:
+    job.store.add_prices(prices("0.003", taken_at=2000.0))
+    assert job.look() is not None
+
+    nothing = PriceList(3000.0, "url (no catalogue: HTTP 404)", "0" * 64, {})
+    pricewatch.keep(job.store, nothing, accepted=True)
+
+    assert job.look() is None
 
 
 def test_prices_given_by_hand_are_not_asked_for(
