@@ -86,6 +86,7 @@ class Board:
             "invalid": row.invalid,
             "likely_rub": None if row.likely_rub is None else plain(row.likely_rub),
             "window": row.spec.window,
+            "deadline": None if row.spec.deadline is None else row.spec.deadline.timestamp(),
             "rpm": limits.rpm,
             "tpm": limits.tpm,
             "max_in_flight": limits.max_in_flight,

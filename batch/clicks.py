@@ -5,6 +5,8 @@ The answers are codes; `batch.flower.words` has their sentences.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from batch.store.jobstore import JobRow, JobStore
 from jobs.states import ENDED, JobState, PauseReason
 
@@ -66,6 +68,9 @@ def _not_cancelled(job: JobRow) -> str:
 def _not_resumed(job: JobRow) -> str:
     if job.state is JobState.FAILED:
         return "never_began"
+    deadline = job.spec.deadline
+    if deadline is not None and deadline <= datetime.now(UTC) and job.left:
+        return "needs_deadline"
     if job.state in ENDED:
         return "" if job.left else "nothing_left"
     if job.state is JobState.PAUSED:

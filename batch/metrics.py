@@ -149,6 +149,9 @@ def _of_jobs(jobs: list[_Noted]) -> Iterator[Metric]:
     yield each("spent_roubles", "Roubles spent.", lambda j: j.progress.spent)
     yield each("uncertain_roubles", "Roubles that may be spent.", lambda j: j.progress.booked)
     yield each("budget_roubles", "The cap in roubles, if any.", lambda j: j.progress.budget)
+    forecast = "Roubles that all of a job will have cost."
+    yield each("forecast_roubles", forecast, lambda j: j.progress.forecast)
+    yield each("late", "Whether the deadline comes before the end.", lambda j: j.progress.late)
     yield each("tokens", "Tokens paid for.", lambda j: j.tokens)
     yield each("calls", "Calls that were or may have been billed.", lambda j: j.calls)
     yield each("in_flight", "Calls in flight.", lambda j: j.progress.in_flight)

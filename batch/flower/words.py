@@ -67,6 +67,9 @@ def _answers() -> dict[str, str]:
             "The job goes on by itself when its hours begin. Give others:"
             " nightshift resume JOB --window HH:MM-HH:MM"
         ),
+        "needs_deadline": _(
+            "The deadline has passed. Give another: nightshift resume JOB --deadline HH:MM"
+        ),
         "moved": _("The job has changed meanwhile; look again."),
         "trouble": _("The job's files cannot be used; the coordinator's log tells more."),
         "nobody": _(
@@ -174,7 +177,8 @@ def wishes(job: Job) -> list[Button]:
         found.append(Button(clicks.PAUSE, _("Pause"), "btn-outline-secondary"))
     if not cannot.get(clicks.RESUME, "-") or job.rests:
         ask = _("Go on with this job? What is left of it is sent, and paid for.")
-        button = Button(clicks.RESUME, _("Resume"), "btn-outline-primary", ask if job.ended else "")
+        asked = job.ended or job.reason == PauseReason.SAMPLED
+        button = Button(clicks.RESUME, _("Resume"), "btn-outline-primary", ask if asked else "")
         found.append(button)
     if not cannot.get(clicks.CANCEL, "-"):
         ask = _(
@@ -193,6 +197,7 @@ def facts(job: Job) -> list[tuple[str, str]]:
         _("{n} calls at once").format(n=number(job.max_in_flight)) if job.max_in_flight else "",
     ]
     late = job.runs and job.lag_s >= 5
+    forecast = None if job.ended else job.forecast_rub
     told = [
         (_("Submitted"), full(job.created_at)),
         (_("Began"), full(job.started_at) if job.started_at else ""),
@@ -202,8 +207,10 @@ def facts(job: Job) -> list[tuple[str, str]]:
         (_("Refusals"), number(job.refusals)),
         (_("Lines skipped"), number(job.invalid) if job.invalid else ""),
         (_("Estimate"), "" if job.likely_rub is None else money(job.likely_rub)),
+        (_("Forecast"), "" if forecast is None else money(forecast)),
         (_("Limits"), ", ".join(filter(None, limits))),
         (_("Hours"), visible(job.window or "")),
+        (_("Deadline"), full(job.deadline) if job.deadline else ""),
         (_("Oldest result on its way"), duration(job.lag_s) if late else ""),
     ]
     return [(name, text) for name, text in told if text]
@@ -255,6 +262,14 @@ def needy(count: int) -> str:
 def paused(count: int) -> str:
     """So many jobs."""
     return _("{n} paused").format(n=number(count)) if count else _("none paused")
+
+
+def end(job: Job) -> str:
+    """When it will be done, as far as can be told."""
+    done = job.done_at or (job.at + job.left_s if job.left_s else None)
+    if done is None:
+        return ""
+    return f"≈ {moment(done)}" + (f", {_('after the deadline')}" if job.late else "")
 
 
 def left(seconds: float) -> str:

@@ -10,6 +10,7 @@ import pytest
 from batch import active as active_module
 from batch import board as board_module
 from batch import coordinator as coordinator_module
+from batch import outputs
 from batch.post import Wish
 from batch.presence import Presence, presence_of
 from batch.series import unpacked
@@ -23,6 +24,8 @@ STRANGER = "job_01k9abcdefghjkmnpqrstvwxyz"
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     one = Clock()
+    # However busy the machine is: what is written is waited for.
+    monkeypatch.setattr(outputs, "_PATIENCE_S", 60.0)
     for module in (active_module, board_module, coordinator_module):
         monkeypatch.setattr(module, "time", one)
     return one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,14 @@ def test_a_job_that_would_rest_again_at_once_is_not_resumed(
 
     assert clicks.heed(store, "resume") == why
     assert store.job().state is JobState.PAUSED
+
+
+def test_a_job_whose_deadline_has_passed_needs_another(tmp_path: Path) -> None:
+    store = publish(tmp_path, 4, deadline=datetime(2020, 1, 1, tzinfo=UTC))
+    rest(store, PauseReason.USER)
+
+    assert clicks.heed(store, "resume") == "needs_deadline"
+    store.close()
 
 
 def test_a_cancelled_job_goes_on_if_something_is_left(store: JobStore) -> None:

@@ -15,11 +15,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from redis import Redis
 
 from batch.flower.pages import PAGE_SIZE
-from batch.post import Post
+from batch.post import MOST_LISTED, Post, Wish
 from batch.series import Failure, Series
 from jobs import names
 from scripts.torturing.house import House
@@ -159,6 +160,9 @@ def tell(post: Post, number: int = 0, **change: Any) -> str:
         "at": NOW,
         "created_at": NOW - 100 + number / 1000,
         "started_at": NOW - 90,
+        "forecast_rub": "33.5",
+        "late": True,
+        "done_at": NOW + 50,
         "objections": {"pause": "", "resume": "running", "cancel": ""},
         **change,
     }
@@ -184,7 +188,15 @@ def test_a_job_is_shown_with_its_figures(server: Server, post: Post, flowers: Fl
 
     for shown in ("job 0", "410 of 1,000", "10 failed", "12.5/s", "47 s left", "12.35 ₽"):
         assert shown in listed, shown
-    for shown in ("50.00 ₽", "endpoint.context_length", "more tokens than", ">17<", "10 ₽"):
+    for shown in (
+        "50.00 ₽",
+        "endpoint.context_length",
+        "more tokens than",
+        ">17<",
+        "10 ₽",
+        "33.50 ₽",
+        "after the deadline",
+    ):
         assert shown in page, shown
     assert page.count("<figure") == 5
     assert site.json(f"/api/job/{job}")["job"]["spent_rub"] == "12.3456789"
@@ -206,6 +218,21 @@ def test_of_a_thousand_jobs_one_page_is_shown_and_all_are_counted(
     assert last["jobs"][-1]["name"] == "job 0"
     assert paused["jobs"][-1]["name"] == "job 0"
     assert site.ask("/jobs")[1].count("<tr data-key") == PAGE_SIZE
+
+
+def test_only_so_many_jobs_are_listed_and_those_that_are_not_over_stay(post: Post) -> None:
+    for number in range(MOST_LISTED + 5):
+        tell(post, number)
+    old = tell(post, 99_999_999, state="paused")
+    with Redis.from_url(post.url) as redis:
+        redis.zadd(names.JOBS, {old: 1e12})
+        tell(post, MOST_LISTED + 5)
+
+        listed = [each.decode() for each in redis.zrevrange(names.JOBS, 0, -1)]
+
+    assert len(listed) == MOST_LISTED
+    assert listed[0] == old
+    assert job_id(0) not in listed
 
 
 @pytest.mark.parametrize("query", ["page=-1", "page=99999999", "page=x", "state=x", "page=%FF"])
@@ -311,6 +338,19 @@ def test_a_click_that_nobody_can_hear_says_so(server: Server, post: Post, flower
     post.be_present("home", {"only": ""})
     assert site.click(job, "pause")[1]["code"] == "silent"
     assert post.wishes() == {}
+
+
+def test_a_click_that_is_too_old_or_garbled_is_dropped(post: Post) -> None:
+    with Redis.from_url(post.url) as redis:
+        for number, wish in enumerate((Wish("cancel", "t", NOW - 600), Wish("pause", "t", NOW))):
+            redis.hset(names.WISHES, job_id(number), msgspec.json.encode(wish))
+        redis.hset(names.WISHES, "job_x", b"nonsense")
+
+        assert set(post.wishes()) == {job_id(1)}
+        assert redis.hlen(names.WISHES) == 1
+
+    assert post.take_wish(job_id(1)) is True
+    assert post.take_wish(job_id(1)) is False
 
 
 def test_where_one_may_only_look_there_are_no_buttons(

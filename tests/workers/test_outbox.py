@@ -147,6 +147,27 @@ def test_r2_while_redis_is_away_results_wait_and_then_all_arrive(tmp_path: Path)
     run(scene())
 
 
+def test_the_outbox_tells_for_how_long_its_oldest_result_has_waited(tmp_path: Path) -> None:
+    async def scene() -> None:
+        post = FakePost()
+        home, box = FakeHome(post), Outbox(tmp_path, post)
+        box.start()
+        assert box.lag_s == 0.0
+        post.away = True
+        answer(box, 0)
+        await asyncio.sleep(0.2)
+        answer(box, 1)
+        assert box.lag_s >= 0.2
+
+        post.away = False
+
+        await home_has(home, 2)
+        await until(lambda: box.lag_s == 0.0)
+        assert await box.close(5)
+
+    run(scene())
+
+
 def test_r3_what_redis_forgot_is_sent_again_at_once(tmp_path: Path) -> None:
     async def scene() -> None:
         post = FakePost()

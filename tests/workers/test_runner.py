@@ -419,6 +419,31 @@ def test_e30_a_stop_gives_back_all_of_that_job_and_others_go_on(tmp_path: Path) 
     asyncio.run(scene())
 
 
+def test_a_runner_tells_what_each_job_has_in_flight_and_was_refused(tmp_path: Path) -> None:
+    def script(body: bytes, times: int) -> Answer:
+        return refusal(429) if int(body) < 3 and times == 1 else completion()
+
+    async def scene() -> None:
+        async with house(tmp_path, script) as one:
+            mine = one.start(payload(*map(work, range(5))))
+            others = one.start(payload(*map(work, range(100, 103)), job=OTHER_JOB))
+            seen: list[dict[str, dict[str, object]]] = []
+            while not mine.done():
+                seen.append(one.runner.standing())
+                await asyncio.sleep(0)
+            await asyncio.gather(mine, others)
+            await one.settle()
+
+            told = [standing[JOB] for standing in seen if JOB in standing]
+            assert max(each["in_flight"] for each in told) == 5  # type: ignore[type-var]
+            assert told[-1]["refusals"] == {"endpoint.rate_limited": 3}
+            assert any(standing.get(OTHER_JOB, {}).get("in_flight") == 3 for standing in seen)
+            assert one.runner.standing() == {}
+            assert not one.runner._flying
+
+    asyncio.run(scene())
+
+
 def test_what_was_in_flight_when_its_job_stopped_is_not_tried_again(tmp_path: Path) -> None:
     stopped = asyncio.Event()
 
