@@ -33,8 +33,14 @@ from jobs.result import ResultState
 from jobs.states import ENDED, JobState, PauseReason
 from jobs.window import parse_window
 
-CHUNKS_PER_WORKER = 48
-"""Chunks of a job that are out for each worker: what it runs, and some for it to go on with."""
+CHUNKS_PER_WORKER = 32
+"""Chunks that are out for each worker, shared out among the jobs of its endpoint.
+
+A worker opens twice as many at once, so that a job that comes later finds room at once.
+"""
+
+LEAST_CHUNKS = 2
+"""Of a job, however many others there are."""
 
 LOST_PATIENCE_S = 60.0
 """So long the budget of a lost chunk may come back: its worker's successor tells what it spent."""
@@ -77,7 +83,13 @@ class ActiveJob:
         self.refused = Counter(store.refusals())
         self._refused_before = Counter(self.refused)
         self.presence = Presence()
+        self.rivals = 1
         self.series = series_of(store, time.time())
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether it takes its part of the workers."""
+        return bool(self._watches) or self.store.job().state is JobState.IN_PROGRESS
 
     # ---- deliveries -------------------------------------------------------------------------
 
@@ -329,7 +341,8 @@ class ActiveJob:
         self._post.forget_chunks(self.id, [chunk.chunk])
 
     def _feed(self, job: JobRow) -> None:
-        room = CHUNKS_PER_WORKER * max(self.presence.workers, 1) - len(self._watches)
+        whole = CHUNKS_PER_WORKER * max(self.presence.workers, 1)
+        room = max(whole // self.rivals, LEAST_CHUNKS) - len(self._watches)
         if room <= 0:
             return
         try:
@@ -449,7 +462,7 @@ class ActiveJob:
             in_flight=self.presence.in_flight,
             workers=self.presence.workers,
             refusals=refused.total(),
-            down=self.presence.down,
+            down_s=self.presence.down_s,
         )
 
 

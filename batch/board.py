@@ -12,6 +12,8 @@ import socket
 import time
 from collections import deque
 
+from msgspec import structs
+
 from batch import clicks
 from batch.active import ActiveJob
 from batch.home import Home
@@ -90,6 +92,7 @@ class Board:
             "rpm": limits.rpm,
             "tpm": limits.tpm,
             "max_in_flight": limits.max_in_flight,
+            "pace": structs.asdict(row.spec.speed()),
             "objections": {
                 wish: clicks.objection(wish, row)
                 for wish in (clicks.PAUSE, clicks.RESUME, clicks.CANCEL)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -279,8 +280,10 @@ class Coordinator:
                 self._look_at(job_id)
         workers = self._post.workers()
         self._endpoints = {str(worker.get("base_url")) for worker in workers}
+        at_work = Counter(job.base_url for job in self._jobs.values() if job.is_fed)
         for job in self._jobs.values():
             job.presence = presence_of(job.id, job.base_url, workers)
+            job.rivals = max(1, at_work[job.base_url])
         if self._metrics:
             self._metrics.see(workers)
 

@@ -170,7 +170,10 @@ class Feeder:
 
     def _send(self, job: JobRow, chunk: OpenChunk, requests: list[Waiting]) -> None:
         self._post.put_payload(self._payload(job, chunk, requests))
-        self._sender.run_chunk(job.id, job.spec.name, job.spec.base_url, chunk.chunk, len(requests))
+        spec = job.spec
+        self._sender.run_chunk(
+            job.id, spec.name, spec.base_url, chunk.chunk, len(requests), spec.priority
+        )
 
     def _afford(
         self, job: JobRow, waiting: list[Waiting], home: Room | None

@@ -37,9 +37,11 @@ class Glance:
             in_flight=told["in_flight"],
             workers=told["workers"],
             refusals=told["refusals"],
-            down=told["down"],
             done_at=told.get("done_at"),
             late=told.get("late", False),
+            down_s=told["down_s"],
+            reason=told["reason"],
+            reason_text=told["reason_text"],
         )
 
     def close(self) -> None:

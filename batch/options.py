@@ -25,6 +25,7 @@ from jobs.gateways import GATEWAYS
 from jobs.money import parse_amount
 from jobs.notify import Notify
 from jobs.prices import MOST_RISE
+from jobs.priority import NORMAL, parse_share
 from jobs.spec import Budget, Limits, Spec
 from jobs.window import parse_window
 
@@ -72,6 +73,30 @@ class Percent(click.ParamType[Decimal]):
 
 
 _MOST_PERCENT = 1000
+
+
+def more_than_nothing(
+    _: click.Context, param: click.Parameter, value: Decimal | None
+) -> Decimal | None:
+    """For an amount that nothing could be done with if it were zero."""
+    if value is not None and value <= 0:
+        raise click.BadParameter("must be more than 0", param=param)
+    return value
+
+
+class Share(click.ParamType[float]):
+    """A job's share of the pace: `high`, `normal`, `low` or a number."""
+
+    name = "share"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The share as a number."""
+        try:
+            return parse_share(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
@@ -179,6 +204,29 @@ _SPEC = (
         type=click.IntRange(min=1),
         metavar="N",
         help="Calls at once, all workers together.  [default: found out]",
+    ),
+    option(
+        "--rub-per-hour",
+        type=Roubles(),
+        callback=more_than_nothing,
+        metavar="RUB",
+        help="Spend about this much an hour at most, all workers together.",
+    ),
+    option(
+        "--priority",
+        type=Share(),
+        default=NORMAL,
+        show_default="normal",
+        metavar="high|normal|low|N",
+        help="The job's share of the pace against others: 100, 10, 1 or N.",
+    ),
+    option(
+        "--max-refusals",
+        type=click.IntRange(min=0),
+        default=10,
+        show_default=True,
+        metavar="N",
+        help="Pause after so many refusals in a row that are alike; 0: never.",
     ),
     option(
         "--max-attempts",
@@ -456,8 +504,13 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
             max_tokens=options["max_tokens"],
             skip_invalid=options["skip_invalid"],
             limits=Limits(
-                rpm=options["rpm"], tpm=options["tpm"], max_in_flight=options["max_in_flight"]
+                rpm=options["rpm"],
+                tpm=options["tpm"],
+                max_in_flight=options["max_in_flight"],
+                rub_per_hour=options["rub_per_hour"],
+                refusals=options["max_refusals"],
             ),
+            priority=options["priority"],
             budget=Budget(
                 rub=options["budget_rub"],
                 tokens=options["budget_tokens"],

@@ -12,14 +12,15 @@ from typing import Any
 class Presence:
     """`workers` serve the job's endpoint, `busy` of them have a chunk of it.
 
-    `limits` are calls in flight that the endpoint bears, by the pace that is shared; `refusals`
-    those met in chunks that are still open; `lag_s` how long the oldest result waits to come home.
+    `down_s` is for how long the endpoint has not answered it. `limits` are calls in flight that the
+    endpoint bears, by the pace that is shared; `refusals` those met in chunks that are still open;
+    `lag_s` how long the oldest result waits to come home.
     """
 
     workers: int = 0
     busy: int = 0
     in_flight: int = 0
-    down: bool = False
+    down_s: float = 0.0
     limits: dict[str, int] = field(default_factory=dict)
     refusals: Counter[str] = field(default_factory=Counter)
     lag_s: float = 0.0
@@ -34,7 +35,7 @@ def presence_of(job: str, base_url: str, workers: Iterable[dict[str, Any]]) -> P
         workers=len(there),
         busy=len(here),
         in_flight=sum(standing.get("in_flight", 0) for standing in here),
-        down=any(lane.get("down") for lane in lanes),
+        down_s=max((standing.get("down_s", 0.0) for standing in here), default=0.0),
         limits={lane["scope"]: lane["limit"] for lane in lanes if lane.get("limit")},
         refusals=sum((Counter(standing.get("refusals", {})) for standing in here), Counter[str]()),
         lag_s=max((worker.get("outbox_lag_s", 0.0) for worker in there), default=0.0),

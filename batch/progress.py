@@ -10,8 +10,10 @@ from decimal import Decimal
 from batch.forecast import cost_of_all, done_at, is_late
 from batch.store.jobstore import JobRow
 from jobs.money import plain, total
+from jobs.states import JobState, PauseReason
 
 _WINDOW_S = 60.0
+_DOWN = "the endpoint does not answer; one call now and then asks whether it is back"
 
 
 class Meter:
@@ -39,7 +41,7 @@ class Meter:
 @dataclass(frozen=True)
 class Progress:
     """A moment of a job. Money in ₽, times in seconds. `workers` is None where nobody counted them;
-    `down` is whether they only probe an endpoint that does not answer.
+    `down_s` is for how long they have only probed an endpoint that does not answer, else 0.
     """
 
     job: str
@@ -58,13 +60,18 @@ class Progress:
     in_flight: int
     workers: int | None
     refusals: int
-    down: bool
+    down_s: float
     done_at: float | None = None
     """Unix seconds."""
     late: bool = False
     """Whether the deadline comes before."""
     forecast: Decimal | None = None
     """₽ that all of the job will have cost."""
+
+    @property
+    def down(self) -> bool:
+        """Whether the endpoint does not answer."""
+        return self.down_s > 0
 
     @property
     def finished(self) -> int:
@@ -91,6 +98,7 @@ class Progress:
             "workers": self.workers,
             "refusals": self.refusals,
             "down": self.down,
+            "down_s": round(self.down_s, 1),
             "done_at": None if self.done_at is None else round(self.done_at),
             "late": self.late,
             "forecast_rub": None if self.forecast is None else plain(self.forecast),
@@ -104,17 +112,21 @@ def progress_of(
     in_flight: int = 0,
     workers: int | None = None,
     refusals: int = 0,
-    down: bool = False,
+    down_s: float = 0.0,
 ) -> Progress:
     """The job's row and what is known beside it, as one moment."""
     left = job.left / rate if rate > 0 and job.left else (0.0 if not job.left else None)
     done = done_at(job, rate, datetime.now(UTC))
+    reason, text = job.reason, job.reason_text
+    if down_s and job.state is JobState.IN_PROGRESS:
+        # It goes on by itself, so it is not paused; but nothing moves, and this is why.
+        reason, text = PauseReason.ENDPOINT_DOWN.value, _DOWN
     return Progress(
         job=job.id,
         name=job.spec.name,
         state=job.state.value,
-        reason=job.reason,
-        reason_text=job.reason_text,
+        reason=reason,
+        reason_text=text,
         requests=job.requests,
         completed=job.completed,
         failed=job.failed,
@@ -126,7 +138,7 @@ def progress_of(
         in_flight=in_flight,
         workers=workers,
         refusals=refusals,
-        down=down,
+        down_s=down_s,
         done_at=None if done is None else done.timestamp(),
         late=is_late(job, done),
         forecast=cost_of_all(job),

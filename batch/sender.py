@@ -8,6 +8,7 @@ from kombu.exceptions import OperationalError
 
 from jobs.errors import ServiceUnavailable
 from jobs.names import LOOK_UP, RUN_CHUNK, queue_name
+from jobs.priority import NORMAL, queue_place
 from jobs.queue import celery_settings
 
 
@@ -20,7 +21,9 @@ class Sender:
         # A broker that is away is met by the next turn, not by waiting here.
         self._app.conf.update(task_publish_retry=False)
 
-    def run_chunk(self, job: str, name: str, base_url: str, chunk: int, rows: int) -> None:
+    def run_chunk(
+        self, job: str, name: str, base_url: str, chunk: int, rows: int, share: float = NORMAL
+    ) -> None:
         """Asks the workers of an endpoint to run a chunk. Flower shows the readable arguments."""
         self._send(
             RUN_CHUNK,
@@ -28,6 +31,7 @@ class Sender:
             base_url,
             f"{job}/{chunk}",
             f"{name}: chunk {chunk}, {rows} requests",
+            queue_place(share),
         )
 
     def look_up(
@@ -44,7 +48,13 @@ class Sender:
         )
 
     def _send(
-        self, task: str, args: list[object], base_url: str, task_id: str | None, shown: str
+        self,
+        task: str,
+        args: list[object],
+        base_url: str,
+        task_id: str | None,
+        shown: str,
+        place: int | None = None,
     ) -> None:
         try:
             self._app.send_task(
@@ -54,6 +64,7 @@ class Sender:
                 task_id=task_id,
                 argsrepr=shown,
                 kwargsrepr="",
+                priority=place,
             )
         except (OperationalError, OSError) as error:
             raise ServiceUnavailable(

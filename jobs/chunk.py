@@ -13,17 +13,39 @@ from jobs.states import PauseReason
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What a worker must know of a job's spec. Times in seconds, sizes in bytes."""
+    """What a worker must know of a job's spec. Times in seconds.
+
+    `max_refusals`: so many alike in a row pause the job; 0: none do. `share`: of the pace, against
+    other jobs. `rub_per_hour` only paces, so that it may be a float.
+    """
 
     max_attempts: int = 5
+    max_refusals: int = 10
     idle_timeout_s: float = 60.0
     total_timeout_s: float = 900.0
-    max_answer_bytes: int = 64 * 2**20
     never_pay_twice: bool = False
     rpm: int | None = None
     tpm: int | None = None
     max_in_flight: int | None = None
+    rub_per_hour: float | None = None
+    share: float = 10.0
     tariff: Tariff = Tariff()
+
+
+class Speed(msgspec.Struct, frozen=True):
+    """The part of the terms that may change while a job runs: its coordinator publishes it."""
+
+    rpm: int | None
+    tpm: int | None
+    max_in_flight: int | None
+    rub_per_hour: float | None
+    share: float
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether a pace can be kept by it."""
+        limits = (self.rpm, self.tpm, self.max_in_flight, self.rub_per_hour, self.share)
+        return all(limit is None or 0 < limit < float("inf") for limit in limits)
 
 
 class Work(msgspec.Struct, frozen=True, array_like=True):

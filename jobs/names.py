@@ -103,6 +103,16 @@ def worker_key(worker: str) -> str:
     return f"ns:worker:{worker}"
 
 
+def pace_key(scope: str) -> str:
+    """The pace that the workers of a scope share."""
+    return f"ns:pace:{scope}"
+
+
+def slots_key(scope: str) -> str:
+    """Which of them may have how many calls in flight."""
+    return f"ns:slots:{scope}"
+
+
 def queue_name(base_url: str) -> str:
     """The Celery queue of an endpoint: a worker takes only chunks of the endpoint it was set to."""
     return f"chunks.{hashlib.sha256(base_url.rstrip('/').encode()).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""What a user asked for. Immutable but for limits, budget and window."""
+"""What a user asked for. Immutable but for limits, budget, priority and window."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from decimal import Decimal
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+from msgspec import structs
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from jobs.chunk import Terms
+from jobs.chunk import Speed, Terms
 from jobs.gateways import ONE, RUB, Gateway, Tariff, gateway_of
 from jobs.notify import Notify
 from jobs.prices import MOST_RISE
+from jobs.priority import MOST, NORMAL
 from jobs.window import parse_window
 
 Count = Annotated[int, Field(gt=0)]
@@ -26,13 +28,19 @@ _PLAIN = re.compile(r"https?://[^\s\x00-\x20\x7f\\]+", re.IGNORECASE)
 
 
 class Limits(BaseModel):
-    """The most per minute and at once, over all workers; None: found out while running."""
+    """The most per minute, at once and in roubles per hour, over all workers.
+
+    None: found out while running, and of roubles no limit. `refusals`: so many alike in a row pause
+    the job; 0: none do.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rpm: Count | None = None
     tpm: Count | None = None
     max_in_flight: Count | None = None
+    rub_per_hour: Annotated[Decimal, Field(gt=0)] | None = None
+    refusals: Annotated[int, Field(ge=0)] = 10
 
 
 class Budget(BaseModel):
@@ -59,6 +67,7 @@ class Spec(BaseModel):
     skip_invalid: bool = False
     limits: Limits = Limits()
     budget: Budget = Budget()
+    priority: Annotated[float, Field(gt=0, le=MOST)] = NORMAL
     window: str | None = None
     off_peak: bool = False
     deadline: datetime | None = None
@@ -102,16 +111,26 @@ class Spec(BaseModel):
         """Roubles for one unit of the endpoint's money."""
         return ONE if self.seller.currency == RUB else self.usd_rate or ONE
 
+    def speed(self) -> Speed:
+        """How fast it may go: what may change while it runs."""
+        hourly = self.limits.rub_per_hour
+        return Speed(
+            rpm=self.limits.rpm,
+            tpm=self.limits.tpm,
+            max_in_flight=self.limits.max_in_flight,
+            rub_per_hour=None if hourly is None else float(hourly),
+            share=self.priority,
+        )
+
     def terms(self) -> Terms:
         """What a worker must know of this."""
         return Terms(
             max_attempts=self.max_attempts,
+            max_refusals=self.limits.refusals,
             idle_timeout_s=self.idle_timeout_s,
             total_timeout_s=self.total_timeout_s,
             never_pay_twice=self.never_pay_twice,
-            rpm=self.limits.rpm,
-            tpm=self.limits.tpm,
-            max_in_flight=self.limits.max_in_flight,
+            **structs.asdict(self.speed()),
             tariff=Tariff(self.seller.fields, self.rate),
         )
 

@@ -39,7 +39,11 @@ class JobState(StrEnum):
 
 
 class PauseReason(StrEnum):
-    """Why a job is paused: no request fails because of these."""
+    """Why a job is paused: no request fails because of these.
+
+    Of a job that waits for an endpoint that is down, `endpoint_down` is told while it is in
+    progress: it goes on by itself.
+    """
 
     BUDGET_EXHAUSTED = "budget_exhausted"
     INSUFFICIENT_BALANCE = "insufficient_balance"

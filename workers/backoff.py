@@ -42,8 +42,3 @@ def delay(failures: int, told: float | None, backoff: Backoff, dice: Dice) -> fl
     """Seconds to wait; `told` is what the server asked for, in seconds, if it did."""
     own = full_jitter(failures, backoff, dice) if told is None else told + dice(0.0, SPREAD_S)
     return min(max(own, 0.0), backoff.ceiling)
-
-
-def asks_for_pause(told: float | None) -> bool:
-    """Whether the server asks for a longer wait than a chunk should sit through."""
-    return told is not None and told > LONGEST_WAIT_S

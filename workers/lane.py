@@ -4,8 +4,7 @@
       ▲                   │
       └──── later ◄───────┘
 
-After `TROUBLE` faults in a row the endpoint seems to be down: then one call at a time probes it,
-and the waits between the probes grow.
+Where the endpoint seems to be down, one call at a time probes it (`outage`).
 """
 
 from __future__ import annotations
@@ -13,32 +12,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
-from enum import Enum
 
+from jobs.chunk import Terms
 from workers.backoff import Dice
-from workers.pace import Pace
+from workers.line import Line
+from workers.outage import Outage, Sign
+from workers.pace import Pace, strictest
+from workers.retry_budget import RetryBudget
 from workers.ticket import Ticket
+from workers.toll import Toll
 
 TICK_S = 0.1
-"""The shared pace is asked this often while there is work."""
+"""The shared pace is asked this often while things happen: at most ten round trips a second."""
 
-TROUBLE = 8
-"""So many faults in a row, with no success between, are an outage: probe instead of trying all."""
-
-LONGEST_PROBE_S = 32.0
-"""Waits between probes double up to this: half an hour's outage sees about sixty of them."""
+REST_S = 1.0
+"""And this often while nothing does."""
 
 log = logging.getLogger("nightshift.lane")
-
-
-class Sign(Enum):
-    """What the end of a call says of the endpoint."""
-
-    ALIVE = "alive"
-    FAULTY = "faulty"
-    NONE = "none"
 
 
 class Lane:
@@ -58,33 +49,23 @@ class Lane:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pace = pace
+        self.outage = Outage(dice, clock)
         self._call = call
         self._refuse = refuse
         self._may_start = may_start
         self._dice = dice
-        self._clock = clock
-        self._ready: deque[Ticket] = deque()
+        self._budget = RetryBudget(clock)
+        self._line = Line()
+        self._terms: dict[str, Terms] = {}
         self._later: dict[int, tuple[asyncio.TimerHandle, Ticket]] = {}
         self._task: asyncio.Task[None] | None = None
-        self._trouble = 0
-        self._trouble_since = 0.0
-        self._probes = 0
+        self._stir = asyncio.Event()
         self._probe: Ticket | None = None
 
     @property
     def waiting(self) -> int:
         """Tickets that are ready or wait for their next try."""
-        return len(self._ready) + len(self._later)
-
-    @property
-    def in_outage(self) -> bool:
-        """Whether the endpoint seems to be down for this model."""
-        return self._trouble >= TROUBLE
-
-    @property
-    def outage_s(self) -> float:
-        """For how long it has seemed so, in seconds."""
-        return self._clock() - self._trouble_since if self.in_outage else 0.0
+        return len(self._line) + len(self._later)
 
     @property
     def is_idle(self) -> bool:
@@ -93,73 +74,101 @@ class Lane:
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._ready or self._later or self.pace.in_flight)
+        return bool(self._line or self._later or self.pace.in_flight)
+
+    def set_terms(self, job: str, terms: Terms | None) -> None:
+        """What a job wishes by now, None: it is done here. The strictest limits count for all."""
+        if terms is None:
+            self._terms.pop(job, None)
+        else:
+            self._terms[job] = terms
+        self._line.set_share(job, None if terms is None else terms.share)
+        if self._terms:
+            self.pace.set_terms(strictest(self._terms.values()))
+
+    def knows(self, job: str) -> bool:
+        """Whether something of the job is, or lately was, here."""
+        return job in self._terms
 
     def add(self, tickets: list[Ticket]) -> None:
-        """New tickets, behind those that wait."""
-        self._ready.extend(tickets)
+        """New tickets, behind those of their job that wait."""
+        self._line.add(tickets)
         self._ensure_running()
         self.pump()
 
-    def again(self, ticket: Ticket, delay_s: float) -> None:
-        """This ticket tries again after a while, before those that were never called."""
+    def again(self, ticket: Ticket, delay_s: float, *, budgeted: bool = False) -> None:
+        """This ticket tries again after a while, before those that were never called.
+
+        `budgeted`: only when the budget of repetitions has one left.
+        """
+        ticket.is_budgeted = budgeted
         handle = asyncio.get_running_loop().call_later(delay_s, self._due, ticket)
         self._later[id(ticket)] = (handle, ticket)
         self._ensure_running()
 
     def ended(self, ticket: Ticket, sign: Sign) -> None:
         """The call of a ticket ended."""
-        was_probe = self._probe is ticket
-        if was_probe:
+        if self._probe is ticket:
             self._probe = None
+        self.outage.note(sign)
         if sign is Sign.ALIVE:
-            self._trouble = self._probes = 0
+            self.pace.alive()
         elif sign is Sign.FAULTY:
-            self._trouble += 1
-            if self._trouble == TROUBLE:
-                self._trouble_since = self._clock()
-            if self._trouble == TROUBLE or was_probe:
-                # For all workers: the pause is shared.
-                self.pace.pause(probe_wait(self._probes, self._dice))
-                self._probes += 1
+            self.pace.faulty()
+        self._stir.set()
 
     def take_back(self, wanted: Callable[[Ticket], bool]) -> list[Ticket]:
         """Removes and returns all waiting tickets of which `wanted` is true."""
-        back = [ticket for ticket in self._ready if wanted(ticket)]
-        if back:
-            self._ready = deque(ticket for ticket in self._ready if not wanted(ticket))
+        back = self._line.take_back(wanted)
         for key, (handle, ticket) in list(self._later.items()):
             if wanted(ticket):
                 handle.cancel()
                 del self._later[key]
                 back.append(ticket)
+        self._stir.set()
         return back
 
     def pump(self) -> None:
         """Starts as many calls as may start now."""
-        while self._ready and self._may_start() and self._probe is None:
-            tokens = self._ready[0].work.tokens
-            if not self.pace.try_admit(tokens):
+        while self._line and self._may_start():
+            work = self._line.peek().work
+            if self.outage.is_on and not self._may_probe():
                 return
-            ticket = self._ready.popleft()
-            if self._refuse(ticket):
-                self.pace.cancel(tokens)
-                continue
-            if self.in_outage:
-                self._probe = ticket
-            self._call(ticket)
+            toll = self.pace.try_admit(work.tokens, float(work.rub or 0))
+            if toll is None:
+                return
+            self._let_through(self._line.pop(), toll)
+
+    def _let_through(self, ticket: Ticket, toll: Toll) -> None:
+        if self._refuse(ticket):
+            self.pace.cancel(toll)
+            return
+        ticket.toll = toll
+        if ticket.calls == ticket.work.attempts:
+            self._budget.called()
+        if self.outage.is_on:
+            self._probe = ticket
+            self.pace.may_probe = False
+        self._call(ticket)
+
+    def _may_probe(self) -> bool:
+        return self.outage.may_probe(told=self.pace.may_probe, probing=self._probe is not None)
 
     def _due(self, ticket: Ticket) -> None:
         self._later.pop(id(ticket), None)
-        if self.in_outage:
+        if ticket.is_budgeted and not self._budget.take():
+            self.again(ticket, self._dice(1.0, 3.0), budgeted=True)
+            return
+        if self.outage.is_on:
             # Others probe first, so that no request uses itself up.
-            self._ready.append(ticket)
+            self._line.add([ticket])
         else:
-            self._ready.appendleft(ticket)
+            self._line.add_first(ticket)
         self._ensure_running()
         self.pump()
 
     def _ensure_running(self) -> None:
+        self._stir.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name=f"lane {self.pace.scope}")
 
@@ -167,25 +176,42 @@ class Lane:
         """Talks to the shared pace while there is something to do."""
         while True:
             while self._has_work:
-                await self._tick(len(self._ready))
+                self._stir.clear()
+                await self._tick(len(self._line))
                 self.pump()
-                await asyncio.sleep(max(TICK_S, min(self.pace.pause_s, 1.0)))
+                await self._rest()
             await self._tick(0)
             # Work may have come while the pace was told that there is none.
             if not self._has_work:
                 return
 
-    async def _tick(self, ready: int) -> None:
+    async def _rest(self) -> None:
+        """Until it is time to ask again: soon if something happened or drops are waited for."""
+        # A little apart each time, so that no worker's turn is always before another's.
+        await asyncio.sleep(TICK_S * self._dice(0.8, 1.2))
+        if self._line and self.pace.is_metered and not self.pace.pause_s:
+            return
+        rest = min(self.pace.pause_s or REST_S, self.outage.wait_s, REST_S)
         try:
-            await self.pace.exchange(ready, self._ready[0].work.tokens if self._ready else 0)
+            async with asyncio.timeout(rest):
+                await self._stir.wait()
+        except TimeoutError:
+            return
+
+    async def _tick(self, ready: int) -> None:
+        work = self._line.peek().work if self._line else None
+        try:
+            await self.pace.exchange(
+                ready,
+                work.tokens if work else 0,
+                float(work.rub or 0) if work else 0.0,
+                self._line.share,
+            )
         except ConnectionError:
             # Without Redis the last share stays; what happened is told when it is back.
             return
         except Exception as error:
             log.error("the shared pace stumbled: %s", type(error).__name__)  # noqa: TRY400
             log.debug("", exc_info=error)
-
-
-def probe_wait(failures: int, dice: Dice) -> float:
-    """Seconds until the next probe, after so many that failed; a little apart among workers."""
-    return float(min(2.0 ** min(failures, 10), LONGEST_PROBE_S)) * dice(0.9, 1.0)
+            return
+        self.outage.heard(self.pace.down_s)

@@ -6,8 +6,8 @@ keep what they have and try again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 
 from jobs import names
-from jobs.chunk import Payload
+from jobs.chunk import Payload, Speed
 from jobs.errors import UsageError
 from jobs.wire import unpack_payload
 from workers.pace import LEASE_S, SCRIPT, Ask, Share
@@ -40,13 +40,21 @@ class Beat:
 
     `held` are jobs of which nothing may be sent. `taken` chunks are another worker's by now; of
     `gone` ones neither claim nor payload is there, so they were given up, unless Redis itself lost
-    its memory: then its `epoch` is another ("" when it has none).
+    its memory: then its `epoch` is another ("" when it has none). `speeds` are what the user allows
+    of jobs by now, where their coordinator tells.
     """
 
     held: set[str]
     epoch: str
     taken: set[Key]
     gone: set[Key]
+    speeds: dict[str, Speed]
+
+
+class _Published(msgspec.Struct):
+    """What a worker reads of what a coordinator tells of a job."""
+
+    pace: Speed
 
 
 class Post:
@@ -69,6 +77,7 @@ class Post:
                 hint="set NIGHTSHIFT_REDIS_URL to something like redis://localhost:6379/0",
             ) from error
         self._pace = self._redis.register_script(SCRIPT)
+        self._slots: set[str] = set()
 
     async def check(self) -> None:
         """`UsageError` if Redis does not let us in; that it is not there yet is no error."""
@@ -112,9 +121,10 @@ class Post:
             pipe.get(names.EPOCH)
             pipe.mget([names.EPOCH, *(names.hold_key(job) for job in jobs)])
             pipe.mget([names.EPOCH, *(names.claim_key(*key) for key in chunks)])
+            pipe.mget([names.EPOCH, *(names.progress_key(job) for job in jobs)])
             for key in chunks:
                 pipe.exists(names.payload_key(*key))
-            epoch, (_, *holds), (_, *claims), *payloads = await pipe.execute()
+            epoch, (_, *holds), (_, *claims), (_, *told), *payloads = await pipe.execute()
         me = self.worker.encode()
         seen = list(zip(chunks, claims, payloads, strict=True))
         taken = {key for key, claim, _ in seen if claim not in {None, me}}
@@ -124,6 +134,7 @@ class Post:
             epoch=(epoch or b"").decode(errors="replace"),
             taken=taken,
             gone={key for key, claim, payload in seen if claim is None and not payload},
+            speeds=_speeds(zip(jobs, told, strict=True)),
         )
 
     async def _renew(self, chunks: list[Key], presence: dict[str, object]) -> None:
@@ -140,9 +151,12 @@ class Post:
             await self._redis.set(names.claim_key(job, chunk), _DONE, ex=DONE_S)
 
     async def leave(self) -> None:
-        """This worker is gone."""
-        async with _as_connection_errors():
-            await self._redis.delete(names.worker_key(self.worker))
+        """This worker is gone, and others may have its calls in flight."""
+        async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.delete(names.worker_key(self.worker))
+            for key in self._slots:
+                pipe.hdel(key, self.worker)
+            await pipe.execute()
 
     # ---- the outbox's port --------------------------------------------------------------------
 
@@ -164,25 +178,30 @@ class Post:
 
     async def exchange(self, scope: str, ask: Ask) -> Share:
         """Tells what happened, gets this process's share."""
+        keys = [names.pace_key(scope), names.slots_key(scope)]
+        self._slots.add(keys[1])
         async with _as_connection_errors():
-            slots, requests, tokens, pause_ms, limit = await self._pace(
-                keys=[f"ns:pace:{scope}", f"ns:slots:{scope}"],
-                args=[
-                    self.worker,
-                    LEASE_S,
-                    ask.wanted,
-                    ask.in_flight,
-                    ask.successes,
-                    ask.throttles,
-                    ask.retry_after_s,
-                    ask.most,
-                    ask.rpm,
-                    ask.tpm,
-                    ask.requests,
-                    ask.tokens,
-                ],
-            )
-        return Share(slots, requests, tokens, pause_ms / 1000, limit)
+            answer = await self._pace(keys=keys, args=[self.worker, LEASE_S, *ask])
+        slots, requests, tokens, rub, pause_s, limit, down_s, probe = answer
+        return Share(
+            slots,
+            requests,
+            float(tokens),
+            float(rub),
+            float(pause_s),
+            limit,
+            float(down_s),
+            probe=bool(probe),
+        )
+
+
+def _speeds(told: Iterable[tuple[str, bytes | None]]) -> dict[str, Speed]:
+    """What of it makes sense."""
+    found = {}
+    for job, text in told:
+        with suppress(msgspec.DecodeError):
+            found[job] = msgspec.json.decode(text or b"", type=_Published).pace
+    return {job: speed for job, speed in found.items() if speed.is_sound}
 
 
 @asynccontextmanager

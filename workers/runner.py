@@ -18,10 +18,11 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from decimal import Decimal
 from typing import Protocol
 
-from jobs.budget import Amount, Grant
+import msgspec
+
+from jobs.budget import Grant
 from jobs.chunk import (
     DONE,
     DRAINED,
@@ -30,22 +31,25 @@ from jobs.chunk import (
     ChunkClosed,
     Payload,
     ReturnReason,
-    Terms,
+    Speed,
 )
 from jobs.errors import BadMessage, StorageUnavailable
-from jobs.money import ZERO, add, plain
+from jobs.money import ZERO, add
 from jobs.names import scope_name
 from jobs.outcome import Answered, Billing, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.result import Call, ResultState
 from jobs.states import PauseReason
 from workers.backoff import Backoff, delay
+from workers.balance import Balance
 from workers.classifier import classify
-from workers.endpoint import Answer, Broken, Listener
+from workers.endpoint import Answer, Listener
 from workers.journal import Sent
-from workers.lane import Lane, Sign
-from workers.lookup import balance_in
+from workers.lane import Lane
+from workers.meaning import NOTHING, dearer, is_dearer, spent, tell_pace
+from workers.outage import Sign
 from workers.outbox import Outbox
 from workers.pace import Pace, PaceKeeper
+from workers.storm import Storms
 from workers.ticket import OpenChunk, Summary, Ticket
 from workers.verdict import (
     GENERATION_ID,
@@ -67,20 +71,16 @@ worker that is cut off has in flight can be bought again, so it stops early, and
 must.
 """
 
-CREDITS_FRESH_S = 10.0
-CREDITS_PATIENCE_S = 20.0
 MOST_DOUBTS = 8
 """So often a request may hear that there is no money, though the balance says there is."""
 
-MISSING_MODEL = 3
-"""So many answers in a row that there is no such model are believed for all of its requests."""
+FAULTS = frozenset({RetryKind.PASSING, RetryKind.UNCERTAIN})
+"""What the endpoint may have worked for in vain: repeated within a budget."""
 
 OUTAGE_IS_OVER_S = 2 * 3600.0
 """Faults after so long an outage use up attempts again: it may be the requests themselves."""
 
 LOST = ReturnReason("lost", "the chunk was given to others meanwhile")
-_NO_MODEL = "endpoint.model_not_found"
-_NOTHING = Amount(ZERO, 0)
 
 log = logging.getLogger("nightshift.runner")
 
@@ -124,13 +124,12 @@ class Runner:
         self._clock = clock
         self._renewed_at = clock()
         self._lanes: dict[str, Lane] = {}
-        self._missing: dict[str, int] = {}
+        self._storms = Storms()
+        self._balance = Balance(endpoint, clock)
         self._calls: set[asyncio.Task[tuple[Answer, Outcome]]] = set()
         self._flying: Counter[str] = Counter()
         self._held: set[str] = set()
         self._generation_ids: dict[str, str] = {}
-        self._credits: tuple[float, Decimal | None] = (float("-inf"), None)
-        self._asking = asyncio.Lock()
         self.draining = False
         self.chunks: dict[tuple[str, int], OpenChunk] = {}
 
@@ -149,9 +148,16 @@ class Runner:
                 "chunks": len(chunks),
                 "in_flight": self._flying[job],
                 "refusals": sum((chunk.refusals for chunk in chunks), Counter[str]()),
+                "down_s": self._down_s(chunks),
             }
             for job, chunks in jobs.items()
         }
+
+    def _down_s(self, chunks: list[OpenChunk]) -> float:
+        """For how long the endpoint has seemed down for a model of these."""
+        models = {model for chunk in chunks for model in chunk.payload.models}
+        lanes = [self._lanes[model] for model in models & self._lanes.keys()]
+        return round(max((lane.outage.lasts_s for lane in lanes), default=0.0), 3)
 
     def lanes(self) -> Iterable[Lane]:
         """All lanes, for a look at their pace."""
@@ -183,8 +189,15 @@ class Runner:
         finally:
             del self.chunks[chunk.key]
             self._flying += Counter()  # forgets jobs of which nothing is in flight
+            if all(job != payload.job for job, _ in self.chunks):
+                self._forget(payload.job)
         self._close(chunk)
         return chunk.summary
+
+    def _forget(self, job: str) -> None:
+        self._storms.forget(job)
+        for lane in self._lanes.values():
+            lane.set_terms(job, None)
 
     def _distribute(self, chunk: OpenChunk) -> None:
         tickets: dict[str, list[Ticket]] = {}
@@ -200,12 +213,13 @@ class Runner:
             else:
                 tickets.setdefault(model, []).append(ticket)
         for model, some in tickets.items():
-            self._lane(model, chunk.payload.terms).add(some)
+            lane = self._lane(model)
+            lane.set_terms(chunk.payload.job, chunk.payload.terms)
+            lane.add(some)
 
-    def _lane(self, model: str, terms: Terms) -> Lane:
+    def _lane(self, model: str) -> Lane:
         if model not in self._lanes:
             self._lanes = {name: lane for name, lane in self._lanes.items() if not lane.is_idle}
-            self._missing = {name: self._missing.get(name, 0) for name in self._lanes}
             scope = scope_name(self._endpoint.base_url, self._fingerprint, model)
             self._lanes[model] = Lane(
                 Pace(scope, self._keeper, self._clock),
@@ -215,9 +229,18 @@ class Runner:
                 self._dice.uniform,
                 self._clock,
             )
-        lane = self._lanes[model]
-        lane.pace.set_terms(terms)
-        return lane
+        return self._lanes[model]
+
+    def renew_speed(self, job: str, speed: Speed) -> None:
+        """The user changed what the job may have, while it runs."""
+        newest = max((key for key in self.chunks if key[0] == job), default=None)
+        if newest is None:
+            return
+        old = self.chunks[newest].payload.terms
+        terms = msgspec.structs.replace(old, **msgspec.structs.asdict(speed))
+        for lane in self._lanes.values():
+            if lane.knows(job):
+                lane.set_terms(job, terms)
 
     def _close(self, chunk: OpenChunk) -> None:
         back = [(t.work.ordinal, t.calls, t.uncertain) for t in chunk.returned]
@@ -318,9 +341,9 @@ class Runner:
             sent = self._sent(ticket)
         except StorageUnavailable:
             # What cannot be remembered is not sent.
-            lane.pace.cancel(ticket.work.tokens)
+            lane.pace.cancel(ticket.toll)
             lane.ended(ticket, Sign.NONE)
-            ticket.chunk.grant.settle(ticket.bound, _NOTHING)
+            ticket.chunk.grant.settle(ticket.bound, NOTHING)
             self._give_back(ticket, DRAINED)
             return
         task = asyncio.get_running_loop().create_task(self._call(ticket, sent))
@@ -370,25 +393,11 @@ class Runner:
         ticket.doubts += 1
         again = Retry(RetryKind.THROTTLED, stop.code, stop.message, stop.charge)
         try:
-            balance = await self._balance()
+            enough = await self._balance.bears(ticket.bound.rub or ZERO)
         except asyncio.CancelledError:
             # Cut while asking: the call itself had ended, and was refused.
             return again
-        enough = balance is not None and balance > 0 and balance >= (ticket.bound.rub or ZERO)
         return again if enough and ticket.doubts <= MOST_DOUBTS else stop
-
-    async def _balance(self) -> Decimal | None:
-        """₽ on the account, asked for once however many calls wonder; None if nobody tells."""
-        async with self._asking:
-            when, balance = self._credits
-            if self._clock() - when > CREDITS_FRESH_S:
-                try:
-                    async with asyncio.timeout(CREDITS_PATIENCE_S):
-                        balance = balance_in(await self._endpoint.credits())
-                except TimeoutError:
-                    balance = None
-                self._credits = (self._clock(), balance)
-            return balance
 
     def _ended(
         self, lane: Lane, ticket: Ticket, sent: Sent, task: asyncio.Task[tuple[Answer, Outcome]]
@@ -413,9 +422,7 @@ class Runner:
         self, lane: Lane, ticket: Ticket, sent: Sent, generation_id: str, reason: ReturnReason
     ) -> None:
         """The call is cut: it may be billed, and its request goes back."""
-        lane.pace.ended(
-            reserved=ticket.work.tokens, used=None, throttled=False, success=False, retry_after=None
-        )
+        lane.pace.ended(ticket.toll)
         lane.ended(ticket, Sign.NONE)
         ticket.chunk.grant.settle(ticket.bound, ticket.bound)
         ticket.uncertain += 1
@@ -426,12 +433,18 @@ class Runner:
         self, lane: Lane, ticket: Ticket, sent: Sent, answer: Answer, outcome: Outcome
     ) -> None:
         """Writes down what the call led to and acts upon it."""
-        outcome = self._believe(ticket.model, outcome)
+        outcome = self._storms.judge(
+            sent.job,
+            ticket.model,
+            outcome,
+            most=ticket.chunk.payload.terms.max_refusals,
+            in_flight=self._flying[sent.job],
+        )
         row = call_row(sent, answer, outcome)
-        ticket.chunk.grant.settle(ticket.bound, _spent(row, ticket.bound))
+        ticket.chunk.grant.settle(ticket.bound, spent(row, ticket.bound))
         if row.billing is Billing.KNOWN:
             ticket.chunk.summary.cost = add(ticket.chunk.summary.cost, row.cost or ZERO)
-        self._tell_pace(lane, ticket, answer, outcome)
+        lane.ended(ticket, tell_pace(lane.pace, ticket, answer, outcome))
         match outcome:
             case Answered() | Refused():
                 self._finish(ticket, sent, answer, outcome, row)
@@ -442,31 +455,8 @@ class Runner:
                 reason = ReturnReason(outcome.code, outcome.message, outcome.reason)
                 self._give_back(ticket, reason)
                 self._stop_job(sent.job, reason)
-        if row.cost is not None and row.bound is not None and row.cost > row.bound:
-            self._stop_job(sent.job, _dearer(row))
-
-    def _believe(self, model: str, outcome: Outcome) -> Outcome:
-        """A model that is missing for several requests in a row is missing for all."""
-        if not isinstance(outcome, Refused) or outcome.code != _NO_MODEL:
-            self._missing.pop(model, None)
-            return outcome
-        self._missing[model] = self._missing.get(model, 0) + 1
-        if self._missing[model] < MISSING_MODEL:
-            return outcome
-        return Stop(PauseReason.MISCONFIGURED, outcome.code, outcome.message, outcome.charge)
-
-    def _tell_pace(self, lane: Lane, ticket: Ticket, answer: Answer, outcome: Outcome) -> None:
-        throttled = isinstance(outcome, Retry) and outcome.kind is RetryKind.THROTTLED
-        usage = outcome.charge.usage
-        free = outcome.charge.billing is Billing.NONE
-        lane.pace.ended(
-            reserved=ticket.work.tokens,
-            used=usage.total if usage else 0 if free else None,
-            throttled=throttled,
-            success=isinstance(outcome, Answered),
-            retry_after=outcome.after if isinstance(outcome, Retry) else None,
-        )
-        lane.ended(ticket, _sign(answer, outcome, alone=lane.pace.in_flight == 0))
+        if is_dearer(row):
+            self._stop_job(sent.job, dearer(row))
 
     def _finish(
         self, ticket: Ticket, sent: Sent, answer: Answer, outcome: Outcome, row: Call
@@ -499,7 +489,7 @@ class Runner:
             return
         wait = delay(ticket.backoffs, outcome.after, RETRIES, self._dice.uniform)
         ticket.backoffs += 1
-        lane.again(ticket, wait)
+        lane.again(ticket, wait, budgeted=outcome.kind in FAULTS and not lane.outage.is_on)
 
     def _spends_an_attempt(self, lane: Lane, ticket: Ticket, outcome: Retry) -> bool:
         """Counts the fault; True when the request has no attempt left and so has failed."""
@@ -511,7 +501,7 @@ class Runner:
             return True
         if outcome.kind is RetryKind.UNCERTAIN:
             return ticket.uncertain >= 2
-        is_outage = lane.in_outage and lane.outage_s < OUTAGE_IS_OVER_S
+        is_outage = lane.outage.is_on and lane.outage.lasts_s < OUTAGE_IS_OVER_S
         if outcome.kind is RetryKind.PASSING and not is_outage:
             ticket.faults += 1
             return ticket.faults >= terms.max_attempts
@@ -523,36 +513,7 @@ def check_payload(payload: Payload) -> None:
     if len({work.ordinal for work in payload.requests}) != len(payload.requests):
         raise BadMessage("a payload names a request twice")
     terms = payload.terms
-    limits = (terms.rpm, terms.tpm, terms.max_in_flight, terms.max_attempts)
-    timeouts = (terms.idle_timeout_s, terms.total_timeout_s)
-    if not all(limit is None or limit > 0 for limit in (*limits, *timeouts)):
+    limits = (terms.rpm, terms.tpm, terms.max_in_flight, terms.rub_per_hour)
+    needed = (terms.max_attempts, terms.idle_timeout_s, terms.total_timeout_s, terms.share)
+    if not all(limit is None or 0 < limit < float("inf") for limit in (*limits, *needed)):
         raise BadMessage("a payload's terms make no sense")
-
-
-def _sign(answer: Answer, outcome: Outcome, *, alone: bool) -> Sign:
-    """What a call's end says of the endpoint."""
-    if not isinstance(outcome, Retry):
-        return Sign.ALIVE
-    match outcome.kind:
-        case RetryKind.UNREACHABLE | RetryKind.PASSING:
-            return Sign.FAULTY
-        case RetryKind.UNCERTAIN:
-            return Sign.FAULTY if isinstance(answer, Broken) else Sign.ALIVE
-        case RetryKind.THROTTLED:
-            # Of a crowd some are refused. One alone is too where the endpoint is not well.
-            return Sign.FAULTY if alone and outcome.after is None else Sign.NONE
-
-
-def _dearer(row: Call) -> ReturnReason:
-    cost, bound = plain(row.cost or ZERO), plain(row.bound or ZERO)
-    text = f"a call cost {cost} ₽, though {bound} ₽ should have been the most"
-    return ReturnReason("price_rise", text, PauseReason.PRICE_RISE)
-
-
-def _spent(row: Call, bound: Amount) -> Amount:
-    """What a call takes out of the grant: its cost, its bound if that is unknown, or nothing."""
-    if row.billing is Billing.NONE:
-        return _NOTHING
-    if row.billing is Billing.UNKNOWN:
-        return bound
-    return Amount(row.cost or ZERO, row.usage.total if row.usage else bound.tokens)

@@ -174,6 +174,8 @@ class Service:
         gone = beat.gone if beat.epoch and beat.epoch == self._epoch else set()
         self._runner.renewed(beat.taken | gone, asked_at)
         self._runner.hold(beat.held)
+        for job, speed in beat.speeds.items():
+            self._runner.renew_speed(job, speed)
         if beat.epoch != self._epoch:
             # What Redis has forgotten, or never had, is sent again.
             self._epoch = beat.epoch
@@ -195,7 +197,7 @@ class Service:
                     "scope": lane.pace.scope,
                     "limit": lane.pace.limit,
                     "waiting": lane.waiting,
-                    "down": lane.in_outage,
+                    "down": lane.outage.is_on,
                 }
                 for lane in self._runner.lanes()
             ],

@@ -46,7 +46,7 @@ def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
     return WorkerSettings(
         redis_url=redis_url,
         base_url=endpoint_url(environ),
-        chunks=_chunks(environ.get("NIGHTSHIFT_OPEN_CHUNKS") or "32"),
+        chunks=_chunks(environ.get("NIGHTSHIFT_OPEN_CHUNKS") or "64"),
         api_key=api_key(environ),
         scratch=Path(scratch).expanduser() if scratch else Path(home).expanduser() / "worker",
     )

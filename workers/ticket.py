@@ -10,6 +10,7 @@ from decimal import Decimal
 from jobs.budget import Amount, Grant
 from jobs.chunk import DONE, Payload, ReturnReason, Work
 from jobs.money import ZERO
+from workers.toll import NO_TOLL, Toll
 
 
 @dataclass
@@ -54,7 +55,8 @@ class Ticket:
     `calls` counts all calls made, in earlier chunks too; `faults` those that count towards
     `max_attempts`; `uncertain` those that may have been billed in vain;
     `backoffs` the waits, for the growth of the next; `doubts` the claims that there is no money
-    though there was.
+    though there was. `toll` is what its last call took of the pace; a ticket that `is_budgeted`
+    needs one of the repetitions that are left.
     """
 
     chunk: OpenChunk
@@ -65,6 +67,8 @@ class Ticket:
     faults: int = 0
     backoffs: int = 0
     doubts: int = 0
+    toll: Toll = NO_TOLL
+    is_budgeted: bool = False
 
     @property
     def bound(self) -> Amount:

@@ -24,7 +24,16 @@ from batch.consent import question, table
 from batch.home import Home
 from batch.language import _, again, money, ngettext, number
 from batch.local import settle_job
-from batch.options import Percent, Roubles, job_argument, open_home, option, read_deadline
+from batch.options import (
+    Percent,
+    Roubles,
+    Share,
+    job_argument,
+    more_than_nothing,
+    open_home,
+    option,
+    read_deadline,
+)
 from batch.pricefile import read_price_file
 from batch.prices import read_prices
 from batch.pricewatch import asked_for, form_of, keep
@@ -109,6 +118,15 @@ def _as_option(field: str) -> str:
 @click.option("--rpm", type=click.IntRange(min=1), metavar="N", help="A new limit.")
 @click.option("--tpm", type=click.IntRange(min=1), metavar="N", help="A new limit.")
 @click.option("--max-in-flight", type=click.IntRange(min=1), metavar="N", help="A new limit.")
+@click.option(
+    "--rub-per-hour",
+    type=Roubles(),
+    callback=more_than_nothing,
+    metavar="RUB",
+    help="A new limit.",
+)
+@click.option("--priority", type=Share(), metavar="high|normal|low|N", help="A new share.")
+@click.option("--max-refusals", type=click.IntRange(min=0), metavar="N", help="A new limit.")
 @click.option("--window", metavar="HH:MM-HH:MM[@ZONE]", help='New hours; "" for any hour.')
 @click.option("--deadline", metavar="HH:MM", help='A new deadline; "" for none.')
 @_fixed_options
@@ -304,7 +322,13 @@ def _check_fixed(spec: Spec, changes: dict[str, Any]) -> None:
 
 
 def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
-    limits = {name: changes[name] for name in ("rpm", "tpm", "max_in_flight") if changes[name]}
+    limits = {
+        name: changes[name]
+        for name in ("rpm", "tpm", "max_in_flight", "rub_per_hour")
+        if changes[name]
+    }
+    if changes["max_refusals"] is not None:
+        limits["refusals"] = changes["max_refusals"]
     budget = {
         name: changes[f"budget_{name}"]
         for name in ("rub", "tokens", "requests")
@@ -314,7 +338,7 @@ def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
         "limits": spec.limits.model_copy(update=limits),
         "budget": spec.budget.model_copy(update=budget),
     }
-    for name in ("max_price_rise", "request_bound_rub", "usd_rate"):
+    for name in ("max_price_rise", "request_bound_rub", "usd_rate", "priority"):
         if changes[name] is not None:
             update[name] = changes[name]
     if changes["window"] is not None:

@@ -41,7 +41,7 @@ _PROGRAM = [sys.executable, "-m", "workers"]
 @option(
     "--open-chunks",
     type=click.IntRange(1, 256),
-    default=32,
+    default=64,
     show_default=True,
     metavar="N",
     help="Chunks in progress at once.",

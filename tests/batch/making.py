@@ -318,13 +318,17 @@ class FakeSender:
 
     def __init__(self) -> None:
         self.chunks: list[int] = []
+        self.shares: list[float] = []
         self.lookups: list[tuple[int, str, str]] = []
         self.fails = False
 
-    def run_chunk(self, _job: str, _name: str, _url: str, chunk: int, _rows: int) -> None:
+    def run_chunk(
+        self, _job: str, _name: str, _url: str, chunk: int, _rows: int, share: float
+    ) -> None:
         if self.fails:
             raise ServiceUnavailable("Redis does not take messages")
         self.chunks.append(chunk)
+        self.shares.append(share)
 
     def look_up(
         self, _job: str, _name: str, _url: str, calls: list[tuple[int, str, str]], _rate: str

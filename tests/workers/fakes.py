@@ -93,6 +93,8 @@ class FakeKeeper:
     def __init__(self, slots: int = 1000) -> None:
         self.slots = slots
         self.pause_s = 0.0
+        self.down_s = 0.0
+        self.probe = False
         self.away = False
         self.asks: list[Ask] = []
 
@@ -101,7 +103,16 @@ class FakeKeeper:
         if self.away:
             raise ConnectionError("away")
         self.asks.append(ask)
-        return Share(min(ask.wanted, self.slots), ask.requests, ask.tokens, self.pause_s, 99)
+        return Share(
+            min(ask.wanted, self.slots),
+            ask.requests if ask.rpm else -1,
+            ask.tokens if ask.tpm else -1.0,
+            ask.rub if ask.rub_per_hour else -1.0,
+            self.pause_s,
+            99,
+            self.down_s,
+            self.probe,
+        )
 
 
 Script = Callable[[bytes, int], Answer | Awaitable[Answer]]

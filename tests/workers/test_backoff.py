@@ -11,7 +11,6 @@ from workers.backoff import (
     SPREAD_S,
     Backoff,
     Dice,
-    asks_for_pause,
     delay,
     full_jitter,
 )
@@ -62,10 +61,3 @@ def test_the_servers_word_is_kept_to_within_a_second(
     waited = delay(failures, told, Backoff(), loaded(share))
 
     assert told <= waited <= told + SPREAD_S
-
-
-@pytest.mark.parametrize(
-    ("told", "pauses"), [(None, False), (0, False), (900, False), (900.1, True), (86_400, True)]
-)
-def test_more_than_a_quarter_of_an_hour_asks_for_a_pause(told: float | None, pauses: bool) -> None:
-    assert asks_for_pause(told) is pauses

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from jobs.budget import Grant
-from tests.workers.fakes import FakeKeeper, payload, until, work
-from workers import lane
-from workers.lane import TROUBLE, Lane, Sign, probe_wait
+from jobs.chunk import Terms
+from tests.workers.fakes import JOB, FakeKeeper, payload, until, work
+from workers import lane, outage, retry_budget
+from workers.lane import Lane
+from workers.outage import TROUBLE, Sign, probe_wait
 from workers.pace import Ask, Pace, Share
 from workers.ticket import OpenChunk, Ticket
 
@@ -24,8 +26,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "TICK_S", 0.001)
 
 
-def tickets(count: int) -> list[Ticket]:
-    some = payload(*map(work, range(count)))
+def tickets(count: int, job: str = JOB) -> list[Ticket]:
+    some = payload(*map(work, range(count)), job=job)
     chunk = OpenChunk(some, Grant(some.grant), count, asyncio.get_running_loop().create_future())
     return [Ticket(chunk, each, MODEL, 0, 0) for each in some.requests]
 
@@ -52,7 +54,7 @@ class Called:
         return self.refusing
 
     def end(self, ticket: Ticket, sign: Sign = Sign.ALIVE) -> None:
-        self.lane.pace.ended(reserved=0, used=0, throttled=False, success=True, retry_after=None)
+        self.lane.pace.ended(ticket.toll, tokens=0)
         self.lane.ended(ticket, sign)
         self.lane.pump()
 
@@ -189,26 +191,138 @@ def test_nothing_starts_while_nothing_may() -> None:
     run(scene())
 
 
-def test_e44_a_slow_call_of_before_does_not_hold_up_the_probes() -> None:
+def test_e44_in_an_outage_only_who_is_told_probes_whatever_is_still_in_flight() -> None:
     async def scene() -> None:
-        one, some = Called(FakeKeeper()), tickets(TROUBLE + 3)
+        keeper = FakeKeeper()
+        one, some = Called(keeper), tickets(TROUBLE + 4)
         one.lane.add(some[: TROUBLE + 1])
         await until(lambda: len(one.calls) == TROUBLE + 1)
+        keeper.down_s = 0.1
         for ticket in some[1 : TROUBLE + 1]:
             one.end(ticket, Sign.FAULTY)
-        assert one.lane.in_outage
-        assert one.lane.pace.pause_s > 0.5
+        assert one.lane.outage.is_on
         one.calls.clear()
 
         one.lane.add(some[TROUBLE + 1 :])
-        await until(lambda: one.calls)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.02)
+        assert not one.calls
 
+        keeper.probe = True
+        await until(lambda: one.calls)
+        keeper.probe = False
         assert one.calls == [some[TROUBLE + 1]]
+        keeper.down_s = 0.0
         one.end(one.calls[0], Sign.ALIVE)
-        assert not one.lane.in_outage
-        assert len(one.calls) == 2
+        assert not one.lane.outage.is_on
+        await until(lambda: len(one.calls) == 3)
         one.lane.take_back(lambda _: True)
+
+    run(scene())
+
+
+def test_e44_the_first_answer_that_another_worker_gets_ends_the_outage_here_too() -> None:
+    async def scene() -> None:
+        keeper = FakeKeeper()
+        one, some = Called(keeper), tickets(TROUBLE + 1)
+        one.lane.add(some[:TROUBLE])
+        await until(lambda: len(one.calls) == TROUBLE)
+        keeper.down_s = 1.0
+        one.end_all(Sign.FAULTY)
+        one.lane.add(some[TROUBLE:])
+        await until(lambda: one.lane.outage.lasts_s >= 1.0)
+
+        keeper.down_s = 0.0
+
+        await until(lambda: one.calls == some[TROUBLE:])
+        one.end_all()
+
+    run(scene())
+
+
+def test_who_alone_is_cut_off_probes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "probe_wait", lambda *_: 0.05)
+
+    async def scene() -> None:
+        one, some = Called(FakeKeeper()), tickets(TROUBLE + 3)
+        one.lane.add(some[:TROUBLE])
+        await until(lambda: len(one.calls) == TROUBLE)
+        one.end_all(Sign.FAULTY)
+        one.lane.add(some[TROUBLE:])
+        assert not one.calls
+
+        await until(lambda: one.calls)
+
+        assert one.calls == [some[TROUBLE]]
+        one.end(one.calls[0])
+        assert len(one.calls) == 3
+        one.end_all()
+
+    run(scene())
+
+
+def test_jobs_are_called_by_their_shares_and_a_late_one_begins_at_once() -> None:
+    async def scene() -> None:
+        one = Called(FakeKeeper(slots=1))
+        large = tickets(200)
+        one.lane.add(large)
+        await until(lambda: one.calls)
+        one.end(one.calls[0])
+        urgent = tickets(50, job="urgent")
+        one.lane.set_terms("urgent", Terms(share=100.0))
+        one.lane.add(urgent)
+
+        for _ in range(54):
+            one.end(one.calls[-1])
+
+        began = one.calls[2:]
+        assert sum(ticket in urgent for ticket in began[:11]) >= 10
+        assert all(ticket in began for ticket in urgent)
+        assert sum(ticket in large for ticket in began[:50]) >= 4
+        one.lane.take_back(lambda _: True)
+
+    run(scene())
+
+
+def test_equal_jobs_take_turns_however_many_requests_each_has_here() -> None:
+    async def scene() -> None:
+        one = Called(FakeKeeper(slots=1))
+        some = tickets(30, job="a")
+        others = tickets(300, job="b")
+        one.lane.add(others)
+        one.lane.add(some)
+        await until(lambda: one.calls)
+        for _ in range(40):
+            one.end(one.calls[-1])
+        assert 19 <= sum(ticket in some for ticket in one.calls) <= 22
+        one.lane.take_back(lambda _: True)
+
+    run(scene())
+
+
+def test_repetitions_for_faults_wait_when_their_budget_is_used_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retry_budget, "RESERVE", 2.0)
+    monkeypatch.setattr(retry_budget, "TRICKLE_S", 1000.0)
+
+    async def scene() -> None:
+        one, some = Called(FakeKeeper()), tickets(10)
+        one.lane.add(some)
+        await until(lambda: len(one.calls) == 10)
+        for ticket in some:
+            ticket.calls += 1
+            one.end(ticket)
+            one.lane.again(ticket, 0.0, budgeted=True)
+
+        # Two in reserve, one for ten requests, and one that is given in any case.
+        await until(lambda: len(one.calls) == 14)
+        await asyncio.sleep(0.05)
+
+        assert len(one.calls) == 14
+        assert one.lane.waiting == 6
+        one.lane.take_back(lambda _: True)
+        for ticket in one.calls[10:]:
+            one.end(ticket)
 
     run(scene())
 

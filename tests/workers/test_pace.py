@@ -10,7 +10,8 @@ import pytest
 from jobs.chunk import Terms
 from tests.workers.fakes import FakeKeeper
 from workers import pace
-from workers.pace import Pace
+from workers.pace import Ask, Pace, Share, strictest
+from workers.toll import ENOUGH, Toll
 
 
 class Clock:
@@ -27,47 +28,36 @@ def paced(keeper: FakeKeeper, clock: Clock | None = None, **terms: Any) -> Pace:
     return one
 
 
-def exchange(one: Pace, ready: int, tokens: int = 0) -> None:
-    asyncio.run(one.exchange(ready, tokens))
+def exchange(one: Pace, ready: int, tokens: int = 0, rub: float = 0.0) -> None:
+    asyncio.run(one.exchange(ready, tokens, rub))
 
 
-def admitted(one: Pace, tokens: int = 0) -> int:
-    """How many calls may start now."""
-    count = 0
-    while one.try_admit(tokens):
-        count += 1
-    return count
-
-
-def end(one: Pace, **changes: Any) -> None:
-    given = {
-        "reserved": 0,
-        "used": 0,
-        "throttled": False,
-        "success": False,
-        "retry_after": None,
-        **changes,
-    }
-    one.ended(**given)
+def admitted(one: Pace, tokens: int = 0) -> list[Toll]:
+    """What those calls took that may start now."""
+    tolls = []
+    while toll := one.try_admit(tokens):
+        tolls.append(toll)
+    return tolls
 
 
 def test_nothing_starts_before_the_shared_pace_was_asked() -> None:
     one = paced(FakeKeeper())
-    assert admitted(one) == 0
+    assert not admitted(one)
 
     exchange(one, 3)
 
-    assert admitted(one) == 3
+    assert len(admitted(one)) == 3
 
 
 def test_calls_in_flight_are_limited_by_the_share() -> None:
     one = paced(FakeKeeper(slots=4))
     exchange(one, 10)
-    assert admitted(one) == 4
+    tolls = admitted(one)
+    assert len(tolls) == 4
 
-    end(one)
+    one.ended(tolls[0])
 
-    assert admitted(one) == 1
+    assert len(admitted(one)) == 1
     assert one.in_flight == 4
 
 
@@ -75,28 +65,64 @@ def test_what_happened_is_told_once_and_again_if_it_was_not_heard() -> None:
     keeper = FakeKeeper()
     one = paced(keeper)
     exchange(one, 3)
-    admitted(one)
-    end(one, success=True)
-    end(one, throttled=True, retry_after=7.0)
+    for toll in admitted(one):
+        one.ended(toll)
+    one.succeeded()
+    one.throttled(7.0, by_rate=True)
+    one.throttled(None, by_rate=False)
+    one.faulty()
 
     keeper.away = True
     with pytest.raises(ConnectionError):
         exchange(one, 0)
     keeper.away = False
     exchange(one, 0)
+    assert not one.has_news
+    exchange(one, 0)
+
+    told = [
+        (ask.started, ask.successes, ask.throttles, ask.limited, ask.faults, ask.retry_after_s)
+        for ask in keeper.asks
+    ]
+    assert told == [(0, 0, 0, 0, 0, 0.0), (3, 1, 2, 1, 1, 7.0), (0, 0, 0, 0, 0, 0.0)]
+
+
+def test_what_comes_while_the_others_are_told_is_told_next() -> None:
+    class Slow(FakeKeeper):
+        async def exchange(self, scope: str, ask: Ask) -> Share:
+            one.succeeded()
+            one.throttled(9.0, by_rate=False)
+            return await super().exchange(scope, ask)
+
+    keeper = Slow()
+    one = paced(keeper)
+    one.throttled(3.0, by_rate=False)
+    exchange(one, 0)
     exchange(one, 0)
 
     told = [(ask.successes, ask.throttles, ask.retry_after_s) for ask in keeper.asks]
-    assert told == [(0, 0, 0.0), (1, 1, 7.0), (0, 0, 0.0)]
+    assert told == [(0, 1, 3.0), (1, 1, 9.0)]
+
+
+def test_e44_a_sign_of_life_makes_the_faults_before_it_no_outage() -> None:
+    keeper = FakeKeeper()
+    one = paced(keeper)
+    one.faulty()
+    one.alive()
+    one.faulty()
+    exchange(one, 0)
+    assert (keeper.asks[0].faults, keeper.asks[0].alive) == (1, 1)
 
 
 def test_e1_a_pause_holds_here_at_once_and_for_as_long_as_was_told() -> None:
     clock = Clock()
     one = paced(FakeKeeper(), clock)
     exchange(one, 9)
-    assert one.try_admit(0)
+    toll = one.try_admit(0)
+    assert toll
 
-    end(one, throttled=True, retry_after=7.0)
+    one.ended(toll)
+    one.throttled(7.0, by_rate=False)
 
     assert not one.try_admit(0)
     clock.now += 6.9
@@ -110,12 +136,12 @@ def test_a_pause_of_others_holds_here_too() -> None:
     one = paced(keeper, clock)
     keeper.pause_s = 3.0
     exchange(one, 1)
-    assert admitted(one) == 0
+    assert not admitted(one)
     assert one.pause_s == 3.0
 
     clock.now += 3.0
 
-    assert admitted(one) == 1
+    assert len(admitted(one)) == 1
 
 
 def test_requests_per_minute_are_leased_for_a_moment_only() -> None:
@@ -128,39 +154,77 @@ def test_requests_per_minute_are_leased_for_a_moment_only() -> None:
     exchange(one, 0)
 
     assert one.in_flight == 1
-    assert admitted(one) == 0
+    assert not admitted(one)
 
 
-def test_no_more_requests_are_leased_than_wait_or_fit_the_moment() -> None:
+def test_no_more_requests_are_asked_for_than_wait_beyond_those_at_hand() -> None:
     keeper = FakeKeeper()
     one = paced(keeper, rpm=600)
 
     exchange(one, 3)
     exchange(one, 100)
 
-    assert [ask.requests for ask in keeper.asks] == [3, 6 - 3]
+    assert [ask.requests for ask in keeper.asks] == [3, 100 - 3]
 
 
 def test_a_request_larger_than_the_bucket_starts_and_leaves_a_debt() -> None:
     keeper = FakeKeeper()
     one = paced(keeper, tpm=600)
-    exchange(one, 5, 4000)
+    exchange(one, 1, 400)
 
-    assert admitted(one, 4000) == 2
+    tolls = admitted(one, 4000)
+    assert len(tolls) == 1
     exchange(one, 4, 4000)
 
-    assert keeper.asks[-1].tokens > 4000
-    end(one, reserved=4000, used=100)
-    assert one._tokens > 0
+    assert keeper.asks[-1].tokens == 4 * 4000 + 3600
+
+
+def test_calls_are_paced_by_what_answers_use_and_not_by_what_they_could() -> None:
+    keeper = FakeKeeper()
+    one = paced(keeper, tpm=60_000, rub_per_hour=100.0)
+    exchange(one, 1, 4000, 2.0)
+    assert (keeper.asks[0].tokens, keeper.asks[0].rub) == (4000, 2.0)
+    for _ in range(ENOUGH):
+        one.learn(4000, 1000, 0.5)
+
+    exchange(one, 10, 4000, 2.0)
+
+    assert keeper.asks[1].tokens == 10 * 1000 - 4000
+    assert keeper.asks[1].rub == pytest.approx(10 * 0.5 - 2.0)
+
+
+def test_what_a_call_used_more_or_less_than_it_took_is_settled() -> None:
+    one = paced(FakeKeeper(), tpm=60_000)
+    for _ in range(ENOUGH):
+        one.learn(400, 100, None)
+    exchange(one, 2, 400)
+    less, more = admitted(one, 400)
+    assert one._tokens == 0
+
+    one.ended(less, tokens=20)
+    assert one._tokens == 80
+    one.ended(more, tokens=170)
+    assert one._tokens == 10
+
+
+def test_what_was_taken_in_ignorance_does_not_come_back_as_a_burst() -> None:
+    one = paced(FakeKeeper(), tpm=60_000)
+    exchange(one, 1, 4000)
+    (toll,) = admitted(one, 4000)
+
+    one.learn(4000, 1000, None)
+    one.ended(toll, tokens=1000)
+
+    assert one._tokens == 0
 
 
 def test_unknown_usage_gives_no_tokens_back() -> None:
     one = paced(FakeKeeper(), tpm=60_000)
     exchange(one, 1, 400)
-    assert one.try_admit(400)
+    (toll,) = admitted(one, 400)
     before = one._tokens
 
-    end(one, reserved=400, used=None)
+    one.ended(toll)
 
     assert one._tokens == before
 
@@ -168,9 +232,26 @@ def test_unknown_usage_gives_no_tokens_back() -> None:
 def test_a_call_that_does_not_start_after_all_gives_everything_back() -> None:
     one = paced(FakeKeeper(slots=1), rpm=60, tpm=6000)
     exchange(one, 1, 50)
-    assert one.try_admit(50)
+    toll = one.try_admit(50)
+    assert toll
 
-    one.cancel(50)
+    one.cancel(toll)
 
     assert one.in_flight == 0
     assert one.try_admit(50)
+
+
+def test_limits_that_the_endpoint_tells_count_where_they_are_lower() -> None:
+    keeper = FakeKeeper()
+    one = paced(keeper, rpm=600)
+    one.hear({"x-ratelimit-limit-requests": "60", "x-ratelimit-limit-tokens": "90000"})
+    exchange(one, 0)
+    one.hear({"x-ratelimit-limit-requests": "6000"})
+    exchange(one, 0)
+
+    assert [(ask.rpm, ask.tpm) for ask in keeper.asks] == [(60, 90_000), (600, 90_000)]
+
+
+def test_of_the_limits_of_several_jobs_the_lowest_count() -> None:
+    found = strictest([Terms(rpm=60, max_in_flight=9), Terms(), Terms(rpm=90, rub_per_hour=5.0)])
+    assert (found.rpm, found.tpm, found.max_in_flight, found.rub_per_hour) == (60, None, 9, 5.0)

@@ -43,7 +43,7 @@ from tests.workers.fakes import (
     until,
     work,
 )
-from workers import lane, outbox, runner
+from workers import lane, outage, outbox, runner
 from workers.backoff import Backoff
 from workers.endpoint import Answer, Broken, BrokenKind, Reply
 from workers.outbox import Outbox
@@ -62,7 +62,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "SYNC_S", 0.002)
     monkeypatch.setattr(outbox, "DELIVER_S", 0.0)
     monkeypatch.setattr(runner, "RETRIES", Backoff(base=0.002, cap=0.02))
-    monkeypatch.setattr(lane, "probe_wait", lambda *_: 0.01)
+    monkeypatch.setattr(outage, "probe_wait", lambda *_: 0.01)
 
 
 class House:
@@ -118,7 +118,7 @@ class House:
         assert not one.chunks
         assert not one._calls
         assert not one._generation_ids
-        assert all(not each._later and not each._ready for each in one.lanes())
+        assert all(not each.waiting for each in one.lanes())
         assert all(each.pace.in_flight == 0 for each in one.lanes())
         assert not self.outbox._open_calls
         assert not self.outbox._claims
@@ -852,12 +852,12 @@ def test_requests_that_always_fail_end_though_it_looks_like_an_outage(
 def test_an_endpoint_that_throttles_even_a_single_call_is_probed_not_hammered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane, "probe_wait", lambda *_: 0.2)
+    monkeypatch.setattr(outage, "probe_wait", lambda *_: 0.2)
 
     async def scene() -> None:
         async with house(tmp_path, always(refusal(503)), FakeKeeper(slots=1)) as one:
             chunk = one.start(payload(*map(work, range(500))))
-            await until(lambda: any(each.in_outage for each in one.runner.lanes()))
+            await until(lambda: any(each.outage.is_on for each in one.runner.lanes()))
             count = len(one.endpoint.calls)
             await asyncio.sleep(0.5)
             assert len(one.endpoint.calls) <= count + 3

@@ -24,7 +24,7 @@ def key_file(folder: Path, content: bytes, mode: int = 0o600) -> dict[str, str]:
 def test_what_is_left_out_has_its_default() -> None:
     found = worker_settings({**GOOD, "NIGHTSHIFT_HOME": "/home/x"})
 
-    assert (found.base_url, found.chunks) == (DEFAULT_BASE_URL, 32)
+    assert (found.base_url, found.chunks) == (DEFAULT_BASE_URL, 64)
     assert found.scratch == Path("/home/x/worker")
     assert found.api_key == KEY
 
