@@ -85,6 +85,7 @@ class ActiveJob:
         self.presence = Presence()
         self.rivals = 1
         self.series = series_of(store, time.time())
+        self._failed = store.job().failed
 
     @property
     def is_fed(self) -> bool:
@@ -450,6 +451,10 @@ class ActiveJob:
         """How the job stands now."""
         job = self.store.job()
         self._meter.note(time.monotonic(), job.finished)
+        if job.failed < self._failed:
+            # Failures were taken back, to be tried again.
+            self.series = series_of(self.store, time.time())
+        self._failed = job.failed
         refused = self.refused + self.presence.refusals
         if job.state is JobState.IN_PROGRESS:
             limit = sum(self.presence.limits.values())

@@ -15,7 +15,17 @@ from batch.post import Wish
 from batch.presence import Presence, presence_of
 from batch.series import unpacked
 from jobs.states import JobState
-from tests.batch.making import BASE_URL, JOB, OTHER, answered, closing, delivery, feed, publish
+from tests.batch.making import (
+    BASE_URL,
+    JOB,
+    OTHER,
+    answered,
+    closing,
+    delivery,
+    feed,
+    publish,
+    result,
+)
 from tests.batch.test_coordinator import Clock, House, job
 
 STRANGER = "job_01k9abcdefghjkmnpqrstvwxyz"
@@ -128,6 +138,24 @@ def test_what_stood_in_the_home_is_drawn_after_a_restart(house: House) -> None:
 
     series = unpacked(house.post.series[JOB])
     assert sum(point.cost for point in series.points) == Decimal("1.00")
+
+
+def test_failures_that_are_tried_again_are_failures_no_more(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    payload = house.post.take(JOB, 1)
+    ordinals = [work.ordinal for work in payload.requests]
+    failed = [result(n, 1, code="endpoint.5xx") for n in ordinals[:2]]
+    house.post.send(delivery([], failed))
+    house.turn(6)
+    assert unpacked(house.post.series[JOB]).failures == {"endpoint.5xx": 2}
+
+    store = house.change()
+    store.retry_failed()
+    store.close()
+    house.turn(6)
+
+    assert unpacked(house.post.series[JOB]).failures == {}
 
 
 # ---- clicking -----------------------------------------------------------------------------------
