@@ -20,12 +20,13 @@ from redis import Redis
 
 from scripts.auditor import ZERO, Audit
 from scripts.torturing.house import House, dice
+from scripts.torturing.nursery import Nursery
 
 _PATIENCE_S = 300.0
 _TIGHT_RUB = Decimal("0.04")
 """A request's share of a cap that will not do: a request of these campaigns costs 0.06 ₽."""
 _AMPLE_RUB = Decimal(1)
-_BEGINS_S = 5.0
+_BEGINS_S = 3.0
 """So long after its start a worker surely makes calls, and has told what its predecessor left."""
 _SENT_SINCE = "SELECT id FROM calls WHERE sent_at > ? LIMIT 1"
 _AT_REST = "SELECT id FROM job WHERE state <> 'in_progress'"
@@ -279,7 +280,10 @@ def run(name: str, blows: int, folder: Path, seed: int) -> Tally:
     """Runs a campaign of so many blows in a scratch folder."""
     plan = PLANS[name]
     endpoint = ("--latency", plan.latency, "--max-in-flight", str(plan.in_flight))
-    with House(folder, workers=plan.workers, endpoint=endpoint) as house:
+    with (
+        Nursery() as nursery,
+        House(folder, workers=plan.workers, endpoint=endpoint, nursery=nursery) as house,
+    ):
         return Campaign(house, plan.rows, seed, plan.capped).run(blows, plan.pause_s, plan.deal)
 
 

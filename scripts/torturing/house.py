@@ -24,6 +24,7 @@ from typing import Self
 
 from scripts.auditor import Audit, Death, audit
 from scripts.simulator import Simulator
+from scripts.torturing.nursery import Child, Nursery
 
 ROOT = Path(__file__).parent.parent.parent
 MODEL = "minimax/minimax-m1"
@@ -52,6 +53,7 @@ class House:
         workers: int,
         endpoint: Sequence[str] = (),
         server: Sequence[str] = (),
+        nursery: Nursery | None = None,
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +61,8 @@ class House:
         self.server_options = list(server)
         self.simulator = Simulator("--null-cost-share", "0", *endpoint, book=folder / "book.jsonl")
         self._workers = workers
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes] | Child] = {}
+        self._nursery = nursery
         self.deaths: list[Death] = []
         self._started: dict[str, float] = {}
 
@@ -88,7 +91,12 @@ class House:
 
         `under`: a command that runs it, such as strace.
         """
-        log = (self.folder / f"{name}.log").open("ab")
+        self._started[name] = time.monotonic()
+        path = self.folder / f"{name}.log"
+        if self._nursery is not None and name.startswith("worker"):
+            self.processes[name] = self._nursery.start(self.environ(name), path)
+            return
+        log = path.open("ab")
         self.processes[name] = subprocess.Popen(
             [*under, *self._command(name)],
             env=self.environ(name),
@@ -98,7 +106,6 @@ class House:
             stderr=log,
         )
         log.close()
-        self._started[name] = time.monotonic()
         if name == "server":
             self._wait_for_server()
 

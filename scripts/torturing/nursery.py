@@ -1,0 +1,113 @@
+"""Workers that start at once: children of a process that has all the modules already.
+
+A campaign of a thousand kills would spend an hour on imports. What runs in the child is the
+worker's `main`, and what kills it is SIGKILL.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn, Self
+
+ROOT = Path(__file__).parent.parent.parent
+_MODULES = (
+    *("workers.__main__", "celery.apps.worker", "celery.bin.celery", "celery.bin.worker"),
+    *("celery.worker.consumer", "celery.worker.worker", "celery.loaders.app"),
+    *("celery.app.amqp", "celery.app.control", "celery.app.events", "celery.app.log"),
+    *("celery.backends.base", "celery.fixups.django", "kombu.transport.redis", "uvloop"),
+)
+
+
+class Child:
+    """A process of the nursery, as `subprocess.Popen` would have it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        try:
+            self._fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._fd = -1
+
+    def poll(self) -> int | None:
+        """Something other than None once it has ended; the nursery keeps no exit codes."""
+        return 0 if self._fd < 0 or select.select([self._fd], [], [], 0)[0] else None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Returns when it has ended."""
+        if self._fd >= 0 and not select.select([self._fd], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        return 0
+
+    def send_signal(self, number: int) -> None:
+        """To a process that has ended already, nothing."""
+        if self._fd >= 0 and self.poll() is None:
+            signal.pidfd_send_signal(self._fd, number)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+class Nursery:
+    """Use as a context manager; its children do not outlive it if they are killed before."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "scripts.torturing.nursery"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def start(self, environ: dict[str, str], log: Path) -> Child:
+        """A new worker with this environment."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("the nursery was started without pipes")
+        stdin.write(json.dumps({"environ": environ, "log": str(log)}) + "\n")
+        stdin.flush()
+        return Child(int(stdout.readline()))
+
+
+def _serve() -> None:
+    for module in _MODULES:
+        importlib.import_module(module)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while line := sys.stdin.readline():
+        wish = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _work(wish["environ"], wish["log"])
+        print(pid, flush=True)
+
+
+def _work(environ: dict[str, str], log: str) -> NoReturn:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    written = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for fd, place in ((nothing, 0), (written, 1), (written, 2)):
+        os.dup2(fd, place)
+    os.environ.clear()
+    os.environ.update(environ)
+    code = 1
+    try:
+        code = sys.modules["workers.__main__"].main()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve()
