@@ -297,7 +297,7 @@ def wall_clock(tmp_path: Path) -> tuple[Path, list[str]]:
     source, library = ROOT / "scripts/torturing/wallclock.c", tmp_path / "wallclock.so"
     if shutil.which("cc") is None:
         pytest.skip("NOT RUN: a clock can be put wrong only where there is a C compiler")
-    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)  # noqa: S607
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
     clock = tmp_path / "clock"
     clock.write_bytes(struct.pack("l", 0))
     return clock, ["env", f"LD_PRELOAD={library}", f"WALLCLOCK_FILE={clock}"]
