@@ -9,14 +9,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scripts.torturing import caps, crashpoints, hosts, pairs, sums
+from scripts.torturing import caps, crashpoints, hosts, pairs, sums, window
 from scripts.torturing.campaigns import PLANS, run
 
 
 def main() -> int:
     """Runs a campaign and prints what it came to; 1 if a law was broken."""
     parser = argparse.ArgumentParser(description="Long fault runs, audited after each job.")
-    names = [*PLANS, *crashpoints.POINTS, "caps", "sums", "hosts", "pairs"]
+    services, commands = crashpoints.POINTS, crashpoints.COMMANDS
+    others = ["caps", "sums", "hosts", "pairs", "window"]
+    names = [*PLANS, *services, *commands, *others]
     parser.add_argument("campaign", choices=names, metavar="CAMPAIGN")
     parser.add_argument("--blows", type=int, default=50, help="how many (default 50)")
     parser.add_argument("--step", type=int, default=1, help="try every Nth crash point only")
@@ -31,12 +33,14 @@ def main() -> int:
     # What ends us ends what we started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = given.folder or Path(tempfile.mkdtemp(prefix="nightshift-torture-"))
-    if given.campaign in crashpoints.POINTS:
+    if given.campaign in (*crashpoints.POINTS, *crashpoints.COMMANDS):
         return _crashpoints(given.campaign, folder, given.step)
     if given.campaign == "caps":
         return _caps(folder, given.jobs, given.seed)
     if given.campaign == "sums":
         return _sums(folder, given.rows, given.seed)
+    if given.campaign == "window":
+        return _window(folder, rows=20 * given.blows)
     if given.campaign == "pairs":
         return _pairs(folder, given.step)
     if given.campaign == "hosts":
@@ -61,7 +65,8 @@ def main() -> int:
 
 
 def _crashpoints(name: str, folder: Path, step: int) -> int:
-    result = crashpoints.run(name, folder, step=step)
+    service = name in crashpoints.POINTS
+    result = (crashpoints.run if service else crashpoints.run_command)(name, folder, step=step)
     print(f"{name}: {result.tried} runs, the fault was met in {result.hit}")
     print(f"{result.in_flight:>7}  calls were in flight in workers that died")
     print(f"{result.bought_twice:>7}  calls bought twice")
@@ -105,6 +110,14 @@ def _pairs(folder: Path, step: int) -> int:
         print(f"BROKEN {law}")
     print(f"{len(result.broken):>7}  laws broken          everything is in {folder}")
     return 1 if result.broken else 0
+
+
+def _window(folder: Path, rows: int) -> int:
+    found = window.run(folder, rows)
+    for share in (50, 90, 99, 100):
+        at = found[min(len(found) * share // 100, len(found) - 1)]
+        print(f"{1000 * at:>8.3f} ms  p{share} of {len(found)} answers: last byte to journal")
+    return 0
 
 
 def _hosts(folder: Path, away_s: float) -> int:

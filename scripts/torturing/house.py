@@ -213,22 +213,33 @@ class House:
 
     def command(self, *arguments: str) -> str:
         """Runs a command of `nightshift`; its standard output, without the line end."""
-        done = subprocess.run(
-            [sys.executable, "-m", "batch", *arguments],
+        done = self.run_command(*arguments)
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"nightshift {' '.join(arguments)}: {done.stderr[-800:]}")
+        return done.stdout.strip()
+
+    def run_command(
+        self, *arguments: str, under: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command of `nightshift`, however it ends."""
+        return subprocess.run(
+            [*under, sys.executable, "-m", "batch", *arguments],
             env=self.environ(),
             cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
         )
-        if done.returncode not in (0, 1):
-            raise RuntimeError(f"nightshift {' '.join(arguments)}: {done.stderr[-800:]}")
-        return done.stdout.strip()
+
+    def write_input(self, name: str, requests: int) -> Path:
+        """An input of so many requests."""
+        source = self.input(name)
+        source.write_text("".join(_line(name, number) for number in range(requests)))
+        return source
 
     def submit(self, name: str, requests: int, *options: str) -> str:
         """Writes an input and submits it; returns the job's id."""
-        source = self.input(name)
-        source.write_text("".join(_line(name, number) for number in range(requests)))
+        source = self.write_input(name, requests)
         return self.command(
             "submit", str(source), "-o", str(self.output(name)), "--name", name, *options
         )
