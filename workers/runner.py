@@ -455,6 +455,8 @@ class Runner:
                 reason = ReturnReason(outcome.code, outcome.message, outcome.reason)
                 self._give_back(ticket, reason)
                 self._stop_job(sent.job, reason)
+                # What the queue still has of the job waits until the home has had the time to say.
+                self._held = self._held | {sent.job}
         if is_dearer(row):
             self._stop_job(sent.job, dearer(row))
 

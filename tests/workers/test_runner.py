@@ -444,6 +444,26 @@ def test_a_runner_tells_what_each_job_has_in_flight_and_was_refused(tmp_path: Pa
     asyncio.run(scene())
 
 
+def test_e30_chunks_that_come_after_a_stop_wait_for_word_from_home(tmp_path: Path) -> None:
+    """The queue may hold many more of the job, and the home needs a moment to pause it."""
+
+    async def scene() -> None:
+        async with house(tmp_path, always(refusal(401, "bad key")), FakeKeeper(slots=1)) as one:
+            await one.runner.run(payload(*map(work, range(30))))
+            await one.runner.run(payload(*map(work, range(30, 60)), chunk=2))
+            made = len(one.endpoint.calls)
+            one.runner.hold(set())
+            await one.runner.run(payload(*map(work, range(60, 90)), chunk=3))
+            await one.settle()
+
+            assert made == 1
+            assert one.home.closed[JOB, 2].reason == HELD
+            assert len(one.back(2)) == 30
+            assert one.home.closed[JOB, 3].reason.pause is PauseReason.KEY_REJECTED
+
+    asyncio.run(scene())
+
+
 def test_what_was_in_flight_when_its_job_stopped_is_not_tried_again(tmp_path: Path) -> None:
     stopped = asyncio.Event()
 
