@@ -299,6 +299,10 @@ class ActiveJob:
         withdrawn = {number for number, claim in claims.items() if claim == WITHDRAWN}
         for number, watch in self._watches.items():
             watch.look(None if number in withdrawn else claims.get(number), now)
+        unseen = [number for number, watch in self._watches.items() if watch.seen_at is None]
+        for number in self._post.taken(self.id, unseen):
+            # Its worker came and went unseen; its silence counts from now.
+            self._watches[number].seen_at = now
         untaken = sum(watch.seen_at is None for watch in self._watches.values())
         missing = untaken > 0 and self._post.queued(queue_name(job.spec.base_url)) < untaken
         steps = {

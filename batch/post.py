@@ -106,14 +106,19 @@ class Post:
             self._redis.set(names.payload_key(payload.job, payload.chunk), pack_payload(payload))
 
     def forget_chunks(self, job: str, chunks: list[int]) -> None:
-        """Chunks that are closed or given up need no payload any more."""
+        """Chunks that are closed or given up need no payload any more, so nobody can take them."""
         if chunks:
             with _as_ours():
-                self._redis.delete(*(names.payload_key(job, chunk) for chunk in chunks))
+                self._redis.delete(
+                    *(names.payload_key(job, chunk) for chunk in chunks),
+                    *(names.taken_key(job, chunk) for chunk in chunks),
+                )
 
     def withdraw(self, job: str, chunk: int) -> bool:
         """Takes a chunk back before any worker takes it; False if one did."""
         with _as_ours():
+            if self._redis.exists(names.taken_key(job, chunk)):
+                return False
             if not self._redis.set(names.claim_key(job, chunk), WITHDRAWN, nx=True, ex=_HOLD_S):
                 return False
             self._redis.delete(names.payload_key(job, chunk))
@@ -129,6 +134,17 @@ class Post:
                 self._redis.mget([names.claim_key(job, chunk) for chunk in chunks]),
             )
         return {chunk: name.decode() for chunk, name in zip(chunks, found, strict=True) if name}
+
+    def taken(self, job: str, chunks: list[int]) -> list[int]:
+        """Of these chunks, those that a worker took at some time, whether or not it still lives."""
+        if not chunks:
+            return []
+        with _as_ours():
+            found = cast(
+                list[bytes | None],
+                self._redis.mget([names.taken_key(job, chunk) for chunk in chunks]),
+            )
+        return [chunk for chunk, name in zip(chunks, found, strict=True) if name]
 
     def queued(self, queue: str) -> int:
         """Messages that wait in a Celery queue, over all its priorities."""

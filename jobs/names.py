@@ -19,6 +19,7 @@ Redis, all under `ns:` (Celery's own keys under `ns.celery:`):
     ns:epoch                            random; a new one tells that Redis lost its memory
     ns:payload:<job>:<chunk>            a chunk, until it is closed
     ns:claim:<job>:<chunk>              who runs it; lives as long as it is renewed
+    ns:taken:<job>:<chunk>              who took it, alive or not: nobody else runs this chunk
     ns:results:<job>                    stream of deliveries
     ns:acks:<outbox>                    list of sequence numbers that are on disk in the home
     ns:hold:<job>                       why nothing new of the job may be sent
@@ -61,6 +62,11 @@ def payload_key(job: str, chunk: int) -> str:
 def claim_key(job: str, chunk: int) -> str:
     """Where a worker writes that it runs a chunk."""
     return f"ns:claim:{job}:{chunk}"
+
+
+def taken_key(job: str, chunk: int) -> str:
+    """Where the worker that takes a chunk writes its name, once and for all."""
+    return f"ns:taken:{job}:{chunk}"
 
 
 def results_key(job: str) -> str:

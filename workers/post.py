@@ -27,6 +27,9 @@ TIMEOUT_S = 4.0
 CLAIM_S = 15.0
 """A claim that is not renewed for so long is void: its worker is dead or cut off."""
 
+TAKEN_S = 86_400
+"""So long it is known who took a chunk; the home forgets it when it closes the chunk."""
+
 DONE_S = 3600
 _DONE = b"done"
 
@@ -107,9 +110,13 @@ class Post:
             data, held = await self._redis.mget(names.payload_key(job, chunk), names.hold_key(job))
             if data is None or held is not None:
                 return None
-            taken = await self._redis.set(key, self.worker, nx=True, px=int(CLAIM_S * 1000))
-        if not taken:
-            return None
+            # A claim dies with its worker, but the chunk is not free then: answers of it may lie in
+            # that worker's journal. Its rest comes in a chunk of another number.
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.set(names.taken_key(job, chunk), self.worker, nx=True, ex=TAKEN_S)
+                pipe.set(key, self.worker, nx=True, px=int(CLAIM_S * 1000))
+                if not all(await pipe.execute()):
+                    return None
         payload = unpack_payload(cast(bytes, data))
         same = (payload.job, payload.chunk) == (job, chunk)
         return payload if same else None

@@ -27,6 +27,7 @@ def main() -> int:
     )
     parser.add_argument("--jobs", type=int, default=1000, help="caps: simulated jobs (1000)")
     parser.add_argument("--rows", type=int, default=100_000, help="sums: requests (100000)")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no blows after")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keep everything here")
     given = parser.parse_args()
@@ -45,7 +46,7 @@ def main() -> int:
         return _pairs(folder, given.step)
     if given.campaign == "hosts":
         return _hosts(folder, given.away)
-    tally = run(given.campaign, given.blows, folder, given.seed)
+    tally = run(given.campaign, given.blows, folder, given.seed, given.minutes)
     for name, count in sorted(tally.blows.items()):
         print(f"{count:>7}  {name}")
     print(f"{tally.jobs:>7}  jobs, {tally.rows:,} requests, {tally.seconds:.0f} s")

@@ -70,9 +70,17 @@ class Campaign:
     then.
     """
 
-    def __init__(self, house: House, rows: int, seed: int, capped: int = 4) -> None:
+    def __init__(
+        self,
+        house: House,
+        rows: int,
+        seed: int,
+        capped: int = 4,
+        minutes: float = float("inf"),
+    ) -> None:
         self._capped = capped
         self.house = house
+        self._until = time.monotonic() + 60 * minutes
         self._rows = rows
         self._dice = dice(seed)
         self._redis = Redis(port=house.port, socket_timeout=3)
@@ -83,7 +91,7 @@ class Campaign:
     def run(self, blows: int, pause_s: float, deal: Callable[[Campaign], None]) -> Tally:
         """Deals `blows`, `pause_s` apart on average, then lets the last job end."""
         started = time.monotonic()
-        while self.tally.blows.total() < blows:
+        while self.tally.blows.total() < blows and time.monotonic() < self._until:
             self._one_job(f"job{self.tally.jobs + 1}", blows, pause_s, deal)
             self.tally.seconds = time.monotonic() - started
             print(_so_far(self.tally), file=sys.stderr, flush=True)
@@ -98,7 +106,7 @@ class Campaign:
         last = time.monotonic()
         while not self.house.is_over(name):
             self._raise_the_cap(name)
-            if self.tally.blows.total() < blows:
+            if self.tally.blows.total() < blows and time.monotonic() < self._until:
                 time.sleep(self._dice.uniform(0.5, 1.5) * pause_s)
                 deal(self)
                 last = time.monotonic()
@@ -107,7 +115,10 @@ class Campaign:
             else:
                 time.sleep(0.2)
         self.house.wait(name)
-        self.tally.add(name, self.house.audit(name, self._job, cap=self._cap))
+        found = self.house.audit(name, self._job, cap=self._cap)
+        self.tally.add(name, found)
+        for law in found.broken:
+            print(f"BROKEN {name}: {law}", file=sys.stderr, flush=True)
 
     @property
     def _has_cap(self) -> bool:
@@ -276,15 +287,16 @@ PLANS = {
 }
 
 
-def run(name: str, blows: int, folder: Path, seed: int) -> Tally:
-    """Runs a campaign of so many blows in a scratch folder."""
+def run(name: str, blows: int, folder: Path, seed: int, minutes: float = float("inf")) -> Tally:
+    """Runs a campaign of so many blows, or of so many minutes, in a scratch folder."""
     plan = PLANS[name]
     endpoint = ("--latency", plan.latency, "--max-in-flight", str(plan.in_flight))
     with (
         Nursery() as nursery,
         House(folder, workers=plan.workers, endpoint=endpoint, nursery=nursery) as house,
     ):
-        return Campaign(house, plan.rows, seed, plan.capped).run(blows, plan.pause_s, plan.deal)
+        campaign = Campaign(house, plan.rows, seed, plan.capped, minutes)
+        return campaign.run(blows, plan.pause_s, plan.deal)
 
 
 def _so_far(tally: Tally) -> str:

@@ -187,6 +187,7 @@ class FakePost:
         self.mark = "epoch-1"
         self.payloads: dict[tuple[str, int], Payload] = {}
         self.claimed: dict[tuple[str, int], str] = {}
+        self.took: set[tuple[str, int]] = set()
         self.streams: dict[str, list[bytes]] = {}
         self.acknowledged: list[tuple[str, int]] = []
         self.held: dict[str, str] = {}
@@ -216,10 +217,11 @@ class FakePost:
         self._command("forget_chunks")
         for chunk in chunks:
             self.payloads.pop((job, chunk), None)
+            self.took.discard((job, chunk))
 
     def withdraw(self, job: str, chunk: int) -> bool:
         self._command("withdraw")
-        if (job, chunk) in self.claimed:
+        if (job, chunk) in self.claimed or (job, chunk) in self.took:
             return False
         self.claimed[job, chunk] = WITHDRAWN
         self.payloads.pop((job, chunk), None)
@@ -228,6 +230,10 @@ class FakePost:
     def claims(self, job: str, chunks: list[int]) -> dict[int, str]:
         self._command("claims")
         return {chunk: self.claimed[job, chunk] for chunk in chunks if (job, chunk) in self.claimed}
+
+    def taken(self, job: str, chunks: list[int]) -> list[int]:
+        self._command("taken")
+        return [chunk for chunk in chunks if (job, chunk) in self.took]
 
     def queued(self, _queue: str) -> int:
         self._command("queued")

@@ -353,6 +353,24 @@ def test_a_lost_message_is_sent_again(house: House) -> None:
     assert OVERDUE_S > 8
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_chunk_whose_worker_came_and_went_unseen_is_lost_and_not_sent_again_p4(
+    restarted: bool,
+    house: House,
+) -> None:
+    """Its answers may be on their way: run a second time, it would be paid for twice."""
+    job(house, 4)
+    house.turn()
+    house.post.took.add((JOB, 1))
+    house.post.waiting = 0
+    if restarted:
+        house.restart()
+
+    house.turn(int(SILENCE_S) + 4)
+
+    assert house.sender.chunks == [1, 2]
+
+
 # ── Money ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -57,6 +57,22 @@ def test_a_chunk_goes_to_the_first_who_claims_it(server: Server, redis: Redis) -
     between(server, scene)
 
 
+def test_p4_a_chunk_whose_worker_died_is_not_run_again_by_a_message_that_came_twice(
+    server: Server, redis: Redis
+) -> None:
+    """Answers of it may be on their way: what is left of it travels under another number."""
+
+    async def scene(one: Post, two: Post) -> None:
+        lay_down(redis)
+        await one.claim(*KEY)
+        redis.delete(names.claim_key(*KEY))  # as 15 s after its worker's death
+
+        assert await two.claim(*KEY) is None
+        assert await one.claim(*KEY) is None
+
+    between(server, scene)
+
+
 def test_a_chunk_that_is_done_is_not_run_again(server: Server, redis: Redis) -> None:
     async def scene(one: Post, two: Post) -> None:
         lay_down(redis)
