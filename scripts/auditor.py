@@ -31,9 +31,9 @@ ZERO = Decimal(0)
 Death = tuple[float, float]
 """Between which two moments of the machine's monotonic clock a worker was killed."""
 
-ON_ITS_WAY_S = 0.5
-"""How long an answer that was sent in full may take to the worker's journal and the home's post: a
-busy machine's sockets, then 0.3 s in which results wait for company.
+ON_ITS_WAY_S = 2.0
+"""How long an answer that was sent in full may take to the worker's journal and the home's post: it
+waits in the socket of a process that a busy machine does not run, then 0.3 s for company.
 """
 
 

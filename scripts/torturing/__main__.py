@@ -7,6 +7,7 @@ import signal
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.torturing import caps, crashpoints, hosts, pairs, sums, window
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument(
         "--away", type=float, default=60, help="hosts: seconds that each is cut off"
     )
+    parser.add_argument("--who", nargs="*", choices=hosts.WHO, default=hosts.WHO, help="hosts: cut")
     parser.add_argument("--jobs", type=int, default=1000, help="caps: simulated jobs (1000)")
     parser.add_argument("--rows", type=int, default=100_000, help="sums: requests (100000)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no blows after")
@@ -45,7 +47,7 @@ def main() -> int:
     if given.campaign == "pairs":
         return _pairs(folder, given.step)
     if given.campaign == "hosts":
-        return _hosts(folder, given.away)
+        return _hosts(folder, given.away, given.who)
     tally = run(given.campaign, given.blows, folder, given.seed, given.minutes)
     for name, count in sorted(tally.blows.items()):
         print(f"{count:>7}  {name}")
@@ -121,11 +123,11 @@ def _window(folder: Path, rows: int) -> int:
     return 0
 
 
-def _hosts(folder: Path, away_s: float) -> int:
-    outcomes = hosts.run(folder, away_s)
-    for outcome in outcomes:
-        print(outcome.line)
-    broken = [law for outcome in outcomes for law in outcome.found.broken]
+def _hosts(folder: Path, away_s: float, who: Sequence[str]) -> int:
+    broken = []
+    for outcome in hosts.run(folder, away_s, who):
+        print(outcome.line, flush=True)
+        broken += outcome.found.broken
     for law in broken[:50]:
         print(f"BROKEN {law}")
     print(f"{len(broken):>7}  laws broken          everything is in {folder}")

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,7 +225,7 @@ def cut_off(hosts: Hosts, cut: Sequence[str], name: str, rows: int, away_s: floa
     before = len(hosts.simulator.book().billed())
     _until(lambda: len(hosts.simulator.book().billed()) > before + 20)
     _until(lambda: len(hosts.booked(job)) > 0)
-    cut = cut or [hosts.busiest(job)]
+    cut = cut or [hosts.busiest(job), *(["coordinator"] if name == "both" else [])]
     cut_at = time.time()
     hosts.cut(*cut)
     time.sleep(away_s)
@@ -239,24 +239,31 @@ def cut_off(hosts: Hosts, cut: Sequence[str], name: str, rows: int, away_s: floa
     # What came late is taken in all the same, and the outputs are written anew.
     _until(lambda: len(hosts.booked(job)) >= len(hosts.simulator.book().billed()) - before)
     time.sleep(1)
-    lone = cut[0] if len(cut) == 1 and cut[0].startswith("worker") else None
+    workers = [host for host in cut if host.startswith("worker")]
+    lone = workers[0] if len(workers) == 1 else None
     allowed = hosts.calls_of(lone, job, cut_at - LATENCY_S - 1) if lone else 0
     reckless = hosts.calls_of(lone, job, cut_at + STOPS_S, mended_at) if lone else 0
     found = hosts.audit(name, job, allowed)
     return Outcome(f"{', '.join(cut)} cut off", found, allowed, recovered, took, reckless)
 
 
-def run(folder: Path, away_s: float, rows: int = ROWS) -> list[Outcome]:
-    """The long form: a worker, the coordinator, and then the server, each away for `away_s`."""
+WHO = ("worker", "coordinator", "server", "both")
+
+
+def run(
+    folder: Path, away_s: float, who: Sequence[str] = WHO, rows: int = ROWS
+) -> Iterator[Outcome]:
+    """The long form: these are away for `away_s`, one after another.
+
+    `both` are the busiest worker and the coordinator at the same time.
+    """
     missing = what_is_missing()
     if missing:
         raise SystemExit(f"SKIPPED, NOT RUN: {missing}")
     with Hosts(folder, workers=2, endpoint=ENDPOINT) as hosts:
-        return [
-            cut_off(hosts, [], "worker", rows, away_s),
-            cut_off(hosts, ["coordinator"], "coordinator", rows, away_s),
-            cut_off(hosts, hosts.all_hosts(), "server", rows, away_s),
-        ]
+        for name in who:
+            cut = {"coordinator": ["coordinator"], "server": hosts.all_hosts()}.get(name, [])
+            yield cut_off(hosts, cut, name, rows, away_s)
 
 
 # ---- helpers -------------------------------------------------------------------------------------
