@@ -255,7 +255,11 @@ def _nothing_unseen(rows: dict[str, Row], found: Audit) -> None:
     for custom_id, row in rows.items():
         unseen = len(row.billed) - len(row.calls)
         found.check("L4", unseen <= 0, f"{custom_id}: {unseen} billed calls are not in the ledger")
-        ids = Counter(call["generation_id"] for call in row.calls if call["generation_id"])
+        ids = Counter(
+            call["generation_id"]
+            for call in row.calls
+            if call["generation_id"] and Decimal(call["cost"] or 1)
+        )
         twice = [name for name, count in ids.items() if count > 1]
         found.check("L7", not twice, f"{custom_id}: {twice} is booked twice")
 

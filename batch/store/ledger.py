@@ -31,6 +31,8 @@ from jobs.result import Call, Result, ResultState
 from jobs.usage import Usage
 from jobs.wire import Delivery, Found
 
+_NO_TOKENS = Usage()
+
 
 @dataclass(frozen=True)
 class Overrun:
@@ -159,6 +161,12 @@ def _write_calls(db: sqlite3.Connection, calls: list[Call], change: _Change) -> 
     for call in calls:
         if call.billing is Billing.NONE:
             continue
+        if (
+            call.cost
+            and call.attempt > 1
+            and _is_paid(db, call.ordinal, call.id, call.generation_id)
+        ):
+            call = msgspec.structs.replace(call, cost=ZERO, usage=_NO_TOKENS)
         if _insert_call(db, call):
             change.calls += 1
             change.told.append(call)
@@ -175,6 +183,18 @@ def _settle_unknown(db: sqlite3.Connection, call: Call, cost: Decimal, change: _
     ).fetchone()
     if row is not None:
         settle(db, row, cost, CostSource.ENDPOINT, call.usage, change)
+
+
+def _is_paid(db: sqlite3.Connection, ordinal: int, call: str, generation_id: str) -> bool:
+    """Whether another call of the request has that id, and its cost: it is one generation."""
+    if not generation_id:
+        return False
+    found = db.execute(
+        "SELECT 1 FROM calls WHERE ordinal = ? AND generation_id = ? AND id <> ?"
+        " AND billing = 'known'",
+        (ordinal, generation_id, call),
+    )
+    return found.fetchone() is not None
 
 
 def _insert_call(db: sqlite3.Connection, call: Call) -> bool:
@@ -361,7 +381,10 @@ def _write_found(db: sqlite3.Connection, found: Found, change: _Change) -> None:
     if row is None:
         return
     if found.cost is not None:
-        settle(db, row, found.cost, CostSource.LOOKUP, found.usage, change)
+        cost, usage = found.cost, found.usage
+        if _is_paid(db, found.ordinal, found.call, row["generation_id"]):
+            cost, usage = ZERO, _NO_TOKENS
+        settle(db, row, cost, CostSource.LOOKUP, usage, change)
         return
     db.execute(
         "UPDATE calls SET lookups = lookups + 1 WHERE ordinal = ? AND id = ?",

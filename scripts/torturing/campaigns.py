@@ -95,6 +95,7 @@ class Campaign:
             self._one_job(f"job{self.tally.jobs + 1}", blows, pause_s, deal)
             self.tally.seconds = time.monotonic() - started
             print(_so_far(self.tally), file=sys.stderr, flush=True)
+        self.tally.broken += self.house.leaks()
         return self.tally
 
     def _one_job(

@@ -81,6 +81,7 @@ def run(name: str, folder: Path, *, first: int = 1, step: int = 1, most: int = 1
             if not _one(house, point, number, result):
                 break
             result.hit += 1
+        result.broken += house.leaks()
     return result
 
 

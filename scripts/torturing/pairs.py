@@ -90,6 +90,7 @@ def run(
     with House(folder, workers=1, endpoint=options) as house:
         for point, fault in islice(product(points, faults), 0, None, step):
             _one(house, point, fault, result)
+        result.broken += house.leaks()
     return result
 
 

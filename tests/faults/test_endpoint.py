@@ -20,7 +20,7 @@ import pytest
 from scripts.auditor import Audit
 from scripts.simulator import Simulator
 from scripts.simulator.book import BookEntry
-from scripts.torturing import pairs
+from scripts.torturing import pairs, window
 from scripts.torturing.house import House
 from tests.acceptance.conftest import Shell, batch_lines, read_lines
 from tests.conftest import Workdir
@@ -195,6 +195,22 @@ def test_e36_s13_a_second_response_on_a_connection_is_nobodys_answer(
     assert len({answer["response"]["body"]["id"] for answer in one.answers}) == ROWS
 
 
+def test_e37_one_id_for_two_attempts_is_one_cost(run: Callable[..., Run]) -> None:
+    one = run("same_id", "cut:times=1", options=("--timeout", "3"))
+    first, second = (call for call in one.calls if call.body_hash == _repeated(one))
+
+    all_completed(one)
+    assert first.generation_id == second.generation_id
+    assert one.found.billed_calls == ROWS
+
+
+def _repeated(one: Run) -> str:
+    """The body that was asked for twice."""
+    asked = [call.body_hash for call in one.calls]
+    (body,) = {body for body in asked if asked.count(body) > 1}
+    return body
+
+
 @pytest.mark.parametrize("rule", ["huge:bytes=200000000", "bomb:bytes=1000000000"])
 def test_e39_s13_a_huge_answer_is_cut_not_asked_for_again_and_takes_little_memory(
     rule: str, house: House, run: Callable[..., Run]
@@ -251,6 +267,32 @@ def test_e43_a_certificate_that_nobody_signed_gets_no_byte_of_a_request(
 
     assert "certificate" in ended.err.lower()
     assert not endpoint.book()
+
+
+@pytest.mark.timeout(100)
+def test_p3_a_worker_killed_between_an_answers_last_byte_and_its_journal_loses_that_answer_alone(
+    tmp_path: Path,
+) -> None:
+    """How short that time is: `scripts/torture window`."""
+    result = pairs.run(tmp_path, ["before-answered"], ["none"])
+
+    assert result.unmet == []
+    assert result.broken == []
+    assert 0 < result.bought_twice <= result.in_flight
+
+
+def test_p3_the_window_is_read_from_what_strace_saw() -> None:
+    seen = """\
+7 10.000000 read(27<TCP:[127.0.0.1:2->127.0.0.1:8]>, "200 X: gen-1-2-ab", 99) = 26 <0.000010>
+7 10.000500 write(12</s/outbox/a/1.log>, "heard gen-1-2-ab", 16) = 16 <0.000100>
+7 11.000000 read(27<TCP:[127.0.0.1:2->127.0.0.1:8]>, "{id:gen-1-2-ab", 99 <unfinished ...>
+8 11.000010 write(12</s/outbox/a/1.log>, "ended gen-9-9-zz", 16) = 16 <0.000100>
+7 11.000020 <... read resumed>) = 14 <0.000020>
+7 11.000400 write(12</s/outbox/a/1.log>, "ended gen-1-2-ab", 16) = 16 <0.000100>
+"""
+    (found,) = window.windows(seen.splitlines())
+
+    assert found == pytest.approx(0.00048)
 
 
 @pytest.mark.timeout(200)

@@ -20,6 +20,7 @@ Every N of F1 to F3 is tried by scripts/torture (coordinator-full-write, worker-
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import shutil
 import subprocess
@@ -467,6 +468,30 @@ def test_f8_an_input_that_changes_in_mid_run_changes_nothing(tmp_path: Path) -> 
 
             assert found.broken == [], name
             assert found.completed == 20, name
+
+
+# ---- F9: packed inputs that are damaged --------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["cut", "checksum", "bomb"])
+def test_f9_a_packed_input_that_is_damaged_is_refused_before_any_call(
+    damage: str, shell: Shell, simulator: Simulators
+) -> None:
+    endpoint = simulator()
+    shell.point_at(endpoint)
+    packed = gzip.compress(batch_lines(200).encode())
+    spoiled = {
+        "cut": packed[: len(packed) // 2],
+        "checksum": packed[:-8] + bytes(4) + packed[-4:],
+        "bomb": gzip.compress(bytes(2**27)),
+    }
+    (shell.folder / "in.jsonl.gz").write_bytes(spoiled[damage])
+
+    ended = shell("run", "in.jsonl.gz", "-o", "out", "--yes", code=2)
+
+    assert "byte" in ended.err or damage == "bomb"
+    assert shell.jobs() == []
+    assert not endpoint.book().chats()
 
 
 # ---- F14, F15: modes and names -----------------------------------------------------------------

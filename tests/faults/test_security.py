@@ -109,6 +109,18 @@ def hostile_names() -> list[str]:
         *("$HOME", "`id`", "$(id)", ";id", "|id", "&", "{}", "%s", "%n", "'", '"', "<x>", "\x00"),
         *("a\x00b", "\n", "a\nb", "\r", "\x1b[2J", "\u202e", "\ufeff", "\ud800", "е", "ﬀ", "İ"),
         *("ns:payload:*", "ns:results", ":", "1e9", "null", "None", "true", "a" * 300),
+        *(
+            "file://x",
+            "http://x",
+            "@x",
+            "#x",
+            "x?y=1",
+            "x;y",
+            "../" * 9 + "etc/shadow",
+            "/dev/null",
+        ),
+        *("/proc/self/environ", "..;/", "..%00/", "%252e%252e", "\u2215", "\uff0e\uff0e", "\u2028"),
+        *("JOB_", "job-1", "job_\n", "-1", "1" * 64, "\t", "\x7f", "\u200b"),
     ]
     shapes = ["{}", f"{job}/{{}}", f"{{}}/{job}", f"{job}{{}}", f"{{}}{job}", "job_{}", "../{}/x"]
     made = [shape.replace("{}", seed) for seed in seeds for shape in shapes]
@@ -118,7 +130,7 @@ def hostile_names() -> list[str]:
 def test_s1_no_hostile_name_is_a_job_id() -> None:
     corpus = hostile_names()
 
-    assert len(corpus) >= 350
+    assert len(corpus) >= 500
     for name in corpus:
         with pytest.raises(BadMessage):
             check_job_id(name)
