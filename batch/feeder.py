@@ -94,7 +94,7 @@ class Feeder:
                 break
             chosen, grant = self._afford(job, waiting, home)
             exhausted = len(chosen) < len(waiting)
-            if not chosen and not self._store.chunks_out():
+            if not chosen and head is None and not self._store.chunks_out():
                 # Nothing will settle, so what does not fit now never does: something else may.
                 chosen, grant = self._afford(job, _portable(self._store.smallest(size)), home)
             if not chosen:

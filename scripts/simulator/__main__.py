@@ -84,6 +84,11 @@ def _list_faults(ctx: click.Context, _: click.Parameter, wanted: Any) -> None:
 @click.option("--reasoning-tokens", default=60, help="Median size of the thoughts before it.")
 @click.option("--hidden-tokens", default=447, help="Prompt tokens added to every call.")
 @click.option("--cached-share", default=0.25, help="Of prompt tokens, where a cache price exists.")
+@click.option(
+    "--cache-prefixes",
+    is_flag=True,
+    help="In place of a share: what begins like a prompt that was answered comes from the cache.",
+)
 @click.option("--null-cost-share", default=0.5, help="Of answers cut at max_tokens: cost null.")
 @click.option("--null-error-share", default=0.2, help='Of good answers: "error": null in them.')
 @click.option("--other-provider-share", default=0.0, help="Of calls: not the listed provider.")
@@ -153,7 +158,13 @@ def _options(given: dict[str, Any]) -> Options:
         "keepalive",
         "hidden_tokens",
     )
-    same += ("cached_share", "null_cost_share", "null_error_share", "other_provider_share")
+    same += (
+        "cached_share",
+        "cache_prefixes",
+        "null_cost_share",
+        "null_error_share",
+        "other_provider_share",
+    )
     same += ("bill_aborted", "lookup_lag", "max_body", "idle_close")
     try:
         return Options(

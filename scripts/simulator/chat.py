@@ -1,5 +1,6 @@
 """The life of a chat call: checked, admitted, worked on, charged, answered."""
 
+import hashlib
 import math
 import time
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from .world import World
 
 # What a dollar is taken to cost for the dollar figure that nobody may add to roubles.
 ROUBLES_PER_DOLLAR = Decimal(80)
+# Bytes of a prompt's beginning from which on it is kept in a cache.
+PREFIX = 4096
 # The answer's size that an in-flight budget reckons with when nothing bounds it, in tokens.
 UNBOUNDED = 4096
 
@@ -55,7 +58,9 @@ def prepare(world: World, call: Call, plot: Plot) -> Exchange:
     _admit(world, call, _bound(chat, provider, prompt), prompt)
     if any(rule.kind == "same_id" for rule in plot.answer):
         call.id = f"gen-same-{call.digest.hex()[:20]}"
-    work = _Work(world, call, chat, model, provider, prompt, plot)
+    prefix = _prefix(chat)
+    known = prefix in world.prefixes
+    work = _Work(world, call, chat, model, provider, prompt, plot, prefix, known)
     return _refuse(world, call, plot.refusal, work) if plot.refusal else work.exchange()
 
 
@@ -70,6 +75,9 @@ class _Work:
     provider: Provider
     prompt_tokens: int
     plot: Plot
+    prefix: bytes = b""
+    """The beginning of a long prompt: what providers keep in a cache."""
+    is_known: bool = False
 
     def exchange(self) -> Exchange:
         world, call = self.world, self.call
@@ -102,6 +110,8 @@ class _Work:
             self.model.id, self.provider.name, answer.finish_reason, tokens, cost
         )
         self._charge(generation)
+        if self.prefix:
+            self.world.prefixes.add(self.prefix)
         return answer, generation
 
     def _charge(self, generation: Generation) -> None:
@@ -120,13 +130,18 @@ class _Work:
 
     def _tokens(self, answer: Answer) -> Tokens:
         caches = "input_cache_read" in self.provider.prices
-        cached = int(self.prompt_tokens * self.world.options.cached_share) if caches else 0
+        cached = int(self.prompt_tokens * self._cached_share()) if caches else 0
         return Tokens(
             prompt=self.prompt_tokens,
             completion=answer.completion_tokens,
             cached=cached,
             reasoning=answer.reasoning_tokens,
         )
+
+    def _cached_share(self) -> float:
+        if not self.world.options.cache_prefixes:
+            return self.world.options.cached_share
+        return PREFIX / len(self.chat.canonical) if self.is_known else 0.0
 
     def _document(self, answer: Answer, generation: Generation) -> dict[str, Any]:
         document = {
@@ -151,6 +166,14 @@ class _Work:
 
     def _lot(self, what: str) -> float:
         return draw(self.world.options.seed, self.call.digest, self.call.attempt, what)
+
+
+def _prefix(chat: Chat) -> bytes:
+    """Bytes that stand for the beginning of a prompt; none for a short one."""
+    if len(chat.canonical) < PREFIX:
+        return b""
+    head = chat.canonical[:PREFIX]
+    return hashlib.sha256(chat.model.encode() + b"\0" + head).digest()
 
 
 def usage_of(generation: Generation) -> dict[str, Any]:

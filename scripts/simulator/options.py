@@ -27,6 +27,7 @@ class Options:
     keepalive: float = 5.0
     hidden_tokens: int = 447
     cached_share: float = 0.25
+    cache_prefixes: bool = False
     null_cost_share: float = 0.5
     null_error_share: float = 0.2
     other_provider_share: float = 0.0

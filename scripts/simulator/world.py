@@ -34,6 +34,8 @@ class World:
         self.by_fault: Counter[str] = Counter()
         # Ids that several calls share (the fault `same_id`), each with the call that was billed.
         self.shared_ids: dict[str, int] = {}
+        # Beginnings of prompts that were answered, if the provider's cache is played.
+        self.prefixes: set[bytes] = set()
         self._started = time.time()
         self._calls = 0
         self._open = 0

@@ -142,6 +142,23 @@ def test_requests_that_ask_for_chance_are_bought_each_unless_all_are_to_be_dedup
     assert len(endpoint.book().billed()) == 6
 
 
+def test_prompts_with_one_beginning_are_sent_so_that_the_cache_serves_them(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator("--cache-prefixes", "--latency", "constant:0.2", "--null-cost-share", "0")
+    shell.point_at(endpoint)
+    # Ten roles, ten lines each: in the file's order, calls at once would find the cache cold.
+    source = shell.write("in.jsonl", "".join(map(_in_a_role, range(100))))
+
+    shell("run", source, "-o", "out", "--max-in-flight", "40")
+
+    output = read_lines(shell.folder / "out" / "output.jsonl")
+    assert [line["custom_id"] for line in output] == [f"line-{n}" for n in range(1, 101)]
+    usages = [line["response"]["body"]["usage"] for line in output]
+    cold = [usage for usage in usages if not usage["prompt_tokens_details"]["cached_tokens"]]
+    assert len(cold) == 10
+
+
 def test_after_the_deadline_nothing_new_is_sent_and_the_rest_is_reported(
     simulator: Callable[..., Simulator], shell: Shell
 ) -> None:
@@ -197,6 +214,13 @@ def _window(shell: Shell) -> str:
         return store.job().spec.window or ""
     finally:
         store.close()
+
+
+def _in_a_role(number: int) -> str:
+    """A line with one of ten long beginnings."""
+    role = f"You are clerk number {number // 10}. " + "Answer briefly and to the point. " * 150
+    messages = [{"role": "system", "content": role}, {"role": "user", "content": str(number)}]
+    return json.dumps({"model": MODEL, "max_tokens": 50, "messages": messages}) + "\n"
 
 
 def _alike(count: int, *, different: int, temperature: float | None = None) -> str:
