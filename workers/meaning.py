@@ -21,7 +21,10 @@ def tell_pace(pace: Pace, ticket: Ticket, answer: Answer, outcome: Outcome) -> S
     """The pace learns what the call took and how it ended; returns what it says of the endpoint."""
     charge = outcome.charge
     free = charge.billing is Billing.NONE
-    tokens = charge.usage.total if charge.usage else 0 if free else None
+    throttled = isinstance(outcome, Retry) and outcome.kind is RetryKind.THROTTLED
+    # A refusal for too many tokens gives none back: others would be refused at once in its place.
+    nothing = None if throttled else 0
+    tokens = charge.usage.total if charge.usage else nothing if free else None
     rub = float(charge.cost) if charge.cost is not None else 0.0 if free else None
     pace.ended(ticket.toll, tokens=tokens, rub=rub)
     if isinstance(outcome, Answered):
