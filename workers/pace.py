@@ -127,6 +127,7 @@ class Pace:
         self._leased_at = float("-inf")
         self._paused_until = 0.0
         self._known = False
+        self._last = Share(0)
 
     def set_terms(self, terms: Terms) -> None:
         """The limits that the user set."""
@@ -261,9 +262,10 @@ class Pace:
             self._leased_at = self._clock()
         self.slots, self.limit = share.slots, share.limit
         self.down_s, self.may_probe = share.down_s, share.probe
-        self._requests = _more(self._requests, share.requests)
-        self._tokens = _more(self._tokens, share.tokens)
-        self._rub = _more(self._rub, share.rub)
+        last, self._last = self._last, share
+        self._requests = _more(self._requests, last.requests, share.requests)
+        self._tokens = _more(self._tokens, last.tokens, share.tokens)
+        self._rub = _more(self._rub, last.rub, share.rub)
         if share.pause_s > 0:
             self._paused_until = max(self._paused_until, self._clock() + share.pause_s)
 
@@ -291,5 +293,8 @@ def _lower(one: int, other: int) -> int:
     return min(one, other) if one and other else one or other
 
 
-def _more(level: float | None, granted: float) -> float | None:
-    return None if granted < 0 else (level or 0.0) + granted
+def _more(level: float | None, last: float, granted: float) -> float | None:
+    """What is at hand now. Of what was there no more than the last grant: where calls wait for a
+    place in flight, drops would heap up and be a burst once there is one.
+    """
+    return None if granted < 0 else min(level or 0.0, max(last, 0.0)) + granted

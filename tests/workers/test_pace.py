@@ -167,6 +167,18 @@ def test_no_more_requests_are_asked_for_than_wait_beyond_those_at_hand() -> None
     assert [ask.requests for ask in keeper.asks] == [3, 100 - 3]
 
 
+def test_drops_do_not_heap_up_while_calls_wait_for_a_place() -> None:
+    class Tap(FakeKeeper):
+        async def exchange(self, scope: str, ask: Ask) -> Share:
+            await super().exchange(scope, ask)
+            return Share(1, 10, 1000.0, 5.0)
+
+    one = paced(Tap(), rpm=6000, tpm=600_000, rub_per_hour=1.0)
+    for _ in range(100):
+        exchange(one, 5000, 100, 0.1)
+    assert (one._requests, one._tokens, one._rub) == (20, 2000, 10)
+
+
 def test_a_request_larger_than_the_bucket_starts_and_leaves_a_debt() -> None:
     keeper = FakeKeeper()
     one = paced(keeper, tpm=600)
