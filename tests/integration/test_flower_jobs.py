@@ -412,7 +412,7 @@ def test_a_browser_sees_a_job_move_and_acts_upon_it(tmp_path: Path, flowers: Flo
         Browser(tmp_path / "browser", ("nightshift", PASSWORD)) as browser,
     ):
         site = flowers.start(house.redis_url("flower"), prefix="flower")
-        job = house.submit("night", 300, "--name", HOSTILE)
+        job = house.submit("night", 900, "--name", HOSTILE)
         row = f'[data-key="{job}"]'
         wait_for(lambda: site.json("/api/jobs")["jobs"], "the job to be told of")
 
@@ -434,7 +434,9 @@ def test_a_browser_sees_a_job_move_and_acts_upon_it(tmp_path: Path, flowers: Flo
         assert browser.ask("window.stays") is True
         assert browser.text(f"{row} .ns-name a").startswith("<script>document.title")
 
+        loaded = browser.loaded
         browser.click(f"{row} .ns-name a")
+        browser.wait(lambda: browser.loaded > loaded, "the page of the job")
         browser.wait("!!document.querySelector('figure path')", "the plots")
         browser.click(".ns-head [data-click$=cancel]")
         browser.wait("document.querySelector('dialog').open", "the question")
