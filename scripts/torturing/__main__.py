@@ -52,7 +52,7 @@ def main() -> int:
     for name, count in sorted(tally.blows.items()):
         print(f"{count:>7}  {name}")
     print(f"{tally.jobs:>7}  jobs, {tally.rows:,} requests, {tally.seconds:.0f} s")
-    print(f"{tally.calls:>7}  billed calls, {tally.rub} ₽, each in the ledger to the last digit")
+    print(f"{tally.calls:>7}  billed calls, {tally.rub} ₽")
     print(f"{tally.failed:>7}  requests set aside after three deaths of their workers")
     print(f"{tally.in_flight:>7}  calls were in flight in workers that were killed")
     print(f"{tally.bought_twice:>7}  calls bought twice")

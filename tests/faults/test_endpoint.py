@@ -178,11 +178,12 @@ def test_e33_a_model_that_is_not_there_any_more_pauses_the_job_after_a_few_calls
     house.wait(name)
     found = house.audit(name, job)
 
-    assert tried <= 20
     assert found.broken == []
     assert found.completed + found.failed == 200
-    # Two were refused before it was believed; the rest waited.
-    assert (found.failed, found.bought_twice) == (2, 0)
+    # Two in a row are refused before it is believed; a worker whose next beat tells of no pause yet
+    # tries again.
+    assert 2 <= found.failed <= tried <= 20
+    assert found.bought_twice == 0
 
 
 def test_e36_s13_a_second_response_on_a_connection_is_nobodys_answer(
