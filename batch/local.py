@@ -143,12 +143,13 @@ def _keeps_ending(code: int) -> ServiceUnavailable:
 
 
 class Interrupts:
-    """Counts Ctrl-C and SIGTERM while a job runs, instead of dying of them."""
+    """Counts Ctrl-C, SIGTERM and a terminal that goes away while a job runs, instead of dying."""
 
     def __init__(self) -> None:
         self.count = 0
         self._old = {
-            number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, self._hear)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         }
 
     def _hear(self, _number: int, _frame: FrameType | None) -> None:

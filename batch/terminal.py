@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -30,11 +31,13 @@ _UNSAFE = dict.fromkeys(
     [
         *range(0x20),
         *range(0x7F, 0xA0),
-        *range(0x202A, 0x202F),
+        *range(0x2028, 0x202F),
         *range(0x2066, 0x206A),
         0x200E,
         0x200F,
         0x61C,
+        0xFEFF,
+        *range(0xE0000, 0xE0080),
     ],
     "�",
 )
@@ -43,13 +46,29 @@ Say = Callable[[str], None]
 
 
 def say(text: str = "") -> None:
-    """A line for the person, on standard error."""
-    click.echo(text, err=True)
+    """A line for the person, on standard error; a terminal that is gone stops nothing."""
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 def safe(text: str) -> str:
     """Text from outside: control and bidirectional characters made visible, half ones replaced."""
     return text.translate(_UNSAFE).encode("utf-8", "replace").decode()
+
+
+def cells(text: str) -> int:
+    """Columns that a text takes: signs of Chinese and pictures take two, accents none."""
+    from rich.cells import cell_len
+
+    return len(text) if text.isascii() else cell_len(text)
+
+
+def fitted(text: str, longest: int) -> str:
+    """The text in no more columns than these; what is cut off is shown by an ellipsis."""
+    from rich.cells import set_cell_size
+
+    longest = max(longest, 1)
+    return text if cells(text) <= longest else set_cell_size(text, longest - 1).rstrip() + "…"
 
 
 def width() -> int:
@@ -240,7 +259,8 @@ class Display:
         if self._stopping:
             progress = replace(progress, state=self._stopping)
         if self._bar:
-            self._bar.show(progress)
+            with suppress(OSError):
+                self._bar.show(progress)
             return
         now, told = time.monotonic(), (progress.state, _note(progress))
         if now - self._last >= _PLAIN_EVERY_S or told != self._told:
@@ -255,14 +275,16 @@ class Display:
     def say(self, text: str) -> None:
         """A line that does not tear the bar."""
         if self._bar:
-            self._bar.say(text)
+            with suppress(OSError):
+                self._bar.say(text)
         else:
             say(text)
 
     def close(self) -> None:
         """Leaves the terminal as it was."""
         if self._bar:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
 
 
 class LogLines(logging.Handler):
@@ -313,7 +335,7 @@ class _Bar:
             total=max(progress.requests, 1),
             completed=progress.finished,
             state=state,
-            text=sentence(progress, columns - len(state) - self._column.bar_width - 2),
+            text=sentence(progress, columns - cells(state) - self._column.bar_width - 2),
         )
 
     def say(self, text: str) -> None:

@@ -18,7 +18,9 @@ from batch.progress import Progress
 from batch.settings import read_settings
 from batch.store.jobstore import JobStore
 from batch.terminal import (
+    cells,
     failed,
+    fitted,
     reason_word,
     safe,
     say,
@@ -77,18 +79,19 @@ def _titles() -> tuple[str, ...]:
 def _all(jobs: list[Progress]) -> None:
     """A table, or two lines for each job where a row would not fit."""
     rows = [_titles(), *(_row(job) for job in jobs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     if sys.stdout.isatty() and sum(widths) + 2 * len(widths) > width():
         for job in jobs:
             click.echo(f"{job.job}  {_name(job, width() - len(job.job) - 2)}")
-            click.echo(f"  {_state(job)}: {sentence(job, max(width() - len(_state(job)) - 4, 12))}")
+            state = _state(job)
+            click.echo(f"  {state}: {sentence(job, max(width() - cells(state) - 4, 12))}")
         return
     for row in rows:
-        cells = [
-            text.rjust(wide) if place in _NUMBERS else text.ljust(wide)
-            for place, (text, wide) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
+        line = ""
+        for place, (text, wide) in enumerate(zip(row, widths, strict=True)):
+            blanks = " " * (wide - cells(text))
+            line += (blanks + text if place in _NUMBERS else text + blanks) + "  "
+        click.echo(line.rstrip())
 
 
 def _row(job: Progress) -> tuple[str, ...]:
@@ -102,8 +105,7 @@ def _state(job: Progress) -> str:
 
 
 def _name(job: Progress, longest: int = _LONGEST_NAME) -> str:
-    name = safe(job.name)
-    return name if len(name) <= longest else f"{name[: max(longest, 1) - 1]}…"
+    return fitted(safe(job.name), longest)
 
 
 def _one(store: JobStore, glance: Glance, *, as_json: bool) -> None:
@@ -125,7 +127,7 @@ def _one(store: JobStore, glance: Glance, *, as_json: bool) -> None:
     done = _("{done} of {requests}").format(
         done=number(job.finished), requests=number(job.requests)
     )
-    refused = ", ".join(f"{code} {number(count)}" for code, count in refusals.items())
+    refused = ", ".join(f"{safe(code)} {number(count)}" for code, count in refusals.items())
     facts = {
         _("job"): job.id,
         _("name"): safe(job.spec.name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ listed below. Exits with 2 if there are faults, unless they are to be skipped.
 \b
   nightshift validate reviews.jsonl
   nightshift validate reviews.jsonl --model minimax/minimax-m1 --max-tokens 300
+  nightshift validate reviews.jsonl --json | jq -r .faults[].line
 """
 
 
@@ -27,10 +29,29 @@ listed below. Exits with 2 if there are faults, unless they are to be skipped.
 @click.command("validate", help=HELP, short_help="Check a file; nothing is sent.")
 @input_argument
 @spec_options
-def command(source: Path, **options: Any) -> int:
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def command(source: Path, *, as_json: bool, **options: Any) -> int:
     """See HELP."""
     spec = make_spec(new_job_id(), source, options)
     report = validate(open_home(), spec, open_source(source), tell=say_lines)
+    if as_json:
+        told = {
+            "requests": report.requests,
+            "invalid": report.invalid,
+            "models": report.models,
+            "faults": [
+                {
+                    "line": fault.line,
+                    "byte": fault.offset,
+                    "code": fault.code,
+                    "message": fault.message,
+                    "custom_id": fault.custom_id,
+                }
+                for fault in sorted(report.faults, key=lambda fault: fault.line)
+            ],
+        }
+        click.echo(json.dumps(told, ensure_ascii=True))
+        return 2 if report.invalid and not spec.skip_invalid else 0
     say_faults(report.faults, report.invalid, click.echo)
     fine = ngettext("{count} request is fine", "{count} requests are fine", report.requests)
     faulty = ngettext("{count} line is not", "{count} lines are not", report.invalid)

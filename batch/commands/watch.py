@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from contextlib import closing
@@ -13,7 +14,7 @@ from batch.glance import Glance
 from batch.home import Home
 from batch.language import _
 from batch.options import job_argument, open_home, option
-from batch.progress import Meter
+from batch.progress import Meter, Progress
 from batch.settings import read_settings
 from batch.store.jobstore import JobRow
 from batch.terminal import Display, say
@@ -22,6 +23,7 @@ HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching
 
 \b
   nightshift watch latest
+  nightshift watch latest --json | jq .completed
 """
 
 
@@ -35,11 +37,15 @@ HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching
     metavar="S",
     help="Look so often.",
 )
-def command(job: str, every: float) -> int:
+@click.option("--json", "as_json", is_flag=True, help="For programs: a line at each look.")
+def command(job: str, every: float, *, as_json: bool) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
     job_id = home.find(job)
-    with closing(Glance(home, settings)) as glance, closing(Display()) as display:
+    with (
+        closing(Glance(home, settings)) as glance,
+        closing(_Lines() if as_json else Display()) as display,
+    ):
         try:
             row = _follow(home, job_id, glance, display, every)
         except KeyboardInterrupt:
@@ -50,7 +56,30 @@ def command(job: str, every: float) -> int:
     return say_ending(row)
 
 
-def _follow(home: Home, job_id: str, glance: Glance, display: Display, every: float) -> JobRow:
+class _Lines:
+    """A line of JSON for each look at which something was new, on standard output."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def show(self, progress: Progress) -> None:
+        """Shows a moment."""
+        line = json.dumps(progress.as_json(), ensure_ascii=False)
+        if line != self._last:
+            click.echo(line)
+        self._last = line
+
+    def say(self, text: str) -> None:
+        """A line for the person."""
+        say(text)
+
+    def close(self) -> None:
+        """Nothing is to be left as it was."""
+
+
+def _follow(
+    home: Home, job_id: str, glance: Glance, display: Display | _Lines, every: float
+) -> JobRow:
     meter, warned = Meter(), False
     with closing(home.open(job_id, read_only=True)) as store:
         while True:

@@ -301,6 +301,11 @@ class Terminal:
         assert "Traceback" not in self.plain, f"\n$ {self.line}\n{self.plain}"
         return self.plain
 
+    def hang_up(self, code: int) -> None:
+        """Closes the terminal; the command must end with this code."""
+        os.close(self._keeper)
+        assert self._process.wait(PATIENCE_S) == code, f"\n$ {self.line}\n{self.plain}"
+
     @property
     def plain(self) -> str:
         """All that it wrote, without escape sequences."""

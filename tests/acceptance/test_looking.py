@@ -92,6 +92,22 @@ def test_validate_lists_faults_on_standard_output_and_keeps_nothing(
     assert len(endpoint.book()) == 0
 
 
+def test_validate_and_watch_tell_programs_the_same(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    shell.point_at(simulator())
+    shell.write("bad.jsonl", batch_lines(2) + "[]\n")
+    shell("run", "bad.jsonl", "--skip-invalid")
+
+    bad = json.loads(shell("validate", "bad.jsonl", "--json", code=2).out)
+    watch = shell("watch", "latest", "--json")
+
+    assert (bad["requests"], bad["invalid"]) == (2, 1)
+    assert [(fault["line"], fault["code"]) for fault in bad["faults"]] == [(3, "input.json")]
+    (line,) = watch.out.splitlines()
+    assert json.loads(line)["completed"] == 2
+
+
 def test_estimate_tells_what_it_will_cost_and_at_most(
     simulator: Callable[..., Simulator], shell: Shell
 ) -> None:

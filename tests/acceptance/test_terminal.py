@@ -7,14 +7,15 @@ from collections.abc import Callable
 
 import pytest
 
+from batch.terminal import cells, fitted
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import Shell, batch_lines, wait_until
 
-NARROW, WIDE = 60, 120
+NARROWEST, NARROW, WIDE = 40, 60, 120
 COLOURED = re.compile(rb"\x1b\[(?:3[0-9]|4[0-9]|9[0-9])")
 
 
-@pytest.mark.parametrize(("columns", "no_colour"), [(NARROW, ""), (WIDE, "1")])
+@pytest.mark.parametrize(("columns", "no_colour"), [(NARROWEST, ""), (NARROW, ""), (WIDE, "1")])
 def test_a_run_shows_a_bar_that_fits_and_is_gone_at_the_end(
     columns: int, no_colour: str, simulator: Callable[..., Simulator], shell: Shell
 ) -> None:
@@ -57,7 +58,7 @@ def test_a_dumb_terminal_gets_plain_lines(shell: Shell) -> None:
     assert "paused: 0/2 · paused by the user" in watch.plain
 
 
-@pytest.mark.parametrize("columns", [NARROW, WIDE])
+@pytest.mark.parametrize("columns", [NARROWEST, NARROW, WIDE])
 def test_status_fits_the_terminal_whatever_a_job_is_called(columns: int, shell: Shell) -> None:
     shell.environ["NIGHTSHIFT_BASE_URL"] = "http://127.0.0.1:1/v1"
     shell.write("reviews.jsonl", batch_lines(2))
@@ -102,6 +103,55 @@ def test_ctrl_c_stops_the_watching_and_not_the_job(
     assert "the job goes on" in text
     assert run.process.poll() is None
     assert max(len(line) for line in watch.lines if "nightshift" not in line) <= NARROW
+
+
+def test_names_in_any_script_stand_in_straight_columns(shell: Shell) -> None:
+    shell.environ["NIGHTSHIFT_BASE_URL"] = "http://127.0.0.1:1/v1"
+    names = ["Отзывы о приложениях", "評論と意見", "e\u0301te\u0301 🎉", "plain"]
+    for name in names:
+        shell.write("reviews.jsonl", batch_lines(2))
+        shell("submit", "reviews.jsonl", "--name", name)
+    shell("pause", "latest")
+
+    table = shell("status", NIGHTSHIFT_LANG="ru").out
+    rows = [line for line in table.splitlines() if "job_" in line]
+
+    assert "на паузе (по просьбе пользователя)" in table
+    assert [row.split("0,00 ₽  ")[1] for row in rows] == names
+    assert len({row.index("0,00 ₽") for row in rows}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "longest", "shown"),
+    [
+        ("評論と意見", 10, "評論と意見"),
+        ("評論と意見", 9, "評論と意…"),
+        ("Отзывы", 5, "Отзы…"),
+        ("a", 0, "a"),
+    ],
+)
+def test_a_name_is_cut_by_columns_and_not_by_characters(
+    name: str, longest: int, shown: str
+) -> None:
+    assert fitted(name, longest) == shown
+    assert cells(shown) <= max(longest, 1)
+
+
+def test_a_terminal_that_goes_away_stops_a_run_in_order(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator("--latency", "uniform:0.5:1")
+    shell.point_at(endpoint)
+    shell.write("reviews.jsonl", batch_lines(40))
+
+    run = shell.terminal("run", "reviews.jsonl", "--max-in-flight", "5", columns=NARROWEST)
+    run.shows("in_progress")
+    wait_until("calls are in flight", lambda: len(endpoint.book().in_flight()) == 5)
+    run.hang_up(130)
+
+    calls = endpoint.book().chats()
+    assert all(call.delivery == "full" for call in calls)
+    assert shell.jobs()[0]["completed"] == len(calls)
 
 
 def test_ctrl_c_on_a_terminal_stops_a_run_in_order(
