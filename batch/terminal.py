@@ -131,8 +131,8 @@ def _parts(progress: Progress) -> list[tuple[int, str]]:
         (4, _done_at(progress)),
         (3, _spent(progress)),
         (5, _("up to {rub} more").format(rub=money(progress.booked)) if progress.booked else ""),
-        (7, _in_flight(progress.in_flight) if progress.in_flight and moving else ""),
-        (5, _in_all(progress)),
+        (5, _in_flight(progress.in_flight) if progress.in_flight and moving else ""),
+        (7, _in_all(progress)),
         (8, _refusals(progress.refusals) if progress.refusals else ""),
     ]
 
