@@ -9,7 +9,7 @@ from batch.store.jobstore import JobRow
 from jobs.money import plain
 from jobs.states import JobState, PauseReason
 
-_ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+_ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 
 TEST = "test"
 """The event of a word that only shows that words arrive."""
@@ -58,6 +58,7 @@ def title(word: Word) -> str:
         "completed": _("{name}: done"),
         "failed": _("{name}: refused"),
         "cancelled": _("{name}: cancelled"),
+        "expired": _("{name}: its deadline has passed"),
     }
     return titles.get(word["event"], _("{name}: paused, and needs you")).format(name=name)
 
@@ -92,5 +93,6 @@ def _reason(reason: str) -> str:
         PauseReason.KEY_REJECTED: _("The key was rejected."),
         PauseReason.ENDPOINT_DOWN: _("The endpoint cannot be reached."),
         PauseReason.PRICE_RISE: _("Prices have risen."),
+        PauseReason.SAMPLED: _("The sample is answered."),
         PauseReason.MISCONFIGURED: _("Something is set up wrongly."),
     }.get(PauseReason(reason), reason)

@@ -26,6 +26,9 @@ from jobs.states import JobState, PauseReason
 from tests.batch.making import JOB, publish
 from tests.batch.servers import Hook, MailBox, hook, mail_box
 
+_BY_ITSELF = (PauseReason.USER, PauseReason.WINDOW_CLOSED, PauseReason.DEADLINE)
+"""Pauses that the user made, or that end without them."""
+
 SECRETS = {
     ways.SECRET: "canary-hook",
     ways.TELEGRAM_TOKEN: "123:canary-bot",
@@ -73,13 +76,8 @@ def pause(store: JobStore, reason: PauseReason, words: str = "") -> None:
 @pytest.mark.parametrize(
     ("reason", "event"),
     [
-        (PauseReason.USER, ""),
-        (PauseReason.WINDOW_CLOSED, ""),
-        *(
-            (reason, f"paused.{reason.value}")
-            for reason in PauseReason
-            if reason not in (PauseReason.USER, PauseReason.WINDOW_CLOSED)
-        ),
+        *((reason, "") for reason in _BY_ITSELF),
+        *((reason, f"paused.{reason.value}") for reason in PauseReason if reason not in _BY_ITSELF),
     ],
 )
 def test_the_user_hears_of_pauses_that_need_them(
