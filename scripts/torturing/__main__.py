@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.torturing import caps, crashpoints, hosts, pairs, sums, window
+from scripts.torturing import caps, crashpoints, crowd, hosts, pairs, sums, window
 from scripts.torturing.campaigns import PLANS, run
 
 
@@ -18,7 +18,7 @@ def main() -> int:
     """Runs a campaign and prints what it came to; 1 if a law was broken."""
     parser = argparse.ArgumentParser(description="Long fault runs, audited after each job.")
     services, commands = crashpoints.POINTS, crashpoints.COMMANDS
-    others = ["caps", "sums", "hosts", "pairs", "window"]
+    others = ["caps", "crowd", "sums", "hosts", "pairs", "window"]
     names = [*PLANS, *services, *commands, *others]
     parser.add_argument("campaign", choices=names, metavar="CAMPAIGN")
     parser.add_argument("--blows", type=int, default=50, help="how many (default 50)")
@@ -27,7 +27,7 @@ def main() -> int:
         "--away", type=float, default=60, help="hosts: seconds that each is cut off"
     )
     parser.add_argument("--who", nargs="*", choices=hosts.WHO, default=hosts.WHO, help="hosts: cut")
-    parser.add_argument("--jobs", type=int, default=1000, help="caps: simulated jobs (1000)")
+    parser.add_argument("--jobs", type=int, default=1000, help="caps, crowd: jobs (1000)")
     parser.add_argument("--rows", type=int, default=100_000, help="sums: requests (100000)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no blows after")
     parser.add_argument("--seed", type=int, default=1)
@@ -38,8 +38,9 @@ def main() -> int:
     folder = given.folder or Path(tempfile.mkdtemp(prefix="nightshift-torture-"))
     if given.campaign in (*crashpoints.POINTS, *crashpoints.COMMANDS):
         return _crashpoints(given.campaign, folder, given.step)
-    if given.campaign == "caps":
-        return _caps(folder, given.jobs, given.seed)
+    if given.campaign in ("caps", "crowd"):
+        play = _caps if given.campaign == "caps" else _crowd
+        return play(folder, given.jobs, given.seed)
     if given.campaign == "sums":
         return _sums(folder, given.rows, given.seed)
     if given.campaign == "window":
@@ -89,6 +90,16 @@ def _caps(folder: Path, jobs: int, seed: int) -> int:
         print(f"BROKEN {law}")
     print(f"{len(toll.broken):>9,}  caps exceeded")
     return 1 if toll.broken else 0
+
+
+def _crowd(folder: Path, jobs: int, seed: int) -> int:
+    found = crowd.run(folder, jobs, seed)
+    print(f"{found.jobs:>7}  jobs with a cap, {found.met} met it, {found.kills} workers killed")
+    print(f"{found.calls:>7}  billed calls, {found.rub} ₽")
+    for law in found.broken[:50]:
+        print(f"BROKEN {law}")
+    print(f"{len(found.broken):>7}  laws broken          everything is in {folder}")
+    return 1 if found.broken else 0
 
 
 def _sums(folder: Path, rows: int, seed: int) -> int:
