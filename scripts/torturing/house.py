@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -105,6 +105,8 @@ class House:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            # What runs under strace outlives it, unless the whole group is killed.
+            start_new_session=bool(under),
         )
         log.close()
         if name == "server":
@@ -120,6 +122,9 @@ class House:
         dying = [self.processes.pop(name) for name in names]
         for process in dying:
             process.send_signal(number)
+            if number == signal.SIGKILL:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
         for process in dying:
             process.wait(60)
         if number == signal.SIGKILL and any(name.startswith("worker") for name in names):
