@@ -17,7 +17,7 @@ from collections.abc import Callable
 from jobs.chunk import Terms
 from workers.backoff import Dice
 from workers.line import Line
-from workers.outage import Outage, Sign
+from workers.outage import TROUBLE, Outage, Sign
 from workers.pace import Pace, strictest
 from workers.retry_budget import RetryBudget
 from workers.ticket import Ticket
@@ -50,6 +50,7 @@ class Lane:
     ) -> None:
         self.pace = pace
         self.outage = Outage(dice, clock)
+        self._clock = clock
         self._call = call
         self._refuse = refuse
         self._may_start = may_start
@@ -110,11 +111,13 @@ class Lane:
         """The call of a ticket ended."""
         if self._probe is ticket:
             self._probe = None
-        self.outage.note(sign)
-        if sign is Sign.ALIVE:
+        was_on = self.outage.is_on
+        told = self.outage.note(sign, ticket.left_at)
+        if told is Sign.ALIVE:
             self.pace.alive()
-        elif sign is Sign.FAULTY:
-            self.pace.faulty()
+        elif told is Sign.FAULTY:
+            # What this process takes for an outage is one for all.
+            self.pace.faulty(1 if was_on or not self.outage.is_on else TROUBLE)
         self._stir.set()
 
     def take_back(self, wanted: Callable[[Ticket], bool]) -> list[Ticket]:
@@ -143,7 +146,7 @@ class Lane:
         if self._refuse(ticket):
             self.pace.cancel(toll)
             return
-        ticket.toll = toll
+        ticket.toll, ticket.left_at = toll, self._clock()
         if ticket.calls == ticket.work.attempts:
             self._budget.called()
         if self.outage.is_on:

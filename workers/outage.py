@@ -1,8 +1,11 @@
 """Whether the endpoint seems to be down for a model, and when it may be asked again.
 
-    up ── TROUBLE faults in a row, with no sign of life between ──→ down
-     ▲                                                               │ one probe at a time,
-     └────────────────── any sign of life ───────────────────────────┘ at growing waits
+    up ── TROUBLE faults in a row, or a CROWD of them among few answers ──→ down
+     ▲                                                                       │ one probe at a time,
+     └──────────── a call that left since then is answered ──────────────────┘ at growing waits
+
+Calls in flight may still be answered when an endpoint goes down, while new ones fail at once: such
+answers tell of the past. They end no outage, and they do not hide one.
 
 All workers count together, and share the probes: the shared pace decides (`pace.lua`). What one
 process sees stops it at once, before it could ask; and where the others are well and only it is
@@ -11,6 +14,7 @@ cut off, it probes by itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import Enum
 
@@ -18,6 +22,9 @@ from workers.backoff import Dice
 
 TROUBLE = 8
 """So many faults in a row, with no success between, are an outage: probe instead of trying all."""
+
+CROWD, SHARE, MEMORY_S = 16.0, 0.75, 2.0
+"""So many faults lately, and such a share of all that ended, are one too; both fade."""
 
 LONGEST_PROBE_S = 32.0
 """Waits between probes double up to this: half an hour's outage sees about sixty of them."""
@@ -37,7 +44,10 @@ class Outage:
     def __init__(self, dice: Dice, clock: Callable[[], float]) -> None:
         self._dice = dice
         self._clock = clock
+        self._own = False
         self._trouble = 0
+        self._answers = self._faults = 0.0
+        self._faded_at = clock()
         self._since = 0.0
         self._probes = 0
         self._probe_at = float("inf")
@@ -46,31 +56,52 @@ class Outage:
     @property
     def is_on(self) -> bool:
         """Whether the endpoint seems to be down."""
-        return self._trouble >= TROUBLE or self._shared_s > 0
+        return self._own or self._shared_s > 0
 
     @property
     def lasts_s(self) -> float:
         """For how long it has seemed so, in seconds."""
-        own = self._clock() - self._since if self._trouble >= TROUBLE else 0.0
-        return max(own, self._shared_s)
+        return max(self._clock() - self._since if self._own else 0.0, self._shared_s)
 
-    def note(self, sign: Sign) -> None:
-        """A call ended."""
+    def note(self, sign: Sign, left_at: float) -> Sign:
+        """A call ended that left at a moment of the clock; returns what that says of now."""
+        self._fade()
         if sign is Sign.ALIVE:
-            self._trouble = self._probes = 0
-            self._shared_s = 0.0
+            self._answers += 1
+            if self.is_on and left_at < self._since:
+                return Sign.NONE
+            if self.is_on:
+                self._end()
+            self._trouble = 0
         elif sign is Sign.FAULTY:
+            self._faults += 1
             self._trouble += 1
-            if self._trouble == TROUBLE:
+            crowd = self._faults >= CROWD and self._faults >= SHARE * (self._faults + self._answers)
+            if not self._own and (self._trouble >= TROUBLE or crowd):
+                self._own = True
                 self._since = self._clock()
                 self._plan()
+        return sign
 
     def heard(self, shared_s: float) -> None:
         """For how long the endpoint has been down by what all workers saw; 0: it is not."""
         if self._shared_s > 0 and shared_s == 0:
             # Another one's probe was answered.
-            self._trouble = self._probes = 0
+            self._end()
+        elif not self.is_on and shared_s > 0:
+            self._since = self._clock()
         self._shared_s = shared_s
+
+    def _end(self) -> None:
+        self._own = False
+        self._trouble = self._probes = 0
+        self._faults = self._shared_s = 0.0
+
+    def _fade(self) -> None:
+        now = self._clock()
+        kept = math.exp((self._faded_at - now) / MEMORY_S)
+        self._answers, self._faults = self._answers * kept, self._faults * kept
+        self._faded_at = now
 
     @property
     def wait_s(self) -> float:

@@ -213,9 +213,11 @@ class Pace:
         """The endpoint gave a sign of life."""
         self._news.alive, self._news.faults = 1, 0
 
-    def faulty(self) -> None:
-        """A call met what an endpoint that is down would do."""
-        self._news.faults += 1
+    def faulty(self, weight: int = 1) -> None:
+        """A call met what an endpoint that is down would do; it counts as so many."""
+        self._news.faults += weight
+        if weight > 1:
+            self._news.alive = 0
 
     def pause(self, seconds: float) -> None:
         """Nothing starts for so long, here at once and for all workers with the next exchange."""

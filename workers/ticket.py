@@ -55,7 +55,8 @@ class Ticket:
     `calls` counts all calls made, in earlier chunks too; `faults` those that count towards
     `max_attempts`; `uncertain` those that may have been billed in vain;
     `backoffs` the waits, for the growth of the next; `doubts` the claims that there is no money
-    though there was. `toll` is what its last call took of the pace; a ticket that `is_budgeted`
+    though there was. `toll` is what its last call took of the pace, which left at `left_at`,
+    monotonic seconds; a ticket that `is_budgeted`
     needs one of the repetitions that are left.
     """
 
@@ -68,6 +69,7 @@ class Ticket:
     backoffs: int = 0
     doubts: int = 0
     toll: Toll = NO_TOLL
+    left_at: float = 0.0
     is_budgeted: bool = False
 
     @property
