@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import socket
 import time
 from collections import deque
@@ -46,8 +47,9 @@ class Board:
         self._home = home
         self._post = post
         self._only = only
-        name = f"{socket.gethostname()}:{home.folder}"
-        self.name = hashlib.sha256(name.encode()).hexdigest()[:12]
+        # A folder's name may hold bytes that are no text.
+        name = os.fsencode(f"{socket.gethostname()}:{home.folder}")
+        self.name = hashlib.sha256(name).hexdigest()[:12]
         self._present_at = float("-inf")
         self._drawn: dict[str, float] = {}
         self._to_draw: deque[str] = deque(maxlen=MOST_DRAWN)

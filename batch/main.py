@@ -9,7 +9,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -140,10 +140,20 @@ def main() -> None:
     try:
         code = _run()
     except (_ReaderGone, BrokenPipeError):
-        # As `head` does; what is still buffered must not fail at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # As `head` does.
+        _silence(sys.stdout)
         code = 0
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # its terminal is gone
+            _silence(stream)
     sys.exit(code)
+
+
+def _silence(stream: TextIO) -> None:
+    """What is still buffered must not fail at the exit, whose code would be Python's then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run() -> int:

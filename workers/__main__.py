@@ -12,7 +12,7 @@ import threading
 import warnings
 
 import celery.apps.worker
-from celery import Celery, signals
+from celery import Celery
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from kombu import Queue  # type: ignore[attr-defined]  # half typed
 
@@ -101,21 +101,24 @@ def main() -> int:
     app = make_app(settings)
     register(app, service)
     TaskPool.drain, TaskPool.abort = service.drain, service.abort
-    signals.worker_shutdown.connect(lambda **_: service.stop(), weak=False)
     _calm_the_collector()
-    app.worker_main(
-        [
-            "--quiet",
-            "worker",
-            "--without-mingle",
-            "--without-gossip",
-            "-E",
-            "--loglevel",
-            os.environ.get("NIGHTSHIFT_LOG", "WARNING"),
-            "--hostname",
-            node_name(service.name),
-        ]
-    )
+    try:
+        app.worker_main(
+            [
+                "--quiet",
+                "worker",
+                "--without-mingle",
+                "--without-gossip",
+                "-E",
+                "--loglevel",
+                os.environ.get("NIGHTSHIFT_LOG", "WARNING"),
+                "--hostname",
+                node_name(service.name),
+            ]
+        )
+    finally:
+        # Celery's own word of the end does not come when it is cut short (SIGQUIT).
+        service.stop()
     return _tell(service.failure) if service.failure else 0
 
 

@@ -36,6 +36,9 @@ FAREWELL_S = 8.0
 LONG_FAREWELL_S = 900.0
 """And so long if they are nowhere but in its memory."""
 
+CUT_S = 5.0
+"""Calls that were cut have ended after this at the latest."""
+
 LOOKUP_S = 30.0
 MOST_LOOKUPS = 1000
 MOST_CALLS = 1024
@@ -204,6 +207,11 @@ class Service:
         }
 
     async def _stop(self) -> None:
+        # Calls that were cut end within a moment; then their chunks are closed by this outbox, and
+        # not by the next worker that finds its journal.
+        deadline = time.monotonic() + CUT_S
+        while self._runner.chunks and time.monotonic() < deadline:  # noqa: ASYNC110  ends soon
+            await asyncio.sleep(0.01)
         self._beat.cancel()
         patience = FAREWELL_S if self._outbox.is_kept else LONG_FAREWELL_S
         if not await self._outbox.close(patience):

@@ -112,7 +112,7 @@ def test_faulty_lines_are_skipped_if_asked_and_stand_among_the_errors(
     (error,) = read_lines(shell.folder / "out" / "errors.jsonl")
     assert error["nightshift"]["line"] == 3
     assert "line 3" in done.err
-    assert "1 lines skipped" in done.err
+    assert "1 line skipped" in done.err
 
 
 def test_f15_odd_names_of_input_work(simulator: Callable[..., Simulator], shell: Shell) -> None:
