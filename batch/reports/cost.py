@@ -157,7 +157,7 @@ def cost_json(store: JobStore, cost: Cost | None = None) -> dict[str, Any]:
 
 
 def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
-    job, lost = store.job(), store.lost()
+    job, lost, copies = store.job(), store.lost(), copies_of(store)
     return {
         "job": job.id,
         "name": job.spec.name,
@@ -189,7 +189,7 @@ def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
             "calls_without_bound": cost.unbounded_calls,
         },
         "lost": {"chunks": lost.chunks, "at_most_rub": _plain(lost.rub)},
-        "copies": copies_json(store),
+        "copies": {"requests": copies.requests, "saved_rub": plain(copies.saved_rub)},
         "estimate": {
             "low_rub": _plain(job.guess.low),
             "likely_rub": _plain(job.guess.likely),
@@ -241,11 +241,16 @@ def tokens_json(usage: Usage) -> dict[str, int]:
     }
 
 
-def copies_json(store: JobStore) -> dict[str, Any]:
-    """How many requests were given the answer of one alike, and the ₽ that this saved.
+@dataclass(frozen=True)
+class Copies:
+    """Requests that were given the answer of one alike, and the ₽ that this saved."""
 
-    Of an original whose cost is uncertain nothing is counted as saved.
-    """
+    requests: int
+    saved_rub: Decimal
+
+
+def copies_of(store: JobStore) -> Copies:
+    """Counts copies; of an original whose cost is uncertain nothing is counted as saved."""
     saved, count = ZERO, 0
     rows = store.db.execute(
         "SELECT copies.original, count(*), (SELECT group_concat(cost) FROM calls"
@@ -257,7 +262,7 @@ def copies_json(store: JobStore) -> dict[str, Any]:
         count += copies
         if cost is not None:
             saved = add(saved, times(Decimal(cost), copies))
-    return {"requests": count, "saved_rub": plain(saved)}
+    return Copies(count, saved)
 
 
 def _ratio(outcome: Decimal, likely: Decimal | None) -> float | None:

@@ -255,6 +255,23 @@ def test_it_tells_what_failed_and_repeated_calls_cost(job: Job) -> None:
     assert "For repeated calls 0.25 ₽" in text
 
 
+def test_it_tells_what_copies_saved(tmp_path: Path) -> None:
+    draft = Draft(tmp_path, JOB, dedupe="all")
+    for line in (1, 2, 3):
+        draft.add(request(line))
+    draft.drop_copies()
+    draft.publish(spec(), None, START - 60)
+    store = JobStore(tmp_path / JOB)
+    store.grant(store.waiting(10), Amount(), START)
+    ledger.apply(store, [Delivery("box", 1, JOB, [call(0, "0.25")], [completed(0)], [], [])])
+    file = BytesIO()
+
+    write_page(store, file)
+
+    saved = "Saved by copies 0.5 ₽: 2 requests were given the answer of one alike"
+    assert saved in words(file.getvalue().decode())
+
+
 def test_it_tells_the_most_that_uncertain_calls_can_cost(job: Job) -> None:
     text = words(job.page())
 
