@@ -12,7 +12,7 @@ import threading
 import warnings
 
 import celery.apps.worker
-from celery import Celery
+from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from kombu import Queue  # type: ignore[attr-defined]  # half typed
 
@@ -64,6 +64,14 @@ def _wait_for_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _silence_advice(**_: object) -> None:
+    """What Celery says at each lost connection is about a setting that jobs.queue sets outright.
+
+    Not before it has set its log up: that asks for every such word anew.
+    """
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+
+
 def _calm_the_collector() -> None:
     """What was imported lives for ever; a call leaves few cycles, so the young are seen seldom.
 
@@ -79,8 +87,7 @@ def main() -> int:
     faulthandler.enable()
     # It warns of root's rights because of pickled messages, which are never accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    # What it says at each lost connection is about a setting that jobs.queue sets outright.
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+    signals.celeryd_after_setup.connect(_silence_advice, weak=False)
     logging.basicConfig(
         level=os.environ.get("NIGHTSHIFT_LOG", "WARNING"),
         stream=sys.stderr,
