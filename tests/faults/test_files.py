@@ -85,14 +85,20 @@ def remount(folder: Path, option: str) -> None:
 def fill(folder: Path, leave: int = 0) -> Path:
     """Writes until no room is left but `leave` bytes; returns what takes it."""
     ballast = folder / "ballast"
-    room = os.statvfs(folder)
     with ballast.open("wb", buffering=0) as file:
-        try:
-            for _ in range((room.f_bavail * room.f_bsize - leave) // 4096):
+        # Looked at anew each time: others write there, too.
+        while _room(folder) > leave:
+            try:
                 file.write(bytes(4096))
-        except OSError:
-            assert leave == 0
+            except OSError:
+                break
     return ballast
+
+
+def _room(folder: Path) -> int:
+    """Bytes that are free."""
+    room = os.statvfs(folder)
+    return room.f_bavail * room.f_bsize
 
 
 def judge(shell: Shell, simulator: Simulator, output: str, allowed_twice: int = 0) -> Audit:
