@@ -22,7 +22,7 @@ from batch.progress import Meter, Progress, progress_of
 from batch.reconcile import Step, Watch, decide
 from batch.sender import Sender
 from batch.series import Failure, series_of
-from batch.splitter import Pulse
+from batch.splitter import CHUNKS_PER_WORKER, Pulse
 from batch.store import ledger
 from batch.store.jobstore import JobRow, JobStore, OpenChunk
 from batch.store.ledger import Applied
@@ -32,12 +32,6 @@ from jobs.period import Period
 from jobs.result import ResultState
 from jobs.states import ENDED, JobState, PauseReason
 from jobs.window import parse_window
-
-CHUNKS_PER_WORKER = 32
-"""Chunks that are out for each worker, shared out among the jobs of its endpoint.
-
-A worker opens twice as many at once, so that a job that comes later finds room at once.
-"""
 
 LEAST_CHUNKS = 2
 """Of a job, however many others there are."""

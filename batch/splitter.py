@@ -15,8 +15,11 @@ _CHUNKS_OF_A_JOB = 64
 MOST_BYTES = 2 * 2**20
 """Bodies of a chunk: a worker holds some dozens of chunks, and so does Redis."""
 
-OPEN_CHUNKS = 32
-"""Chunks that a worker runs at once, unless it was told otherwise."""
+CHUNKS_PER_WORKER = 32
+"""Chunks that are out for each worker, shared out among the jobs of its endpoint.
+
+A worker opens twice as many at once, so that a job that comes later finds room at once.
+"""
 
 LASTING_S = 60.0
 """What a worker holds should last about so long: all of it comes back when a job is paused."""
@@ -47,8 +50,8 @@ def chunk_size(requests: int, wanted: int | None, pulse: Pulse | None = None) ->
         return wanted
     size = USUAL
     if pulse is not None and pulse.rate > 0:
-        lasting = min(pulse.rate * LASTING_S / OPEN_CHUNKS, USUAL)
-        size = math.ceil(max(lasting, pulse.in_flight * pulse.spread / OPEN_CHUNKS))
+        lasting = min(pulse.rate * LASTING_S / CHUNKS_PER_WORKER, USUAL)
+        size = math.ceil(max(lasting, pulse.in_flight * pulse.spread / CHUNKS_PER_WORKER))
     return max(SMALLEST, min(size, LARGEST, -(-requests // _CHUNKS_OF_A_JOB)))
 
 
