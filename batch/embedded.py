@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from batch.post import Post
+from batch.coordinator.post import Post
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
 
 _START_S = 15.0

@@ -16,14 +16,14 @@ from types import FrameType
 from typing import IO
 
 from batch import embedded
-from batch.coordinator import Coordinator
-from batch.home import Home
+from batch.coordinator.post import Post
+from batch.coordinator.sender import Sender
+from batch.coordinator.service import Coordinator
+from batch.dialogue.terminal import Display, LogLines, Say, safe
 from batch.language import _, again
-from batch.post import Post
-from batch.sender import Sender
 from batch.settings import Settings
+from batch.store.home import Home
 from batch.store.jobstore import JobRow
-from batch.terminal import Display, LogLines, Say, safe
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.money import plain
 

@@ -195,7 +195,7 @@ def _with_variable(error: click.ClickException) -> click.ClickException:
 
 
 def _say(text: str) -> None:
-    from batch.terminal import safe
+    from batch.dialogue.terminal import safe
 
     # A path may hold bytes that are no text, and a name what would write over the screen.
     click.echo(safe(text.encode("utf-8", "replace").decode()), err=True)

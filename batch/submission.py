@@ -13,17 +13,17 @@ from typing import BinaryIO
 import msgspec
 from ulid import ULID
 
-from batch.caps import Caps, read_caps
-from batch.estimate import Estimate, estimate, guess
+from batch.estimator.estimate import Estimate, estimate, guess
 from batch.estimator.sample import Sampler
 from batch.estimator.shape import Shape, shape_of
-from batch.home import Home
-from batch.pricefile import read_price_file
-from batch.prices import read_prices
-from batch.pricewatch import form_of
-from batch.reader import Defaults, read
+from batch.money.caps import Caps, read_caps
+from batch.money.pricefile import read_price_file
+from batch.money.prices import read_prices
+from batch.money.pricewatch import form_of
+from batch.reading.reader import Defaults, read
 from batch.reports.files import check_free, check_writable
 from batch.store.draft import Draft
+from batch.store.home import Home
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.gateways import RUB
 from jobs.prices import PriceList, margin

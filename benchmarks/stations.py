@@ -26,7 +26,7 @@ import aiohttp
 import uvloop
 
 from batch import reports
-from batch.reader import Defaults, read
+from batch.reading.reader import Defaults, read
 from batch.store import ledger
 from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
@@ -46,9 +46,9 @@ from jobs.wire import (
     unpack_delivery,
     unpack_payload,
 )
-from workers.endpoint import Endpoint, Reply
-from workers.journal import Sent
-from workers.outbox import Outbox
+from workers.calling.endpoint import Endpoint, Reply
+from workers.delivery.journal import Sent
+from workers.delivery.outbox import Outbox
 
 JOB = "job_01k1abcdefghjkmnpqrstvwxyz"
 _ANSWER = json.dumps(

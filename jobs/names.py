@@ -24,7 +24,7 @@ Redis, all under `ns:` (Celery's own keys under `ns.celery:`):
     ns:acks:<outbox>                    list of sequence numbers that are on disk in the home
     ns:hold:<job>                       why nothing new of the job may be sent
     ns:progress:<job>                   what the coordinator last published of it (JSON)
-    ns:series:<job>                     how it went over time (batch.series, packed)
+    ns:series:<job>                     how it went over time (batch.watching.series, packed)
     ns:jobs                             sorted set of the jobs that Flower lists
     ns:wishes                           hash of what was clicked in Flower, by job, until heard
     ns:answer:<token>                   what came of a click

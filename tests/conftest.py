@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from batch import embedded
-from batch.post import Post
+from batch.coordinator.post import Post
 from jobs.errors import NightshiftError
 from scripts.simulator import Simulator
 

@@ -14,8 +14,8 @@ import msgspec
 
 from jobs.errors import NightshiftError
 from jobs.money import plain
-from workers.endpoint import Answer, Endpoint, Reply
-from workers.lookup import balance_in
+from workers.calling.endpoint import Answer, Endpoint, Reply
+from workers.calling.lookup import balance_in
 from workers.settings import api_key, endpoint_url
 
 _PATIENCE_S = 10.0

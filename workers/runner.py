@@ -39,19 +39,12 @@ from jobs.names import scope_name
 from jobs.outcome import Answered, Billing, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.result import Call, ResultState
 from jobs.states import PauseReason
-from workers.backoff import Backoff, delay
-from workers.balance import Balance
-from workers.classifier import classify
-from workers.endpoint import Answer, Listener
-from workers.journal import Sent
-from workers.lane import Lane
-from workers.meaning import NOTHING, dearer, is_dearer, spent, tell_pace
-from workers.outage import Sign
-from workers.outbox import Outbox
-from workers.pace import Pace, PaceKeeper
-from workers.storm import Storms
-from workers.ticket import OpenChunk, Summary, Ticket
-from workers.verdict import (
+from workers.calling.balance import Balance
+from workers.calling.classifier import classify
+from workers.calling.endpoint import Answer, Listener
+from workers.delivery.journal import Sent
+from workers.delivery.outbox import Outbox
+from workers.delivery.verdict import (
     GENERATION_ID,
     call_row,
     call_without_answer,
@@ -59,6 +52,13 @@ from workers.verdict import (
     raw_body,
     result_of,
 )
+from workers.pacing.backoff import Backoff, delay
+from workers.pacing.lane import Lane
+from workers.pacing.meaning import NOTHING, dearer, is_dearer, spent, tell_pace
+from workers.pacing.outage import Sign
+from workers.pacing.pace import Pace, PaceKeeper
+from workers.pacing.storm import Storms
+from workers.ticket import OpenChunk, Summary, Ticket
 
 RETRIES = Backoff(base=0.5, cap=60.0)
 

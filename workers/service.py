@@ -19,12 +19,12 @@ import msgspec
 from jobs.errors import BadMessage, NightshiftError
 from jobs.ids import check_job_id
 from jobs.money import parse_amount
-from workers import recovery
-from workers.endpoint import Broken, BrokenKind, Endpoint
+from workers.calling.endpoint import Broken, BrokenKind, Endpoint
+from workers.calling.lookup import found_in
+from workers.delivery import recovery
+from workers.delivery.outbox import Outbox
+from workers.delivery.post import Post
 from workers.engine import Engine
-from workers.lookup import found_in
-from workers.outbox import Outbox
-from workers.post import Post
 from workers.runner import Runner
 from workers.settings import WorkerSettings
 from workers.ticket import Summary

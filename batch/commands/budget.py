@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from batch.allowance import Allowance
-from batch.caps import Caps, write_caps
+from batch.dialogue.options import caps_options, open_home, set_caps
 from batch.language import _, money
-from batch.options import caps_options, open_home, set_caps
+from batch.money.allowance import Allowance
+from batch.money.caps import Caps, write_caps
 from jobs.money import add, plain
 from jobs.period import Period
 

@@ -6,12 +6,12 @@ import os
 
 import click
 
+from batch.dialogue.options import job_argument, open_home
+from batch.dialogue.terminal import say, state_word
+from batch.dialogue.wishes import wish
 from batch.language import _
 from batch.local import run_job
-from batch.options import job_argument, open_home
 from batch.settings import read_settings
-from batch.terminal import say, state_word
-from batch.wishes import wish
 from jobs.states import JobState
 
 HELP = """End JOB now: calls in flight end, what was answered is written, the rest is not sent.

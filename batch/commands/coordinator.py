@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch import embedded
-from batch.coordinator import Coordinator
+from batch.coordinator.post import Post
+from batch.coordinator.sender import Sender
+from batch.coordinator.service import Coordinator
+from batch.dialogue.options import caps_options, open_home, set_caps
+from batch.dialogue.terminal import safe, say
 from batch.language import _
-from batch.options import caps_options, open_home, set_caps
-from batch.post import Post
-from batch.sender import Sender
 from batch.settings import log_level, read_settings
-from batch.terminal import safe, say
 
 if TYPE_CHECKING:
-    from batch.metrics import Metrics
+    from batch.coordinator.metrics import Metrics
 
 HELP = """Serve: feed the jobs of this home to the workers and take in their results, until stopped.
 
@@ -81,7 +81,7 @@ def _metrics(port: int | None, address: str) -> Metrics | None:
     """What is told to Prometheus, already served; None where nobody asked for it."""
     if port is None:
         return None
-    from batch.metrics import Metrics  # loads Prometheus's client
+    from batch.coordinator.metrics import Metrics  # loads Prometheus's client
 
     metrics = Metrics()
     at = metrics.serve(port, address)

@@ -7,11 +7,11 @@ from datetime import datetime
 
 import click
 
-from batch.ending import settling
+from batch.dialogue.ending import settling
+from batch.dialogue.options import job_argument, open_home
+from batch.dialogue.terminal import safe
 from batch.language import _, money, ngettext, number
-from batch.options import job_argument, open_home
 from batch.reports.cost import Cost, cost_json, cost_of
-from batch.terminal import safe
 from jobs.money import plain, times
 from jobs.prices import MILLION, PriceList
 

@@ -18,14 +18,14 @@ from typing import Any
 import click
 
 from batch import embedded
-from batch.home import Home
+from batch.coordinator.post import Post
+from batch.dialogue.options import notify_of, notify_options, option
+from batch.dialogue.terminal import safe
 from batch.language import _, again, decimal, ngettext, number
 from batch.notices import ways
 from batch.notices.word import TEST
-from batch.options import notify_of, notify_options, option
-from batch.post import Post
 from batch.settings import DEFAULT_BASE_URL, Settings, read_settings
-from batch.terminal import safe
+from batch.store.home import Home
 from jobs.errors import NightshiftError, UsageError
 
 HELP = """Tell what is reachable: the home, Redis, workers, the endpoint, the key and its balance.

@@ -12,14 +12,9 @@ from typing import Any
 import click
 
 from batch.commands.run import check_in, check_key, costs_nothing, requests_line
-from batch.ending import say_interrupted
-from batch.estimator.shape import shape_of
-from batch.estimator.tokenizer import counted_by
-from batch.guesses import guess_json, guess_lines
-from batch.home import Home
-from batch.language import _, number
-from batch.local import run_job
-from batch.options import (
+from batch.dialogue.ending import say_interrupted
+from batch.dialogue.guesses import guess_json, guess_lines
+from batch.dialogue.options import (
     checking,
     input_argument,
     make_spec,
@@ -29,11 +24,16 @@ from batch.options import (
     sample_options,
     spec_options,
 )
+from batch.dialogue.terminal import safe, say, say_faults, say_lines
+from batch.estimator.shape import shape_of
+from batch.estimator.tokenizer import counted_by
+from batch.language import _, number
+from batch.local import run_job
 from batch.settings import read_settings
 from batch.store.guess import Guess
+from batch.store.home import Home
 from batch.store.jobstore import JobRow
 from batch.submission import Report, new_job_id, validate
-from batch.terminal import safe, say, say_faults, say_lines
 from jobs.errors import UsageError
 from jobs.spec import Spec
 from jobs.states import JobState, PauseReason

@@ -7,9 +7,9 @@ import os
 import click
 
 from batch import embedded
-from batch.options import open_home, option
+from batch.dialogue.options import open_home, option
+from batch.dialogue.terminal import say
 from batch.settings import DEFAULT_BASE_URL, read_settings
-from batch.terminal import say
 
 HELP = """Serve: pages to watch jobs and workers, on this machine and behind a password.
 

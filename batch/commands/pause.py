@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
+from batch.dialogue.options import job_argument, open_home
+from batch.dialogue.terminal import say, state_word
+from batch.dialogue.wishes import wish
 from batch.language import _
-from batch.options import job_argument, open_home
-from batch.terminal import say, state_word
-from batch.wishes import wish
 from jobs.states import JobState
 
 HELP = """Let JOB rest: calls in flight end and are kept, nothing new is sent.

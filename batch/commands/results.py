@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from batch import reports
+from batch.dialogue.options import job_argument, open_home
+from batch.dialogue.terminal import say
 from batch.language import _
-from batch.options import job_argument, open_home
 from batch.reports.files import check_free
-from batch.terminal import say
 
 HELP = """Write the lines there are so far, in input order: to standard output, or all files to -o.
 

@@ -18,13 +18,10 @@ import click
 from pydantic import ValidationError
 
 from batch import embedded
-from batch.again import Again, codes_like, failures, plan
 from batch.commands.run import ask, check_key, costs_nothing, follow, send_question
-from batch.consent import question, table
-from batch.home import Home
-from batch.language import _, again, money, ngettext, number
-from batch.local import settle_job
-from batch.options import (
+from batch.dialogue.again import Again, codes_like, failures, plan
+from batch.dialogue.consent import question, table
+from batch.dialogue.options import (
     Percent,
     Roubles,
     Share,
@@ -34,12 +31,15 @@ from batch.options import (
     option,
     read_deadline,
 )
-from batch.pricefile import read_price_file
-from batch.prices import read_prices
-from batch.pricewatch import asked_for, form_of, keep
+from batch.dialogue.terminal import safe, say, state_word
+from batch.language import _, again, money, ngettext, number
+from batch.local import settle_job
+from batch.money.pricefile import read_price_file
+from batch.money.prices import read_prices
+from batch.money.pricewatch import asked_for, form_of, keep
 from batch.settings import Settings, read_settings
+from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
-from batch.terminal import safe, say, state_word
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.money import show
 from jobs.prices import PriceList

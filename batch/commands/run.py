@@ -13,14 +13,9 @@ from urllib.parse import urlsplit
 import click
 
 from batch import embedded
-from batch.ending import say_ending, say_interrupted, settling
-from batch.estimator.shape import shape_of
-from batch.estimator.tokenizer import counted_by
-from batch.guesses import guess_lines
-from batch.home import Home
-from batch.language import _, moment, ngettext, number
-from batch.local import run_job
-from batch.options import (
+from batch.dialogue.ending import say_ending, say_interrupted, settling
+from batch.dialogue.guesses import guess_lines
+from batch.dialogue.options import (
     caps_options,
     input_argument,
     make_spec,
@@ -31,10 +26,15 @@ from batch.options import (
     set_caps,
     spec_options,
 )
+from batch.dialogue.terminal import safe, say, say_faults, say_lines
+from batch.estimator.shape import shape_of
+from batch.estimator.tokenizer import counted_by
+from batch.language import _, moment, ngettext, number
+from batch.local import run_job
 from batch.settings import KEY_FILE, Settings, read_settings
+from batch.store.home import Home
 from batch.store.jobstore import JobRow
 from batch.submission import Refused, Report, new_job_id, submit
-from batch.terminal import safe, say, say_faults, say_lines
 from jobs.errors import NightshiftError, UsageError
 from jobs.spec import LOOPBACK, Spec
 from jobs.states import JobState, PauseReason

@@ -10,14 +10,10 @@ from datetime import datetime
 
 import click
 
-from batch.ending import skipped
-from batch.glance import Glance
-from batch.language import _, again, moment, number
-from batch.options import open_home
-from batch.progress import Progress
-from batch.settings import read_settings
-from batch.store.jobstore import JobStore
-from batch.terminal import (
+from batch.dialogue.ending import skipped
+from batch.dialogue.glance import Glance
+from batch.dialogue.options import open_home
+from batch.dialogue.terminal import (
     cells,
     failed,
     fitted,
@@ -29,6 +25,10 @@ from batch.terminal import (
     state_word,
     width,
 )
+from batch.language import _, again, moment, number
+from batch.settings import read_settings
+from batch.store.jobstore import JobStore
+from batch.watching.progress import Progress
 from jobs.states import JobState
 
 HELP = """Show all jobs of the home, or one in detail.

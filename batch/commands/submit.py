@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from batch.commands.run import check_in
-from batch.language import _
-from batch.options import (
+from batch.dialogue.options import (
     caps_options,
     input_argument,
     make_spec,
@@ -18,8 +17,9 @@ from batch.options import (
     set_caps,
     spec_options,
 )
+from batch.dialogue.terminal import say
+from batch.language import _
 from batch.submission import new_job_id
-from batch.terminal import say
 
 HELP = """Check INPUT and write it into the home as a job; prints the job's id alone.
 

@@ -8,10 +8,17 @@ from typing import Any
 
 import click
 
+from batch.dialogue.options import (
+    checking,
+    input_argument,
+    make_spec,
+    open_home,
+    open_source,
+    spec_options,
+)
+from batch.dialogue.terminal import say_faults, say_lines
 from batch.language import ngettext, number
-from batch.options import checking, input_argument, make_spec, open_home, open_source, spec_options
 from batch.submission import new_job_id, validate
-from batch.terminal import say_faults, say_lines
 
 HELP = """Check INPUT as run and submit do, and list every fault. Nothing is sent or kept.
 

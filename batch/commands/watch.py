@@ -9,15 +9,15 @@ from contextlib import closing
 
 import click
 
-from batch.ending import INTERRUPTED, say_ending
-from batch.glance import Glance
-from batch.home import Home
+from batch.dialogue.ending import INTERRUPTED, say_ending
+from batch.dialogue.glance import Glance
+from batch.dialogue.options import job_argument, open_home, option
+from batch.dialogue.terminal import Display, say
 from batch.language import _
-from batch.options import job_argument, open_home, option
-from batch.progress import Meter, Progress
 from batch.settings import read_settings
+from batch.store.home import Home
 from batch.store.jobstore import JobRow
-from batch.terminal import Display, say
+from batch.watching.progress import Meter, Progress
 
 HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching, not the job.
 

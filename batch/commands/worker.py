@@ -12,10 +12,10 @@ import click
 
 from batch import embedded
 from batch.commands.run import check_key
+from batch.dialogue.options import open_home, option
+from batch.dialogue.terminal import say
 from batch.language import _
-from batch.options import open_home, option
 from batch.settings import DEFAULT_BASE_URL, log_level, read_settings
-from batch.terminal import say
 
 HELP = """Serve: take chunks of requests from the queue and make the calls, until stopped.
 

@@ -18,8 +18,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from batch.post import TIMEOUT_S, Wish
-from batch.series import Series, unpacked
+from batch.coordinator.post import TIMEOUT_S, Wish
+from batch.watching.series import Series, unpacked
 from jobs import names
 from jobs.errors import BadMessage, ServiceUnavailable
 from jobs.ids import JOB_ID
@@ -35,7 +35,7 @@ _MOST_READ = 2000
 
 
 class Job(msgspec.Struct, frozen=True):
-    """A job as its coordinator last told of it (`batch.board`); money in ₽, times in seconds."""
+    """A job as its coordinator last told of it (`board`); money in ₽, times in seconds."""
 
     job: str
     name: str
@@ -174,7 +174,7 @@ class Desk:
             return None
 
     async def ask(self, job: Job, wish: str) -> str:
-        """Hands a click to the job's coordinator; what came of it, a code of `batch.clicks`."""
+        """Hands a click to the job's coordinator; what came of it, a code of `clicks`."""
         token = secrets.token_hex(8)
         data = msgspec.json.encode(Wish(wish, token, time.time()))
         try:

@@ -27,12 +27,12 @@ from tornado import template
 from tornado.escape import xhtml_escape
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler, url
 
-from batch import clicks
+from batch.coordinator import clicks
 from batch.flower import plots, words
 from batch.flower.desk import Desk, Job
 from batch.language import _
 from batch.reports.page import visible
-from batch.series import Series
+from batch.watching.series import Series
 from jobs.errors import ServiceUnavailable
 from jobs.money import ZERO, total
 

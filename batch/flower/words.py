@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 
-from batch import clicks
+from batch.coordinator import clicks
 from batch.flower.desk import Job
 from batch.language import _, again, decimal, money, ngettext, number
 from batch.reports.page import visible
-from batch.series import OTHER
+from batch.watching.series import OTHER
 from jobs.states import JobState, PauseReason
 
 MOST_CODES = 20
@@ -87,8 +87,8 @@ def _answers() -> dict[str, str]:
 
 @cache
 def _codes() -> dict[str, str]:
-    """A sentence for each code of `workers.classifier`. What the endpoint itself said is not shown:
-    it may quote the prompt.
+    """A sentence for each code of `workers.calling.classifier`. What the endpoint itself said is
+    not shown: it may quote the prompt.
     """
     return {
         "endpoint.bad_request": _("the endpoint refused the request"),

@@ -22,14 +22,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import cast
 
-from batch.allowance import Allowance, share_of
-from batch.caps import ZONE, Caps, write_caps
-from batch.feeder import Feeder
-from batch.home import Home
-from batch.post import Post
-from batch.sender import Sender
+from batch.coordinator.feeder import Feeder
+from batch.coordinator.post import Post
+from batch.coordinator.sender import Sender
+from batch.money.allowance import Allowance, share_of
+from batch.money.caps import ZONE, Caps, write_caps
 from batch.store import ledger
 from batch.store.draft import Draft
+from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.budget import Amount, Grant
 from jobs.chunk import DONE, UNAFFORDABLE, WORKER_DIED, ChunkClosed, Payload, ReturnReason, Work

@@ -16,8 +16,10 @@ from scripts.torturing.house import ROOT, House
 
 ROWS = 20
 _JOB_S = 120.0
-_JOURNAL, _FEEDER = "workers.journal:Journal.write", "batch.feeder:Feeder._send"
-_POST, _LEDGER, _REPORTS = "batch.post:Post", "batch.store.ledger:apply", "batch.reports:write_all"
+_JOURNAL = "workers.delivery.journal:Journal.write"
+_FEEDER = "batch.coordinator.feeder:Feeder._send"
+_POST = "batch.coordinator.post:Post"
+_LEDGER, _REPORTS = "batch.store.ledger:apply", "batch.reports:write_all"
 
 POINTS = {
     "claimed": ("worker-0", f"{_JOURNAL}:after:Claimed:1"),

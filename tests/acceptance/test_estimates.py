@@ -206,7 +206,7 @@ def test_off_peak_hours_are_those_of_the_catalogue(
 
 
 def _window(shell: Shell) -> str:
-    from batch.home import Home
+    from batch.store.home import Home
 
     (job,) = shell.job_ids()
     store = Home(Path(shell.environ["NIGHTSHIFT_HOME"])).open(job, read_only=True)

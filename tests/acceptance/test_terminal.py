@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from batch.terminal import cells, fitted
+from batch.dialogue.terminal import cells, fitted
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import Shell, batch_lines, wait_until
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from batch.post import READ_AT_ONCE, WITHDRAWN, Mail, Wish
+from batch.coordinator.post import READ_AT_ONCE, WITHDRAWN, Mail, Wish
 from batch.store.draft import Draft
 from batch.store.jobstore import JobStore, OpenChunk
 from jobs.budget import UNCAPPED, Amount

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from batch.allowance import Allowance
-from batch.caps import Caps, Room, check_zone, read_caps, write_caps
-from batch.home import Home
+from batch.money.allowance import Allowance
+from batch.money.caps import Caps, Room, check_zone, read_caps, write_caps
 from batch.store import ledger
+from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.budget import Amount
 from jobs.errors import StorageUnavailable, UsageError

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from batch import active as active_module
-from batch import board as board_module
-from batch import coordinator as coordinator_module
-from batch import outputs
-from batch.post import Wish
-from batch.presence import Presence, presence_of
-from batch.series import unpacked
+from batch.coordinator import active as active_module
+from batch.coordinator import board as board_module
+from batch.coordinator import outputs
+from batch.coordinator import service as coordinator_module
+from batch.coordinator.post import Wish
+from batch.coordinator.presence import Presence, presence_of
+from batch.watching.series import unpacked
 from jobs.states import JobState
 from tests.batch.making import (
     BASE_URL,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batch import clicks
+from batch.coordinator import clicks
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 from jobs.states import JobState, PauseReason

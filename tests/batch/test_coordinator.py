@@ -13,15 +13,17 @@ from typing import Any, cast
 
 import pytest
 
-from batch import active as active_module
-from batch import coordinator as coordinator_module
-from batch import outputs, pricewatch, reports
-from batch.caps import Caps, write_caps
-from batch.coordinator import TROUBLE_S, Coordinator
-from batch.home import Home
-from batch.post import WITHDRAWN, Post
-from batch.reconcile import OVERDUE_S, SILENCE_S, UNTOLD_S
-from batch.sender import Sender
+from batch import reports
+from batch.coordinator import active as active_module
+from batch.coordinator import outputs
+from batch.coordinator import service as coordinator_module
+from batch.coordinator.post import WITHDRAWN, Post
+from batch.coordinator.reconcile import OVERDUE_S, SILENCE_S, UNTOLD_S
+from batch.coordinator.sender import Sender
+from batch.coordinator.service import TROUBLE_S, Coordinator
+from batch.money import pricewatch
+from batch.money.caps import Caps, write_caps
+from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from jobs.chunk import HELD, WORKER_DIED, ReturnReason
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch.home import Home
 from batch.store import blocks, database
 from batch.store.blocks import BlockReader, BlockWriter
 from batch.store.draft import Draft
 from batch.store.guess import Guess
+from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.errors import StorageUnavailable
 from jobs.names import BLOCKS, DATABASE

@@ -11,20 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.caps import Room
-from batch.feeder import Fed, Feeder
-from batch.post import Post
-from batch.sender import Sender
-from batch.splitter import (
+from batch.coordinator.feeder import Fed, Feeder
+from batch.coordinator.post import Post
+from batch.coordinator.sender import Sender
+from batch.coordinator.splitter import (
     LARGEST,
-    NO_BOUND,
     SMALLEST,
     UNKNOWN_OUTPUT,
     USUAL,
     Pulse,
     chunk_size,
-    request_bound,
 )
+from batch.money.bounds import NO_BOUND, request_bound
+from batch.money.caps import Room
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 from jobs.budget import UNCAPPED, Amount

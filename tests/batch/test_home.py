@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.home import Home
+from batch.store.home import Home
 from jobs.errors import AlreadyRunning, NoSuchJob, StorageUnavailable
 from jobs.names import DATABASE, LOCK
 from tests.batch.making import JOB, OTHER, publish
@@ -182,7 +182,7 @@ def test_looking_is_not_taken_for_a_coordinator_and_keeps_none_away(tmp_path: Pa
 
 def test_the_lock_of_a_killed_coordinator_is_free(tmp_path: Path) -> None:
     script = (
-        "import sys, os, signal, pathlib; from batch.home import Home;"
+        "import sys, os, signal, pathlib; from batch.store.home import Home;"
         "lock = Home(pathlib.Path(sys.argv[1])).lock(); print('held', flush=True);"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

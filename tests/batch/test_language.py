@@ -10,7 +10,7 @@ import pytest
 
 from batch import language
 from batch.language import _, again, decimal, money, ngettext, number
-from batch.reader import Defaults
+from batch.reading.reader import Defaults
 from batch.reading.rules import draft
 from jobs.request import Fault
 from jobs.window import parse_window

@@ -18,10 +18,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from batch.feeder import POISON, Feeder
-from batch.post import Post
+from batch.coordinator.feeder import POISON, Feeder
+from batch.coordinator.post import Post
+from batch.coordinator.sender import Sender
 from batch.reports.cost import cost_of
-from batch.sender import Sender
 from batch.store import ledger
 from batch.store.jobstore import OpenChunk, decode_triples
 from jobs.budget import Amount, Grant

@@ -17,17 +17,17 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import REGISTRY
 
-from batch.active import ActiveJob
-from batch.allowance import Allowance
-from batch.coordinator import Coordinator
-from batch.home import Home
-from batch.metrics import MOST_CODES, MOST_JOBS, Metrics
-from batch.outputs import Writer
-from batch.post import Post
-from batch.progress import progress_of
+from batch.coordinator.active import ActiveJob
+from batch.coordinator.metrics import MOST_CODES, MOST_JOBS, Metrics
+from batch.coordinator.outputs import Writer
+from batch.coordinator.post import Post
+from batch.coordinator.sender import Sender
+from batch.coordinator.service import Coordinator
+from batch.money.allowance import Allowance
 from batch.reports.page import visible
-from batch.sender import Sender
-from batch.series import OTHER, Failure
+from batch.store.home import Home
+from batch.watching.progress import progress_of
+from batch.watching.series import OTHER, Failure
 from jobs.errors import UsageError
 from jobs.states import JobState, PauseReason
 from tests.batch.making import (

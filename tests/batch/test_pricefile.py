@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from batch import pricefile
-from batch.pricefile import read_price_file
+from batch.money import pricefile
+from batch.money.pricefile import read_price_file
 from jobs.errors import UsageError
 from jobs.prices import ModelPrice, Offer, Rates, Tier
 

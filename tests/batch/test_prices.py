@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch import prices as module
-from batch.prices import Form, model_price, read_catalogue, read_prices
+from batch.money import prices as module
+from batch.money.prices import Form, model_price, read_catalogue, read_prices
 from jobs.errors import ServiceUnavailable
 from jobs.gateways import PER_MILLION
 from jobs.money import parse_amount, plain
@@ -504,7 +504,7 @@ def test_certificates_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importing_prices_loads_no_http_client() -> None:
-    script = "import sys, batch.prices; print({'httpx2', 'openai'} & set(sys.modules))"
+    script = "import sys, batch.money.prices; print({'httpx2', 'openai'} & set(sys.modules))"
     command = [sys.executable, "-c", script]
     root = Path(__file__).parents[2]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from batch import pricewatch
-from batch.prices import Form
-from batch.pricewatch import AGAIN_S, CHECK_S, PriceWatch
+from batch.money import pricewatch
+from batch.money.prices import Form
+from batch.money.pricewatch import AGAIN_S, CHECK_S, PriceWatch
 from batch.store.jobstore import JobStore
 from jobs.errors import ServiceUnavailable
 from jobs.prices import ModelPrice, PriceList, Rise

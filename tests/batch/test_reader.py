@@ -5,7 +5,7 @@ from io import BytesIO
 
 import pytest
 
-from batch.reader import Defaults, read
+from batch.reading.reader import Defaults, read
 from jobs.request import Fault, Request
 
 HELLO = '[{"role":"user","content":"hello"}]'

@@ -15,7 +15,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from batch.reader import Defaults, read
+from batch.reading.reader import Defaults, read
 from batch.reading.scan import MOST_VALUES
 from batch.reading.source import LONGEST_LINE
 from jobs.errors import InvalidInput
@@ -167,7 +167,7 @@ def test_a_line_over_the_limit_is_one_fault_and_the_next_is_read_i8() -> None:
 
 MEASURE = """
 import resource, sys
-from batch.reader import Defaults, read
+from batch.reading.reader import Defaults, read
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 list(read(sys.argv[1], Defaults()))

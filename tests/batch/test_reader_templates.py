@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch import reader
-from batch.reader import Defaults, read
+from batch.reading import reader
+from batch.reading.reader import Defaults, read
 from batch.reading.rules import draft
 from batch.reading.source import blocks
 from batch.reading.template import Templates

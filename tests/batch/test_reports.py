@@ -46,8 +46,8 @@ from tests.batch.making import (
     request,
     result,
 )
-from workers.classifier import classify
-from workers.endpoint import Reply
+from workers.calling.classifier import classify
+from workers.calling.endpoint import Reply
 
 FILES = (OUTPUT, ERRORS, COST, REPORT)
 

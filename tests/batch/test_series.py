@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.series import (
+from batch.store import ledger
+from batch.watching.series import (
     BOUNDS_S,
     MOST_CODES,
     MOST_POINTS,
@@ -21,7 +22,6 @@ from batch.series import (
     series_of,
     unpacked,
 )
-from batch.store import ledger
 from jobs.errors import BadMessage
 from jobs.wire import pack
 from tests.batch.making import call, closing, delivery, feed, publish, result

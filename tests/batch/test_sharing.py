@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from batch.active import LEAST_CHUNKS
 from batch.commands.resume import _changed
-from batch.splitter import CHUNKS_PER_WORKER
+from batch.coordinator.active import LEAST_CHUNKS
+from batch.coordinator.splitter import CHUNKS_PER_WORKER
 from jobs.chunk import Speed
 from jobs.spec import Limits
 from jobs.states import JobState

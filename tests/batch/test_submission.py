@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from batch import submission
-from batch.caps import Caps, write_caps
-from batch.estimate import Estimate, estimate
-from batch.home import Home
+from batch.estimator.estimate import Estimate, estimate
+from batch.money.caps import Caps, write_caps
 from batch.store import database, draft
+from batch.store.home import Home
 from batch.submission import MOST_FAULTS, Refused, new_job_id, submit, validate
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.ids import check_job_id

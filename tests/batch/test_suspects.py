@@ -9,9 +9,9 @@ from typing import cast
 
 import pytest
 
-from batch.feeder import POISON, Feeder
-from batch.post import Post
-from batch.sender import Sender
+from batch.coordinator.feeder import POISON, Feeder
+from batch.coordinator.post import Post
+from batch.coordinator.sender import Sender
 from batch.store import ledger
 from batch.store.jobstore import JobStore, OpenChunk
 from batch.store.suspects import ALONE, SUSPECT, trial_size

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.lookups import WAITS_S, Lookups
-from batch.progress import Meter, progress_of
-from batch.reconcile import (
+from batch.coordinator.lookups import WAITS_S, Lookups
+from batch.coordinator.reconcile import (
     DONE,
     LOST_MESSAGE_S,
     OVERDUE_S,
@@ -23,6 +22,7 @@ from batch.reconcile import (
 )
 from batch.store import ledger
 from batch.store.jobstore import JobStore
+from batch.watching.progress import Meter, progress_of
 from jobs.spec import Budget
 from jobs.wire import Found
 from tests.batch.making import call, delivery, feed, publish, result

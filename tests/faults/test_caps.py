@@ -24,7 +24,7 @@ def test_l8_the_play_sees_a_cap_that_does_not_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A feeder that takes bounds too low is found out."""
-    monkeypatch.setattr("batch.feeder.margin", lambda _: Decimal("0.3"))
+    monkeypatch.setattr("batch.coordinator.feeder.margin", lambda _: Decimal("0.3"))
 
     assert caps.run(tmp_path, 100, 1).broken
 

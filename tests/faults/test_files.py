@@ -42,7 +42,7 @@ from scripts.torturing import crashpoints
 from scripts.torturing.house import House
 from tests.acceptance.conftest import Shell, batch_lines, end_server, ids
 from tests.conftest import ROOT, Workdir
-from workers.journal import Ended, Journal, Sent, records
+from workers.delivery.journal import Ended, Journal, Sent, records
 
 needs_strace = pytest.mark.skipif(
     shutil.which("strace") is None, reason="NOT RUN: strace is not installed"

@@ -36,8 +36,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.home import Home
 from batch.reports.files import NAMES
+from batch.store.home import Home
 from jobs.queue import VISIBILITY_S, celery_settings
 from scripts.simulator import Simulator
 from scripts.torturing import crashpoints
@@ -45,7 +45,7 @@ from scripts.torturing.crashpoints import KILL, Point
 from scripts.torturing.house import House
 from tests.acceptance.conftest import Shell, batch_lines, read_lines
 from tests.conftest import ROOT, Workdir
-from workers.journal import Ended, Sent, records
+from workers.delivery.journal import Ended, Sent, records
 
 needs_strace = pytest.mark.skipif(
     shutil.which("strace") is None, reason="NOT RUN: strace is not installed"
@@ -335,7 +335,12 @@ def test_p14_jumps_of_every_clock_on_the_wall_lose_no_chunk_and_repeat_no_call(
 
 
 def test_p14_no_decision_of_leases_pace_and_patience_reads_the_wall_clock() -> None:
-    for path in ("batch/reconcile.py", "workers/pace.py", "workers/lane.py", "workers/backoff.py"):
+    for path in (
+        "batch/coordinator/reconcile.py",
+        "workers/pacing/pace.py",
+        "workers/pacing/lane.py",
+        "workers/pacing/backoff.py",
+    ):
         tree = ast.parse((ROOT / path).read_text())
         reads = [
             node.attr

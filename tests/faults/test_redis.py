@@ -22,8 +22,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from batch.post import Post
-from batch.sender import Sender
+from batch.coordinator.post import Post
+from batch.coordinator.sender import Sender
 from jobs import names
 from jobs.chunk import ChunkClosed, ReturnReason
 from jobs.errors import NightshiftError

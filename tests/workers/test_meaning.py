@@ -10,8 +10,8 @@ from jobs.budget import Grant
 from jobs.chunk import Terms
 from jobs.outcome import NOT_BILLED, Outcome, Refused, Retry, RetryKind
 from tests.workers.fakes import FakeKeeper, payload, refusal, work
-from workers.meaning import tell_pace
-from workers.pace import Pace
+from workers.pacing.meaning import tell_pace
+from workers.pacing.pace import Pace
 from workers.ticket import OpenChunk, Ticket
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.outage import CROWD, TROUBLE, Outage, Sign
+from workers.pacing.outage import CROWD, TROUBLE, Outage, Sign
 
 
 class Clock:

@@ -27,10 +27,10 @@ from jobs.outcome import Billing
 from jobs.result import Call, Result, ResultState
 from jobs.wire import Found
 from tests.workers.fakes import JOB, MODEL, OTHER_JOB, FakeHome, FakePost, completion, cut, until
-from workers import journal, outbox, recovery
-from workers.journal import Sent
-from workers.outbox import Outbox
-from workers.verdict import WORKER_DIED
+from workers.delivery import journal, outbox, recovery
+from workers.delivery.journal import Sent
+from workers.delivery.outbox import Outbox
+from workers.delivery.verdict import WORKER_DIED
 
 Test = Callable[[Path], Coroutine[Any, Any, None]]
 

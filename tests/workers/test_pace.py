@@ -9,8 +9,8 @@ import pytest
 
 from jobs.chunk import Terms
 from tests.workers.fakes import FakeKeeper
-from workers import pace
-from workers.pace import Ask, Pace, Share, strictest
+from workers.pacing import pace
+from workers.pacing.pace import Ask, Pace, Share, strictest
 from workers.toll import ENOUGH, Toll
 
 

@@ -29,11 +29,11 @@ from tests.workers.fakes import (
     refusal,
     until,
 )
-from workers import journal, outbox, recovery
-from workers.classifier import classify
-from workers.endpoint import Answer
-from workers.journal import Sent
-from workers.outbox import Outbox
+from workers.calling.classifier import classify
+from workers.calling.endpoint import Answer
+from workers.delivery import journal, outbox, recovery
+from workers.delivery.journal import Sent
+from workers.delivery.outbox import Outbox
 
 Life = Callable[[Outbox], None]
 

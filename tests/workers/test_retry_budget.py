@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.retry_budget import RESERVE, TRICKLE_S, RetryBudget
+from workers.pacing.retry_budget import RESERVE, TRICKLE_S, RetryBudget
 
 
 class Clock:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from batch.reconcile import SILENCE_S
+from batch.coordinator.reconcile import SILENCE_S
 from jobs.budget import Amount
 from jobs.chunk import DONE, DRAINED, HELD, UNAFFORDABLE, Payload
 from jobs.errors import BadMessage
@@ -43,11 +43,13 @@ from tests.workers.fakes import (
     until,
     work,
 )
-from workers import lane, outage, outbox, runner
-from workers.backoff import Backoff
-from workers.endpoint import Answer, Broken, BrokenKind, Reply
-from workers.outbox import Outbox
-from workers.post import CLAIM_S, TIMEOUT_S
+from workers import runner
+from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
+from workers.delivery import outbox
+from workers.delivery.outbox import Outbox
+from workers.delivery.post import CLAIM_S, TIMEOUT_S
+from workers.pacing import lane, outage
+from workers.pacing.backoff import Backoff
 from workers.runner import Runner
 from workers.service import BEAT_S
 from workers.ticket import Summary, Ticket

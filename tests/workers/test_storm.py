@@ -6,7 +6,7 @@ import pytest
 
 from jobs.outcome import NOT_BILLED, Answered, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.states import PauseReason
-from workers.storm import MISSING_MODEL, NO_MODEL, Storms
+from workers.pacing.storm import MISSING_MODEL, NO_MODEL, Storms
 
 BAD = Refused("endpoint.bad_request", "temperature must be below 2")
 MISSING = Refused(NO_MODEL, "no such model")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.told import told_limits
+from workers.pacing.told import told_limits
 
 
 @pytest.mark.parametrize(

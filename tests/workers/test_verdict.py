@@ -8,10 +8,10 @@ from jobs.budget import Amount
 from jobs.outcome import Billing, Outcome
 from jobs.result import ResultState
 from tests.workers.fakes import COST, MODEL, completion, refusal
-from workers.classifier import classify
-from workers.endpoint import Answer, Broken, BrokenKind
-from workers.journal import Sent
-from workers.verdict import call_row, call_without_answer, never_sent, raw_body, result_of
+from workers.calling.classifier import classify
+from workers.calling.endpoint import Answer, Broken, BrokenKind
+from workers.delivery.journal import Sent
+from workers.delivery.verdict import call_row, call_without_answer, never_sent, raw_body, result_of
 
 SENT = Sent("box-1", "job", 4, 7, 3, 1, 100.0, MODEL, Amount(Decimal("0.5"), 900))
 

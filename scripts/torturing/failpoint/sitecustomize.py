@@ -2,7 +2,7 @@
 
 Python imports a `sitecustomize` before anything else. The environment says where:
 
-    FAILPOINT=workers.journal:Journal.write:after:Ended:5
+    FAILPOINT=workers.delivery.journal:Journal.write:after:Ended:5
 
 before or after the fifth call of that function whose first argument (of a method: after `self`) is
 of that class; an empty class stands for any. The product knows nothing of it.

@@ -1,0 +1,490 @@
+"""One job that is not ended: what the coordinator does for it, step by step."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+from batch.coordinator.feeder import POISON, Feeder
+from batch.coordinator.lookups import Lookups
+from batch.coordinator.outputs import Writer
+from batch.coordinator.post import READ_AT_ONCE, WITHDRAWN, Mail, Post
+from batch.coordinator.presence import Presence
+from batch.coordinator.reconcile import Step, Watch, decide
+from batch.coordinator.sender import Sender
+from batch.coordinator.splitter import CHUNKS_PER_WORKER, Pulse
+from batch.estimator.estimate import guess_again
+from batch.estimator.lessons import learn_from
+from batch.money import pricewatch
+from batch.money.allowance import Allowance
+from batch.money.caps import Room
+from batch.money.pricewatch import PriceWatch
+from batch.store import ledger
+from batch.store.jobstore import JobRow, JobStore, OpenChunk
+from batch.store.ledger import Applied
+from batch.watching.progress import Meter, Progress, progress_of
+from batch.watching.series import Failure, series_of
+from jobs.money import plain, show
+from jobs.names import queue_name
+from jobs.period import Period
+from jobs.result import ResultState
+from jobs.states import ENDED, JobState, PauseReason
+from jobs.window import parse_window
+
+LEAST_CHUNKS = 2
+"""Of a job, however many others there are."""
+
+LOST_PATIENCE_S = 60.0
+"""So long the budget of a lost chunk may come back: its worker's successor tells what it spent."""
+
+log = logging.getLogger("nightshift.coordinator")
+
+
+class ActiveJob:
+    """A job under the coordinator's hands. Every step may raise `ServiceUnavailable` (Redis is
+    away: the next turn tries again) or `StorageUnavailable` (its files are not usable).
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        post: Post,
+        sender: Sender,
+        allowance: Allowance,
+        writer: Writer,
+    ) -> None:
+        self.store = store
+        self._writer = writer
+        self.id = store.job().id
+        self._allowance = allowance
+        self._caps_stamp: object = None
+        self._post = post
+        self._sender = sender
+        self.base_url = store.job().spec.base_url
+        self._feeder = Feeder(store, post, sender, lambda: allowance.room(self.id, store))
+        self._lookups = Lookups(store)
+        self._prices = PriceWatch(store)
+        self._meter = Meter()
+        now = time.monotonic()
+        self._watches = {chunk: Watch(now, mine=False) for chunk in store.chunks_out()}
+        self._to_forget: list[int] = []
+        self._holding: str | None = None
+        self._begun_at = self._lost_at = now
+        self._heard_at = float("-inf")
+        self._warned = False
+        self.refused = Counter(store.refusals())
+        self._refused_before = Counter(self.refused)
+        self.presence = Presence()
+        self.rivals = 1
+        self.series = series_of(store, time.time())
+        self._failed = store.job().failed
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether it takes its part of the workers."""
+        return bool(self._watches) or self.store.job().state is JobState.IN_PROGRESS
+
+    # ---- deliveries -------------------------------------------------------------------------
+
+    def heard(self, mail: Mail | None, at: float) -> None:
+        """Takes in what a read brought that began `at`, monotonic seconds."""
+        if mail is not None:
+            self._take_in(mail)
+        if mail is None or len(mail.entries) < READ_AT_ONCE:
+            self._heard_at = at
+
+    def _take_in(self, mail: Mail) -> None:
+        """Writes deliveries to disk and acts upon them; acknowledges them last."""
+        applied = write_down(self.store, mail)
+        self.refused.update(applied.refusals)
+        self._draw(applied)
+        if applied.overrun is not None:
+            self._mind(applied.overrun)
+        for chunk, reason in applied.reasons:
+            if reason.pause is not None and self._is_ours(chunk):
+                self._pause(reason.pause, reason.message)
+        for chunk in applied.closed:
+            self._watches.pop(chunk, None)
+        self._to_forget += applied.closed
+        self._post.acknowledge(mail)
+        self._post.forget_chunks(self.id, self._to_forget)
+        self._to_forget.clear()
+
+    def _draw(self, applied: Applied) -> None:
+        now = time.time()
+        for call in applied.told_calls:
+            self.series.called(call.sent_at, call.latency_s, call.cost, now)
+        for result in applied.told_results:
+            if result.state is ResultState.COMPLETED:
+                self.series.answered(result.finished_at, result.latency_s, now)
+            else:
+                line = self.store.line(result.ordinal)
+                how = (result.code, result.status, result.attempts)
+                self.series.failed(Failure(result.finished_at, line, *how), now)
+
+    def _is_ours(self, chunk: int) -> bool:
+        """Whether a chunk was fed since the job last began.
+
+        What was fed before may tell of a fault that is mended by now: the next chunk will show.
+        """
+        watch = self._watches.get(chunk)
+        return watch is not None and watch.mine and watch.sent_at >= self._begun_at
+
+    def _mind(self, overrun: ledger.Overrun) -> None:
+        """A call was dearer than it could be by the prices that are known: no cap holds by them."""
+        text = (
+            f"a call cost {show(overrun.cost)}, and by the known prices {show(overrun.bound)} at"
+            " most; the prices may have risen. Bounds that cover more: nightshift resume"
+            f" {self.id} --max-price-rise PERCENT"
+        )
+        if self.store.job().spec.budget.rub is None:
+            if not self._warned:
+                log.warning("%s: %s", self.id, text)
+            self._warned = True
+        elif self._is_ours(overrun.chunk):
+            self._pause(PauseReason.PRICE_RISE, text)
+
+    def _pause(self, reason: PauseReason, text: str, goes_on_at: datetime | None = None) -> None:
+        paused = self.store.set_state(
+            JobState.PAUSED,
+            reason=reason,
+            text=text,
+            standing=JobState.IN_PROGRESS,
+            goes_on_at=None if goes_on_at is None else goes_on_at.timestamp(),
+        )
+        if paused:
+            log.info("%s paused: %s %s", self.id, reason, text)
+
+    # ---- the turn ---------------------------------------------------------------------------
+
+    def turn(self, redis_since: float) -> None:
+        """One round: wishes, window, prices, chunks that got lost, feeding, lookups, the end."""
+        job = self._heed_wishes(self.store.job())
+        job = self._heed_window(job)
+        if job.ended:
+            return
+        job = self._heed_sample(self._heed_deadline(job))
+        job = self._heed_prices(self._heed_caps(job))
+        self._hold(job)
+        self._reconcile(job, redis_since)
+        self.store.set_poison_aside(POISON, time.time())
+        if job.state is JobState.IN_PROGRESS:
+            self._feed(job)
+        self._look_up(job)
+        self._finish(self.store.job())
+
+    def _heed_wishes(self, job: JobRow) -> JobRow:
+        if not job.wanted:
+            return job
+        resting = job.state in (JobState.IN_PROGRESS, JobState.PAUSED)
+        if job.wanted == "pause" and resting:
+            # Also of a job that waits for its hours: it is not to go on by itself.
+            self.store.set_state(
+                JobState.PAUSED,
+                reason=PauseReason.USER,
+                text="paused by the user",
+                standing=job.state,
+            )
+        elif job.wanted == "cancel" and resting:
+            self.store.set_state(JobState.CANCELLING, standing=job.state)
+        self.store.want("")
+        return self.store.job()
+
+    def _heed_window(self, job: JobRow) -> JobRow:
+        waits = job.reason == PauseReason.WINDOW_CLOSED
+        now = datetime.now(UTC)
+        window = None if job.spec.window is None else parse_window(job.spec.window)
+        is_open = window is None or window.contains(now)
+        if job.state is JobState.IN_PROGRESS and window is not None and not is_open:
+            opening = window.next_opening(now)
+            self._pause(PauseReason.WINDOW_CLOSED, f"goes on at {opening:%Y-%m-%d %H:%M %Z}")
+        elif job.state is JobState.PAUSED and waits and is_open:
+            self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
+        else:
+            return job
+        return self.store.job()
+
+    def _heed_deadline(self, job: JobRow) -> JobRow:
+        """After it nothing new is sent; what is in flight ends, and then the job does."""
+        deadline = job.spec.deadline
+        over = deadline is not None and datetime.now(UTC) >= deadline and job.left
+        if not over or job.reason == PauseReason.DEADLINE:
+            return job
+        if job.state in (JobState.IN_PROGRESS, JobState.PAUSED):
+            text = "the deadline has passed; calls in flight end"
+            self.store.set_state(
+                JobState.PAUSED, reason=PauseReason.DEADLINE, text=text, standing=job.state
+            )
+        return self.store.job()
+
+    def _heed_sample(self, job: JobRow) -> JobRow:
+        """When the sample is answered, the job rests with what it tells."""
+        done = job.sample and job.state is JobState.IN_PROGRESS
+        if not done or not self.store.head_is_done(job.sample):
+            return job
+        guess = guess_again(self.store, self.store.folder.parents[1])
+        self.store.set_guess(guess)
+        self.store.leave_head()
+        if job.left:
+            text = "the sample is answered"
+            if guess.likely is not None and guess.low is not None and guess.high is not None:
+                text = (
+                    f"by the answers to the sample all will likely cost {show(guess.likely)},"
+                    f" {show(guess.low)} to {show(guess.high)}"
+                )
+            self._pause(PauseReason.SAMPLED, text)
+        return self.store.job()
+
+    def _heed_caps(self, job: JobRow) -> JobRow:
+        """A job that waits for the next day goes on then, or when somebody changed the caps."""
+        if job.state is not JobState.PAUSED or job.goes_on_at is None:
+            return job
+        if time.time() < job.goes_on_at and self._allowance.stamp() == self._caps_stamp:
+            return job
+        self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
+        return self.store.job()
+
+    def _heed_prices(self, job: JobRow) -> JobRow:
+        rise = self._prices.look(job)
+        if rise is None or job.state is not JobState.IN_PROGRESS:
+            return job
+        self._pause(PauseReason.PRICE_RISE, pricewatch.sentence(job, rise))
+        return self.store.job()
+
+    def withdraw(self) -> None:
+        """Takes back what was fed and no worker took, so that nothing of it is sent later.
+
+        Of chunks that another coordinator fed nobody knows whether they were ever taken.
+        """
+        untouched = {
+            number
+            for number, watch in self._watches.items()
+            if watch.mine and watch.seen_at is None
+        }
+        if not untouched:
+            return
+        for chunk in self.store.open_chunks():
+            if chunk.chunk in untouched and self._post.withdraw(self.id, chunk.chunk):
+                self._take_back(chunk)
+
+    def _take_back(self, chunk: OpenChunk) -> None:
+        self.store.take_back(chunk)
+        self._watches.pop(chunk.chunk, None)
+        self._post.forget_chunks(self.id, [chunk.chunk])
+
+    def _hold(self, job: JobRow) -> None:
+        """Workers start nothing of a job that is not in progress."""
+        wanted = "" if job.state is JobState.IN_PROGRESS else (job.reason or job.state.value)
+        if wanted:
+            self._post.hold(self.id, wanted)
+            self.withdraw()
+        elif self._holding != wanted:
+            self._post.unhold(self.id)
+            self._begun_at = time.monotonic()
+        self._holding = wanted
+
+    def _reconcile(self, job: JobRow, redis_since: float) -> None:
+        if not self._watches:
+            return
+        now = time.monotonic()
+        claims = self._post.claims(self.id, list(self._watches))
+        withdrawn = {number for number, claim in claims.items() if claim == WITHDRAWN}
+        for number, watch in self._watches.items():
+            watch.look(None if number in withdrawn else claims.get(number), now)
+        unseen = [number for number, watch in self._watches.items() if watch.seen_at is None]
+        for number in self._post.taken(self.id, unseen):
+            # Its worker came and went unseen; its silence counts from now.
+            self._watches[number].seen_at = now
+        untaken = sum(watch.seen_at is None for watch in self._watches.values())
+        missing = untaken > 0 and self._post.queued(queue_name(job.spec.base_url)) < untaken
+        steps = {
+            number: Step.TAKE_BACK
+            if number in withdrawn
+            else decide(
+                watch,
+                claimed=number in claims,
+                now=now,
+                redis_since=redis_since,
+                heard_at=self._heard_at,
+                message_missing=missing,
+                held=job.state is not JobState.IN_PROGRESS,
+            )
+            for number, watch in self._watches.items()
+        }
+        if any(step is not Step.KEEP for step in steps.values()):
+            self._act(job, steps, now)
+
+    def _act(self, job: JobRow, steps: dict[int, Step], now: float) -> None:
+        for chunk in self.store.open_chunks():
+            step = steps.get(chunk.chunk, Step.KEEP)
+            if step is Step.LOSE:
+                log.warning(
+                    "%s: the worker of chunk %d fell silent; its rest is fed again",
+                    self.id,
+                    chunk.chunk,
+                )
+                self._lose(chunk)
+            elif step is Step.TAKE_BACK:
+                self._take_back(chunk)
+            elif step is Step.SEND_AGAIN:
+                log.info("%s: chunk %d is sent again", self.id, chunk.chunk)
+                self._feeder.send_again(job, chunk)
+                self._watches[chunk.chunk].sent_at = now
+
+    def _lose(self, chunk: OpenChunk) -> None:
+        watch = self._watches.pop(chunk.chunk, None)
+        self.store.lose(chunk, taken=watch is not None and watch.seen_at is not None)
+        self._lost_at = time.monotonic()
+        self._post.forget_chunks(self.id, [chunk.chunk])
+
+    def _feed(self, job: JobRow) -> None:
+        whole = CHUNKS_PER_WORKER * max(self.presence.workers, 1)
+        room = max(whole // self.rivals, LEAST_CHUNKS) - len(self._watches)
+        if room <= 0:
+            return
+        try:
+            fed = self._feeder.feed(job, room, self._pulse())
+        finally:
+            # Also those that the post did not take: they are on disk, and are sent again.
+            for chunk in self.store.chunks_out():
+                if chunk not in self._watches:
+                    self._watches[chunk] = Watch(time.monotonic(), mine=True)
+        if fed.exhausted:
+            self._exhausted(fed.full)
+
+    def try_suspects(self, *, allowed: bool) -> None:
+        """Whether requests that may kill their worker may be out: of one job at a time."""
+        self._feeder.may_try = allowed
+
+    def is_trying(self) -> bool:
+        """Whether such requests of this job are out."""
+        return self.store.trial_out() > 0
+
+    def _pulse(self) -> Pulse:
+        workers = max(self.presence.workers, 1)
+        return Pulse(
+            self._meter.rate / workers, self.presence.in_flight / workers, self.series.spread()
+        )
+
+    def _exhausted(self, full: Room | None) -> None:
+        """Nothing more fits: the job rests, unless some of the budget may still come back."""
+        lost = self.store.lost()
+        if lost.chunks and time.monotonic() - self._lost_at < LOST_PATIENCE_S:
+            return
+        if self._lookups.pending:
+            return
+        if full is not None:
+            self._wait_for_next(full)
+            return
+        text = "not one more request fits the budget"
+        if lost.chunks and lost.rub:
+            text += f"; {show(lost.rub)} of it stay set aside for workers that fell silent"
+        self._pause(PauseReason.BUDGET_EXHAUSTED, text)
+
+    def _wait_for_next(self, full: Room) -> None:
+        """The caps of the home are reached; a cap too small for any request needs the user."""
+        cap, daily = show(full.cap), full.period is Period.DAY
+        if full.untouched:
+            text = (
+                f"not one request fits the cap of {cap} for all jobs in a day"
+                if daily
+                else f"not one request fits the cap of {cap} for all jobs in a month"
+            )
+            self._pause(PauseReason.BUDGET_EXHAUSTED, text)
+            return
+        self._caps_stamp = self._allowance.stamp()
+        then = f"{full.ends:%Y-%m-%d %H:%M %Z}"
+        text = (
+            f"the cap of {cap} for all jobs in a day is reached; goes on at {then}"
+            if daily
+            else f"the cap of {cap} for all jobs in a month is reached; goes on at {then}"
+        )
+        self._pause(PauseReason.BUDGET_EXHAUSTED, text, full.ends)
+
+    def _look_up(self, job: JobRow) -> None:
+        if not self.presence.workers:
+            # Questions would only heap up.
+            return
+        due = self._lookups.due(time.time())
+        if due:
+            rate = plain(job.spec.rate)
+            self._sender.look_up(self.id, job.spec.name, job.spec.base_url, due, rate)
+
+    # ---- the end ----------------------------------------------------------------------------
+
+    def _finish(self, job: JobRow) -> None:
+        if job.state is JobState.IN_PROGRESS and job.left == 0 and self._settled():
+            self.store.set_state(JobState.FINALIZING, standing=JobState.IN_PROGRESS)
+            job = self.store.job()
+        if job.state is JobState.FINALIZING:
+            self._end(job, JobState.COMPLETED)
+        elif job.state is JobState.CANCELLING and not self._watches:
+            self._end(job, JobState.CANCELLED)
+        elif job.reason == PauseReason.DEADLINE and not self._watches:
+            if job.left:
+                self._end(job, JobState.EXPIRED)
+            else:
+                self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
+
+    def _settled(self) -> bool:
+        """Nothing is out, and every uncertain call was looked up as often as is waited for."""
+        return not self._watches and not self._lookups.pending
+
+    def _end(self, job: JobRow, then: JobState) -> None:
+        if not self._writer.stands(self.store):
+            return
+        learn_from(self.store, self.store.folder.parents[1])
+        if not self.store.set_state(then, now=time.time(), standing=job.state):
+            return
+        self._post.forget_job(self.id)
+        if self.store.lost().chunks:
+            # A worker that was only suspended must not go on with it when it wakes.
+            self._post.hold(self.id, then.value)
+
+    # ---- looking ----------------------------------------------------------------------------
+
+    def progress(self) -> Progress:
+        """How the job stands now."""
+        job = self.store.job()
+        self._meter.note(time.monotonic(), job.finished)
+        if job.failed < self._failed:
+            # Failures were taken back, to be tried again.
+            self.series = series_of(self.store, time.time())
+        self._failed = job.failed
+        refused = self.refused + self.presence.refusals
+        if job.state is JobState.IN_PROGRESS:
+            limit = sum(self.presence.limits.values())
+            new = refused - self._refused_before
+            self.series.looked(time.time(), self.presence.in_flight, limit, new)
+        self._refused_before |= refused
+        return progress_of(
+            job,
+            self._meter.rate,
+            in_flight=self.presence.in_flight,
+            workers=self.presence.workers,
+            refusals=refused.total(),
+            down_s=self.presence.down_s,
+        )
+
+
+# ---- also for jobs that are not under the coordinator's hands -----------------------------------
+
+
+def write_down(store: JobStore, mail: Mail) -> Applied:
+    """Writes deliveries to disk, and says what was dropped."""
+    applied = ledger.apply(store, mail.deliveries)
+    dropped = mail.garbage + applied.foreign
+    if dropped:
+        log.warning("%s: %d things were not of our making and were dropped", mail.job, dropped)
+    return applied
+
+
+def take_in_late(store: JobStore, mail: Mail) -> bool:
+    """Takes in what came for a job that is over, or that somebody else is to go on with.
+
+    Whether it changes one that is over: then its outputs are to be written anew.
+    """
+    applied = write_down(store, mail)
+    return applied.anything and store.job().state in ENDED

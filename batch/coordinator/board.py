@@ -1,0 +1,161 @@
+"""What a home's jobs show in Flower, on whatever host that runs, and what is clicked there.
+
+All of it goes through Redis: the coordinator tells how each job stands and how it went over time,
+and takes the clicks. Nothing of it is needed to run a job; what Redis forgets is told again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import socket
+import time
+from collections import deque
+
+from msgspec import structs
+
+from batch.coordinator import clicks
+from batch.coordinator.active import ActiveJob
+from batch.coordinator.post import Post
+from batch.coordinator.presence import Presence
+from batch.store.home import Home
+from batch.store.jobstore import JobRow, JobStore
+from batch.watching.progress import Progress, progress_of
+from batch.watching.series import series_of
+from jobs.errors import NightshiftError, ServiceUnavailable
+from jobs.ids import JOB_ID
+from jobs.money import plain
+from jobs.states import ENDED
+
+SERIES_S = 4.0
+MOST_DRAWN = 200
+"""Jobs that are over, and whose past is gathered from the home if Redis does not know it."""
+
+PRESENT_S = 2.0
+
+_ALIVE = 1e12
+"""Added to the rank of jobs that are not over, so that they stand above all others."""
+
+log = logging.getLogger("nightshift.coordinator")
+
+
+class Board:
+    """The coordinator's side of Flower's Jobs page. `only`: the one job that it works on, or ""."""
+
+    def __init__(self, home: Home, post: Post, only: str) -> None:
+        self._home = home
+        self._post = post
+        self._only = only
+        # A folder's name may hold bytes that are no text.
+        name = os.fsencode(f"{socket.gethostname()}:{home.folder}")
+        self.name = hashlib.sha256(name).hexdigest()[:12]
+        self._present_at = float("-inf")
+        self._drawn: dict[str, float] = {}
+        self._to_draw: deque[str] = deque(maxlen=MOST_DRAWN)
+
+    # ---- telling ------------------------------------------------------------------------------
+
+    def tell(self, job: ActiveJob, progress: Progress) -> None:
+        """How a job stands that is worked on."""
+        row = job.store.job()
+        document = progress.as_json() | self._about(row) | _around(job.presence, job.refused)
+        self._post.publish(job.id, document, _rank(row))
+        now = time.monotonic()
+        if row.ended or now - self._drawn.get(job.id, float("-inf")) >= SERIES_S:
+            self._post.publish_series(job.id, job.series.packed())
+            self._drawn[job.id] = now
+        if row.ended:
+            del self._drawn[job.id]
+
+    def tell_ended(self, store: JobStore) -> None:
+        """How a job stood when it ended; how it went is drawn later, unless it stands there."""
+        row = store.job()
+        refused = store.refusals()
+        progress = progress_of(row, 0.0, refusals=sum(refused.values()))
+        document = progress.as_json() | self._about(row) | _around(Presence(), refused)
+        self._post.publish(row.id, document, _rank(row))
+        self._to_draw.append(row.id)
+
+    def _about(self, row: JobRow) -> dict[str, object]:
+        limits = row.spec.limits
+        return {
+            "home": self.name,
+            "at": time.time(),
+            "created_at": row.created_at,
+            "started_at": row.started_at,
+            "ended_at": row.ended_at,
+            "tokens": row.settled_tokens,
+            "calls": row.calls,
+            "invalid": row.invalid,
+            "likely_rub": None if row.likely_rub is None else plain(row.likely_rub),
+            "window": row.spec.window,
+            "deadline": None if row.spec.deadline is None else row.spec.deadline.timestamp(),
+            "rpm": limits.rpm,
+            "tpm": limits.tpm,
+            "max_in_flight": limits.max_in_flight,
+            "pace": structs.asdict(row.spec.speed()),
+            "objections": {
+                wish: clicks.objection(wish, row)
+                for wish in (clicks.PAUSE, clicks.RESUME, clicks.CANCEL)
+            },
+        }
+
+    # ---- hearing ------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """A sign of life, the clicks, and the past of one job that is over."""
+        now = time.monotonic()
+        if now - self._present_at >= PRESENT_S:
+            self._post.be_present(self.name, {"only": self._only})
+            self._present_at = now
+        for job, wish in self._post.wishes().items():
+            if self._is_ours(job) and self._post.take_wish(job):
+                self._post.answer(wish.token, self._heed(job, wish.wish))
+        if self._to_draw:
+            self._draw(self._to_draw.popleft())
+
+    def _is_ours(self, job: str) -> bool:
+        named = JOB_ID.fullmatch(job) is not None and self._only in ("", job)
+        return named and (self._home.jobs_folder / job).is_dir()
+
+    def _heed(self, job: str, wish: str) -> str:
+        try:
+            store = self._home.open(job)
+            try:
+                came_of_it = clicks.heed(store, wish)
+            finally:
+                store.close()
+        except NightshiftError as error:
+            log.warning("%s: %s was clicked in Flower: %s", job, wish, error.message)
+            return "trouble"
+        log.info("%s: %s was clicked in Flower: %s", job, wish, came_of_it)
+        return came_of_it
+
+    def _draw(self, job: str) -> None:
+        """Tells how a job went that is over, if Redis does not know it."""
+        if self._post.keeps_series(job):
+            return
+        try:
+            store = self._home.open(job, read_only=True)
+            try:
+                self._post.publish_series(job, series_of(store, time.time()).packed())
+            finally:
+                store.close()
+        except ServiceUnavailable:
+            raise
+        except NightshiftError as error:
+            log.debug("%s: %s", job, error.message)
+
+
+def _rank(row: JobRow) -> float:
+    return row.created_at + (0 if row.state in ENDED else _ALIVE)
+
+
+def _around(presence: Presence, refused: dict[str, int]) -> dict[str, object]:
+    return {
+        "busy": presence.busy,
+        "limits": presence.limits,
+        "refused": refused,
+        "lag_s": presence.lag_s,
+    }

@@ -1,0 +1,269 @@
+"""Turns waiting requests into chunks with a grant, and hands them to the post.
+
+Only a window of the job is ever under way, so neither Redis nor a worker grows with the file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+
+from batch.coordinator.post import Post
+from batch.coordinator.sender import Sender
+from batch.coordinator.splitter import (
+    MOST_BYTES,
+    UNKNOWN_OUTPUT,
+    Pulse,
+    chunk_size,
+)
+from batch.money.bounds import NO_BOUND, request_bound
+from batch.money.caps import Room
+from batch.store.jobstore import JobRow, JobStore, OpenChunk, Suspects, Waiting
+from batch.store.suspects import ONE_ALONE, TOGETHER
+from jobs.budget import UNCAPPED, Amount
+from jobs.chunk import Payload, Work
+from jobs.money import ZERO
+from jobs.prices import PriceList, margin
+from jobs.spec import Budget
+
+POISON = 3
+"""So many calls of a request whose outcome nobody knows, and it is set aside."""
+
+
+WARMING_S = 30.0
+"""So long requests wait at most for those that warm the provider's cache for them."""
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What one feeding did. `exhausted`: requests wait, but not one more fits the budget, and no
+    chunk is out that could give back some of its grant. Then `full` is the room that the caps of
+    the home leave, if it is they that do not let one more go.
+    """
+
+    chunks: list[OpenChunk]
+    exhausted: bool
+    full: Room | None = None
+
+
+class Feeder:
+    """Feeds one job."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        post: Post,
+        sender: Sender,
+        room_at_home: Callable[[], Room | None] = lambda: None,
+    ) -> None:
+        self._room_at_home = room_at_home
+        self.may_try = True
+        """Whether suspects may be out: those of several jobs could die of each other's."""
+        self._store = store
+        self._post = post
+        self._sender = sender
+        self._prices: PriceList | None = None
+        self._prices_of: tuple[float | None, float | None] = (None, None)
+
+    def feed(self, job: JobRow, room: int, pulse: Pulse | None = None) -> Fed:
+        """Sets up to `room` chunks aside on disk, then sends them; `pulse` is how the job goes.
+
+        Raises `ServiceUnavailable` if the post does not take one: it is on disk as open then, and
+        `send_again` sends it.
+        """
+        if self._unlimited(job.spec.budget):
+            return Fed([], exhausted=False)
+        self._renew_prices()
+        suspects = self._store.suspects()
+        if self._must_wait(suspects):
+            return Fed([], exhausted=False)
+        fed = self._try(job, suspects)
+        if fed and suspects.alone:
+            return Fed(fed, exhausted=False)
+        size = chunk_size(job.requests, job.spec.chunk_size, pulse)
+        exhausted, home, head = False, None, self._head(job)
+        while len(fed) < room and not exhausted:
+            waiting = _portable(self._store.waiting(size, head))
+            if not waiting:
+                break
+            home = self._room_at_home()
+            if home is not None and home.waits:
+                break
+            chosen, grant = self._afford(job, waiting, home)
+            exhausted = len(chosen) < len(waiting)
+            if not chosen and head is None and not self._store.chunks_out():
+                # Nothing will settle, so what does not fit now never does: something else may.
+                chosen, grant = self._afford(job, _portable(self._store.smallest(size)), home)
+            if not chosen:
+                break
+            chunk = self._store.grant(chosen, grant, time.time())
+            fed.append(chunk)
+            self._send(job, chunk, chosen)
+        # Nothing else waits, and what a trial may cost is not left either.
+        only_suspects = bool(suspects.requests) and self.may_try and not fed
+        home = self._room_at_home() if only_suspects else home
+        exhausted = exhausted or (only_suspects and not (home is not None and home.waits))
+        if not exhausted or self._store.chunks_out():
+            return Fed(fed, exhausted=False)
+        least = self._store.smallest(size) or suspects.requests
+        alone, _ = self._afford(job, _portable(least), None)
+        return Fed(fed, exhausted=True, full=home if alone else None)
+
+    def _must_wait(self, suspects: Suspects) -> bool:
+        """Whether a request is tried alone, or is to be as soon as nothing else is out."""
+        if self._store.trial_out() == ONE_ALONE:
+            return True
+        return suspects.alone and self.may_try and bool(self._store.chunks_out())
+
+    def _try(self, job: JobRow, suspects: Suspects) -> list[OpenChunk]:
+        """Feeds requests that may kill their worker: at most one such chunk is out at a time."""
+        if not suspects.requests or not self.may_try or self._store.trial_out():
+            return []
+        home = self._room_at_home()
+        if home is not None and home.waits:
+            return []
+        chosen, grant = self._afford(job, _portable(suspects.requests), home)
+        if not chosen:
+            return []
+        trial = ONE_ALONE if suspects.alone else TOGETHER
+        chunk = self._store.grant(chosen, grant, time.time(), trial=trial)
+        self._send(job, chunk, chosen)
+        return [chunk]
+
+    def _head(self, job: JobRow) -> int | None:
+        """How many at the front of the queue may be fed now; None for all of it."""
+        if job.sample:
+            return job.sample
+        if not job.warm:
+            return None
+        waits = job.started_at is None or time.time() < job.started_at + WARMING_S
+        if waits and not self._store.head_is_done(job.warm):
+            return job.warm
+        self._store.leave_head()
+        return None
+
+    def _unlimited(self, budget: Budget) -> bool:
+        """Whether a chunk is out that was fed before there was this cap, and may spend anything."""
+        if budget.rub is None and budget.tokens is None:
+            return False
+        return self._store.unlimited_out(
+            rub=budget.rub is not None, tokens=budget.tokens is not None
+        )
+
+    def _renew_prices(self) -> None:
+        """Bounds hold for what was accepted and for what is asked now, whichever is dearer."""
+        known = self._store.prices_of()
+        if known != self._prices_of:
+            newest, accepted = self._store.prices(), self._store.accepted_prices()
+            self._prices = newest.joined(accepted) if newest and accepted else newest
+            self._prices_of = known
+
+    def send_again(self, job: JobRow, chunk: OpenChunk) -> None:
+        """A message or payload got lost: the same chunk, those of its requests that have no
+        result.
+        """
+        self._renew_prices()
+        self._send(job, chunk, self._store.details(self._store.unfinished(chunk)))
+
+    def _send(self, job: JobRow, chunk: OpenChunk, requests: list[Waiting]) -> None:
+        self._post.put_payload(self._payload(job, chunk, requests))
+        spec = job.spec
+        self._sender.run_chunk(
+            job.id, spec.name, spec.base_url, chunk.chunk, len(requests), spec.priority
+        )
+
+    def _afford(
+        self, job: JobRow, waiting: list[Waiting], home: Room | None
+    ) -> tuple[list[Waiting], Amount]:
+        """As many of the waiting as the budget and the home have room for, and their grant.
+
+        One that does not fit is passed over: those behind it need not wait for it.
+        """
+        left = self._left(job, home)
+        most = self._allowed(job, waiting)
+        if left == UNCAPPED:
+            return waiting[:most], UNCAPPED
+        grant = Amount(None if left.rub is None else ZERO, None if left.tokens is None else 0)
+        chosen: list[Waiting] = []
+        for request in waiting:
+            if len(chosen) >= most:
+                break
+            more = _plus(grant, self._bound(job, request))
+            if more.fits(left):
+                chosen.append(request)
+                grant = more
+        return sorted(chosen, key=lambda request: (request.rank, request.ordinal)), grant
+
+    def _allowed(self, job: JobRow, waiting: list[Waiting]) -> int:
+        """How many of them a cap in requests lets go."""
+        cap = job.spec.budget.requests
+        if cap is None:
+            return len(waiting)
+        return max(0, cap - job.finished + self._store.copied() - self._store.under_way())
+
+    def _left(self, job: JobRow, home: Room | None) -> Amount:
+        budget = job.spec.budget
+        left = UNCAPPED
+        if budget.rub is not None or budget.tokens is not None:
+            left = Amount(budget.rub, budget.tokens) - self._store.exposure()
+        if home is None:
+            return left
+        return Amount(home.rub if left.rub is None else min(left.rub, home.rub), left.tokens)
+
+    def _bound(self, job: JobRow, request: Waiting) -> Amount:
+        """The proven bound; where there is none, the one that the user answers for."""
+        bound = NO_BOUND
+        if request.bounded:
+            bound = request_bound(
+                request.model,
+                request.prompt_bound,
+                request.output_bound,
+                self._prices,
+                margin(job.spec.max_price_rise),
+            )
+        if bound.rub is None:
+            return Amount(job.spec.request_bound_rub, bound.tokens)
+        return bound
+
+    def _payload(self, job: JobRow, chunk: OpenChunk, requests: list[Waiting]) -> Payload:
+        models = tuple(dict.fromkeys(request.model for request in requests))
+        number = {model: place for place, model in enumerate(models)}
+        return Payload(
+            job=job.id,
+            name=job.spec.name,
+            chunk=chunk.chunk,
+            base_url=job.spec.base_url,
+            terms=job.spec.terms(),
+            grant=chunk.grant,
+            models=models,
+            requests=[self._work(job, request, number[request.model]) for request in requests],
+        )
+
+    def _work(self, job: JobRow, request: Waiting, model: int) -> Work:
+        bound = self._bound(job, request)
+        return Work(
+            ordinal=request.ordinal,
+            model=model,
+            body=self._store.body(request.ordinal),
+            rub=bound.rub,
+            tokens=bound.tokens or request.prompt_bound + UNKNOWN_OUTPUT,
+            attempts=request.attempts,
+            uncertain=request.uncertain,
+        )
+
+
+def _portable(waiting: list[Waiting]) -> list[Waiting]:
+    """As many as may travel together, and one at least: a token has a byte, so bounds tell."""
+    sizes = accumulate(request.prompt_bound for request in waiting)
+    return waiting[: max(1, sum(size <= MOST_BYTES for size in sizes))]
+
+
+def _plus(grant: Amount, bound: Amount) -> Amount:
+    """Adds in the parts that are capped; a bound that is unknown there makes the sum unknown."""
+    rub = None if grant.rub is None else (Amount(grant.rub) + Amount(bound.rub)).rub
+    tokens = None if grant.tokens is None else (grant.tokens + (bound.tokens or 2**62))
+    if grant.rub is not None and rub is None:
+        return Amount(None, tokens)
+    return Amount(rub, tokens)

@@ -1,0 +1,202 @@
+"""What Prometheus may ask of a coordinator; docs/monitoring.md tells what each name means.
+
+The coordinator notes how its jobs stand; another thread serves what was noted last. Labels are
+bounded: so many jobs, so many codes of each. A job's label is `job_id`: `job` is Prometheus's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from batch.coordinator.active import ActiveJob
+from batch.reports.page import visible
+from batch.watching.progress import Progress
+from batch.watching.series import BOUNDS_S, OTHER
+from jobs.errors import UsageError
+from jobs.states import ENDED
+
+MOST_JOBS = 100
+MOST_CODES = 20
+KEPT_S = 900.0
+"""A job that is over is told of for so long, so that its last figures are surely seen."""
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """A job, as it was noted at `at`; `moved_at` is when it last had a new result. Unix seconds."""
+
+    at: float
+    moved_at: float
+    progress: Progress
+    tokens: int
+    calls: int
+    busy: int
+    failures: dict[str, int]
+    refused: dict[str, int]
+    buckets: list[int]
+    latency_s: float
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self.progress.state in ENDED
+
+
+class Metrics(Collector):
+    """Notes on the coordinator's thread, collects on the server's: each sees a whole picture."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, _Noted] = {}
+        self._workers: list[dict[str, Any]] = []
+        self.redis_up = True
+
+    def serve(self, port: int, address: str) -> int:
+        """Answers at that port from now on, and returns it. `UsageError` if it is taken."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        try:
+            server, _thread = start_http_server(port, address, registry)
+        except OSError as error:
+            raise UsageError(
+                f"metrics cannot be served on {address}:{port}: {error.strerror}",
+                hint="choose another port with --metrics-port",
+            ) from error
+        return int(server.server_port)
+
+    # ---- noting -------------------------------------------------------------------------------
+
+    def note(self, job: ActiveJob, progress: Progress) -> None:
+        """How a job stands now."""
+        row, now = job.store.job(), time.time()
+        before = self._jobs.get(job.id)
+        moved = before is None or before.progress.finished != progress.finished
+        noted = _Noted(
+            at=now,
+            moved_at=now if moved or before is None else before.moved_at,
+            progress=progress,
+            tokens=row.settled_tokens,
+            calls=row.calls,
+            busy=job.presence.busy,
+            failures=_bounded(job.series.failures),
+            refused=_bounded(job.refused),
+            buckets=list(job.series.buckets),
+            latency_s=job.series.latency_s,
+        )
+        kept = [each for each in self._jobs.values() if not each.over or now - each.at < KEPT_S]
+        kept = [noted, *(each for each in kept if each.progress.job != job.id)]
+        kept.sort(key=lambda each: (each.over, -each.at))
+        self._jobs = {each.progress.job: each for each in kept[:MOST_JOBS]}
+
+    def see(self, workers: list[dict[str, Any]]) -> None:
+        """Who is there."""
+        self._workers = workers
+
+    # ---- collecting ---------------------------------------------------------------------------
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, those without a value included: their names are there from the start."""
+        yield from _of_house(self._workers, redis_up=self.redis_up)
+        yield from _of_jobs(list(self._jobs.values()))
+
+
+def _of_house(workers: list[dict[str, Any]], *, redis_up: bool) -> Iterator[Metric]:
+    yield _gauge("redis_up", "Whether Redis answers the coordinator.", [((), redis_up)])
+    yield _gauge("workers", "Workers that renew their sign of life.", [((), len(workers))])
+    lag = max((worker.get("outbox_lag_s", 0.0) for worker in workers), default=0.0)
+    yield _gauge("outbox_lag_seconds", "Age of the oldest result not yet home.", [((), lag)])
+    lanes = [lane for worker in workers for lane in worker.get("limits", ())]
+    down = any(lane.get("down") for lane in lanes)
+    yield _gauge("endpoint_down", "Whether workers only probe the endpoint.", [((), down)])
+    limits = {str(lane["scope"]): lane["limit"] for lane in lanes if lane.get("limit")}
+    pairs = [((scope,), limit) for scope, limit in sorted(limits.items())[:MOST_JOBS]]
+    yield _gauge("pace_limit", "Calls in flight that the endpoint bears.", pairs, "scope")
+
+
+def _of_jobs(jobs: list[_Noted]) -> Iterator[Metric]:
+    def each(name: str, text: str, value: Any) -> Metric:
+        pairs = [((j.progress.job,), value(j)) for j in jobs]
+        told = [(labels, found) for labels, found in pairs if found is not None]
+        return _gauge(f"job_{name}", text, told, "job_id")
+
+    names = [((j.progress.job, visible(j.progress.name)[:80]), 1) for j in jobs]
+    yield _gauge("job_info", "A job and its name.", names, "job_id", "name")
+    states = [((j.progress.job, j.progress.state, j.progress.reason), 1) for j in jobs]
+    yield _gauge("job_state", "Where a job stands, and why.", states, "job_id", "state", "reason")
+    requests = [
+        ((j.progress.job, state), count)
+        for j in jobs
+        for state, count in (
+            ("completed", j.progress.completed),
+            ("failed", j.progress.failed),
+            ("left", j.progress.requests - j.progress.finished),
+        )
+    ]
+    yield _gauge("job_requests", "Requests by what became of them.", requests, "job_id", "state")
+    yield each("spent_roubles", "Roubles spent.", lambda j: j.progress.spent)
+    yield each("uncertain_roubles", "Roubles that may be spent.", lambda j: j.progress.booked)
+    yield each("budget_roubles", "The cap in roubles, if any.", lambda j: j.progress.budget)
+    forecast = "Roubles that all of a job will have cost."
+    yield each("forecast_roubles", forecast, lambda j: j.progress.forecast)
+    yield each("late", "Whether the deadline comes before the end.", lambda j: j.progress.late)
+    yield each("tokens", "Tokens paid for.", lambda j: j.tokens)
+    yield each("calls", "Calls that were or may have been billed.", lambda j: j.calls)
+    yield each("in_flight", "Calls in flight.", lambda j: j.progress.in_flight)
+    yield each("workers", "Workers with a chunk of the job.", lambda j: j.busy)
+    yield each("requests_per_second", "Results per second.", lambda j: j.progress.rate)
+    yield each("left_seconds", "Seconds until the end, at this rate.", lambda j: j.progress.left_s)
+    yield each("last_result_timestamp_seconds", "When a result last came.", lambda j: j.moved_at)
+    refused = [((j.progress.job, kind), count) for j in jobs for kind, count in j.refused.items()]
+    yield _counter("job_refusals", "Calls refused and made again.", refused, "job_id", "kind")
+    failed = [((j.progress.job, code), count) for j in jobs for code, count in j.failures.items()]
+    yield _gauge("job_failures", "Failed requests by code.", failed, "job_id", "code")
+    yield _latency(jobs)
+
+
+def _latency(jobs: Iterable[_Noted]) -> Metric:
+    family = HistogramMetricFamily(
+        "nightshift_job_latency_seconds", "Seconds that answers took.", labels=["job_id"]
+    )
+    for job in jobs:
+        bounds = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
+        buckets = list(zip(bounds, map(float, accumulate(job.buckets)), strict=True))
+        family.add_metric([job.progress.job], buckets=buckets, sum_value=job.latency_s)
+    return family
+
+
+_Pairs = Iterable[tuple[tuple[str, ...], Any]]
+
+
+def _gauge(name: str, text: str, pairs: _Pairs, *labels: str) -> Metric:
+    family = GaugeMetricFamily(f"nightshift_{name}", text, labels=labels)
+    for values, value in pairs:
+        family.add_metric(values, float(value))
+    return family
+
+
+def _counter(name: str, text: str, pairs: _Pairs, *labels: str) -> Metric:
+    family = CounterMetricFamily(f"nightshift_{name}", text, labels=labels)
+    for values, value in pairs:
+        family.add_metric(values, float(value))
+    return family
+
+
+def _bounded(counts: Mapping[str, int]) -> dict[str, int]:
+    """The codes that are met most, and the others as one."""
+    named = Counter({code: count for code, count in counts.items() if code != OTHER})
+    most = dict(named.most_common(MOST_CODES))
+    rest = sum(counts.values()) - sum(most.values())
+    return most | ({OTHER: rest} if rest else {})

@@ -1,0 +1,340 @@
+"""The one process that feeds a home's jobs, takes in their results and ends them.
+
+    turn:   read deliveries → disk → acknowledge
+            look at the workers and at Redis's memory
+            for each job: wishes → window → lost chunks → feed → lookups → the end
+            publish progress
+
+What must be done is read from the disk, what is under way from Redis; so a killed coordinator, or
+a Redis that forgot everything, needs no treatment of its own.
+
+A job whose files cannot be read or written, or whose outputs cannot, is let be for a while and says
+why; the others go on. In a foreground run, which has only one job, its trouble ends the command.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from batch.coordinator.active import ActiveJob, take_in_late
+from batch.coordinator.afterwards import Afterwards
+from batch.coordinator.board import Board
+from batch.coordinator.outputs import Writer
+from batch.coordinator.post import Mail, Post
+from batch.coordinator.presence import presence_of
+from batch.coordinator.sender import Sender
+from batch.money.allowance import Allowance
+from batch.notices.teller import Teller
+from batch.store.home import Home
+from batch.store.jobstore import JobStore
+from batch.watching.progress import Progress
+from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.states import ENDED, JobState
+
+if TYPE_CHECKING:
+    from batch.coordinator.metrics import (
+        Metrics,  # loads Prometheus's client, which is seldom wanted
+    )
+
+TURN_S = 0.5
+READ_S = 0.1
+SCAN_S = 1.0
+"""How often the home is looked through for new jobs and wishes."""
+
+RETELL_S = 24 * 3600.0
+"""What Redis knows of jobs that are over is told again so often, before it forgets."""
+
+LATE_S = 1.0
+"""How often deliveries for jobs that are not worked on are looked for."""
+
+TROUBLE_S = 30.0
+"""So long a job is let be whose files are not usable."""
+
+_AWAY_S = 1.0
+
+log = logging.getLogger("nightshift.coordinator")
+
+
+class Coordinator:
+    """Works on all jobs of a home, or on `only` one.
+
+    In either case it takes in what workers deliver for any of them: a worker cannot forget it else.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        post: Post,
+        sender: Sender,
+        *,
+        only: str | None = None,
+        listen: Callable[[Progress], None] = lambda _: None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._home = home
+        self._post = post
+        self._sender = sender
+        self._only = only
+        self._listen = listen
+        self._metrics = metrics
+        self._allowance = Allowance(home, time.time)
+        self._lock = home.lock(only or "")
+        self._board = Board(home, post, only or "")
+        self._teller = Teller(home.jobs_folder)
+        self._teller.start()
+        self._writer = Writer()
+        self._afterwards = Afterwards(home, sender)
+        self._endpoints: set[str] = set()
+        self._stale: set[str] = set()
+        self._jobs: dict[str, ActiveJob] = {}
+        self._last_turn = self._last_scan = self._last_late = float("-inf")
+        self._asleep: dict[str, float] = {}
+        self._retold_at = time.monotonic()
+        self._let_be: dict[str, float] = {}
+        self._told: dict[str, str] = {}
+        self._epoch = ""
+        self._redis_since = time.monotonic()
+        self.away_since: float | None = None
+
+    def close(self) -> None:
+        """Lets go of the home; nothing is lost, another may go on at once."""
+        self._writer.close()
+        for job in self._jobs.values():
+            with suppress(NightshiftError, sqlite3.Error, OSError):
+                self._teller.see(job.store.job())
+            job.store.close()
+        self._teller.close()
+        self._lock.release()
+
+    def withdraw(self) -> None:
+        """Takes back what was fed and no worker took: nothing of it is sent after this ends."""
+        for job in self._jobs.values():
+            job.withdraw()
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Turns until `until` says so."""
+        while not until():
+            self.step()
+
+    def step(self) -> None:
+        """One short round; waits a moment for deliveries.
+
+        Raises `StorageUnavailable` when the files of the one job that it is for are not usable.
+        """
+        try:
+            self._take_in()
+            if time.monotonic() - self._last_late >= LATE_S:
+                self._take_in_late()
+            if time.monotonic() - self._last_turn >= TURN_S:
+                self._turn()
+            self.away_since = None
+            if self._metrics:
+                self._metrics.redis_up = True
+        except ServiceUnavailable as error:
+            if self._metrics:
+                self._metrics.redis_up = False
+            if self.away_since is None:
+                self.away_since = time.monotonic()
+                log.warning("%s; results wait with the workers", error.message)
+            self._redis_since = time.monotonic()
+            time.sleep(_AWAY_S)
+
+    def _take_in(self) -> None:
+        if not self._jobs:
+            time.sleep(READ_S)
+            return
+        began = time.monotonic()
+        found = {mail.job: mail for mail in self._post.read(list(self._jobs), READ_S)}
+        for job in list(self._jobs.values()):
+            with self._apart(job.id):
+                job.heard(found.get(job.id), began)
+
+    def _take_in_late(self) -> None:
+        """For jobs that are over, and those that a foreground run is not for."""
+        self._last_late = now = time.monotonic()
+        others = [
+            job
+            for job in self._home.job_ids()
+            if job not in self._jobs and self._let_be.get(job, 0.0) <= now
+        ]
+        for mail in self._post.read(others, 0.001) if others else ():
+            with self._apart(mail.job):
+                self._late(mail)
+
+    def _late(self, mail: Mail) -> None:
+        store = self._home.open(mail.job)
+        try:
+            if take_in_late(store, mail):
+                log.info("%s: something came after its end; it is written anew", mail.job)
+                self._stale.add(mail.job)
+        finally:
+            store.close()
+        self._post.acknowledge(mail)
+
+    @contextmanager
+    def _apart(self, job_id: str) -> Iterator[None]:
+        """Keeps the trouble of one job from the others."""
+        try:
+            yield
+        except (ServiceUnavailable, UsageError):
+            raise
+        except Exception as error:
+            if self._only == job_id:
+                self._tell_trouble(job_id, _sentence(error))
+                raise _as_ours(error) from error
+            self._let_job_be(job_id, error)
+
+    def _let_job_be(self, job_id: str, error: Exception) -> None:
+        self._let_be[job_id] = time.monotonic() + TROUBLE_S
+        text = _sentence(error)
+        if self._told.get(job_id) != text:
+            log.error("%s: %s; the other jobs go on", job_id, text)
+            log.debug("", exc_info=error)
+            self._told[job_id] = text
+        self._tell_trouble(job_id, text)
+        job = self._jobs.pop(job_id, None)
+        if job is not None:
+            with suppress(sqlite3.Error):
+                job.store.close()
+
+    def _tell_trouble(self, job_id: str, text: str) -> None:
+        """The job says what is wrong with it, if that much can be written."""
+        with suppress(NightshiftError, sqlite3.Error):
+            store = self._home.open(job_id)
+            try:
+                store.tell(text)
+            finally:
+                store.close()
+
+    def _recovered(self, job: ActiveJob) -> None:
+        if self._let_be.pop(job.id, None) is not None:
+            self._told.pop(job.id, None)
+            if job.store.job().state not in ENDED:
+                job.store.tell("")
+
+    def _turn(self) -> None:
+        self._last_turn = time.monotonic()
+        self._watch_redis()
+        self._board.turn()
+        if self._last_turn - self._last_scan >= SCAN_S:
+            self._scan()
+        self._freshen()
+        self._afterwards.turn(time.time(), self._endpoints)
+        for job in list(self._jobs.values()):
+            with self._apart(job.id):
+                job.try_suspects(allowed=not self._others_try(job))
+                job.turn(self._redis_since)
+                self._recovered(job)
+                self._tell(job)
+                self._teller.see(job.store.job())
+                if job.store.job().state in ENDED:
+                    job.store.close()
+                    del self._jobs[job.id]
+
+    def _freshen(self) -> None:
+        """Writes the files of jobs that are over and have changed since."""
+        for job_id in list(self._stale):
+            if self._let_be.get(job_id, 0.0) > time.monotonic():
+                continue
+            with self._apart(job_id):
+                store = self._home.open(job_id)
+                try:
+                    self._freshen_one(job_id, store)
+                finally:
+                    store.close()
+
+    def _freshen_one(self, job_id: str, store: JobStore) -> None:
+        job = store.job()
+        if job.state not in ENDED:
+            self._stale.discard(job_id)
+        elif self._writer.stands(store):
+            self._stale.discard(job_id)
+            self._let_be.pop(job_id, None)
+            if job.reason_text:
+                store.tell("")
+
+    def _others_try(self, job: ActiveJob) -> bool:
+        others = (other for other in self._jobs.values() if other is not job)
+        return any(other.is_trying() for other in others if other.base_url == job.base_url)
+
+    def _watch_redis(self) -> None:
+        epoch = self._post.epoch()
+        if epoch != self._epoch:
+            if self._epoch:
+                log.warning("Redis lost its memory; what was on its way is sent again")
+                self._asleep.clear()
+            self._epoch = epoch
+            self._redis_since = time.monotonic()
+
+    def _scan(self) -> None:
+        self._last_scan = time.monotonic()
+        if self._last_scan - self._retold_at >= RETELL_S:
+            self._retold_at = self._last_scan
+            self._asleep.clear()
+        for job_id in [self._only] if self._only else self._home.job_ids():
+            with self._apart(job_id):
+                self._look_at(job_id)
+        workers = self._post.workers()
+        self._endpoints = {str(worker.get("base_url")) for worker in workers}
+        at_work = Counter(job.base_url for job in self._jobs.values() if job.is_fed)
+        for job in self._jobs.values():
+            job.presence = presence_of(job.id, job.base_url, workers)
+            job.rivals = max(1, at_work[job.base_url])
+        if self._metrics:
+            self._metrics.see(workers)
+
+    def _look_at(self, job_id: str) -> None:
+        """Takes a job into its hands that is not ended, and that it has not yet."""
+        if job_id in self._jobs or self._let_be.get(job_id, 0.0) > time.monotonic():
+            return
+        # Before the look: a change that comes between the two is seen at the next scan.
+        touched = self._home.touched(job_id)
+        if self._asleep.get(job_id) == touched:
+            return
+        store = self._home.open(job_id)
+        try:
+            job = store.job()
+            if job.state not in ENDED:
+                self._jobs[job_id] = ActiveJob(
+                    store, self._post, self._sender, self._allowance, self._writer
+                )
+                if job.state is JobState.IN_PROGRESS and job.reason_text:
+                    store.tell("")
+                return
+            self._afterwards.note(store)
+            if not store.is_written():
+                self._stale.add(job_id)
+            self._board.tell_ended(store)
+            self._teller.see(job)
+        finally:
+            if job_id not in self._jobs:
+                store.close()
+        self._asleep[job_id] = touched
+
+    def _tell(self, job: ActiveJob) -> None:
+        progress = job.progress()
+        self._board.tell(job, progress)
+        if self._metrics:
+            self._metrics.note(job, progress)
+        self._listen(progress)
+
+
+def _sentence(error: Exception) -> str:
+    """What is wrong, for the user; of a fault of our own the kind: its text may hold a prompt."""
+    if isinstance(error, NightshiftError):
+        return error.message
+    if isinstance(error, sqlite3.Error | OSError):
+        return f"its files cannot be used: {error}"
+    return f"a fault of Nightshift's own ({type(error).__name__})"
+
+
+def _as_ours(error: Exception) -> Exception:
+    if isinstance(error, sqlite3.Error | OSError):
+        return StorageUnavailable(_sentence(error), hint="mend it, then: nightshift resume JOB")
+    return error

@@ -1,0 +1,1 @@
+"""What the commands share of the talk with a person: options, tables, questions, last words."""

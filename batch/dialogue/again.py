@@ -1,0 +1,259 @@
+"""What a resume sends again, and what that may cost: counted before anything is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Any
+
+from batch.estimator.estimate import estimate, likely_of
+from batch.store.jobstore import JobRow, JobStore
+from jobs.budget import Amount
+from jobs.errors import UsageError
+from jobs.money import ZERO, add, plain, subtract
+from jobs.prices import PriceList, margin
+from jobs.spec import Spec
+
+
+class Kind(StrEnum):
+    """Why requests are sent by a resume."""
+
+    NEVER_SENT = "never_sent"
+    CAME_BACK = "came_back"
+    """Sent before, and refused at no cost or not at all: it waited for a better moment."""
+    UNCERTAIN = "uncertain"
+    """An earlier call of it may have been billed, and brought no answer."""
+    UNDER_WAY = "under_way"
+    """With a worker when all stopped: what was answered comes home first, the rest is sent."""
+    FAILED = "failed"
+
+
+_TWICE = (Kind.UNCERTAIN, Kind.UNDER_WAY)
+
+_FEATURES = "name, prompt_bound, output_bound, bounded, count(*)"
+_GROUPED = "GROUP BY model, prompt_bound, output_bound, bounded"
+_QUERIES = {
+    Kind.NEVER_SENT: "WHERE ordinal IN"
+    " (SELECT ordinal FROM queue WHERE rank > (SELECT cursor FROM job)) OR ordinal IN"
+    " (SELECT ordinal FROM returned WHERE attempts = 0 AND uncertain = 0"
+    " AND ordinal NOT IN (SELECT ordinal FROM suspects))",
+    Kind.CAME_BACK: "JOIN returned USING (ordinal) WHERE attempts > 0 AND uncertain = 0"
+    " AND ordinal NOT IN (SELECT ordinal FROM suspects)",
+    Kind.UNCERTAIN: "JOIN returned USING (ordinal) WHERE uncertain > 0"
+    " OR ordinal IN (SELECT ordinal FROM suspects)",
+    Kind.UNDER_WAY: "WHERE ordinal IN (SELECT value FROM json_each(?1))",
+    Kind.FAILED: "JOIN results USING (ordinal) WHERE state = 'failed' AND code = ?1"
+    " AND ordinal NOT IN (SELECT ordinal FROM copies)",
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Requests that are sent for the same reason. ₽; None: no price, or nothing bounds it."""
+
+    kind: Kind
+    requests: int
+    likely: Decimal | None
+    highest: Decimal | None
+    code: str = ""
+
+    @property
+    def twice(self) -> bool:
+        """Whether an answer may be paid for that was paid for before."""
+        return self.kind in _TWICE
+
+
+@dataclass(frozen=True)
+class Again:
+    """All that a resume does, before it does it.
+
+    `set_aside` ₽ are reserved for chunks that are out or lost. `left` is what stays of the caps
+    for all that is sent, None in the parts without a cap.
+    """
+
+    job: JobRow
+    spec: Spec
+    groups: list[Group]
+    uncertain_calls: int
+    set_aside: Decimal
+    left: Amount
+    left_requests: int | None
+
+    @property
+    def total(self) -> Group:
+        """All groups together."""
+        everything = Group(Kind.NEVER_SENT, 0, ZERO, ZERO)
+        for group in self.groups:
+            everything = replace(
+                everything,
+                requests=everything.requests + group.requests,
+                likely=_sum(everything.likely, group.likely),
+                highest=_sum(everything.highest, group.highest),
+            )
+        return everything
+
+    @property
+    def twice(self) -> int:
+        """Requests of which an answer may be paid for twice."""
+        return sum(group.requests for group in self.groups if group.twice)
+
+    @property
+    def failed(self) -> int:
+        """Failed requests that are tried again."""
+        return sum(group.requests for group in self.groups if group.kind is Kind.FAILED)
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`; amounts are exact strings in ₽."""
+        job, everything, budget = self.job, self.total, self.spec.budget
+        return {
+            "job": job.id,
+            "state": job.state.value,
+            "requests": job.requests,
+            "completed": job.completed,
+            "failed": job.failed,
+            "send": [
+                {
+                    "group": group.kind.value,
+                    **({"code": group.code} if group.code else {}),
+                    **_figures(group),
+                    "may_be_paid_twice": group.twice,
+                }
+                for group in self.groups
+            ],
+            "total": _figures(everything),
+            "spent_rub": plain(job.settled_rub),
+            "uncertain": {
+                "calls": self.uncertain_calls,
+                "at_most_rub": plain(job.booked_rub),
+            },
+            "set_aside_rub": plain(self.set_aside),
+            "budget": {
+                "rub": _plain(budget.rub),
+                "tokens": budget.tokens,
+                "requests": budget.requests,
+            },
+            "left": {
+                "rub": _plain(self.left.rub),
+                "tokens": self.left.tokens,
+                "requests": self.left_requests,
+            },
+        }
+
+
+def plan(store: JobStore, spec: Spec, codes: Iterable[str], told: PriceList | None) -> Again:
+    """What going on with a job under this spec sends, and failures with one of these codes.
+
+    At the prices `told` just now, or the last known ones, and as a bound at whatever is dearer.
+    """
+    with store.snapshot():
+        job = store.job()
+        out = [chunk for chunk in store.open_chunks() if not chunk.lost]
+        ordinals = [each[0] for chunk in out for each in store.unfinished(chunk)]
+        chosen = [
+            (Kind.NEVER_SENT, ""),
+            (Kind.CAME_BACK, ""),
+            (Kind.UNCERTAIN, ""),
+            (Kind.UNDER_WAY, json.dumps(ordinals)),
+            *((Kind.FAILED, code) for code in codes),
+        ]
+        newest, accepted = told or store.prices(), store.accepted_prices()
+        prices = newest.joined(accepted) if newest and accepted else newest
+        groups = [
+            _group(store, kind, value, prices, margin(spec.max_price_rise))
+            for kind, value in chosen
+        ]
+        (calls,) = store.db.execute(
+            "SELECT count(*) FROM calls WHERE billing = 'unknown'"
+        ).fetchone()
+        exposed = store.exposure()
+    return Again(
+        job,
+        spec,
+        [group for group in groups if group.requests],
+        calls,
+        subtract(exposed.rub or ZERO, add(job.settled_rub, job.booked_rub)),
+        _left(spec, exposed),
+        _requests_left(spec, job, groups),
+    )
+
+
+def failures(store: JobStore) -> dict[str, int]:
+    """How many requests failed with each code."""
+    return dict(
+        store.db.execute(
+            "SELECT code, count(*) FROM results WHERE state = 'failed' GROUP BY code ORDER BY code"
+        ).fetchall()
+    )
+
+
+def codes_like(patterns: Iterable[str], there: dict[str, int]) -> tuple[str, ...]:
+    """The codes among those `there` that fit a pattern such as `endpoint.5xx` or `system.*`.
+
+    `UsageError` for a pattern that fits none: the user takes something for granted that is not so.
+    """
+    wanted = [part for text in patterns for part in text.replace(",", " ").split()]
+    for pattern in wanted:
+        if not any(fnmatchcase(code, pattern) for code in there):
+            known = ", ".join(f"{code} ({count:,})" for code, count in there.items())
+            raise UsageError(
+                f"no request failed with the code {pattern}",
+                hint=f"there are: {known}" if known else "no request failed at all",
+            )
+    return tuple(code for code in there if any(fnmatchcase(code, p) for p in wanted))
+
+
+def _group(
+    store: JobStore, kind: Kind, value: str, prices: PriceList | None, most: Decimal
+) -> Group:
+    rows = store.db.execute(
+        f"SELECT {_FEATURES} FROM requests JOIN models ON models.id = model"  # noqa: S608
+        f" {_QUERIES[kind]} {_GROUPED}",
+        (value,) if "?1" in _QUERIES[kind] else (),
+    )
+    sizes, all_bounded = [], True
+    for model, prompt, output, bounded, alike in rows:
+        sizes.append((alike, model, prompt, output))
+        all_bounded = all_bounded and bool(bounded)
+    found = estimate(sizes, prices, most)
+    return Group(
+        kind,
+        found.requests,
+        likely_of(store, found, prices),
+        found.highest if all_bounded else None,
+        code=value if kind is Kind.FAILED else "",
+    )
+
+
+def _left(spec: Spec, exposed: Amount) -> Amount:
+    rub, tokens = spec.budget.rub, spec.budget.tokens
+    return Amount(
+        None if rub is None else max(subtract(rub, exposed.rub or ZERO), ZERO),
+        None if tokens is None else max(tokens - (exposed.tokens or 0), 0),
+    )
+
+
+def _requests_left(spec: Spec, job: JobRow, groups: list[Group]) -> int | None:
+    if spec.budget.requests is None:
+        return None
+    again = sum(group.requests for group in groups if group.kind is Kind.FAILED)
+    return max(spec.budget.requests - job.finished + again, 0)
+
+
+def _figures(group: Group) -> dict[str, Any]:
+    return {
+        "requests": group.requests,
+        "likely_rub": _plain(group.likely),
+        "at_most_rub": _plain(group.highest),
+    }
+
+
+def _sum(left: Decimal | None, right: Decimal | None) -> Decimal | None:
+    return None if left is None or right is None else add(left, right)
+
+
+def _plain(rub: Decimal | None) -> str | None:
+    return None if rub is None else plain(rub)

@@ -1,0 +1,98 @@
+"""Before a resume spends: a table of what it sends again, and a question where that costs twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from batch.dialogue.again import Again, Group, Kind
+from batch.language import _, money, ngettext, number
+
+
+def table(again: Again) -> Iterator[str]:
+    """The lines to show: where the job stands, groups and sums, what is spent and what stays."""
+    job = again.job
+    head = _("{job}: {done} of {requests} done, {count} to send")
+    yield head.format(
+        job=job.id,
+        done=number(job.finished),
+        requests=number(job.requests),
+        count=number(again.total.requests),
+    )
+    yield from _aligned(again)
+    yield from _spent(again)
+    yield from _left(again)
+
+
+def question(again: Again) -> str:
+    """What must be agreed to first; empty where nothing is paid for twice or tried again."""
+    if again.twice and again.failed:
+        asked = _("{twice} may be paid for twice, {failed} that failed are sent again. Go on?")
+    elif again.twice:
+        asked = _("{twice} may be paid for twice. Go on?")
+    else:
+        asked = _("{failed} that failed are sent again. Go on?") if again.failed else ""
+    return asked.format(twice=number(again.twice), failed=number(again.failed))
+
+
+def _aligned(again: Again) -> Iterator[str]:
+    rows = [(_name(group), *_figures(group)) for group in again.groups]
+    if not rows:
+        return
+    if len(rows) > 1:
+        rows.append((_("all together"), *_figures(again.total)))
+    rows.insert(0, (_("what is sent"), _("requests"), _("likely"), _("at most")))
+    widths = [max(len(row[place]) for row in rows) for place in range(4)]
+    for what, *figures in rows:
+        aligned = [text.rjust(width) for text, width in zip(figures, widths[1:], strict=True)]
+        yield "  " + "  ".join([what.ljust(widths[0]), *aligned])
+
+
+def _name(group: Group) -> str:
+    words = {
+        Kind.NEVER_SENT: _("never sent"),
+        Kind.CAME_BACK: _("came back unfinished"),
+        Kind.UNCERTAIN: _("sent before, outcome unknown: may be paid for twice"),
+        Kind.UNDER_WAY: _("under way when it stopped: the unanswered may be paid for twice"),
+        Kind.FAILED: _("failed with {code}").format(code=group.code),
+    }
+    return words[group.kind]
+
+
+def _figures(group: Group) -> tuple[str, str, str]:
+    return (number(group.requests), _show(group.likely), _show(group.highest))
+
+
+def _spent(again: Again) -> Iterator[str]:
+    job = again.job
+    yield "  " + _("spent so far: {rub}").format(rub=money(job.settled_rub))
+    if again.uncertain_calls:
+        told = ngettext(
+            "at most {rub} more for {count} call of unknown outcome",
+            "at most {rub} more for {count} calls of unknown outcome",
+            again.uncertain_calls,
+        )
+        rub, count = money(job.booked_rub), number(again.uncertain_calls)
+        yield "  " + told.format(rub=rub, count=count)
+    if again.set_aside:
+        told = _("set aside for what was under way: {rub}")
+        yield "  " + told.format(rub=money(again.set_aside))
+
+
+def _left(again: Again) -> Iterator[str]:
+    budget, left, likely = again.spec.budget, again.left, again.total.likely
+    if budget.rub is not None and left.rub is not None:
+        told = _("of the budget of {budget} there stay {left}")
+        yield "  " + told.format(budget=money(budget.rub), left=money(left.rub))
+        if likely is not None and likely > left.rub:
+            yield "  " + _("that is less than it likely takes; it pauses when nothing more fits")
+    if budget.tokens is not None and left.tokens is not None:
+        told = _("of the budget of {budget} tokens there stay {left}")
+        yield "  " + told.format(budget=number(budget.tokens), left=number(left.tokens))
+    if budget.requests is not None and again.left_requests is not None:
+        told = _("of the budget of {budget} requests there stay {left}")
+        yield "  " + told.format(budget=number(budget.requests), left=number(again.left_requests))
+
+
+def _show(rub: Decimal | None) -> str:
+    return "?" if rub is None else money(rub)

@@ -1,0 +1,136 @@
+"""How a command ends that followed a job: the last words, and the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from pathlib import Path
+
+from batch.dialogue.guesses import score
+from batch.dialogue.terminal import duration, failed, reason_word, safe, say, state_word
+from batch.language import _, again, money, ngettext, number
+from batch.store.jobstore import JobRow, JobStore
+from jobs.money import plain
+from jobs.states import JobState, PauseReason
+
+COMPLETED, SOME_FAILED, PAUSED, CANCELLED, INTERRUPTED = 0, 1, 3, 5, 130
+
+
+def say_ending(job: JobRow) -> int:
+    """Tells how the job ended or why it rests; returns the exit code."""
+    if job.state is JobState.COMPLETED:
+        return _completed(job)
+    if job.state is JobState.PAUSED:
+        return _paused(job)
+    if job.state is JobState.CANCELLED:
+        told = _("{job} is cancelled; {done} of {requests} were answered")
+        say(told.format(job=job.id, done=number(job.completed), requests=number(job.requests)))
+        say(_("cost {rub}").format(rub=money(job.settled_rub)))
+        _say_booked(job)
+        say(_("results in {folder}").format(folder=_folder(job)))
+        return CANCELLED
+    if job.state is JobState.EXPIRED:
+        told = _("the deadline has passed: {done} of {requests} were answered")
+        say(told.format(done=number(job.completed), requests=number(job.requests)))
+        say(_("cost {rub}").format(rub=money(job.settled_rub)))
+        _say_booked(job)
+        say(_("results in {folder}").format(folder=_folder(job)))
+        say(_("do the rest with:"))
+        say(f"  nightshift resume {job.id} --deadline HH:MM")
+        return SOME_FAILED
+    say(_("{job} is {state}").format(job=job.id, state=state_word(job.state)))
+    return SOME_FAILED if job.ended else COMPLETED
+
+
+def _completed(job: JobRow) -> int:
+    took = (job.ended_at or 0) - (job.started_at or job.created_at)
+    answered = _("{done} of {requests} answered")
+    parts = [answered.format(done=number(job.completed), requests=number(job.requests))]
+    if job.failed:
+        parts.append(failed(job.failed))
+    if job.invalid:
+        parts.append(skipped(job.invalid))
+    say(_("{what} in {time}").format(what=", ".join(parts), time=duration(took)))
+    cost = _("cost {rub} (exactly {exact} ₽)")
+    say(cost.format(rub=money(job.settled_rub), exact=plain(job.settled_rub)))
+    _say_booked(job)
+    scored = score(job.guess, job.settled_rub)
+    if scored:
+        say(f"  {scored}")
+    say(_("results in {folder}").format(folder=_folder(job)))
+    if job.failed:
+        say(_("try the failed again with:"))
+        say(f"  nightshift resume {job.id} --retry-failed")
+    return SOME_FAILED if job.failed else COMPLETED
+
+
+def skipped(count: int) -> str:
+    """`3 lines skipped`."""
+    return ngettext("{count} line skipped", "{count} lines skipped", count).format(
+        count=number(count)
+    )
+
+
+def _say_booked(job: JobRow) -> None:
+    if job.booked_rub:
+        told = _("and calls of unknown outcome, at most {rub}")
+        say("  " + told.format(rub=money(job.booked_rub)))
+
+
+def _paused(job: JobRow) -> int:
+    reason = reason_word(job.reason).replace("_", " ")
+    say(_("{job} is paused: {reason}").format(job=job.id, reason=reason))
+    if job.reason_text:
+        say(f"  {safe(again(job.reason_text))}")
+    done = _("{done} of {requests} are done; nothing is lost")
+    say("  " + done.format(done=number(job.finished), requests=number(job.requests)))
+    words, options = _way_out(job)
+    say(words)
+    say(f"  nightshift resume {job.id}{options}")
+    return PAUSED
+
+
+def _way_out(job: JobRow) -> tuple[str, str]:
+    reason = PauseReason(job.reason)
+    if reason is PauseReason.BUDGET_EXHAUSTED:
+        options = " --budget-rub RUB"
+        if job.spec.budget.rub is None:
+            kind = "tokens" if job.spec.budget.tokens is not None else "requests"
+            options = f" --budget-{kind} N"
+        return _("go on with a higher cap:"), options
+    ways = {
+        PauseReason.INSUFFICIENT_BALANCE: _("put money on the account, then:"),
+        PauseReason.KEY_REJECTED: _("set a key that works (ROUTERAI_API_KEY), then:"),
+        PauseReason.PRICE_RISE: _(
+            "accept what is asked now (--max-price-rise PERCENT: and more than now), and go on:"
+        ),
+        PauseReason.SAMPLED: _("go on with all of it:"),
+        PauseReason.MISCONFIGURED: _("mend what it says, then:"),
+    }
+    return ways.get(reason, _("go on with:")), ""
+
+
+def settling(job: JobRow, store: JobStore) -> str:
+    """How calls of unknown cost of a job that is over are settled; empty where none can be."""
+    count = len(store.uncertain()) if job.ended else 0
+    told = ngettext(
+        "the endpoint may still tell of {count} call what it cost: nightshift resume {job} asks it",
+        "the endpoint may still tell of {count} calls what they cost: nightshift resume {job} asks"
+        " it",
+        count,
+    )
+    return told.format(count=number(count), job=job.id) if count else ""
+
+
+def say_interrupted(job_id: str) -> int:
+    """After Ctrl-C."""
+    say(_("interrupted; the job is kept. Go on with:"))
+    say(f"  nightshift resume {job_id}")
+    return INTERRUPTED
+
+
+def _folder(job: JobRow) -> str:
+    folder = Path(job.spec.output_dir)
+    with contextlib.suppress(ValueError):
+        folder = folder.relative_to(Path.cwd())
+    return shlex.quote(safe(str(folder))) + "/"

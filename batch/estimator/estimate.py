@@ -1,0 +1,88 @@
+"""What a job will cost, before anything is sent: at most, and likely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from batch.estimator import lessons
+from batch.estimator.reckon import guess_of, reckon
+from batch.estimator.sample import Crowd, Sample
+from batch.money.bounds import request_bound
+from batch.store.guess import Guess
+from batch.store.jobstore import JobStore
+from jobs.money import ZERO, add, times
+from jobs.prices import MARGIN, PriceList
+from jobs.spec import Spec
+
+
+@dataclass
+class Estimate:
+    """What the sizes of all requests tell.
+
+    `highest` is ₽, None when one request has no bound or no price; `unbounded` counts those of
+    which nobody can tell how long the answer may get.
+    """
+
+    requests: int = 0
+    highest: Decimal | None = ZERO
+    unpriced: tuple[str, ...] = ()
+    unbounded: int = 0
+    crowds: dict[str, Crowd] = field(default_factory=dict)
+    guess: Guess = field(default_factory=Guess)
+
+
+def estimate(
+    sizes: Iterable[tuple[int, str, int, int | None]],
+    prices: PriceList | None,
+    margin: Decimal = MARGIN,
+) -> Estimate:
+    """Adds up (how many, model, prompt bound, output bound) of all requests; no guess yet."""
+    result = Estimate()
+    unpriced: set[str] = set()
+    for count, model, prompt_bound, output_bound in sizes:
+        crowd = result.crowds.get(model, Crowd(0, 0))
+        result.crowds[model] = Crowd(crowd.requests + count, crowd.size + count * prompt_bound)
+        result.requests += count
+        most = request_bound(model, prompt_bound, output_bound, prices, margin)
+        if most.tokens is None:
+            result.unbounded += count
+        if prices is None or model not in prices.models:
+            unpriced.add(model)
+        if most.rub is None or result.highest is None:
+            result.highest = None
+        else:
+            result.highest = add(result.highest, times(most.rub, count))
+    result.unpriced = tuple(sorted(unpriced))
+    return result
+
+
+def guess(
+    found: Estimate, samples: Iterable[Sample], prices: PriceList | None, spec: Spec, home: Path
+) -> Guess:
+    """Low, likely and high of a job that is not sent yet, by what earlier jobs of `home` taught."""
+    earlier = {model: lessons.recall(home, spec.base_url, model) for model in found.crowds}
+    reckoning = reckon(found.crowds, samples, prices, own={}, earlier=earlier)
+    return guess_of(reckoning, found.requests, spec.limits, found.highest)
+
+
+def likely_of(store: JobStore, found: Estimate, prices: PriceList | None) -> Decimal | None:
+    """₽ that a part of a job will likely cost, by what its answers taught so far."""
+    samples = list(lessons.samples_in(store))
+    own = lessons.lessons_of(lessons.seen_in(store), prices)
+    return reckon(found.crowds, samples, prices, own=own, earlier={}).likely
+
+
+def guess_again(store: JobStore, home: Path) -> Guess:
+    """The same of a job that has some answers already: they count most."""
+    job, prices = store.job(), store.prices()
+    crowds, samples = lessons.crowds_in(store), list(lessons.samples_in(store))
+    own = lessons.lessons_of(lessons.seen_in(store), prices)
+    earlier = {
+        model: lessons.recall(home, job.spec.base_url, model, but=job.id) for model in crowds
+    }
+    reckoning = reckon(crowds, samples, prices, own=own, earlier=earlier)
+    requests = sum(crowd.requests for crowd in crowds.values())
+    return guess_of(reckoning, requests, job.spec.limits, job.guess.at_most)

@@ -1,0 +1,144 @@
+"""What the caps of a home leave: over all its jobs, the ended ones too.
+
+For each period: spent or possibly spent by calls that were sent in it, and what is set aside for
+chunks that are out. A call sent in the next period will have been set aside in this one and still
+be so, hence `spent + set aside ≤ cap` holds in every period if it holds whenever a chunk is fed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from batch.money.caps import Caps, Room, read_caps
+from batch.store.home import Home
+from batch.store.jobstore import JobStore
+from jobs.errors import StorageUnavailable
+from jobs.money import ZERO, add, subtract
+from jobs.names import CAPS
+from jobs.period import Period, span
+
+_SETTLED_S = 2.0
+"""A file that was last written so long ago has its last change in its time of change."""
+
+log = logging.getLogger("nightshift.allowance")
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a job has spent, by period, and set aside; `unlimited`: a chunk of it has no grant."""
+
+    spent: dict[Period, Decimal]
+    aside: dict[Period, Decimal]
+    unlimited: bool
+
+    def total(self, period: Period) -> Decimal:
+        """Spent and set aside."""
+        return add(self.spent[period], self.aside[period])
+
+
+@dataclass(frozen=True)
+class _Seen:
+    touched: float
+    starts: tuple[float, ...]
+    share: Share
+
+
+class Allowance:
+    """The caps of one home. The one coordinator asks it before each chunk that it feeds."""
+
+    def __init__(self, home: Home, wall: Callable[[], float] = time.time) -> None:
+        self._home = home
+        self._wall = wall
+        self._seen: dict[str, _Seen] = {}
+        self._stamp: object = None
+        self._caps = Caps()
+
+    def caps(self) -> Caps:
+        """As they stand in the home now."""
+        stamp = self.stamp()
+        if stamp != self._stamp:
+            self._caps, self._stamp = read_caps(self._home.folder), stamp
+        return self._caps
+
+    def stamp(self) -> object:
+        """Changes when somebody sets the caps."""
+        try:
+            facts = (self._home.folder / CAPS).stat()
+        except OSError:
+            return ()
+        return (facts.st_mtime_ns, facts.st_ino, facts.st_size)
+
+    def room(self, job_id: str, store: JobStore) -> Room | None:
+        """What is left for a job, whose store this is; None without caps."""
+        caps = self.caps()
+        if not caps.any:
+            return None
+        spans = self._spans(caps)
+        others = self._others(job_id, spans)
+        mine = share_of(store, spans)
+        waits = any(share.unlimited for share in (mine, *others))
+        rooms = []
+        for period, (_, ends) in spans.items():
+            cap = caps.of(period)
+            if cap is not None:
+                used = mine.total(period)
+                for share in others:
+                    used = add(used, share.total(period))
+                rooms.append(Room(subtract(cap, used), period, cap, ends, not used, waits))
+        return min(rooms, key=lambda room: room.rub)
+
+    def used(self) -> dict[Period, tuple[Decimal, Decimal]]:
+        """Spent, and set aside, by all jobs in the day and the month that it is."""
+        shares = self._others("", self._spans(self.caps()))
+        found = {}
+        for period in Period:
+            spent = aside = ZERO
+            for share in shares:
+                spent, aside = add(spent, share.spent[period]), add(aside, share.aside[period])
+            found[period] = (spent, aside)
+        return found
+
+    def _spans(self, caps: Caps) -> dict[Period, tuple[datetime, datetime]]:
+        now = datetime.fromtimestamp(self._wall(), UTC)
+        return {period: span(period, caps.zone, now) for period in Period}
+
+    def _others(self, job_id: str, spans: dict[Period, tuple[datetime, datetime]]) -> list[Share]:
+        others = [other for other in self._home.job_ids() if other != job_id]
+        return [share for other in others if (share := self._share(other, spans)) is not None]
+
+    def _share(self, job_id: str, spans: dict[Period, tuple[datetime, datetime]]) -> Share | None:
+        starts = tuple(start.timestamp() for start, _ in spans.values())
+        touched = self._home.touched(job_id)
+        seen = self._seen.get(job_id)
+        if seen is not None and (seen.touched, seen.starts) == (touched, starts):
+            return seen.share
+        try:
+            store = self._home.open(job_id, read_only=True)
+        except StorageUnavailable as error:
+            log.warning("%s; what it spent is not counted", error.message)
+            return None
+        try:
+            share = share_of(store, spans)
+        finally:
+            store.close()
+        if abs(time.time() - touched) > _SETTLED_S:
+            self._seen[job_id] = _Seen(touched, starts, share)
+        return share
+
+
+def share_of(store: JobStore, spans: dict[Period, tuple[datetime, datetime]]) -> Share:
+    """What one job has spent and set aside, read from its store."""
+    with store.snapshot():
+        return Share(
+            {
+                period: store.spent_between(start.timestamp(), end.timestamp())
+                for period, (start, end) in spans.items()
+            },
+            {period: store.set_aside(start.timestamp()) for period, (start, _) in spans.items()},
+            store.unlimited_out(rub=True, tokens=False),
+        )

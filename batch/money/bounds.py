@@ -1,0 +1,33 @@
+"""What a request can cost at most. Arithmetic only."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from jobs.budget import Amount
+from jobs.prices import MARGIN, PriceList
+
+NO_BOUND = Amount(None, None)
+"""Of a request of which nobody can tell what a call of it costs at most."""
+
+
+def request_bound(
+    model: str,
+    prompt_bound: int,
+    output_bound: int | None,
+    prices: PriceList | None,
+    margin: Decimal = MARGIN,
+) -> Amount:
+    """The most that one call of a request can cost: ₽ (None: no price or no bound) and tokens.
+
+    It holds as long as nobody asks more than `margin` times these prices.
+    """
+    price = prices.models.get(model) if prices else None
+    output = output_bound
+    if output is None and price is not None:
+        output = price.max_completion_tokens
+    if output is None:
+        return NO_BOUND
+    return Amount(
+        price.bound(prompt_bound, output, margin) if price else None, prompt_bound + output
+    )

@@ -1,0 +1,145 @@
+"""How a job stands, for whoever watches: counts, money, rate and time left."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from batch.store.jobstore import JobRow
+from batch.watching.forecast import cost_of_all, done_at, is_late
+from jobs.money import plain, total
+from jobs.states import JobState, PauseReason
+
+_WINDOW_S = 60.0
+_DOWN = "the endpoint does not answer; one call now and then asks whether it is back"
+
+
+class Meter:
+    """Requests per second over the last minute."""
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque()
+
+    def note(self, now: float, finished: int) -> None:
+        """`finished` requests at `now`, monotonic seconds."""
+        self._points.append((now, finished))
+        while len(self._points) > 2 and now - self._points[0][0] > _WINDOW_S:
+            self._points.popleft()
+
+    @property
+    def rate(self) -> float:
+        """Requests per second; 0 before two points."""
+        if len(self._points) < 2:
+            return 0.0
+        (start, before), (end, after) = self._points[0], self._points[-1]
+        # Failures that are tried again are fewer finished requests than before.
+        return max(after - before, 0) / (end - start) if end > start else 0.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A moment of a job. Money in ₽, times in seconds. `workers` is None where nobody counted them;
+    `down_s` is for how long they have only probed an endpoint that does not answer, else 0.
+    """
+
+    job: str
+    name: str
+    state: str
+    reason: str
+    reason_text: str
+    requests: int
+    completed: int
+    failed: int
+    rate: float
+    left_s: float | None
+    spent: Decimal
+    booked: Decimal
+    budget: Decimal | None
+    in_flight: int
+    workers: int | None
+    refusals: int
+    down_s: float
+    done_at: float | None = None
+    """Unix seconds."""
+    late: bool = False
+    """Whether the deadline comes before."""
+    forecast: Decimal | None = None
+    """₽ that all of the job will have cost."""
+
+    @property
+    def down(self) -> bool:
+        """Whether the endpoint does not answer."""
+        return self.down_s > 0
+
+    @property
+    def finished(self) -> int:
+        """Requests that have their result."""
+        return self.completed + self.failed
+
+    def as_json(self) -> dict[str, object]:
+        """For Redis and `--json`; amounts as exact strings."""
+        return {
+            "job": self.job,
+            "name": self.name,
+            "state": self.state,
+            "reason": self.reason,
+            "reason_text": self.reason_text,
+            "requests": self.requests,
+            "completed": self.completed,
+            "failed": self.failed,
+            "rate": round(self.rate, 3),
+            "left_s": None if self.left_s is None else round(self.left_s, 1),
+            "spent_rub": plain(self.spent),
+            "uncertain_rub": plain(self.booked),
+            "budget_rub": None if self.budget is None else plain(self.budget),
+            "in_flight": self.in_flight,
+            "workers": self.workers,
+            "refusals": self.refusals,
+            "down": self.down,
+            "down_s": round(self.down_s, 1),
+            "done_at": None if self.done_at is None else round(self.done_at),
+            "late": self.late,
+            "forecast_rub": None if self.forecast is None else plain(self.forecast),
+        }
+
+
+def progress_of(
+    job: JobRow,
+    rate: float,
+    *,
+    in_flight: int = 0,
+    workers: int | None = None,
+    refusals: int = 0,
+    down_s: float = 0.0,
+) -> Progress:
+    """The job's row and what is known beside it, as one moment."""
+    left = job.left / rate if rate > 0 and job.left else (0.0 if not job.left else None)
+    done = done_at(job, rate, datetime.now(UTC))
+    reason, text = job.reason, job.reason_text
+    if down_s and job.state is JobState.IN_PROGRESS:
+        # It goes on by itself, so it is not paused; but nothing moves, and this is why.
+        reason, text = PauseReason.ENDPOINT_DOWN.value, _DOWN
+    return Progress(
+        job=job.id,
+        name=job.spec.name,
+        state=job.state.value,
+        reason=reason,
+        reason_text=text,
+        requests=job.requests,
+        completed=job.completed,
+        failed=job.failed,
+        rate=rate,
+        left_s=left,
+        spent=total([job.settled_rub]),
+        booked=job.booked_rub,
+        budget=job.spec.budget.rub,
+        in_flight=in_flight,
+        workers=workers,
+        refusals=refusals,
+        down_s=down_s,
+        done_at=None if done is None else done.timestamp(),
+        late=is_late(job, done),
+        forecast=cost_of_all(job),
+    )

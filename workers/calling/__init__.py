@@ -1,0 +1,1 @@
+"""Calls of the endpoint: how one is sent, and what its answer means for its request."""

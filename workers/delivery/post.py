@@ -1,0 +1,219 @@
+"""A worker's side of Redis: chunks taken and kept, deliveries sent, signs of life, the shared pace.
+
+Every command gives up within seconds, and a failure of any kind is a `ConnectionError`: callers
+keep what they have and try again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import cast
+
+import msgspec
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
+
+from jobs import names
+from jobs.chunk import Payload, Speed
+from jobs.errors import UsageError
+from jobs.wire import unpack_payload
+from workers.pacing.pace import LEASE_S, SCRIPT, Ask, Share
+
+TIMEOUT_S = 4.0
+CLAIM_S = 15.0
+"""A claim that is not renewed for so long is void: its worker is dead or cut off."""
+
+TAKEN_S = 86_400
+"""So long it is known who took a chunk; the home forgets it when it closes the chunk."""
+
+DONE_S = 3600
+_DONE = b"done"
+
+Key = tuple[str, int]
+"""(job, chunk)."""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What Redis answers to a sign of life.
+
+    `held` are jobs of which nothing may be sent. `taken` chunks are another worker's by now; of
+    `gone` ones neither claim nor payload is there, so they were given up, unless Redis itself lost
+    its memory: then its `epoch` is another ("" when it has none). `speeds` are what the user allows
+    of jobs by now, where their coordinator tells.
+    """
+
+    held: set[str]
+    epoch: str
+    taken: set[Key]
+    gone: set[Key]
+    speeds: dict[str, Speed]
+
+
+class _Published(msgspec.Struct):
+    """What a worker reads of what a coordinator tells of a job."""
+
+    pace: Speed
+
+
+class Post:
+    """One worker process at one Redis."""
+
+    def __init__(self, redis_url: str, worker: str) -> None:
+        self.worker = worker
+        try:
+            self._redis: Redis = Redis.from_url(
+                redis_url,
+                socket_timeout=TIMEOUT_S,
+                socket_connect_timeout=TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+                health_check_interval=0,
+            )
+        except ValueError as error:
+            # Its text may quote the address, and with it the password.
+            raise UsageError(
+                "the address of Redis is not one",
+                hint="set NIGHTSHIFT_REDIS_URL to something like redis://localhost:6379/0",
+            ) from error
+        self._pace = self._redis.register_script(SCRIPT)
+        self._slots: set[str] = set()
+
+    async def check(self) -> None:
+        """`UsageError` if Redis does not let us in; that it is not there yet is no error."""
+        try:
+            await self._redis.ping()
+        except (AuthenticationError, AuthorizationError) as error:
+            raise UsageError(
+                "Redis refuses the password", hint="check NIGHTSHIFT_REDIS_URL"
+            ) from error
+        except (RedisError, OSError, TimeoutError):
+            return
+
+    async def close(self) -> None:
+        """Drops the connections."""
+        await self._redis.aclose()
+
+    # ---- chunks -----------------------------------------------------------------------------
+
+    async def claim(self, job: str, chunk: int) -> Payload | None:
+        """The payload, if this worker is the first to take the chunk.
+
+        None for a message that came twice or too late, and while the job is held: the coordinator
+        takes back or feeds again what nobody took. Raises `BadMessage` for a foreign payload.
+        """
+        async with _as_connection_errors():
+            key = names.claim_key(job, chunk)
+            data, held = await self._redis.mget(names.payload_key(job, chunk), names.hold_key(job))
+            if data is None or held is not None:
+                return None
+            # A claim dies with its worker, but the chunk is not free then: answers of it may lie in
+            # that worker's journal. Its rest comes in a chunk of another number.
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.set(names.taken_key(job, chunk), self.worker, nx=True, ex=TAKEN_S)
+                pipe.set(key, self.worker, nx=True, px=int(CLAIM_S * 1000))
+                if not all(await pipe.execute()):
+                    return None
+        payload = unpack_payload(cast(bytes, data))
+        same = (payload.job, payload.chunk) == (job, chunk)
+        return payload if same else None
+
+    async def beat(self, chunks: list[Key], presence: dict[str, object]) -> Beat:
+        """Renews the claims and the worker's sign of life."""
+        jobs = sorted({job for job, _ in chunks})
+        async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(names.EPOCH)
+            pipe.mget([names.EPOCH, *(names.hold_key(job) for job in jobs)])
+            pipe.mget([names.EPOCH, *(names.claim_key(*key) for key in chunks)])
+            pipe.mget([names.EPOCH, *(names.progress_key(job) for job in jobs)])
+            for key in chunks:
+                pipe.exists(names.payload_key(*key))
+            epoch, (_, *holds), (_, *claims), (_, *told), *payloads = await pipe.execute()
+        me = self.worker.encode()
+        seen = list(zip(chunks, claims, payloads, strict=True))
+        taken = {key for key, claim, _ in seen if claim not in {None, me}}
+        await self._renew([key for key in chunks if key not in taken], presence)
+        return Beat(
+            held={job for job, hold in zip(jobs, holds, strict=True) if hold is not None},
+            epoch=(epoch or b"").decode(errors="replace"),
+            taken=taken,
+            gone={key for key, claim, payload in seen if claim is None and not payload},
+            speeds=_speeds(zip(jobs, told, strict=True)),
+        )
+
+    async def _renew(self, chunks: list[Key], presence: dict[str, object]) -> None:
+        life = int(CLAIM_S * 1000)
+        async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for key in chunks:
+                pipe.set(names.claim_key(*key), self.worker, px=life)
+            pipe.set(names.worker_key(self.worker), msgspec.json.encode(presence), px=life)
+            await pipe.execute()
+
+    async def release(self, job: str, chunk: int) -> None:
+        """The chunk is done with; a late message for it finds this and is dropped."""
+        async with _as_connection_errors():
+            await self._redis.set(names.claim_key(job, chunk), _DONE, ex=DONE_S)
+
+    async def leave(self) -> None:
+        """This worker is gone, and others may have its calls in flight."""
+        async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.delete(names.worker_key(self.worker))
+            for key in self._slots:
+                pipe.hdel(key, self.worker)
+            await pipe.execute()
+
+    # ---- the outbox's port --------------------------------------------------------------------
+
+    async def send(self, entries: list[tuple[str, bytes]]) -> None:
+        """Adds (job, delivery) entries to the streams of their jobs."""
+        async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for job, data in entries:
+                pipe.xadd(names.results_key(job), {"d": data})
+            await pipe.execute()
+
+    async def acknowledged(self, outbox: str) -> list[int]:
+        """Sequence numbers that the home has on disk, each told once."""
+        async with _as_connection_errors():
+            found = await self._redis.lpop(names.acks_key(outbox), 10_000)
+        numbers = cast("list[bytes] | None", found) or []
+        return [int(number) for number in numbers if number.isdigit()]
+
+    # ---- the pace's port ----------------------------------------------------------------------
+
+    async def exchange(self, scope: str, ask: Ask) -> Share:
+        """Tells what happened, gets this process's share."""
+        keys = [names.pace_key(scope), names.slots_key(scope)]
+        self._slots.add(keys[1])
+        async with _as_connection_errors():
+            answer = await self._pace(keys=keys, args=[self.worker, LEASE_S, *ask])
+        slots, requests, tokens, rub, pause_s, limit, down_s, probe = answer
+        return Share(
+            slots,
+            requests,
+            float(tokens),
+            float(rub),
+            float(pause_s),
+            limit,
+            float(down_s),
+            probe=bool(probe),
+        )
+
+
+def _speeds(told: Iterable[tuple[str, bytes | None]]) -> dict[str, Speed]:
+    """What of it makes sense."""
+    found = {}
+    for job, text in told:
+        with suppress(msgspec.DecodeError):
+            found[job] = msgspec.json.decode(text or b"", type=_Published).pace
+    return {job: speed for job, speed in found.items() if speed.is_sound}
+
+
+@asynccontextmanager
+async def _as_connection_errors() -> AsyncIterator[None]:
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise ConnectionError(type(error).__name__) from error

@@ -1,0 +1,1 @@
+"""How fast calls may go: limits told and found, outages, repetitions; shared by all workers."""

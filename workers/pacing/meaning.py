@@ -1,0 +1,73 @@
+"""What the end of a call means for the pace, the endpoint's health and the grant. No IO."""
+
+from __future__ import annotations
+
+from jobs.budget import Amount
+from jobs.chunk import ReturnReason
+from jobs.money import ZERO, plain
+from jobs.outcome import Answered, Billing, Outcome, Retry, RetryKind
+from jobs.result import Call
+from jobs.states import PauseReason
+from workers.calling.endpoint import Answer, Broken
+from workers.pacing.outage import Sign
+from workers.pacing.pace import Pace
+from workers.ticket import Ticket
+
+NOTHING = Amount(ZERO, 0)
+_BY_RATE = "endpoint.rate_limited"
+
+
+def tell_pace(pace: Pace, ticket: Ticket, answer: Answer, outcome: Outcome) -> Sign:
+    """The pace learns what the call took and how it ended; returns what it says of the endpoint."""
+    charge = outcome.charge
+    free = charge.billing is Billing.NONE
+    throttled = isinstance(outcome, Retry) and outcome.kind is RetryKind.THROTTLED
+    # A refusal for too many tokens gives none back: others would be refused at once in its place.
+    nothing = None if throttled else 0
+    tokens = charge.usage.total if charge.usage else nothing if free else None
+    rub = float(charge.cost) if charge.cost is not None else 0.0 if free else None
+    pace.ended(ticket.toll, tokens=tokens, rub=rub)
+    if isinstance(outcome, Answered):
+        pace.succeeded()
+        pace.learn(ticket.work.tokens, tokens, rub)
+        pace.hear(answer.headers)
+    elif isinstance(outcome, Retry) and outcome.kind is RetryKind.THROTTLED:
+        pace.throttled(outcome.after, by_rate=outcome.code == _BY_RATE)
+    elif isinstance(outcome, Retry) and outcome.after is not None:
+        pace.pause(outcome.after)
+    return sign_of(answer, outcome, alone=pace.in_flight == 0)
+
+
+def sign_of(answer: Answer, outcome: Outcome, *, alone: bool) -> Sign:
+    """What a call's end says of the endpoint."""
+    if not isinstance(outcome, Retry):
+        return Sign.ALIVE
+    match outcome.kind:
+        case RetryKind.UNREACHABLE | RetryKind.PASSING:
+            return Sign.FAULTY
+        case RetryKind.UNCERTAIN:
+            return Sign.FAULTY if isinstance(answer, Broken) else Sign.ALIVE
+        case RetryKind.THROTTLED:
+            # Of a crowd some are refused. One alone is too where the endpoint is not well.
+            return Sign.FAULTY if alone and outcome.after is None else Sign.NONE
+
+
+def is_dearer(row: Call) -> bool:
+    """Whether a call cost more than it could."""
+    return row.cost is not None and row.bound is not None and row.cost > row.bound
+
+
+def dearer(row: Call) -> ReturnReason:
+    """Why a job stops after a call that cost more than it could."""
+    cost, bound = plain(row.cost or ZERO), plain(row.bound or ZERO)
+    text = f"a call cost {cost} ₽, though {bound} ₽ should have been the most"
+    return ReturnReason("price_rise", text, PauseReason.PRICE_RISE)
+
+
+def spent(row: Call, bound: Amount) -> Amount:
+    """What a call takes out of the grant: its cost, its bound if that is unknown, or nothing."""
+    if row.billing is Billing.NONE:
+        return NOTHING
+    if row.billing is Billing.UNKNOWN:
+        return bound
+    return Amount(row.cost or ZERO, row.usage.total if row.usage else bound.tokens)

@@ -1,0 +1,302 @@
+"""The pace of one lane as this process knows it: leased from the pace all workers share.
+
+A call costs no round trip: the process leases calls in flight, and requests, tokens and roubles
+for the next moment, in one exchange for all that happened since the last. The decision itself is
+`pace.lua`. Roubles are floats here: they pace, they do not account.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import NamedTuple, Protocol, TypeVar
+
+from jobs.chunk import Terms
+from workers.pacing.told import told_limits
+from workers.toll import Learned, Toll
+
+SCRIPT = resources.files("workers.pacing").joinpath("pace.lua").read_text()
+LEASE_S = 15.0
+"""A worker that fell silent gives its calls in flight back after this."""
+
+STALE_S = 0.5
+"""What was leased and could not start within this is void: it was meant for that moment."""
+
+MOST_IN_FLIGHT = 1024
+"""Calls that one process keeps in flight at most: each holds a connection."""
+
+
+class Ask(NamedTuple):
+    """What a process tells and asks in one exchange; `pace.lua` takes the fields in this order.
+
+    Since the last exchange: calls `started`, `successes`, `throttles` (429, 503, 402 for a moment),
+    of which `limited` by a rate, `faults` of an endpoint that may be down, whether there was a sign
+    that it is `alive`, the longest Retry-After, and the longest of a rate limit (`window_s`).
+    `weight` is the sum of the shares of the jobs that wait here; a limit of 0 is none.
+    """
+
+    wanted: int
+    in_flight: int
+    weight: float = 1.0
+    started: int = 0
+    successes: int = 0
+    throttles: int = 0
+    limited: int = 0
+    faults: int = 0
+    alive: int = 0
+    retry_after_s: float = 0.0
+    window_s: float = 0.0
+    most: int = 0
+    rpm: int = 0
+    tpm: int = 0
+    rub_per_hour: float = 0.0
+    requests: int = 0
+    tokens: float = 0.0
+    rub: float = 0.0
+
+
+class Share(NamedTuple):
+    """What it gets: calls in flight; requests, tokens and roubles (-1: unlimited); a pause; the
+    limit of all; for how long the endpoint has been down (0: it is not); whether to probe it.
+    """
+
+    slots: int
+    requests: int = -1
+    tokens: float = -1.0
+    rub: float = -1.0
+    pause_s: float = 0.0
+    limit: int = 0
+    down_s: float = 0.0
+    probe: bool = False
+
+
+class PaceKeeper(Protocol):
+    """The one atomic verb of the shared pace. May raise `ConnectionError`."""
+
+    async def exchange(self, scope: str, ask: Ask) -> Share:
+        """Tells what happened, gets this process's share."""
+
+
+@dataclass
+class _News:
+    """What happened since the last exchange."""
+
+    started: int = 0
+    successes: int = 0
+    throttles: int = 0
+    limited: int = 0
+    faults: int = 0
+    alive: int = 0
+    retry_after_s: float = 0.0
+    window_s: float = 0.0
+
+    def heard(self, ask: Ask) -> None:
+        """What was told is no news any more; what came meanwhile is."""
+        for name in ("started", "successes", "throttles", "limited", "faults"):
+            setattr(self, name, getattr(self, name) - getattr(ask, name))
+        self.alive = 0 if ask.alive else self.alive
+        for name in ("retry_after_s", "window_s"):
+            if getattr(self, name) <= getattr(ask, name):
+                setattr(self, name, 0.0)
+
+
+class Pace:
+    """One lane's allowance. Single-threaded: for the event loop's thread."""
+
+    def __init__(
+        self, scope: str, keeper: PaceKeeper, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.scope = scope
+        self._keeper = keeper
+        self._clock = clock
+        self._terms = Terms()
+        self._told_rpm = self._told_tpm = 0
+        self._tariff = Learned()
+        self._news = _News()
+        self.in_flight = 0
+        self.slots = 0
+        self.limit = 0
+        self.down_s = 0.0
+        self.may_probe = False
+        # None: unlimited.
+        self._requests: float | None = None
+        self._tokens: float | None = None
+        self._rub: float | None = None
+        self._leased_at = float("-inf")
+        self._paused_until = 0.0
+        self._known = False
+        self._last = Share(0)
+
+    def set_terms(self, terms: Terms) -> None:
+        """The limits that the user set."""
+        self._terms = terms
+
+    def hear(self, headers: Mapping[str, str]) -> None:
+        """The limits that the endpoint tells in its headers, if it does."""
+        rpm, tpm = told_limits(headers)
+        self._told_rpm, self._told_tpm = rpm or self._told_rpm, tpm or self._told_tpm
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds until calls may start again."""
+        return max(0.0, self._paused_until - self._clock())
+
+    @property
+    def is_metered(self) -> bool:
+        """Whether requests, tokens or roubles come drop by drop."""
+        return not (self._requests is self._tokens is self._rub is None)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something happened that the others do not know of."""
+        return self._news != _News()
+
+    def try_admit(self, weight: int, most_rub: float = 0.0) -> Toll | None:
+        """Takes what a call of at most `weight` tokens is expected to need, if it may start now.
+
+        It counts as in flight then. A request larger than a bucket would never fit, so that the
+        level may go below zero instead.
+        """
+        if not self._known or self.in_flight >= self.slots or self.pause_s > 0:
+            return None
+        if self._requests is not None and self._requests < 1:
+            return None
+        if (self._tokens is not None and self._tokens <= 0) or (
+            self._rub is not None and self._rub <= 0
+        ):
+            return None
+        toll = self._tariff.toll(weight, most_rub)
+        self.in_flight += 1
+        self._news.started += 1
+        self._pay(1, toll.tokens, toll.rub)
+        return toll
+
+    def cancel(self, toll: Toll) -> None:
+        """A call that was admitted does not start after all."""
+        self.in_flight -= 1
+        self._news.started -= 1
+        self._pay(-1, -toll.tokens, -toll.rub)
+
+    def ended(self, toll: Toll, *, tokens: int | None = None, rub: float | None = None) -> None:
+        """A call ended that used so many tokens and roubles, if that is known."""
+        self.in_flight -= 1
+        more = self._tariff.settle(toll, tokens, rub)
+        self._pay(0, *more)
+
+    def learn(self, weight: int, tokens: int | None, rub: float | None) -> None:
+        """What an answered call of at most `weight` tokens needed."""
+        self._tariff.learn(weight, tokens, rub)
+
+    def _pay(self, requests: int, tokens: float, rub: float) -> None:
+        if self._requests is not None:
+            self._requests -= requests
+        if self._tokens is not None:
+            self._tokens -= tokens
+        if self._rub is not None:
+            self._rub -= rub
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        self._news.successes += 1
+
+    def throttled(self, retry_after: float | None, *, by_rate: bool) -> None:
+        """A call was refused since there are too many, at once or (`by_rate`) per minute."""
+        self._news.throttles += 1
+        if by_rate:
+            self._news.limited += 1
+            self._news.window_s = max(self._news.window_s, retry_after or 0.0)
+        self.pause(retry_after or 0.0)
+
+    def alive(self) -> None:
+        """The endpoint gave a sign of life."""
+        self._news.alive, self._news.faults = 1, 0
+
+    def faulty(self, weight: int = 1) -> None:
+        """A call met what an endpoint that is down would do; it counts as so many."""
+        self._news.faults += weight
+        if weight > 1:
+            self._news.alive = 0
+
+    def pause(self, seconds: float) -> None:
+        """Nothing starts for so long, here at once and for all workers with the next exchange."""
+        if seconds > 0:
+            self._news.retry_after_s = max(self._news.retry_after_s, seconds)
+            self._paused_until = max(self._paused_until, self._clock() + seconds)
+
+    async def exchange(
+        self, ready: int, weight_each: int, rub_each: float = 0.0, share: float = 1.0
+    ) -> None:
+        """Tells and asks; `ready` requests of at most about `weight_each` tokens and `rub_each` ₽
+        wait, of jobs that have a `share` together. May raise `ConnectionError`: then the last share
+        stays, and what happened is told next time.
+        """
+        ask = self._ask(ready, weight_each, rub_each, share)
+        got = await self._keeper.exchange(self.scope, ask)
+        self._news.heard(ask)
+        self._take(got)
+
+    def _ask(self, ready: int, weight_each: int, rub_each: float, share: float) -> Ask:
+        if self._clock() - self._leased_at > STALE_S:
+            for name in ("_requests", "_tokens", "_rub"):
+                level = getattr(self, name)
+                setattr(self, name, None if level is None else min(level, 0.0))
+        each = self._tariff.toll(weight_each, rub_each)
+        terms, news = self._terms, self._news
+        return Ask(
+            wanted=min(self.in_flight + ready, MOST_IN_FLIGHT),
+            in_flight=self.in_flight,
+            weight=share,
+            most=terms.max_in_flight or 0,
+            rpm=_lower(terms.rpm or 0, self._told_rpm),
+            tpm=_lower(terms.tpm or 0, self._told_tpm),
+            rub_per_hour=terms.rub_per_hour or 0.0,
+            requests=max(0, ready - int(self._requests or 0)),
+            tokens=max(0.0, ready * each.tokens - (self._tokens or 0.0)),
+            rub=max(0.0, ready * each.rub - (self._rub or 0.0)),
+            **vars(news),
+        )
+
+    def _take(self, share: Share) -> None:
+        self._known = True
+        if max(share.requests, share.tokens, share.rub) > 0:
+            self._leased_at = self._clock()
+        self.slots, self.limit = share.slots, share.limit
+        self.down_s, self.may_probe = share.down_s, share.probe
+        last, self._last = self._last, share
+        self._requests = _more(self._requests, last.requests, share.requests)
+        self._tokens = _more(self._tokens, last.tokens, share.tokens)
+        self._rub = _more(self._rub, last.rub, share.rub)
+        if share.pause_s > 0:
+            self._paused_until = max(self._paused_until, self._clock() + share.pause_s)
+
+
+def strictest(terms: Iterable[Terms]) -> Terms:
+    """Of several jobs' limits the lowest each: they share the endpoint, the key and the model."""
+    some = list(terms)
+    return Terms(
+        rpm=_lowest(each.rpm for each in some),
+        tpm=_lowest(each.tpm for each in some),
+        max_in_flight=_lowest(each.max_in_flight for each in some),
+        rub_per_hour=_lowest(each.rub_per_hour for each in some),
+    )
+
+
+N = TypeVar("N", int, float)
+
+
+def _lowest(limits: Iterable[N | None]) -> N | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _lower(one: int, other: int) -> int:
+    """The lower of two limits, of which 0 is none."""
+    return min(one, other) if one and other else one or other
+
+
+def _more(level: float | None, last: float, granted: float) -> float | None:
+    """What is at hand now. Of what was there no more than the last grant: where calls wait for a
+    place in flight, drops would heap up and be a burst once there is one.
+    """
+    return None if granted < 0 else min(level or 0.0, max(last, 0.0)) + granted
