@@ -19,7 +19,8 @@ from batch import embedded
 from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
-from batch.dialogue.terminal import Display, LogLines, Say, safe
+from batch.dialogue.display import Display, LogLines
+from batch.dialogue.terminal import Say, safe
 from batch.language import _, again
 from batch.settings import Settings
 from batch.store.home import Home

@@ -7,7 +7,8 @@ import os
 import click
 
 from batch.dialogue.options import job_argument, open_home
-from batch.dialogue.terminal import say, state_word
+from batch.dialogue.phrases import state_word
+from batch.dialogue.terminal import say
 from batch.dialogue.wishes import wish
 from batch.language import _
 from batch.local import run_job

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from batch.dialogue.options import job_argument, open_home
-from batch.dialogue.terminal import say, state_word
+from batch.dialogue.phrases import state_word
+from batch.dialogue.terminal import say
 from batch.dialogue.wishes import wish
 from batch.language import _
 from jobs.states import JobState

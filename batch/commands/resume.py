@@ -31,7 +31,8 @@ from batch.dialogue.options import (
     option,
     read_deadline,
 )
-from batch.dialogue.terminal import safe, say, state_word
+from batch.dialogue.phrases import state_word
+from batch.dialogue.terminal import safe, say
 from batch.language import _, again, money, ngettext, number
 from batch.local import settle_job
 from batch.money.pricefile import read_price_file

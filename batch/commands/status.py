@@ -13,18 +13,8 @@ import click
 from batch.dialogue.ending import skipped
 from batch.dialogue.glance import Glance
 from batch.dialogue.options import open_home
-from batch.dialogue.terminal import (
-    cells,
-    failed,
-    fitted,
-    reason_word,
-    safe,
-    say,
-    sentence,
-    spending,
-    state_word,
-    width,
-)
+from batch.dialogue.phrases import failed, reason_word, sentence, spending, state_word
+from batch.dialogue.terminal import cells, fitted, safe, say, width
 from batch.language import _, again, moment, number
 from batch.settings import read_settings
 from batch.store.jobstore import JobStore

@@ -9,10 +9,11 @@ from contextlib import closing
 
 import click
 
+from batch.dialogue.display import Display
 from batch.dialogue.ending import INTERRUPTED, say_ending
 from batch.dialogue.glance import Glance
 from batch.dialogue.options import job_argument, open_home, option
-from batch.dialogue.terminal import Display, say
+from batch.dialogue.terminal import say
 from batch.language import _
 from batch.settings import read_settings
 from batch.store.home import Home

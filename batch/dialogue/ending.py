@@ -7,7 +7,8 @@ import shlex
 from pathlib import Path
 
 from batch.dialogue.guesses import score
-from batch.dialogue.terminal import duration, failed, reason_word, safe, say, state_word
+from batch.dialogue.phrases import failed, reason_word, state_word
+from batch.dialogue.terminal import duration, safe, say
 from batch.language import _, again, money, ngettext, number
 from batch.store.jobstore import JobRow, JobStore
 from jobs.money import plain

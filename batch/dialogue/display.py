@@ -1,0 +1,123 @@
+"""Progress while a job runs: a bar on a terminal, a line now and then otherwise."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from batch.dialogue.phrases import STOPPING, note, sentence, state_word
+from batch.dialogue.terminal import Say, cells, safe, say
+from batch.language import _, again
+from batch.watching.progress import Progress
+
+_PLAIN_EVERY_S = 15.0
+_BAR, _NARROW_BAR = 24, 10
+_WIDE = 80
+"""Columns from which there is room for the long bar and for a table."""
+
+
+class Display:
+    """Progress: a bar on a terminal, a line now and then otherwise."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+        self._told = ("", "")
+        self._stopping = ""
+        lively = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._bar = _Bar() if lively else None
+
+    def show(self, progress: Progress) -> None:
+        """Shows a moment."""
+        if self._stopping:
+            progress = replace(progress, state=self._stopping)
+        if self._bar:
+            with suppress(OSError):
+                self._bar.show(progress)
+            return
+        now, told = time.monotonic(), (progress.state, note(progress))
+        if now - self._last >= _PLAIN_EVERY_S or told != self._told:
+            self._last, self._told = now, told
+            say(f"{state_word(progress.state)}: {sentence(progress)}")
+
+    def stopping(self, why: str) -> None:
+        """From now on the job is shown as being stopped."""
+        self._stopping = STOPPING
+        self.say(why)
+
+    def say(self, text: str) -> None:
+        """A line that does not tear the bar."""
+        if self._bar:
+            with suppress(OSError):
+                self._bar.say(text)
+        else:
+            say(text)
+
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+        if self._bar:
+            with suppress(OSError):
+                self._bar.close()
+
+
+class LogLines(logging.Handler):
+    """Hands what is logged to `tell`, one line each."""
+
+    def __init__(self, tell: Say) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tells a record."""
+        text = _(str(record.msg))
+        if isinstance(record.args, tuple):
+            text %= tuple(again(one) if isinstance(one, str) else one for one in record.args)
+        self._tell(f"  {safe(text)}")
+
+
+class _Bar:
+    """rich's bar, loaded only where there is a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Rich
+        from rich.table import Column
+
+        self._console = Console(stderr=True, highlight=False)
+        self._column = BarColumn(bar_width=_BAR)
+        line = Column(no_wrap=True, overflow="ellipsis")
+        self._rich = Rich(
+            TextColumn("{task.fields[state]}", markup=False),
+            self._column,
+            TextColumn("{task.fields[text]}", markup=False, table_column=line),
+            console=self._console,
+            refresh_per_second=4,
+            transient=True,
+        )
+        self._task = self._rich.add_task("", total=1, state=_("starting"), text="")
+        self._rich.start()
+
+    def show(self, progress: Progress) -> None:
+        """Moves the bar."""
+        columns = self._console.width
+        self._column.bar_width = _BAR if columns >= _WIDE else _NARROW_BAR
+        state = state_word(progress.state)
+        self._rich.update(
+            self._task,
+            total=max(progress.requests, 1),
+            completed=progress.finished,
+            state=state,
+            text=sentence(progress, columns - cells(state) - self._column.bar_width - 2),
+        )
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self._console.print(text, markup=False, overflow="fold")
+
+    def close(self) -> None:
+        """Removes the bar."""
+        self._rich.stop()
