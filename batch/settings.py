@@ -65,6 +65,21 @@ def log_level(environ: Mapping[str, str], default: str) -> str:
     return level
 
 
+def check_key(settings: Settings) -> None:
+    """`UsageError` where the worker would find no key."""
+    if settings.key_source is None:
+        raise UsageError(
+            "no API key is set",
+            hint="set ROUTERAI_API_KEY, or NIGHTSHIFT_API_KEY_FILE to a file with it",
+        )
+    if settings.key_source == KEY_FILE:
+        path = Path(os.environ[KEY_FILE]).expanduser()
+        if not path.is_file() or not os.access(path, os.R_OK):
+            raise UsageError(
+                f"the key file {path} cannot be read", hint="correct NIGHTSHIFT_API_KEY_FILE"
+            )
+
+
 def load_dotenv_file(folder: Path) -> None:
     """Puts what `.env` of a folder says into the environment, where nothing says so yet."""
     path = folder / ".env"

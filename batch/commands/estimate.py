@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from batch.commands.run import check_in, check_key, costs_nothing, requests_line
+from batch.dialogue.checking import check_in, requests_line
+from batch.dialogue.consent import costs_nothing
 from batch.dialogue.ending import say_interrupted
 from batch.dialogue.guesses import guess_json, guess_lines
 from batch.dialogue.options import (
@@ -29,7 +30,7 @@ from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
 from batch.language import _, number
 from batch.local import run_job
-from batch.settings import read_settings
+from batch.settings import check_key, read_settings
 from batch.store.guess import Guess
 from batch.store.home import Home
 from batch.store.jobstore import JobRow

@@ -18,9 +18,9 @@ import click
 from pydantic import ValidationError
 
 from batch import embedded
-from batch.commands.run import ask, check_key, costs_nothing, follow, send_question
+from batch.commands.run import follow
 from batch.dialogue.again import Again, codes_like, failures, plan
-from batch.dialogue.consent import question, table
+from batch.dialogue.consent import ask, costs_nothing, question, send_question, table
 from batch.dialogue.options import (
     Percent,
     Roubles,
@@ -38,7 +38,7 @@ from batch.local import settle_job
 from batch.money.pricefile import read_price_file
 from batch.money.prices import read_prices
 from batch.money.pricewatch import asked_for, form_of, keep
-from batch.settings import Settings, read_settings
+from batch.settings import Settings, check_key, read_settings
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from jobs.errors import ServiceUnavailable, UsageError

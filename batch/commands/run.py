@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from batch import embedded
+from batch.dialogue.checking import check_in
+from batch.dialogue.consent import ask, costs_nothing, send_question
 from batch.dialogue.ending import say_ending, say_interrupted, settling
 from batch.dialogue.guesses import guess_lines
 from batch.dialogue.options import (
@@ -20,23 +21,18 @@ from batch.dialogue.options import (
     input_argument,
     make_spec,
     open_home,
-    open_source,
     option,
     sample_options,
     set_caps,
     spec_options,
 )
-from batch.dialogue.terminal import safe, say, say_faults, say_lines
-from batch.estimator.shape import shape_of
-from batch.estimator.tokenizer import counted_by
-from batch.language import _, moment, ngettext, number
+from batch.dialogue.terminal import safe, say
 from batch.local import run_job
-from batch.settings import KEY_FILE, Settings, read_settings
+from batch.settings import Settings, check_key, read_settings
 from batch.store.home import Home
 from batch.store.jobstore import JobRow
-from batch.submission import Refused, Report, new_job_id, submit
+from batch.submission import new_job_id
 from jobs.errors import NightshiftError, UsageError
-from jobs.spec import LOOPBACK, Spec
 from jobs.states import JobState, PauseReason
 
 HELP = """Run INPUT to the end: check it, call the endpoint, write the results.
@@ -102,117 +98,6 @@ def command(
         return True
 
     return follow(home, settings, job_id, workers, sampled)
-
-
-def check_key(settings: Settings) -> None:
-    """`UsageError` where the worker would find no key."""
-    if settings.key_source is None:
-        raise UsageError(
-            "no API key is set",
-            hint="set ROUTERAI_API_KEY, or NIGHTSHIFT_API_KEY_FILE to a file with it",
-        )
-    if settings.key_source == KEY_FILE:
-        path = Path(os.environ[KEY_FILE]).expanduser()
-        if not path.is_file() or not os.access(path, os.R_OK):
-            raise UsageError(
-                f"the key file {path} cannot be read", hint="correct NIGHTSHIFT_API_KEY_FILE"
-            )
-
-
-def check_in(
-    home: Home,
-    job_id: str,
-    spec: Spec,
-    source: Path,
-    sample: int = 0,
-    tokenizer: Path | None = None,
-) -> Report:
-    """Submits, and tells what was found; faults are listed before the error."""
-    shape = counted_by(tokenizer) if tokenizer else shape_of
-    say(_("checking {file}").format(file=safe(spec.source)))
-    try:
-        report = submit(
-            home, job_id, spec, open_source(source), say_lines, sample=sample, shape=shape
-        )
-    except Refused as refusal:
-        say_faults(refusal.report.faults, refusal.report.invalid)
-        raise
-    if report.invalid:
-        say_faults(report.faults[:10], report.invalid)
-    say(job_id)
-    say(f"  {requests_line(report)}")
-    for line in (
-        *plan_lines(report, spec),
-        *guess_lines(report.estimate.guess, report.estimate.unpriced),
-    ):
-        say(f"  {line}")
-    return report
-
-
-def plan_lines(report: Report, spec: Spec) -> Iterator[str]:
-    """What is not sent, and when the rest is."""
-    if report.copies:
-        told = ngettext(
-            "{count} of them is alike to another and is not bought",
-            "{count} of them are alike to others and are not bought",
-            report.copies,
-        )
-        yield told.format(count=number(report.copies))
-    if spec.off_peak and report.window:
-        yield _("sent in the hours that cost less: {window}").format(window=report.window)
-    if spec.deadline is not None:
-        local = spec.deadline.astimezone()
-        yield _("nothing new is sent after {moment}").format(moment=moment(local))
-
-
-def requests_line(report: Report) -> str:
-    """How many requests, to which models."""
-    if not report.models:
-        return _("no requests")
-    models = ", ".join(safe(model) for model in report.models[:3])
-    beyond = len(report.models) - 3
-    if beyond > 0:
-        more = ngettext("and {count} more model", "and {count} more models", beyond)
-        models = f"{models} {more.format(count=number(beyond))}"
-    told = ngettext("{count} request to {models}", "{count} requests to {models}", report.requests)
-    return told.format(count=number(report.requests), models=models)
-
-
-def ask(home: Home, job_id: str, question: str) -> None:
-    """Goes on only after a yes.
-
-    Without it the job rests, so that no coordinator that comes later sends it either.
-    """
-    try:
-        click.confirm(question, abort=True, err=True)
-    except click.Abort:
-        _let_rest(home, job_id)
-        say(_("nothing was sent; the job is kept:"))
-        say(f"  nightshift resume {job_id}")
-        raise
-
-
-def send_question(requests: int, spec: Spec) -> str:
-    """Whether to send so many."""
-    question = ngettext(
-        "Send {count} request to {url}?", "Send {count} requests to {url}?", requests
-    )
-    return question.format(count=number(requests), url=spec.base_url)
-
-
-def costs_nothing(spec: Spec) -> bool:
-    """A machine of one's own costs nothing."""
-    return urlsplit(spec.base_url).hostname in LOOPBACK
-
-
-def _let_rest(home: Home, job_id: str) -> None:
-    store = home.open(job_id)
-    try:
-        if store.job().state is JobState.IN_PROGRESS:
-            text = "waits for a yes to be sent"
-            store.set_state(JobState.PAUSED, reason=PauseReason.USER, text=text)
-    finally:
-        store.close()
 
 
 def follow(

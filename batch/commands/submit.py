@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from batch.commands.run import check_in
+from batch.dialogue.checking import check_in
 from batch.dialogue.options import (
     caps_options,
     input_argument,

@@ -11,11 +11,10 @@ from typing import NoReturn
 import click
 
 from batch import embedded
-from batch.commands.run import check_key
 from batch.dialogue.options import open_home, option
 from batch.dialogue.terminal import say
 from batch.language import _
-from batch.settings import DEFAULT_BASE_URL, log_level, read_settings
+from batch.settings import DEFAULT_BASE_URL, check_key, log_level, read_settings
 
 HELP = """Serve: take chunks of requests from the queue and make the calls, until stopped.
 

@@ -1,12 +1,56 @@
-"""Before a resume spends: a table of what it sends again, and a question where that costs twice."""
+"""Before anything is spent: a yes; before a resume, a table of what it sends again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from urllib.parse import urlsplit
+
+import click
 
 from batch.dialogue.again import Again, Group, Kind
+from batch.dialogue.terminal import say
 from batch.language import _, money, ngettext, number
+from batch.store.home import Home
+from jobs.spec import LOOPBACK, Spec
+from jobs.states import JobState, PauseReason
+
+
+def ask(home: Home, job_id: str, question: str) -> None:
+    """Goes on only after a yes.
+
+    Without it the job rests, so that no coordinator that comes later sends it either.
+    """
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort:
+        _let_rest(home, job_id)
+        say(_("nothing was sent; the job is kept:"))
+        say(f"  nightshift resume {job_id}")
+        raise
+
+
+def send_question(requests: int, spec: Spec) -> str:
+    """Whether to send so many."""
+    question = ngettext(
+        "Send {count} request to {url}?", "Send {count} requests to {url}?", requests
+    )
+    return question.format(count=number(requests), url=spec.base_url)
+
+
+def costs_nothing(spec: Spec) -> bool:
+    """A machine of one's own costs nothing."""
+    return urlsplit(spec.base_url).hostname in LOOPBACK
+
+
+def _let_rest(home: Home, job_id: str) -> None:
+    store = home.open(job_id)
+    try:
+        if store.job().state is JobState.IN_PROGRESS:
+            text = "waits for a yes to be sent"
+            store.set_state(JobState.PAUSED, reason=PauseReason.USER, text=text)
+    finally:
+        store.close()
 
 
 def table(again: Again) -> Iterator[str]:

@@ -1,0 +1,75 @@
+"""The check of an input, told: what was found in it, what will be sent, and what it will cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from batch.dialogue.guesses import guess_lines
+from batch.dialogue.options import open_source
+from batch.dialogue.terminal import safe, say, say_faults, say_lines
+from batch.estimator.shape import shape_of
+from batch.estimator.tokenizer import counted_by
+from batch.language import _, moment, ngettext, number
+from batch.store.home import Home
+from batch.submission import Refused, Report, submit
+from jobs.spec import Spec
+
+
+def check_in(
+    home: Home,
+    job_id: str,
+    spec: Spec,
+    source: Path,
+    sample: int = 0,
+    tokenizer: Path | None = None,
+) -> Report:
+    """Submits, and tells what was found; faults are listed before the error."""
+    shape = counted_by(tokenizer) if tokenizer else shape_of
+    say(_("checking {file}").format(file=safe(spec.source)))
+    try:
+        report = submit(
+            home, job_id, spec, open_source(source), say_lines, sample=sample, shape=shape
+        )
+    except Refused as refusal:
+        say_faults(refusal.report.faults, refusal.report.invalid)
+        raise
+    if report.invalid:
+        say_faults(report.faults[:10], report.invalid)
+    say(job_id)
+    say(f"  {requests_line(report)}")
+    for line in (
+        *plan_lines(report, spec),
+        *guess_lines(report.estimate.guess, report.estimate.unpriced),
+    ):
+        say(f"  {line}")
+    return report
+
+
+def plan_lines(report: Report, spec: Spec) -> Iterator[str]:
+    """What is not sent, and when the rest is."""
+    if report.copies:
+        told = ngettext(
+            "{count} of them is alike to another and is not bought",
+            "{count} of them are alike to others and are not bought",
+            report.copies,
+        )
+        yield told.format(count=number(report.copies))
+    if spec.off_peak and report.window:
+        yield _("sent in the hours that cost less: {window}").format(window=report.window)
+    if spec.deadline is not None:
+        local = spec.deadline.astimezone()
+        yield _("nothing new is sent after {moment}").format(moment=moment(local))
+
+
+def requests_line(report: Report) -> str:
+    """How many requests, to which models."""
+    if not report.models:
+        return _("no requests")
+    models = ", ".join(safe(model) for model in report.models[:3])
+    beyond = len(report.models) - 3
+    if beyond > 0:
+        more = ngettext("and {count} more model", "and {count} more models", beyond)
+        models = f"{models} {more.format(count=number(beyond))}"
+    told = ngettext("{count} request to {models}", "{count} requests to {models}", report.requests)
+    return told.format(count=number(report.requests), models=models)
