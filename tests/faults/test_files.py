@@ -441,7 +441,7 @@ def test_f1_f2_f5_a_home_whose_disk_refuses_in_mid_run_loses_and_doubles_nothing
         subprocess.run(
             ["pkill", "-KILL", "-P", str(house.processes["coordinator"].pid)], check=True
         )
-        house.processes.pop("coordinator").wait(10)
+        house.processes.pop("coordinator").wait(60)
         house.start("coordinator")
         house.wait("in")
         found = house.audit("in", job)

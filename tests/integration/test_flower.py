@@ -94,7 +94,7 @@ class Site:
 
     def send(self, path: str, method: str, headers: dict[str, str]) -> Answer:
         """One request with these headers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, f"{self.prefix}{path}", headers=headers)
             answer = connection.getresponse()
@@ -116,7 +116,7 @@ class Redises:
     unix: str
 
 
-def wait_for(question: Callable[[], bool], seconds: float = 15) -> None:
+def wait_for(question: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not question():
         assert time.monotonic() < deadline, "waited too long"
@@ -146,7 +146,7 @@ def end(*processes: subprocess.Popen[bytes]) -> None:
         process.terminate()
     for process in processes:
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -449,7 +449,7 @@ def test_it_ends_with_0_when_told_to(redis: Redises, folder: Path, number: int) 
 
         process.send_signal(number)
 
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert "Traceback" not in log.read_text()
     finally:
         end(process)
@@ -463,7 +463,7 @@ def test_a_port_in_use_is_told_in_one_sentence(redis: Redises, folder: Path) -> 
 
         process = start(FLOWER, redis.tcp, BASE_URL, str(port), "", log=folder / "taken.log")
 
-        assert process.wait(15) != 0
+        assert process.wait(60) != 0
         text = (folder / "taken.log").read_text()
         assert f"UsageError: Flower cannot listen on 127.0.0.1:{port}" in text
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
@@ -39,7 +39,7 @@ from workers.__main__ import node_name
 JOB = "job_01jd0000000000000000000000"
 MODEL = "minimax/minimax-m1"
 PROMPT = "canary-prompt"
-PATIENCE_S = 25.0
+PATIENCE_S = 60.0
 
 
 def until(true: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
@@ -104,6 +104,16 @@ class Coordinator:
 
         until(closed)
 
+    def await_results(self, rows: Iterable[int]) -> None:
+        expected = set(rows)
+
+        def there() -> bool:
+            self.read()
+            return self.results.keys() >= expected
+
+        until(there)
+        assert self.results.keys() == expected
+
     def close(self) -> None:
         self.post.close()
         self.sender.close()
@@ -137,7 +147,7 @@ class Worker:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def ended(self, patience_s: float = 15) -> int:
+    def ended(self, patience_s: float = 60) -> int:
         return self.process.wait(patience_s)
 
     def kill(self) -> None:
@@ -327,7 +337,8 @@ def test_r3_flushall_in_mid_run_loses_nothing(scene: Scenes) -> None:
     one.home.post.epoch()
 
     one.home.await_closed(1)
-    assert one.home.results.keys() == set(range(48))
+    # What the server forgot comes again, perhaps after the closing.
+    one.home.await_results(range(48))
     assert len(one.calls()) == 48
     assert {result.state for result in one.home.results.values()} == {ResultState.COMPLETED}
 
@@ -603,7 +614,7 @@ def test_r18_a_wrong_password_is_told_at_once_and_not_printed(scene: Scenes) -> 
         NIGHTSHIFT_REDIS_URL=one.server.url.replace("redis://", f"redis://:{CANARY}@")
     )
 
-    assert worker.ended(10) == 2
+    assert worker.ended() == 2
 
     text = worker.log.read_bytes()
     assert b"refuses the password" in text
