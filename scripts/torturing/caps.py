@@ -134,6 +134,8 @@ class Play:
         self._told: list[Delivery] = []
         self._number = 0
         self.kills = self.calls = 0
+        self._read_at, self._exposure = -1, _NOTHING
+        self._aside_at, self._aside = -1, ZERO
 
     def _submit(self, size: int) -> JobStore:
         dice = self._dice
@@ -405,9 +407,15 @@ class Play:
 
     # ---- the law --------------------------------------------------------------------------------
 
+    def _changes(self) -> int:
+        """Grows with each row that is written: what was read of the disk holds until then."""
+        return self.store.db.total_changes
+
     def broken(self) -> str:
         """The cap that does not hold, if one does not."""
-        exposure = self.store.exposure()
+        if self._read_at != (changes := self._changes()):
+            self._read_at, self._exposure = changes, self.store.exposure()
+        exposure = self._exposure
         if self.cap is not None:
             if self.truth > self.cap:
                 return f"{self.truth} ₽ billed of {self.cap} ₽"
@@ -419,6 +427,13 @@ class Play:
             if exposure.tokens is None or exposure.tokens > self.token_cap:
                 return f"{exposure.tokens} tokens used and set aside of {self.token_cap}"
         return ""
+
+    def exposure_today(self) -> Decimal:
+        """Roubles spent and set aside, as the home counts them."""
+        if self._aside_at != (changes := self._changes()):
+            self._aside_at = changes
+            self._aside = share_of(self.store, _SPANS).total(Period.DAY)
+        return self._aside
 
 
 def _is_of(delivery: Delivery, chunk: int) -> bool:
@@ -573,5 +588,5 @@ def _home_broken(plays: list[Play], cap: Decimal | None) -> str:
     billed = total(play.truth for play in plays)
     if billed > cap:
         return f"{billed} ₽ billed of the {cap} ₽ of the home"
-    used = total(share_of(play.store, _SPANS).total(Period.DAY) for play in plays)
+    used = total(play.exposure_today() for play in plays)
     return f"{used} ₽ spent and set aside of the {cap} ₽ of the home" if used > cap else ""
