@@ -30,7 +30,11 @@ from pathlib import Path
 from redis import Redis
 
 from scripts.simulator.book import BookEntry, canonical_hash
+from scripts.torturing.hosts import Hosts
 from scripts.torturing.house import House
+
+_LONGEST_S = 20
+"""The longest that a call takes where a limit is given: its tokens are known then."""
 
 Scene = Callable[[Path, argparse.Namespace], dict[str, object]]
 
@@ -50,11 +54,17 @@ def _until(house: House, count: int, patience_s: float = 60.0) -> float:
 
 
 def _used(calls: list[BookEntry], start: float, end: float) -> dict[str, object]:
-    """What was let in, refused and used in a span of time, per minute of it."""
+    """What was let in, refused and used in a span of time, per minute of it.
+
+    As the endpoint counts: a prompt when its call is let in, an answer when it is there. A call
+    that is in flight was let in, as a refusal comes at once.
+    """
     some = [call for call in calls if start <= call.received_mono < end]
-    let_in = [call for call in some if call.admitted]
+    let_in = [call for call in some if call.admitted or call.in_flight]
     minutes = (end - start) / 60
-    tokens = sum(call.prompt_tokens + call.completion_tokens for call in let_in)
+    answered = [call for call in calls if start <= (call.finished_mono or end) < end]
+    tokens = sum(call.prompt_tokens for call in let_in)
+    tokens += sum(call.completion_tokens for call in answered)
     return {
         "calls_per_minute": round(len(let_in) / minutes, 1),
         "tokens_per_minute": round(tokens / minutes),
@@ -62,42 +72,47 @@ def _used(calls: list[BookEntry], start: float, end: float) -> dict[str, object]
     }
 
 
+def _house(folder: Path, options: argparse.Namespace, endpoint: list[str]) -> House:
+    make = Hosts if options.hosts else House
+    return make(folder, workers=options.workers, endpoint=endpoint)
+
+
 def _paced(
     folder: Path, options: argparse.Namespace, endpoint: list[str], given: list[str], start: float
 ) -> dict[str, object]:
     """A job that never ends; what was used from `start` seconds on."""
-    with House(folder, workers=options.workers, endpoint=endpoint) as house:
+    with _house(folder, options, endpoint) as house:
         house.submit("night", options.requests, *given)
         began = _until(house, 1)
-        time.sleep(max(0.0, began + options.seconds - time.monotonic()))
+        time.sleep(max(0.0, began + options.seconds + _LONGEST_S - time.monotonic()))
         calls = _calls(house)
         return _used(calls, began + start, began + options.seconds)
 
 
 def _rpm(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     limit = options.limit or 1200
-    endpoint = ["--rpm", str(limit), "--latency", "lognormal:2:0.5:20"]
+    endpoint = ["--rpm", str(limit), "--latency", f"lognormal:2:0.5:{_LONGEST_S}"]
     found = _paced(folder, options, endpoint, ["--rpm", str(limit)], 60)
     return found | {"used": round(float(str(found["calls_per_minute"])) / limit, 4)}
 
 
 def _tpm(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     limit = options.limit or 1_200_000
-    endpoint = ["--tpm", str(limit), "--latency", "lognormal:2:0.5:20"]
+    endpoint = ["--tpm", str(limit), "--latency", f"lognormal:2:0.5:{_LONGEST_S}"]
     found = _paced(folder, options, endpoint, ["--tpm", str(limit)], 60)
     return found | {"used": round(float(str(found["tokens_per_minute"])) / limit, 4)}
 
 
 def _unknown(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     limit = options.limit or 1200
-    endpoint = ["--rpm", str(limit), "--latency", "lognormal:2:0.5:20"]
+    endpoint = ["--rpm", str(limit), "--latency", f"lognormal:2:0.5:{_LONGEST_S}"]
     found = _paced(folder, options, endpoint, [], 120)
     return found | {"used": round(float(str(found["calls_per_minute"])) / limit, 4)}
 
 
 def _drop(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     endpoint = ["--max-in-flight", "50", "--latency", "lognormal:1:0.5:10"]
-    with House(folder, workers=options.workers, endpoint=endpoint) as house:
+    with _house(folder, options, endpoint) as house:
         house.submit("night", options.requests)
         began = _until(house, 1)
         time.sleep(max(0.0, began + 40 - time.monotonic()))
@@ -121,7 +136,7 @@ def _drop(folder: Path, options: argparse.Namespace) -> dict[str, object]:
 def _outage(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     """The simulator stays and answers every call with 500, so that it can count them."""
     endpoint = ["--max-in-flight", "100", "--latency", "lognormal:1:0.3:5"]
-    with House(folder, workers=options.workers, endpoint=endpoint) as house:
+    with _house(folder, options, endpoint) as house:
         job = house.submit("night", options.requests)
         began = _until(house, 1)
         time.sleep(max(0.0, began + 30 - time.monotonic()))
@@ -168,7 +183,7 @@ def _greedy(durations: list[float], places: int) -> float:
 def _slots(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     endpoint = ["--max-in-flight", "256", "--latency", "lognormal:2:0.6:30"]
     given = ["--max-in-flight", "256"] if options.given else []
-    with House(folder, workers=options.workers, endpoint=endpoint) as house:
+    with _house(folder, options, endpoint) as house:
         house.submit("night", options.requests, *given)
         _until(house, 1)
         while not house.is_over("night"):
@@ -188,7 +203,7 @@ def _slots(folder: Path, options: argparse.Namespace) -> dict[str, object]:
 
 def _shares(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     endpoint = ["--max-in-flight", "20", "--latency", "lognormal:1:0.3:5"]
-    with House(folder, workers=options.workers, endpoint=endpoint) as house:
+    with _house(folder, options, endpoint) as house:
         house.submit("night", options.requests, "--max-in-flight", "20")
         began = _until(house, 1)
         time.sleep(max(0.0, began + 20 - time.monotonic()))
@@ -208,7 +223,7 @@ def _shares(folder: Path, options: argparse.Namespace) -> dict[str, object]:
 
 def _trips(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     endpoint = ["--latency", "lognormal:1:0.3:5", "--max-in-flight", "100"]
-    with House(folder, workers=options.workers, endpoint=endpoint) as house:
+    with _house(folder, options, endpoint) as house:
         house.submit("night", options.requests, "--max-in-flight", "100")
         _until(house, 1)
         time.sleep(options.seconds)
@@ -246,6 +261,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--hosts", action="store_true", help="Each worker on a host of its own.")
     parser.add_argument("--given", action="store_true", help="slots: the limit is told.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

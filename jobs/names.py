@@ -32,6 +32,7 @@ Redis, all under `ns:` (Celery's own keys under `ns.celery:`):
     ns:worker:<worker>                  who is there (JSON); lives as long as it is renewed
     ns:pace:<scope>                     shared pace of an endpoint, key and model
     ns:slots:<scope>                    calls in flight that each worker was given
+    ns:minute:<scope>                   what was let in and granted in the last minute
 """
 
 from __future__ import annotations
@@ -117,6 +118,11 @@ def pace_key(scope: str) -> str:
 def slots_key(scope: str) -> str:
     """Which of them may have how many calls in flight."""
     return f"ns:slots:{scope}"
+
+
+def minute_key(scope: str) -> str:
+    """What was let in and granted in the last minute."""
+    return f"ns:minute:{scope}"
 
 
 def queue_name(base_url: str) -> str:

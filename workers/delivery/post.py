@@ -185,7 +185,7 @@ class Post:
 
     async def exchange(self, scope: str, ask: Ask) -> Share:
         """Tells what happened, gets this process's share."""
-        keys = [names.pace_key(scope), names.slots_key(scope)]
+        keys = [names.pace_key(scope), names.slots_key(scope), names.minute_key(scope)]
         self._slots.add(keys[1])
         async with _as_connection_errors():
             answer = await self._pace(keys=keys, args=[self.worker, LEASE_S, *ask])

@@ -14,14 +14,19 @@
 --            steps, before, deaf  small steps back in a row, the limit before them, and how long
 --                              a few refusals are taken for chance, since steps back did not help
 --            rate, met, tight  requests a second that were found to be the most (0: none), since the
---                              last refusal for it, since it last made somebody wait
---            bins              calls let in during the last minute, by 5 s: "index:n,n,…"
+--                              last refusal for a rate, since one last made somebody wait
+--            late              by how much calls may arrive later or sooner than others, as far as
+--                              refusals tell: so much longer than the endpoint's is our minute
+--            clock, oldest     seconds that this pace is old, and the first bin in the ring
+--            let_in, reqs, toks
+--                              sums of the last minute: calls let in, requests and tokens granted
 --            pause             for how long nothing may start (Retry-After)
 --            req, tok, rub     levels of the buckets
 --            trouble           faults in a row, over all workers
 --            down, probe, probes  for how long it has been down (0: it is not), the time until the
 --                              next probe, and how many there were
 -- KEYS[2]  hash  worker -> "granted wanted expires weight flying"
+-- KEYS[3]  hash, the last minute's ring: "let_in", "reqs", "toks" and a bin's number -> count
 --
 -- ARGV  1 worker, 2 lease in s, then the fields of workers.pacing.pace.Ask in their order.
 -- Answers the fields of workers.pacing.pace.Share in theirs; requests, tokens, roubles -1 where unlimited.
@@ -30,10 +35,12 @@ local START, CALM, MEMORY = 4, 1.0, 5.0
 local CROWD, CUT, EDGE, GAIN = 0.25, 0.5, 0.05, 0.05
 local FREE, PAYS, DOUBLED_PAYS = 64, 1.04, 1.2
 local HOLD, LONGER, LONGEST_HOLD, DEAF = 5, 3, 240, 60
--- A bucket holds BURST seconds of its rate, to ride over a worker's tick, and what was granted
--- starts within half a second or not at all. So a minute of the endpoint's sees at most MINUTE seconds of the rate.
-local BURST, TICK, MINUTE, HOUR = 0.3, 0.1, 60.8, 3601
-local WINDOW, BIN, BINS = 5.0, 5, 12
+-- A bucket holds BURST seconds of its rate, so that a worker that was late catches up. No more than a
+-- minute's limit is granted in MINUTE + late seconds: what was granted starts within a tick or not at all,
+-- and takes a while to arrive, not always the same. By how much too late, refusals tell: LATER each.
+local BURST, TICK, MINUTE, HOUR = 0.5, 0.1, 60, 3601
+local LATE, LATER, LATEST, FORGET = 0.1, 0.2, 3, 0.2 / 3600
+local WINDOW, BIN = 5.0, 0.1
 local TROUBLE, LONGEST_PROBE = 8, 32
 
 local t = redis.call('TIME')
@@ -48,17 +55,17 @@ end
 
 local s, raw = {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #raw, 2 do s[raw[i]] = raw[i + 1] end
-local bins_text = s.bins or ''
 local function known(name, otherwise) s[name] = tonumber(s[name]) or otherwise end
 for _, name in ipairs({ 'edge', 'hold', 'tries', 'served', 'since', 'best', 'ok', 'bad', 'steps',
                         'before', 'deaf', 'rate', 'pause', 'req', 'tok', 'rub', 'trouble', 'down',
-                        'probe', 'probes' }) do
+                        'probe', 'probes', 'clock', 'oldest', 'let_in', 'reqs', 'toks' }) do
   known(name, 0)
 end
 known('at', now)
 known('limit', ask.most > 0 and ask.most or START)
 known('slow', 1)
 known('mark', s.limit)
+known('late', LATE)
 for _, name in ipairs({ 'calm', 'met', 'tight' }) do known(name, 1e6) end
 
 -- The clock of this machine may be set back or forth: only what passed since the last exchange
@@ -124,17 +131,32 @@ s.ok = s.ok * fade + ask.successes
 s.bad = s.bad * fade + ask.throttles
 local refused = s.ok + s.bad > 0 and s.bad / (s.ok + s.bad) or 0
 
--- How many calls were let in during the last minute?
-local index = math.floor(now / BIN)
-local old, counts = string.match(bins_text, '^(%d+):(.*)$')
-local bins, behind = {}, old and math.max(0, index - tonumber(old)) or BINS
-for count in string.gmatch(counts or '', '[^,]+') do bins[#bins + 1] = tonumber(count) end
-for _ = 1, math.min(behind, BINS) do table.insert(bins, 1, 0) end
-bins[1] = bins[1] + ask.started - ask.throttles
-while #bins > BINS do table.remove(bins) end
-s.bins = index .. ':' .. table.concat(bins, ',')
-local let_in = 0
-for _, count in ipairs(bins) do let_in = let_in + count end
+-- How many calls were let in during the last minute, and how many requests and tokens were granted?
+-- A minute of ours is longer than the endpoint's by what some calls are later on their way than others.
+s.late = math.max(LATE, s.late - elapsed * FORGET)
+s.clock = s.clock + elapsed
+local minute = MINUTE + s.late
+local index, kept = math.floor(s.clock / BIN), math.ceil(minute / BIN)
+if index - s.oldest > 2 * kept then
+  redis.call('DEL', KEYS[3])
+  s.oldest, s.let_in, s.reqs, s.toks = index, 0, 0, 0
+end
+while s.oldest < index - kept do
+  for _, name in ipairs({ 'let_in', 'reqs', 'toks' }) do
+    local count = redis.call('HGET', KEYS[3], name .. s.oldest)
+    if count then
+      s[name] = s[name] - count
+      redis.call('HDEL', KEYS[3], name .. s.oldest)
+    end
+  end
+  s.oldest = s.oldest + 1
+end
+local function note(name, count)
+  if count == 0 then return end
+  s[name] = s[name] + count
+  redis.call('HINCRBY', KEYS[3], name .. index, count)
+end
+note('let_in', ask.started - ask.throttles)
 
 -- A limit that is told to last for a while, or that even one call at a time meets, is one of
 -- requests per minute: what was let in during the last one is what it is.
@@ -147,13 +169,17 @@ if ask.limited > 0 then
   local alone = s.limit <= 2 and refused > 2 * CROWD
   if s.rate > 0 and s.tight < 2 then
     by_rate = true
-    if s.met > CALM then s.rate = math.min(s.rate, 0.985 * let_in / 60) end
+    if s.met > CALM then s.rate = math.max(1 / 60, math.min(s.rate, 0.985 * s.let_in / minute)) end
     s.met = 0
-  elseif let_in >= 10 and (ask.window >= WINDOW or alone) then
+  elseif s.let_in >= 10 and (ask.window >= WINDOW or alone) then
     by_rate = true
-    s.rate, s.met = 0.985 * let_in / 60, 0
+    s.rate, s.met = 0.985 * s.let_in / minute, 0
+  elseif s.tight < 2 and s.late < LATEST then
+    -- One that was told is kept to, and met all the same.
+    by_rate = true
+    if s.met > CALM then s.late = s.late + LATER end
+    s.met = 0
   end
-  if by_rate then s.rate = math.max(s.rate, 1 / 60) end
 end
 
 -- A step back from refusals: a crowd is refused in numbers, and what is still in flight afterwards
@@ -220,25 +246,30 @@ redis.call('HSET', KEYS[2], worker,
 redis.call('EXPIRE', KEYS[2], 3600)
 
 -- The buckets. Each who asks gets its part of the level, so that no one's tick is always first.
-local function take(name, rate, asked, whole_numbers)
+local function take(name, rate, asked, room, whole_numbers)
   if rate <= 0 then
     s[name] = 0
     return -1
   end
-  -- Where the rate is slow, one request, and what came in over it between two ticks.
-  local burst = whole_numbers and math.max(rate * BURST, 1 + rate * TICK) or rate * BURST
+  local burst = rate * BURST + (whole_numbers and 1 or 0)
   local level = math.min(burst, s[name] + elapsed * rate)
-  local granted = math.min(asked, level * part)
-  if whole_numbers then granted = math.min(math.ceil(level * part), math.floor(level), asked) end
-  s[name] = level - math.max(0, granted)
-  return math.max(0, granted)
+  local free = math.max(0, math.min(level, room))
+  local granted = math.min(asked, free * part)
+  if whole_numbers then granted = math.min(math.ceil(free * part), math.floor(free), asked) end
+  s[name] = level - granted
+  return granted
 end
+local function room(limit, granted) return limit > 0 and limit - granted or math.huge end
 local per_second = ask.rpm / MINUTE
 if s.rate > 0 and (per_second == 0 or s.rate < per_second) then per_second = s.rate end
-local requests = take('req', per_second, ask.requests, true)
-if s.rate > 0 and requests < ask.requests then s.tight = 0 end
-local tokens = take('tok', ask.tpm / MINUTE, ask.tokens, false)
-local rub = take('rub', ask.rph / HOUR, ask.rub, false)
+local requests = take('req', per_second, ask.requests, room(ask.rpm, s.reqs), true)
+local tokens = take('tok', ask.tpm / MINUTE, ask.tokens, room(ask.tpm, s.toks))
+note('reqs', math.max(0, requests))
+note('toks', math.ceil(math.max(0, tokens)))
+if (requests >= 0 and requests < ask.requests) or (tokens >= 0 and tokens < ask.tokens) then
+  s.tight = 0
+end
+local rub = take('rub', ask.rph / HOUR, ask.rub, math.huge)
 
 local out = {}
 for name, value in pairs(s) do
@@ -247,5 +278,6 @@ for name, value in pairs(s) do
 end
 redis.call('HSET', KEYS[1], unpack(out))
 redis.call('EXPIRE', KEYS[1], 86400)
+redis.call('EXPIRE', KEYS[3], 86400)
 return { slots, requests, tostring(tokens), tostring(rub), tostring(s.pause), whole,
          tostring(s.down), probing }

@@ -21,7 +21,7 @@ SCRIPT = resources.files("workers.pacing").joinpath("pace.lua").read_text()
 LEASE_S = 15.0
 """A worker that fell silent gives its calls in flight back after this."""
 
-STALE_S = 0.5
+STALE_S = 0.1
 """What was leased and could not start within this is void: it was meant for that moment."""
 
 MOST_IN_FLIGHT = 1024
