@@ -124,7 +124,7 @@ class _Told(ast.NodeVisitor):
             name = getattr(target, "id", getattr(target, "attr", ""))
             if name in ("HELP", *_TOLD):
                 self._keep(node.value)
-            if name == "COMMANDS" and isinstance(node.value, ast.Dict):
+            if name in ("COMMANDS", "MEANINGS") and isinstance(node.value, ast.Dict):
                 for value in node.value.values:
                     self._keep(value)
         self.generic_visit(node)

@@ -13,7 +13,7 @@ import click
 from batch.dialogue.ending import skipped
 from batch.dialogue.glance import Glance
 from batch.dialogue.options import open_home
-from batch.dialogue.phrases import failed, reason_word, sentence, spending, state_word
+from batch.dialogue.phrases import failed, last_trouble, reason_word, sentence, spending, state_word
 from batch.dialogue.terminal import cells, fitted, safe, say, width
 from batch.language import _, again, moment, number
 from batch.settings import read_settings
@@ -130,6 +130,7 @@ def _one(store: JobStore, glance: Glance, *, as_json: bool) -> None:
         _("calls"): _("{count} billed or maybe billed").format(count=number(job.calls)),
         _("now"): sentence(progress) if progress.workers is not None else "",
         _("refusals"): refused or _("none"),
+        _("last trouble"): last_trouble(progress),
         _("endpoint"): job.spec.base_url + (_(", does not answer") if progress.down else ""),
         _("results"): safe(job.spec.output_dir),
     }

@@ -26,6 +26,9 @@ from batch.store.jobstore import JobRow, JobStore, OpenChunk
 from batch.store.ledger import Applied
 from batch.watching.progress import Meter, Progress, progress_of
 from batch.watching.series import Failure, series_of
+from batch.watching.trouble import OUTAGE, WORKER_DIED, WORKER_SILENT, Troubles
+from jobs import chunk as chunks
+from jobs.chunk import ReturnReason
 from jobs.money import plain, show
 from jobs.names import queue_name
 from jobs.period import Period
@@ -54,9 +57,11 @@ class ActiveJob:
         sender: Sender,
         allowance: Allowance,
         writer: Writer,
+        troubles: Troubles,
     ) -> None:
         self.store = store
         self._writer = writer
+        self.troubles = troubles
         self.id = store.job().id
         self._allowance = allowance
         self._caps_stamp: object = None
@@ -103,6 +108,7 @@ class ActiveJob:
         if applied.overrun is not None:
             self._mind(applied.overrun)
         for chunk, reason in applied.reasons:
+            self._note_reason(chunk, reason)
             if reason.pause is not None and self._is_ours(chunk):
                 self._pause(reason.pause, reason.message)
         for chunk in applied.closed:
@@ -123,6 +129,23 @@ class ActiveJob:
                 line = self.store.line(result.ordinal)
                 how = (result.code, result.status, result.attempts)
                 self.series.failed(Failure(result.finished_at, line, *how), now)
+                self._count(result.code, min(result.finished_at, now))
+
+    def _note_reason(self, chunk: int, reason: ReturnReason) -> None:
+        """Why something came back, if that was trouble; of a lost chunk it was told before."""
+        if chunk not in self._watches:
+            return
+        if reason.code == chunks.WORKER_DIED.code:
+            self.troubles.meet(WORKER_DIED, time.time())
+        elif reason.pause is not None:
+            self.troubles.meet(reason.code, time.time())
+
+    def _count(self, code: str, at: float) -> None:
+        """The endpoint refused, for now or for good."""
+        times = (
+            self.refused[code] + self.presence.refusals[code] + self.series.failures.get(code, 0)
+        )
+        self.troubles.count(code, at, max(times, 1))
 
     def _is_ours(self, chunk: int) -> bool:
         """Whether a chunk was fed since the job last began.
@@ -326,6 +349,7 @@ class ActiveJob:
                     chunk.chunk,
                 )
                 self._lose(chunk)
+                self.troubles.meet(WORKER_SILENT, time.time())
             elif step is Step.TAKE_BACK:
                 self._take_back(chunk)
             elif step is Step.SEND_AGAIN:
@@ -453,11 +477,16 @@ class ActiveJob:
             # Failures were taken back, to be tried again.
             self.series = series_of(self.store, time.time())
         self._failed = job.failed
+        now = time.time()
         refused = self.refused + self.presence.refusals
+        new = refused - self._refused_before
         if job.state is JobState.IN_PROGRESS:
             limit = sum(self.presence.limits.values())
-            new = refused - self._refused_before
-            self.series.looked(time.time(), self.presence.in_flight, limit, new)
+            self.series.looked(now, self.presence.in_flight, limit, new)
+        for code, _times in reversed(new.most_common()):
+            self._count(code, now)
+        if self.presence.down_s:
+            self.troubles.meet(OUTAGE, now)
         self._refused_before |= refused
         return progress_of(
             job,
@@ -466,6 +495,7 @@ class ActiveJob:
             workers=self.presence.workers,
             refusals=refused.total(),
             down_s=self.presence.down_s,
+            trouble=self.troubles.last,
         )
 
 

@@ -25,7 +25,8 @@ from prometheus_client.registry import Collector
 from batch.coordinator.active import ActiveJob
 from batch.reports.page import visible
 from batch.watching.progress import Progress
-from batch.watching.series import BOUNDS_S, OTHER
+from batch.watching.series import BOUNDS_S
+from batch.watching.trouble import OTHER
 from jobs.errors import UsageError
 from jobs.states import ENDED
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ from batch.notices.teller import Teller
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.watching.progress import Progress
+from batch.watching.trouble import DISK, FAULT, REDIS, Troubles
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.states import ENDED, JobState
 
@@ -98,6 +99,7 @@ class Coordinator:
         self._retold_at = time.monotonic()
         self._let_be: dict[str, float] = {}
         self._told: dict[str, str] = {}
+        self._troubles: dict[str, Troubles] = defaultdict(Troubles)
         self._epoch = ""
         self._redis_since = time.monotonic()
         self.away_since: float | None = None
@@ -143,6 +145,8 @@ class Coordinator:
                 self.away_since = time.monotonic()
                 log.warning("%s; results wait with the workers", error.message)
             self._redis_since = time.monotonic()
+            for job_id in self._jobs:
+                self._troubles[job_id].meet(REDIS, time.time())
             time.sleep(_AWAY_S)
 
     def _take_in(self) -> None:
@@ -193,6 +197,7 @@ class Coordinator:
     def _let_job_be(self, job_id: str, error: Exception) -> None:
         self._let_be[job_id] = time.monotonic() + TROUBLE_S
         text = _sentence(error)
+        self._troubles[job_id].meet(DISK if _is_of_disk(error) else FAULT, time.time())
         if self._told.get(job_id) != text:
             log.error("%s: %s; the other jobs go on", job_id, text)
             log.debug("", exc_info=error)
@@ -236,6 +241,7 @@ class Coordinator:
                 if job.store.job().state in ENDED:
                     job.store.close()
                     del self._jobs[job.id]
+                    self._troubles.pop(job.id, None)
 
     def _freshen(self) -> None:
         """Writes the files of jobs that are over and have changed since."""
@@ -302,7 +308,12 @@ class Coordinator:
             job = store.job()
             if job.state not in ENDED:
                 self._jobs[job_id] = ActiveJob(
-                    store, self._post, self._sender, self._allowance, self._writer
+                    store,
+                    self._post,
+                    self._sender,
+                    self._allowance,
+                    self._writer,
+                    self._troubles[job_id],
                 )
                 if job.state is JobState.IN_PROGRESS and job.reason_text:
                     store.tell("")
@@ -329,9 +340,13 @@ def _sentence(error: Exception) -> str:
     """What is wrong, for the user; of a fault of our own the kind: its text may hold a prompt."""
     if isinstance(error, NightshiftError):
         return error.message
-    if isinstance(error, sqlite3.Error | OSError):
+    if _is_of_disk(error):
         return f"its files cannot be used: {error}"
     return f"a fault of Nightshift's own ({type(error).__name__})"
+
+
+def _is_of_disk(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error | OSError | StorageUnavailable)
 
 
 def _as_ours(error: Exception) -> Exception:

@@ -8,11 +8,16 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from batch.dialogue.phrases import STOPPING, note, sentence, state_word
+from batch.dialogue.phrases import STOPPING, last_trouble, note, sentence, state_word
 from batch.dialogue.terminal import Say, cells, safe, say
 from batch.language import _, again
 from batch.watching.progress import Progress
+from batch.watching.trouble import Trouble
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 _PLAIN_EVERY_S = 15.0
 _BAR, _NARROW_BAR = 24, 10
@@ -26,6 +31,7 @@ class Display:
     def __init__(self) -> None:
         self._last = float("-inf")
         self._told = ("", "")
+        self._trouble: Trouble | None = None
         self._stopping = ""
         lively = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._bar = _Bar() if lively else None
@@ -42,6 +48,9 @@ class Display:
         if now - self._last >= _PLAIN_EVERY_S or told != self._told:
             self._last, self._told = now, told
             say(f"{state_word(progress.state)}: {sentence(progress)}")
+            if progress.trouble != self._trouble:
+                say(f"  {_trouble(progress)}")
+            self._trouble = progress.trouble
 
     def stopping(self, why: str) -> None:
         """From now on the job is shown as being stopped."""
@@ -63,6 +72,11 @@ class Display:
                 self._bar.close()
 
 
+def _trouble(progress: Progress) -> str:
+    told = last_trouble(progress)
+    return _("last trouble: {what}").format(what=told) if told else ""
+
+
 class LogLines(logging.Handler):
     """Hands what is logged to `tell`, one line each."""
 
@@ -79,10 +93,11 @@ class LogLines(logging.Handler):
 
 
 class _Bar:
-    """rich's bar, loaded only where there is a terminal."""
+    """rich's bar, and the last trouble below it; loaded only where there is a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
+        from rich.live import Live
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Rich
         from rich.table import Column
@@ -95,14 +110,26 @@ class _Bar:
             self._column,
             TextColumn("{task.fields[text]}", markup=False, table_column=line),
             console=self._console,
-            refresh_per_second=4,
-            transient=True,
         )
         self._task = self._rich.add_task("", total=1, state=_("starting"), text="")
-        self._rich.start()
+        self._shown: Progress | None = None
+        self._live = Live(self, console=self._console, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def __rich__(self) -> RenderableType:
+        """Both lines, or the bar alone."""
+        from rich.console import Group
+        from rich.text import Text
+
+        trouble = _trouble(self._shown) if self._shown else ""
+        if not trouble:
+            return self._rich
+        line = Text(trouble, style="dim", no_wrap=True, overflow="ellipsis")
+        return Group(self._rich, line)
 
     def show(self, progress: Progress) -> None:
         """Moves the bar."""
+        self._shown = progress
         columns = self._console.width
         self._column.bar_width = _BAR if columns >= _WIDE else _NARROW_BAR
         state = state_word(progress.state)
@@ -120,4 +147,4 @@ class _Bar:
 
     def close(self) -> None:
         """Removes the bar."""
-        self._rich.stop()
+        self._live.stop()

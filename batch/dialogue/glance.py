@@ -11,6 +11,7 @@ from batch.settings import Settings
 from batch.store.home import Home
 from batch.store.jobstore import JobRow
 from batch.watching.progress import Progress, progress_of
+from batch.watching.trouble import Trouble
 from jobs.errors import NightshiftError
 
 
@@ -42,6 +43,7 @@ class Glance:
             down_s=told["down_s"],
             reason=told["reason"],
             reason_text=told["reason_text"],
+            trouble=Trouble(**told["trouble"]) if told.get("trouble") else None,
         )
 
     def close(self) -> None:

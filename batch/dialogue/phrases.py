@@ -8,6 +8,7 @@ from datetime import datetime
 from batch.dialogue.terminal import duration, safe
 from batch.language import _, again, decimal, moment, money, ngettext, number
 from batch.watching.progress import Progress
+from batch.watching.trouble import told
 from jobs.states import JobState
 
 STOPPING = "stopping"
@@ -30,7 +31,7 @@ def _parts(progress: Progress) -> list[tuple[int, str]]:
     """(rank, text), as they stand in the line; the highest rank goes first."""
     left = progress.left_s
     moving = progress.state in (JobState.IN_PROGRESS, STOPPING)
-    soon = left if left and moving and not progress.down else None
+    soon = left if left and left >= 1 and moving and not progress.down else None
     rate = decimal(progress.rate, 1) if progress.rate and moving else ""
     return [
         (0, f"{number(progress.finished)}/{number(progress.requests)}"),
@@ -143,6 +144,15 @@ def _spent(progress: Progress) -> str:
     if progress.budget is None:
         return spent
     return _("{spent} of {budget}").format(spent=spent, budget=money(progress.budget))
+
+
+def last_trouble(progress: Progress) -> str:
+    """What went wrong last, how often and how long ago; "" if nothing is known to have."""
+    trouble = progress.trouble
+    if trouble is None:
+        return ""
+    now = time.time()
+    return told(trouble, now, duration(max(now - trouble.at, 0.0)))
 
 
 def spending(progress: Progress) -> str:

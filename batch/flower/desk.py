@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from batch.coordinator.post import TIMEOUT_S, Wish
 from batch.watching.series import Series, unpacked
+from batch.watching.trouble import Trouble
 from jobs import names
 from jobs.errors import BadMessage, ServiceUnavailable
 from jobs.ids import JOB_ID
@@ -71,6 +72,7 @@ class Job(msgspec.Struct, frozen=True):
     window: str | None = None
     lag_s: float = 0.0
     down: bool = False
+    trouble: Trouble | None = None
     at: float = 0.0
     created_at: float = 0.0
     started_at: float | None = None

@@ -11,7 +11,8 @@ from itertools import pairwise
 from batch.flower import words
 from batch.language import _, code, number
 from batch.reports.page import visible
-from batch.watching.series import OTHER, Point, Series
+from batch.watching.series import Point, Series
+from batch.watching.trouble import OTHER
 
 WIDE, HIGH = 1000.0, 100.0
 MOST_COLUMNS = 180

@@ -13,7 +13,7 @@ from batch.coordinator import clicks
 from batch.flower.desk import Job
 from batch.language import _, again, decimal, money, ngettext, number
 from batch.reports.page import visible
-from batch.watching.series import OTHER
+from batch.watching import trouble
 from jobs.states import JobState, PauseReason
 
 MOST_CODES = 20
@@ -82,48 +82,6 @@ def _answers() -> dict[str, str]:
         "away": _("Redis does not answer."),
         "no_job": _("There is no such job."),
         "unknown": _("That cannot be done to a job."),
-    }
-
-
-@cache
-def _codes() -> dict[str, str]:
-    """A sentence for each code of `workers.calling.classifier`. What the endpoint itself said is
-    not shown: it may quote the prompt.
-    """
-    return {
-        "endpoint.bad_request": _("the endpoint refused the request"),
-        "endpoint.context_length": _("more tokens than the model takes"),
-        "endpoint.model_not_found": _("there is no such model"),
-        "endpoint.not_found": _("no provider fits the request"),
-        "endpoint.moderation": _("the prompt was flagged"),
-        "endpoint.forbidden": _("the endpoint forbade it"),
-        "endpoint.too_large": _("the request is too large"),
-        "endpoint.unprocessable": _("the endpoint cannot process the request"),
-        "endpoint.refused": _("the endpoint refused the request"),
-        "endpoint.answer_too_large": _("the answer outgrew the limit"),
-        "endpoint.rate_limited": _("too many requests at a time"),
-        "endpoint.overloaded": _("the endpoint was busy"),
-        "endpoint.in_flight_budget": _("too much money in flight"),
-        "endpoint.conflict": _("the endpoint asked to try again"),
-        "endpoint.request_timeout": _("the endpoint gave up waiting"),
-        "endpoint.5xx": _("a fault of the endpoint"),
-        "endpoint.down": _("the gateway could not reach the endpoint"),
-        "endpoint.unreachable": _("the endpoint could not be reached"),
-        "endpoint.local_limit": _("the worker's machine is at its limits"),
-        "endpoint.cut": _("the connection ended too early"),
-        "endpoint.timeout": _("no answer within the time limit"),
-        "endpoint.unexpected": _("something unknown happened"),
-        "endpoint.bad_body": _("what came was no answer"),
-        "endpoint.empty": _("the answer was empty"),
-        "endpoint.failed_midway": _("the model broke off"),
-        "endpoint.key_rejected": _("the key was rejected"),
-        "endpoint.insufficient_balance": _("the account has no money left"),
-        "endpoint.key_limit": _("the key's own limit is reached"),
-        "endpoint.redirect": _("the endpoint sends us elsewhere"),
-        "endpoint.wrong_address": _("that address is not the API"),
-        "endpoint.certificate": _("the certificate is not the endpoint's"),
-        "system.poison_row": _("nobody knows how its calls ended"),
-        OTHER: _("others"),
     }
 
 
@@ -205,6 +163,7 @@ def facts(job: Job) -> list[tuple[str, str]]:
         (_("Tokens"), number(job.tokens)),
         (_("Paid calls"), number(job.calls)),
         (_("Refusals"), number(job.refusals)),
+        (_("Last trouble"), _trouble(job)),
         (_("Lines skipped"), number(job.invalid) if job.invalid else ""),
         (_("Estimate"), "" if job.likely_rub is None else money(job.likely_rub)),
         (_("Forecast"), "" if forecast is None else money(forecast)),
@@ -214,6 +173,14 @@ def facts(job: Job) -> list[tuple[str, str]]:
         (_("Oldest result on its way"), duration(job.lag_s) if late else ""),
     ]
     return [(name, text) for name, text in told if text]
+
+
+def _trouble(job: Job) -> str:
+    last = job.trouble
+    if last is None:
+        return ""
+    now = time.time()
+    return trouble.told(last, now, duration(now - last.at))
 
 
 # ---- parts of sentences -------------------------------------------------------------------------
@@ -284,7 +251,7 @@ def taken(seconds: float) -> str:
 
 def code(name: str) -> str:
     """What an error is about."""
-    return _codes().get(name, "")
+    return trouble.meaning(name)
 
 
 def most(counts: Mapping[str, int]) -> list[tuple[str, int]]:

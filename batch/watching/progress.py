@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from msgspec import structs
+
 from batch.store.jobstore import JobRow
 from batch.watching.forecast import cost_of_all, done_at, is_late
+from batch.watching.trouble import Trouble
 from jobs.money import plain, total
 from jobs.states import JobState, PauseReason
 
@@ -67,6 +70,8 @@ class Progress:
     """Whether the deadline comes before."""
     forecast: Decimal | None = None
     """₽ that all of the job will have cost."""
+    trouble: Trouble | None = None
+    """The last one that its coordinator knows of."""
 
     @property
     def down(self) -> bool:
@@ -102,6 +107,7 @@ class Progress:
             "done_at": None if self.done_at is None else round(self.done_at),
             "late": self.late,
             "forecast_rub": None if self.forecast is None else plain(self.forecast),
+            "trouble": None if self.trouble is None else structs.asdict(self.trouble),
         }
 
 
@@ -113,6 +119,7 @@ def progress_of(
     workers: int | None = None,
     refusals: int = 0,
     down_s: float = 0.0,
+    trouble: Trouble | None = None,
 ) -> Progress:
     """The job's row and what is known beside it, as one moment."""
     left = job.left / rate if rate > 0 and job.left else (0.0 if not job.left else None)
@@ -142,4 +149,5 @@ def progress_of(
         done_at=None if done is None else done.timestamp(),
         late=is_late(job, done),
         forecast=cost_of_all(job),
+        trouble=trouble,
     )

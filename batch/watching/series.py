@@ -16,6 +16,7 @@ from decimal import Decimal
 import msgspec
 
 from batch.store.jobstore import JobStore
+from batch.watching.trouble import OTHER
 from jobs.errors import BadMessage
 from jobs.money import ZERO, add
 from jobs.result import ResultState
@@ -26,8 +27,6 @@ NARROWEST_S = 5.0
 MOST_RECENT = 30
 MOST_CODES = 40
 """Codes of errors that are told apart; what comes beyond is counted as `OTHER`."""
-
-OTHER = "other"
 
 BOUNDS_S = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0)
 """Upper bounds of the latency histogram that Prometheus gets."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
@@ -172,3 +173,27 @@ def test_ctrl_c_on_a_terminal_stops_a_run_in_order(
     calls = endpoint.book().chats()
     assert all(call.delivery == "full" for call in calls)
     assert shell.jobs()[0]["completed"] == len(calls)
+
+
+def test_the_last_trouble_stands_below_the_bar_and_in_every_other_view(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator("--latency", "constant:300", "--fault", "429:row=Отзыв 1,times=1")
+    shell.point_at(endpoint)
+    shell.write("reviews.jsonl", batch_lines(3))
+    told = "too many requests at a time"
+
+    run = shell.terminal("run", "reviews.jsonl", columns=NARROW)
+    run.shows(f"last trouble: {told}")
+    status = shell("status", "latest").out
+    watch = shell.start("watch", "latest")
+    watch.says(f"  last trouble: {told}")
+    trouble = json.loads(shell("status", "latest", "--json").out)["trouble"]
+    run.press(b"\x03")
+    run.shows("stopping ")
+    run.press(b"\x03")
+    run.ends(130)
+
+    assert f"last trouble  {told}, " in status
+    assert (trouble["code"], trouble["times"]) == ("endpoint.rate_limited", 1)
+    assert max(len(line) for line in run.lines if "last trouble" in line) <= NARROW

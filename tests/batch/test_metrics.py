@@ -27,7 +27,8 @@ from batch.money.allowance import Allowance
 from batch.reports.page import visible
 from batch.store.home import Home
 from batch.watching.progress import progress_of
-from batch.watching.series import OTHER, Failure
+from batch.watching.series import Failure
+from batch.watching.trouble import OTHER, Troubles
 from jobs.errors import UsageError
 from jobs.states import JobState, PauseReason
 from tests.batch.making import (
@@ -147,7 +148,9 @@ def test_there_are_only_so_many_jobs_and_codes(tmp_path: Path) -> None:
     metrics = Metrics()
     store = publish(tmp_path, 1)
     allowance = Allowance(Home(tmp_path))
-    job = ActiveJob(store, cast(Post, FakePost()), cast(Sender, FakeSender()), allowance, Writer())
+    job = ActiveJob(
+        store, cast(Post, FakePost()), cast(Sender, FakeSender()), allowance, Writer(), Troubles()
+    )
     progress = progress_of(store.job(), 0.0)
     for number in range(500):
         job.series.failed(Failure(1000.0, 1, f"code-{number}", 400, 1), 2000.0)

@@ -16,12 +16,12 @@ from batch.watching.series import (
     MOST_POINTS,
     MOST_RECENT,
     NARROWEST_S,
-    OTHER,
     Failure,
     Series,
     series_of,
     unpacked,
 )
+from batch.watching.trouble import OTHER
 from jobs.errors import BadMessage
 from jobs.wire import pack
 from tests.batch.making import call, closing, delivery, feed, publish, result

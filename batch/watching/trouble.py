@@ -1,0 +1,113 @@
+"""What last troubled a job: refusals, outages, workers that died, a disk or a Redis that was away.
+
+Told in codes and figures alone: what an endpoint says may quote a prompt.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from batch.language import _, ngettext, number
+
+OUTAGE = "endpoint.outage"
+WORKER_SILENT = "worker.silent"
+WORKER_DIED = "worker.died"
+DISK = "home.unusable"
+REDIS = "redis.away"
+FAULT = "nightshift.fault"
+
+OTHER = "other"
+"""In place of a code that is one of too many."""
+
+MEANINGS = {
+    "endpoint.bad_request": "the endpoint refused the request",
+    "endpoint.context_length": "more tokens than the model takes",
+    "endpoint.model_not_found": "there is no such model",
+    "endpoint.not_found": "no provider fits the request",
+    "endpoint.moderation": "the prompt was flagged",
+    "endpoint.forbidden": "the endpoint forbade it",
+    "endpoint.too_large": "the request is too large",
+    "endpoint.unprocessable": "the endpoint cannot process the request",
+    "endpoint.refused": "the endpoint refused the request",
+    "endpoint.answer_too_large": "the answer outgrew the limit",
+    "endpoint.rate_limited": "too many requests at a time",
+    "endpoint.overloaded": "the endpoint was busy",
+    "endpoint.in_flight_budget": "too much money in flight",
+    "endpoint.conflict": "the endpoint asked to try again",
+    "endpoint.request_timeout": "the endpoint gave up waiting",
+    "endpoint.5xx": "a fault of the endpoint",
+    "endpoint.down": "the gateway could not reach the endpoint",
+    "endpoint.unreachable": "the endpoint could not be reached",
+    "endpoint.local_limit": "the worker's machine is at its limits",
+    "endpoint.cut": "the connection ended too early",
+    "endpoint.timeout": "no answer within the time limit",
+    "endpoint.unexpected": "something unknown happened",
+    "endpoint.bad_body": "what came was no answer",
+    "endpoint.empty": "the answer was empty",
+    "endpoint.failed_midway": "the model broke off",
+    "endpoint.key_rejected": "the key was rejected",
+    "endpoint.insufficient_balance": "the account has no money left",
+    "endpoint.key_limit": "the key's own limit is reached",
+    "endpoint.redirect": "the endpoint sends us elsewhere",
+    "endpoint.wrong_address": "that address is not the API",
+    "endpoint.certificate": "the certificate is not the endpoint's",
+    "system.poison_row": "nobody knows how its calls ended",
+    OUTAGE: "the endpoint did not answer",
+    WORKER_SILENT: "a worker fell silent; its rest is sent again",
+    WORKER_DIED: "a worker was killed; its rest is sent again",
+    DISK: "the job's files could not be used",
+    REDIS: "Redis did not answer",
+    FAULT: "a fault of Nightshift's own",
+    OTHER: "all others",
+}
+"""Of codes of `workers.calling.classifier` and of those above."""
+
+_SPELL_S = 10.0
+"""What is met again sooner has not ended meanwhile."""
+
+_JUST_NOW_S = 2.0
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """What it was (a code of `meaning`), when it was met last (Unix seconds), how often so far."""
+
+    code: str
+    at: float
+    times: int = 1
+
+
+class Troubles:
+    """Of one job, as long as a coordinator works on it."""
+
+    def __init__(self) -> None:
+        self.last: Trouble | None = None
+        self._met: dict[str, Trouble] = {}
+
+    def count(self, code: str, now: float, times: int) -> None:
+        """It was met, by now so many times."""
+        self.last = self._met[code] = Trouble(code, now, times)
+
+    def meet(self, code: str, now: float) -> None:
+        """It is there; as long as it is met again and again it is one and the same."""
+        before = self._met.get(code)
+        times = 1
+        if before is not None:
+            times = before.times + (now - before.at > _SPELL_S)
+        self.count(code, now, times)
+
+
+def told(trouble: Trouble, now: float, ago: str) -> str:
+    """A short sentence; `ago` is the time since, in words."""
+    what = meaning(trouble.code) or trouble.code
+    often = ngettext("{count} time", "{count} times", trouble.times)
+    parts = [what, often.format(count=number(trouble.times))] if trouble.times > 1 else [what]
+    if now - trouble.at < _JUST_NOW_S:
+        when = _("just now")
+    else:
+        when = (_("last {time} ago") if trouble.times > 1 else _("{time} ago")).format(time=ago)
+    return ", ".join([*parts, when])
+
+
+def meaning(code: str) -> str:
+    """A sentence for a code; "" for one that has none."""
+    return _(MEANINGS.get(code, ""))
