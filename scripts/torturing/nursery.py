@@ -18,7 +18,7 @@ from typing import NoReturn, Self
 
 ROOT = Path(__file__).parent.parent.parent
 _MODULES = (
-    *("workers.__main__", "celery.apps.worker", "celery.bin.celery", "celery.bin.worker"),
+    *("workers.program", "celery.apps.worker", "celery.bin.celery", "celery.bin.worker"),
     *("celery.worker.consumer", "celery.worker.worker", "celery.loaders.app"),
     *("celery.app.amqp", "celery.app.control", "celery.app.events", "celery.app.log"),
     *("celery.backends.base", "celery.fixups.django", "kombu.transport.redis", "uvloop"),
@@ -103,7 +103,7 @@ def _work(environ: dict[str, str], log: str) -> NoReturn:
     os.environ.update(environ)
     code = 1
     try:
-        code = sys.modules["workers.__main__"].main()
+        code = sys.modules["workers.program"].main()
     finally:
         sys.stderr.flush()
         os._exit(code)

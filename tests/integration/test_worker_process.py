@@ -34,7 +34,7 @@ from jobs.wire import Found, pack_payload
 from scripts.simulator import Simulator
 from scripts.simulator.book import Book
 from tests.conftest import CANARY, ROOT, Server
-from workers.__main__ import node_name
+from workers.program import node_name
 
 JOB = "job_01jd0000000000000000000000"
 MODEL = "minimax/minimax-m1"

@@ -1,0 +1,137 @@
+"""One worker process, until it is told to stop."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+
+import celery.apps.worker
+from celery import Celery, signals
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
+from kombu import Queue  # type: ignore[attr-defined]  # half typed
+
+from jobs.errors import NightshiftError
+from jobs.names import queue_name
+from jobs.queue import celery_settings
+from workers import broker
+from workers.pool import TaskPool
+from workers.service import Service
+from workers.settings import WorkerSettings, worker_settings
+from workers.tasks import register
+
+
+def make_app(settings: WorkerSettings) -> Celery:
+    """The Celery app of this process; it takes only chunks of the endpoint it was set to."""
+    app = Celery("nightshift")
+    app.conf.update(celery_settings(settings.redis_url))
+    queue = queue_name(settings.base_url)
+    app.conf.update(
+        worker_pool="workers.pool:TaskPool",
+        worker_concurrency=settings.chunks,
+        task_default_queue=queue,
+        task_queues=[Queue(queue)],  # type: ignore[no-untyped-call]
+        task_create_missing_queues=False,
+    )
+    return app
+
+
+def node_name(worker: str) -> str:
+    """What Celery calls this process: Flower and remote control take two of one name for one.
+
+    Containers may share a host's name, and each has a process 1; a worker's own name has a random
+    part.
+    """
+    host, _, rest = worker.rpartition(":")[0].rpartition(":")
+    return f"worker-{rest}-{worker.rpartition(':')[2]}@{host}"
+
+
+def _end_with_parent() -> None:
+    """Where the command that started us holds our standard input, its death ends us too."""
+    if os.environ.pop("NIGHTSHIFT_TIED", ""):
+        threading.Thread(target=_wait_for_parent, daemon=True, name="parent").start()
+
+
+def _wait_for_parent() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    if not TaskPool.stopping:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _silence_advice(**_: object) -> None:
+    """What Celery says at each lost connection is about a setting that jobs.queue sets outright.
+
+    Not before it has set its log up: that asks for every such word anew.
+    """
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+
+
+def _calm_the_collector() -> None:
+    """What was imported lives for ever; a call leaves few cycles, so the young are seen seldom.
+
+    Takes about a tenth off the CPU of a call: by default the collector runs at every third one.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    gc.enable()
+
+
+def main() -> int:
+    """Runs the worker; returns the exit code."""
+    faulthandler.enable()
+    # It warns of root's rights because of pickled messages, which are never accepted here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    signals.celeryd_after_setup.connect(_silence_advice, weak=False)
+    logging.basicConfig(
+        level=os.environ.get("NIGHTSHIFT_LOG", "WARNING"),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    # Until Celery has its own handlers; what was begun is found by the next worker here.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        settings = worker_settings(os.environ)
+        service = Service(settings)
+        service.start()
+    except NightshiftError as error:
+        return _tell(error)
+    _end_with_parent()
+    broker.bend()
+    # What Celery says at a shutdown describes its own pools; ours tells by its deeds.
+    celery.apps.worker.safe_say = lambda *_, **__: None
+    app = make_app(settings)
+    register(app, service)
+    TaskPool.drain, TaskPool.abort = service.drain, service.abort
+    _calm_the_collector()
+    try:
+        app.worker_main(
+            [
+                "--quiet",
+                "worker",
+                "--without-mingle",
+                "--without-gossip",
+                "-E",
+                "--loglevel",
+                os.environ.get("NIGHTSHIFT_LOG", "WARNING"),
+                "--hostname",
+                node_name(service.name),
+            ]
+        )
+    finally:
+        # Celery's own word of the end does not come when it is cut short (SIGQUIT).
+        service.stop()
+    return _tell(service.failure) if service.failure else 0
+
+
+def _tell(error: NightshiftError) -> int:
+    print(f"nightshift worker: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"  {error.hint}", file=sys.stderr)
+    return error.exit_code
