@@ -129,6 +129,8 @@ class Bench:
             "NIGHTSHIFT_HOME": tempfile.mkdtemp(dir=self._folder),
             "NIGHTSHIFT_BASE_URL": self._url,
             "ROUTERAI_API_KEY": "k",
+            # Where it is set, each start would compile the program anew; installed ones are not.
+            "PYTHONDONTWRITEBYTECODE": "",
         }
         program = [sys.executable, str(ROOT / "benchmarks" / "reaper.py"), *command]
         before = self._counts()

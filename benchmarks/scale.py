@@ -63,6 +63,8 @@ def measure(folder: Path, requests: int, in_flight: int, workers: int) -> Figure
             "NIGHTSHIFT_HOME": str(home),
             "NIGHTSHIFT_BASE_URL": url,
             "ROUTERAI_API_KEY": "k",
+            # Where it is set, each start would compile the program anew; installed ones are not.
+            "PYTHONDONTWRITEBYTECODE": "",
             "PYTHONPATH": str(ROOT),
         }
         options = ["--max-in-flight", str(in_flight), "--workers", str(workers), "--yes"]
