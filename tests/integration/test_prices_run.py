@@ -18,7 +18,10 @@ ROWS = 400
 MODELS = ("minimax/minimax-m1", "minimax/minimax-m2", "deepseek/deepseek-chat", "example/per-call")
 """With a tier by size, cached tokens, hours, and a price per call."""
 
-_EAGER = "from batch import pricewatch, main; pricewatch.CHECK_S = 0.5; main.main()"
+_EAGER = (
+    "from batch import main; from batch.money import pricewatch;"
+    " pricewatch.CHECK_S = 0.5; main.main()"
+)
 
 
 class EagerHouse(House):
