@@ -239,7 +239,12 @@ class Transport(httpx2.AsyncBaseTransport):
         if self._connector is None:
             self._connector = Connector(limit=self._max_connections, ssl=self._tls)
         try:
-            return await self._connector.connect(self._place(url), [], patience)
+            while True:
+                connection = await self._connector.connect(self._place(url), [], patience)
+                if connection.protocol is None or not connection.protocol.should_close:
+                    return connection
+                # Something came while nothing was asked: it would be taken for the next answer.
+                connection.close()
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
 
