@@ -239,12 +239,7 @@ class Transport(httpx2.AsyncBaseTransport):
         if self._connector is None:
             self._connector = Connector(limit=self._max_connections, ssl=self._tls)
         try:
-            while True:
-                connection = await self._connector.connect(self._place(url), [], patience)
-                if connection.protocol is None or not connection.protocol.should_close:
-                    return connection
-                # Something came while nothing was asked: it would be taken for the next answer.
-                connection.close()
+            return await self._connector.connect(self._place(url), [], patience)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
 
