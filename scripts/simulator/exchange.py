@@ -143,10 +143,14 @@ class Exchange:
         """A head by hand, with a Content-Length of our choice."""
         self.call.status = self.status
         self.call.delivery = "cut"
+        self.write_raw(self.raw_head(length))
+
+    def raw_head(self, length: int) -> bytes:
+        """The bytes of such a head."""
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         lines += [f"Content-Length: {length}", "", ""]
-        self.write_raw("\r\n".join(lines).encode())
+        return "\r\n".join(lines).encode()
 
     def write_raw_body(self, data: bytes) -> None:
         """A part of the body behind the HTTP library's back."""

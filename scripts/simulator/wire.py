@@ -106,13 +106,12 @@ async def _desync(x: Exchange, _: Mapping[str, Any]) -> web.StreamResponse:
     await x.work()
     body = x.finish()
     x.write_raw_head(len(body))
-    x.write_raw_body(body)
-    x.call.delivery = "full"
     x.headers["X-Generation-Id"] = "gen-of-somebody-else"
     stranger = b'{"id":"gen-of-somebody-else","choices":[{"index":0,"finish_reason":"stop",'
     stranger += b'"message":{"role":"assistant","content":"not for you"}}],"usage":{"cost":99}}'
-    x.write_raw_head(len(stranger))
-    x.write_raw(stranger)
+    # In one piece: what comes after the next request has left, everyone must take for its answer.
+    x.write_raw(body + x.raw_head(len(stranger)) + stranger)
+    x.call.note_sent(body)
     x.call.delivery = "full"
     return x.stay()
 
