@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,18 @@ def python_with(name: str, *requirements: str) -> Path:
         subprocess.run([str(python), "-m", "pip", "install", "-q", *requirements], check=True)
         holds.write_text("\n".join(requirements))
     return python
+
+
+def environ_for(home: Path | str, url: str) -> dict[str, str]:
+    """What a command finds in its environment: a home of its own, and that endpoint."""
+    return {
+        **os.environ,
+        "NIGHTSHIFT_HOME": str(home),
+        "NIGHTSHIFT_BASE_URL": url,
+        "ROUTERAI_API_KEY": "k",
+        # Where it is set, each start would compile the program anew; installed ones are not.
+        "PYTHONDONTWRITEBYTECODE": "",
+    }
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -30,7 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
-from benchmarks.environments import ROOT, endpoint, python_with, write_input
+from benchmarks.environments import ROOT, endpoint, environ_for, python_with, write_input
 from benchmarks.processes import family, pss
 
 _SAMPLE_S = 0.25
@@ -124,14 +123,7 @@ class Bench:
 
     def _measure(self, command: list[str], requests: int, calls: int) -> Run:
         """Runs it under a reaper, so that the CPU of all its descendants is counted."""
-        environ = {
-            **os.environ,
-            "NIGHTSHIFT_HOME": tempfile.mkdtemp(dir=self._folder),
-            "NIGHTSHIFT_BASE_URL": self._url,
-            "ROUTERAI_API_KEY": "k",
-            # Where it is set, each start would compile the program anew; installed ones are not.
-            "PYTHONDONTWRITEBYTECODE": "",
-        }
+        environ = environ_for(tempfile.mkdtemp(dir=self._folder), self._url)
         program = [sys.executable, str(ROOT / "benchmarks" / "reaper.py"), *command]
         before = self._counts()
         with tempfile.TemporaryFile("w+") as words:

@@ -9,7 +9,6 @@ the finished job takes in the home, against its input and its outputs together.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.environments import ROOT, endpoint, write_input
+from benchmarks.environments import ROOT, endpoint, environ_for, write_input
 from benchmarks.processes import family, pss
 
 _SAMPLE_S = 0.5
@@ -58,15 +57,7 @@ def measure(folder: Path, requests: int, in_flight: int, workers: int) -> Figure
     write_input(source, requests)
     figures = Figures()
     with endpoint() as url:
-        environ = {
-            **os.environ,
-            "NIGHTSHIFT_HOME": str(home),
-            "NIGHTSHIFT_BASE_URL": url,
-            "ROUTERAI_API_KEY": "k",
-            # Where it is set, each start would compile the program anew; installed ones are not.
-            "PYTHONDONTWRITEBYTECODE": "",
-            "PYTHONPATH": str(ROOT),
-        }
+        environ = {**environ_for(home, url), "PYTHONPATH": str(ROOT)}
         options = ["--max-in-flight", str(in_flight), "--workers", str(workers), "--yes"]
         command = [sys.executable, "-m", "batch", "run", str(source), "-o", str(out), *options]
         started = time.monotonic()

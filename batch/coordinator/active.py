@@ -142,10 +142,12 @@ class ActiveJob:
 
     def _count(self, code: str, at: float) -> None:
         """The endpoint refused, for now or for good."""
-        times = (
-            self.refused[code] + self.presence.refusals[code] + self.series.failures.get(code, 0)
-        )
+        times = self._all_refused()[code] + self.series.failures.get(code, 0)
         self.troubles.count(code, at, max(times, 1))
+
+    def _all_refused(self) -> Counter[str]:
+        """Refusals by code: those that the home was told of, and those in chunks still open."""
+        return self.refused + self.presence.refusals
 
     def _is_ours(self, chunk: int) -> bool:
         """Whether a chunk was fed since the job last began.
@@ -478,7 +480,7 @@ class ActiveJob:
             self.series = series_of(self.store, time.time())
         self._failed = job.failed
         now = time.time()
-        refused = self.refused + self.presence.refusals
+        refused = self._all_refused()
         new = refused - self._refused_before
         if job.state is JobState.IN_PROGRESS:
             limit = sum(self.presence.limits.values())

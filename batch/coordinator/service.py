@@ -39,9 +39,8 @@ from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable,
 from jobs.states import ENDED, JobState
 
 if TYPE_CHECKING:
-    from batch.coordinator.metrics import (
-        Metrics,  # loads Prometheus's client, which is seldom wanted
-    )
+    # Loads Prometheus's client, which is seldom wanted.
+    from batch.coordinator.metrics import Metrics
 
 TURN_S = 0.5
 READ_S = 0.1

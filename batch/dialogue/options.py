@@ -35,6 +35,14 @@ _LONGEST_STEM = 200
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _exact(text: str) -> Decimal | None:
+    """An amount with a point or a comma; None for what is none."""
+    try:
+        return parse_amount(text.replace(",", "."))
+    except (ValueError, InvalidOperation):
+        return None
+
+
 class Roubles(click.ParamType[Decimal]):
     """An amount in ₽, exact: `500`, `0.35`."""
 
@@ -46,10 +54,10 @@ class Roubles(click.ParamType[Decimal]):
         """The amount as `Decimal`."""
         if isinstance(value, Decimal):
             return value
-        try:
-            return parse_amount(str(value).replace(",", ".").replace(" ", ""))
-        except (ValueError, InvalidOperation):
+        found = _exact(str(value).replace(" ", ""))
+        if found is None:
             self.fail(f"{value!r} is not an amount in roubles such as 500 or 0.35", param, ctx)
+        return found
 
 
 class Percent(click.ParamType[Decimal]):
@@ -63,10 +71,7 @@ class Percent(click.ParamType[Decimal]):
         """The figure as `Decimal`."""
         if isinstance(value, Decimal):
             return value
-        try:
-            found = parse_amount(str(value).replace("%", "").replace(",", ".").strip())
-        except (ValueError, InvalidOperation):
-            found = None
+        found = _exact(str(value).replace("%", "").strip())
         if found is None or found > _MOST_PERCENT or found != round(found, 4):
             self.fail(f"{value!r} is no percentage from 0 to {_MOST_PERCENT}", param, ctx)
         return found

@@ -10,9 +10,6 @@ import pytest
 
 from batch import language
 from batch.coordinator import active as active_module
-from batch.coordinator import board as board_module
-from batch.coordinator import outputs
-from batch.coordinator import service as coordinator_module
 from batch.coordinator.reconcile import SILENCE_S
 from batch.coordinator.service import TROUBLE_S
 from batch.watching.trouble import OUTAGE, Trouble, Troubles, meaning, told
@@ -20,19 +17,13 @@ from jobs.chunk import WORKER_DIED, ReturnReason
 from jobs.errors import StorageUnavailable
 from jobs.states import PauseReason
 from tests.batch.making import JOB, closing, delivery, result
+from tests.batch.test_board import clock
 from tests.batch.test_coordinator import Clock, House, job
 from workers.calling import classifier
 
+__all__ = ["clock"]
+
 SECRET = "the prompt was: my secret"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    one = Clock()
-    monkeypatch.setattr(outputs, "_PATIENCE_S", 60.0)
-    for module in (active_module, board_module, coordinator_module):
-        monkeypatch.setattr(module, "time", one)
-    return one
 
 
 @pytest.fixture
