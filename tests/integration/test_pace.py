@@ -367,6 +367,24 @@ def test_a_rate_that_nobody_told_is_what_was_let_in_during_the_last_minute(
     together(server, scene)
 
 
+def test_a_refusal_of_few_calls_is_no_rate_and_three_in_a_row_are(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(crowd: Crowd) -> None:
+        await crowd.ask("a", wanted=9, in_flight=2, started=20, successes=20)
+        put(redis, limit=2)
+        redis.hincrbyfloat(HASH, "at", -20)
+
+        refused = {"wanted": 9, "requests": 9, "started": 1, "throttles": 1, "limited": 1}
+        for _ in range(2):
+            assert (await crowd.ask("a", **refused)).requests == -1
+            redis.hincrbyfloat(HASH, "at", -2)
+
+        assert (await crowd.ask("a", **refused)).requests >= 0
+
+    together(server, scene)
+
+
 def test_a_limit_that_was_told_and_is_met_all_the_same_is_kept_by_a_wider_margin(
     server: Server, redis: Redis
 ) -> None:

@@ -20,6 +20,7 @@
 --            clock, oldest     seconds that this pace is old, and the first bin in the ring
 --            let_in, reqs, toks
 --                              sums of the last minute: calls let in, requests and tokens granted
+--            vain              refusals since the last answer
 --            pause             for how long nothing may start (Retry-After)
 --            req, tok, rub     levels of the buckets
 --            trouble           faults in a row, over all workers
@@ -35,6 +36,7 @@ local START, CALM, MEMORY = 4, 1.0, 5.0
 local CROWD, CUT, EDGE, GAIN = 0.25, 0.5, 0.05, 0.05
 local FREE, PAYS, DOUBLED_PAYS = 64, 1.04, 1.2
 local HOLD, LONGER, LONGEST_HOLD, DEAF = 5, 3, 240, 60
+local IN_A_ROW = 3
 -- A bucket holds BURST seconds of its rate, so that a worker that was late catches up. No more than a
 -- minute's limit is granted in MINUTE + late seconds: what was granted starts within a tick or not at all,
 -- and takes a while to arrive, not always the same. By how much too late, refusals tell: LATER each.
@@ -58,7 +60,7 @@ for i = 1, #raw, 2 do s[raw[i]] = raw[i + 1] end
 local function known(name, otherwise) s[name] = tonumber(s[name]) or otherwise end
 for _, name in ipairs({ 'edge', 'hold', 'tries', 'served', 'since', 'best', 'ok', 'bad', 'steps',
                         'before', 'deaf', 'rate', 'pause', 'req', 'tok', 'rub', 'trouble', 'down',
-                        'probe', 'probes', 'clock', 'oldest', 'let_in', 'reqs', 'toks' }) do
+                        'probe', 'probes', 'vain', 'clock', 'oldest', 'let_in', 'reqs', 'toks' }) do
   known(name, 0)
 end
 known('at', now)
@@ -129,6 +131,7 @@ end
 local fade = math.exp(-elapsed / MEMORY)
 s.ok = s.ok * fade + ask.successes
 s.bad = s.bad * fade + ask.throttles
+s.vain = ask.successes > 0 and 0 or s.vain + ask.throttles
 local refused = s.ok + s.bad > 0 and s.bad / (s.ok + s.bad) or 0
 
 -- How many calls were let in during the last minute, and how many requests and tokens were granted?
@@ -166,7 +169,8 @@ if s.rate > 0 then
   if s.met > 900 then s.rate = 0 end
 end
 if ask.limited > 0 then
-  local alone = s.limit <= 2 and refused > 2 * CROWD
+  -- One of a few calls may be refused by chance, and a minute is long to suffer for it.
+  local alone = s.limit <= 2 and refused > 2 * CROWD and s.vain >= IN_A_ROW
   if s.rate > 0 and s.tight < 2 then
     by_rate = true
     if s.met > CALM then s.rate = math.max(1 / 60, math.min(s.rate, 0.985 * s.let_in / minute)) end
