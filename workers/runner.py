@@ -139,7 +139,10 @@ class Runner:
         return len(self._calls)
 
     def standing(self) -> dict[str, dict[str, object]]:
-        """For each job that runs here its chunks, calls in flight, and the refusals met so far."""
+        """For each job that runs here its chunks, calls in flight, and the refusals met so far.
+
+        Refusals are told by chunk: whoever knows a chunk's closing has those of it already.
+        """
         jobs: dict[str, list[OpenChunk]] = {}
         for chunk in self.chunks.values():
             jobs.setdefault(chunk.payload.job, []).append(chunk)
@@ -147,7 +150,9 @@ class Runner:
             job: {
                 "chunks": len(chunks),
                 "in_flight": self._flying[job],
-                "refusals": sum((chunk.refusals for chunk in chunks), Counter[str]()),
+                "refused": {
+                    str(chunk.payload.chunk): chunk.refusals for chunk in chunks if chunk.refusals
+                },
                 "down_s": self._down_s(chunks),
             }
             for job, chunks in jobs.items()

@@ -39,6 +39,9 @@ from jobs.window import parse_window
 LEAST_CHUNKS = 2
 """Of a job, however many others there are."""
 
+_KEEP_S = 10.0
+"""Troubles that come one upon the other are written down so often."""
+
 LOST_PATIENCE_S = 60.0
 """So long the budget of a lost chunk may come back: its worker's successor tells what it spent."""
 
@@ -62,6 +65,8 @@ class ActiveJob:
         self.store = store
         self._writer = writer
         self.troubles = troubles
+        troubles.recall(store.job().troubles)
+        self._kept, self._kept_at = troubles.recent, float("-inf")
         self.id = store.job().id
         self._allowance = allowance
         self._caps_stamp: object = None
@@ -120,8 +125,11 @@ class ActiveJob:
 
     def _draw(self, applied: Applied) -> None:
         now = time.time()
+        failed: dict[str, float] = {}
         for call in applied.told_calls:
-            self.series.called(call.sent_at, call.latency_s, call.cost, now)
+            self.series.called(call.sent_at, call.latency_s, now)
+        for ended, rub in applied.told_costs:
+            self.series.paid(ended, rub, now)
         for result in applied.told_results:
             if result.state is ResultState.COMPLETED:
                 self.series.answered(result.finished_at, result.latency_s, now)
@@ -129,7 +137,9 @@ class ActiveJob:
                 line = self.store.line(result.ordinal)
                 how = (result.code, result.status, result.attempts)
                 self.series.failed(Failure(result.finished_at, line, *how), now)
-                self._count(result.code, min(result.finished_at, now))
+                failed[result.code] = min(result.finished_at, now)
+        for code, at in failed.items():
+            self._count(code, at)
 
     def _note_reason(self, chunk: int, reason: ReturnReason) -> None:
         """Why something came back, if that was trouble; of a lost chunk it was told before."""
@@ -146,8 +156,10 @@ class ActiveJob:
         self.troubles.count(code, at, max(times, 1))
 
     def _all_refused(self) -> Counter[str]:
-        """Refusals by code: those that the home was told of, and those in chunks still open."""
-        return self.refused + self.presence.refusals
+        """Refusals by code: those in the home, and those of chunks whose closing is not there."""
+        there = self.presence.refused
+        untold = self.store.chunks_untold() if there else set()
+        return sum((there[chunk] for chunk in untold & there.keys()), self.refused)
 
     def _is_ours(self, chunk: int) -> bool:
         """Whether a chunk was fed since the job last began.
@@ -490,15 +502,24 @@ class ActiveJob:
         if self.presence.down_s:
             self.troubles.meet(OUTAGE, now)
         self._refused_before |= refused
+        if job.ended or time.monotonic() - self._kept_at >= _KEEP_S:
+            self.keep_troubles()
         return progress_of(
             job,
             self._meter.rate,
             in_flight=self.presence.in_flight,
             workers=self.presence.workers,
-            refusals=refused.total(),
+            # Not fewer while a closing is on its way, of which the worker tells no more.
+            refusals=self._refused_before.total(),
             down_s=self.presence.down_s,
             trouble=self.troubles.last,
         )
+
+    def keep_troubles(self) -> None:
+        """Writes down what troubled the job, for whoever looks when this coordinator is gone."""
+        if self.troubles.recent != self._kept:
+            self.store.keep_troubles(self.troubles.recent)
+            self._kept, self._kept_at = self.troubles.recent, time.monotonic()
 
 
 # ---- also for jobs that are not under the coordinator's hands -----------------------------------

@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections import deque
+from contextlib import closing
 
 from msgspec import structs
 
@@ -22,8 +23,8 @@ from batch.coordinator.presence import Presence
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.watching.progress import Progress, progress_of
-from batch.watching.series import series_of
-from jobs.errors import NightshiftError, ServiceUnavailable
+from batch.watching.series import Series, series_of, unpacked
+from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable
 from jobs.ids import JOB_ID
 from jobs.money import plain
 from jobs.states import ENDED
@@ -133,19 +134,24 @@ class Board:
         return came_of_it
 
     def _draw(self, job: str) -> None:
-        """Tells how a job went that is over, if Redis does not know it."""
-        if self._post.keeps_series(job):
-            return
+        """Tells how a job went that is over, if Redis does not know it, or not what it cost."""
+        now = time.time()
         try:
-            store = self._home.open(job, read_only=True)
-            try:
-                self._post.publish_series(job, series_of(store, time.time()).packed())
-            finally:
-                store.close()
+            with closing(self._home.open(job, read_only=True)) as store:
+                series = self._told(job) or series_of(store, now)
+                if series.cost != store.job().settled_rub:
+                    series.recount(store, now)
+                self._post.publish_series(job, series.packed())
         except ServiceUnavailable:
             raise
         except NightshiftError as error:
             log.debug("%s: %s", job, error.message)
+
+    def _told(self, job: str) -> Series | None:
+        try:
+            return unpacked(self._post.told_series(job))
+        except BadMessage:
+            return None
 
 
 def _rank(row: JobRow) -> float:

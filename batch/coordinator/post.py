@@ -214,10 +214,10 @@ class Post:
         with _as_ours():
             self._redis.set(names.series_key(job), series, ex=_PROGRESS_S)
 
-    def keeps_series(self, job: str) -> bool:
-        """Whether it is known how a job went; it stays so for a while."""
+    def told_series(self, job: str) -> bytes:
+        """What was last told of how a job went over time; empty where nothing was."""
         with _as_ours():
-            return bool(self._redis.expire(names.series_key(job), _PROGRESS_S))
+            return cast(bytes | None, self._redis.get(names.series_key(job))) or b""
 
     def be_present(self, home: str, facts: dict[str, object]) -> None:
         """A coordinator's sign of life."""

@@ -13,8 +13,8 @@ class Presence:
     """`workers` serve the job's endpoint, `busy` of them have a chunk of it.
 
     `down_s` is for how long the endpoint has not answered it. `limits` are calls in flight that the
-    endpoint bears, by the pace that is shared; `refusals` those met in chunks that are still open;
-    `lag_s` how long the oldest result waits to come home.
+    endpoint bears, by the pace that is shared; `refused` counts the refusals of each chunk by code;
+    `lag_s` is how long the oldest result waits to come home.
     """
 
     workers: int = 0
@@ -22,7 +22,7 @@ class Presence:
     in_flight: int = 0
     down_s: float = 0.0
     limits: dict[str, int] = field(default_factory=dict)
-    refusals: Counter[str] = field(default_factory=Counter)
+    refused: dict[int, Counter[str]] = field(default_factory=dict)
     lag_s: float = 0.0
 
 
@@ -37,6 +37,10 @@ def presence_of(job: str, base_url: str, workers: Iterable[dict[str, Any]]) -> P
         in_flight=sum(standing.get("in_flight", 0) for standing in here),
         down_s=max((standing.get("down_s", 0.0) for standing in here), default=0.0),
         limits={lane["scope"]: lane["limit"] for lane in lanes if lane.get("limit")},
-        refusals=sum((Counter(standing.get("refusals", {})) for standing in here), Counter[str]()),
+        refused={
+            int(chunk): Counter(codes)
+            for standing in here
+            for chunk, codes in standing.get("refused", {}).items()
+        },
         lag_s=max((worker.get("outbox_lag_s", 0.0) for worker in there), default=0.0),
     )

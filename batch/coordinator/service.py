@@ -109,6 +109,7 @@ class Coordinator:
         for job in self._jobs.values():
             with suppress(NightshiftError, sqlite3.Error, OSError):
                 self._teller.see(job.store.job())
+                job.keep_troubles()
             job.store.close()
         self._teller.close()
         self._lock.release()

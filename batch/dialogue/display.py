@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from batch.dialogue.phrases import STOPPING, last_trouble, note, sentence, state_word
 from batch.dialogue.terminal import Say, cells, safe, say
 from batch.language import _, again
+from batch.store.trouble import Trouble
 from batch.watching.progress import Progress
-from batch.watching.trouble import Trouble
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

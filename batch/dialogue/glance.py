@@ -10,8 +10,8 @@ from batch.coordinator.post import Post
 from batch.settings import Settings
 from batch.store.home import Home
 from batch.store.jobstore import JobRow
+from batch.store.trouble import Trouble
 from batch.watching.progress import Progress, progress_of
-from batch.watching.trouble import Trouble
 from jobs.errors import NightshiftError
 
 
@@ -43,7 +43,7 @@ class Glance:
             down_s=told["down_s"],
             reason=told["reason"],
             reason_text=told["reason_text"],
-            trouble=Trouble(**told["trouble"]) if told.get("trouble") else None,
+            trouble=Trouble(**told["trouble"]) if told.get("trouble") else progress.trouble,
         )
 
     def close(self) -> None:

@@ -19,8 +19,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from batch.coordinator.post import TIMEOUT_S, Wish
+from batch.store.trouble import Trouble
 from batch.watching.series import Series, unpacked
-from batch.watching.trouble import Trouble
 from jobs import names
 from jobs.errors import BadMessage, ServiceUnavailable
 from jobs.ids import JOB_ID

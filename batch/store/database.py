@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jobs.errors import StorageUnavailable
 
-VERSION = 2
+VERSION = 3
 _BUSY_S = 30.0
 _CACHE_KIB = 8 * 1024
 

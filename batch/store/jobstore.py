@@ -13,11 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from batch.store import database
+from batch.store import database, trouble
 from batch.store.blocks import BlockReader
 from batch.store.draft import store_prices
 from batch.store.guess import Guess, packed, unpacked
 from batch.store.suspects import ALONE, IN_FLIGHT, PERHAPS, POISON, SUSPECT, suspect, trial_size
+from batch.store.trouble import Trouble
 from jobs.budget import Amount
 from jobs.errors import StorageUnavailable
 from jobs.money import ZERO, subtract, total
@@ -69,6 +70,7 @@ class JobRow:
     settled_tokens: int
     booked_tokens: int
     calls: int
+    troubles: tuple[Trouble, ...]
 
     @property
     def finished(self) -> int:
@@ -177,6 +179,7 @@ class JobStore:
         row["spec"] = _spec(row["spec"])
         row["state"] = JobState(row["state"])
         row["guess"] = unpacked(row["guess"])
+        row["troubles"] = trouble.unpacked(row["troubles"])
         for name in ("likely_rub", "highest_rub", "settled_rub", "booked_rub"):
             row[name] = _amount(row[name])
         return JobRow(**row)
@@ -232,6 +235,11 @@ class JobStore:
         """Leaves a sentence for whoever looks at the job; its state stays."""
         with self.transaction() as db:
             db.execute("UPDATE job SET reason_text = ?", (text,))
+
+    def keep_troubles(self, troubles: Sequence[Trouble]) -> None:
+        """Stores what troubled the job, the last first."""
+        with self.transaction() as db:
+            db.execute("UPDATE job SET troubles = ?", (trouble.packed(troubles),))
 
     def want(self, wish: str) -> None:
         """Leaves a wish for the coordinator: `pause`, `cancel` or nothing."""
@@ -587,6 +595,11 @@ class JobStore:
                 "SELECT chunk FROM chunks WHERE state <> 'closed' AND state = 'open'"
             )
         ]
+
+    def chunks_untold(self) -> set[int]:
+        """The numbers of the chunks whose closing has not come yet, nor the refusals it tells."""
+        query = "SELECT chunk FROM chunks WHERE state <> 'closed' AND NOT told"
+        return {row[0] for row in self.db.execute(query)}
 
     def unlimited_out(self, *, rub: bool, tokens: bool) -> bool:
         """Whether a chunk is out that has no grant in roubles, or none in tokens."""

@@ -47,7 +47,8 @@ class Overrun:
 class Applied:
     """What a batch of deliveries changed.
 
-    `told_calls` and `told_results` are those that were new. `reasons` are those of closings that
+    `told_calls` and `told_results` are those that were new, `told_costs` what calls cost, or more
+    than was known: (when the call ended, ₽). `reasons` are those of closings that
     came, `closed` the chunks of which nothing more is to come.
     `foreign` counts what was left out.
     """
@@ -59,6 +60,7 @@ class Applied:
     foreign: int = 0
     told_calls: list[Call] = field(default_factory=list)
     told_results: list[Result] = field(default_factory=list)
+    told_costs: list[tuple[float, Decimal]] = field(default_factory=list)
     reasons: list[tuple[int, ReturnReason]] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)
     refusals: dict[str, int] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class _Change:
     calls: int = 0
     settled: int = 0
     told: list[Call] = field(default_factory=list)
+    costs: list[tuple[float, Decimal]] = field(default_factory=list)
     chunks: dict[int, tuple[Decimal, int, int]] = field(default_factory=dict)
     quarters: dict[int, Decimal] = field(default_factory=dict)
     overrun: Overrun | None = None
@@ -118,7 +121,8 @@ def apply(store: JobStore, deliveries: Iterable[Delivery]) -> Applied:
                 _close(db, closed, applied)
         _write_sums(db, change, applied)
         _close_told(db, applied)
-    applied.calls, applied.settled, applied.told_calls = change.calls, change.settled, change.told
+    applied.calls, applied.settled = change.calls, change.settled
+    applied.told_calls, applied.told_costs = change.told, change.costs
     applied.foreign += fed.foreign
     applied.overrun = change.overrun
     return applied
@@ -233,6 +237,7 @@ def _count(call: Call, change: _Change) -> None:
         tokens = call.usage.total if call.usage else call.bound_tokens
         change.settled_rub = add(change.settled_rub, rub)
         change.settled_tokens += tokens
+        change.costs.append((call.sent_at + call.latency_s, rub))
         change.compare(call.chunk, rub, call.bound)
     else:
         rub, tokens = call.bound or ZERO, call.bound_tokens
@@ -416,6 +421,7 @@ def settle(
         )
     change.settled += 1
     bound = None if row["bound"] is None else Decimal(row["bound"])
+    known = ZERO
     if row["billing"] == Billing.UNKNOWN:
         old, old_tokens = bound or ZERO, row["bound_tokens"]
         change.booked_rub = subtract(change.booked_rub, old)
@@ -423,10 +429,12 @@ def settle(
     else:
         before = _usage(row)
         old, old_tokens = Decimal(row["cost"]), before.total if before else row["bound_tokens"]
-        change.settled_rub = subtract(change.settled_rub, old)
+        known = old
+        change.settled_rub = subtract(change.settled_rub, known)
         change.settled_tokens -= old_tokens
     change.settled_rub = add(change.settled_rub, cost)
     change.settled_tokens += tokens
+    change.costs.append((row["sent_at"] + row["latency_s"], subtract(cost, known)))
     change.charge(row["chunk"], row["sent_at"], subtract(cost, old), tokens - old_tokens)
     change.compare(row["chunk"], cost, bound)
 

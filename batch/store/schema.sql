@@ -1,4 +1,4 @@
--- A job on disk. Version 2. Money is exact decimal text, times are Unix seconds.
+-- A job on disk. Version 3. Money is exact decimal text, times are Unix seconds.
 
 CREATE TABLE job (                      -- one row
     id            TEXT PRIMARY KEY,
@@ -30,7 +30,8 @@ CREATE TABLE job (                      -- one row
     booked_tokens INTEGER NOT NULL DEFAULT 0,
     calls         INTEGER NOT NULL DEFAULT 0,
     revision      INTEGER NOT NULL DEFAULT 0,   -- grows with results and costs
-    written       INTEGER NOT NULL DEFAULT -1   -- the revision that the outputs show
+    written       INTEGER NOT NULL DEFAULT -1,  -- the revision that the outputs show
+    troubles      TEXT NOT NULL DEFAULT ''      -- JSON, batch.store.trouble.Trouble: the last first
 );
 
 CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -171,4 +172,4 @@ CREATE TABLE retried (                  -- failures that were taken back: should
 
 CREATE TABLE refusals (code TEXT PRIMARY KEY, count INTEGER NOT NULL);  -- calls that cost nothing
 
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

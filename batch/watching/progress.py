@@ -10,8 +10,8 @@ from decimal import Decimal
 from msgspec import structs
 
 from batch.store.jobstore import JobRow
+from batch.store.trouble import Trouble
 from batch.watching.forecast import cost_of_all, done_at, is_late
-from batch.watching.trouble import Trouble
 from jobs.money import plain, total
 from jobs.states import JobState, PauseReason
 
@@ -149,5 +149,5 @@ def progress_of(
         done_at=None if done is None else done.timestamp(),
         late=is_late(job, done),
         forecast=cost_of_all(job),
-        trouble=trouble,
+        trouble=trouble or next(iter(job.troubles), None),
     )

@@ -18,7 +18,7 @@ import msgspec
 from batch.store.jobstore import JobStore
 from batch.watching.trouble import OTHER
 from jobs.errors import BadMessage
-from jobs.money import ZERO, add
+from jobs.money import ZERO, add, total
 from jobs.result import ResultState
 from jobs.wire import pack, unpack
 
@@ -128,12 +128,27 @@ class Series(msgspec.Struct):
         newest = [*self.recent, failure]
         self.recent = heapq.nlargest(MOST_RECENT, newest, key=lambda each: each.at)
 
-    def called(self, sent_at: float, latency_s: float, cost: Decimal | None, now: float) -> None:
-        """A call ended that cost so many ₽, or nobody knows what."""
+    def paid(self, at: float, rub: Decimal, now: float) -> None:
+        """It became known that a call which ended at `at` cost so much, or so much more."""
+        point = self._point(at, now)
+        point.cost = add(point.cost, rub)
+
+    @property
+    def cost(self) -> Decimal:
+        """Of all calls, ₽."""
+        return total(point.cost for point in self.points)
+
+    def recount(self, store: JobStore, now: float) -> None:
+        """Takes the costs anew from the ledger."""
+        for point in self.points:
+            point.cost = ZERO
+        query = "SELECT sent_at + latency_s, cost FROM calls WHERE cost IS NOT NULL"
+        for at, cost in store.db.execute(query):
+            self.paid(at, Decimal(cost), now)
+
+    def called(self, sent_at: float, latency_s: float, now: float) -> None:
+        """A call ended."""
         ended = min(sent_at + latency_s, now)
-        if cost is not None:
-            point = self._point(ended, now)
-            point.cost = add(point.cost, cost)
         at = max(sent_at, self.began or sent_at)
         while at < ended:
             point = self._point(at, now)
@@ -215,6 +230,7 @@ def series_of(store: JobStore, now: float) -> Series:
     )
     for row in rows:
         series.failed(Failure(*row), now)
-    for sent_at, latency_s, cost in store.db.execute("SELECT sent_at, latency_s, cost FROM calls"):
-        series.called(sent_at, latency_s, None if cost is None else Decimal(cost), now)
+    for sent_at, latency_s in store.db.execute("SELECT sent_at, latency_s FROM calls"):
+        series.called(sent_at, latency_s, now)
+    series.recount(store, now)
     return series

@@ -5,9 +5,11 @@ Told in codes and figures alone: what an endpoint says may quote a prompt.
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Iterable
+from operator import attrgetter
 
 from batch.language import _, ngettext, number
+from batch.store.trouble import Trouble
 
 OUTAGE = "endpoint.outage"
 WORKER_SILENT = "worker.silent"
@@ -68,32 +70,43 @@ _SPELL_S = 10.0
 _JUST_NOW_S = 2.0
 
 
-class Trouble(msgspec.Struct, frozen=True):
-    """What it was (a code of `meaning`), when it was met last (Unix seconds), how often so far."""
-
-    code: str
-    at: float
-    times: int = 1
+_MOST = 20
+"""Kinds of trouble that are remembered."""
 
 
 class Troubles:
-    """Of one job, as long as a coordinator works on it."""
+    """Of one job. `recent` are those met last, each kind once; the last comes first."""
 
     def __init__(self) -> None:
-        self.last: Trouble | None = None
-        self._met: dict[str, Trouble] = {}
+        self.recent: tuple[Trouble, ...] = ()
+
+    def recall(self, kept: Iterable[Trouble]) -> None:
+        """What was met before, by an earlier coordinator."""
+        here = {each.code for each in self.recent}
+        self._set([*self.recent, *(each for each in kept if each.code not in here)])
+
+    @property
+    def last(self) -> Trouble | None:
+        """The last one; None if nothing is known to have gone wrong."""
+        return self.recent[0] if self.recent else None
 
     def count(self, code: str, now: float, times: int) -> None:
         """It was met, by now so many times."""
-        self.last = self._met[code] = Trouble(code, now, times)
+        self._set([Trouble(code, now, times), *self._others(code)])
 
     def meet(self, code: str, now: float) -> None:
         """It is there; as long as it is met again and again it is one and the same."""
-        before = self._met.get(code)
+        before = next((each for each in self.recent if each.code == code), None)
         times = 1
         if before is not None:
             times = before.times + (now - before.at > _SPELL_S)
         self.count(code, now, times)
+
+    def _others(self, code: str) -> list[Trouble]:
+        return [each for each in self.recent if each.code != code]
+
+    def _set(self, troubles: list[Trouble]) -> None:
+        self.recent = tuple(sorted(troubles, key=attrgetter("at"), reverse=True)[:_MOST])
 
 
 def told(trouble: Trouble, now: float, ago: str) -> str:

@@ -280,9 +280,9 @@ class FakePost:
         self._command("publish_series")
         self.series[job] = series
 
-    def keeps_series(self, job: str) -> bool:
-        self._command("keeps_series")
-        return job in self.series
+    def told_series(self, job: str) -> bytes:
+        self._command("told_series")
+        return self.series.get(job, b"")
 
     def be_present(self, home: str, facts: dict[str, object]) -> None:
         self._command("be_present")

@@ -15,11 +15,13 @@ from batch.coordinator.post import Wish
 from batch.coordinator.presence import Presence, presence_of
 from batch.watching.series import unpacked
 from jobs.states import JobState
+from jobs.wire import Found
 from tests.batch.making import (
     BASE_URL,
     JOB,
     OTHER,
     answered,
+    call,
     closing,
     delivery,
     feed,
@@ -59,7 +61,7 @@ def click(house: House, wish: str, job: str = JOB) -> str:
 def test_how_a_job_stands_and_went_is_told(house: House) -> None:
     job(house)
     house.worker(
-        jobs={JOB: {"in_flight": 3, "chunks": 2, "refusals": {"endpoint.rate_limited": 2}}},
+        jobs={JOB: {"in_flight": 3, "chunks": 2, "refused": {"1": {"endpoint.rate_limited": 2}}}},
         limits=[{"scope": "abc", "limit": 64, "down": False}],
         outbox_lag_s=0.3,
     )
@@ -79,7 +81,7 @@ def test_how_a_job_stands_and_went_is_told(house: House) -> None:
 
 def test_refusals_are_drawn_once_when_they_move_from_a_worker_to_the_home(house: House) -> None:
     job(house, 4)
-    busy = {"in_flight": 1, "chunks": 1, "refusals": {"endpoint.rate_limited": 5}}
+    busy = {"in_flight": 1, "chunks": 1, "refused": {"1": {"endpoint.rate_limited": 5}}}
     house.worker(jobs={JOB: busy})
     house.turn(2)
     payload = house.post.take(JOB, 1)
@@ -92,6 +94,79 @@ def test_refusals_are_drawn_once_when_they_move_from_a_worker_to_the_home(house:
     series = unpacked(house.post.series[JOB])
     assert sum(p.errors.get("endpoint.rate_limited", 0) for p in series.points) == 6
     assert house.post.published[JOB]["refused"] == refused
+
+
+def test_refusals_are_never_counted_twice_nor_forgotten_on_their_way(house: House) -> None:
+    """A chunk's closing may come before its worker tells no more of it, and after."""
+    job(house, 8)
+    both = {str(chunk): {"endpoint.rate_limited": 5} for chunk in (1, 2)}
+    house.worker(jobs={JOB: {"refused": both}})
+    house.turn(3)
+    seen = [house.post.published[JOB]["refusals"]]
+    for chunk in (1, 2):
+        back = [(work.ordinal, 1, 0) for work in house.post.take(JOB, chunk).requests]
+        told = [closing(chunk, back, refusals={"endpoint.rate_limited": 6})]
+        if chunk == 2:
+            house.worker(jobs={JOB: {"refused": {}}})
+            house.turn(2)
+            seen.append(house.post.published[JOB]["refusals"])
+        house.post.send(delivery(closed=told, sequence=chunk))
+        house.turn(2)
+        seen.append(house.post.published[JOB]["refusals"])
+
+    assert seen == [10, 11, 11, 12]
+
+
+def test_a_closing_whose_results_are_still_on_their_way_is_not_counted_beside_its_worker(
+    house: House,
+) -> None:
+    job(house, 4)
+    house.worker(jobs={JOB: {"refused": {"1": {"endpoint.rate_limited": 6}}}})
+    house.turn()
+    house.post.take(JOB, 1)
+    house.post.send(delivery(closed=[closing(1, refusals={"endpoint.rate_limited": 6})]))
+    house.turn(2)
+    house.restart()
+    house.turn(2)
+
+    assert house.out() == [1]
+    assert house.post.published[JOB]["refusals"] == 6
+
+
+def test_a_cost_that_is_found_later_is_drawn_where_its_call_ended(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    payload = house.post.take(JOB, 1)
+    calls = [
+        call(work.ordinal, sent_at=1002.0, cost=None, bound="0.5") for work in payload.requests
+    ]
+    house.post.send(delivery(calls, []))
+    house.turn()
+    house.post.send(delivery(found=[Found(calls[0].ordinal, calls[0].id, Decimal("0.3"))]))
+    house.turn(6)
+
+    series = unpacked(house.post.series[JOB])
+    assert [point.cost for point in series.points if point.cost] == [Decimal("0.3")]
+    assert series.points[0].cost
+
+
+def test_a_cost_that_is_found_after_the_end_is_drawn_too(house: House) -> None:
+    job(house, 4)
+    house.worker(jobs={JOB: {"in_flight": 3}})
+    house.turn()
+    payload = house.post.take(JOB, 1)
+    calls = [call(work.ordinal, sent_at=1002.0, cost=None) for work in payload.requests]
+    results = [result(work.ordinal, 1) for work in payload.requests]
+    house.post.send(delivery(calls, results, [closing(1)]))
+    house.turn(4)
+    assert house.row().ended
+    before = unpacked(house.post.series[JOB])
+    house.post.send(delivery(found=[Found(calls[0].ordinal, calls[0].id, Decimal("0.3"))]))
+    house.turn(6)
+
+    series = unpacked(house.post.series[JOB])
+    assert (before.cost, series.cost) == (Decimal(0), Decimal("0.3"))
+    assert [point.flying for point in series.points] == [point.flying for point in before.points]
 
 
 def test_a_job_that_ended_is_told_at_its_end_and_when_redis_forgot(house: House) -> None:

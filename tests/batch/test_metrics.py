@@ -60,7 +60,7 @@ WORKERS = [
         "base_url": BASE_URL,
         "outbox_lag_s": 1.5,
         "limits": [{"scope": "abc", "limit": 40, "down": False}],
-        "jobs": {JOB: {"in_flight": 3, "refusals": {"endpoint.rate_limited": 1}}},
+        "jobs": {JOB: {"in_flight": 3, "refused": {"1": {"endpoint.rate_limited": 1}}}},
     }
 ]
 

@@ -51,12 +51,13 @@ def test_however_long_it_takes_there_are_only_so_many_points_and_nothing_is_lost
 
     for at in moments:
         series.answered(at, 1.0, NOW)
-        series.called(at, 1.0, Decimal("0.1"), NOW)
+        series.called(at, 1.0, NOW)
+        series.paid(at + 1.0, Decimal("0.1"), NOW)
 
     assert len(series.points) <= MOST_POINTS
     assert sum(point.completed for point in series.points) == len(moments)
     assert sum(sum(point.latency.values()) for point in series.points) == len(moments)
-    assert sum(point.cost for point in series.points) == Decimal("0.1") * len(moments)
+    assert series.cost == Decimal("0.1") * len(moments)
 
 
 def test_a_clock_that_is_ahead_does_not_stretch_the_series() -> None:
@@ -64,7 +65,8 @@ def test_a_clock_that_is_ahead_does_not_stretch_the_series() -> None:
     series.answered(1000.0, 1.0, 1001.0)
 
     series.answered(9e9, 1.0, 1001.0)
-    series.called(9e9, 50.0, Decimal(1), 1001.0)
+    series.called(9e9, 50.0, 1001.0)
+    series.paid(9e9, Decimal(1), 1001.0)
 
     assert series.width == NARROWEST_S
     assert sum(point.completed for point in series.points) == 2
@@ -73,7 +75,8 @@ def test_a_clock_that_is_ahead_does_not_stretch_the_series() -> None:
 def test_a_call_is_in_flight_in_every_point_that_it_spans() -> None:
     series = Series(began=0.0)
 
-    series.called(2.5, 10.0, Decimal("1.25"), NOW)
+    series.called(2.5, 10.0, NOW)
+    series.paid(12.5, Decimal("1.25"), NOW)
 
     assert [point.busy_s for point in series.points] == [2.5, 5.0, 2.5]
     assert [point.in_flight(series.width) for point in series.points] == [0.5, 1.0, 0.5]
@@ -157,7 +160,8 @@ def test_it_is_packed_small_and_read_back() -> None:
     series = Series()
     for number in range(20_000):
         series.answered(1000.0 + number, 1 + number % 37, NOW)
-        series.called(1000.0 + number, 1.0, Decimal("0.0000522948192"), NOW)
+        series.called(1000.0 + number, 1.0, NOW)
+        series.paid(1001.0 + number, Decimal("0.0000522948192"), NOW)
 
     data = series.packed()
 
@@ -182,7 +186,9 @@ def test_the_home_tells_the_same_as_what_came_in(tmp_path: Path) -> None:
 
     live = Series(began=1001.0)
     for each in applied.told_calls:
-        live.called(each.sent_at, each.latency_s, each.cost, NOW)
+        live.called(each.sent_at, each.latency_s, NOW)
+    for ended, rub in applied.told_costs:
+        live.paid(ended, rub, NOW)
     for end in applied.told_results[:3]:
         live.answered(end.finished_at, end.latency_s, NOW)
     live.failed(Failure(1026.0, 4, "endpoint.context_length", 400, 1), NOW)

@@ -12,7 +12,9 @@ from batch import language
 from batch.coordinator import active as active_module
 from batch.coordinator.reconcile import SILENCE_S
 from batch.coordinator.service import TROUBLE_S
-from batch.watching.trouble import OUTAGE, Trouble, Troubles, meaning, told
+from batch.store.jobstore import JobStore
+from batch.store.trouble import Trouble
+from batch.watching.trouble import OUTAGE, Troubles, meaning, told
 from jobs.chunk import WORKER_DIED, ReturnReason
 from jobs.errors import StorageUnavailable
 from jobs.states import PauseReason
@@ -53,7 +55,7 @@ def test_a_job_that_goes_well_has_none(house: House) -> None:
 
 
 def test_refusals_are_counted_from_a_worker_and_from_the_home(house: House) -> None:
-    busy = {"in_flight": 1, "chunks": 1, "refusals": {"endpoint.rate_limited": 5}}
+    busy = {"in_flight": 1, "chunks": 1, "refused": {"1": {"endpoint.rate_limited": 5}}}
     house.worker(jobs={JOB: busy})
     house.turn(3)
     first = trouble(house)
@@ -82,6 +84,40 @@ def test_a_request_that_is_refused_for_good_counts_too(house: House) -> None:
     found = trouble(house)
     assert found is not None
     assert (found["code"], found["times"]) == ("endpoint.moderation", 2)
+
+
+def test_what_troubled_a_job_outlives_its_coordinator_and_its_end(house: House) -> None:
+    house.worker(jobs={JOB: {"down_s": 3.0}})
+    house.turn(2)
+    house.worker()
+    house.turn(20)
+    first = trouble(house)
+
+    house.restart()
+    house.turn(2)
+    assert first is not None
+    assert trouble(house) == first
+
+    house.worker(jobs={JOB: {"down_s": 3.0}})
+    house.turn(2)
+    house.worker()
+    house.answer(1, 2)
+    house.turn(3)
+    (kept,) = house.row().troubles
+    assert house.row().ended
+    assert (kept.code, kept.times) == (OUTAGE, 2)
+    assert trouble(house) == {"code": kept.code, "at": kept.at, "times": kept.times}
+
+
+def test_a_storm_of_troubles_is_written_down_now_and_then(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[object] = []
+    monkeypatch.setattr(JobStore, "keep_troubles", lambda _, troubles: written.append(troubles))
+    house.worker(jobs={JOB: {"down_s": 3.0}})
+    house.turn(60)
+
+    assert 5 <= len(written) <= 7
 
 
 def test_an_outage_is_one_trouble_however_long_it_lasts(house: House) -> None:

@@ -178,7 +178,8 @@ def test_a_job_is_shown_with_its_figures(server: Server, post: Post, flowers: Fl
     series = Series()
     for number in range(40):
         series.answered(NOW - 60 + number, 1.5, NOW)
-        series.called(NOW - 61 + number, 1.5, Decimal("0.25"), NOW)
+        series.called(NOW - 61 + number, 1.5, NOW)
+        series.paid(NOW - 59.5 + number, Decimal("0.25"), NOW)
     series.failed(Failure(NOW - 5, 17, "endpoint.context_length", 400, 1), NOW)
     post.publish_series(job, series.packed())
     site = flowers.start(server.url)

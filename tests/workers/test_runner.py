@@ -438,7 +438,7 @@ def test_a_runner_tells_what_each_job_has_in_flight_and_was_refused(tmp_path: Pa
 
             told = [standing[JOB] for standing in seen if JOB in standing]
             assert max(each["in_flight"] for each in told) == 5  # type: ignore[type-var]
-            assert told[-1]["refusals"] == {"endpoint.rate_limited": 3}
+            assert told[-1]["refused"] == {"1": {"endpoint.rate_limited": 3}}
             assert any(standing.get(OTHER_JOB, {}).get("in_flight") == 3 for standing in seen)
             assert one.runner.standing() == {}
             assert not one.runner._flying
