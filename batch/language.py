@@ -15,7 +15,7 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
-from jobs.money import show
+from jobs.money import plain, show
 
 DOMAIN = "nightshift"
 FOLDER = Path(__file__).parent / "languages"
@@ -23,8 +23,7 @@ VARIABLE = "NIGHTSHIFT_LANG"
 
 _ASKED = (VARIABLE, "LC_ALL", "LC_MESSAGES", "LANG")
 _BLANK = re.compile(r"\{\d\}|%[sd]")
-_GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+")
-_AMOUNT = re.compile(r"[\d ]+\.\d+(?: ₽)?")
+_FIGURE = re.compile(r"\d{1,3}(?:,\d{3})+|[\d,]+\.\d+(?: ₽)?")
 _LONGEST = 4000
 """Characters of a text that is said again; no sentence of ours is longer."""
 
@@ -109,19 +108,30 @@ def _filled(form: str, blanks: list[str]) -> str:
 
 def number(count: int) -> str:
     """A whole number, thousands apart: `12,345`, `12 345`."""
-    return f"{count:,}" if code() == "en" else f"{count:,}".replace(",", "\N{NO-BREAK SPACE}")
+    return _marked(f"{count:,}")
 
 
 def decimal(value: float | Decimal, places: int) -> str:
     """`12.5`, `12,5`."""
-    text = f"{value:.{places}f}"
-    return text if code() == "en" else text.replace(".", ",")
+    return _marked(f"{value:.{places}f}")
 
 
 def money(amount: Decimal) -> str:
-    """An amount in ₽, rounded for the eye: `312.40 ₽`, `312,40 ₽`."""
-    text = show(amount)
-    return text if code() == "en" else text.replace(".", ",")
+    """An amount in ₽, rounded for the eye: `1,312.40 ₽`, `1 312,40 ₽`."""
+    return _marked(show(amount))
+
+
+def exact(amount: Decimal) -> str:
+    """A figure to its last digit: `7.0301717168`, `7,0301717168`."""
+    return _marked(plain(amount))
+
+
+def _marked(figure: str) -> str:
+    """A figure as the reader writes it: thousands apart, and the mark before its decimals."""
+    return figure if code() == "en" else figure.translate(_MARKS)
+
+
+_MARKS = str.maketrans({",": "\N{NO-BREAK SPACE}", ".": ","})
 
 
 def moment(when: datetime) -> str:
@@ -131,9 +141,7 @@ def moment(when: datetime) -> str:
 
 def _at_home(text: str) -> str:
     """Numbers and amounts within an English sentence, as the reader writes them."""
-    if _GROUPED.fullmatch(text):
-        return text.replace(",", "\N{NO-BREAK SPACE}")
-    return text.replace(".", ",") if _AMOUNT.fullmatch(text) else text
+    return text.translate(_MARKS) if _FIGURE.fullmatch(text) else text
 
 
 @cache

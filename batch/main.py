@@ -195,10 +195,10 @@ def _with_variable(error: click.ClickException) -> click.ClickException:
 
 
 def _say(text: str) -> None:
-    from batch.dialogue.terminal import safe
+    from batch.dialogue.terminal import safe, say
 
     # A path may hold bytes that are no text, and a name what would write over the screen.
-    click.echo(safe(text.encode("utf-8", "replace").decode()), err=True)
+    say(safe(text.encode("utf-8", "replace").decode()))
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def plain(amount: Decimal) -> str:
 
 
 def show(amount: Decimal) -> str:
-    """The amount for a person: kopecks, half-even, thousands apart: `1 234.56 ₽`.
+    """The amount for a person: kopecks, half-even, thousands apart: `1,234.56 ₽`.
 
     Amounts under a rouble keep four significant digits, since whole jobs may cost kopecks.
     """
@@ -101,4 +101,4 @@ def show(amount: Decimal) -> str:
         places = 3 - amount.adjusted()
         rounded = amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN, _ROUNDING)
         return f"{plain(rounded)} ₽"
-    return f"{rounded:,.2f} ₽".replace(",", " ")
+    return f"{rounded:,.2f} ₽"

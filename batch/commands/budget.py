@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from batch.dialogue.options import caps_options, open_home, set_caps
+from batch.dialogue.terminal import tell
 from batch.language import _, money
 from batch.money.allowance import Allowance
 from batch.money.caps import Caps, write_caps
@@ -45,8 +46,8 @@ def command(*, no_caps: bool, as_json: bool, **options: Any) -> int:
         click.echo(json.dumps({"zone": caps.zone, **periods}, indent=2))
         return 0
     for period, (spent, aside) in used.items():
-        click.echo(_line(period, spent, aside, caps.of(period)))
-    click.echo(_("days and months of {zone}").format(zone=caps.zone))
+        tell(_line(period, spent, aside, caps.of(period)))
+    tell(_("days and months of {zone}").format(zone=caps.zone))
     return 0
 
 

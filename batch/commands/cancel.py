@@ -6,7 +6,8 @@ import os
 
 import click
 
-from batch.dialogue.options import job_argument, open_home
+from batch.dialogue.glance import tell_programs
+from batch.dialogue.options import job_argument, json_option, open_home
 from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import say
 from batch.dialogue.wishes import wish
@@ -24,7 +25,8 @@ HELP = """End JOB now: calls in flight end, what was answered is written, the re
 
 @click.command("cancel", help=HELP, short_help="End a job now.")
 @job_argument
-def command(job: str) -> int:
+@json_option
+def command(job: str, *, as_json: bool) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
     row = wish(home, home.find(job), "cancel")
@@ -34,4 +36,6 @@ def command(job: str) -> int:
     told = _("{job} is {state}; what was answered:")
     say(told.format(job=row.id, state=state_word(row.state)))
     say(f"  nightshift results {row.id}")
+    if as_json:
+        tell_programs(home, settings, row.id)
     return 0

@@ -9,10 +9,10 @@ import click
 
 from batch.dialogue.ending import settling
 from batch.dialogue.options import job_argument, open_home
-from batch.dialogue.terminal import safe
-from batch.language import _, money, ngettext, number
+from batch.dialogue.terminal import safe, tell
+from batch.language import _, exact, moment, money, ngettext, number
 from batch.reports.cost import Cost, cost_json, cost_of
-from jobs.money import plain, times
+from jobs.money import times
 from jobs.prices import MILLION, PriceList
 
 _VERSIONS, _MODELS = 5, 10
@@ -39,7 +39,7 @@ def command(job: str, *, as_json: bool) -> int:
         cost = cost_of(store)
         _say(cost)
         if told := settling(store.job(), store):
-            click.echo(f"  {told}")
+            tell(f"  {told}")
         _say_prices(cost.prices)
     return 0
 
@@ -50,7 +50,7 @@ def _say(cost: Cost) -> None:
         "{rub}  (exactly {exact} ₽) for {count} calls",
         cost.calls,
     )
-    click.echo(told.format(rub=money(cost.rub), exact=plain(cost.rub), count=number(cost.calls)))
+    tell(told.format(rub=money(cost.rub), exact=exact(cost.rub), count=number(cost.calls)))
     for name, model in sorted(cost.by_model.items()):
         told = ngettext(
             "{model}: {rub}, {count} call, {prompt} + {output} tokens",
@@ -63,23 +63,23 @@ def _say(cost: Cost) -> None:
             prompt=number(model.usage.prompt),
             output=number(model.usage.completion),
         )
-        click.echo(f"  {told}")
+        tell(f"  {told}")
     sources = {
         "endpoint": _("{rub} told by the endpoint"),
         "lookup": _("{rub} looked up afterwards"),
         "estimate": _("{rub} estimated from the prices"),
     }
     for source, rub in sorted(cost.by_source.items()):
-        click.echo("  " + sources.get(source, source).format(rub=money(rub)))
+        tell("  " + sources.get(source, source).format(rub=money(rub)))
     if cost.saved_rub:
         told = _("{rub} saved by prompts that were read from a cache")
-        click.echo("  " + told.format(rub=money(cost.saved_rub)))
+        tell("  " + told.format(rub=money(cost.saved_rub)))
     if cost.repeated_rub:
         told = _("{rub} of it for calls that were repeated")
-        click.echo("  " + told.format(rub=money(cost.repeated_rub)))
+        tell("  " + told.format(rub=money(cost.repeated_rub)))
     if cost.failed_rub:
         told = _("{rub} of it for requests that failed")
-        click.echo("  " + told.format(rub=money(cost.failed_rub)))
+        tell("  " + told.format(rub=money(cost.failed_rub)))
     if cost.uncertain_calls:
         told = ngettext(
             "and {count} call of unknown outcome, at most {rub}",
@@ -87,7 +87,7 @@ def _say(cost: Cost) -> None:
             cost.uncertain_calls,
         )
         count = number(cost.uncertain_calls)
-        click.echo("  " + told.format(count=count, rub=money(cost.uncertain_rub)))
+        tell("  " + told.format(count=count, rub=money(cost.uncertain_rub)))
 
 
 def _say_prices(versions: list[PriceList]) -> None:
@@ -96,12 +96,12 @@ def _say_prices(versions: list[PriceList]) -> None:
         when = datetime.fromtimestamp(prices.taken_at).astimezone()
         told = _("prices of {when}, from {source}")
         source = safe(prices.source)
-        click.echo(told.format(when=f"{when:%Y-%m-%d %H:%M %Z}", source=source))
+        tell(told.format(when=f"{moment(when)} {when:%Z}", source=source))
         for name, price in sorted(prices.models.items())[:_MODELS]:
             rates = price.offers[0].rates
             told = _("{model}: {prompt} ₽ in, {completion} ₽ out per million tokens").format(
                 model=safe(name),
-                prompt=plain(times(rates.prompt, MILLION)),
-                completion=plain(times(rates.completion, MILLION)),
+                prompt=exact(times(rates.prompt, MILLION)),
+                completion=exact(times(rates.completion, MILLION)),
             )
-            click.echo(f"  {told}")
+            tell(f"  {told}")

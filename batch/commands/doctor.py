@@ -20,7 +20,7 @@ import click
 from batch import embedded
 from batch.coordinator.post import Post
 from batch.dialogue.options import notify_of, notify_options, option
-from batch.dialogue.terminal import safe
+from batch.dialogue.terminal import safe, tell
 from batch.language import _, again, decimal, ngettext, number
 from batch.notices import ways
 from batch.notices.word import TEST
@@ -73,9 +73,9 @@ def command(base_url: str, *, notify: bool, as_json: bool, **options: Any) -> in
         mark = _("ok") if finding.ok else _("no")
         if "NO_COLOR" not in os.environ:
             mark = click.style(mark, fg="green" if finding.ok else "red")
-        click.echo(f"  {mark}  {finding.what:<{wide}} {safe(finding.text)}")
+        tell(f"  {mark}  {finding.what:<{wide}} {safe(finding.text)}", wide + 7)
         if finding.cure and not finding.ok:
-            click.echo(f"{'':<{wide + 7}}{safe(again(finding.cure))}")
+            tell(f"{'':<{wide + 7}}{safe(again(finding.cure))}", wide + 7)
     return 0 if all(finding.ok for finding in findings) else 4
 
 

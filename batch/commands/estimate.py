@@ -25,7 +25,7 @@ from batch.dialogue.options import (
     sample_options,
     spec_options,
 )
-from batch.dialogue.terminal import safe, say, say_faults, say_lines
+from batch.dialogue.terminal import safe, say, say_faults, say_lines, tell
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
 from batch.language import _, number
@@ -104,9 +104,9 @@ def _tell(report: Report, guess: Guess, job: JobRow | None, *, as_json: bool) ->
         }
         click.echo(json.dumps(told, ensure_ascii=False))
         return
-    click.echo(requests_line(report))
+    tell(requests_line(report))
     for line in guess_lines(guess, report.estimate.unpriced):
-        click.echo(line)
+        tell(line)
     if job is not None and not job.ended:
         say(_("the answers are kept; go on with all of it:"))
         say(f"  nightshift resume {job.id}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
-from batch.dialogue.options import job_argument, open_home
+from batch.dialogue.glance import tell_programs
+from batch.dialogue.options import job_argument, json_option, open_home
 from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import say
 from batch.dialogue.wishes import wish
 from batch.language import _
+from batch.settings import read_settings
 from jobs.states import JobState
 
 HELP = """Let JOB rest: calls in flight end and are kept, nothing new is sent.
@@ -21,12 +25,15 @@ HELP = """Let JOB rest: calls in flight end and are kept, nothing new is sent.
 
 @click.command("pause", help=HELP, short_help="Let a job rest.")
 @job_argument
-def command(job: str) -> int:
+@json_option
+def command(job: str, *, as_json: bool) -> int:
     """See HELP."""
-    home = open_home()
+    home, settings = open_home(), read_settings(os.environ)
     row = wish(home, home.find(job), "pause")
     say(_("{job} is {state}").format(job=row.id, state=state_word(row.state)))
     if row.state is JobState.PAUSED:
         say(_("go on with:"))
         say(f"  nightshift resume {row.id}")
+    if as_json:
+        tell_programs(home, settings, row.id)
     return 0

@@ -32,7 +32,7 @@ from batch.dialogue.options import (
     read_deadline,
 )
 from batch.dialogue.phrases import state_word
-from batch.dialogue.terminal import safe, say
+from batch.dialogue.terminal import safe, say, tell, width
 from batch.language import _, again, money, ngettext, number
 from batch.local import settle_job
 from batch.money.pricefile import read_price_file
@@ -244,8 +244,9 @@ def _show(found: Again, *, as_json: bool, dry_run: bool) -> None:
     if as_json:
         click.echo(json.dumps({**found.as_json(), "dry_run": dry_run}, indent=2))
         return
-    for line in table(found):
-        click.echo(line, err=not dry_run)
+    show, stream = (tell, sys.stdout) if dry_run else (say, sys.stderr)
+    for line in table(found, width(stream)):
+        show(line)
 
 
 def _agree(home: Home, found: Again) -> None:

@@ -15,10 +15,12 @@ from batch import embedded
 from batch.dialogue.checking import check_in
 from batch.dialogue.consent import ask, costs_nothing, send_question
 from batch.dialogue.ending import say_ending, say_interrupted, settling
+from batch.dialogue.glance import tell_programs
 from batch.dialogue.guesses import guess_lines
 from batch.dialogue.options import (
     caps_options,
     input_argument,
+    json_option,
     make_spec,
     open_home,
     option,
@@ -44,6 +46,7 @@ coordinator. Ctrl-C stops it cleanly; nightshift resume goes on.
   nightshift run reviews.jsonl
   nightshift run reviews.jsonl.zst --budget-rub 500 --window 23:00-07:00@Europe/Moscow
   zcat big.jsonl.gz | nightshift run - --model minimax/minimax-m1 --max-tokens 300
+  nightshift run reviews.jsonl --yes --json | jq -r .spent_rub
 """
 
 
@@ -61,6 +64,7 @@ coordinator. Ctrl-C stops it cleanly; nightshift resume goes on.
 )
 @option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
 @sample_options
+@json_option
 def command(
     source: Path,
     *,
@@ -68,6 +72,7 @@ def command(
     yes: bool,
     sample: int | None,
     tokenizer: Path | None,
+    as_json: bool,
     **options: Any,
 ) -> int:
     """See HELP."""
@@ -97,7 +102,10 @@ def command(
             ask(home, job_id, send_question(job.left, spec))
         return True
 
-    return follow(home, settings, job_id, workers, sampled)
+    code = follow(home, settings, job_id, workers, sampled)
+    if as_json:
+        tell_programs(home, settings, job_id)
+    return code
 
 
 def follow(

@@ -11,10 +11,18 @@ from datetime import datetime
 import click
 
 from batch.dialogue.ending import skipped
-from batch.dialogue.glance import Glance
+from batch.dialogue.glance import Glance, tell_programs
 from batch.dialogue.options import open_home
-from batch.dialogue.phrases import failed, last_trouble, reason_word, sentence, spending, state_word
-from batch.dialogue.terminal import cells, fitted, safe, say, width
+from batch.dialogue.phrases import (
+    failed,
+    last_trouble,
+    lines,
+    reason_word,
+    sentence,
+    spending,
+    state_word,
+)
+from batch.dialogue.terminal import cells, fitted, safe, say, tell, width
 from batch.language import _, again, moment, number
 from batch.settings import read_settings
 from batch.store.jobstore import JobStore
@@ -40,8 +48,12 @@ def command(job: str | None, *, as_json: bool) -> int:
     home, settings = open_home(), read_settings(os.environ)
     with closing(Glance(home, settings)) as glance:
         if job is not None:
-            with closing(home.open(home.find(job), read_only=True)) as store:
-                _one(store, glance, as_json=as_json)
+            job_id = home.find(job)
+            if as_json:
+                tell_programs(home, settings, job_id)
+                return 0
+            with closing(home.open(job_id, read_only=True)) as store:
+                _one(store, glance)
             return 0
         jobs = [glance.at(store.job()) for store in home.stores()]
     if as_json:
@@ -70,11 +82,15 @@ def _all(jobs: list[Progress]) -> None:
     """A table, or two lines for each job where a row would not fit."""
     rows = [_titles(), *(_row(job) for job in jobs)]
     widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
-    if sys.stdout.isatty() and sum(widths) + 2 * len(widths) > width():
+    columns = width(sys.stdout)
+    if sys.stdout.isatty() and sum(widths) + 2 * len(widths) > columns:
         for job in jobs:
-            click.echo(f"{job.job}  {_name(job, width() - len(job.job) - 2)}")
-            state = _state(job)
-            click.echo(f"  {state}: {sentence(job, max(width() - cells(state) - 4, 12))}")
+            tell(f"{job.job}  {_name(job, columns - len(job.job) - 2)}")
+            state = f"  {_state(job)}: "
+            first, *more = lines(job, columns - 4, columns - cells(state))
+            tell(state + first)
+            for line in more:
+                tell(f"    {line}")
         return
     for row in rows:
         line = ""
@@ -98,20 +114,10 @@ def _name(job: Progress, longest: int = _LONGEST_NAME) -> str:
     return fitted(safe(job.name), longest)
 
 
-def _one(store: JobStore, glance: Glance, *, as_json: bool) -> None:
+def _one(store: JobStore, glance: Glance) -> None:
     job = store.job()
     refusals = store.refusals()
     progress = glance.at(job, refusals=sum(refusals.values()))
-    if as_json:
-        more = {
-            "refusals_by_code": refusals,
-            "output_dir": job.spec.output_dir,
-            "invalid": job.invalid,
-            "model": job.spec.model,
-            "base_url": job.spec.base_url,
-        }
-        click.echo(json.dumps({**progress.as_json(), **more}, ensure_ascii=False))
-        return
     created = datetime.fromtimestamp(job.created_at).astimezone()
     why = f": {safe(again(job.reason_text))}" if job.reason_text else ""
     done = _("{done} of {requests}").format(
@@ -137,4 +143,4 @@ def _one(store: JobStore, glance: Glance, *, as_json: bool) -> None:
     wide = max(map(len, facts))
     for name, fact in facts.items():
         if fact:
-            click.echo(f"{name:>{wide}}  {fact}")
+            tell(f"{name:>{wide}}  {fact}", wide + 2)

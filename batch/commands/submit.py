@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from batch.dialogue.checking import check_in
 from batch.dialogue.options import (
     caps_options,
     input_argument,
+    json_option,
     make_spec,
     open_home,
     sample_options,
@@ -19,6 +21,7 @@ from batch.dialogue.options import (
 )
 from batch.dialogue.terminal import say
 from batch.language import _
+from batch.settings import read_settings
 from batch.submission import new_job_id
 
 HELP = """Check INPUT and write it into the home as a job; prints the job's id alone.
@@ -36,12 +39,21 @@ Nothing is sent by this command: a coordinator of the same home and workers do t
 @spec_options
 @caps_options
 @sample_options
-def command(source: Path, *, sample: int | None, tokenizer: Path | None, **options: Any) -> int:
+@json_option
+def command(
+    source: Path, *, sample: int | None, tokenizer: Path | None, as_json: bool, **options: Any
+) -> int:
     """See HELP."""
     home, job_id = open_home(), new_job_id()
     set_caps(home, options)
     check_in(home, job_id, make_spec(job_id, source, options), source, sample or 0, tokenizer)
-    click.echo(job_id)
+    if as_json:
+        # Loads the client of Redis, which this command needs for nothing else.
+        from batch.dialogue.glance import tell_programs
+
+        tell_programs(home, read_settings(os.environ), job_id)
+    else:
+        click.echo(job_id)
     if not home.is_coordinated(job_id):
         say(_("no coordinator is at work yet: start nightshift coordinator and nightshift worker,"))
         say(_("or do it here: nightshift resume {job}").format(job=job_id))

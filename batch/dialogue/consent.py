@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from urllib.parse import urlsplit
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from batch.dialogue.again import Again, Group, Kind
-from batch.dialogue.terminal import say
+from batch.dialogue.terminal import folded, say, width
 from batch.language import _, money, ngettext, number
 from batch.store.home import Home
 from jobs.spec import LOOPBACK, Spec
@@ -22,7 +23,8 @@ def ask(home: Home, job_id: str, question: str) -> None:
     Without it the job rests, so that no coordinator that comes later sends it either.
     """
     try:
-        click.confirm(question, abort=True, err=True)
+        room = width(sys.stderr) - len(" [y/N]: ")
+        click.confirm(folded(question, room), abort=True, err=True)
     except click.Abort:
         _let_rest(home, job_id)
         say(_("nothing was sent; the job is kept:"))
@@ -53,7 +55,7 @@ def _let_rest(home: Home, job_id: str) -> None:
         store.close()
 
 
-def table(again: Again) -> Iterator[str]:
+def table(again: Again, columns: int) -> Iterator[str]:
     """The lines to show: where the job stands, groups and sums, what is spent and what stays."""
     job = again.job
     head = _("{job}: {done} of {requests} done, {count} to send")
@@ -63,7 +65,7 @@ def table(again: Again) -> Iterator[str]:
         requests=number(job.requests),
         count=number(again.total.requests),
     )
-    yield from _aligned(again)
+    yield from _aligned(again, columns)
     yield from _spent(again)
     yield from _left(again)
 
@@ -79,17 +81,24 @@ def question(again: Again) -> str:
     return asked.format(twice=number(again.twice), failed=number(again.failed))
 
 
-def _aligned(again: Again) -> Iterator[str]:
+def _aligned(again: Again, columns: int) -> Iterator[str]:
+    """A table; where it is too wide what is sent stands in several lines."""
     rows = [(_name(group), *_figures(group)) for group in again.groups]
     if not rows:
         return
     if len(rows) > 1:
         rows.append((_("all together"), *_figures(again.total)))
     rows.insert(0, (_("what is sent"), _("requests"), _("likely"), _("at most")))
-    widths = [max(len(row[place]) for row in rows) for place in range(4)]
+    first, *others = (max(len(row[place]) for row in rows) for place in range(4))
+    first = min(first, max(columns - sum(others) - 2 * len(rows[0]), _NARROWEST))
     for what, *figures in rows:
-        aligned = [text.rjust(width) for text, width in zip(figures, widths[1:], strict=True)]
-        yield "  " + "  ".join([what.ljust(widths[0]), *aligned])
+        start, *more = folded(what, first, 0).split("\n")
+        aligned = [text.rjust(width) for text, width in zip(figures, others, strict=True)]
+        yield "  " + "  ".join([start.ljust(first), *aligned])
+        yield from (f"  {line}" for line in more)
+
+
+_NARROWEST = 16
 
 
 def _name(group: Group) -> str:

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batch.dialogue.phrases import STOPPING, last_trouble, note, sentence, state_word
-from batch.dialogue.terminal import Say, cells, safe, say
+from batch.dialogue.phrases import STOPPING, last_trouble, lines, note, sentence, state_word
+from batch.dialogue.terminal import Say, cells, folded, safe, say
 from batch.language import _, again
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 _PLAIN_EVERY_S = 15.0
 _BAR, _NARROW_BAR = 24, 10
+_MARGIN = 2
 _WIDE = 80
-"""Columns from which there is room for the long bar and for a table."""
+"""Columns from which there is room for the long bar."""
 
 
 class Display:
@@ -93,7 +94,9 @@ class LogLines(logging.Handler):
 
 
 class _Bar:
-    """rich's bar, and the last trouble below it; loaded only where there is a terminal."""
+    """rich's bar, what does not fit beside it, and the last trouble; loaded only where there is a
+    terminal.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -112,38 +115,38 @@ class _Bar:
             console=self._console,
         )
         self._task = self._rich.add_task("", total=1, state=_("starting"), text="")
-        self._shown: Progress | None = None
+        self._below: list[str] = []
         self._live = Live(self, console=self._console, refresh_per_second=4, transient=True)
         self._live.start()
 
     def __rich__(self) -> RenderableType:
-        """Both lines, or the bar alone."""
+        """All lines."""
         from rich.console import Group
         from rich.text import Text
 
-        trouble = _trouble(self._shown) if self._shown else ""
-        if not trouble:
-            return self._rich
-        line = Text(trouble, style="dim", no_wrap=True, overflow="ellipsis")
-        return Group(self._rich, line)
+        below = (Text(line, style="dim", no_wrap=True, overflow="crop") for line in self._below)
+        return Group(self._rich, *below)
 
     def show(self, progress: Progress) -> None:
         """Moves the bar."""
-        self._shown = progress
         columns = self._console.width
         self._column.bar_width = _BAR if columns >= _WIDE else _NARROW_BAR
         state = state_word(progress.state)
+        room = columns - cells(state) - self._column.bar_width - 2
+        first, *more = lines(progress, columns - _MARGIN, room)
+        below = [*more, *filter(None, [_trouble(progress)])]
+        self._below = [folded(" " * _MARGIN + line, columns) for line in below]
         self._rich.update(
             self._task,
             total=max(progress.requests, 1),
             completed=progress.finished,
             state=state,
-            text=sentence(progress, columns - cells(state) - self._column.bar_width - 2),
+            text=first,
         )
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        self._console.print(text, markup=False, overflow="fold")
+        self._console.print(folded(text, self._console.width), markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Removes the bar."""

@@ -9,9 +9,8 @@ from pathlib import Path
 from batch.dialogue.guesses import score
 from batch.dialogue.phrases import failed, reason_word, state_word
 from batch.dialogue.terminal import duration, safe, say
-from batch.language import _, again, money, ngettext, number
+from batch.language import _, again, exact, money, ngettext, number
 from batch.store.jobstore import JobRow, JobStore
-from jobs.money import plain
 from jobs.states import JobState, PauseReason
 
 COMPLETED, SOME_FAILED, PAUSED, CANCELLED, INTERRUPTED = 0, 1, 3, 5, 130
@@ -53,7 +52,7 @@ def _completed(job: JobRow) -> int:
         parts.append(skipped(job.invalid))
     say(_("{what} in {time}").format(what=", ".join(parts), time=duration(took)))
     cost = _("cost {rub} (exactly {exact} ₽)")
-    say(cost.format(rub=money(job.settled_rub), exact=plain(job.settled_rub)))
+    say(cost.format(rub=money(job.settled_rub), exact=exact(job.settled_rub)))
     _say_booked(job)
     scored = score(job.guess, job.settled_rub)
     if scored:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
+
+import click
 
 from batch import embedded
 from batch.coordinator.post import Post
 from batch.settings import Settings
 from batch.store.home import Home
-from batch.store.jobstore import JobRow
+from batch.store.jobstore import JobRow, JobStore
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress, progress_of
 from jobs.errors import NightshiftError
@@ -46,6 +50,18 @@ class Glance:
             trouble=Trouble(**told["trouble"]) if told.get("trouble") else progress.trouble,
         )
 
+    def all_of(self, store: JobStore) -> dict[str, Any]:
+        """What programs are told of one job; amounts are exact strings in ₽."""
+        job, refusals = store.job(), store.refusals()
+        return {
+            **self.at(job, refusals=sum(refusals.values())).as_json(),
+            "refusals_by_code": refusals,
+            "output_dir": job.spec.output_dir,
+            "invalid": job.invalid,
+            "model": job.spec.model,
+            "base_url": job.spec.base_url,
+        }
+
     def close(self) -> None:
         """Drops the connection."""
         if self._post:
@@ -62,3 +78,12 @@ class Glance:
         except (NightshiftError, ValueError):
             # Not there, or not of our making.
             return {}
+
+
+def tell_programs(home: Home, settings: Settings, job_id: str) -> None:
+    """How a job stands, as one line of JSON on standard output."""
+    with (
+        closing(Glance(home, settings)) as glance,
+        closing(home.open(job_id, read_only=True)) as store,
+    ):
+        click.echo(json.dumps(glance.all_of(store), ensure_ascii=False))

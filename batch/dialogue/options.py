@@ -411,6 +411,12 @@ def job_argument(function: F) -> F:
     return click.argument("job", metavar="JOB")(function)
 
 
+def json_option(function: F) -> F:
+    """Whether to tell programs, when all is done, how the job stands."""
+    told = "For programs: how the job stands when this ends, as status --json tells it."
+    return click.option("--json", "as_json", is_flag=True, help=told)(function)
+
+
 def open_home() -> Home:
     """The home that the environment names."""
     return Home(read_settings(os.environ).home)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
-from batch.dialogue.terminal import duration, safe
+from batch.dialogue.terminal import cells, duration, safe
 from batch.language import _, again, decimal, moment, money, ngettext, number
 from batch.watching.progress import Progress
 from batch.watching.trouble import told
@@ -15,37 +15,47 @@ STOPPING = "stopping"
 """Shown in place of the state while a command that was interrupted lets its calls end."""
 
 
-def sentence(progress: Progress, columns: int | None = None) -> str:
-    """One moment of a job in one line; what matters least is left out where room is short."""
-    parts = [(rank, text) for rank, text in _parts(progress) if text]
-    while columns and len(parts) > 1 and len(_joined(parts)) > columns:
-        parts.remove(max(parts))
-    return _joined(parts)
+def sentence(progress: Progress) -> str:
+    """One moment of a job in one line."""
+    return _BETWEEN.join(_parts(progress))
 
 
-def _joined(parts: list[tuple[int, str]]) -> str:
-    return " · ".join(text for _, text in parts)
+def lines(progress: Progress, columns: int, first: int) -> list[str]:
+    """The same in lines of so many columns, of which the first one has fewer."""
+    start, *rest = _parts(progress)
+    found, room = [start], first
+    for part in rest:
+        joined = f"{found[-1]}{_BETWEEN}{part}"
+        if cells(joined) <= room:
+            found[-1] = joined
+        else:
+            found.append(part)
+            room = columns
+    return found
 
 
-def _parts(progress: Progress) -> list[tuple[int, str]]:
-    """(rank, text), as they stand in the line; the highest rank goes first."""
+_BETWEEN = " · "
+
+
+def _parts(progress: Progress) -> list[str]:
     left = progress.left_s
     moving = progress.state in (JobState.IN_PROGRESS, STOPPING)
     soon = left if left and left >= 1 and moving and not progress.down else None
     rate = decimal(progress.rate, 1) if progress.rate and moving else ""
-    return [
-        (0, f"{number(progress.finished)}/{number(progress.requests)}"),
-        (1, note(progress)),
-        (2, failed(progress.failed) if progress.failed else ""),
-        (6, _("{rate}/s").format(rate=rate) if rate else ""),
-        (4, _("{time} left").format(time=duration(soon)) if soon else ""),
-        (4, _done_at(progress)),
-        (3, _spent(progress)),
-        (5, _("up to {rub} more").format(rub=money(progress.booked)) if progress.booked else ""),
-        (5, _in_flight(progress.in_flight) if progress.in_flight and moving else ""),
-        (7, _in_all(progress)),
-        (8, _refusals(progress.refusals) if progress.refusals else ""),
+    parts = [
+        f"{number(progress.finished)}/{number(progress.requests)}",
+        note(progress),
+        failed(progress.failed) if progress.failed else "",
+        _("{rate}/s").format(rate=rate) if rate else "",
+        _("{time} left").format(time=duration(soon)) if soon else "",
+        _done_at(progress),
+        _spent(progress),
+        _("up to {rub} uncertain").format(rub=money(progress.booked)) if progress.booked else "",
+        _in_flight(progress.in_flight) if progress.in_flight and moving else "",
+        _in_all(progress),
+        _refusals(progress.refusals) if progress.refusals else "",
     ]
+    return [part for part in parts if part]
 
 
 def failed(count: int) -> str:
@@ -159,6 +169,6 @@ def spending(progress: Progress) -> str:
     """Spent, of how much, and how much more it may be."""
     text = _spent(progress)
     if progress.booked:
-        more = _("up to {rub} more uncertain").format(rub=money(progress.booked))
+        more = _("up to {rub} uncertain").format(rub=money(progress.booked))
         text += f" ({more})"
     return text

@@ -1,11 +1,14 @@
-"""What a person reads in a terminal: words on standard error, that fit and do no harm."""
+"""What a person reads in a terminal: words that fit and do no harm."""
 
 from __future__ import annotations
 
-import shutil
+import os
+import re
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
+from typing import TextIO
 
 import click
 
@@ -33,7 +36,40 @@ Say = Callable[[str], None]
 def say(text: str = "") -> None:
     """A line for the person, on standard error; a terminal that is gone stops nothing."""
     with suppress(OSError):
-        click.echo(text, err=True)
+        click.echo(_fitting(text, sys.stderr), err=True)
+
+
+def tell(text: str, hang: int | None = None) -> None:
+    """A line that was asked for, on standard output. `hang`: where it goes on in a next line."""
+    click.echo(_fitting(text, sys.stdout, hang))
+
+
+def _fitting(text: str, stream: TextIO, hang: int | None = None) -> str:
+    return folded(text, width(stream), hang) if stream.isatty() else text
+
+
+_WORD = re.compile(r" *(?:nightshift [a-z].*|[^ ]+(?: [₽%])?)")
+"""A word and the blanks before it. An amount is one, and a command, so that it can be copied."""
+
+
+def folded(text: str, columns: int, hang: int | None = None) -> str:
+    """The text in lines that fit, broken between words; all but the first stand to the right.
+
+    What is longer than a line stays whole, and where it is.
+    """
+    if cells(text) <= columns:
+        return text
+    lead = len(text) - len(text.lstrip(" "))
+    blanks = " " * min(lead + 2 if hang is None else hang, columns // 2)
+    lines, line = [], ""
+    for word in _WORD.findall(text):
+        moved = blanks + word.lstrip(" ")
+        if line.strip() and cells(line + word) > columns >= cells(moved):
+            lines.append(line)
+            line = moved
+        else:
+            line += word
+    return "\n".join([*lines, line])
 
 
 def safe(text: str) -> str:
@@ -56,9 +92,17 @@ def fitted(text: str, longest: int) -> str:
     return text if cells(text) <= longest else set_cell_size(text, longest - 1).rstrip() + "…"
 
 
-def width() -> int:
-    """Columns of the terminal; 80 where there is none."""
-    return shutil.get_terminal_size().columns
+def width(stream: TextIO) -> int:
+    """Columns of the terminal behind a stream; 80 where there is none."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    with suppress(OSError):
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL
+    return _USUAL
+
+
+_USUAL = 80
 
 
 def duration(seconds: float) -> str:

@@ -28,7 +28,6 @@ from batch.reports.survey import (
     span_of,
 )
 from batch.store.jobstore import JobRow, JobStore
-from jobs.money import plain
 from jobs.spec import Spec
 from jobs.states import JobState
 from jobs.window import parse_window
@@ -107,9 +106,9 @@ def _template(clock: Callable[[float], datetime]) -> Template:
     environment.filters.update(
         again=language.again,
         clock=clock,
-        count=_thousands,
+        count=language.number,
         decimal=language.decimal,
-        exact=plain,
+        exact=language.exact,
         rub=language.money,
         sha256=_sha256,
     )
@@ -138,10 +137,6 @@ def _shown(character: str) -> str:
     if character.isprintable() or category(character) == "Zs":
         return character
     return character.encode("unicode_escape").decode()
-
-
-def _thousands(number: int) -> str:
-    return f"{number:,}".replace(",", "\N{NO-BREAK SPACE}")
 
 
 def _sha256(text: str) -> str:

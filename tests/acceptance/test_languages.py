@@ -21,7 +21,7 @@ def test_a_run_speaks_russian_to_people_and_english_to_programs(
     cost = shell("cost", "latest").out
     (job,) = json.loads(shell("status", "--json").out)
 
-    spent = f"{cost_of(shell.folder / 'out'):f}"
+    spent = f"{cost_of(shell.folder / 'out'):f}".replace(".", ",")
     assert "ответов 4 из 5, 1 ошибка за" in run.err
     assert f"точно {spent} ₽" in run.err
     assert "готово" in table

@@ -108,6 +108,23 @@ def test_validate_and_watch_tell_programs_the_same(
     assert json.loads(line)["completed"] == 2
 
 
+def test_every_command_that_changes_a_job_tells_programs_how_it_stands_then(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    shell.point_at(simulator("--fault", "400:row=Отзыв 1"))
+    shell.write("reviews.jsonl", batch_lines(3))
+
+    run = shell("run", "reviews.jsonl", "--json", code=1)
+    said = [shell(*words, "--json") for words in (["submit", "reviews.jsonl"], ["pause", "latest"])]
+    said.append(shell("cancel", "latest", "--json"))
+    told = [json.loads(each.out) for each in (run, *said)]
+
+    assert [each["state"] for each in told] == ["completed", "in_progress", "paused", "cancelled"]
+    assert (told[0]["completed"], told[0]["failed"]) == (2, 1)
+    assert told[0] == json.loads(shell("status", told[0]["job"], "--json").out)
+    assert "2 of 3 answered" in run.err
+
+
 def test_estimate_tells_what_it_will_cost_and_at_most(
     simulator: Callable[..., Simulator], shell: Shell
 ) -> None:

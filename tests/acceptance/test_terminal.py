@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from batch.dialogue.terminal import cells, fitted
+from batch.dialogue.terminal import cells, fitted, folded
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import Shell, batch_lines, wait_until
 
@@ -136,6 +136,42 @@ def test_a_name_is_cut_by_columns_and_not_by_characters(
 ) -> None:
     assert fitted(name, longest) == shown
     assert cells(shown) <= max(longest, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "shown"),
+    [
+        (
+            "  likely about 3.11 ₽, at most 60.79 ₽",
+            24,
+            ["  likely about 3.11 ₽,", "    at most 60.79 ₽"],
+        ),
+        ("cost 3,11 ₽", 9, ["cost", "  3,11 ₽"]),
+        ("評論と意見 評論", 12, ["評論と意見", "  評論"]),
+        ("go on with: nightshift resume job_x", 30, ["go on with:", "  nightshift resume job_x"]),
+        ("  nightshift resume job_x", 12, ["  nightshift resume job_x"]),
+        ("results  /a/very/long/path", 12, ["results  /a/very/long/path"]),
+        ("it fits", 7, ["it fits"]),
+    ],
+)
+def test_long_lines_break_between_words_and_never_in_an_amount_or_a_command(
+    text: str, columns: int, shown: list[str]
+) -> None:
+    assert folded(text, columns).split("\n") == shown
+
+
+def test_nothing_is_left_out_where_the_window_is_narrow(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    shell.point_at(simulator("--latency", "uniform:0.2:0.4"))
+    shell.write("reviews.jsonl", batch_lines(12))
+
+    run = shell.terminal("run", "reviews.jsonl", "--budget-rub", "50", columns=NARROWEST)
+    run.shows("₽ of 50.00 ₽")
+    run.shows("in all")
+    run.ends(0)
+
+    assert max(len(line) for line in run.lines if "job_" not in line) <= NARROWEST
 
 
 def test_a_terminal_that_goes_away_stops_a_run_in_order(

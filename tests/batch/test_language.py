@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from batch import language
-from batch.language import _, again, decimal, money, ngettext, number
+from batch.language import _, again, decimal, exact, money, ngettext, number
 from batch.reading.reader import Defaults
 from batch.reading.rules import draft
 from jobs.request import Fault
@@ -62,13 +62,14 @@ def test_counts_take_the_russian_form_that_goes_with_them() -> None:
 
 @pytest.mark.usefixtures("russian")
 def test_money_and_numbers_are_written_as_the_reader_does() -> None:
-    assert money(Decimal("1312.4")) == "1 312,40 ₽"
+    assert money(Decimal("1312.4")) == "1\N{NO-BREAK SPACE}312,40 ₽"
     assert money(Decimal("0.00123")) == "0,00123 ₽"
     assert number(1234567) == "1\N{NO-BREAK SPACE}234\N{NO-BREAK SPACE}567"
     assert decimal(0.25, 1) == "0,2"
+    assert exact(Decimal("7.0301717168")) == "7,0301717168"
 
     language.use("en")
-    assert money(Decimal("1312.4")) == "1 312.40 ₽"
+    assert money(Decimal("1312.4")) == "1,312.40 ₽"
     assert number(1234567) == "1,234,567"
     assert _("paused") == "paused"
 

@@ -282,14 +282,14 @@ def test_it_tells_the_most_that_uncertain_calls_can_cost(job: Job) -> None:
 def test_it_tells_the_cost_by_model_the_dearest_first(job: Job) -> None:
     text = words(job.page())
 
-    assert "large 1 1 1 000 200 12.35 ₽ 12.3456789012345 small 5 5 3 000 600 0.875 ₽ 0.875" in text
+    assert "large 1 1 1,000 200 12.35 ₽ 12.3456789012345 small 5 5 3,000 600 0.875 ₽ 0.875" in text
 
 
 def test_it_tells_the_cost_by_source_and_the_tokens(job: Job) -> None:
     text = words(job.page())
 
     assert "told by the endpoint with the answer 13.22 ₽ 13.2206789012345" in text
-    assert "In 4 000, of these 120 read from the cache" in text
+    assert "In 4,000, of these 120 read from the cache" in text
     assert "Out 800, of these 200 for reasoning" in text
 
 
@@ -314,7 +314,7 @@ def test_skipped_lines_and_answers_worth_a_look_are_listed(job: Job) -> None:
 
 
 def test_refusals_that_cost_nothing_are_counted(job: Job) -> None:
-    assert "endpoint.rate_limited 1 234" in words(job.page())
+    assert "endpoint.rate_limited 1,234" in words(job.page())
 
 
 def test_the_slowest_answers_come_slowest_first(job: Job) -> None:
@@ -327,7 +327,7 @@ def test_it_tells_what_was_asked_in_the_time_of_the_jobs_window(job: Job) -> Non
     text = words(job.page())
 
     assert "Input reviews.jsonl Endpoint routerai.ru/api/v1 Model large , small" in text
-    assert "1 200 requests per minute; 64 calls at once; at most 5 attempts per request" in text
+    assert "1,200 requests per minute; 64 calls at once; at most 5 attempts per request" in text
     assert "Budget 100.00 ₽ Hours 23:00-07:00@Europe/Moscow Submitted 2026-07-01 22:59:00" in text
 
 
@@ -371,8 +371,8 @@ def test_every_reason_has_its_words(tmp_path: Path, reason: PauseReason) -> None
 def test_it_tells_how_near_to_its_limits_it_ran(job: Job) -> None:
     text = words(job.page())
 
-    assert "Requests in the busiest minute 6 of 1 200 (0 %)" in text
-    assert "Tokens in the busiest minute 4 800, no limit was set" in text
+    assert "Requests in the busiest minute 6 of 1,200 (0 %)" in text
+    assert "Tokens in the busiest minute 4,800, no limit was set" in text
     assert "In flight, average of a minute 0.1 of 64 (0 %)" in text
 
 
@@ -386,7 +386,7 @@ def test_it_speaks_russian_to_who_reads_russian(job: Job) -> None:
 
     assert '<html lang="ru">' in page
     assert "3 готово из 6 запросов" in text
-    assert "Всего 13,22 ₽ До последней цифры 13.2206789012345 ₽" in text
+    assert "Всего 13,22 ₽ До последней цифры 13,2206789012345 ₽" in text
     assert "2 вызова, цены которых никто не знает: вместе не больше 0,75 ₽" in text
     assert "Подано 01.07.2026 22:59:00" in text
     assert not set(re.findall("[A-Za-z]+", words_of_ours(text))) - {"rpm"}
