@@ -1,4 +1,4 @@
-"""python -m scripts.torturing CAMPAIGN [--blows N] [--away SECONDS]"""
+"""python -m scripts.torturing CAMPAIGN …"""
 
 from __future__ import annotations
 
@@ -7,142 +7,193 @@ import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from scripts.torturing import caps, crashpoints, crowd, hosts, pairs, sums, window
 from scripts.torturing.campaigns import PLANS, run
+from scripts.torturing.nursery import Nursery
+from scripts.torturing.preload import build
+
+Play = Callable[[Namespace, Path], list[str]]
+"""Plays a campaign in a scratch folder, prints its figures, returns the laws that were broken."""
+
+_ABOUT = """Long fault runs against a whole installation of real processes in a scratch folder.
+
+Each job is audited by scripts/auditor.py, which knows nothing of the product; every law that was
+broken is printed, and the exit code is 1 then. Nothing outside of the scratch folder is touched."""
+
+_EXAMPLES = """examples:
+  scripts/torture kills --blows 20            some minutes; 1000 for the whole proof
+  scripts/torture points --step 10            every tenth crash point of everything
+  scripts/torture points worker-0-full-write  a worker whose disk is full at each of its writes
+  scripts/torture hosts --away 60             needs root
+
+Options of a campaign: scripts/torture CAMPAIGN --help"""
+
+_SOME = f"{', '.join([*crashpoints.POINTS][:3])}, …, {[*crashpoints.POINTS][-1]}"
+
+
+def parser() -> ArgumentParser:
+    """Of the command line."""
+    shown = argparse.RawDescriptionHelpFormatter
+    top = ArgumentParser(
+        "scripts/torture", description=_ABOUT, epilog=_EXAMPLES, formatter_class=shown
+    )
+    every = ArgumentParser(add_help=False)
+    every.add_argument("--folder", type=Path, help="where everything is kept (a new one in /tmp)")
+    every.add_argument("--seed", type=int, default=1, help="of all that is chosen at random (1)")
+    campaigns = top.add_subparsers(title="campaigns", metavar="CAMPAIGN", required=True)
+
+    def campaign(name: str, play: Play, what: str) -> ArgumentParser:
+        added = campaigns.add_parser(name, parents=[every], help=what, description=what)
+        added.set_defaults(play=play, campaign=name)
+        return added
+
+    for name, plan in PLANS.items():
+        one = campaign(name, _blows, plan.what)
+        one.add_argument("--blows", type=int, default=50, help="how many (50)")
+        one.add_argument("--minutes", type=float, default=float("inf"), help="no blows after")
+    one = campaign(
+        "points", _points, "a process killed, or its disk full or broken, at its 1st, 2nd, … call"
+    )
+    one.add_argument(
+        "points", nargs="*", type=_point, metavar="POINT", help=f"which (all): {_SOME}"
+    )
+    one.add_argument("--step", type=int, default=1, help="every Nth of them only (1)")
+    one.add_argument("--beside", type=int, default=2, help="so many points side by side (2)")
+    one = campaign(
+        "pairs", _pairs, "a kill at each named point of the code while the endpoint errs"
+    )
+    one.add_argument("--step", type=int, default=1, help="every Nth of them only (1)")
+    one = campaign("hosts", _hosts, "hosts as network namespaces, cut off from Redis; needs root")
+    one.add_argument("--away", type=float, default=60, help="seconds that each is cut off (60)")
+    one.add_argument("--who", nargs="*", choices=hosts.WHO, default=hosts.WHO, help="only these")
+    one = campaign("window", _window, "how long an answer is in a worker's memory alone")
+    one.add_argument("--rows", type=int, default=1000, help="answers (1000)")
+    one = campaign("caps", _caps, "simulated jobs: is a cap exceeded at any step?")
+    one.add_argument("--jobs", type=int, default=1000, help="how many (1000)")
+    one = campaign("crowd", _crowd, "many small jobs at once, each with a cap, workers killed")
+    one.add_argument("--jobs", type=int, default=30, help="how many (30)")
+    one = campaign("sums", _sums, "a big job's costs added up in four ways")
+    one.add_argument("--rows", type=int, default=100_000, help="requests (100000)")
+    return top
+
+
+def _point(name: str) -> str:
+    if name not in crashpoints.POINTS:
+        raise argparse.ArgumentTypeError(f"no such point; they are {', '.join(crashpoints.POINTS)}")
+    return name
 
 
 def main() -> int:
     """Runs a campaign and prints what it came to; 1 if a law was broken."""
-    parser = argparse.ArgumentParser(description="Long fault runs, audited after each job.")
-    services, commands = crashpoints.POINTS, crashpoints.COMMANDS
-    others = ["caps", "crowd", "sums", "hosts", "pairs", "window"]
-    names = [*PLANS, *services, *commands, *others]
-    parser.add_argument("campaign", choices=names, metavar="CAMPAIGN")
-    parser.add_argument("--blows", type=int, default=50, help="how many (default 50)")
-    parser.add_argument("--step", type=int, default=1, help="try every Nth crash point only")
-    parser.add_argument(
-        "--away", type=float, default=60, help="hosts: seconds that each is cut off"
-    )
-    parser.add_argument("--who", nargs="*", choices=hosts.WHO, default=hosts.WHO, help="hosts: cut")
-    parser.add_argument("--jobs", type=int, default=1000, help="caps, crowd: jobs (1000)")
-    parser.add_argument("--rows", type=int, default=100_000, help="sums: requests (100000)")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="no blows after")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", type=Path, help="keep everything here")
-    given = parser.parse_args()
+    given = parser().parse_args()
     # What ends us ends what we started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = given.folder or Path(tempfile.mkdtemp(prefix="nightshift-torture-"))
-    if given.campaign in (*crashpoints.POINTS, *crashpoints.COMMANDS):
-        return _crashpoints(given.campaign, folder, given.step)
-    if given.campaign in ("caps", "crowd"):
-        play = _caps if given.campaign == "caps" else _crowd
-        return play(folder, given.jobs, given.seed)
-    if given.campaign == "sums":
-        return _sums(folder, given.rows, given.seed)
-    if given.campaign == "window":
-        return _window(folder, rows=20 * given.blows)
-    if given.campaign == "pairs":
-        return _pairs(folder, given.step)
-    if given.campaign == "hosts":
-        return _hosts(folder, given.away, given.who)
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    broken: list[str] = given.play(given, folder)
+    for law in broken[:50]:
+        print(f"BROKEN {law}")
+    print(f"{len(broken):>9,}  laws broken          everything is in {folder}")
+    return 1 if broken else 0
+
+
+def _blows(given: Namespace, folder: Path) -> list[str]:
     tally = run(given.campaign, given.blows, folder, given.seed, given.minutes)
     for name, count in sorted(tally.blows.items()):
-        print(f"{count:>7}  {name}")
-    print(f"{tally.jobs:>7}  jobs, {tally.rows:,} requests, {tally.seconds:.0f} s")
-    print(f"{tally.calls:>7}  billed calls, {tally.rub} ₽")
-    print(f"{tally.failed:>7}  requests set aside after three deaths of their workers")
-    print(f"{tally.in_flight:>7}  calls were in flight in workers that were killed")
-    print(f"{tally.bought_twice:>7}  calls bought twice")
-    print(f"{tally.uncertain:>7}  calls still uncertain at the end")
-    print(f"{tally.caps_met:>7}  caps met")
+        print(f"{count:>9,}  {name}")
+    print(f"{tally.jobs:>9,}  jobs, {tally.rows:,} requests, {tally.seconds:.0f} s")
+    print(f"{tally.calls:>9,}  billed calls, {tally.rub} ₽")
+    print(f"{tally.failed:>9,}  requests set aside after three deaths of their workers")
+    _in_vain(tally.in_flight, tally.bought_twice)
+    print(f"{tally.uncertain:>9,}  calls still uncertain at the end")
+    print(f"{tally.caps_met:>9,}  caps met")
     for name, times in sorted(tally.recoveries.items()):
         middle, longest = statistics.median(times), max(times)
-        print(f"{len(times):>7}  {name}: at work again after {middle:.1f} s, {longest:.1f} at most")
-    for law in tally.broken[:50]:
-        print(f"BROKEN {law}")
-    print(f"{len(tally.broken):>7}  laws broken          everything is in {folder}")
-    return 1 if tally.broken else 0
+        print(
+            f"{len(times):>9,}  {name}: at work again after {middle:.1f} s, {longest:.1f} at most"
+        )
+    return tally.broken
 
 
-def _crashpoints(name: str, folder: Path, step: int) -> int:
-    service = name in crashpoints.POINTS
-    result = (crashpoints.run if service else crashpoints.run_command)(name, folder, step=step)
-    print(f"{name}: {result.tried} runs, the fault was met in {result.hit}")
-    print(f"{result.in_flight:>7}  calls were in flight in workers that died")
-    print(f"{result.bought_twice:>7}  calls bought twice")
-    for law in result.broken[:50]:
-        print(f"BROKEN {law}")
-    print(f"{len(result.broken):>7}  laws broken          everything is in {folder}")
-    return 1 if result.broken else 0
+def _points(given: Namespace, folder: Path) -> list[str]:
+    def play(point: str) -> crashpoints.Result:
+        result = crashpoints.run(point, folder / point, step=given.step, nursery=nursery)
+        print(f"{result.hit:>9,}  of {result.tried} runs met {point}", flush=True)
+        for law in result.broken:
+            print(f"BROKEN {law}", flush=True)
+        return result
+
+    library = build("crashpoint", folder)
+    with Nursery(library) as nursery, ThreadPoolExecutor(given.beside) as pool:
+        results = [*pool.map(play, given.points or crashpoints.POINTS)]
+    print(f"{sum(one.tried for one in results):>9,}  runs")
+    _in_vain(sum(one.in_flight for one in results), sum(one.bought_twice for one in results))
+    return [law for one in results for law in one.broken]
 
 
-def _caps(folder: Path, jobs: int, seed: int) -> int:
-    toll = caps.run(folder, jobs, seed, lambda done: print(f"{done:>9,}  jobs", flush=True))
+def _pairs(given: Namespace, folder: Path) -> list[str]:
+    result = pairs.run(folder, step=given.step)
+    print(f"{result.tried:>9,}  pairs of a kill and a fault of the endpoint")
+    _in_vain(result.in_flight, result.bought_twice)
+    for name in result.unmet:
+        print(f"not met: {name}")
+    return result.broken
+
+
+def _in_vain(in_flight: int, bought_twice: int) -> None:
+    print(f"{in_flight:>9,}  calls were in flight in workers that were killed")
+    print(f"{bought_twice:>9,}  calls bought twice")
+
+
+def _hosts(given: Namespace, folder: Path) -> list[str]:
+    broken = []
+    for outcome in hosts.run(folder, given.away, given.who):
+        print(outcome.line, flush=True)
+        broken += outcome.found.broken
+    return broken
+
+
+def _window(given: Namespace, folder: Path) -> list[str]:
+    found = window.run(folder, given.rows)
+    for share in (50, 90, 99, 100):
+        at = found[min(len(found) * share // 100, len(found) - 1)]
+        print(f"{1000 * at:>9.3f} ms  p{share} of {len(found)} answers: last byte to journal")
+    return []
+
+
+def _caps(given: Namespace, folder: Path) -> list[str]:
+    def tell(done: int) -> None:
+        print(f"{done:>9,}  jobs", flush=True)
+
+    toll = caps.run(folder, given.jobs, given.seed, tell)
     print(f"{toll.jobs:>9,}  simulated jobs, {toll.capped:,} with a cap in roubles")
     print(
         f"{toll.calls:>9,}  calls, {toll.kills:,} kills, {toll.steps:,} steps, {toll.seconds:.0f} s"
     )
-    for law in toll.broken[:50]:
-        print(f"BROKEN {law}")
-    print(f"{len(toll.broken):>9,}  caps exceeded")
-    return 1 if toll.broken else 0
+    return toll.broken
 
 
-def _crowd(folder: Path, jobs: int, seed: int) -> int:
-    found = crowd.run(folder, jobs, seed)
-    print(f"{found.jobs:>7}  jobs with a cap, {found.met} met it, {found.kills} workers killed")
-    print(f"{found.calls:>7}  billed calls, {found.rub} ₽")
-    for law in found.broken[:50]:
-        print(f"BROKEN {law}")
-    print(f"{len(found.broken):>7}  laws broken          everything is in {folder}")
-    return 1 if found.broken else 0
+def _crowd(given: Namespace, folder: Path) -> list[str]:
+    found = crowd.run(folder, given.jobs, given.seed)
+    print(f"{found.jobs:>9,}  jobs with a cap, {found.met} met it, {found.kills} workers killed")
+    print(f"{found.calls:>9,}  billed calls, {found.rub} ₽")
+    return found.broken
 
 
-def _sums(folder: Path, rows: int, seed: int) -> int:
-    found = sums.run(folder, rows, seed)
+def _sums(given: Namespace, folder: Path) -> list[str]:
+    found = sums.run(folder, given.rows, given.seed)
     for name, units in found.by.items():
         print(f"{units / 10**sums.UNIT:>22.6f} ₽  {units} units  {name}")
     for name, seconds in found.seconds.items():
-        print(f"{seconds:>9.0f} s  {name}")
-    print(f"{found.rows:,} requests, {found.calls:,} calls: the sums", end=" ")
-    print("are one number" if found.agree else "DIFFER")
-    return 0 if found.agree else 1
-
-
-def _pairs(folder: Path, step: int) -> int:
-    result = pairs.run(folder, step=step)
-    print(f"{result.tried} pairs of a kill and a fault of the endpoint")
-    print(f"{result.in_flight:>7}  calls were in flight in workers that died")
-    print(f"{result.bought_twice:>7}  calls bought twice, also because of the faults")
-    for name in result.unmet:
-        print(f"not met: {name}")
-    for law in result.broken[:50]:
-        print(f"BROKEN {law}")
-    print(f"{len(result.broken):>7}  laws broken          everything is in {folder}")
-    return 1 if result.broken else 0
-
-
-def _window(folder: Path, rows: int) -> int:
-    found = window.run(folder, rows)
-    for share in (50, 90, 99, 100):
-        at = found[min(len(found) * share // 100, len(found) - 1)]
-        print(f"{1000 * at:>8.3f} ms  p{share} of {len(found)} answers: last byte to journal")
-    return 0
-
-
-def _hosts(folder: Path, away_s: float, who: Sequence[str]) -> int:
-    broken = []
-    for outcome in hosts.run(folder, away_s, who):
-        print(outcome.line, flush=True)
-        broken += outcome.found.broken
-    for law in broken[:50]:
-        print(f"BROKEN {law}")
-    print(f"{len(broken):>7}  laws broken          everything is in {folder}")
-    return 1 if broken else 0
+        print(f"{seconds:>9.0f}  s: {name}")
+    print(f"{found.rows:>9,}  requests, {found.calls:,} calls")
+    return [] if found.agree else ["L7: the sums differ"]
 
 
 if __name__ == "__main__":

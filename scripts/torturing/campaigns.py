@@ -269,6 +269,7 @@ class Plan:
     `capped` has a cap.
     """
 
+    what: str
     deal: Callable[[Campaign], None]
     workers: int
     rows: int
@@ -281,10 +282,37 @@ class Plan:
 _QUICK = "lognormal:0.5:0.5:4"
 
 PLANS = {
-    "kills": Plan(deal_everything, workers=4, rows=2500, pause_s=0.5),
-    "harmless": Plan(deal_harmless, workers=2, rows=1500, pause_s=2.0),
-    "capped": Plan(deal_everything, workers=2, rows=100, pause_s=6.0, latency=_QUICK, capped=1),
-    "server": Plan(deal_losses_of_the_server, workers=2, rows=2500, pause_s=1.0, in_flight=24),
+    "kills": Plan(
+        "SIGKILL of workers, coordinator, server; caps are met",
+        deal_everything,
+        workers=4,
+        rows=2500,
+        pause_s=0.5,
+    ),
+    "harmless": Plan(
+        "what may not cost a single call: SIGTERM, a lost Redis, messages lost and repeated",
+        deal_harmless,
+        workers=2,
+        rows=1500,
+        pause_s=2.0,
+    ),
+    "capped": Plan(
+        "as kills; every job meets its cap",
+        deal_everything,
+        workers=2,
+        rows=100,
+        pause_s=6.0,
+        latency=_QUICK,
+        capped=1,
+    ),
+    "server": Plan(
+        "Redis killed and emptied: how soon is work going on?",
+        deal_losses_of_the_server,
+        workers=2,
+        rows=2500,
+        pause_s=1.0,
+        in_flight=24,
+    ),
 }
 
 

@@ -1,63 +1,56 @@
-"""A process is killed, or its disk fails, at its Nth system call of a kind, for N = 1, 2, 3, …
+"""A process is killed, or its disk fails, at its Nth call of a kind, for N = 1, 2, 3, …
 
-Of a service the run of N ends when the job has ended, of a command with the command; the campaign
-ends with the first N that the process never reaches. Needs strace.
+Counted are the calls of all threads of the process on files of the house. Of a service a run ends
+when the job has ended and the service was stopped, of a command with the command; the campaign ends
+when the process does not come so far twice running. Needs a C compiler.
 """
 
 from __future__ import annotations
 
-import shutil
+import errno
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from scripts.torturing.house import House
+from scripts.torturing.nursery import Nursery
+from scripts.torturing.preload import Crashpoint
 
 ROWS = 20
 _JOB_S = 120.0
+_PASSES = 2
+"""So many runs that the fault does not meet end a campaign: no two runs make the same calls."""
 
-SYNCS = "fsync,fdatasync"
-RENAMES = "rename,renameat,renameat2"
-WRITES = "write,pwrite64,writev"
-CUTS = "ftruncate"
-REMOVALS = "unlink,unlinkat,rmdir"
-FOLDERS = "mkdir,mkdirat"
+_FAULTS = {"kill": 0, "full": errno.ENOSPC, "broken": errno.EIO}
+_KINDS = ("sync", "syncdir", "write", "open", "rename", "cut", "remove", "mkdir")
 
 
 @dataclass(frozen=True)
 class Point:
-    """What is done at the Nth call of one of `calls` by `process`: killed, or it fails so."""
+    """What is done at the Nth call of a kind by `process`: it is killed, or the call fails so."""
 
     process: str
-    calls: str
-    fault: str
-
-    def injection(self, number: int) -> str:
-        """The expression for it, as strace wants it."""
-        return f"inject={self.calls}:{self.fault}:when={number}"
+    kind: str
+    error: int
 
 
-KILL, FULL, BROKEN = "signal=SIGKILL", "error=ENOSPC", "error=EIO"
-_FAULTS = (("kill", KILL), ("full", FULL), ("broken", BROKEN))
-_CALLS = (("sync", SYNCS), ("rename", RENAMES), ("write", WRITES), ("cut", CUTS))
-_MORE_CALLS = (*_CALLS, ("remove", REMOVALS), ("folder", FOLDERS))
-
-POINTS = {
-    f"{process}-{what}-{name}": Point(process, calls, fault)
+SERVICES = {
+    f"{process}-{fault}-{kind}": Point(process, kind, error)
     for process in ("coordinator", "worker-0")
-    for what, fault in _FAULTS
-    for name, calls in _CALLS
+    for fault, error in _FAULTS.items()
+    for kind in _KINDS
 }
 COMMANDS = {
-    f"{command}-{what}-{name}": Point(command, calls, fault)
+    f"{command}-{fault}-{kind}": Point(command, kind, error)
     for command in ("submit", "results")
-    for what, fault in _FAULTS
-    for name, calls in _MORE_CALLS
+    for fault, error in _FAULTS.items()
+    for kind in _KINDS
 }
 """Of `nightshift submit` (P6) and `nightshift results` (P7)."""
+POINTS = SERVICES | COMMANDS
 
 
 @dataclass
@@ -71,48 +64,76 @@ class Result:
     broken: list[str] = field(default_factory=list)
 
 
-def run(name: str, folder: Path, *, first: int = 1, step: int = 1, most: int = 10_000) -> Result:
-    """Tries N = first, first + step, … until the process is not reached any more."""
-    _check_strace()
-    point, result = POINTS[name], Result()
-    with House(folder, workers=1, endpoint=("--latency", "uniform:0.02:0.2")) as house:
+class _Trial(Protocol):
+    """What is done under a crash point, again and again, and what must hold afterwards."""
+
+    def go(self, name: str, environ: Mapping[str, str]) -> Iterator[str]:
+        """The laws that are broken."""
+
+
+def run(
+    name: str,
+    folder: Path,
+    *,
+    first: int = 1,
+    step: int = 1,
+    most: int = 10_000,
+    nursery: Nursery | None = None,
+) -> Result:
+    """Tries N = first, first + step, … until the process does not come so far."""
+    point, result, passes = POINTS[name], Result(), 0
+    endpoint = ("--latency", "uniform:0.02:0.2")
+    with House(folder, workers=1, endpoint=endpoint, nursery=nursery) as house:
+        trial = _trial(house, point, result)
         for number in range(first, most, step):
+            crash = Crashpoint(folder, point.kind, point.error, number, below=folder)
+            broken = [*trial.go(f"n{number}", crash.environ)]
             result.tried += 1
-            if not _one(house, point, number, result):
+            result.hit += crash.is_reached
+            result.broken += [f"{name} {number}, {crash.struck}: {law}" for law in broken]
+            passes += not crash.is_reached
+            if passes == _PASSES:
                 break
-            result.hit += 1
         result.broken += house.leaks()
     return result
 
 
-def run_command(
-    name: str, folder: Path, *, first: int = 1, step: int = 1, most: int = 10_000
-) -> Result:
-    """Tries N = first, first + step, … until the command ends well."""
-    _check_strace()
-    point, result = COMMANDS[name], Result()
-    with House(folder, workers=1, endpoint=("--latency", "uniform:0.02:0.1")) as house:
-        trial: _Trial = _Submits(house) if point.process == "submit" else _Results(house)
-        for number in range(first, most, step):
-            seen = folder / f"n{number}.strace"
-            ended = trial.go(f"n{number}", _strace(point, number, seen))
-            reached = "(INJECTED)" in seen.read_text(errors="replace") or ended.returncode < 0
-            result.tried += 1
-            result.hit += reached
-            if "Traceback" in ended.stderr:
-                result.broken.append(f"{number}: a traceback on standard error")
-            result.broken += [f"{number}: {law}" for law in trial.laws(f"n{number}", ended)]
-            if not reached:
-                break
-    return result
+def _trial(house: House, point: Point, result: Result) -> _Trial:
+    if point.process == "submit":
+        return _Submits(house)
+    if point.process == "results":
+        return _Results(house)
+    return _Serves(house, point, result)
 
 
-class _Trial(Protocol):
-    """A command that is run again and again under strace, and what must hold afterwards."""
+class _Serves:
+    """A job while a service fails: it is put back if it dies, and stopped in the end."""
 
-    def go(self, name: str, under: list[str]) -> subprocess.CompletedProcess[str]: ...
+    def __init__(self, house: House, point: Point, result: Result) -> None:
+        self._house = house
+        self._point = point
+        self._result = result
+        house.kill(point.process)
 
-    def laws(self, name: str, ended: subprocess.CompletedProcess[str]) -> Iterator[str]: ...
+    def go(self, name: str, environ: Mapping[str, str]) -> Iterator[str]:
+        house, process = self._house, self._point.process
+        log = house.folder / f"{process}.log"
+        house.deaths.clear()
+        told = log.stat().st_size if log.exists() else 0
+        house.start(process, environ=environ)
+        job = house.submit(name, ROWS)
+        house.outlive(name, job, process, _JOB_S)
+        house.wait(name)
+        if self._point.error:
+            # Who ends because of its disk has kept what it was answered.
+            house.deaths.clear()
+        house.kill(process, signal.SIGTERM)
+        found = house.audit(name, job)
+        self._result.in_flight += found.in_flight
+        self._result.bought_twice += found.bought_twice
+        yield from found.broken
+        if b"Traceback" in log.read_bytes()[told:]:
+            yield "a traceback in the log"
 
 
 class _Submits:
@@ -121,17 +142,15 @@ class _Submits:
     def __init__(self, house: House) -> None:
         self._house = house
         self._jobs = house.folder / "home" / "jobs"
-        self._before: set[str] = set()
 
-    def go(self, name: str, under: list[str]) -> subprocess.CompletedProcess[str]:
-        self._before = self._there()
+    def go(self, name: str, environ: Mapping[str, str]) -> Iterator[str]:
+        before = self._there()
         source = self._house.write_input(name, ROWS)
-        return self._house.run_command(
-            *("submit", str(source), "-o", str(self._house.output(name))), under=under
+        ended = self._house.run_command(
+            *("submit", str(source), "-o", str(self._house.output(name))), environ=environ
         )
-
-    def laws(self, name: str, ended: subprocess.CompletedProcess[str]) -> Iterator[str]:
-        new = sorted(self._there() - self._before)
+        new = sorted(self._there() - before)
+        yield from _tracebacks(ended)
         if len(new) > 1:
             yield f"{len(new)} jobs"
         if ended.returncode == 0 and not new:
@@ -153,12 +172,10 @@ class _Results:
         house.wait("in")
         self._whole = _contents(house.output("in"))
 
-    def go(self, name: str, under: list[str]) -> subprocess.CompletedProcess[str]:
-        output = str(self._house.output(name))
-        return self._house.run_command("results", "latest", "-o", output, under=under)
-
-    def laws(self, name: str, ended: subprocess.CompletedProcess[str]) -> Iterator[str]:
+    def go(self, name: str, environ: Mapping[str, str]) -> Iterator[str]:
         output = self._house.output(name)
+        ended = self._house.run_command("results", "latest", "-o", str(output), environ=environ)
+        yield from _tracebacks(ended)
         found = _contents(output)
         for file, content in found.items():
             if not file.startswith(".") and content != self._whole.get(file):
@@ -176,50 +193,6 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*")}
 
 
-def _check_strace() -> None:
-    if shutil.which("strace") is None:
-        raise SystemExit("SKIPPED, NOT RUN: crash points need strace, which is not installed")
-
-
-def _one(house: House, point: Point, number: int, result: Result) -> bool:
-    """One job with the fault at the Nth call; whether the process came so far."""
-    name = f"n{number}"
-    _stop(house, point.process)
-    seen = house.folder / f"{name}.strace"
-    house.start(point.process, under=_strace(point, number, seen))
-    job = house.submit(name, ROWS)
-    reached = house.outlive(name, job, point.process, _JOB_S)
-    house.wait(name)
-    # A process may outlive a disk that failed; a fault that it met stands in what strace wrote.
-    reached = reached or "(INJECTED)" in seen.read_text(errors="replace")
-    found = house.audit(name, job)
-    result.in_flight += found.in_flight
-    result.bought_twice += found.bought_twice
-    result.broken += [f"{number}: {law}" for law in found.broken]
-    return reached
-
-
-def _strace(point: Point, number: int, seen: Path) -> list[str]:
-    return [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        str(seen),
-        "-e",
-        f"trace={point.calls}",
-        "-e",
-        point.injection(number),
-    ]
-
-
-def _stop(house: House, process: str) -> None:
-    """Ends what runs under strace, and what strace runs."""
-    running = house.processes.get(process)
-    if running is None:
-        return
-    subprocess.run(["pkill", "-KILL", "-P", str(running.pid)], check=False)  # noqa: S607
-    if running.poll() is None:
-        house.kill(process, signal.SIGKILL)
-    else:
-        house.processes.pop(process)
+def _tracebacks(ended: subprocess.CompletedProcess[str]) -> Iterator[str]:
+    if "Traceback" in ended.stderr:
+        yield "a traceback on standard error"

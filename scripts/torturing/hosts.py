@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from types import TracebackType
 from typing import Self
 
 from scripts.auditor import Audit
-from scripts.torturing.house import ROOT, House
+from scripts.torturing.house import NOTHING, ROOT, House
 
 _PATIENCE_S = 60.0
 _NOBODY = "02:00:00:00:00:01"
@@ -118,11 +118,13 @@ class Hosts(House):
     def _under(self, host: str) -> list[str]:
         return ["ip", "netns", "exec", self._namespace(host)]
 
-    def start(self, name: str, under: Sequence[str] = ()) -> None:
+    def start(
+        self, name: str, under: Sequence[str] = (), environ: Mapping[str, str] = NOTHING
+    ) -> None:
         """As in a house of one host, each on its own."""
         if name == "coordinator" and not self._carriers:
             self._carry_the_endpoint()
-        super().start(name, [*self._under(name), *under])
+        super().start(name, [*self._under(name), *under], environ)
 
     def redis_url(self, name: str) -> str:
         """At the server's end of the host's link."""

@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
@@ -30,6 +30,7 @@ ROOT = Path(__file__).parent.parent.parent
 MODEL = "minimax/minimax-m1"
 KEY = "canary-key-5f3a9c"
 _PATIENCE_S = 300.0
+NOTHING: Mapping[str, str] = {}
 
 
 def free_port() -> int:
@@ -87,20 +88,24 @@ class House:
 
     # ---- processes ---------------------------------------------------------------------------
 
-    def start(self, name: str, under: Sequence[str] = ()) -> None:
+    def start(
+        self, name: str, under: Sequence[str] = (), environ: Mapping[str, str] = NOTHING
+    ) -> None:
         """Starts a process; a worker finds what its predecessor of that name left.
 
-        `under`: a command that runs it, such as strace.
+        `under`: a command that runs it, such as strace. `environ`: what is added to its own.
         """
         self._started[name] = time.monotonic()
         path = self.folder / f"{name}.log"
-        if self._nursery is not None and name.startswith("worker"):
-            self.processes[name] = self._nursery.start(self.environ(name), path)
+        environ = {**self.environ(name), **environ}
+        if self._nursery is not None and name != "server":
+            command = [name.partition("-")[0]]
+            self.processes[name] = self._nursery.start(command, environ, path)
             return
         log = path.open("ab")
         self.processes[name] = subprocess.Popen(
             [*under, *self._command(name)],
-            env=self.environ(name),
+            env=environ,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -225,12 +230,12 @@ class House:
         return done.stdout.strip()
 
     def run_command(
-        self, *arguments: str, under: Sequence[str] = ()
+        self, *arguments: str, environ: Mapping[str, str] = NOTHING
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command of `nightshift`, however it ends."""
+        """Runs a command of `nightshift`, however it ends; `environ` is added to its own."""
         return subprocess.run(
-            [*under, sys.executable, "-m", "batch", *arguments],
-            env=self.environ(),
+            [sys.executable, "-m", "batch", *arguments],
+            env={**self.environ(), **environ},
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -245,10 +250,13 @@ class House:
 
     def submit(self, name: str, requests: int, *options: str) -> str:
         """Writes an input and submits it; returns the job's id."""
-        source = self.write_input(name, requests)
-        return self.command(
-            "submit", str(source), "-o", str(self.output(name)), "--name", name, *options
-        )
+        source, output = str(self.write_input(name, requests)), str(self.output(name))
+        command = ("submit", source, "-o", output, "--name", name, *options)
+        if self._nursery is None:
+            return self.command(*command)
+        told = self.folder / f"{name}.submit"
+        self._nursery.start(command, self.environ(), told).wait(60)
+        return told.read_text().split()[-1]
 
     def input(self, name: str) -> Path:
         """Where a job's input stands."""

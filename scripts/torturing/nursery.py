@@ -1,11 +1,12 @@
-"""Workers that start at once: children of a process that has all the modules already.
+"""Workers and commands that start at once: children of a process that has all the modules already.
 
-A campaign of a thousand kills would spend an hour on imports. What runs in the child is the
-worker's `main`, and what kills it is SIGKILL.
+A campaign of a thousand kills would spend an hour on imports. What runs in the child is the `main`
+of the worker or of `nightshift`, and what kills it is SIGKILL.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -13,6 +14,8 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -22,6 +25,7 @@ _MODULES = (
     *("celery.worker.consumer", "celery.worker.worker", "celery.loaders.app"),
     *("celery.app.amqp", "celery.app.control", "celery.app.events", "celery.app.log"),
     *("celery.backends.base", "celery.fixups.django", "kombu.transport.redis", "uvloop"),
+    *("batch.main", "batch.commands.coordinator", "batch.commands.submit"),
 )
 
 
@@ -56,12 +60,20 @@ class Child:
 
 
 class Nursery:
-    """Use as a context manager; its children do not outlive it if they are killed before."""
+    """Use as a context manager; its children do not outlive it if they are killed before.
+
+    `library` is one that they have been loaded with.
+    """
+
+    def __init__(self, library: Path | None = None) -> None:
+        self._environ = {**os.environ, "LD_PRELOAD": str(library)} if library else None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "scripts.torturing.nursery"],
             cwd=ROOT,
+            env=self._environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -71,14 +83,16 @@ class Nursery:
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
-    def start(self, environ: dict[str, str], log: Path) -> Child:
-        """A new worker with this environment."""
+    def start(self, command: Sequence[str], environ: dict[str, str], log: Path) -> Child:
+        """A command of `nightshift` with this environment; `worker` has no options."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("the nursery was started without pipes")
-        stdin.write(json.dumps({"environ": environ, "log": str(log)}) + "\n")
-        stdin.flush()
-        return Child(int(stdout.readline()))
+        wish = {"command": command, "environ": environ, "log": str(log)}
+        with self._lock:
+            stdin.write(json.dumps(wish) + "\n")
+            stdin.flush()
+            return Child(int(stdout.readline()))
 
 
 def _serve() -> None:
@@ -89,11 +103,11 @@ def _serve() -> None:
         wish = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _work(wish["environ"], wish["log"])
+            _work(**wish)
         print(pid, flush=True)
 
 
-def _work(environ: dict[str, str], log: str) -> NoReturn:
+def _work(command: list[str], environ: dict[str, str], log: str) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     written = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -101,12 +115,16 @@ def _work(environ: dict[str, str], log: str) -> NoReturn:
         os.dup2(fd, place)
     os.environ.clear()
     os.environ.update(environ)
-    code = 1
+    if "CRASHPOINT" in environ:
+        ctypes.CDLL(None).crashpoint_begin()
+    sys.argv[1:] = command
+    is_worker = command == ["worker"]
     try:
-        code = sys.modules["workers.program"].main()
+        sys.modules["workers.program" if is_worker else "batch.main"].main()
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        os._exit(0)
 
 
 if __name__ == "__main__":

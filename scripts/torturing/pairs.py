@@ -101,7 +101,7 @@ def _one(house: House, point: str, fault: str, result: Result) -> None:
     process, where = POINTS[point]
     house.kill(process)
     house.deaths.clear()
-    house.start(process, under=_dying(where))
+    house.start(process, environ=_dying(where))
     rules = [f"{rule}{'' if ':' in rule else ':'},times_per_request=1" for rule in FAULTS[fault]]
     rules = [rule if "share=" in rule else f"{rule},share=0.3" for rule in rules]
     house.simulator.control("faults", [rule.replace(":,", ":") for rule in rules])
@@ -122,6 +122,6 @@ def _one(house: House, point: str, fault: str, result: Result) -> None:
         print(f"{result.tried} pairs, {len(result.broken)} laws broken", file=sys.stderr)
 
 
-def _dying(where: str) -> list[str]:
+def _dying(where: str) -> dict[str, str]:
     path = ROOT / "scripts" / "torturing" / "failpoint"
-    return ["env", f"PYTHONPATH={path}", f"FAILPOINT={where}"]
+    return {"PYTHONPATH": str(path), "FAILPOINT": where}

@@ -40,12 +40,13 @@ from scripts.auditor import Audit, audit
 from scripts.simulator import Simulator
 from scripts.torturing import crashpoints
 from scripts.torturing.house import House
+from scripts.torturing.preload import Crashpoint, has_compiler
 from tests.acceptance.conftest import Shell, batch_lines, end_server, ids
-from tests.conftest import ROOT, Workdir
+from tests.conftest import Workdir
 from workers.delivery.journal import Ended, Journal, Sent, records
 
-needs_strace = pytest.mark.skipif(
-    shutil.which("strace") is None, reason="NOT RUN: strace is not installed"
+needs_compiler = pytest.mark.skipif(
+    not has_compiler(), reason="NOT RUN: crash points need a C compiler"
 )
 Simulators = Callable[..., Simulator]
 
@@ -124,21 +125,25 @@ def wait_until(what: str, holds: Callable[[], bool], patience_s: float = 60) -> 
 # ---- F1, F2, F3: the disk refuses ------------------------------------------------------------
 
 
-@needs_strace
+@needs_compiler
 @pytest.mark.parametrize(
     ("name", "number"),
     [
         ("worker-0-full-write", 25),
         ("worker-0-broken-sync", 2),
+        ("worker-0-kill-write", 40),
+        ("coordinator-full-write", 30),
+        ("coordinator-broken-syncdir", 3),
+        ("coordinator-kill-sync", 5),
     ],
 )
-def test_f1_f2_after_a_write_or_sync_of_a_worker_that_failed_all_laws_hold(
+def test_f1_f2_f3_after_a_call_of_a_service_that_failed_or_killed_it_all_laws_hold(
     name: str, number: int, tmp_path: Path
 ) -> None:
     result = crashpoints.run(name, tmp_path, first=number, most=number + 1)
 
     assert result.broken == []
-    assert result.tried == 1
+    assert result.hit == 1
 
 
 def test_f1_a_worker_whose_scratch_folder_is_full_delivers_what_it_has_and_ends_with_4(
@@ -245,23 +250,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> House:
     return house
 
 
-def write_again(house: House, output: Path, *under: str) -> subprocess.CompletedProcess[str]:
-    """`nightshift results latest -o OUTPUT`, under strace."""
-    return subprocess.run(
-        [*under, sys.executable, "-m", "batch", "results", "latest", "-o", str(output)],
-        env=house.environ(),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def injecting(calls: str, fault: str, number: int, *paths: Path) -> list[str]:
-    """Strace that does this at the Nth of these calls, of those that touch the paths if any."""
-    only = [part for path in paths for part in ("-P", str(path))]
-    trace = ["-e", f"trace={calls}", "-e", f"inject={calls}:{fault}:when={number}"]
-    return ["strace", "-f", "-qq", "-o", "/dev/null", *only, *trace]
+def write_again(house: House, output: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """`nightshift results latest -o OUTPUT`, with more in its environment."""
+    return house.run_command("results", "latest", "-o", str(output), environ=environ)
 
 
 def drafts(output: Path) -> list[Path]:
@@ -272,19 +263,19 @@ def contents(output: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in output.iterdir()}
 
 
-@needs_strace
-@pytest.mark.parametrize("fault", ["error=EIO", "error=ENOSPC"])
-@pytest.mark.parametrize("calls", ["rename,renameat,renameat2", "openat", "fsync", "write"])
+@needs_compiler
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize("kind", ["rename", "open", "sync", "syncdir", "write"])
 def test_f3_an_output_that_cannot_be_written_is_absent_or_whole(
-    calls: str, fault: str, finished: House, tmp_path: Path
+    kind: str, error: int, finished: House, tmp_path: Path
 ) -> None:
     whole = contents(finished.output("in"))
     output = tmp_path / "out"
     output.mkdir()
-    touched = [] if calls.startswith("rename") else [output, *drafts(output)]
 
     for number in (1, 2, 3):
-        done = write_again(finished, output, *injecting(calls, fault, number, *touched))
+        crash = Crashpoint(tmp_path, kind, error, number, below=output)
+        done = write_again(finished, output, **crash.environ)
 
         assert done.returncode == 4, done.stderr
         assert "cannot be written" in done.stderr
@@ -367,14 +358,13 @@ def test_f3_what_stood_there_stays_when_the_new_file_fails(tmp_path: Path) -> No
     assert contents(tmp_path) == {"output.jsonl": b"old"}
 
 
-@needs_strace
+@needs_compiler
 def test_f13_what_a_killed_aggregator_left_is_ignored_and_cleaned(
     finished: House, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     output.mkdir()
-    killed = injecting("fsync", "signal=SIGKILL", 1, *drafts(output))
-    write_again(finished, output, *killed)
+    write_again(finished, output, **Crashpoint(tmp_path, "sync", 0, 1, below=output).environ)
     left = contents(output)
 
     assert write_again(finished, output).returncode == 0
@@ -421,27 +411,28 @@ def test_f5_outputs_on_a_read_only_disk_are_refused_before_any_call(
     assert not endpoint.book().chats()
 
 
-@needs_strace
+@needs_compiler
 @pytest.mark.parametrize(
-    ("calls", "refusal"),
-    [("pwrite64", "EROFS"), ("pwrite64", "EDQUOT"), ("pwrite64", "ENOSPC"), ("fdatasync", "EIO")],
+    ("kind", "error"),
+    [
+        ("write", errno.EROFS),
+        ("write", errno.EDQUOT),
+        ("write", errno.ENOSPC),
+        ("sync", errno.EIO),
+    ],
 )
 def test_f1_f2_f5_a_home_whose_disk_refuses_in_mid_run_loses_and_doubles_nothing(
-    calls: str, refusal: str, tmp_path: Path
+    kind: str, error: int, tmp_path: Path
 ) -> None:
     with House(tmp_path, workers=1, endpoint=("--latency", "uniform:0.05:0.2")) as house:
         house.kill("coordinator")
-        # From then on all of them fail.
-        strace = injecting(calls, f"error={refusal}", 9 if calls == "pwrite64" else 2)
-        strace[-1] += "+"
-        house.start("coordinator", under=strace)
+        number, home = 9 if kind == "write" else 2, tmp_path / "home"
+        fails = Crashpoint(tmp_path, kind, error, number, below=home, and_all_after=True)
+        house.start("coordinator", environ=fails.environ)
         job = house.submit("in", 60)
         log = tmp_path / "coordinator.log"
         wait_until("the disk refuses", lambda: "cannot be" in log.read_text())
-        subprocess.run(
-            ["pkill", "-KILL", "-P", str(house.processes["coordinator"].pid)], check=True
-        )
-        house.processes.pop("coordinator").wait(60)
+        house.kill("coordinator")
         house.start("coordinator")
         house.wait("in")
         found = house.audit("in", job)

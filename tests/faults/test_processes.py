@@ -24,7 +24,6 @@ import ast
 import hashlib
 import os
 import resource
-import shutil
 import signal
 import struct
 import subprocess
@@ -41,14 +40,15 @@ from batch.store.home import Home
 from jobs.queue import VISIBILITY_S, celery_settings
 from scripts.simulator import Simulator
 from scripts.torturing import crashpoints
-from scripts.torturing.crashpoints import KILL, Point
+from scripts.torturing.crashpoints import Point
 from scripts.torturing.house import House
+from scripts.torturing.preload import Crashpoint, build, has_compiler
 from tests.acceptance.conftest import Shell, batch_lines, read_lines
 from tests.conftest import ROOT, Workdir
 from workers.delivery.journal import Ended, Sent, records
 
-needs_strace = pytest.mark.skipif(
-    shutil.which("strace") is None, reason="NOT RUN: strace is not installed"
+needs_compiler = pytest.mark.skipif(
+    not has_compiler(), reason="NOT RUN: crash points need a C compiler"
 )
 Simulators = Callable[..., Simulator]
 
@@ -68,33 +68,20 @@ def wait_until(what: str, holds: Callable[[], bool], patience_s: float = 20) -> 
         time.sleep(0.02)
 
 
-def killing(calls: str, number: int, *paths: Path) -> list[str]:
-    """Strace that kills at the Nth of these calls, of those that touch the paths if any."""
-    only = [part for path in paths for part in ("-P", str(path))]
-    trace = ["-e", f"trace={calls}", "-e", f"inject={calls}:signal=SIGKILL:when={number}"]
-    return ["strace", "-f", "-qq", "-o", "/dev/null", *only, *trace]
-
-
-def command(house: House, *arguments: str, under: list[str]) -> int:
-    """Runs `nightshift` under something; its exit code."""
-    return subprocess.run(
-        [*under, sys.executable, "-m", "batch", *arguments],
-        env=house.environ(),
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-    ).returncode
+def killing(folder: Path, kind: str, number: int, below: Path) -> dict[str, str]:
+    """What kills a process at its Nth call of a kind below a path."""
+    return Crashpoint(folder, kind, 0, number, below=below).environ
 
 
 # ---- killed ------------------------------------------------------------------------------------
 
 
-@needs_strace
+@needs_compiler
 @pytest.mark.parametrize("number", [4, 6])
 def test_p1_a_worker_killed_while_it_connects_costs_no_row(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(crashpoints.POINTS, "connect", Point("worker-0", "connect", KILL))
+    monkeypatch.setitem(crashpoints.POINTS, "connect", Point("worker-0", "connect", 0))
 
     result = crashpoints.run("connect", tmp_path, first=number, most=number + 1)
 
@@ -102,25 +89,27 @@ def test_p1_a_worker_killed_while_it_connects_costs_no_row(
     assert result.hit == 1
 
 
-@needs_strace
+@needs_compiler
 def test_p6_a_submitter_killed_at_a_write_leaves_no_job_or_one_that_completes(
     tmp_path: Path,
 ) -> None:
     left = 0
     with House(tmp_path, workers=1) as house:
         home = Home(tmp_path / "home")
-        for calls, numbers in (
-            ("pwrite64", (1, 5, 15)),
-            ("fsync,fdatasync", (1, 2, 3, 4)),
+        for kind, numbers in (
+            ("write", (1, 5, 15)),
+            ("sync", (1, 2, 3)),
+            ("syncdir", (1,)),
             ("rename", (1,)),
-            ("openat", (400,)),
+            ("open", (4,)),
         ):
             for number in numbers:
                 before = set(home.job_ids())
-                name = f"{calls[:2]}{number}"
+                name = f"{kind}{number}"
                 house.input(name).write_text(batch_lines(4, first=100 * left + number))
                 words = ("submit", str(house.input(name)), "-o", str(house.output(name)))
-                code = command(house, *words, under=killing(calls, number))
+                dying = killing(tmp_path, kind, number, tmp_path)
+                code = house.run_command(*words, environ=dying).returncode
                 new = set(home.job_ids()) - before
                 assert len(new) <= 1
                 assert new or code, name
@@ -137,12 +126,10 @@ def test_p6_a_submitter_killed_at_a_write_leaves_no_job_or_one_that_completes(
         assert len(house.simulator.book().billed()) == 4 * left + 4
 
 
-@needs_strace
-@pytest.mark.parametrize(
-    "calls", ["rename,renameat,renameat2", "fsync", "write", "unlink,unlinkat"]
-)
+@needs_compiler
+@pytest.mark.parametrize("kind", ["rename", "sync", "syncdir", "write", "open", "remove"])
 def test_p7_an_aggregator_killed_at_any_step_leaves_whole_files_and_runs_again(
-    calls: str, tmp_path: Path
+    kind: str, tmp_path: Path
 ) -> None:
     with House(tmp_path / "house", workers=1) as house:
         house.submit("in", 30)
@@ -150,21 +137,16 @@ def test_p7_an_aggregator_killed_at_any_step_leaves_whole_files_and_runs_again(
     whole = {name: (house.output("in") / name).read_bytes() for name in NAMES}
     output = tmp_path / "out"
     output.mkdir()
-    drafts = [output / f".{name}.part" for name in NAMES]
-    touched = [] if calls.startswith("rename") else [output, *drafts]
+    again = ("results", "latest", "-o", str(output))
 
     for number in range(1, 5):
-        command(
-            house,
-            *("results", "latest", "-o", str(output)),
-            under=killing(calls, number, *touched),
-        )
+        house.run_command(*again, environ=killing(tmp_path, kind, number, output))
 
         for name in NAMES:
             if (output / name).exists():
                 assert (output / name).read_bytes() == whole[name]
                 (output / name).unlink()
-    assert command(house, "results", "latest", "-o", str(output), under=[]) == 0
+    assert house.run_command(*again).returncode == 0
     assert {path.name: path.read_bytes() for path in output.iterdir()} == whole
 
 
@@ -292,29 +274,28 @@ def _open_calls(folder: Path, worker: str) -> int:
 
 
 @pytest.fixture
-def wall_clock(tmp_path: Path) -> tuple[Path, list[str]]:
-    """A file with the seconds by which a clock is wrong, and what to run a program under for it."""
-    source, library = ROOT / "scripts/torturing/wallclock.c", tmp_path / "wallclock.so"
-    if shutil.which("cc") is None:
+def wall_clock(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A file with the seconds by which a clock is wrong, and the environment that makes it so."""
+    if not has_compiler():
         pytest.skip("NOT RUN: a clock can be put wrong only where there is a C compiler")
-    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+    library = build("wallclock", tmp_path)
     clock = tmp_path / "clock"
     clock.write_bytes(struct.pack("l", 0))
-    return clock, ["env", f"LD_PRELOAD={library}", f"WALLCLOCK_FILE={clock}"]
+    return clock, {"LD_PRELOAD": str(library), "WALLCLOCK_FILE": str(clock)}
 
 
 @pytest.mark.timeout(150)
 def test_p14_jumps_of_every_clock_on_the_wall_lose_no_chunk_and_repeat_no_call(
-    wall_clock: tuple[Path, list[str]], tmp_path: Path
+    wall_clock: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
     """Server, coordinator and worker have a clock that is put back and forward in mid-run."""
-    clock, under = wall_clock
+    clock, environ = wall_clock
     options = ("--latency", "uniform:0.3:1", "--max-in-flight", "10")
     with House(tmp_path, workers=0, endpoint=options) as house:
         for name in ("coordinator", "server"):
             house.kill(name)
         for name in ("server", "coordinator", "worker-0"):
-            house.start(name, under=under)
+            house.start(name, environ=environ)
         job = house.submit("in", 150, "--budget-rub", "100")
         for number, jump in enumerate((-3600, 3600, 31_536_000, -3600, 0), start=1):
             book = house.simulator.book
