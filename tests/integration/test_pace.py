@@ -16,7 +16,8 @@ from redis import Redis
 from tests.conftest import Server
 from workers.delivery import post as posts
 from workers.delivery.post import Post
-from workers.pacing.pace import LEASE_S, STALE_S, Ask, Share
+from workers.pacing.lane import TICK_S
+from workers.pacing.pace import LEASE_S, Ask, Share
 
 SCOPE = "scope"
 HASH, SLOTS = f"ns:pace:{SCOPE}", f"ns:slots:{SCOPE}"
@@ -170,22 +171,19 @@ def test_requests_per_minute_are_granted_at_their_rate_whoever_asks(server: Serv
 def test_no_minute_sees_more_requests_than_its_limit(
     server: Server, redis: Redis, rpm: int
 ) -> None:
-    """A worker starts what it was granted at once or not at all, so that nothing more is granted
+    """A worker starts what it was granted at once or hands it back, so that nothing more is granted
     in a minute and that moment.
     """
 
     async def scene(crowd: Crowd) -> None:
         grants: list[tuple[float, int]] = []
-        skipped, began = 0.0, time.monotonic()
-        while skipped < 90:
+        while not grants or grants[-1][0] < 90:
             share = await crowd.ask("a", wanted=9, rpm=rpm, requests=10**6)
-            grants.append((skipped + time.monotonic() - began, share.requests))
+            grants.append((read(redis, "clock"), share.requests))
             # Time goes by: the script's own clock is all that counts the seconds.
-            step = 0.09 if len(grants) % 3 else 0.17
-            redis.hincrbyfloat(HASH, "at", -step)
-            skipped += step
+            redis.hincrbyfloat(HASH, "at", -0.09 if len(grants) % 3 else -0.17)
         most = max(
-            sum(count for at, count in grants if start <= at < start + 60 + STALE_S)
+            sum(count for at, count in grants if start <= at < start + 60 + TICK_S)
             for start, _ in grants
         )
 
@@ -200,11 +198,65 @@ def test_tokens_per_minute_are_granted_at_their_rate(server: Server, redis: Redi
         await crowd.ask("a", wanted=1, tpm=60_000, tokens=10**6)
         redis.hincrbyfloat(HASH, "at", -0.2)
         share = await crowd.ask("a", wanted=1, tpm=60_000, tokens=10**6)
-        assert 190 <= share.tokens <= 230
+        assert share.tokens == pytest.approx(min(500, 1000 * read(redis, "clock")), rel=0.01)
         assert share.requests == -1
 
         redis.hincrbyfloat(HASH, "at", -100)
         assert (await crowd.ask("a", wanted=1, tpm=60_000, tokens=10**6)).tokens <= 500
+
+    together(server, scene)
+
+
+def test_what_one_worker_could_not_start_is_there_for_the_others(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(crowd: Crowd) -> None:
+        limits: dict[str, Any] = {"wanted": 9, "rpm": 60, "tpm": 60_000, "rub_per_hour": 36.0}
+        wish = {"requests": 1, "tokens": 10**6, "rub": 1.0}
+        await crowd.ask("b", **limits)
+        put(redis, req=1, tok=300, rub=0.003)
+        had = await crowd.ask("a", **limits, **wish)
+        assert (had.requests, read(redis, "reqs")) == (1, 1)
+        assert min(had.tokens, had.rub) > 0
+
+        # All places it may have in flight are taken, so it hands that back, and gets none for now.
+        left = {"left_requests": 1, "left_tokens": had.tokens, "left_rub": had.rub}
+        none = await crowd.ask("a", in_flight=9, **limits, **wish, **left)
+        assert (none.requests, none.tokens, none.rub) == (0, 0, 0)
+        assert (read(redis, "reqs"), read(redis, "toks")) == pytest.approx((0, 0), abs=1e-6)
+
+        share = await crowd.ask("b", **limits, **wish)
+        assert (share.requests, read(redis, "reqs")) == (1, 1)
+        assert share.tokens > had.tokens
+        assert share.rub > had.rub
+
+    together(server, scene)
+
+
+def test_who_starts_calls_all_the_time_gets_more_though_none_of_its_places_is_free_now(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(crowd: Crowd) -> None:
+        asked = {"wanted": 99, "rpm": 6000, "requests": 50, "most": 10}
+        await crowd.ask("a", **asked)
+        put(redis, req=20)
+        share = await crowd.ask("a", in_flight=10, started=5, left_requests=5, **asked)
+        assert share.requests > 5
+
+    together(server, scene)
+
+
+def test_what_started_before_a_limit_was_told_counts_towards_it(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(crowd: Crowd) -> None:
+        await crowd.ask("a", wanted=99, started=70)
+        await crowd.ask("a", wanted=99, rpm=60, requests=9)
+        put(redis, req=9)
+        assert (await crowd.ask("a", wanted=99, rpm=60, requests=9)).requests == 0
+
+        redis.hincrbyfloat(HASH, "at", -61)
+        assert (await crowd.ask("a", wanted=99, rpm=60, requests=9)).requests > 0
 
     together(server, scene)
 

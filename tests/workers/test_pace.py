@@ -9,7 +9,6 @@ import pytest
 
 from jobs.chunk import Terms
 from tests.workers.fakes import FakeKeeper
-from workers.pacing import pace
 from workers.pacing.pace import Ask, Pace, Share, strictest
 from workers.toll import ENOUGH, Toll
 
@@ -144,39 +143,31 @@ def test_a_pause_of_others_holds_here_too() -> None:
     assert len(admitted(one)) == 1
 
 
-def test_requests_per_minute_are_leased_for_a_moment_only() -> None:
-    clock = Clock()
-    one = paced(FakeKeeper(), clock, rpm=600)
-    exchange(one, 100)
-    assert one.try_admit(0)
+def test_what_was_leased_and_did_not_start_is_handed_back_with_the_next_asking() -> None:
+    keeper = FakeKeeper(slots=2)
+    one = paced(keeper, rpm=600, tpm=60_000, rub_per_hour=1.0)
+    exchange(one, 5, 100, 0.1)
+    assert len(admitted(one, 100)) == 2
 
-    clock.now += pace.STALE_S + 0.1
-    exchange(one, 0)
+    exchange(one, 3, 100, 0.1)
 
-    assert one.in_flight == 1
-    assert not admitted(one)
+    ask = keeper.asks[-1]
+    assert (ask.left_requests, ask.left_tokens) == (3, 300)
+    assert ask.left_rub == pytest.approx(0.5)
+    assert (ask.requests, ask.tokens) == (3, 300)
+    assert (one._requests, one._tokens) == (3, 300)
 
 
-def test_no_more_requests_are_asked_for_than_wait_beyond_those_at_hand() -> None:
-    keeper = FakeKeeper()
+def test_nothing_that_was_leased_starts_while_it_is_handed_back() -> None:
+    keeper = FakeKeeper(slots=2)
     one = paced(keeper, rpm=600)
+    exchange(one, 5)
+    keeper.away = True
 
-    exchange(one, 3)
-    exchange(one, 100)
+    with pytest.raises(ConnectionError):
+        exchange(one, 5)
 
-    assert [ask.requests for ask in keeper.asks] == [3, 100 - 3]
-
-
-def test_drops_do_not_heap_up_while_calls_wait_for_a_place() -> None:
-    class Tap(FakeKeeper):
-        async def exchange(self, scope: str, ask: Ask) -> Share:
-            await super().exchange(scope, ask)
-            return Share(1, 10, 1000.0, 5.0)
-
-    one = paced(Tap(), rpm=6000, tpm=600_000, rub_per_hour=1.0)
-    for _ in range(100):
-        exchange(one, 5000, 100, 0.1)
-    assert (one._requests, one._tokens, one._rub) == (20, 2000, 10)
+    assert not admitted(one)
 
 
 def test_a_request_larger_than_the_bucket_starts_and_leaves_a_debt() -> None:
@@ -188,7 +179,7 @@ def test_a_request_larger_than_the_bucket_starts_and_leaves_a_debt() -> None:
     assert len(tolls) == 1
     exchange(one, 4, 4000)
 
-    assert keeper.asks[-1].tokens == 4 * 4000 + 3600
+    assert (keeper.asks[-1].tokens, keeper.asks[-1].left_tokens) == (4 * 4000, -3600)
 
 
 def test_calls_are_paced_by_what_answers_use_and_not_by_what_they_could() -> None:
@@ -201,8 +192,8 @@ def test_calls_are_paced_by_what_answers_use_and_not_by_what_they_could() -> Non
 
     exchange(one, 10, 4000, 2.0)
 
-    assert keeper.asks[1].tokens == 10 * 1000 - 4000
-    assert keeper.asks[1].rub == pytest.approx(10 * 0.5 - 2.0)
+    assert keeper.asks[1].tokens == 10 * 1000
+    assert keeper.asks[1].rub == pytest.approx(10 * 0.5)
 
 
 def test_what_a_call_used_more_or_less_than_it_took_is_settled() -> None:

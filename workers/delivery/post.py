@@ -188,7 +188,7 @@ class Post:
         keys = [names.pace_key(scope), names.slots_key(scope), names.minute_key(scope)]
         self._slots.add(keys[1])
         async with _as_connection_errors():
-            answer = await self._pace(keys=keys, args=[self.worker, LEASE_S, *ask])
+            answer = await self._pace(keys=keys, args=[self.worker, LEASE_S, *vars(ask).values()])
         slots, requests, tokens, rub, pause_s, limit, down_s, probe = answer
         return Share(
             slots,

@@ -38,10 +38,13 @@ local FREE, PAYS, DOUBLED_PAYS = 64, 1.04, 1.2
 local HOLD, LONGER, LONGEST_HOLD, DEAF = 5, 3, 240, 60
 local IN_A_ROW = 3
 -- A bucket holds BURST seconds of its rate, so that a worker that was late catches up. No more than a
--- minute's limit is granted in MINUTE + late seconds: what was granted starts within a tick or not at all,
--- and takes a while to arrive, not always the same. By how much too late, refusals tell: LATER each.
+-- minute's limit is granted in MINUTE + late seconds: what was granted starts within a tick or comes back,
+-- and takes a while to arrive, not always the same. By how much too late, refusals tell: LATER each. Of
+-- tokens some is left, as calls need now more and now less: SCATTER of what one of them needs, times the
+-- root of their number.
 local BURST, TICK, MINUTE, HOUR = 0.5, 0.1, 60, 3601
 local LATE, LATER, LATEST, FORGET = 0.1, 0.2, 3, 0.2 / 3600
+local SCATTER = 0.25
 local WINDOW, BIN = 5.0, 0.1
 local TROUBLE, LONGEST_PROBE = 8, 32
 
@@ -49,9 +52,9 @@ local t = redis.call('TIME')
 local now = t[1] + t[2] / 1e6
 local worker, lease = ARGV[1], tonumber(ARGV[2])
 local ask = {}
-for i, name in ipairs({ 'wanted', 'flying', 'weight', 'started', 'successes', 'throttles', 'limited',
-                        'faults', 'alive', 'retry_after', 'window', 'most', 'rpm', 'tpm', 'rph',
-                        'requests', 'tokens', 'rub' }) do
+for i, name in ipairs({ 'started', 'successes', 'throttles', 'limited', 'faults', 'alive', 'retry_after',
+                        'window', 'wanted', 'flying', 'weight', 'most', 'rpm', 'tpm', 'rph',
+                        'requests', 'tokens', 'rub', 'left_requests', 'left_tokens', 'left_rub' }) do
   ask[name] = tonumber(ARGV[i + 2])
 end
 
@@ -81,7 +84,8 @@ end
 s.pause = math.max(s.pause, ask.retry_after)
 
 -- Who else is there, what do they hold, and what weighs how much?
-local others, others_wanted, weights, used, mine = 0, 0, ask.wanted > 0 and ask.weight or 0, ask.flying, 0
+local others, others_wanted, weights, used = 0, 0, ask.wanted > 0 and ask.weight or 0, ask.flying
+local mine, mine_since = 0, 0
 local all = redis.call('HGETALL', KEYS[2])
 for i = 1, #all, 2 do
   local granted, want, expires, weight, flying =
@@ -94,7 +98,7 @@ for i = 1, #all, 2 do
   if tonumber(expires) < now then
     redis.call('HDEL', KEYS[2], all[i])
   elseif all[i] == worker then
-    mine = tonumber(granted)
+    mine, mine_since = tonumber(granted), math.max(0, now - (expires - lease))
   else
     others = others + tonumber(granted)
     others_wanted = others_wanted + tonumber(want)
@@ -154,12 +158,16 @@ while s.oldest < index - kept do
   end
   s.oldest = s.oldest + 1
 end
-local function note(name, count)
-  if count == 0 then return end
+local function note(name, count, bin)
+  if count == 0 or bin < s.oldest then return end
   s[name] = s[name] + count
-  redis.call('HINCRBY', KEYS[3], name .. index, count)
+  redis.call('HINCRBYFLOAT', KEYS[3], name .. bin, count)
 end
-note('let_in', ask.started - ask.throttles)
+note('let_in', ask.started - ask.throttles, index)
+-- What was granted last and not used is taken out of where it was put in.
+local granted_in = math.floor((s.clock - mine_since) / BIN)
+note('reqs', -ask.left_requests, granted_in)
+note('toks', -ask.left_tokens, granted_in)
 
 -- A limit that is told to last for a while, or that even one call at a time meets, is one of
 -- requests per minute: what was let in during the last one is what it is.
@@ -249,15 +257,18 @@ redis.call('HSET', KEYS[2], worker,
            table.concat({ slots, ask.wanted, now + lease, ask.weight, ask.flying }, ' '))
 redis.call('EXPIRE', KEYS[2], 3600)
 
--- The buckets. Each who asks gets its part of the level, so that no one's tick is always first.
-local function take(name, rate, asked, room, whole_numbers)
+-- The buckets. Each who asks puts back what it has left, and gets its part of the level, so that no
+-- one's tick is always first. Who has no place in flight for what it had gets nothing this time: others
+-- may have.
+local function take(name, rate, asked, left, room, whole_numbers)
   if rate <= 0 then
     s[name] = 0
     return -1
   end
   local burst = rate * BURST + (whole_numbers and 1 or 0)
-  local level = math.min(burst, s[name] + elapsed * rate)
+  local level = math.min(burst, s[name] + elapsed * rate + left)
   local free = math.max(0, math.min(level, room))
+  if left > 0 and ask.started == 0 and ask.flying >= slots then asked = 0 end
   local granted = math.min(asked, free * part)
   if whole_numbers then granted = math.min(math.ceil(free * part), math.floor(free), asked) end
   s[name] = level - granted
@@ -266,14 +277,18 @@ end
 local function room(limit, granted) return limit > 0 and limit - granted or math.huge end
 local per_second = ask.rpm / MINUTE
 if s.rate > 0 and (per_second == 0 or s.rate < per_second) then per_second = s.rate end
-local requests = take('req', per_second, ask.requests, room(ask.rpm, s.reqs), true)
-local tokens = take('tok', ask.tpm / MINUTE, ask.tokens, room(ask.tpm, s.toks))
-note('reqs', math.max(0, requests))
-note('toks', math.ceil(math.max(0, tokens)))
+-- What started before a limit was told or found counts, too.
+local requests = take('req', per_second, ask.requests, ask.left_requests,
+                      room(per_second * MINUTE, math.max(s.reqs, s.let_in)), true)
+local scatter = SCATTER / math.sqrt(math.max(1, s.let_in))
+local tokens = take('tok', ask.tpm / MINUTE, ask.tokens, ask.left_tokens,
+                    room(ask.tpm * (1 - scatter), s.toks))
+note('reqs', math.max(0, requests), index)
+note('toks', math.max(0, tokens), index)
 if (requests >= 0 and requests < ask.requests) or (tokens >= 0 and tokens < ask.tokens) then
   s.tight = 0
 end
-local rub = take('rub', ask.rph / HOUR, ask.rub, math.huge)
+local rub = take('rub', ask.rph / HOUR, ask.rub, ask.left_rub, math.huge)
 
 local out = {}
 for name, value in pairs(s) do

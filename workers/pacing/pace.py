@@ -21,25 +21,19 @@ SCRIPT = resources.files("workers.pacing").joinpath("pace.lua").read_text()
 LEASE_S = 15.0
 """A worker that fell silent gives its calls in flight back after this."""
 
-STALE_S = 0.1
-"""What was leased and could not start within this is void: it was meant for that moment."""
-
 MOST_IN_FLIGHT = 1024
 """Calls that one process keeps in flight at most: each holds a connection."""
 
 
-class Ask(NamedTuple):
-    """What a process tells and asks in one exchange; `pace.lua` takes the fields in this order.
+@dataclass(kw_only=True)
+class News:
+    """What happened since the last exchange.
 
-    Since the last exchange: calls `started`, `successes`, `throttles` (429, 503, 402 for a moment),
-    of which `limited` by a rate, `faults` of an endpoint that may be down, whether there was a sign
-    that it is `alive`, the longest Retry-After, and the longest of a rate limit (`window_s`).
-    `weight` is the sum of the shares of the jobs that wait here; a limit of 0 is none.
+    Calls `started`, `successes`, `throttles` (429, 503, 402 for a moment), of which `limited` by a
+    rate, `faults` of an endpoint that may be down, whether there was a sign that it is `alive`, the
+    longest Retry-After, and the longest of a rate limit (`window_s`).
     """
 
-    wanted: int
-    in_flight: int
-    weight: float = 1.0
     started: int = 0
     successes: int = 0
     throttles: int = 0
@@ -48,6 +42,28 @@ class Ask(NamedTuple):
     alive: int = 0
     retry_after_s: float = 0.0
     window_s: float = 0.0
+
+    def heard(self, told: News) -> None:
+        """What was told is no news any more; what came meanwhile is."""
+        for name in ("started", "successes", "throttles", "limited", "faults"):
+            setattr(self, name, getattr(self, name) - getattr(told, name))
+        self.alive = 0 if told.alive else self.alive
+        for name in ("retry_after_s", "window_s"):
+            if getattr(self, name) <= getattr(told, name):
+                setattr(self, name, 0.0)
+
+
+@dataclass(kw_only=True)
+class Ask(News):
+    """What a process tells and asks in one exchange; `pace.lua` takes the fields in this order.
+
+    `weight` is the sum of the shares of the jobs that wait here; a limit of 0 is none. `left` is
+    what the last share has left, below zero what was used beyond it: the next one replaces it.
+    """
+
+    wanted: int
+    in_flight: int
+    weight: float = 1.0
     most: int = 0
     rpm: int = 0
     tpm: int = 0
@@ -55,6 +71,9 @@ class Ask(NamedTuple):
     requests: int = 0
     tokens: float = 0.0
     rub: float = 0.0
+    left_requests: int = 0
+    left_tokens: float = 0.0
+    left_rub: float = 0.0
 
 
 class Share(NamedTuple):
@@ -79,29 +98,6 @@ class PaceKeeper(Protocol):
         """Tells what happened, gets this process's share."""
 
 
-@dataclass
-class _News:
-    """What happened since the last exchange."""
-
-    started: int = 0
-    successes: int = 0
-    throttles: int = 0
-    limited: int = 0
-    faults: int = 0
-    alive: int = 0
-    retry_after_s: float = 0.0
-    window_s: float = 0.0
-
-    def heard(self, ask: Ask) -> None:
-        """What was told is no news any more; what came meanwhile is."""
-        for name in ("started", "successes", "throttles", "limited", "faults"):
-            setattr(self, name, getattr(self, name) - getattr(ask, name))
-        self.alive = 0 if ask.alive else self.alive
-        for name in ("retry_after_s", "window_s"):
-            if getattr(self, name) <= getattr(ask, name):
-                setattr(self, name, 0.0)
-
-
 class Pace:
     """One lane's allowance. Single-threaded: for the event loop's thread."""
 
@@ -114,20 +110,18 @@ class Pace:
         self._terms = Terms()
         self._told_rpm = self._told_tpm = 0
         self._tariff = Learned()
-        self._news = _News()
+        self._news = News()
         self.in_flight = 0
         self.slots = 0
         self.limit = 0
         self.down_s = 0.0
         self.may_probe = False
         # None: unlimited.
-        self._requests: float | None = None
+        self._requests: int | None = None
         self._tokens: float | None = None
         self._rub: float | None = None
-        self._leased_at = float("-inf")
         self._paused_until = 0.0
         self._known = False
-        self._last = Share(0)
 
     def set_terms(self, terms: Terms) -> None:
         """The limits that the user set."""
@@ -151,7 +145,7 @@ class Pace:
     @property
     def has_news(self) -> bool:
         """Whether something happened that the others do not know of."""
-        return self._news != _News()
+        return self._news != News()
 
     def try_admit(self, weight: int, most_rub: float = 0.0) -> Toll | None:
         """Takes what a call of at most `weight` tokens is expected to need, if it may start now.
@@ -230,18 +224,16 @@ class Pace:
     ) -> None:
         """Tells and asks; `ready` requests of at most about `weight_each` tokens and `rub_each` ₽
         wait, of jobs that have a `share` together. May raise `ConnectionError`: then the last share
-        stays, and what happened is told next time.
+        stays, and what happened is told next time. What comes drop by drop is handed back with each
+        asking, whoever hears it: it was meant for that moment.
         """
         ask = self._ask(ready, weight_each, rub_each, share)
+        self._pay(ask.left_requests, ask.left_tokens, ask.left_rub)
         got = await self._keeper.exchange(self.scope, ask)
         self._news.heard(ask)
         self._take(got)
 
     def _ask(self, ready: int, weight_each: int, rub_each: float, share: float) -> Ask:
-        if self._clock() - self._leased_at > STALE_S:
-            for name in ("_requests", "_tokens", "_rub"):
-                level = getattr(self, name)
-                setattr(self, name, None if level is None else min(level, 0.0))
         each = self._tariff.toll(weight_each, rub_each)
         terms, news = self._terms, self._news
         return Ask(
@@ -252,22 +244,22 @@ class Pace:
             rpm=_lower(terms.rpm or 0, self._told_rpm),
             tpm=_lower(terms.tpm or 0, self._told_tpm),
             rub_per_hour=terms.rub_per_hour or 0.0,
-            requests=max(0, ready - int(self._requests or 0)),
-            tokens=max(0.0, ready * each.tokens - (self._tokens or 0.0)),
-            rub=max(0.0, ready * each.rub - (self._rub or 0.0)),
+            requests=ready,
+            tokens=ready * each.tokens,
+            rub=ready * each.rub,
+            left_requests=self._requests or 0,
+            left_tokens=self._tokens or 0.0,
+            left_rub=self._rub or 0.0,
             **vars(news),
         )
 
     def _take(self, share: Share) -> None:
         self._known = True
-        if max(share.requests, share.tokens, share.rub) > 0:
-            self._leased_at = self._clock()
         self.slots, self.limit = share.slots, share.limit
         self.down_s, self.may_probe = share.down_s, share.probe
-        last, self._last = self._last, share
-        self._requests = _more(self._requests, last.requests, share.requests)
-        self._tokens = _more(self._tokens, last.tokens, share.tokens)
-        self._rub = _more(self._rub, last.rub, share.rub)
+        self._requests = _more(self._requests, share.requests)
+        self._tokens = _more(self._tokens, share.tokens)
+        self._rub = _more(self._rub, share.rub)
         if share.pause_s > 0:
             self._paused_until = max(self._paused_until, self._clock() + share.pause_s)
 
@@ -295,8 +287,6 @@ def _lower(one: int, other: int) -> int:
     return min(one, other) if one and other else one or other
 
 
-def _more(level: float | None, last: float, granted: float) -> float | None:
-    """What is at hand now. Of what was there no more than the last grant: where calls wait for a
-    place in flight, drops would heap up and be a burst once there is one.
-    """
-    return None if granted < 0 else min(level or 0.0, max(last, 0.0)) + granted
+def _more(level: N | None, granted: N) -> N | None:
+    """What is at hand now; None: as much as one likes."""
+    return None if granted < 0 else (level or 0) + granted
