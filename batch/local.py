@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 from typing import IO
 
@@ -43,22 +44,23 @@ _STAMP = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ [\w.]+: ")
 
 
 class Workers:
-    """Worker processes of this command: started, watched, ended; `tell` gets what they say, and
-    `finished` tells how many requests are done.
-    """
+    """Worker processes of this command: started, watched, ended; `tell` gets what they say."""
 
-    def __init__(
-        self, count: int, environ: dict[str, str], tell: Say, finished: Callable[[], int]
-    ) -> None:
+    def __init__(self, count: int, environ: dict[str, str], tell: Say) -> None:
+        self.tell = tell
         self._environ = environ
-        self._tell = tell
-        self._finished = finished
         self._done = -1
         self._in_vain = 0
         self._readers: list[threading.Thread] = []
-        self._processes = [self._start() for _ in range(count)]
+        self._processes = [self._one() for _ in range(count)]
 
-    def _start(self) -> tuple[subprocess.Popen[bytes], float]:
+    def restart(self) -> None:
+        """Puts others in the place of all that ended."""
+        for place, (process, _born) in enumerate(self._processes):
+            if process.poll() is not None:
+                self._processes[place] = self._one()
+
+    def _one(self) -> tuple[subprocess.Popen[bytes], float]:
         # Its standard input is a pipe of ours: it ends by itself when we are gone, however we went.
         process = subprocess.Popen(
             [sys.executable, "-m", "workers"],
@@ -78,15 +80,18 @@ class Workers:
         for line in words:
             text = _STAMP.sub("", line.decode("utf-8", "replace").rstrip())
             if text:
-                self._tell("  " + _("worker: {words}").format(words=safe(again(text))))
+                self.tell("  " + _("worker: {words}").format(words=safe(again(text))))
 
     @property
     def alive(self) -> bool:
         """Whether any of them runs."""
         return any(process.poll() is None for process, _born in self._processes)
 
-    def tend(self) -> None:
-        """Puts another in the place of one that died; raises where that is of no use."""
+    def tend(self, finished: Callable[[], int]) -> None:
+        """Puts another in the place of one that died; raises where that is of no use.
+
+        `finished` tells how many requests are done.
+        """
         for place, (process, born) in enumerate(self._processes):
             code = process.poll()
             if code is None:
@@ -97,16 +102,16 @@ class Workers:
             if code == StorageUnavailable.exit_code:
                 self._hear_out()
                 raise StorageUnavailable("the worker had to end", hint="its reason stands above")
-            self._count_death()
+            self._count_death(finished())
             born_dead = code >= 0 and time.monotonic() - born < _BORN_DEAD_S
             if born_dead or self._in_vain > _MOST_IN_VAIN:
                 self._hear_out()
                 raise _keeps_ending(code)
-            self._tell(_("a worker was killed; another goes on, and nothing answered is lost"))
-            self._processes[place] = self._start()
+            self.tell(_("a worker was killed; another goes on, and nothing answered is lost"))
+            self._processes[place] = self._one()
 
-    def _count_death(self) -> None:
-        before, self._done = self._done, self._finished()
+    def _count_death(self, finished: int) -> None:
+        before, self._done = self._done, finished
         self._in_vain = 1 if self._done > before else self._in_vain + 1
 
     def signal(self, number: signal.Signals) -> None:
@@ -162,32 +167,60 @@ class Interrupts:
             signal.signal(number, handler)
 
 
-def run_job(home: Home, settings: Settings, job: JobRow, workers: int) -> JobRow:
+@dataclass(frozen=True)
+class Crew:
+    """The server and the workers of a foreground command."""
+
+    home: Home
+    url: str
+    workers: Workers
+
+
+@contextmanager
+def crew(home: Home, settings: Settings, base_url: str, workers: int) -> Iterator[Crew]:
+    """Starts them, so that they are there when the input is checked and the user has agreed."""
+    with _ends_in_order(), embedded.server(settings.redis_url, home.folder) as url:
+        team = Workers(workers, _environment(home, url, base_url), say)
+        try:
+            yield Crew(home, url, team)
+        finally:
+            team.kill()
+
+
+@contextmanager
+def _ends_in_order() -> Iterator[None]:
+    """SIGTERM and a terminal that goes away are as Ctrl-C: no server is left behind."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    old = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def run_job(its: Crew, job: JobRow) -> JobRow:
     """Works on the job until it ends, is paused for the user, or is interrupted.
 
-    Returns the job as it then stands; `KeyboardInterrupt` after an orderly stop by Ctrl-C.
+    Returns the job as it then stands; `KeyboardInterrupt` after an orderly stop by Ctrl-C. The
+    workers have ended then.
     """
-    with _at_work(home, settings, job, workers) as (
-        coordinator,
-        _sender,
-        team,
-        interrupts,
-        display,
-    ):
-        _work(coordinator, team, interrupts, lambda: _rests(home, job.id))
-        _wind_up(coordinator, team, interrupts, display)
+    home = its.home
+    with _at_work(its, job) as (coordinator, _sender, interrupts, display):
+        _work(its, job, coordinator, interrupts, lambda: _rests(home, job.id))
+        _wind_up(coordinator, its.workers, interrupts, display)
         stopped = interrupts.count > 0
     if stopped and not _rests(home, job.id):
         raise KeyboardInterrupt
     return _row(home, job.id)
 
 
-def settle_job(home: Home, settings: Settings, job: JobRow) -> None:
+def settle_job(its: Crew, job: JobRow) -> None:
     """Asks the endpoint once more for every call of a job that is over and whose cost is unknown.
 
     Returns when it has answered for each, or `SETTLE_S` later; the outputs are written anew.
     """
-    with closing(home.open(job.id, read_only=True)) as store:
+    with closing(its.home.open(job.id, read_only=True)) as store:
         asked = {(row["ordinal"], row["id"]): row for row in store.uncertain()}
         deadline = time.monotonic() + SETTLE_S
 
@@ -196,35 +229,34 @@ def settle_job(home: Home, settings: Settings, job: JobRow) -> None:
             waits = any(left.get(key) == row["lookups"] for key, row in asked.items())
             return (not waits and store.is_written()) or time.monotonic() > deadline
 
-        with _at_work(home, settings, job, 1) as (coordinator, sender, team, interrupts, display):
+        with _at_work(its, job) as (coordinator, sender, interrupts, display):
             calls = [(row["ordinal"], row["id"], row["generation_id"]) for row in asked.values()]
             for start in range(0, len(calls), _LOOKUPS_AT_ONCE):
                 some = calls[start : start + _LOOKUPS_AT_ONCE]
                 rate = plain(job.spec.rate)
                 sender.look_up(job.id, job.spec.name, job.spec.base_url, some, rate)
-            _work(coordinator, team, interrupts, told)
-            _wind_up(coordinator, team, interrupts, display)
+            _work(its, job, coordinator, interrupts, told)
+            _wind_up(coordinator, its.workers, interrupts, display)
 
 
 @contextmanager
 def _at_work(
-    home: Home, settings: Settings, job: JobRow, workers: int
-) -> Iterator[tuple[Coordinator, Sender, Workers, Interrupts, Display]]:
-    """All that a foreground command brings for a job."""
+    its: Crew, job: JobRow
+) -> Iterator[tuple[Coordinator, Sender, Interrupts, Display]]:
+    """A coordinator for the job, and who watches and who may stop it."""
     with ExitStack() as stack:
-        url = stack.enter_context(embedded.server(settings.redis_url, home.folder))
-        post = stack.enter_context(closing(Post(url)))
-        sender = stack.enter_context(closing(Sender(url)))
+        post = stack.enter_context(closing(Post(its.url)))
+        sender = stack.enter_context(closing(Sender(its.url)))
         interrupts = stack.enter_context(closing(Interrupts()))
         display = stack.enter_context(closing(Display()))
         _log_to(display, stack)
         coordinator = stack.enter_context(
-            closing(Coordinator(home, post, sender, only=job.id, listen=display.show))
+            closing(Coordinator(its.home, post, sender, only=job.id, listen=display.show))
         )
-        environ = _environment(home, url, job.spec.base_url)
-        team = Workers(workers, environ, display.say, lambda: _row(home, job.id).finished)
-        stack.callback(team.end, lambda: interrupts.count > 0)
-        yield coordinator, sender, team, interrupts, display
+        its.workers.tell = display.say
+        its.workers.restart()
+        stack.callback(its.workers.end, lambda: interrupts.count > 0)
+        yield coordinator, sender, interrupts, display
 
 
 def _log_to(display: Display, stack: ExitStack) -> None:
@@ -235,11 +267,15 @@ def _log_to(display: Display, stack: ExitStack) -> None:
 
 
 def _work(
-    coordinator: Coordinator, team: Workers, interrupts: Interrupts, rests: Callable[[], bool]
+    its: Crew,
+    job: JobRow,
+    coordinator: Coordinator,
+    interrupts: Interrupts,
+    rests: Callable[[], bool],
 ) -> None:
     while not interrupts.count and not rests():
         coordinator.step()
-        team.tend()
+        its.workers.tend(lambda: _row(its.home, job.id).finished)
 
 
 def _wind_up(

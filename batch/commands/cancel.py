@@ -12,7 +12,7 @@ from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import say
 from batch.dialogue.wishes import wish
 from batch.language import _
-from batch.local import run_job
+from batch.local import crew, run_job
 from batch.settings import read_settings
 from jobs.states import JobState
 
@@ -32,7 +32,8 @@ def command(job: str, *, as_json: bool) -> int:
     row = wish(home, home.find(job), "cancel")
     if row.state is JobState.CANCELLING and not home.is_coordinated():
         say(_("taking in what its workers left behind"))
-        row = run_job(home, settings, row, 1)
+        with crew(home, settings, row.spec.base_url, 1) as its:
+            row = run_job(its, row)
     told = _("{job} is {state}; what was answered:")
     say(told.format(job=row.id, state=state_word(row.state)))
     say(f"  nightshift results {row.id}")

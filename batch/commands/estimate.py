@@ -29,7 +29,7 @@ from batch.dialogue.terminal import safe, say, say_faults, say_lines, tell
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
 from batch.language import _, number
-from batch.local import run_job
+from batch.local import crew, run_job
 from batch.settings import check_key, read_settings
 from batch.store.guess import Guess
 from batch.store.home import Home
@@ -130,12 +130,13 @@ def _bought(
         click.confirm(
             question.format(count=number(sample), url=spec.base_url), abort=True, err=True
         )
-    report = check_in(home, job_id, spec, source, sample, tokenizer)
-    try:
-        job = run_job(home, settings, _job(home, job_id), 1)
-    except KeyboardInterrupt:
-        say_interrupted(job_id)
-        raise
+    with crew(home, settings, spec.base_url, 1) as its:
+        report = check_in(home, job_id, spec, source, sample, tokenizer)
+        try:
+            job = run_job(its, _job(home, job_id))
+        except KeyboardInterrupt:
+            say_interrupted(job_id)
+            raise
     if job.state is JobState.PAUSED and job.reason != PauseReason.SAMPLED:
         raise UsageError(
             f"the sample is not finished: {job.reason_text}",

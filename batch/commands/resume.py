@@ -34,7 +34,7 @@ from batch.dialogue.options import (
 from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import safe, say, tell, width
 from batch.language import _, again, money, ngettext, number
-from batch.local import settle_job
+from batch.local import crew, settle_job
 from batch.money.pricefile import read_price_file
 from batch.money.prices import read_prices
 from batch.money.pricewatch import asked_for, form_of, keep
@@ -193,7 +193,8 @@ def command(
         say(_("the coordinator goes on with it; follow it with:"))
         say(f"  nightshift watch {job_id}")
         return 0
-    return follow(home, settings, job_id, workers)
+    with crew(home, settings, spec.base_url, workers) as its:
+        return follow(its, job_id)
 
 
 def _check_services(home: Home, settings: Settings) -> None:
@@ -230,7 +231,9 @@ def _settle(home: Home, settings: Settings, store: JobStore, *, foreground: bool
         count,
     )
     say(told.format(count=number(count)))
-    settle_job(home, settings, store.job())
+    job = store.job()
+    with crew(home, settings, job.spec.base_url, 1) as its:
+        settle_job(its, job)
     job, left = store.job(), len(store.uncertain())
     known = _("it told of {known}; cost {rub}")
     say("  " + known.format(known=number(count - left), rub=money(job.settled_rub)))

@@ -29,9 +29,8 @@ from batch.dialogue.options import (
     spec_options,
 )
 from batch.dialogue.terminal import safe, say
-from batch.local import run_job
-from batch.settings import Settings, check_key, read_settings
-from batch.store.home import Home
+from batch.local import Crew, crew, run_job
+from batch.settings import check_key, read_settings
 from batch.store.jobstore import JobRow
 from batch.submission import new_job_id
 from jobs.errors import NightshiftError, UsageError
@@ -91,43 +90,39 @@ def command(
         raise UsageError("nobody is here to be asked whether to spend money", hint="say --yes")
     if settings.redis_url is not None:
         embedded.check(settings.redis_url)
-    report = check_in(home, job_id, spec, source, sample or 0, tokenizer)
-    if spends and report.requests:
-        ask(home, job_id, send_question(min(sample or report.requests, report.requests), spec))
+    with crew(home, settings, spec.base_url, workers) as its:
+        report = check_in(home, job_id, spec, source, sample or 0, tokenizer)
+        if spends and report.requests:
+            ask(home, job_id, send_question(min(sample or report.requests, report.requests), spec))
 
-    def sampled(job: JobRow) -> bool:
-        for line in guess_lines(job.guess):
-            say(f"  {line}")
-        if spends:
-            ask(home, job_id, send_question(job.left, spec))
-        return True
+        def sampled(job: JobRow) -> bool:
+            for line in guess_lines(job.guess):
+                say(f"  {line}")
+            if spends:
+                ask(home, job_id, send_question(job.left, spec))
+            return True
 
-    code = follow(home, settings, job_id, workers, sampled)
+        code = follow(its, job_id, sampled)
     if as_json:
         tell_programs(home, settings, job_id)
     return code
 
 
-def follow(
-    home: Home,
-    settings: Settings,
-    job_id: str,
-    workers: int,
-    sampled: Callable[[JobRow], bool] = lambda _job: False,
-) -> int:
+def follow(its: Crew, job_id: str, sampled: Callable[[JobRow], bool] = lambda _job: False) -> int:
     """Works on the job in the foreground; returns the exit code.
 
     `sampled` tells whether to go on when only a sample was answered yet.
     """
+    home = its.home
     store = home.open(job_id, read_only=True)
     job = store.job()
     store.close()
     try:
-        job = run_job(home, settings, job, workers)
+        job = run_job(its, job)
         if job.state is JobState.PAUSED and job.reason == PauseReason.SAMPLED and sampled(job):
             with closing(home.open(job_id)) as store:
                 store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
-            job = run_job(home, settings, job, workers)
+            job = run_job(its, job)
     except KeyboardInterrupt:
         return say_interrupted(job_id)
     except NightshiftError as error:

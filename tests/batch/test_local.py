@@ -23,10 +23,10 @@ def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     (tmp_path / "workers" / "__init__.py").touch()
     started: list[Workers] = []
 
-    def start(program: str, said: list[str], finished: Callable[[], int] = lambda: 0) -> Workers:
+    def start(program: str, said: list[str]) -> Workers:
         (tmp_path / "workers" / "__main__.py").write_text(program)
         environ = {**os.environ, "PYTHONPATH": ""}
-        started.append(Workers(1, environ, said.append, finished))
+        started.append(Workers(1, environ, said.append))
         return started[-1]
 
     yield start
@@ -34,12 +34,14 @@ def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         one.kill()
 
 
-def tend_until(one: Workers, over: Callable[[], bool]) -> NightshiftError | None:
+def tend_until(
+    one: Workers, over: Callable[[], bool], finished: Callable[[], int] = lambda: 0
+) -> NightshiftError | None:
     """Tends until it is of no use, or over."""
     deadline = time.monotonic() + 60
     while not over() and time.monotonic() < deadline:
         try:
-            one.tend()
+            one.tend(finished)
         except NightshiftError as error:
             return error
         time.sleep(0.02)
@@ -64,7 +66,7 @@ def test_as_long_as_requests_are_done_between_deaths_another_worker_goes_on(
 ) -> None:
     said: list[str] = []
 
-    error = tend_until(team(KILLED, said, lambda: len(said)), lambda: len(said) > 12)
+    error = tend_until(team(KILLED, said), lambda: len(said) > 12, lambda: len(said))
 
     assert error is None
 
