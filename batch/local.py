@@ -21,7 +21,7 @@ from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
 from batch.dialogue.display import Display, LogLines
-from batch.dialogue.terminal import Say, safe
+from batch.dialogue.terminal import Say, safe, say
 from batch.language import _, again
 from batch.settings import Settings
 from batch.store.home import Home
@@ -240,9 +240,7 @@ def settle_job(its: Crew, job: JobRow) -> None:
 
 
 @contextmanager
-def _at_work(
-    its: Crew, job: JobRow
-) -> Iterator[tuple[Coordinator, Sender, Interrupts, Display]]:
+def _at_work(its: Crew, job: JobRow) -> Iterator[tuple[Coordinator, Sender, Interrupts, Display]]:
     """A coordinator for the job, and who watches and who may stop it."""
     with ExitStack() as stack:
         post = stack.enter_context(closing(Post(its.url)))

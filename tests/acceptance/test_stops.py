@@ -14,6 +14,7 @@ from typing import IO
 
 import pytest
 
+from batch import embedded
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import (
     Running,
@@ -22,6 +23,7 @@ from tests.acceptance.conftest import (
     end_server,
     ids,
     wait_until,
+    worker_of,
 )
 
 ROWS = 24
@@ -172,6 +174,29 @@ def test_ctrl_c_while_the_input_is_checked_leaves_no_job(shell: Shell) -> None:
     assert "interrupted" in ended.err
     assert shell.jobs() == []
     end_server(shell.folder / "home")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_stops_a_run_while_its_input_is_checked_leaves_no_job_and_no_process(
+    shell: Shell, how: signal.Signals
+) -> None:
+    pipe = shell.folder / "endless.jsonl"
+    os.mkfifo(pipe)
+    running = shell.start("run", pipe, "--yes")
+    with pipe.open("wb") as feed:
+        feed.write(batch_lines(1).encode())
+        feed.flush()
+        running.says("checking")
+        wait_until("it waits for more", lambda: not _unread(feed))
+        worker = worker_of(running.process.pid)
+        running.send(how)
+        ended = running.ends(130)
+
+    assert "interrupted" in ended.err
+    assert embedded.find(shell.folder / "home") is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+    assert shell.jobs() == []
 
 
 def test_f12_a_run_whose_workers_journal_is_deleted_ends_with_4_and_resume_completes(
