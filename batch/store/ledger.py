@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -32,6 +33,7 @@ from jobs.usage import Usage
 from jobs.wire import Delivery, Found
 
 _NO_TOKENS = Usage()
+_NOT_TOLD = (None,) * len(Usage.__struct_fields__)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,14 @@ class Applied:
     refusals: dict[str, int] = field(default_factory=dict)
     overrun: Overrun | None = None
 
+    def count(self, result: Result, copies: int) -> None:
+        """Counts a new result, and the copies of its request."""
+        self.told_results.append(result)
+        if result.state is ResultState.COMPLETED:
+            self.completed += 1 + copies
+        else:
+            self.failed += 1 + copies
+
     @property
     def anything(self) -> bool:
         """Whether results or costs are not what they were."""
@@ -87,6 +97,24 @@ class _Change:
     chunks: dict[int, tuple[Decimal, int, int]] = field(default_factory=dict)
     quarters: dict[int, Decimal] = field(default_factory=dict)
     overrun: Overrun | None = None
+
+    def count(self, calls: list[Call]) -> None:
+        """Counts new calls."""
+        self.calls += len(calls)
+        self.told += calls
+        for call in calls:
+            if call.billing is Billing.KNOWN:
+                rub = call.cost or ZERO
+                tokens = call.usage.total if call.usage else call.bound_tokens
+                self.settled_rub = add(self.settled_rub, rub)
+                self.settled_tokens += tokens
+                self.costs.append((call.sent_at + call.latency_s, rub))
+                self.compare(call.chunk, rub, call.bound)
+            else:
+                rub, tokens = call.bound or ZERO, call.bound_tokens
+                self.booked_rub = add(self.booked_rub, rub)
+                self.booked_tokens += tokens
+            self.charge(call.chunk, call.sent_at, rub, tokens, 1)
 
     def charge(self, chunk: int, sent_at: float, rub: Decimal, tokens: int, calls: int = 0) -> None:
         """Counts against the grant of a chunk, and to the quarter of an hour it was sent in."""
@@ -161,20 +189,37 @@ class _Fed:
         return row is not None
 
 
+def _insert_all(db: sqlite3.Connection, insert: str, rows: Iterable[tuple[Any, ...]]) -> bool:
+    """Whether all these rows are new; if one is not, none is written.
+
+    Nearly always they are, and many by one statement take half the time of one by one.
+    """
+    db.execute("SAVEPOINT many")
+    try:
+        db.executemany(insert, rows)
+    except sqlite3.IntegrityError:
+        db.execute("ROLLBACK TO many")
+        return False
+    finally:
+        db.execute("RELEASE many")
+    return True
+
+
 def _write_calls(db: sqlite3.Connection, calls: list[Call], change: _Change) -> None:
-    for call in calls:
-        if call.billing is Billing.NONE:
-            continue
+    billed = [call for call in calls if call.billing is not Billing.NONE]
+    first = [call for call in billed if call.attempt == 1]
+    if _insert_all(db, f"INSERT {_CALLS}", map(_call_row, first)):
+        change.count(first)
+        billed = [call for call in billed if call.attempt > 1]
+    for call in billed:
         if (
             call.cost
             and call.attempt > 1
             and _is_paid(db, call.ordinal, call.id, call.generation_id)
         ):
             call = msgspec.structs.replace(call, cost=ZERO, usage=_NO_TOKENS)
-        if _insert_call(db, call):
-            change.calls += 1
-            change.told.append(call)
-            _count(call, change)
+        if db.execute(f"INSERT OR IGNORE {_CALLS}", _call_row(call)).rowcount == 1:
+            change.count([call])
         elif call.cost is not None:
             # Told again by somebody who knows more: it was taken for cut, and was answered.
             _settle_unknown(db, call, call.cost, change)
@@ -201,115 +246,91 @@ def _is_paid(db: sqlite3.Connection, ordinal: int, call: str, generation_id: str
     return found.fetchone() is not None
 
 
-def _insert_call(db: sqlite3.Connection, call: Call) -> bool:
+_CALLS = (
+    "INTO calls (ordinal, id, chunk, attempt, sent_at, latency_s, status, code, billing, cost,"
+    " source, bound, bound_tokens, prompt, completion, cached, written, reasoning, generation_id,"
+    " provider) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+def _call_row(call: Call) -> tuple[Any, ...]:
     known = call.billing is Billing.KNOWN
-    counts = msgspec.structs.astuple(call.usage) if call.usage else (None,) * 5
-    cursor = db.execute(
-        "INSERT OR IGNORE INTO calls (ordinal, id, chunk, attempt, sent_at, latency_s,"
-        " status, code, billing, cost, source, bound, bound_tokens, prompt, completion, cached,"
-        " written, reasoning, generation_id, provider)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            call.ordinal,
-            call.id,
-            call.chunk,
-            call.attempt,
-            call.sent_at,
-            call.latency_s,
-            call.status,
-            call.code,
-            call.billing.value,
-            str(call.cost) if known else None,
-            (CostSource.ENDPOINT if known else CostSource.UNKNOWN).value,
-            None if call.bound is None else str(call.bound),
-            call.bound_tokens,
-            *counts,
-            call.generation_id,
-            call.provider,
-        ),
+    return (
+        call.ordinal,
+        call.id,
+        call.chunk,
+        call.attempt,
+        call.sent_at,
+        call.latency_s,
+        call.status,
+        call.code,
+        call.billing.value,
+        str(call.cost) if known else None,
+        (CostSource.ENDPOINT if known else CostSource.UNKNOWN).value,
+        None if call.bound is None else str(call.bound),
+        call.bound_tokens,
+        *(msgspec.structs.astuple(call.usage) if call.usage else _NOT_TOLD),
+        call.generation_id,
+        call.provider,
     )
-    return cursor.rowcount == 1
-
-
-def _count(call: Call, change: _Change) -> None:
-    if call.billing is Billing.KNOWN:
-        rub = call.cost or ZERO
-        tokens = call.usage.total if call.usage else call.bound_tokens
-        change.settled_rub = add(change.settled_rub, rub)
-        change.settled_tokens += tokens
-        change.costs.append((call.sent_at + call.latency_s, rub))
-        change.compare(call.chunk, rub, call.bound)
-    else:
-        rub, tokens = call.bound or ZERO, call.bound_tokens
-        change.booked_rub = add(change.booked_rub, rub)
-        change.booked_tokens += tokens
-    change.charge(call.chunk, call.sent_at, rub, tokens, 1)
 
 
 def _write_results(
     db: sqlite3.Connection, delivery: Delivery, results: list[Result], applied: Applied
 ) -> None:
     answer: int | None = None
-    used = False
-    has_copies = db.execute("SELECT ordinal FROM copies LIMIT 1").fetchone() is not None
-    for result in results:
-        if result.body >= 0 and answer is None:
-            answer = db.execute(
-                "INSERT INTO answers (bodies) VALUES (?)", (delivery.bodies,)
-            ).lastrowid
-        if _insert_result(db, result, answer):
-            used = used or result.body >= 0
-            _tally(result, applied)
-            if has_copies:
-                _tally_copies(
-                    result, give_copies(db, "requests", "ordinal = ?", result.ordinal), applied
-                )
-    if answer is not None and not used:
+    if any(result.body >= 0 for result in results):
+        answer = db.execute("INSERT INTO answers (bodies) VALUES (?)", (delivery.bodies,)).lastrowid
+    rows = [_result_row(result, answer) for result in results]
+    any_copies, any_retried, any_returned = db.execute(_ANY).fetchone()
+    if not any_retried and _insert_all(db, _RESULT, rows):
+        new = results
+    else:
+        new = [
+            result
+            for result, row in zip(results, rows, strict=True)
+            if db.execute(_NEW_RESULT, row).rowcount == 1
+        ]
+    if any_returned:
+        # They may wait here again if their worker fell silent before these answers arrived.
+        ordinals = [(result.ordinal,) for result in new]
+        db.executemany("DELETE FROM returned WHERE ordinal = ?", ordinals)
+    for result in new:
+        copies = give_copies(db, "requests", "ordinal = ?", result.ordinal) if any_copies else 0
+        applied.count(result, copies)
+    if answer is not None and all(result.body < 0 for result in new):
         # A delivery that came again brought nothing new: its answers stand already.
         db.execute("DELETE FROM answers WHERE id = ?", (answer,))
 
 
-def _insert_result(db: sqlite3.Connection, result: Result, answer: int | None) -> bool:
-    cursor = db.execute(
-        "INSERT OR IGNORE INTO results"
-        " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13"
-        " WHERE NOT EXISTS (SELECT 1 FROM retried WHERE ordinal = ?1 AND call = ?7)",
-        (
-            result.ordinal,
-            result.state.value,
-            result.code,
-            result.message,
-            result.status,
-            result.attempts,
-            result.call,
-            result.latency_s,
-            result.finished_at,
-            result.request_id,
-            ",".join(result.flags),
-            answer if result.body >= 0 else None,
-            result.body,
-        ),
+_ANY = (
+    "SELECT EXISTS (SELECT 1 FROM copies LIMIT 1), EXISTS (SELECT 1 FROM retried LIMIT 1),"
+    " EXISTS (SELECT 1 FROM returned LIMIT 1)"
+)
+_RESULT = "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_NEW_RESULT = (
+    "INSERT OR IGNORE INTO results"
+    " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13"
+    " WHERE NOT EXISTS (SELECT 1 FROM retried WHERE ordinal = ?1 AND call = ?7)"
+)
+
+
+def _result_row(result: Result, answer: int | None) -> tuple[Any, ...]:
+    return (
+        result.ordinal,
+        result.state.value,
+        result.code,
+        result.message,
+        result.status,
+        result.attempts,
+        result.call,
+        result.latency_s,
+        result.finished_at,
+        result.request_id,
+        ",".join(result.flags),
+        answer if result.body >= 0 else None,
+        result.body,
     )
-    if cursor.rowcount != 1:
-        return False
-    # It may wait here again if its worker fell silent before this answer arrived.
-    db.execute("DELETE FROM returned WHERE ordinal = ?", (result.ordinal,))
-    return True
-
-
-def _tally(result: Result, applied: Applied) -> None:
-    applied.told_results.append(result)
-    if result.state is ResultState.COMPLETED:
-        applied.completed += 1
-    else:
-        applied.failed += 1
-
-
-def _tally_copies(result: Result, copies: int, applied: Applied) -> None:
-    if result.state is ResultState.COMPLETED:
-        applied.completed += copies
-    else:
-        applied.failed += copies
 
 
 def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> None:

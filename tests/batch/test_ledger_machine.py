@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import cast
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -289,7 +289,7 @@ class Jobs(RuleBasedStateMachine):
             bound=str(work.bound.rub),
             bound_tokens=work.tokens,
             usage=Usage(tokens, 0) if known or how == "empty" else None,
-            generation_id="gen" if share % 2 else "",
+            generation_id=f"gen-{self.calls}" if share % 2 else "",
         )
         return row, cost, tokens
 
@@ -456,4 +456,9 @@ class Jobs(RuleBasedStateMachine):
 
 
 TestJobs = Jobs.TestCase
-TestJobs.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestJobs.settings = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
