@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+
+from scripts.torturing.house import free_port
 
 
 @dataclass
@@ -64,57 +67,68 @@ def hook(*answers: int) -> Iterator[Hook]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         one.port = server.server_address[1]
-        yield from _served(server, one)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield one
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @dataclass
 class MailBox:
-    """An SMTP server, without TLS."""
+    """An SMTP server that keeps mails, who they are for, and logins: (behind TLS, user, password).
+
+    `refuses`: every address.
+    """
 
     port: int = 0
-    lines: list[str] = field(default_factory=list)
     mails: list[bytes] = field(default_factory=list)
+    recipients: list[str] = field(default_factory=list)
+    logins: list[tuple[bool, str, str]] = field(default_factory=list)
     refuses: bool = False
+
+    async def handle_RCPT(  # noqa: N802  the library's name
+        self,
+        _server: SMTP,
+        _session: Session,
+        envelope: Envelope,
+        address: str,
+        _options: list[str],
+    ) -> str:
+        if self.refuses:
+            return "550 nobody"
+        self.recipients.append(address)
+        envelope.rcpt_tos.append(address)
+        return "250 ok"
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        self.mails.append(envelope.original_content or b"")
+        return "250 taken"
+
+    def let_in(
+        self, _server: SMTP, session: Session, _envelope: Envelope, _way: str, data: Any
+    ) -> AuthResult:
+        self.logins.append((session.ssl is not None, data.login.decode(), data.password.decode()))
+        return AuthResult(success=True)
 
 
 @contextmanager
-def mail_box() -> Iterator[MailBox]:
-    """An SMTP server."""
-    one = MailBox()
-
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            self._say("220 here")
-            while line := self.rfile.readline().decode().strip():
-                one.lines.append(line)
-                verb = line.split(maxsplit=1)[0].upper()
-                if verb == "EHLO":
-                    self._say("250-here\r\n250 AUTH PLAIN LOGIN")
-                elif verb == "DATA":
-                    self._say("354 go on")
-                    one.mails.append(b"".join(iter(self.rfile.readline, b".\r\n")))
-                    self._say("250 taken")
-                elif verb == "RCPT" and one.refuses:
-                    self._say("550 nobody")
-                elif verb == "QUIT":
-                    self._say("221 bye")
-                    return
-                else:
-                    self._say("235 ok" if verb == "AUTH" else "250 ok")
-
-        def _say(self, text: str) -> None:
-            self.wfile.write(f"{text}\r\n".encode())
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        one.port = server.server_address[1]
-        yield from _served(server, one)
-
-
-def _served(server: socketserver.BaseServer, one: T) -> Iterator[T]:
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
+def mail_box(tls: ssl.SSLContext | None = None) -> Iterator[MailBox]:
+    """An SMTP server; with `tls` it takes nothing before STARTTLS."""
+    one = MailBox(free_port())
+    server = Controller(
+        one,
+        hostname="127.0.0.1",
+        port=one.port,
+        tls_context=tls,
+        require_starttls=tls is not None,
+        authenticator=one.let_in,
+        auth_require_tls=tls is not None,
+    )
+    server.start()
     try:
         yield one
     finally:
-        server.shutdown()
-        thread.join()
+        server.stop()

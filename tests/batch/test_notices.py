@@ -7,6 +7,8 @@ import email.policy
 import hmac
 import json
 import logging
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -164,12 +166,49 @@ def test_a_mail_says_who_and_what_and_logs_in(tmp_path: Path) -> None:
     assert (mail["From"], mail["To"]) == ("night@example.org", "me@example.org")
     assert mail["Subject"] == "secret-free: cancelled"
     assert "0 of 2 requests answered" in mail.get_content()
-    assert any(line.startswith("AUTH") for line in box.lines)
+    assert box.logins == [(False, "night@example.org", SECRETS[ways.SMTP_PASSWORD])]
 
 
-def send_mail(box: MailBox, word: dict[str, object]) -> None:
-    environ = {**SECRETS, ways.SMTP_URL: f"smtp://night%40example.org@127.0.0.1:{box.port}"}
+def send_mail(box: MailBox, word: dict[str, object], host: str = "127.0.0.1") -> None:
+    environ = {**SECRETS, ways.SMTP_URL: f"smtp://night%40example.org@{host}:{box.port}"}
     ways.send("mail", "me@example.org", word, "name", environ)
+
+
+@pytest.fixture
+def abroad(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No host is taken for this machine: mail goes over a network."""
+    monkeypatch.setattr(ways, "_HERE", frozenset())
+
+
+@pytest.mark.usefixtures("abroad")
+def test_over_a_network_a_mail_and_its_password_go_behind_starttls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pem, key = str(tmp_path / "pem"), str(tmp_path / "key")
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9"]
+    subprocess.run([*new, *names, "-keyout", key, "-out", pem], check=True, capture_output=True)
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.load_cert_chain(pem, key)
+
+    with mail_box(theirs) as box:
+        with pytest.raises(ways.Undelivered, match="SSLCertVerificationError"):
+            send_mail(box, {"event": TEST}, "localhost")
+        assert (box.logins, box.mails) == ([], [])
+
+        monkeypatch.setenv("SSL_CERT_FILE", pem)
+        send_mail(box, {"event": TEST}, "localhost")
+
+    assert box.logins == [(True, "night@example.org", SECRETS[ways.SMTP_PASSWORD])]
+    assert (len(box.mails), box.recipients) == (1, ["me@example.org"])
+
+
+@pytest.mark.usefixtures("abroad")
+def test_over_a_network_nothing_is_told_to_a_server_without_starttls() -> None:
+    with mail_box() as box, pytest.raises(ways.Undelivered, match="SMTPNotSupportedError"):
+        send_mail(box, {"event": TEST})
+
+    assert (box.logins, box.mails) == ([], [])
 
 
 def test_a_name_cannot_add_headers_to_a_mail(tmp_path: Path) -> None:
@@ -179,7 +218,7 @@ def test_a_name_cannot_add_headers_to_a_mail(tmp_path: Path) -> None:
 
     mail = email.message_from_bytes(box.mails[0], policy=email.policy.default)
     assert mail["Bcc"] is None
-    assert sum(line.upper().startswith("RCPT") for line in box.lines) == 1
+    assert box.recipients == ["me@example.org"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from batch.coordinator.sender import Sender
 from batch.flower import configure
 from batch.flower.masking import LONGEST_SHOWN, masked
 from jobs.errors import UsageError
+from scripts.torturing.house import free_port
 
 ROOT = Path(__file__).parents[2]
 BASE_URL = "http://127.0.0.1:9/v1"
@@ -121,12 +122,6 @@ def wait_for(question: Callable[[], bool], seconds: float = 60) -> None:
     while not question():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start(script: str, *args: str, log: Path, **env: str) -> subprocess.Popen[bytes]:
