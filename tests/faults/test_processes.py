@@ -240,7 +240,8 @@ def test_p13_answers_of_a_worker_that_slept_past_its_lease_are_kept_with_their_c
     """Others have bought the same meanwhile: both are paid for, one is shown."""
     options = ("--latency", "uniform:0.5:1.5", "--max-in-flight", "16")
     with House(tmp_path, workers=2, endpoint=options) as house:
-        job = house.submit("in", 80)
+        # When it wakes, its calls are past their time too.
+        job = house.submit("in", 80, "--timeout", "15")
         workers = ("worker-0", "worker-1")
         wait_until("calls are made", lambda: len(house.simulator.book().billed()) > 8, 60)
         sleeper = max(workers, key=lambda worker: _open_calls(tmp_path, worker))

@@ -20,6 +20,8 @@ import ssl
 import struct
 import subprocess
 import sys
+import threading
+import time
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -321,6 +323,54 @@ def test_a_call_may_have_limits_of_its_own() -> None:
 
     assert 0.1 - TICK <= idle.latency_s < 9
     assert 0.15 - TICK <= total.latency_s < 9
+
+
+@pytest.mark.parametrize("limit", ["idle_timeout_s", "total_timeout_s"])
+@pytest.mark.parametrize("cut", [0, 30, 65])
+def test_p13_an_answer_that_came_while_the_process_slept_is_taken_though_its_time_is_over(
+    limit: str, cut: int
+) -> None:
+    """The timers are due before the loop has read what lies in its sockets."""
+    answer = full(b'{"a": 1}')
+    asked, asleep, sent, over = (threading.Event() for _ in range(4))
+    left, right = socket.socketpair()
+
+    def sleep() -> None:
+        left.recv(1)
+        asleep.set()
+        sent.wait(9)
+        time.sleep(1.6)
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(9999)
+            connection.sendall(answer[:cut])
+            asked.set()
+            asleep.wait(9)
+            connection.sendall(answer[cut:])
+            sent.set()
+            over.wait(9)
+
+    async def scenario() -> Reply | Broken:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with endpoint(url, **{"idle_timeout_s": 9.0, limit: 1.5}) as one:
+            call = asyncio.create_task(one.call(PROMPT))
+            await asyncio.to_thread(asked.wait, 9)
+            # As at SIGCONT, timers are looked at before sockets after what happens here.
+            asyncio.get_running_loop().add_reader(left, sleep)
+            right.send(b"!")
+            return await call
+
+    with left, right, socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve)
+        server.start()
+        reply = uvloop.run(scenario())
+        over.set()
+        server.join()
+
+    assert isinstance(reply, Reply)
+    assert reply.body == b'{"a": 1}'
 
 
 def test_a_cancelled_call_raises_and_drops_its_connection() -> None:

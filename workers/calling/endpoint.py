@@ -10,7 +10,6 @@ the CPU of the bare road and turn money into floats, so ready bytes go out and r
 
 from __future__ import annotations
 
-import asyncio
 import re
 import ssl
 from collections.abc import Callable, Iterable
@@ -23,7 +22,14 @@ import msgspec
 from openai import AsyncOpenAI
 
 from jobs.spec import check_base_url
-from workers.calling.transport import BrokenKind, HttpClient, Transport, diagnose, read_body
+from workers.calling.transport import (
+    BrokenKind,
+    HttpClient,
+    Transport,
+    diagnose,
+    read_body,
+    within,
+)
 
 __all__ = ["Answer", "Broken", "BrokenKind", "Endpoint", "Reply"]
 
@@ -206,7 +212,7 @@ class Endpoint:
         status: int | None = None
         headers: dict[str, str] = {}
         try:
-            async with asyncio.timeout(total):
+            async with within(total):
                 response = await self._sdk.send(_fill(mould, body, self._connect, idle))
                 status, headers = response.status_code, used(response.headers.raw)
                 content = await self._read(response, headers, on_headers)

@@ -19,13 +19,15 @@ import ssl
 import sys
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol, cast
 
 import aiohttp
 import httpx2
 from aiohttp import ClientTimeout, StreamReader, http_exceptions
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import RawResponseMessage
 from yarl import URL
@@ -95,6 +97,7 @@ _SENTENCES = {
 }
 _HINTS, _SWITCHING, _ANSWERS = 100, 101, 200
 _SPACE = b" \t\r\n"
+_LAST_LOOK_S = 0.2
 _EXHAUSTED = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 )
@@ -128,12 +131,39 @@ def _reason(cause: object) -> str:
     return str(getattr(cause, "strerror", None) or "")
 
 
+@asynccontextmanager
+async def within(total_s: float) -> AsyncIterator[None]:
+    """As `asyncio.timeout`, but the loop has read all that has come before it gives up.
+
+    In a process that slept (SIGSTOP, a machine that was paused), timers are due before a loop looks
+    into its sockets; an answer that came meanwhile is paid for.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        due = loop.call_later(total_s, lambda: limit.reschedule(loop.time() + _LAST_LOOK_S))
+        try:
+            yield
+        finally:
+            due.cancel()
+
+
+class _Handler(ResponseHandler):
+    """Looks once more before silence has lasted too long: see `within`."""
+
+    def _on_read_timeout(self) -> None:
+        self._read_timeout_handle = self._loop.call_later(_LAST_LOOK_S, super()._on_read_timeout)
+
+
 class Connector(aiohttp.TCPConnector):
     """A pool that drops connections on which something came that nobody asked for.
 
     aiohttp hands out an idle connection although a second response to an earlier request waits
     in it; the next request would get that one as its answer.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = cast("partial[ResponseHandler]", partial(_Handler, loop=self._loop))
 
     async def connect(self, *args: Any, **kwargs: Any) -> Connection:
         """A connection with nothing left over on it."""
