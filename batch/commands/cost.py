@@ -80,6 +80,19 @@ def _say(cost: Cost) -> None:
     if cost.failed_rub:
         told = _("{rub} of it for requests that failed")
         tell("  " + told.format(rub=money(cost.failed_rub)))
+    for each in cost.unlisted:
+        told = ngettext(
+            "{model}, served by {provider}: {count} call for {rub}, by the prices {listed}",
+            "{model}, served by {provider}: {count} calls for {rub}, by the prices {listed}",
+            each.calls,
+        ).format(
+            model=safe(each.model) or _("others"),
+            provider=safe(each.provider) or "?",
+            count=number(each.calls),
+            rub=money(each.billed_rub),
+            listed=money(each.listed_rub),
+        )
+        tell(f"  {told}")
     if cost.uncertain_calls:
         told = ngettext(
             "and {count} call of unknown outcome, at most {rub}",

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from batch.reports.billed import BILLED, Billed
+from batch.reports.unlisted import Comparison
 from batch.store.jobstore import JobStore
 from jobs.money import ZERO, add, plain, times, total
 from jobs.outcome import Billing, CostSource
@@ -48,7 +49,7 @@ class Cost:
     """A job's cost: ₽, exact. `uncertain_rub` is the most that calls of unknown outcome cost.
 
     `prices` are all versions of the prices, oldest first: by them `saved_rub` is what reading from
-    caches saved.
+    caches saved, and `unlisted` are calls that cost something else.
     """
 
     failed_rub: Decimal = ZERO
@@ -58,8 +59,12 @@ class Cost:
     unbounded_calls: int = 0
     saved_rub: Decimal = ZERO
     prices: list[PriceList] = field(default_factory=list)
+    unlisted: Comparison = field(init=False)
     _sums: dict[tuple[str, str], _Sum] = field(default_factory=lambda: defaultdict(_Sum))
     """By model and source: one addition for each call, from which all other sums follow."""
+
+    def __post_init__(self) -> None:
+        self.unlisted = Comparison(self.prices)
 
     @property
     def rub(self) -> Decimal:
@@ -118,6 +123,8 @@ class Cost:
             self.unbounded_calls += call.bound is None
             self.uncertain_rub = add(self.uncertain_rub, Decimal(call.bound or 0))
             return
+        if call.prompt is not None and call.source != CostSource.ESTIMATE:
+            self.unlisted.look(call, model)
         rub = Decimal(call.cost or 0)
         known.rub = add(known.rub, rub)
         if final and final != call.id:
@@ -181,6 +188,17 @@ def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
         },
         "by_source": {name: plain(rub) for name, rub in sorted(cost.by_source.items())},
         "saved_by_cache_rub": plain(cost.saved_rub),
+        "unlisted": [
+            {
+                "model": each.model,
+                "provider": each.provider,
+                "calls": each.calls,
+                "billed_rub": plain(each.billed_rub),
+                "by_prices_rub": plain(each.listed_rub),
+                "lines": lines_of(store, each.ordinals),
+            }
+            for each in cost.unlisted
+        ],
         "of_failed_requests_rub": plain(cost.failed_rub),
         "of_repeated_calls_rub": plain(cost.repeated_rub),
         "uncertain": {
@@ -239,6 +257,12 @@ def tokens_json(usage: Usage) -> dict[str, int]:
         "cache_written": usage.written,
         "reasoning": usage.reasoning,
     }
+
+
+def lines_of(store: JobStore, ordinals: list[int]) -> list[int]:
+    """Where these requests stand in the input, from 1."""
+    asked = "SELECT line FROM requests WHERE ordinal = ?"
+    return sorted(store.db.execute(asked, (each,)).fetchone()[0] for each in ordinals)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from unicodedata import category
 from zoneinfo import ZoneInfo
 
 from batch import language
-from batch.reports.cost import Cost, copies_of
+from batch.reports.cost import Cost, copies_of, lines_of
 from batch.reports.rows import rows
 from batch.reports.survey import (
     MOST_LISTED,
@@ -88,6 +88,7 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
         "refusals": Counter(store.refusals()).most_common(MOST_LISTED),
         "lost": store.lost(),
         "copies": copies_of(store),
+        "unlisted": [(each, lines_of(store, each.ordinals)) for each in cost.unlisted],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from batch.reports import finished_lines, write_all
 from batch.reports.cost import cost_json, cost_of
 from batch.reports.files import whole_file
 from batch.reports.lines import embedded
+from batch.reports.page import write_page
 from batch.reports.rows import rows
 from batch.store import ledger
 from batch.store.guess import Guess
@@ -27,7 +29,7 @@ from jobs.budget import Amount
 from jobs.chunk import WORKER_DIED
 from jobs.errors import StorageUnavailable
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
-from jobs.outcome import Answered
+from jobs.outcome import Answered, CostSource
 from jobs.prices import ModelPrice, Offer, PriceList, Rates
 from jobs.request import Fault
 from jobs.spec import Budget
@@ -525,6 +527,34 @@ def test_what_reading_from_caches_saved_is_told_by_the_prices_of_the_moment(tmp_
     told = json.loads((tmp_path / "out" / COST).read_bytes())
     assert told["saved_by_cache_rub"] == "0.052" == cost_json(store)["saved_by_cache_rub"]
     assert [each["models"][MODEL]["prompt_rub"] for each in told["prices"]] == ["0.001", "0.002"]
+
+
+def test_calls_that_cost_something_else_than_their_tokens_do_are_listed(tmp_path: Path) -> None:
+    store = publish(tmp_path, 7, priced=cached_prices("0.001", "0.0004", taken_at=1.0))
+    store.add_prices(cached_prices("0.002", "0.0004", taken_at=2000.0))
+    feed(store, 7)
+    usage = Usage(100, 5, cached=60)
+    costs = [
+        # By the prices of the moment, a hundredth off, by those that were read a little later.
+        *(("0.069", 1002.0), ("0.0696", 1002.0), ("0.114", 1002.0), ("0.114", 2002.0)),
+        # By those of former times; by nobody's; and 2.45 times the price.
+        *(("0.069", 2002.0), ("9", 2002.0), ("0.2793", 2002.0)),
+    ]
+    calls = [
+        call(n, id=f"c{n}", sent_at=at, usage=usage, cost=cost)
+        for n, (cost, at) in enumerate(costs)
+    ]
+    ledger.apply(store, [delivery(calls, [result(n, call=f"c{n}") for n in range(7)])])
+    store.db.execute("UPDATE calls SET source = ? WHERE cost = '9'", (CostSource.ESTIMATE,))
+
+    (found,) = cost_json(store)["unlisted"]
+    page = io.BytesIO()
+    write_page(store, page)
+
+    assert (found["calls"], found["lines"]) == (2, [5, 7])
+    assert (found["billed_rub"], found["by_prices_rub"]) == ("0.3483", "0.228")
+    told = page.getvalue().decode().replace("\N{NO-BREAK SPACE}", " ")
+    assert "2 calls for 0.3483 ₽, by the prices 0.228 ₽ (lines 5, 7)" in told
 
 
 def cached_prices(prompt: str, read: str, taken_at: float) -> PriceList:
