@@ -138,12 +138,18 @@ def _points(given: Namespace, folder: Path) -> list[str]:
 
 
 def _pairs(given: Namespace, folder: Path) -> list[str]:
-    result = pairs.run(folder, step=given.step)
-    print(f"{result.tried:>9,}  pairs of a kill and a fault of the endpoint")
-    _in_vain(result.in_flight, result.bought_twice)
-    for name in result.unmet:
-        print(f"not met: {name}")
-    return result.broken
+    def play(point: str) -> pairs.Result:
+        result = pairs.run(folder / point, [point], step=given.step)
+        print(f"{result.tried:>9,}  faults of the endpoint, and a kill: {point}", flush=True)
+        for law in (*result.broken, *(f"not met: {name}" for name in result.unmet)):
+            print(law, flush=True)
+        return result
+
+    with ThreadPoolExecutor(given.beside) as pool:
+        results = [*pool.map(play, pairs.POINTS)]
+    print(f"{sum(one.tried for one in results):>9,}  pairs")
+    _in_vain(sum(one.in_flight for one in results), sum(one.bought_twice for one in results))
+    return [law for one in results for law in one.broken]
 
 
 def _in_vain(in_flight: int, bought_twice: int) -> None:

@@ -6,7 +6,6 @@ the coordinator dies at the point and is put back.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice, product
@@ -118,8 +117,6 @@ def _one(house: House, point: str, fault: str, result: Result) -> None:
     result.broken += [f"{name}: {law}" for law in found.broken]
     if not died:
         result.unmet.append(name)
-    if result.tried % 20 == 0:
-        print(f"{result.tried} pairs, {len(result.broken)} laws broken", file=sys.stderr)
 
 
 def _dying(where: str) -> dict[str, str]:
