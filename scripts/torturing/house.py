@@ -27,6 +27,8 @@ from scripts.simulator import Simulator
 from scripts.torturing.nursery import Child, Nursery
 
 ROOT = Path(__file__).parent.parent.parent
+INSIDE = Path(__file__).parent / "inside"
+"""On the PYTHONPATH of a process, it does what `inside/sitecustomize.py` tells."""
 MODEL = "minimax/minimax-m1"
 KEY = "canary-key-5f3a9c"
 _PATIENCE_S = 300.0

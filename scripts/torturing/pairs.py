@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import Path
 
-from scripts.torturing.house import ROOT, House
+from scripts.torturing.house import INSIDE, House
 
 ROWS = 20
 _JOB_S = 120.0
@@ -39,7 +39,7 @@ POINTS = {
     "before-reports": ("coordinator", f"{_REPORTS}:before::1"),
     "reports": ("coordinator", f"{_REPORTS}:after::1"),
 }
-"""The process that dies, and where, as `failpoint/sitecustomize.py` reads it."""
+"""The process that dies, and where, as `inside/sitecustomize.py` reads it."""
 
 FAULTS = {
     "none": (),
@@ -120,5 +120,4 @@ def _one(house: House, point: str, fault: str, result: Result) -> None:
 
 
 def _dying(where: str) -> dict[str, str]:
-    path = ROOT / "scripts" / "torturing" / "failpoint"
-    return {"PYTHONPATH": str(path), "FAILPOINT": where}
+    return {"PYTHONPATH": str(INSIDE), "FAILPOINT": where}

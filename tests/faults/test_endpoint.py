@@ -282,18 +282,11 @@ def test_p3_a_worker_killed_between_an_answers_last_byte_and_its_journal_loses_t
     assert 0 < result.bought_twice <= result.in_flight
 
 
-def test_p3_the_window_is_read_from_what_strace_saw() -> None:
-    seen = """\
-7 10.000000 read(27<TCP:[127.0.0.1:2->127.0.0.1:8]>, "200 X: gen-1-2-ab", 99) = 26 <0.000010>
-7 10.000500 write(12</s/outbox/a/1.log>, "heard gen-1-2-ab", 16) = 16 <0.000100>
-7 11.000000 read(27<TCP:[127.0.0.1:2->127.0.0.1:8]>, "{id:gen-1-2-ab", 99 <unfinished ...>
-8 11.000010 write(12</s/outbox/a/1.log>, "ended gen-9-9-zz", 16) = 16 <0.000100>
-7 11.000020 <... read resumed>) = 14 <0.000020>
-7 11.000400 write(12</s/outbox/a/1.log>, "ended gen-1-2-ab", 16) = 16 <0.000100>
-"""
-    (found,) = window.windows(seen.splitlines())
+def test_p3_the_window_of_every_answer_is_measured(tmp_path: Path) -> None:
+    found = window.run(tmp_path, 30)
 
-    assert found == pytest.approx(0.00048)
+    assert len(found) == 30
+    assert 0 < found[0] <= found[-1]
 
 
 @pytest.mark.timeout(200)

@@ -14,7 +14,7 @@ Covered elsewhere, and not repeated here:
     F14  tests/workers/test_journal, tests/batch/test_draft: modes of what each writes
     F15  tests/acceptance/test_run, tests/batch/test_reader_source: odd names of inputs
 
-Every N of F1 to F3 is tried by scripts/torture (coordinator-full-write, worker-0-broken-sync, …).
+Every N of F1 to F3 is tried by `scripts/torture points`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Covered elsewhere, and not repeated here:
 
     P2   tests/integration/test_services, test_worker_process, tests/workers/test_recovery
-    P3   scripts/torture worker-0-kill-write, worker-0-kill-sync: killed at each write and sync
+    P3   tests/faults/test_endpoint; scripts/torture points worker-0-kill-write, window
     P4   tests/integration/test_worker_process, tests/workers/test_outbox, test_recovery
     P5   tests/faults/test_campaigns; scripts/torture kills --blows 1000
     P6   tests/batch/test_draft: a submitter killed at any moment (here: the whole command)
@@ -15,7 +15,7 @@ Covered elsewhere, and not repeated here:
     P17  tests/workers/test_endpoint: a machine without descriptors says so (here: a run)
     P18  tests/workers/test_journal, tests/batch/test_draft: torn records, a power cut
     P19  tests/workers/test_journal, test_recovery, tests/batch/test_draft: other versions
-    P20  scripts/torture (each crash point); with faults of the endpoint only as E45 mixes them
+    P20  tests/faults/test_endpoint; scripts/torture pairs
 """
 
 from __future__ import annotations
