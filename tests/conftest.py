@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from batch import embedded
 from batch.coordinator.post import Post
@@ -24,6 +25,12 @@ os.environ["NIGHTSHIFT_LANG"] = "en"
 # Where tests run in the background of a script, Ctrl-C is ignored, and so it would be by every
 # command they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A machine that does other things too takes its time.
+settings.register_profile(
+    "patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 ROOT = Path(__file__).parent.parent
 CANARY = "canary-key-5f3a9c"

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -79,10 +79,47 @@ def rows(
         # Named in full: `ordinal` alone is that of the result, which a request may not have.
         " ORDER BY requests.ordinal"
     )
-    for found in map(_Found._make, _tuples(store.db, query)):
-        cost = costs.of(found)
-        body = answers.body(found.answer, found.body) if bodies and found.answer else b""
-        yield _row(found, cost, body)
+    for (
+        ordinal,
+        line,
+        custom_id,
+        model,
+        state,
+        code,
+        message,
+        status,
+        attempts,
+        final,
+        latency_s,
+        finished_at,
+        request_id,
+        flags,
+        pack,
+        place,
+        copy_of,
+    ) in _tuples(store.db, query):
+        cost = costs.of(ordinal, model, state, final)
+        unbilled = "copy" if copy_of is not None and state else "none"
+        yield Row(
+            line=line,
+            custom_id=custom_id,
+            model=model,
+            state=_STATES[state],
+            code=code or "",
+            message=message or "",
+            status=status,
+            attempts=attempts or 0,
+            latency_s=latency_s or 0.0,
+            finished_at=finished_at or 0.0,
+            request_id=request_id or "",
+            flags=tuple(flags.split(",")) if flags else (),
+            cost=cost.known,
+            source=_SOURCES[cost.source] if cost.calls else unbilled,
+            uncertain=cost.bound,
+            calls=cost.calls,
+            body=answers.body(pack, place) if bodies and pack else b"",
+            copy_of=copy_of,
+        )
 
 
 _ORIGINAL = "originals.custom_id"
@@ -90,30 +127,6 @@ _ORIGIN = (
     "LEFT JOIN copies ON copies.ordinal = requests.ordinal"
     " LEFT JOIN requests AS originals ON originals.ordinal = copies.original"
 )
-
-
-class _Found(NamedTuple):
-    """A request and its result, if it has one: the columns of `_COLUMNS`."""
-
-    ordinal: int
-    line: int
-    custom_id: str
-    model: str
-    state: str | None
-    code: str | None
-    message: str | None
-    status: int | None
-    attempts: int | None
-    call: str | None
-    latency_s: float | None
-    finished_at: float | None
-    request_id: str | None
-    flags: str | None
-    answer: int | None
-    body: int
-    copy_of: str | None
-
-
 _COLUMNS = (
     "requests.ordinal, requests.line, requests.custom_id, name, state, code, message, status,"
     " attempts, call, latency_s, finished_at, request_id, flags, answer, body"
@@ -140,34 +153,6 @@ class _Cost:
             self.bound = add(self.bound, Decimal(call.bound))
 
 
-def _row(found: _Found, cost: _Cost, body: bytes) -> Row:
-    return Row(
-        line=found.line,
-        custom_id=found.custom_id,
-        model=found.model,
-        state=_STATES[found.state],
-        code=found.code or "",
-        message=found.message or "",
-        status=found.status,
-        attempts=found.attempts or 0,
-        latency_s=found.latency_s or 0.0,
-        finished_at=found.finished_at or 0.0,
-        request_id=found.request_id or "",
-        flags=tuple(found.flags.split(",")) if found.flags else (),
-        cost=cost.known,
-        source=_SOURCES[cost.source] if cost.calls else _no_source(found),
-        uncertain=cost.bound,
-        calls=cost.calls,
-        body=body,
-        copy_of=found.copy_of,
-    )
-
-
-def _no_source(found: _Found) -> str:
-    """Where a cost of nothing comes from."""
-    return "copy" if found.copy_of is not None and found.state else "none"
-
-
 class _Costs:
     """Walks the ledger in step with the requests."""
 
@@ -177,14 +162,17 @@ class _Costs:
         self._next: Billed | None = next(self._calls, None)
         self._count = count
 
-    def of(self, found: _Found) -> _Cost:
-        """What the calls of this request cost; ask in ascending order."""
-        cost, ordinal = _Cost(), found.ordinal
+    def of(self, ordinal: int, model: str, state: str | None, final: str | None) -> _Cost:
+        """What the calls of a request cost; ask in ascending order.
+
+        `state` and `final`: how it ended and by which call, if it has.
+        """
+        cost = _Cost()
         while (call := self._next) is not None and call.ordinal <= ordinal:
             if call.ordinal == ordinal:
                 cost.add(call)
                 if self._count is not None:
-                    self._count.count(call, found.model, found.state, found.call)
+                    self._count.count(call, model, state, final)
             self._next = next(self._calls, None)
         return cost
 

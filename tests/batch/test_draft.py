@@ -253,7 +253,7 @@ def test_an_abandoned_draft_leaves_nothing(tmp_path: Path) -> None:
 # ── The snapshot of the input (FAULTS F8, F11) ───────────────────────────────────────────────────
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.binary(max_size=60), max_size=40), st.integers(1, 200))
 def test_bodies_come_back_as_they_were_whatever_the_size_of_a_block(
     tmp_path_factory: pytest.TempPathFactory, bodies: list[bytes], size: int

@@ -85,7 +85,7 @@ def test_a_delivery_that_comes_twice_changes_nothing_twice(tmp_path: Path) -> No
     assert (store.job(), list(store.db.execute("SELECT * FROM answers").fetchall())) == before
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.permutations(range(4)), st.lists(st.integers(0, 3), max_size=4))
 def test_the_order_of_deliveries_does_not_matter(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], again: list[int]

@@ -186,7 +186,7 @@ def by_the_rules(data: bytes, defaults: Defaults) -> list[Request | Fault]:
     return results
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(variants(), min_size=1, max_size=3), st.sampled_from(DEFAULTS), st.booleans())
 def test_the_fast_way_and_the_strict_way_agree_on_every_line(
     groups: list[list[bytes]], defaults: Defaults, crlf: bool
@@ -196,7 +196,7 @@ def test_the_fast_way_and_the_strict_way_agree_on_every_line(
     assert list(read(io.BytesIO(data), defaults)) == by_the_rules(data, defaults)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(lines(), st.sampled_from(DEFAULTS))
 def test_a_body_means_what_the_line_said(line: bytes, defaults: Defaults) -> None:
     (result,) = by_the_rules(line, defaults)

@@ -131,20 +131,20 @@ def test_the_slots_of_a_dead_worker_come_back_after_its_lease(
             got = await crowd.ask("b", wanted=10, most=10)
             await asyncio.sleep(0.02)
 
-        assert 0.4 < time.monotonic() - started < 2
+        assert 0.4 < time.monotonic() - started < 10
 
     together(server, scene)
 
 
 def test_e1_a_pause_stops_all_workers_and_ends(server: Server) -> None:
     async def scene(crowd: Crowd) -> None:
-        await crowd.ask("a", wanted=1, in_flight=1, throttles=1, retry_after_s=0.5)
+        await crowd.ask("a", wanted=1, in_flight=1, throttles=1, retry_after_s=3)
         pauses = [(await crowd.ask(name, wanted=1)).pause_s for name in ("a", "b", "c")]
-        assert all(0.3 < pause <= 0.5 for pause in pauses)
+        assert all(0.5 < pause <= 3 for pause in pauses)
 
         # A shorter word does not shorten it.
         assert (await crowd.ask("b", wanted=1, retry_after_s=0.1)).pause_s > 0.3
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(3)
         assert (await crowd.ask("c", wanted=1)).pause_s == 0
 
     together(server, scene)

@@ -581,7 +581,7 @@ HEADERS = st.dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.integers(0, 999), BODIES, HEADERS, st.text())
 def test_whatever_comes_has_a_meaning_that_can_be_stored(
     status: int, content: bytes, headers: dict[str, str], asked: str

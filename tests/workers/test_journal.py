@@ -96,7 +96,7 @@ def numbers(folder: Path) -> list[int]:
     return [record.ordinal for record in records(folder) if isinstance(record, Sent)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(RECORD, max_size=30), st.integers(100, 5000))
 def test_what_was_written_is_read_again_in_order(written: list[Record], segment: int) -> None:
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -696,12 +696,7 @@ class CrashAtAnyMoment(RuleBasedStateMachine):
 
 
 TestCrashAtAnyMoment = CrashAtAnyMoment.TestCase
-TestCrashAtAnyMoment.settings = settings(
-    max_examples=80,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+TestCrashAtAnyMoment.settings = settings(max_examples=80, stateful_step_count=40)
 
 
 def test_a_lookup_comes_home(tmp_path: Path) -> None:
