@@ -62,12 +62,12 @@ def parser() -> ArgumentParser:
     one.add_argument(
         "points", nargs="*", type=_point, metavar="POINT", help=f"which (all): {_SOME}"
     )
-    one.add_argument("--step", type=int, default=1, help="every Nth of them only (1)")
-    one.add_argument("--beside", type=int, default=2, help="so many points side by side (2)")
-    one = campaign(
+    two = campaign(
         "pairs", _pairs, "a kill at each named point of the code while the endpoint errs"
     )
-    one.add_argument("--step", type=int, default=1, help="every Nth of them only (1)")
+    for each in (one, two):
+        each.add_argument("--step", type=int, default=1, help="every Nth of them only (1)")
+        each.add_argument("--beside", type=int, default=2, help="so many points side by side (2)")
     one = campaign("hosts", _hosts, "hosts as network namespaces, cut off from Redis; needs root")
     one.add_argument("--away", type=float, default=60, help="seconds that each is cut off (60)")
     one.add_argument("--who", nargs="*", choices=hosts.WHO, default=hosts.WHO, help="only these")
