@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 from ulid import ULID
 
-from batch.estimator.estimate import Estimate, estimate, guess
+from batch.estimator.estimate import Estimate, Size, estimate, guess
 from batch.estimator.sample import Sampler
 from batch.estimator.shape import Shape, shape_of
 from batch.money.caps import Caps, read_caps
@@ -140,7 +140,9 @@ def _estimate(
     home: Home,
 ) -> None:
     report.copies = draft.drop_copies()
-    found = estimate(draft.sizes(), prices, margin(spec.max_price_rise))
+    found = estimate(
+        map(Size._make, draft.sizes()), prices, margin(spec.max_price_rise), spec.request_bound_rub
+    )
     if prices and spec.off_peak:
         models = {name: price.at_off_peak() for name, price in prices.models.items()}
         prices = msgspec.structs.replace(prices, models=models)

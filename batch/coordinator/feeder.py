@@ -18,7 +18,7 @@ from batch.coordinator.splitter import (
     Pulse,
     chunk_size,
 )
-from batch.money.bounds import NO_BOUND, request_bound
+from batch.money.bounds import request_bound
 from batch.money.caps import Room
 from batch.store.jobstore import JobRow, JobStore, OpenChunk, Suspects, Waiting
 from batch.store.suspects import ONE_ALONE, TOGETHER
@@ -213,19 +213,15 @@ class Feeder:
         return Amount(home.rub if left.rub is None else min(left.rub, home.rub), left.tokens)
 
     def _bound(self, job: JobRow, request: Waiting) -> Amount:
-        """The proven bound; where there is none, the one that the user answers for."""
-        bound = NO_BOUND
-        if request.bounded:
-            bound = request_bound(
-                request.model,
-                request.prompt_bound,
-                request.output_bound,
-                self._prices,
-                margin(job.spec.max_price_rise),
-            )
-        if bound.rub is None:
-            return Amount(job.spec.request_bound_rub, bound.tokens)
-        return bound
+        return request_bound(
+            request.model,
+            request.prompt_bound,
+            request.output_bound,
+            self._prices,
+            margin(job.spec.max_price_rise),
+            bounded=request.bounded,
+            answered_for=job.spec.request_bound_rub,
+        )
 
     def _payload(self, job: JobRow, chunk: OpenChunk, requests: list[Waiting]) -> Payload:
         models = tuple(dict.fromkeys(request.model for request in requests))

@@ -10,7 +10,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
-from batch.estimator.estimate import estimate, likely_of
+from batch.estimator.estimate import Size, estimate, likely_of
 from batch.store.jobstore import JobRow, JobStore
 from jobs.budget import Amount
 from jobs.errors import UsageError
@@ -162,10 +162,7 @@ def plan(store: JobStore, spec: Spec, codes: Iterable[str], told: PriceList | No
         ]
         newest, accepted = told or store.prices(), store.accepted_prices()
         prices = newest.joined(accepted) if newest and accepted else newest
-        groups = [
-            _group(store, kind, value, prices, margin(spec.max_price_rise))
-            for kind, value in chosen
-        ]
+        groups = [_group(store, kind, value, prices, spec) for kind, value in chosen]
         (calls,) = store.db.execute(
             "SELECT count(*) FROM calls WHERE billing = 'unknown'"
         ).fetchone()
@@ -206,24 +203,22 @@ def codes_like(patterns: Iterable[str], there: dict[str, int]) -> tuple[str, ...
     return tuple(code for code in there if any(fnmatchcase(code, p) for p in wanted))
 
 
-def _group(
-    store: JobStore, kind: Kind, value: str, prices: PriceList | None, most: Decimal
-) -> Group:
+def _group(store: JobStore, kind: Kind, value: str, prices: PriceList | None, spec: Spec) -> Group:
     rows = store.db.execute(
         f"SELECT {_FEATURES} FROM requests JOIN models ON models.id = model"  # noqa: S608
         f" {_QUERIES[kind]} {_GROUPED}",
         (value,) if "?1" in _QUERIES[kind] else (),
     )
-    sizes, all_bounded = [], True
-    for model, prompt, output, bounded, alike in rows:
-        sizes.append((alike, model, prompt, output))
-        all_bounded = all_bounded and bool(bounded)
-    found = estimate(sizes, prices, most)
+    sizes = [
+        Size(alike, model, prompt, output, bool(bounded))
+        for model, prompt, output, bounded, alike in rows
+    ]
+    found = estimate(sizes, prices, margin(spec.max_price_rise), spec.request_bound_rub)
     return Group(
         kind,
         found.requests,
         likely_of(store, found, prices),
-        found.highest if all_bounded else None,
+        found.highest,
         code=value if kind is Kind.FAILED else "",
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 from batch.estimator import lessons
 from batch.estimator.reckon import guess_of, reckon
@@ -16,6 +17,16 @@ from batch.store.jobstore import JobStore
 from jobs.money import ZERO, add, times
 from jobs.prices import MARGIN, PriceList
 from jobs.spec import Spec
+
+
+class Size(NamedTuple):
+    """So many requests that are alike in these; `bounded`: their size bounds what they cost."""
+
+    requests: int
+    model: str
+    prompt_bound: int
+    output_bound: int | None
+    bounded: bool = True
 
 
 @dataclass
@@ -35,18 +46,23 @@ class Estimate:
 
 
 def estimate(
-    sizes: Iterable[tuple[int, str, int, int | None]],
+    sizes: Iterable[Size],
     prices: PriceList | None,
     margin: Decimal = MARGIN,
+    answered_for: Decimal | None = None,
 ) -> Estimate:
-    """Adds up (how many, model, prompt bound, output bound) of all requests; no guess yet."""
+    """Adds up the sizes of all requests; no guess yet. See `request_bound`."""
     result = Estimate()
     unpriced: set[str] = set()
-    for count, model, prompt_bound, output_bound in sizes:
+    for count, model, prompt_bound, output_bound, bounded in sizes:
         crowd = result.crowds.get(model, Crowd(0, 0))
         result.crowds[model] = Crowd(crowd.requests + count, crowd.size + count * prompt_bound)
         result.requests += count
-        most = request_bound(model, prompt_bound, output_bound, prices, margin)
+        most = request_bound(
+            *(model, prompt_bound, output_bound, prices, margin),
+            bounded=bounded,
+            answered_for=answered_for,
+        )
         if most.tokens is None:
             result.unbounded += count
         if prices is None or model not in prices.models:

@@ -17,11 +17,28 @@ def request_bound(
     output_bound: int | None,
     prices: PriceList | None,
     margin: Decimal = MARGIN,
+    *,
+    bounded: bool = True,
+    answered_for: Decimal | None = None,
 ) -> Amount:
     """The most that one call of a request can cost: ₽ (None: no price or no bound) and tokens.
 
-    It holds as long as nobody asks more than `margin` times these prices.
+    It holds as long as nobody asks more than `margin` times these prices. Where nothing proves one,
+    as of what is not `bounded` (an image, a search), it is the ₽ that the user `answered_for`.
     """
+    bound = NO_BOUND
+    if bounded:
+        bound = _proven(model, prompt_bound, output_bound, prices, margin)
+    return Amount(answered_for, bound.tokens) if bound.rub is None else bound
+
+
+def _proven(
+    model: str,
+    prompt_bound: int,
+    output_bound: int | None,
+    prices: PriceList | None,
+    margin: Decimal,
+) -> Amount:
     price = prices.models.get(model) if prices else None
     output = output_bound
     if output is None and price is not None:

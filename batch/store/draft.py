@@ -119,16 +119,18 @@ class Draft:
         """Every model that a request names."""
         return list(self._models)
 
-    def sizes(self) -> Iterator[tuple[int, str, int, int | None]]:
-        """(how many, model, prompt bound, output bound) of requests that are alike in these."""
+    def sizes(self) -> Iterator[tuple[int, str, int, int | None, bool]]:
+        """(how many, model, prompt bound, output bound, whether these bound the cost) of requests
+        that are alike in all that.
+        """
         self._flush_rows()
         names = {number: name for name, number in self._models.items()}
-        for count, model, prompt, output in self._db.execute(
-            "SELECT count(*), model, prompt_bound, output_bound FROM requests"
+        for count, model, prompt, output, bounded in self._db.execute(
+            "SELECT count(*), model, prompt_bound, output_bound, bounded FROM requests"
             " WHERE ordinal NOT IN (SELECT ordinal FROM copies)"
-            " GROUP BY model, prompt_bound, output_bound"
+            " GROUP BY model, prompt_bound, output_bound, bounded"
         ):
-            yield count, names[model], prompt, output
+            yield count, names[model], prompt, output, bool(bounded)
 
     def keep_samples(self, shapes: Iterable[tuple[int, bytes]]) -> None:
         """Stores the shapes of some requests, by ordinal; of those that were taken out, none."""

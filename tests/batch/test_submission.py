@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from batch import submission
-from batch.estimator.estimate import Estimate, estimate
+from batch.estimator.estimate import Estimate, Size, estimate
 from batch.money.caps import Caps, write_caps
 from batch.store import database, draft
 from batch.store.home import Home
@@ -414,7 +414,9 @@ def test_an_estimate_asks_for_prices_and_leaves_nothing(desk: Desk) -> None:
 
 
 def test_an_estimate_adds_up_bounds_exactly() -> None:
-    found = estimate([(900, MODEL, 1090, 100), (100, MODEL, 1090, 100)], prices("0.0000522948192"))
+    found = estimate(
+        [Size(900, MODEL, 1090, 100), Size(100, MODEL, 1090, 100)], prices("0.0000522948192")
+    )
 
     assert found.highest == 1000 * Decimal("0.074677001818")  # each rounded up at 1e-12
     assert (found.requests, found.unpriced, found.unbounded) == (1000, (), 0)
@@ -425,8 +427,22 @@ def test_an_estimate_of_nothing_is_nothing() -> None:
 
 
 def test_one_request_without_a_bound_leaves_the_whole_without_one() -> None:
-    sizes = [(1, MODEL, 1090, 100), (1, MODEL, 1090, None), (1, "un/known", 1090, 5)]
+    sizes = [Size(1, MODEL, 1090, 100), Size(1, MODEL, 1090, None), Size(1, "un/known", 1090, 5)]
 
     found = estimate(sizes, prices())
 
     assert (found.highest, found.unbounded, found.unpriced) == (None, 1, ("un/known",))
+
+
+def test_what_somebody_answers_for_is_at_most_what_was_said_and_else_unknown(desk: Desk) -> None:
+    image = {"messages": [{"role": "user", "content": IMAGE}]}
+    some: tuple[dict[str, Any], ...] = ({}, image, {"model": "un/known"})
+    text = desk.submit(lines({})).estimate.highest
+    assert text is not None
+
+    found = validate(desk.home, spec(desk.folder), lines(*some), priced=True)
+    assert found.estimate.highest is None
+
+    answering = spec(desk.folder, request_bound_rub=Decimal(3))
+    found = validate(desk.home, answering, lines(*some), priced=True)
+    assert found.estimate.highest == text + 3 + 3
