@@ -106,11 +106,10 @@ class _Commands(click.Group):
 
 def _translated(command: click.Command) -> click.Command:
     """The command with its helps in the reader's language."""
-    helps = (command.help, command.short_help)
-    command.help, command.short_help = (_(text) if text else text for text in helps)
+    command.help = command.help and _(command.help)
     for parameter in command.params:
         if isinstance(parameter, click.Option) and parameter.help:
-            parameter.help = _(parameter.help)
+            parameter.help = again(parameter.help)
     return command
 
 

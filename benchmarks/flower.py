@@ -16,8 +16,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from batch import embedded
@@ -63,7 +64,9 @@ def _address(log: Path) -> str:
 
 def _look(address: str, path: str) -> None:
     login = base64.b64encode(f"nightshift:{_PASSWORD}".encode()).decode()
-    with urlopen(Request(address + path, headers={"Authorization": f"Basic {login}"})) as answer:  # noqa: S310
+    request = Request(address + path, headers={"Authorization": f"Basic {login}"})  # noqa: S310
+    # A job that the coordinator has not told of yet has no page.
+    with suppress(HTTPError), urlopen(request) as answer:  # noqa: S310
         answer.read()
 
 

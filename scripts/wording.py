@@ -39,7 +39,7 @@ _RAISED = {name for name, each in vars(errors).items() if isinstance(each, type)
     "Broken",
     "ReturnReason",
 }
-_TOLD = ("hint", "help", "short_help", "cure", "text", "told", "message")
+_TOLD = ("hint", "help", "cure", "text", "told", "message")
 """Keywords and variables whose texts are shown."""
 
 _NO_DATE = datetime(2026, 1, 1, tzinfo=UTC)

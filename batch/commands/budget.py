@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from batch.dialogue.options import caps_options, open_home, set_caps
+from batch.dialogue.helps import Command
+from batch.dialogue.options import caps_options, open_home, plain_option, set_caps
 from batch.dialogue.terminal import tell
 from batch.language import _, money
 from batch.money.allowance import Allowance
@@ -29,10 +30,10 @@ A job that reaches one goes on by itself on the next day, or in the next month.
 """
 
 
-@click.command("budget", help=HELP, short_help="Show or set caps for a day and a month.")
+@click.command("budget", cls=Command, help=HELP)
 @caps_options
-@click.option("--no-caps", is_flag=True, help="Take all caps away.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@plain_option("--no-caps", is_flag=True, help="Take all caps away.")
+@plain_option("--json", "as_json", is_flag=True, help="For programs.")
 def command(*, no_caps: bool, as_json: bool, **options: Any) -> int:
     """See HELP."""
     home = open_home()

@@ -7,6 +7,7 @@ import os
 import click
 
 from batch.dialogue.glance import tell_programs
+from batch.dialogue.helps import Command
 from batch.dialogue.options import job_argument, json_option, open_home
 from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import say
@@ -23,7 +24,7 @@ HELP = """End JOB now: calls in flight end, what was answered is written, the re
 """
 
 
-@click.command("cancel", help=HELP, short_help="End a job now.")
+@click.command("cancel", cls=Command, help=HELP)
 @job_argument
 @json_option
 def command(job: str, *, as_json: bool) -> int:

@@ -16,7 +16,8 @@ from batch import embedded
 from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
-from batch.dialogue.options import caps_options, open_home, set_caps
+from batch.dialogue.helps import Command
+from batch.dialogue.options import caps_options, open_home, plain_option, set_caps
 from batch.dialogue.terminal import safe, say
 from batch.language import _
 from batch.settings import log_level, read_settings
@@ -45,15 +46,15 @@ class _Stop:
         self.asked = True
 
 
-@click.command("coordinator", help=HELP, short_help="Serve: feed jobs, take in results.")
+@click.command("coordinator", cls=Command, help=HELP)
 @caps_options
-@click.option(
+@plain_option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
     metavar="PORT",
     help="Serve metrics for Prometheus there.",
 )
-@click.option("--metrics-address", default="127.0.0.1", show_default=True, help="And listen there.")
+@plain_option("--metrics-address", default="127.0.0.1", show_default=True, help="And listen there.")
 def command(metrics_port: int | None, metrics_address: str, **options: Any) -> int:
     """See HELP."""
     logging.basicConfig(

@@ -8,7 +8,8 @@ from datetime import datetime
 import click
 
 from batch.dialogue.ending import settling
-from batch.dialogue.options import job_argument, open_home
+from batch.dialogue.helps import Command
+from batch.dialogue.options import job_argument, open_home, plain_option
 from batch.dialogue.terminal import safe, tell
 from batch.language import _, exact, moment, money, ngettext, number
 from batch.reports.cost import Cost, cost_json, cost_of
@@ -26,9 +27,9 @@ HELP = """Show what JOB cost, recounted from its ledger, exact to the last digit
 """
 
 
-@click.command("cost", help=HELP, short_help="Show what a job cost.")
+@click.command("cost", cls=Command, help=HELP)
 @job_argument
-@click.option("--json", "as_json", is_flag=True, help="For programs: the content of cost.json.")
+@plain_option("--json", "as_json", is_flag=True, help="For programs: the content of cost.json.")
 def command(job: str, *, as_json: bool) -> int:
     """See HELP."""
     home = open_home()

@@ -19,7 +19,9 @@ import click
 
 from batch import embedded
 from batch.coordinator.post import Post
-from batch.dialogue.options import notify_of, notify_options, option
+from batch.dialogue.helps import Command
+from batch.dialogue.making import notify_of
+from batch.dialogue.options import notify_options, option, plain_option
 from batch.dialogue.terminal import safe, tell
 from batch.language import _, again, decimal, ngettext, number
 from batch.notices import ways
@@ -51,11 +53,11 @@ class Finding:
     cure: str = ""
 
 
-@click.command("doctor", help=HELP, short_help="Tell what is reachable.")
+@click.command("doctor", cls=Command, help=HELP)
 @option("--base-url", metavar="URL", default=DEFAULT_BASE_URL, show_default=True)
-@click.option("--notify", is_flag=True, help="Send a word to try the ways to you.")
+@plain_option("--notify", is_flag=True, help="Send a word to try the ways to you.")
 @notify_options
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@plain_option("--json", "as_json", is_flag=True, help="For programs.")
 def command(base_url: str, *, notify: bool, as_json: bool, **options: Any) -> int:
     """See HELP."""
     findings = list(_findings(base_url))

@@ -15,13 +15,14 @@ from batch.dialogue.checking import check_in, requests_line
 from batch.dialogue.consent import costs_nothing
 from batch.dialogue.ending import say_interrupted
 from batch.dialogue.guesses import guess_json, guess_lines
+from batch.dialogue.helps import Command
+from batch.dialogue.making import make_spec, open_source
 from batch.dialogue.options import (
     checking,
     input_argument,
-    make_spec,
     open_home,
-    open_source,
     option,
+    plain_option,
     sample_options,
     spec_options,
 )
@@ -55,12 +56,12 @@ Takes all options of submit; those that matter here are listed below.
 
 
 @checking
-@click.command("estimate", help=HELP, short_help="Tell what a file will cost.")
+@click.command("estimate", cls=Command, help=HELP)
 @input_argument
 @spec_options
 @sample_options
 @option("-y", "--yes", is_flag=True, help="Do not ask before spending on a sample.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@plain_option("--json", "as_json", is_flag=True, help="For programs.")
 def command(
     source: Path,
     *,

@@ -7,7 +7,8 @@ import os
 import click
 
 from batch import embedded
-from batch.dialogue.options import open_home, option
+from batch.dialogue.helps import Command
+from batch.dialogue.options import open_home, option, plain_option
 from batch.dialogue.terminal import say
 from batch.settings import DEFAULT_BASE_URL, read_settings
 
@@ -24,7 +25,7 @@ once. To look from elsewhere, tunnel to the port rather than opening it.
 """
 
 
-@click.command("flower", help=HELP, short_help="Serve: pages to watch jobs and workers.")
+@click.command("flower", cls=Command, help=HELP)
 @option(
     "--base-url",
     metavar="URL",
@@ -33,15 +34,15 @@ once. To look from elsewhere, tunnel to the port rather than opening it.
     help="The endpoint whose queue to show before a worker has come.",
 )
 @option("--port", type=click.IntRange(0, 65535), default=5555, show_default=True)
-@click.option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--url-prefix", default="", help="The path below which a proxy serves it.")
-@click.option(
+@plain_option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
+@plain_option("--url-prefix", default="", help="The path below which a proxy serves it.")
+@plain_option(
     "--allow-control/--read-only",
     default=False,
     show_default="--read-only",
     help="Whether workers can be stopped and tasks revoked from the page.",
 )
-@click.option("--look-only", is_flag=True, help="Leave out the buttons that act on jobs.")
+@plain_option("--look-only", is_flag=True, help="Leave out the buttons that act on jobs.")
 def command(
     base_url: str,
     *,

@@ -7,6 +7,7 @@ import os
 import click
 
 from batch.dialogue.glance import tell_programs
+from batch.dialogue.helps import Command
 from batch.dialogue.options import job_argument, json_option, open_home
 from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import say
@@ -23,7 +24,7 @@ HELP = """Let JOB rest: calls in flight end and are kept, nothing new is sent.
 """
 
 
-@click.command("pause", help=HELP, short_help="Let a job rest.")
+@click.command("pause", cls=Command, help=HELP)
 @job_argument
 @json_option
 def command(job: str, *, as_json: bool) -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from batch import reports
-from batch.dialogue.options import job_argument, open_home
+from batch.dialogue.helps import Command
+from batch.dialogue.options import job_argument, open_home, plain_option
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.reports.files import check_free
@@ -21,9 +22,9 @@ HELP = """Write the lines there are so far, in input order: to standard output, 
 """
 
 
-@click.command("results", help=HELP, short_help="Write the answers there are so far.")
+@click.command("results", cls=Command, help=HELP)
 @job_argument
-@click.option(
+@plain_option(
     "-o",
     "--output-dir",
     type=click.Path(path_type=Path),

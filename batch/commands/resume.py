@@ -21,15 +21,21 @@ from batch import embedded
 from batch.commands.run import follow
 from batch.dialogue.again import Again, codes_like, failures, plan
 from batch.dialogue.consent import ask, costs_nothing, question, send_question, table
+from batch.dialogue.helps import Command
+from batch.dialogue.making import read_deadline
 from batch.dialogue.options import (
-    Percent,
-    Roubles,
-    Share,
+    COUNT,
+    FILE,
+    FROM_NONE,
+    MORE_THAN_NONE,
+    PERCENT,
+    ROUBLES,
+    SHARE,
+    WORKERS,
     job_argument,
-    more_than_nothing,
     open_home,
     option,
-    read_deadline,
+    plain_option,
 )
 from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import safe, say, tell, width
@@ -70,7 +76,7 @@ _FIXED_FLAGS = ("never_pay_twice", "skip_invalid")
 
 def _fixed_options(function: Callable[..., int]) -> Callable[..., int]:
     """Options of `run` that a job keeps for good: known here, to be refused by name."""
-    add: Callable[..., Any] = functools.partial(click.option, hidden=True, default=None)
+    add: Callable[..., Any] = functools.partial(plain_option, hidden=True, default=None)
     function = add("--timeout", "fixed_total_timeout_s")(function)
     for field in _FIXED:
         short = ["-o"] if field == "output_dir" else []
@@ -84,63 +90,37 @@ def _as_option(field: str) -> str:
     return "--" + field.removeprefix("total_").removesuffix("_s").replace("_", "-")
 
 
-@click.command("resume", help=HELP, short_help="Go on with a job that stopped.")
+@click.command("resume", cls=Command, help=HELP)
 @job_argument
-@click.option("--retry-failed", is_flag=True, help="Send failed requests again.")
-@click.option(
+@plain_option("--retry-failed", is_flag=True, help="Send failed requests again.")
+@plain_option(
     "--code",
     "codes",
     multiple=True,
     metavar="CODES",
     help="Of the failed only those with such a code: endpoint.5xx,system.*",
 )
-@click.option("--budget-rub", type=Roubles(), metavar="RUB", help="A new cap.")
-@click.option("--budget-tokens", type=click.IntRange(min=0), metavar="N", help="A new cap.")
-@click.option("--budget-requests", type=click.IntRange(min=0), metavar="N", help="A new cap.")
-@click.option(
-    "--max-price-rise",
-    type=Percent(),
-    metavar="PERCENT",
-    help="How much more than now the endpoint may ask.",
+@plain_option("--budget-rub", **ROUBLES, help="A new cap.")
+@plain_option("--budget-tokens", **FROM_NONE, help="A new cap.")
+@plain_option("--budget-requests", **FROM_NONE, help="A new cap.")
+@plain_option("--max-price-rise", **PERCENT, help="How much more than now the endpoint may ask.")
+@plain_option("--price-file", **FILE, help="New prices, for an endpoint that lists none.")
+@plain_option("--usd-rate", **ROUBLES, help="What a dollar is now.")
+@plain_option(
+    "--request-bound-rub", **ROUBLES, help="A new bound for requests whose cost nothing bounds."
 )
-@click.option(
-    "--price-file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="New prices, for an endpoint that lists none.",
-)
-@click.option("--usd-rate", type=Roubles(), metavar="RUB", help="What a dollar is now.")
-@click.option(
-    "--request-bound-rub",
-    type=Roubles(),
-    metavar="RUB",
-    help="A new bound for requests whose cost nothing bounds.",
-)
-@click.option("--rpm", type=click.IntRange(min=1), metavar="N", help="A new limit.")
-@click.option("--tpm", type=click.IntRange(min=1), metavar="N", help="A new limit.")
-@click.option("--max-in-flight", type=click.IntRange(min=1), metavar="N", help="A new limit.")
-@click.option(
-    "--rub-per-hour",
-    type=Roubles(),
-    callback=more_than_nothing,
-    metavar="RUB",
-    help="A new limit.",
-)
-@click.option("--priority", type=Share(), metavar="high|normal|low|N", help="A new share.")
-@click.option("--max-refusals", type=click.IntRange(min=0), metavar="N", help="A new limit.")
-@click.option("--window", metavar="HH:MM-HH:MM[@ZONE]", help='New hours; "" for any hour.')
-@click.option("--deadline", metavar="HH:MM", help='A new deadline; "" for none.')
+@plain_option("--rpm", **COUNT, help="A new limit.")
+@plain_option("--tpm", **COUNT, help="A new limit.")
+@plain_option("--max-in-flight", **COUNT, help="A new limit.")
+@plain_option("--rub-per-hour", **MORE_THAN_NONE, help="A new limit.")
+@plain_option("--priority", **SHARE, help="A new share.")
+@plain_option("--max-refusals", **FROM_NONE, help="A new limit.")
+@plain_option("--window", metavar="HH:MM-HH:MM[@ZONE]", help='New hours; "" for any hour.')
+@plain_option("--deadline", metavar="HH:MM", help='A new deadline; "" for none.')
 @_fixed_options
-@option(
-    "--workers",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Worker processes, if this command brings them.",
-)
-@click.option("--dry-run", is_flag=True, help="Show the table; change and send nothing.")
-@click.option("--json", "as_json", is_flag=True, help="The table for programs.")
+@option("--workers", **WORKERS, help="Worker processes, if this command brings them.")
+@plain_option("--dry-run", is_flag=True, help="Show the table; change and send nothing.")
+@plain_option("--json", "as_json", is_flag=True, help="The table for programs.")
 @option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
 def command(
     job: str,

@@ -17,11 +17,13 @@ from batch.dialogue.consent import ask, costs_nothing, send_question
 from batch.dialogue.ending import say_ending, say_interrupted, settling
 from batch.dialogue.glance import tell_programs
 from batch.dialogue.guesses import guess_lines
+from batch.dialogue.helps import Command
+from batch.dialogue.making import make_spec
 from batch.dialogue.options import (
+    WORKERS,
     caps_options,
     input_argument,
     json_option,
-    make_spec,
     open_home,
     option,
     sample_options,
@@ -49,18 +51,11 @@ coordinator. Ctrl-C stops it cleanly; nightshift resume goes on.
 """
 
 
-@click.command("run", help=HELP, short_help="Run a file of requests, all in one.")
+@click.command("run", cls=Command, help=HELP)
 @input_argument
 @spec_options
 @caps_options
-@option(
-    "--workers",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Worker processes; one does hundreds of calls at once.",
-)
+@option("--workers", **WORKERS, help="Worker processes; one does hundreds of calls at once.")
 @option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
 @sample_options
 @json_option

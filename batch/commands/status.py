@@ -12,7 +12,8 @@ import click
 
 from batch.dialogue.ending import skipped
 from batch.dialogue.glance import Glance, tell_programs
-from batch.dialogue.options import open_home
+from batch.dialogue.helps import Command
+from batch.dialogue.options import open_home, plain_option
 from batch.dialogue.phrases import (
     failed,
     last_trouble,
@@ -40,9 +41,9 @@ HELP = """Show all jobs of the home, or one in detail.
 _LONGEST_NAME = 40
 
 
-@click.command("status", help=HELP, short_help="Show all jobs, or one in detail.")
+@click.command("status", cls=Command, help=HELP)
 @click.argument("job", metavar="[JOB]", required=False)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@plain_option("--json", "as_json", is_flag=True, help="For programs.")
 def command(job: str | None, *, as_json: bool) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)

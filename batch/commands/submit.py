@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from batch.dialogue.checking import check_in
+from batch.dialogue.helps import Command
+from batch.dialogue.making import make_spec
 from batch.dialogue.options import (
     caps_options,
     input_argument,
     json_option,
-    make_spec,
     open_home,
     sample_options,
     set_caps,
@@ -34,7 +35,7 @@ Nothing is sent by this command: a coordinator of the same home and workers do t
 """
 
 
-@click.command("submit", help=HELP, short_help="Write a job into the home.")
+@click.command("submit", cls=Command, help=HELP)
 @input_argument
 @spec_options
 @caps_options

@@ -8,14 +8,9 @@ from typing import Any
 
 import click
 
-from batch.dialogue.options import (
-    checking,
-    input_argument,
-    make_spec,
-    open_home,
-    open_source,
-    spec_options,
-)
+from batch.dialogue.helps import Command
+from batch.dialogue.making import make_spec, open_source
+from batch.dialogue.options import checking, input_argument, open_home, plain_option, spec_options
 from batch.dialogue.terminal import say_faults, say_lines
 from batch.language import ngettext, number
 from batch.submission import new_job_id, validate
@@ -33,10 +28,10 @@ listed below. Exits with 2 if there are faults, unless they are to be skipped.
 
 
 @checking
-@click.command("validate", help=HELP, short_help="Check a file; nothing is sent.")
+@click.command("validate", cls=Command, help=HELP)
 @input_argument
 @spec_options
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@plain_option("--json", "as_json", is_flag=True, help="For programs.")
 def command(source: Path, *, as_json: bool, **options: Any) -> int:
     """See HELP."""
     spec = make_spec(new_job_id(), source, options)

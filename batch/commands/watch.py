@@ -12,7 +12,8 @@ import click
 from batch.dialogue.display import Display
 from batch.dialogue.ending import INTERRUPTED, say_ending
 from batch.dialogue.glance import Glance
-from batch.dialogue.options import job_argument, open_home, option
+from batch.dialogue.helps import Command
+from batch.dialogue.options import job_argument, open_home, option, plain_option
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.settings import read_settings
@@ -28,7 +29,7 @@ HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching
 """
 
 
-@click.command("watch", help=HELP, short_help="Follow a job until it ends.")
+@click.command("watch", cls=Command, help=HELP)
 @job_argument
 @option(
     "--every",
@@ -38,7 +39,7 @@ HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching
     metavar="S",
     help="Look so often.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs: a line at each look.")
+@plain_option("--json", "as_json", is_flag=True, help="For programs: a line at each look.")
 def command(job: str, every: float, *, as_json: bool) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)

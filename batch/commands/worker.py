@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from batch import embedded
+from batch.dialogue.helps import Command
 from batch.dialogue.options import open_home, option
 from batch.dialogue.terminal import say
 from batch.language import _
@@ -29,7 +30,7 @@ in flight end; SIGQUIT cuts them.
 _PROGRAM = [sys.executable, "-m", "workers"]
 
 
-@click.command("worker", help=HELP, short_help="Serve: make the calls.")
+@click.command("worker", cls=Command, help=HELP)
 @option(
     "--base-url",
     metavar="URL",

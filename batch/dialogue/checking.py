@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batch.dialogue.guesses import guess_lines
-from batch.dialogue.options import open_source
+from batch.dialogue.making import open_source
 from batch.dialogue.terminal import safe, say, say_faults, say_lines
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by

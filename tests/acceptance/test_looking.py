@@ -189,3 +189,15 @@ def test_the_help_of_each_command_teaches_with_an_example(command: str, shell: S
 
     assert f"nightshift {command}" in told.split("Options:")[0].split("\n", 1)[1], told
     assert max(len(line) for line in told.splitlines()) <= 88
+
+
+def test_a_long_help_comes_in_sections_and_fits_a_narrow_window(shell: Shell) -> None:
+    told = shell("run", "--help", COLUMNS="50", NIGHTSHIFT_LANG="ru").out
+    options = told.split("jq -r .spent_rub")[1]
+
+    assert [line for line in options.splitlines() if line and line[0] != " "] == [
+        *("Параметры:", "Деньги:", "Оценка:", "Темп:", "Часы:", "Вести:"),
+    ]
+    assert max(map(len, options.splitlines())) <= 50
+    assert "https://routerai.ru/api/v1" in options
+    assert "[сначала: Europe/Moscow]" in " ".join(options.split())
