@@ -115,6 +115,7 @@ class Runner:
         key_fingerprint: str,
         dice: random.Random,
         clock: Callable[[], float] = time.monotonic,
+        on_stop: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._endpoint = endpoint
         self._outbox = outbox
@@ -122,6 +123,7 @@ class Runner:
         self._fingerprint = key_fingerprint
         self._dice = dice
         self._clock = clock
+        self._on_stop = on_stop
         self._renewed_at = clock()
         self._lanes: dict[str, Lane] = {}
         self._storms = Storms()
@@ -309,6 +311,9 @@ class Runner:
         return self._clock() - self._renewed_at < LEASE_S
 
     def _stop_job(self, job: str, reason: ReturnReason) -> None:
+        """What the queue still has of it waits too, until the home has had the time to say."""
+        self._held = self._held | {job}
+        self._on_stop(job)
         for chunk in list(self.chunks.values()):
             if chunk.payload.job == job:
                 self._stop_chunk(chunk, reason)
@@ -460,8 +465,6 @@ class Runner:
                 reason = ReturnReason(outcome.code, outcome.message, outcome.reason)
                 self._give_back(ticket, reason)
                 self._stop_job(sent.job, reason)
-                # What the queue still has of the job waits until the home has had the time to say.
-                self._held = self._held | {sent.job}
         if is_dearer(row):
             self._stop_job(sent.job, dearer(row))
 

@@ -125,12 +125,24 @@ class Service:
         self._endpoint = Endpoint(settings.base_url, settings.api_key, max_connections=MOST_CALLS)
         dice = random.Random()  # noqa: S311  jitter, no secret
         self._runner = Runner(
-            self._endpoint, self._outbox, self._post, settings.key_fingerprint, dice
+            self._endpoint,
+            self._outbox,
+            self._post,
+            settings.key_fingerprint,
+            dice,
+            on_stop=self._tell_all,
         )
+        self._telling: set[asyncio.Task[None]] = set()
         self._epoch = ""
         self._outbox.on_failure = self._give_up
         self._outbox.start()
         self._beat = asyncio.create_task(self._beats(), name="beats")
+
+    def _tell_all(self, job: str) -> None:
+        """What stopped a job here need not happen to every worker."""
+        task = asyncio.create_task(self._quietly(self._post.hold(job)))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     def _give_up(self) -> None:
         """The disk failed: no call leaves any more, and the process ends in order."""

@@ -69,6 +69,7 @@ class House:
         self._nursery = nursery
         self.deaths: list[Death] = []
         self._started: dict[str, float] = {}
+        self._alive: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self.simulator.start()
@@ -97,7 +98,7 @@ class House:
 
         `under`: a command that runs it, such as strace. `environ`: what is added to its own.
         """
-        self._started[name] = time.monotonic()
+        self._started[name] = self._alive[name] = time.monotonic()
         path = self.folder / f"{name}.log"
         environ = {**self.environ(name), **environ}
         if self._nursery is not None and name != "server":
@@ -139,22 +140,22 @@ class House:
 
     def dies(self, name: str, patience_s: float) -> bool:
         """Waits for a process to end by itself; whether it did."""
-        alive = time.monotonic()
-        deadline = alive + patience_s
-        while not self._has_died(name, alive):
-            alive = time.monotonic()
-            if alive > deadline:
+        deadline = time.monotonic() + patience_s
+        while not self._has_died(name):
+            if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
         return True
 
-    def _has_died(self, name: str, alive: float) -> bool:
-        """Whether a process that lived at some moment of monotonic time is gone."""
+    def _has_died(self, name: str) -> bool:
+        """Whether a process is gone; notes between which two looks a worker died."""
+        looked = time.monotonic()
         if self.processes[name].poll() is None:
+            self._alive[name] = looked
             return False
         self.processes.pop(name)
         if name.startswith("worker"):
-            self.deaths.append((alive, time.monotonic()))
+            self.deaths.append((self._alive[name], time.monotonic()))
         return True
 
     def outlive(self, name: str, job: str, process: str, patience_s: float) -> bool:
@@ -162,13 +163,11 @@ class House:
 
         A pause that a fault of the endpoint asks for is ended.
         """
-        alive = time.monotonic()
-        deadline, died = alive + patience_s, False
+        deadline, died = time.monotonic() + patience_s, False
         while not self.is_over(name) and time.monotonic() < deadline:
-            if not died and self._has_died(process, alive):
+            if not died and self._has_died(process):
                 self.start(process)
                 died = True
-            alive = time.monotonic()
             if self.is_paused(job):
                 self.command("resume", job, "--yes")
             time.sleep(0.02)

@@ -166,13 +166,13 @@ def test_e33_a_model_that_is_not_there_any_more_pauses_the_job_after_a_few_calls
 ) -> None:
     name = f"job{next(_numbers)}"
     house.simulator.control("faults", ["404:meaning=model"])
-    before = len(house.simulator.book())
+    before = len(house.simulator.book().chats())
     job = house.submit(name, 200, "--max-in-flight", "5")
     deadline = time.monotonic() + 60
     while not house.is_paused(job):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    tried = len(house.simulator.book()) - before
+    tried = len(house.simulator.book().chats()) - before
     house.simulator.control("faults", [])
     house.command("resume", job, "--yes")
     house.wait(name)
@@ -180,9 +180,8 @@ def test_e33_a_model_that_is_not_there_any_more_pauses_the_job_after_a_few_calls
 
     assert found.broken == []
     assert found.completed + found.failed == 200
-    # Two in a row are refused before it is believed; a worker whose next beat tells of no pause yet
-    # tries again.
-    assert 2 <= found.failed <= tried <= 20
+    # Two in a row are refused before the third is believed, while four more may be in flight.
+    assert 2 <= found.failed <= tried <= 7
     assert found.bought_twice == 0
 
 

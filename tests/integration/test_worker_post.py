@@ -168,3 +168,21 @@ def test_r18_a_wrong_password_and_a_wrong_address_are_the_users_to_mend(
         assert "canary" not in str(raised.value)
 
     between(server, scene)
+
+
+def test_a_job_that_stops_at_one_worker_is_held_for_all_until_its_home_says(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(one: Post, two: Post) -> None:
+        lay_down(redis)
+        await one.hold(JOB)
+
+        assert await two.claim(*KEY) is None
+        assert (await two.beat([KEY], {})).held == {JOB}
+        assert 5_000 < redis.pttl(names.hold_key(JOB)) <= 10_000
+
+        redis.set(names.hold_key(JOB), "user")
+        await one.hold(JOB)
+        assert redis.get(names.hold_key(JOB)) == b"user"
+
+    between(server, scene)

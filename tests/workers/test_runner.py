@@ -77,8 +77,15 @@ class House:
         self.endpoint = FakeEndpoint(script)
         self.keeper = keeper
         self.now = 1000.0
+        self.stopped: list[str] = []
         self.runner = Runner(
-            self.endpoint, self.outbox, keeper, "fingerprint", random.Random(1), lambda: self.now
+            self.endpoint,
+            self.outbox,
+            keeper,
+            "fingerprint",
+            random.Random(1),
+            lambda: self.now,
+            self.stopped.append,
         )
         self._ticking = asyncio.create_task(self._tick())
 
@@ -499,6 +506,7 @@ def test_e33_a_model_that_is_missing_thrice_in_a_row_stops_the_job(tmp_path: Pat
 
             assert (summary.failed, summary.returned) == (2, 98)
             assert one.home.closed[JOB, 1].reason.pause is PauseReason.MISCONFIGURED
+            assert one.stopped == [JOB]
 
     asyncio.run(scene())
 

@@ -31,7 +31,10 @@ TAKEN_S = 86_400
 """So long it is known who took a chunk; the home forgets it when it closes the chunk."""
 
 DONE_S = 3600
+HOLD_S = 10
+"""A coordinator has decided by then what becomes of a job that a worker stopped."""
 _DONE = b"done"
+_STOPPED = b"stopped"
 
 Key = tuple[str, int]
 """(job, chunk)."""
@@ -151,6 +154,11 @@ class Post:
                 pipe.set(names.claim_key(*key), self.worker, px=life)
             pipe.set(names.worker_key(self.worker), msgspec.json.encode(presence), px=life)
             await pipe.execute()
+
+    async def hold(self, job: str) -> None:
+        """No worker starts anything of the job until its coordinator has had the time to decide."""
+        async with _as_connection_errors():
+            await self._redis.set(names.hold_key(job), _STOPPED, nx=True, ex=HOLD_S)
 
     async def release(self, job: str, chunk: int) -> None:
         """The chunk is done with; a late message for it finds this and is dropped."""
