@@ -167,11 +167,6 @@ def _outage(folder: Path, options: argparse.Namespace) -> dict[str, object]:
             "probes_after_that": sum(fell + 5 <= c.received_mono < back for c in calls),
             "seconds_until_as_before": full,
             "failed": failed,
-            "calls_per_answer": round(
-                sum(call.received_mono < back for call in calls)
-                / sum(at < back for at in answered),
-                4,
-            ),
         }
 
 

@@ -314,7 +314,7 @@ def test_e5_a_limit_that_was_found_is_tried_again_only_after_a_while(
 
         # One is refused: so many are borne, and the next try comes later.
         await crowd.ask("a", wanted=999, in_flight=104, throttles=1)
-        assert limit_of(redis) == 104
+        assert limit_of(redis) == 103
         assert read(redis, "hold") == pytest.approx(15, abs=0.5)
 
         # What is borne after all for a while is a limit that has risen.
@@ -333,6 +333,20 @@ def test_e5_from_a_limit_that_fell_a_little_the_step_back_is_as_large_as_the_ref
         put(redis, limit=100, slow=0, edge=0, ok=90, bad=0)
         await crowd.ask("a", wanted=999, in_flight=90, throttles=10)
         assert limit_of(redis) == pytest.approx(90, abs=0.5)
+
+    together(server, scene)
+
+
+def test_e5_a_single_refusal_that_stops_all_of_many_is_worth_a_place(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(crowd: Crowd) -> None:
+        # The answer of a call is here before the endpoint has its place free again.
+        for many, left in ((200, 198), (10, 10)):
+            await crowd.ask("a", wanted=999, in_flight=many)
+            put(redis, limit=many, edge=many, hold=60, slow=0, calm=9, ok=1000, bad=0, pause=0)
+            await crowd.ask("a", wanted=999, in_flight=many, throttles=1, retry_after_s=1.0)
+            assert limit_of(redis) == left
 
     together(server, scene)
 

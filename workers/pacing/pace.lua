@@ -35,6 +35,8 @@
 local START, CALM, MEMORY = 4, 1.0, 5.0
 local CROWD, CUT, EDGE, GAIN = 0.25, 0.5, 0.05, 0.05
 local FREE, PAYS, DOUBLED_PAYS = 64, 1.04, 1.2
+-- A call that ended here may not have ended there yet: the last places of a limit are not taken.
+local LAST = 0.01
 local HOLD, LONGER, LONGEST_HOLD, DEAF = 5, 3, 240, 60
 local IN_A_ROW = 3
 -- A bucket holds BURST seconds of its rate, so that a worker that was late catches up. No more than a
@@ -202,18 +204,21 @@ local function rest_here()
   s.mark, s.served, s.since, s.best = s.limit, 0, 0, 0
 end
 local beyond = s.edge > 0 and s.limit > s.edge
+-- A refusal that stops everybody for a while costs more than one place of many does.
+local dear = refused > EDGE or (ask.retry_after > 0 and s.limit >= FREE)
 if ask.throttles > 0 and not by_rate and s.calm > CALM
-   and (refused > CROWD or beyond or (refused > EDGE and s.slow == 0 and s.deaf == 0)) then
+   and (refused > CROWD or beyond or (dear and s.slow == 0 and s.deaf == 0)) then
   if refused > CROWD then
     s.limit = math.max(1, math.min(s.limit, math.max(used, math.floor(s.limit * CUT))))
     s.steps, s.tries = 0, beyond and s.tries or 0
   elseif beyond then
     -- It was tried whether more is borne by now, and this is how much more.
-    s.limit = math.max(s.edge, math.floor(s.limit) - ask.throttles)
+    local more = math.floor(s.limit) - math.floor(LAST * s.limit) - ask.throttles
+    s.limit = math.max(s.edge, more)
   else
     if s.steps == 0 then s.before = s.limit end
     s.steps, s.tries = s.steps + 1, 0
-    s.limit = math.max(1, s.limit - math.max(1, refused * s.limit))
+    s.limit = math.max(1, s.limit - math.max(1, LAST * s.limit, refused * s.limit))
     if s.steps > 4 then s.limit, s.steps, s.deaf = s.before, 0, DEAF end
   end
   rest_here()
