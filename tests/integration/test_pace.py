@@ -408,6 +408,37 @@ def test_a_limit_that_is_not_used_does_not_grow(server: Server, redis: Redis) ->
     together(server, scene)
 
 
+def test_a_limit_of_a_few_and_a_fraction_is_used_up_by_the_few(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(crowd: Crowd) -> None:
+        await crowd.ask("a", wanted=999)
+        put(redis, limit=2.9, edge=2.9, slow=0, hold=0, tries=1, calm=9)
+        await crowd.ask("a", wanted=999, in_flight=2, successes=2)
+        assert limit_of(redis) > 3
+
+    together(server, scene)
+
+
+def test_a_rate_below_which_refusals_go_on_was_none_but_one_that_says_how_long_is(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(crowd: Crowd) -> None:
+        refused = {"wanted": 999, "requests": 99, "throttles": 1, "limited": 1}
+        for window, found in ((1.0, 0), (20.0, pytest.approx(0.985 * 40 / 60.1, rel=0.01))):
+            await crowd.ask("a", wanted=999)
+            put(redis, rate=1, found=1, tight=0, met=9, let_in=41)
+            await crowd.ask("a", started=0, window_s=window, **refused)
+            assert read(redis, "rate") == found
+
+        # One call after the other is refused by chance, and found no rate again for a while.
+        put(redis, rate=0, let_in=41, limit=1, ok=0, bad=5, vain=5)
+        await crowd.ask("a", window_s=1.0, **refused)
+        assert read(redis, "rate") == 0
+
+    together(server, scene)
+
+
 def test_a_rate_that_nobody_told_is_what_was_let_in_during_the_last_minute(
     server: Server, redis: Redis
 ) -> None:

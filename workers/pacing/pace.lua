@@ -13,8 +13,8 @@
 --            calm, ok, bad     since the last step back; answers and refusals lately, fading
 --            steps, before, deaf  small steps back in a row, the limit before them, and how long
 --                              a few refusals are taken for chance, since steps back did not help
---            rate, met, tight  requests a second that were found to be the most (0: none), since the
---                              last refusal for a rate, since one last made somebody wait
+--            rate, found       requests a second that are the most (0: none), and that were at first
+--            met, tight        since the last refusal for a rate, since one last made somebody wait
 --            late              by how much calls may arrive later or sooner than others, as far as
 --                              refusals tell: so much longer than the endpoint's is our minute
 --            clock, oldest     seconds that this pace is old, and the first bin in the ring
@@ -38,7 +38,7 @@ local FREE, PAYS, DOUBLED_PAYS = 64, 1.04, 1.2
 -- A call that ended here may not have ended there yet: the last places of a limit are not taken.
 local LAST = 0.01
 local HOLD, LONGER, LONGEST_HOLD, DEAF = 5, 3, 240, 60
-local IN_A_ROW = 3
+local IN_A_ROW, SLOWER = 3, 0.75
 -- A bucket holds BURST seconds of its rate, so that a worker that was late catches up. No more than a
 -- minute's limit is granted in MINUTE + late seconds: what was granted starts within a tick or comes back,
 -- and takes a while to arrive, not always the same. By how much too late, refusals tell: LATER each. Of
@@ -65,7 +65,8 @@ for i = 1, #raw, 2 do s[raw[i]] = raw[i + 1] end
 local function known(name, otherwise) s[name] = tonumber(s[name]) or otherwise end
 for _, name in ipairs({ 'edge', 'hold', 'tries', 'served', 'since', 'best', 'ok', 'bad', 'steps',
                         'before', 'deaf', 'rate', 'pause', 'req', 'tok', 'rub', 'trouble', 'down',
-                        'probe', 'probes', 'vain', 'clock', 'oldest', 'let_in', 'reqs', 'toks' }) do
+                        'probe', 'probes', 'vain', 'clock', 'oldest', 'let_in', 'reqs', 'toks',
+                        'found' }) do
   known(name, 0)
 end
 known('at', now)
@@ -180,14 +181,17 @@ if s.rate > 0 then
 end
 if ask.limited > 0 then
   -- One of a few calls may be refused by chance, and a minute is long to suffer for it.
-  local alone = s.limit <= 2 and refused > 2 * CROWD and s.vain >= IN_A_ROW
+  local alone = s.limit <= 2 and refused > 2 * CROWD and s.vain >= IN_A_ROW and s.deaf == 0
   if s.rate > 0 and s.tight < 2 then
     by_rate = true
     if s.met > CALM then s.rate = math.max(1 / 60, math.min(s.rate, 0.985 * s.let_in / minute)) end
     s.met = 0
+    -- A rate that is kept to is hardly ever met. Who is refused however slow it gets, is by chance.
+    if s.rate < SLOWER * s.found and ask.window < WINDOW then s.rate, s.deaf = 0, DEAF end
   elseif s.let_in >= 10 and (ask.window >= WINDOW or alone) then
     by_rate = true
     s.rate, s.met = 0.985 * s.let_in / minute, 0
+    s.found = s.rate
   elseif s.tight < 2 and s.late < LATEST then
     -- One that was told is kept to, and met all the same.
     by_rate = true
@@ -223,7 +227,7 @@ if ask.throttles > 0 and not by_rate and s.calm > CALM
   end
   rest_here()
   s.calm, s.ok, s.bad = 0, 0, 0
-elseif ask.throttles == 0 and used < 0.8 * s.limit then
+elseif ask.throttles == 0 and used < 0.8 * math.floor(s.limit) then
   -- Nobody needs it all, so nothing is learned of it.
   s.mark, s.served, s.since, s.best = s.limit, 0, 0, 0
 elseif ask.successes > 0 and ask.throttles == 0 and s.calm > CALM then
