@@ -31,13 +31,15 @@ _PASSWORD = "of-a-benchmark"  # noqa: S105  of a server that nobody else reaches
 
 
 @contextmanager
-def _service(folder: Path, environ: dict[str, str], *words: str) -> Iterator[int]:
-    """A service whose words go to a file of its name; its process id."""
+def _service(
+    folder: Path, environ: dict[str, str], *words: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A service whose words go to a file of its name."""
     command = [sys.executable, "-m", "batch", *words]
     with (folder / f"{words[0]}.log").open("wb") as log:
         process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
     try:
-        yield process.pid
+        yield process
     finally:
         process.kill()
         process.wait()
@@ -55,8 +57,10 @@ def _nightshift(environ: dict[str, str], *words: str) -> str:
     ).stdout.strip()
 
 
-def _address(log: Path) -> str:
+def _address(flower: subprocess.Popen[bytes], log: Path) -> str:
     while "127.0.0.1:" not in (words := log.read_text()):
+        if flower.poll() is not None:
+            raise SystemExit(words)
         time.sleep(0.1)
     port = words.partition("127.0.0.1:")[2].partition("/")[0]
     return f"http://127.0.0.1:{port}"
@@ -88,7 +92,7 @@ def measure(folder: Path, sizes: list[int]) -> list[int]:
             "NIGHTSHIFT_FLOWER_PASSWORD": _PASSWORD,
         }
         flower = stack.enter_context(_service(folder, environ, "flower", "--port", "0"))
-        address = _address(folder / "flower.log")
+        address = _address(flower, folder / "flower.log")
         for name in ("coordinator", "worker"):
             stack.enter_context(_service(folder, environ, name))
         found, before = [], 0
@@ -101,7 +105,7 @@ def measure(folder: Path, sizes: list[int]) -> list[int]:
                 for path in ("/jobs?live=1", f"/job/{job}?live=1", "/tasks", "/workers"):
                     _look(address, path)
                 time.sleep(_LOOK_S)
-            found.append(_resident(flower))
+            found.append(_resident(flower.pid))
     return found
 
 
