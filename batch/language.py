@@ -24,6 +24,7 @@ VARIABLE = "NIGHTSHIFT_LANG"
 _ASKED = (VARIABLE, "LC_ALL", "LC_MESSAGES", "LANG")
 _BLANK = re.compile(r"\{\d\}|%[sd]")
 _FIGURE = re.compile(r"\d{1,3}(?:,\d{3})+|[\d,]+\.\d+(?: ₽)?")
+_MOMENT = re.compile(r"\b(\d{4})-(\d\d)-(\d\d) (\d\d:\d\d)\b")
 _LONGEST = 4000
 """Characters of a text that is said again; no sentence of ours is longer."""
 
@@ -134,14 +135,21 @@ def _marked(figure: str) -> str:
 _MARKS = str.maketrans({",": "\N{NO-BREAK SPACE}", ".": ","})
 
 
+def day(when: datetime) -> str:
+    """`2026-05-03`, `03.05.2026`."""
+    return when.strftime("%Y-%m-%d" if code() == "en" else "%d.%m.%Y")
+
+
 def moment(when: datetime) -> str:
     """A minute of a day: `2026-05-03 23:00`, `03.05.2026 23:00`."""
-    return when.strftime("%Y-%m-%d %H:%M" if code() == "en" else "%d.%m.%Y %H:%M")
+    return f"{day(when)} {when:%H:%M}"
 
 
 def _at_home(text: str) -> str:
-    """Numbers and amounts within an English sentence, as the reader writes them."""
-    return text.translate(_MARKS) if _FIGURE.fullmatch(text) else text
+    """Numbers, amounts and moments within an English sentence, as the reader writes them."""
+    if _FIGURE.fullmatch(text):
+        return text.translate(_MARKS)
+    return _MOMENT.sub(r"\3.\2.\1 \4", text)
 
 
 @cache

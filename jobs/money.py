@@ -104,5 +104,6 @@ def show(amount: Decimal) -> str:
     if ZERO < abs(amount) < 1:
         places = 3 - amount.adjusted()
         rounded = amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN, _ROUNDING)
-        return f"{plain(rounded)} ₽"
+        whole, _, kopecks = plain(rounded).partition(".")
+        return f"{whole}.{kopecks:0<2} ₽"
     return f"{rounded:,.2f} ₽"

@@ -85,7 +85,7 @@ class ActiveJob:
         self._heard_at = float("-inf")
         self._warned = False
         self.refused = Counter(store.refusals())
-        self._refused_before = Counter(self.refused)
+        self.refused_so_far = Counter(self.refused)
         self.presence = Presence()
         self.rivals = 1
         self.series = series_of(store, time.time())
@@ -236,7 +236,8 @@ class ActiveJob:
         is_open = window is None or window.contains(now)
         if job.state is JobState.IN_PROGRESS and window is not None and not is_open:
             opening = window.next_opening(now)
-            self._pause(PauseReason.WINDOW_CLOSED, f"goes on at {opening:%Y-%m-%d %H:%M %Z}")
+            text = f"goes on at {opening:%Y-%m-%d %H:%M %Z}"
+            self._pause(PauseReason.WINDOW_CLOSED, text)
         elif job.state is JobState.PAUSED and waits and is_open:
             self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
         else:
@@ -493,7 +494,7 @@ class ActiveJob:
         self._failed = job.failed
         now = time.time()
         refused = self._all_refused()
-        new = refused - self._refused_before
+        new = refused - self.refused_so_far
         if job.state is JobState.IN_PROGRESS:
             limit = sum(self.presence.limits.values())
             self.series.looked(now, self.presence.in_flight, limit, new)
@@ -501,7 +502,7 @@ class ActiveJob:
             self._count(code, now)
         if self.presence.down_s:
             self.troubles.meet(OUTAGE, now)
-        self._refused_before |= refused
+        self.refused_so_far |= refused
         if job.ended or time.monotonic() - self._kept_at >= _KEEP_S:
             self.keep_troubles()
         return progress_of(
@@ -510,7 +511,7 @@ class ActiveJob:
             in_flight=self.presence.in_flight,
             workers=self.presence.workers,
             # Not fewer while a closing is on its way, of which the worker tells no more.
-            refusals=self._refused_before.total(),
+            refusals=self.refused_so_far.total(),
             down_s=self.presence.down_s,
             trouble=self.troubles.last,
         )

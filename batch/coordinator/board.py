@@ -60,7 +60,7 @@ class Board:
     def tell(self, job: ActiveJob, progress: Progress) -> None:
         """How a job stands that is worked on."""
         row = job.store.job()
-        document = progress.as_json() | self._about(row) | _around(job.presence, job.refused)
+        document = progress.as_json() | self._about(row) | _around(job.presence, job.refused_so_far)
         self._post.publish(job.id, document, _rank(row))
         now = time.monotonic()
         if row.ended or now - self._drawn.get(job.id, float("-inf")) >= SERIES_S:

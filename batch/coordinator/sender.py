@@ -30,7 +30,7 @@ class Sender:
             [job, chunk],
             base_url,
             f"{job}/{chunk}",
-            f"{name}: chunk {chunk}, {rows} requests",
+            f"chunk {chunk}, {rows} requests: {name}",
             queue_place(share),
         )
 
@@ -44,7 +44,7 @@ class Sender:
     ) -> None:
         """Asks what (ordinal, call, generation id) cost; `rate` is ₽ for a unit of the answer."""
         self._send(
-            LOOK_UP, [job, calls, rate], base_url, None, f"{name}: the cost of {len(calls)} calls"
+            LOOK_UP, [job, calls, rate], base_url, None, f"the cost of {len(calls)} calls: {name}"
         )
 
     def _send(

@@ -103,6 +103,10 @@ class _Axis:
         self.spans = spans
         self.start, self.end = spans[0].start, spans[-1].end
         self.length = self.end - self.start
+        last = spans[-1]
+        begins = len(spans) > 1 and last.seconds < (last.end - last.start) / 2
+        self.latest = -2 if begins else -1
+        """Of the span that tells how it goes now: one that just began tells little."""
 
     def at(self, moment: float, whole: float = WIDE) -> float:
         """The place of a moment."""
@@ -178,7 +182,7 @@ def _throughput(axis: _Axis) -> Chart:
     return Chart(
         "throughput",
         _("Results per minute"),
-        _("{n} now").format(n=_short(done[-1])),
+        _("{n} now").format(n=_short(done[axis.latest])),
         [
             Layer("ns-done", _("completed"), axis.steps(done, top, [0.0] * len(done))),
             Layer("ns-failed", _("failed"), axis.steps(failed, top, done)),
@@ -233,7 +237,7 @@ def _in_flight(axis: _Axis) -> Chart:
     return Chart(
         "in-flight",
         _("Calls in flight"),
-        _("{n} now").format(n=_short(round(flying[-1]))),
+        _("{n} now").format(n=_short(round(flying[axis.latest]))),
         [
             Layer("ns-done", _("in flight"), axis.steps(flying, top, [0.0] * len(flying))),
             Layer("ns-limit", _("limit found"), axis.line(shown, top)),

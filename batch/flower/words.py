@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 
+from batch import language
 from batch.coordinator import clicks
 from batch.flower.desk import Job
-from batch.language import _, again, decimal, money, ngettext, number
+from batch.language import _, again, day, decimal, money, ngettext, number
 from batch.reports.page import visible
 from batch.watching import trouble
 from jobs.states import JobState, PauseReason
@@ -103,9 +104,6 @@ def reason(job: Job) -> str:
     """Why a job rests, or what troubles it."""
     if job.rests and job.reason in _reasons():
         return _reasons()[job.reason]
-    goes_on = "goes on at "
-    if job.rests and job.reason_text.startswith(goes_on):
-        return _("goes on at {when}").format(when=visible(job.reason_text.removeprefix(goes_on)))
     if job.reason_text:
         return visible(again(job.reason_text))
     if job.runs and job.down:
@@ -288,12 +286,12 @@ def moment(seconds: float) -> str:
     age = abs(time.time() - seconds)
     if age < 12 * 3600:
         return f"{local(seconds):%H:%M}"
-    return f"{local(seconds):%d.%m. %H:%M}" if age < 200 * 86400 else f"{local(seconds):%Y-%m-%d}"
+    return language.moment(local(seconds)) if age < 200 * 86400 else day(local(seconds))
 
 
 def full(seconds: float) -> str:
     """A moment, whole."""
-    return f"{local(seconds):%Y-%m-%d %H:%M:%S}"
+    return f"{day(local(seconds))} {local(seconds):%H:%M:%S}"
 
 
 def local(seconds: float) -> datetime:

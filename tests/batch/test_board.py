@@ -115,6 +115,7 @@ def test_refusals_are_never_counted_twice_nor_forgotten_on_their_way(house: Hous
         seen.append(house.post.published[JOB]["refusals"])
 
     assert seen == [10, 11, 11, 12]
+    assert house.post.published[JOB]["refused"] == {"endpoint.rate_limited": 12}
 
 
 def test_a_closing_whose_results_are_still_on_their_way_is_not_counted_beside_its_worker(

@@ -75,6 +75,11 @@ def test_money_and_numbers_are_written_as_the_reader_does() -> None:
 
 
 @pytest.mark.usefixtures("russian")
+def test_a_moment_in_a_stored_sentence_is_written_as_the_reader_does() -> None:
+    assert again("goes on at 2026-11-29 02:00 MSK") == "продолжится 29.11.2026 02:00 MSK"
+
+
+@pytest.mark.usefixtures("russian")
 def test_what_was_said_in_english_is_said_again() -> None:
     text = "a call cost 3.10 ₽, though 2.50 ₽ should have been the most"
     nested = "--window: '25:00-26:00' has an hour or minute that no clock shows"

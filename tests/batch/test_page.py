@@ -268,7 +268,7 @@ def test_it_tells_what_copies_saved(tmp_path: Path) -> None:
 
     write_page(store, file)
 
-    saved = "Saved by copies 0.5 ₽: 2 requests were given the answer of one alike"
+    saved = "Saved by copies 0.50 ₽: 2 requests were given the answer of one alike"
     assert saved in words(file.getvalue().decode())
 
 

@@ -385,7 +385,7 @@ def test_the_tasks_page_shows_readable_arguments_and_the_result(site: Site) -> N
     rows = json.loads(site.see(DATATABLE).text)["data"]
 
     done = next(row for row in rows if row["state"] == "SUCCESS")
-    assert done["args"] == "ночная «сводка»: chunk 1, 3 requests"
+    assert done["args"] == "chunk 1, 3 requests: ночная «сводка»"
     assert done["kwargs"] == ""
     assert done["result"] == "3 answered, 0 failed, 1.50\u00a0₽"
     assert done["worker"] == "worker-1@test"
@@ -394,7 +394,7 @@ def test_the_tasks_page_shows_readable_arguments_and_the_result(site: Site) -> N
 def test_the_page_of_a_task_shows_them_too(site: Site) -> None:
     page = site.see(f"/task/{TASK}").text
 
-    assert "ночная «сводка»: chunk 1, 3 requests" in page
+    assert "chunk 1, 3 requests: ночная «сводка»" in page
     assert "3 answered, 0 failed" in page
 
 
@@ -474,8 +474,8 @@ def test_a_password_that_no_browser_can_send_is_refused() -> None:
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
-        ("night: chunk 3, 20 requests", "night: chunk 3, 20 requests"),
-        ("[a] (b): chunk 3, 20 requests", "[a] (b): chunk 3, 20 requests"),
+        ("chunk 3, 20 requests: night", "chunk 3, 20 requests: night"),
+        ("chunk 3, 20 requests: [a] (b)", "chunk 3, 20 requests: [a] (b)"),
         (f"['{PROMPT}', 3]", "(not shown)"),
         (f"('{PROMPT}',)", "(not shown)"),
         (f"['{PROMPT}', ...", "(not shown)"),

@@ -1,0 +1,20 @@
+"""What Flower draws of a job."""
+
+from __future__ import annotations
+
+from batch.flower.plots import charts
+from batch.watching.series import NARROWEST_S, Series
+
+
+def test_how_it_goes_now_is_not_told_by_a_span_that_has_just_begun() -> None:
+    series = Series(began=1000.0)
+    for place in range(3):
+        for _ in range(20):
+            series.answered(1000.0 + place * NARROWEST_S, 1.0, 2000.0)
+    begins, whole = 1000.0 + 2 * NARROWEST_S, 1000.0 + 3 * NARROWEST_S
+
+    assert charts(series, begins + 0.2, None)[0].now == "240 now"
+    assert charts(series, whole, None)[0].now == "240 now"
+    series.answered(whole + 1.0, 1.0, whole + 1.0)
+    assert charts(series, whole + 1.0, None)[0].now == "240 now"
+    assert charts(series, whole + NARROWEST_S - 1, None)[0].now == "15 now"
