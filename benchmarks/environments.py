@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,13 @@ def endpoint(*options: str) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+def counts(url: str) -> dict[str, int]:
+    """`calls` that the endpoint answered so far, and `connections` that it took."""
+    with urllib.request.urlopen(f"{url}/counts") as answer:  # noqa: S310
+        found: dict[str, int] = json.load(answer)
+    return found
 
 
 def write_input(path: Path, requests: int) -> None:

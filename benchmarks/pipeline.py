@@ -22,14 +22,20 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
-from benchmarks.environments import ROOT, endpoint, environ_for, python_with, write_input
+from benchmarks.environments import (
+    ROOT,
+    counts,
+    endpoint,
+    environ_for,
+    python_with,
+    write_input,
+)
 from benchmarks.processes import family, pss
 
 _SAMPLE_S = 0.25
@@ -125,7 +131,7 @@ class Bench:
         """Runs it under a reaper, so that the CPU of all its descendants is counted."""
         environ = environ_for(tempfile.mkdtemp(dir=self._folder), self._url)
         program = [sys.executable, str(ROOT / "benchmarks" / "reaper.py"), *command]
-        before = self._counts()
+        before = counts(self._url)
         with tempfile.TemporaryFile("w+") as words:
             started = time.monotonic()
             process = subprocess.Popen(
@@ -138,17 +144,12 @@ class Bench:
             said = words.read()
         if code:
             raise SystemExit(f"{' '.join(command)} failed:\n{said[-2000:]}")
-        after = self._counts()
+        after = counts(self._url)
         called = after["calls"] - before["calls"]
         if called != calls:
             raise SystemExit(f"{' '.join(command)} made {called} calls instead of {calls}")
         cpu = float(said.rsplit("cpu_s=", 1)[1])
         return Run(requests, wall, cpu, peak.kb, after["connections"] - before["connections"])
-
-    def _counts(self) -> dict[str, int]:
-        with urllib.request.urlopen(f"{self._url}/counts") as answer:  # noqa: S310
-            counts: dict[str, int] = json.load(answer)
-        return counts
 
 
 class Peak:
