@@ -13,7 +13,6 @@ from jobs.errors import StorageUnavailable
 
 VERSION = 3
 _BUSY_S = 30.0
-_CACHE_KIB = 8 * 1024
 
 
 def create(path: Path) -> sqlite3.Connection:
@@ -56,7 +55,6 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
     # FULL: a commit survives a power cut, which NORMAL does not promise in WAL mode.
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     connection.execute("PRAGMA temp_store = FILE")
     return connection
 
