@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import islice, product
 from pathlib import Path
 
+from redis import Redis
+
 from scripts.torturing.house import INSIDE, House
 
 ROWS = 20
@@ -100,6 +102,8 @@ def _one(house: House, point: str, fault: str, result: Result) -> None:
     process, where = POINTS[point]
     house.kill(process)
     house.deaths.clear()
+    # The pace that was found while others were refused is not for this one.
+    Redis(port=house.port).flushall()
     house.start(process, environ=_dying(where))
     rules = [f"{rule}{'' if ':' in rule else ':'},times_per_request=1" for rule in FAULTS[fault]]
     rules = [rule if "share=" in rule else f"{rule},share=0.3" for rule in rules]
