@@ -136,8 +136,7 @@ class _Serves:
         if b"Traceback" in log.read_bytes()[told:]:
             yield "a traceback in the log"
         if process == "coordinator":
-            # It looks into every job that there is when it starts: N would never be reached.
-            shutil.rmtree(house.folder / "home" / "jobs" / job)
+            _forget(house, job)
 
 
 class _Submits:
@@ -162,6 +161,7 @@ class _Submits:
         for job in new:
             self._house.wait(name)
             yield from self._house.audit(name, job).broken
+            _forget(self._house, job)
 
     def _there(self) -> set[str]:
         return {path.name for path in self._jobs.glob("job_*")}
@@ -191,6 +191,11 @@ class _Results:
         again = self._house.run_command("results", "latest", "-o", str(output))
         if again.returncode or _contents(output) != self._whole:
             yield f"run again, it is not the same: {again.stderr[-200:]}"
+
+
+def _forget(house: House, job: str) -> None:
+    """Who looks into every job that there is would never come to an end of its calls."""
+    shutil.rmtree(house.folder / "home" / "jobs" / job)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
