@@ -39,7 +39,7 @@ def _roubles(guess: Guess) -> str:
     if guess.low is not None and guess.high is not None:
         span = " " + _("({low} to {high})").format(low=money(guess.low), high=money(guess.high))
     if guess.at_most is None:
-        return f"{likely}{span}, " + _("not bounded (give --max-tokens)")
+        return f"{likely}{span}, " + _("not bounded (give --max-tokens or --request-bound-rub)")
     return f"{likely}{span}, " + _("at most {highest}").format(highest=money(guess.at_most))
 
 
