@@ -201,7 +201,8 @@ def still(count: int) -> str:
 
 def workers(count: int) -> str:
     """So many of them."""
-    return ngettext("{n} worker", "{n} workers", count).format(n=number(count))
+    told = ngettext("{n} worker", "{n} workers", count).format(n=number(count))
+    return told.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def refusals(count: int) -> str:
@@ -270,8 +271,11 @@ def rate(per_second: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
-    whole = max(round(seconds), 0)
+    """`45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`; it is not broken."""
+    return _length(max(round(seconds), 0)).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _length(whole: int) -> str:
     if whole < 60:
         return _("{seconds} s").format(seconds=whole)
     if whole < 3600:
