@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
 from batch.dialogue.terminal import cells, fitted, folded
 from scripts.simulator import Simulator
-from tests.acceptance.conftest import Shell, batch_lines, wait_until
+from tests.acceptance.conftest import Shell, Terminal, batch_lines, wait_until
 
 NARROWEST, NARROW, WIDE = 40, 60, 120
 COLOURED = re.compile(rb"\x1b\[(?:3[0-9]|4[0-9]|9[0-9])")
@@ -174,41 +175,45 @@ def test_nothing_is_left_out_where_the_window_is_narrow(
     assert max(len(line) for line in run.lines if "job_" not in line) <= NARROWEST
 
 
-def test_a_terminal_that_goes_away_stops_a_run_in_order(
-    simulator: Callable[..., Simulator], shell: Shell
-) -> None:
+@dataclass
+class UnderWay:
+    """A run on a terminal with five calls in flight."""
+
+    run: Terminal
+    endpoint: Simulator
+    shell: Shell
+
+    def ended_in_order(self) -> None:
+        """No call was cut, and each answer is in the home."""
+        calls = self.endpoint.book().chats()
+        assert all(call.delivery == "full" for call in calls)
+        assert self.shell.jobs()[0]["completed"] == len(calls)
+
+
+@pytest.fixture
+def under_way(simulator: Callable[..., Simulator], shell: Shell) -> UnderWay:
     endpoint = simulator("--latency", "uniform:0.5:1")
     shell.point_at(endpoint)
     shell.write("reviews.jsonl", batch_lines(40))
-
-    run = shell.terminal("run", "reviews.jsonl", "--max-in-flight", "5", columns=NARROWEST)
-    run.shows("in_progress")
-    wait_until("calls are in flight", lambda: len(endpoint.book().in_flight()) == 5)
-    run.hang_up(130)
-
-    calls = endpoint.book().chats()
-    assert all(call.delivery == "full" for call in calls)
-    assert shell.jobs()[0]["completed"] == len(calls)
-
-
-def test_ctrl_c_on_a_terminal_stops_a_run_in_order(
-    simulator: Callable[..., Simulator], shell: Shell
-) -> None:
-    endpoint = simulator("--latency", "uniform:0.5:1")
-    shell.point_at(endpoint)
-    shell.write("reviews.jsonl", batch_lines(40))
-
     run = shell.terminal("run", "reviews.jsonl", "--max-in-flight", "5", columns=NARROW)
     run.shows("in_progress")
     wait_until("calls are in flight", lambda: len(endpoint.book().in_flight()) == 5)
-    run.press(b"\x03")
-    run.shows("stopping")
-    text = run.ends(130)
+    return UnderWay(run, endpoint, shell)
+
+
+def test_a_terminal_that_goes_away_stops_a_run_in_order(under_way: UnderWay) -> None:
+    under_way.run.hang_up(130)
+
+    under_way.ended_in_order()
+
+
+def test_ctrl_c_on_a_terminal_stops_a_run_in_order(under_way: UnderWay) -> None:
+    under_way.run.press(b"\x03")
+    under_way.run.shows("stopping")
+    text = under_way.run.ends(130)
 
     assert "nightshift resume job_" in text
-    calls = endpoint.book().chats()
-    assert all(call.delivery == "full" for call in calls)
-    assert shell.jobs()[0]["completed"] == len(calls)
+    under_way.ended_in_order()
 
 
 def test_the_last_trouble_stands_below_the_bar_and_in_every_other_view(
