@@ -171,7 +171,8 @@ class House:
                 self.start(process)
                 died = True
             if self.is_paused(job):
-                self.command("resume", job, "--yes")
+                # It may be paused again at once.
+                self.run_command("resume", job, "--yes")
             time.sleep(0.02)
         return died
 
