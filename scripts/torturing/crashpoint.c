@@ -6,7 +6,8 @@
  *     LD_PRELOAD=./crashpoint.so CRASHPOINT=write:28:3 CRASHPOINT_UNDER=/home/me CRASHPOINT_SEEN=seen program
  *
  * has the third write there fail with ENOSPC. Error 0 is SIGKILL; `3+` means the third and all after it.
- * `seen` holds the number of calls so far, a native long, and then the path of the one that was struck.
+ * `seen` holds the number of calls so far, a native long, then of the one that was struck the monotonic time,
+ * a native double, and the path.
  * The kinds: write, sync, syncdir (of a folder), open, rename, cut, remove, mkdir, and connect, which is
  * counted wherever it leads. What libc calls within itself is not seen.
  */
@@ -24,11 +25,13 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct {
     long calls;
-    char struck[4096 - sizeof(long)];
+    double at;
+    char struck[4096 - sizeof(long) - sizeof(double)];
 } *seen;
 static char kind[16];
 static int fault;
@@ -54,6 +57,9 @@ __attribute__((constructor)) void crashpoint_begin(void) {
 static int strikes(const char *path) {
     long count = __atomic_add_fetch(&seen->calls, 1, __ATOMIC_SEQ_CST);
     if (count != number && !(and_all_after && count > number)) return 0;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    seen->at = now.tv_sec + now.tv_nsec / 1e9;
     strncpy(seen->struck, path, sizeof seen->struck - 1);
     if (!fault) kill(getpid(), SIGKILL);
     errno = fault;

@@ -11,7 +11,7 @@ import errno
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -68,7 +68,7 @@ class Result:
 class _Trial(Protocol):
     """What is done under a crash point, again and again, and what must hold afterwards."""
 
-    def go(self, name: str, environ: Mapping[str, str]) -> Iterator[str]:
+    def go(self, name: str, crash: Crashpoint) -> Iterator[str]:
         """The laws that are broken."""
 
 
@@ -88,7 +88,7 @@ def run(
         trial = _trial(house, point, result)
         for number in range(first, most, step):
             crash = Crashpoint(folder, point.kind, point.error, number, below=folder)
-            broken = [*trial.go(f"n{number}", crash.environ)]
+            broken = [*trial.go(f"n{number}", crash)]
             result.tried += 1
             result.hit += crash.is_reached
             result.broken += [f"{name} {number}, {crash.struck}: {law}" for law in broken]
@@ -116,18 +116,18 @@ class _Serves:
         self._result = result
         house.kill(point.process)
 
-    def go(self, name: str, environ: Mapping[str, str]) -> Iterator[str]:
+    def go(self, name: str, crash: Crashpoint) -> Iterator[str]:
         house, process = self._house, self._point.process
         log = house.folder / f"{process}.log"
         house.deaths.clear()
         told = log.stat().st_size if log.exists() else 0
-        house.start(process, environ=environ)
+        house.start(process, environ=crash.environ)
         job = house.submit(name, ROWS)
         house.outlive(name, job, process, _JOB_S)
         house.wait(name)
-        if self._point.error:
-            # Who ends because of its disk has kept what it was answered.
-            house.deaths.clear()
+        # Who ends because of its disk has kept what it was answered; a kill has its very moment.
+        deaths = [] if self._point.error else [(crash.at, end) for _, end in house.deaths]
+        house.deaths[:] = deaths
         house.kill(process, signal.SIGTERM)
         found = house.audit(name, job)
         self._result.in_flight += found.in_flight
@@ -146,11 +146,11 @@ class _Submits:
         self._house = house
         self._jobs = house.folder / "home" / "jobs"
 
-    def go(self, name: str, environ: Mapping[str, str]) -> Iterator[str]:
+    def go(self, name: str, crash: Crashpoint) -> Iterator[str]:
         before = self._there()
         source = self._house.write_input(name, ROWS)
         ended = self._house.run_command(
-            *("submit", str(source), "-o", str(self._house.output(name))), environ=environ
+            *("submit", str(source), "-o", str(self._house.output(name))), environ=crash.environ
         )
         new = sorted(self._there() - before)
         yield from _tracebacks(ended)
@@ -176,9 +176,11 @@ class _Results:
         house.wait("in")
         self._whole = _contents(house.output("in"))
 
-    def go(self, name: str, environ: Mapping[str, str]) -> Iterator[str]:
+    def go(self, name: str, crash: Crashpoint) -> Iterator[str]:
         output = self._house.output(name)
-        ended = self._house.run_command("results", "latest", "-o", str(output), environ=environ)
+        ended = self._house.run_command(
+            "results", "latest", "-o", str(output), environ=crash.environ
+        )
         yield from _tracebacks(ended)
         found = _contents(output)
         for file, content in found.items():

@@ -6,8 +6,10 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any
 
 _SOURCES = Path(__file__).parent
+_FOUND = "ld"
 
 
 def build(name: str, folder: Path) -> Path:
@@ -58,10 +60,19 @@ class Crashpoint:
     @property
     def is_reached(self) -> bool:
         """Whether there was an Nth."""
-        calls: int = struct.unpack_from("l", self._seen.read_bytes())[0]
+        calls: int = self._found()[0]
         return calls >= self._number
+
+    @property
+    def at(self) -> float:
+        """When a call was struck, in the machine's monotonic seconds; 0 if none was."""
+        at: float = self._found()[1]
+        return at
 
     @property
     def struck(self) -> str:
         """The path of the call that was struck; empty if none was."""
-        return self._seen.read_bytes()[struct.calcsize("l") :].rstrip(b"\0").decode()
+        return self._seen.read_bytes()[struct.calcsize(_FOUND) :].rstrip(b"\0").decode()
+
+    def _found(self) -> tuple[Any, ...]:
+        return struct.unpack_from(_FOUND, self._seen.read_bytes())
