@@ -45,7 +45,7 @@ from scripts.torturing.house import House
 from scripts.torturing.preload import Crashpoint, build, has_compiler
 from tests.acceptance.conftest import Shell, batch_lines, read_lines
 from tests.conftest import ROOT, Workdir
-from workers.delivery.journal import Ended, Sent, records
+from tests.journals import open_calls
 
 needs_compiler = pytest.mark.skipif(
     not has_compiler(), reason="NOT RUN: crash points need a C compiler"
@@ -244,7 +244,8 @@ def test_p13_answers_of_a_worker_that_slept_past_its_lease_are_kept_with_their_c
         job = house.submit("in", 80, "--timeout", "15")
         workers = ("worker-0", "worker-1")
         wait_until("calls are made", lambda: len(house.simulator.book().billed()) > 8, 60)
-        sleeper = max(workers, key=lambda worker: _open_calls(tmp_path, worker))
+        scratch = tmp_path / "scratch"
+        sleeper = max(workers, key=lambda worker: open_calls(scratch / worker / "outbox"))
         house.processes[sleeper].send_signal(signal.SIGSTOP)
         house.wait("in")
         first = len(house.at_home(job, "SELECT id FROM calls"))
@@ -261,17 +262,6 @@ def test_p13_answers_of_a_worker_that_slept_past_its_lease_are_kept_with_their_c
     assert (found.completed, found.uncertain) == (80, 0)
     assert found.bought_twice == billed - 80 > 0
     assert first < billed
-
-
-def _open_calls(folder: Path, worker: str) -> int:
-    """Calls in flight, by a worker's own journal."""
-    written = [
-        record
-        for outbox in (folder / "scratch" / worker / "outbox").glob("*")
-        for record in records(outbox)
-    ]
-    ended = sum(isinstance(record, Ended) for record in written)
-    return sum(isinstance(record, Sent) for record in written) - ended
 
 
 @pytest.fixture
