@@ -25,6 +25,7 @@ from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
 
 _START_S = 15.0
 _LOOK_AGAIN_S = 1.0
+_PROBE = 64 * 1024
 _PLAIN_SOCKET = re.compile(r"[A-Za-z0-9/._-]{1,100}")
 """A path that may stand in a URL as it is. macOS allows 104 bytes for the path of a socket."""
 
@@ -109,8 +110,7 @@ def _start_once(folder: Path, socket: Path) -> str:
         # Two commands at once must not start two servers on one folder.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _answers(url):
-            _start(folder, socket)
-            _wait(url, folder)
+            _wait(url, folder, _start(folder, socket))
     return url
 
 
@@ -164,7 +164,7 @@ def _socket_path(home: Path) -> Path:
     return folder / f"{name}.sock"
 
 
-def _start(folder: Path, socket: Path) -> None:
+def _start(folder: Path, socket: Path) -> subprocess.Popen[bytes]:
     options = {
         "port": "0",
         "unixsocket": str(socket),
@@ -178,7 +178,7 @@ def _start(folder: Path, socket: Path) -> None:
         "daemonize": "no",
     }
     flags = [part for name, value in options.items() for part in (f"--{name}", value)]
-    subprocess.Popen(
+    return subprocess.Popen(
         [binary(), *flags],
         start_new_session=True,
         stdin=subprocess.DEVNULL,
@@ -200,10 +200,13 @@ def _answers(url: str) -> bool:
     return True
 
 
-def _wait(url: str, folder: Path) -> None:
+def _wait(url: str, folder: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_S
     while not _answers(url):
-        if time.monotonic() > deadline:
+        if process.poll() is not None or time.monotonic() > deadline:
+            # On a full disk it has no place for its reason either.
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(bytes(_PROBE))
             raise ServiceUnavailable(
                 "the embedded server does not start", hint=f"see {folder / 'redis.log'}"
             )
