@@ -94,8 +94,8 @@ def main() -> int:
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    # Until Celery has its own handlers SIGTERM kills; the next worker here finds what was begun. What
-    # a handler raises can get lost in a finalizer, and the signal with it.
+    # Until Celery has its own handlers SIGTERM kills; the next worker here finds what was begun.
+    # What a handler raises can get lost in a finalizer, and the signal with it.
     try:
         settings = worker_settings(os.environ)
         service = Service(settings)
