@@ -148,23 +148,27 @@ def _keeps_ending(code: int) -> ServiceUnavailable:
     return ServiceUnavailable(f"the worker keeps being killed (signal {-code})", hint=hint)
 
 
+@contextmanager
+def _stopped_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and a terminal that goes away go to `handler` meanwhile."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    old = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, before in old.items():
+            signal.signal(number, before)
+
+
 class Interrupts:
-    """Counts Ctrl-C, SIGTERM and a terminal that goes away while a job runs, instead of dying."""
+    """Counts what would stop a command, while a job runs, instead of dying."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._old = {
-            number: signal.signal(number, self._hear)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        }
 
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
+    def hear(self, _number: int, _frame: FrameType | None) -> None:
+        """One more."""
         self.count += 1
-
-    def close(self) -> None:
-        """Ctrl-C means what it meant before."""
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -179,24 +183,14 @@ class Crew:
 @contextmanager
 def crew(home: Home, settings: Settings, base_url: str, workers: int) -> Iterator[Crew]:
     """Starts them, so that they are there when the input is checked and the user has agreed."""
-    with _ends_in_order(), embedded.server(settings.redis_url, home.folder) as url:
+    # All of them as Ctrl-C, so that no server is left behind.
+    as_ctrl_c = _stopped_by(signal.default_int_handler)
+    with as_ctrl_c, embedded.server(settings.redis_url, home.folder) as url:
         team = Workers(workers, _environment(home, url, base_url), say)
         try:
             yield Crew(home, url, team)
         finally:
             team.kill()
-
-
-@contextmanager
-def _ends_in_order() -> Iterator[None]:
-    """SIGTERM and a terminal that goes away are as Ctrl-C: no server is left behind."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    old = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def run_job(its: Crew, job: JobRow) -> JobRow:
@@ -245,7 +239,8 @@ def _at_work(its: Crew, job: JobRow) -> Iterator[tuple[Coordinator, Sender, Inte
     with ExitStack() as stack:
         post = stack.enter_context(closing(Post(its.url)))
         sender = stack.enter_context(closing(Sender(its.url)))
-        interrupts = stack.enter_context(closing(Interrupts()))
+        interrupts = Interrupts()
+        stack.enter_context(_stopped_by(interrupts.hear))
         display = stack.enter_context(closing(Display()))
         _log_to(display, stack)
         coordinator = stack.enter_context(

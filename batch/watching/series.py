@@ -230,7 +230,8 @@ def series_of(store: JobStore, now: float) -> Series:
     )
     for row in rows:
         series.failed(Failure(*row), now)
-    for sent_at, latency_s in store.db.execute("SELECT sent_at, latency_s FROM calls"):
+    for sent_at, latency_s, cost in store.db.execute("SELECT sent_at, latency_s, cost FROM calls"):
         series.called(sent_at, latency_s, now)
-    series.recount(store, now)
+        if cost is not None:
+            series.paid(sent_at + latency_s, Decimal(cost), now)
     return series

@@ -98,7 +98,7 @@ class House:
     ) -> None:
         """Starts a process; a worker finds what its predecessor of that name left.
 
-        `under`: a command that runs it, such as strace. `environ`: what is added to its own.
+        `under`: a command that runs it, such as chrt. `environ`: what is added to its own.
         """
         self._started[name] = self._alive[name] = time.monotonic()
         path = self.folder / f"{name}.log"
@@ -115,7 +115,7 @@ class House:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            # What runs under strace outlives it, unless the whole group is killed.
+            # What runs under another command may outlive it, unless the whole group is killed.
             start_new_session=bool(under),
         )
         log.close()

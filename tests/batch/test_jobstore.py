@@ -411,6 +411,7 @@ def test_no_question_of_a_turn_reads_a_table_to_its_end(tmp_path: Path) -> None:
     store.waiting(2)
     store.open_chunks()
     store.chunks_out()
+    store.chunks_untold()
     store.unlimited_out(rub=True, tokens=True)
     store.lost()
     store.exposure()
