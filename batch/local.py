@@ -151,7 +151,9 @@ def _keeps_ending(code: int) -> ServiceUnavailable:
 @contextmanager
 def _stopped_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
     """Ctrl-C, SIGTERM and a terminal that goes away go to `handler` meanwhile."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        numbers.append(signal.SIGHUP)
     old = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

@@ -199,6 +199,25 @@ def test_what_stops_a_run_while_its_input_is_checked_leaves_no_job_and_no_proces
     assert shell.jobs() == []
 
 
+def test_a_run_under_nohup_goes_on_when_its_terminal_goes_away(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator("--latency", "constant:1", "--null-cost-share", "0")
+    shell.point_at(endpoint)
+    shell.write("reviews.jsonl", batch_lines(ROWS))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # so does nohup, and children inherit it
+    try:
+        running = shell.start("run", "reviews.jsonl", "-o", "out", "--max-in-flight", "10")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_until("calls are in flight", lambda: bool(endpoint.book().in_flight()))
+
+    running.send(signal.SIGHUP)
+    running.ends(0)
+
+    assert len(ids(shell.folder / "out" / "output.jsonl")) == ROWS
+
+
 def test_f12_a_run_whose_workers_journal_is_deleted_ends_with_4_and_resume_completes(
     begun: Callable[..., Begun],
 ) -> None:
