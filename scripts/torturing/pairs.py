@@ -106,7 +106,8 @@ def _one(house: House, point: str, fault: str, result: Result) -> None:
     house.deaths.clear()
     # The pace that was found while others were refused is not for this one.
     Redis(port=house.port).flushall()
-    house.start(process, environ=_dying(where))
+    told = house.folder / "died"
+    house.start(process, environ=_dying(where, told))
     rules = [f"{rule}{'' if ':' in rule else ':'},times_per_request=1" for rule in FAULTS[fault]]
     rules = [rule if "share=" in rule else f"{rule},share=0.3" for rule in rules]
     house.simulator.control("faults", [rule.replace(":,", ":") for rule in rules])
@@ -117,6 +118,8 @@ def _one(house: House, point: str, fault: str, result: Result) -> None:
         house.start(process)
         died = True
     house.wait(name)
+    # What is in flight at the very moment may be lost, and nothing before it.
+    house.deaths[:] = [(float(told.read_text()), end) for _, end in house.deaths]
     calls = house.simulator.book()[before:]
     spoiled = sum(bool(call.billed and call.fault) for call in calls)
     found = house.audit(name, job, spoiled)
@@ -128,5 +131,5 @@ def _one(house: House, point: str, fault: str, result: Result) -> None:
         result.unmet.append(name)
 
 
-def _dying(where: str) -> dict[str, str]:
-    return {"PYTHONPATH": str(INSIDE), "FAILPOINT": where}
+def _dying(where: str, told: Path) -> dict[str, str]:
+    return {"PYTHONPATH": str(INSIDE), "FAILPOINT": where, "FAILPOINT_TOLD": str(told)}

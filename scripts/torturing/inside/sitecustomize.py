@@ -5,7 +5,8 @@ Python imports a `sitecustomize` before anything else. The environment says what
     FAILPOINT=workers.delivery.journal:Journal.write:after:Ended:5
 
 kills it before or after the fifth call of that function whose first argument (of a method: after
-`self`) is of that class; an empty class stands for any.
+`self`) is of that class; an empty class stands for any. The file FAILPOINT_TOLD then holds the
+moment, in the machine's monotonic seconds.
 
     STOPWATCH=seconds.txt
 
@@ -62,6 +63,10 @@ def die(point: str) -> None:
     module, function, when, kind, number = point.split(":")
     place, left = (1 if "." in function else 0), int(number)
 
+    def strike() -> None:
+        Path(os.environ["FAILPOINT_TOLD"]).write_text(str(time.monotonic()))
+        os.kill(os.getpid(), signal.SIGKILL)
+
     def change(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def wrapped(*arguments: Any, **named: Any) -> Any:
@@ -70,10 +75,10 @@ def die(point: str) -> None:
             left -= is_meant
             dies = is_meant and left == 0
             if dies and when == "before":
-                os.kill(os.getpid(), signal.SIGKILL)
+                strike()
             returned = function(*arguments, **named)
             if dies:
-                os.kill(os.getpid(), signal.SIGKILL)
+                strike()
             return returned
 
         return wrapped
