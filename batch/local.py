@@ -28,6 +28,7 @@ from batch.store.home import Home
 from batch.store.jobstore import JobRow
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.money import plain
+from jobs.states import JobState
 
 _WORKER_DRAIN_S = 930.0
 _CUT_S = 15.0
@@ -203,8 +204,11 @@ def run_job(its: Crew, job: JobRow) -> JobRow:
     """
     home = its.home
     with _at_work(its, job) as (coordinator, _sender, interrupts, display):
-        _work(its, job, coordinator, interrupts, lambda: _rests(home, job.id))
+        _work(its, job, coordinator, interrupts, lambda: not _wants_workers(home, job.id))
+        # Its files are written while the workers end.
         _wind_up(coordinator, its.workers, interrupts, display)
+        while not interrupts.count and not _rests(home, job.id):
+            coordinator.step()
         stopped = interrupts.count > 0
     if stopped and not _rests(home, job.id):
         raise KeyboardInterrupt
@@ -303,6 +307,11 @@ def _rests(home: Home, job_id: str) -> bool:
     """Whether nothing more happens to the job without the user."""
     job = _row(home, job_id)
     return job.ended or job.needs_user
+
+
+def _wants_workers(home: Home, job_id: str) -> bool:
+    """Whether calls of the job may still be made, or lookups, without the user."""
+    return not _rests(home, job_id) and _row(home, job_id).state is not JobState.FINALIZING
 
 
 def _row(home: Home, job_id: str) -> JobRow:

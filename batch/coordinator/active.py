@@ -88,6 +88,8 @@ class ActiveJob:
         self.refused_so_far = Counter(self.refused)
         self.presence = Presence()
         self.rivals = 1
+        self.is_in_a_hurry = False
+        """Whether its workers have nothing of it any more: the next turn ends or feeds it."""
         self.series = series_of(store, time.time())
         self._failed = store.job().failed
 
@@ -119,6 +121,7 @@ class ActiveJob:
         for chunk in applied.closed:
             self._watches.pop(chunk, None)
         self._to_forget += applied.closed
+        self.is_in_a_hurry |= bool(applied.closed) and not self._watches
         self._post.acknowledge(mail)
         self._post.forget_chunks(self.id, self._to_forget)
         self._to_forget.clear()
@@ -198,6 +201,7 @@ class ActiveJob:
 
     def turn(self, redis_since: float) -> None:
         """One round: wishes, window, prices, chunks that got lost, feeding, lookups, the end."""
+        self.is_in_a_hurry = False
         job = self._heed_wishes(self.store.job())
         job = self._heed_window(job)
         if job.ended:

@@ -6,6 +6,7 @@ show what the ledger says is on the disk, so a killed writer is found out by the
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -23,6 +24,8 @@ class Writer:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "outputs")
         self._running: dict[Path, Future[None]] = {}
+        self.ended = threading.Event()
+        """Set when something was written, or could not be; whoever looks clears it."""
 
     def stands(self, store: JobStore) -> bool:
         """Whether a job's files show what its ledger says; if not, they are being written.
@@ -34,12 +37,18 @@ class Writer:
             if store.is_written():
                 return True
             running = self._running[store.folder] = self._thread.submit(_write, store.folder)
+            running.add_done_callback(lambda _: self.ended.set())
             wait([running], _PATIENCE_S)
         if not running.done():
             return False
         del self._running[store.folder]
         running.result()
         return store.is_written()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is being written."""
+        return not all(running.done() for running in self._running.values())
 
     def close(self) -> None:
         """What is being written is written to its end; what waits is left to the next."""

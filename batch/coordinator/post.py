@@ -112,6 +112,7 @@ class Post:
                 self._redis.delete(
                     *(names.payload_key(job, chunk) for chunk in chunks),
                     *(names.taken_key(job, chunk) for chunk in chunks),
+                    *(names.claim_key(job, chunk) for chunk in chunks),
                 )
 
     def withdraw(self, job: str, chunk: int) -> bool:
@@ -166,13 +167,16 @@ class Post:
     # ---- results -------------------------------------------------------------------------------
 
     def read(self, jobs: list[str], wait_s: float) -> list[Mail]:
-        """Deliveries that arrived for any of these jobs, waiting a moment for the first."""
+        """Deliveries that arrived for any of these jobs, waiting a moment for the first.
+
+        A wait of 0 looks only; any other lasts up to 0.1 s longer, by the server's own clock.
+        """
         if not jobs:
             return []
         streams = {names.results_key(job): "0" for job in jobs}
         with _as_ours():
             found = self._redis.xread(
-                cast(Any, streams), count=READ_AT_ONCE, block=max(1, int(wait_s * 1000))
+                cast(Any, streams), count=READ_AT_ONCE, block=int(wait_s * 1000) or None
             )
         return [self._mail(key, entries) for key, entries in cast(Any, found or [])]
 

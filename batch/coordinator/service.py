@@ -133,7 +133,7 @@ class Coordinator:
             self._take_in()
             if time.monotonic() - self._last_late >= LATE_S:
                 self._take_in_late()
-            if time.monotonic() - self._last_turn >= TURN_S:
+            if time.monotonic() - self._last_turn >= TURN_S or self._is_in_a_hurry():
                 self._turn()
             self.away_since = None
             if self._metrics:
@@ -149,12 +149,21 @@ class Coordinator:
                 self._troubles[job_id].meet(REDIS, time.time())
             time.sleep(_AWAY_S)
 
+    def _is_in_a_hurry(self) -> bool:
+        some = any(job.is_in_a_hurry for job in self._jobs.values())
+        return some or self._writer.ended.is_set()
+
     def _take_in(self) -> None:
         if not self._jobs:
             time.sleep(READ_S)
             return
         began = time.monotonic()
-        found = {mail.job: mail for mail in self._post.read(list(self._jobs), READ_S)}
+        # A job's end waits for its files and for nothing else.
+        is_writing = self._writer.is_busy
+        mails = self._post.read(list(self._jobs), 0.0 if is_writing else READ_S)
+        if is_writing and not mails:
+            self._writer.ended.wait(READ_S)
+        found = {mail.job: mail for mail in mails}
         for job in list(self._jobs.values()):
             with self._apart(job.id):
                 job.heard(found.get(job.id), began)
@@ -167,7 +176,7 @@ class Coordinator:
             for job in self._home.job_ids()
             if job not in self._jobs and self._let_be.get(job, 0.0) <= now
         ]
-        for mail in self._post.read(others, 0.001) if others else ():
+        for mail in self._post.read(others, 0.0) if others else ():
             with self._apart(mail.job):
                 self._late(mail)
 
@@ -225,6 +234,7 @@ class Coordinator:
 
     def _turn(self) -> None:
         self._last_turn = time.monotonic()
+        self._writer.ended.clear()
         self._watch_redis()
         self._board.turn()
         if self._last_turn - self._last_scan >= SCAN_S:

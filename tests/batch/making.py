@@ -218,6 +218,7 @@ class FakePost:
         for chunk in chunks:
             self.payloads.pop((job, chunk), None)
             self.took.discard((job, chunk))
+            self.claimed.pop((job, chunk), None)
 
     def withdraw(self, job: str, chunk: int) -> bool:
         self._command("withdraw")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 import threading
@@ -182,6 +183,47 @@ def test_a_job_is_fed_answered_written_and_ended(house: House) -> None:
     assert house.post.payloads == {}
     assert house.post.held == {}
     assert house.post.published[JOB]["state"] == "completed"
+
+
+def test_the_last_answer_and_the_last_written_file_wait_for_no_turn(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job(house, 4)
+    house.turn(seconds=0.0)
+    house.answer(1)
+
+    house.turn(seconds=0.0)
+    assert house.row().state is JobState.COMPLETED
+
+    monkeypatch.setattr(outputs, "_PATIENCE_S", 0.0)
+    job(house, 4, job=OTHER)
+    house.clock.sleep(1.0)
+    house.turn(seconds=0.0)
+    house.answer(1, job=OTHER)
+    house.turn(seconds=0.0)
+    assert house.row(OTHER).state is JobState.FINALIZING
+    assert house.coordinator._writer.ended.wait(60)
+    house.turn(seconds=0.0)
+    assert house.row(OTHER).state is JobState.COMPLETED
+
+
+def test_files_that_could_not_be_written_hurry_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: JobStore) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(reports, "write_all", fail)
+    job(house, 4)
+    house.turn()
+    house.answer(1)
+    house.turn(3)
+    house.turn(seconds=0.0)
+    before = house.coordinator._last_turn
+
+    house.turn(2, seconds=0.0)
+
+    assert house.coordinator._last_turn == before
 
 
 def test_a_job_without_requests_ends_at_once_i15(house: House) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from redis import Redis
 
+from batch.coordinator.post import Post as HomePost
 from jobs import names
 from jobs.errors import BadMessage, UsageError
 from jobs.wire import pack_payload
@@ -85,6 +86,30 @@ def test_a_chunk_that_is_done_is_not_run_again(server: Server, redis: Redis) -> 
         assert redis.get(names.claim_key(*KEY)) == b"done"
 
     between(server, scene)
+
+
+def test_a_chunk_that_the_home_forgot_leaves_nothing_and_is_not_taken(
+    server: Server, redis: Redis
+) -> None:
+    home = HomePost(server.url)
+
+    async def scene(one: Post, two: Post) -> None:
+        lay_down(redis)
+        await one.claim(*KEY)
+        await one.release(*KEY)
+        home.forget_chunks(JOB, [1])
+
+        assert [*redis.scan_iter("ns:*")] == []
+        assert await two.claim(*KEY) is None
+
+        lay_down(redis)
+        assert home.withdraw(*KEY)
+        home.forget_chunks(JOB, [1])
+        assert await one.claim(*KEY) is None
+        assert [*redis.scan_iter("ns:*")] == []
+
+    between(server, scene)
+    home.close()
 
 
 def test_r19_another_chunks_payload_and_garbage_are_not_taken(server: Server, redis: Redis) -> None:

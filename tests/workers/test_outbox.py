@@ -235,6 +235,30 @@ def test_merged_batches_keep_each_answer_with_its_request(
     run(scene())
 
 
+def test_the_end_of_all_that_is_in_flight_waits_for_no_company(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "DELIVER_S", 3600.0)
+
+    async def scene() -> None:
+        post = FakePost()
+        home, box = FakeHome(post), Outbox(tmp_path, post)
+        box.start()
+        flying = sent_by(box, 1)
+        answer(box, 0)
+        close_chunk(box)
+        await asyncio.sleep(3 * outbox.SYNC_S)
+        assert post.stream == []
+
+        box.ended(flying.call, completion())
+        box.put(JOB, call_of(flying), result_of(flying), b"yes")
+
+        await home_has(home, 2)
+        await box.close(5)
+
+    run(scene())
+
+
 def test_deliveries_are_bounded_in_rows_and_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

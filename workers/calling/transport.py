@@ -19,9 +19,9 @@ import ssl
 import sys
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager
 from enum import StrEnum
 from functools import lru_cache, partial
+from types import TracebackType
 from typing import Any, Protocol, cast
 
 import aiohttp
@@ -131,20 +131,34 @@ def _reason(cause: object) -> str:
     return str(getattr(cause, "strerror", None) or "")
 
 
-@asynccontextmanager
-async def within(total_s: float) -> AsyncIterator[None]:
+class within:  # noqa: N801  read as `asyncio.timeout` is
     """As `asyncio.timeout`, but the loop has read all that has come before it gives up.
 
     In a process that slept (SIGSTOP, a machine that was paused), timers are due before a loop looks
     into its sockets; an answer that came meanwhile is paid for.
     """
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(None) as limit:
-        due = loop.call_later(total_s, lambda: limit.reschedule(loop.time() + _LAST_LOOK_S))
-        try:
-            yield
-        finally:
-            due.cancel()
+
+    # A class, since entering a generator twice a call would cost as much as the timer.
+    def __init__(self, total_s: float) -> None:
+        self._total_s = total_s
+        self._limit = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._limit.__aenter__()
+        self._due = self._loop.call_later(self._total_s, self._look_once_more)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        self._due.cancel()
+        return await self._limit.__aexit__(kind, error, trace)
+
+    def _look_once_more(self) -> None:
+        self._limit.reschedule(self._loop.time() + _LAST_LOOK_S)
 
 
 class _Handler(ResponseHandler):

@@ -148,8 +148,8 @@ class Journal:
         A folder that was deleted takes writes as before: its files live on without a name.
         """
         try:
-            there, mine = self._path(self._number).stat(), os.fstat(self._fd)
-            kept = (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+            there = os.stat(self._name)  # noqa: PTH116  before each call: a `Path` costs as much
+            kept = (there.st_dev, there.st_ino) == self._identity
         except OSError:
             kept = False
         if not kept:
@@ -227,6 +227,8 @@ class Journal:
             self._path(number).unlink(missing_ok=True)
             raise
         self._fd, self._number, self._size = fd, number, len(MAGIC)
+        mine = os.fstat(fd)
+        self._name, self._identity = str(self._path(number)), (mine.st_dev, mine.st_ino)
         self._torn = False
         self._new_file = self.is_dirty = True
         if old >= 0:

@@ -370,7 +370,11 @@ class Outbox:
         due = [
             batch
             for batch in self._synced.values()
-            if hurry or batch.rows >= DELIVER_ROWS or now - batch.since >= DELIVER_S
+            if hurry
+            or batch.rows >= DELIVER_ROWS
+            or now - batch.since >= DELIVER_S
+            # The end of all that is in flight: no company will come.
+            or (batch.closed and not self._open_calls)
         ]
         for batch in due:
             self._pack(batch)

@@ -36,6 +36,18 @@ HOLD_S = 10
 _DONE = b"done"
 _STOPPED = b"stopped"
 
+_CLAIM = """
+local payload, hold, taken, claim = unpack(KEYS)
+local data = redis.call('GET', payload)
+if not data or redis.call('EXISTS', hold, taken, claim) > 0 then
+  return false
+end
+redis.call('SET', taken, ARGV[1], 'EX', ARGV[2])
+redis.call('SET', claim, ARGV[1], 'PX', ARGV[3])
+return data
+"""
+"""In one step, so that a chunk without a payload is one that nobody can take any more."""
+
 Key = tuple[str, int]
 """(job, chunk)."""
 
@@ -82,6 +94,7 @@ class Post:
                 "the address of Redis is not one",
                 hint="set NIGHTSHIFT_REDIS_URL to something like redis://localhost:6379/0",
             ) from error
+        self._claim = self._redis.register_script(_CLAIM)
         self._pace = self._redis.register_script(SCRIPT)
         self._slots: set[str] = set()
 
@@ -108,18 +121,18 @@ class Post:
         None for a message that came twice or too late, and while the job is held: the coordinator
         takes back or feeds again what nobody took. Raises `BadMessage` for a foreign payload.
         """
+        # A claim dies with its worker, but the chunk is not free then: answers of it may lie in
+        # that worker's journal. Its rest comes in a chunk of another number.
+        keys = (
+            names.payload_key(job, chunk),
+            names.hold_key(job),
+            names.taken_key(job, chunk),
+            names.claim_key(job, chunk),
+        )
         async with _as_connection_errors():
-            key = names.claim_key(job, chunk)
-            data, held = await self._redis.mget(names.payload_key(job, chunk), names.hold_key(job))
-            if data is None or held is not None:
-                return None
-            # A claim dies with its worker, but the chunk is not free then: answers of it may lie in
-            # that worker's journal. Its rest comes in a chunk of another number.
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.set(names.taken_key(job, chunk), self.worker, nx=True, ex=TAKEN_S)
-                pipe.set(key, self.worker, nx=True, px=int(CLAIM_S * 1000))
-                if not all(await pipe.execute()):
-                    return None
+            data = await self._claim(keys, (self.worker, TAKEN_S, int(CLAIM_S * 1000)))
+        if data is None:
+            return None
         payload = unpack_payload(cast(bytes, data))
         same = (payload.job, payload.chunk) == (job, chunk)
         return payload if same else None
@@ -161,7 +174,7 @@ class Post:
             await self._redis.set(names.hold_key(job), _STOPPED, nx=True, ex=HOLD_S)
 
     async def release(self, job: str, chunk: int) -> None:
-        """The chunk is done with; a late message for it finds this and is dropped."""
+        """The chunk is done with: its closing is on its way."""
         async with _as_connection_errors():
             await self._redis.set(names.claim_key(job, chunk), _DONE, ex=DONE_S)
 
