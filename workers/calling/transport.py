@@ -153,9 +153,9 @@ class within:  # noqa: N801  read as `asyncio.timeout` is
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         self._due.cancel()
-        return await self._limit.__aexit__(kind, error, trace)
+        await self._limit.__aexit__(kind, error, trace)
 
     def _look_once_more(self) -> None:
         self._limit.reschedule(self._loop.time() + _LAST_LOOK_S)
