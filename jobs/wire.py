@@ -18,7 +18,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from jobs.budget import Amount
 from jobs.chunk import ChunkClosed, Payload
 from jobs.counts import Count
 from jobs.errors import BadMessage
@@ -108,9 +107,9 @@ def unpack_payload(data: bytes) -> Payload:
     with _decoding("a payload"):
         payload = _payload.decode(unpacked)
     check_job_id(payload.job)
-    _check_amount(payload.grant)
+    _check_rub(payload.grant.rub)
     for work in payload.requests:
-        _check_amount(work.bound)
+        _check_rub(work.rub)
         if work.model >= len(payload.models):
             raise BadMessage("a request of a payload is for no model")
     return payload
@@ -144,7 +143,7 @@ def unpack_delivery(data: bytes) -> Delivery:
     for call in delivery.calls:
         _check_call(call)
     for found in delivery.found:
-        _check_amount(Amount(found.cost))
+        _check_rub(found.cost)
     answers = len(unpack_bodies(delivery.bodies))
     if any(result.body >= answers for result in delivery.results):
         raise BadMessage("a result of a delivery lacks its answer")
@@ -152,12 +151,12 @@ def unpack_delivery(data: bytes) -> Delivery:
 
 
 def _check_call(call: Call) -> None:
-    _check_amount(Amount(call.cost))
-    _check_amount(Amount(call.bound))
+    _check_rub(call.cost)
+    _check_rub(call.bound)
     if (call.billing is Billing.KNOWN) != (call.cost is not None):
         raise BadMessage("a call has no cost, or one that nobody knows")
 
 
-def _check_amount(amount: Amount) -> None:
-    if amount.rub is not None and not is_amount(amount.rub):
+def _check_rub(rub: Decimal | None) -> None:
+    if rub is not None and not is_amount(rub):
         raise BadMessage("a message holds an amount that is none")
