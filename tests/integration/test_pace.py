@@ -101,14 +101,17 @@ def test_what_one_worker_does_not_want_others_may_have(server: Server) -> None:
     together(server, scene)
 
 
-def test_a_worker_that_has_more_in_flight_than_its_share_gives_back_as_they_end(
+def test_a_worker_that_has_more_in_flight_than_its_share_starts_none_and_gives_back_as_they_end(
     server: Server,
 ) -> None:
+    """A worker that fills each place anew as a call ends would else keep all of them for ever."""
+
     async def scene(crowd: Crowd) -> None:
         assert (await crowd.ask("a", wanted=100, most=10)).slots == 10
         assert (await crowd.ask("b", wanted=100, most=10)).slots == 0
-        assert (await crowd.ask("a", wanted=100, in_flight=10, most=10)).slots == 10
-        assert (await crowd.ask("a", wanted=100, in_flight=7, most=10)).slots == 7
+        assert (await crowd.ask("a", wanted=100, in_flight=10, most=10)).slots == 5
+        assert (await crowd.ask("b", wanted=100, most=10)).slots == 0
+        assert (await crowd.ask("a", wanted=100, in_flight=7, most=10)).slots == 5
         assert (await crowd.ask("b", wanted=100, most=10)).slots == 3
         assert (await crowd.ask("a", wanted=100, in_flight=2, most=10)).slots == 5
         assert (await crowd.ask("b", wanted=100, in_flight=3, most=10)).slots == 5

@@ -260,10 +260,11 @@ if ask.most > 0 then s.limit = math.min(s.limit, ask.most) end
 local whole = math.floor(s.limit + 1e-6)
 local share = math.max(whole * part, whole - others_wanted)
 local slots = math.max(0, math.min(ask.wanted, math.floor(share + t[2] % 1000 / 1000), whole - others))
-if ask.flying > slots then slots = math.min(ask.flying, math.max(mine, slots)) end
 if s.down > 0 then slots = ask.flying + probing end
+-- What is above it starts no more, but is nobody else's before it has ended.
+local held = math.max(slots, math.min(ask.flying, mine))
 redis.call('HSET', KEYS[2], worker,
-           table.concat({ slots, ask.wanted, now + lease, ask.weight, ask.flying }, ' '))
+           table.concat({ held, ask.wanted, now + lease, ask.weight, ask.flying }, ' '))
 redis.call('EXPIRE', KEYS[2], 3600)
 
 -- The buckets. Each who asks puts back what it has left, and gets its part of the level, so that no
