@@ -77,7 +77,7 @@ def parser() -> ArgumentParser:
     one.add_argument("--jobs", type=int, default=1000, help="how many (1000)")
     one = campaign("crowd", _crowd, "many small jobs at once, each with a cap, workers killed")
     one.add_argument("--jobs", type=int, default=30, help="how many (30)")
-    one = campaign("sums", _sums, "a big job's costs added up in four ways")
+    one = campaign("sums", _sums, "a big job's costs added up in five ways")
     one.add_argument("--rows", type=int, default=100_000, help="requests (100000)")
     return top
 
@@ -199,6 +199,7 @@ def _sums(given: Namespace, folder: Path) -> list[str]:
     for name, seconds in found.seconds.items():
         print(f"{seconds:>9.0f}  s: {name}")
     print(f"{found.rows:>9,}  requests, {found.calls:,} calls")
+    print(f"{found.unlisted:>9,}  calls that no price explains")
     return [] if found.agree else ["L7: the sums differ"]
 
 

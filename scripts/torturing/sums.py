@@ -1,8 +1,12 @@
 """A job of any size whose costs are known beforehand, and added up again by other means (L7).
 
-Its calls go through the product's own ledger and reports. Added up again are: what was handed in,
-the column in the database, and the lines of the files, each in whole units of 1e-18 rouble, without
-a `Decimal`; all of them must be the very number that the job, its ledger and `cost.json` tell.
+Prices as real ones are: dearer above a size of the prompt, cheaper in the night, less for tokens
+from the cache, so much a request, and all of it changes in the middle of the job. What a call costs
+is reckoned here once more, in whole units of 1e-18 rouble, without a `Decimal`.
+
+The calls go through the product's own ledger and reports. Added up again are: what was handed in,
+the column in the database, and the lines of the files; all of them must be the very number that
+the job, its ledger and `cost.json` tell. No call may have cost what no price in the catalogue asks.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from jobs.budget import UNCAPPED
 from jobs.chunk import DONE, ChunkClosed
 from jobs.names import COST, DATABASE, ERRORS, OUTPUT
 from jobs.outcome import Billing
+from jobs.prices import ModelPrice, Offer, PriceList, Rates, Tier
 from jobs.request import Request
 from jobs.result import Call, Result, ResultState
 from jobs.spec import Spec
@@ -38,6 +43,81 @@ _AT_ONCE = 2000
 _ANSWER = pack_bodies([b'{"choices":[{"message":{"content":"x"}}]}'])
 _REFUSAL = pack_bodies([b'{"error":{"message":"no","code":400}}'])
 
+_BEGINS, _CHANGES, _ENDS = 1_800_000_000, 1_800_080_000, 1_800_160_000
+_RISE = (107, 100)
+"""New prices are 7 % above the old ones."""
+_LARGE = 200_000
+_EVENING, _MORNING = 16 * 3600 + 30 * 60, 30 * 60
+"""From 16:30 to 00:30, UTC."""
+
+
+@dataclass(frozen=True)
+class _Price:
+    """Of a token of the prompt, one from the cache, one of the answer, and of a request; in units.
+
+    They differ from what they are at other times or sizes in `large` and in `night`.
+    """
+
+    prompt: int
+    cached: int
+    completion: int
+    request: int = 0
+    large: _Price | None = None
+    night: _Price | None = None
+
+    def of(self, sent_at: int, prompt: int, cached: int, completion: int) -> int:
+        """What a call costs."""
+        at = sent_at % 86_400
+        if self.large is not None and prompt > _LARGE:
+            return self.large.of(sent_at, prompt, cached, completion)
+        if self.night is not None and (at >= _EVENING or at < _MORNING):
+            return self.night.of(sent_at, prompt, cached, completion)
+        tokens = (prompt - cached) * self.prompt + cached * self.cached
+        return tokens + completion * self.completion + self.request
+
+    def risen(self) -> _Price:
+        """As it is in the later catalogue."""
+        more, less = _RISE
+        return _Price(
+            self.prompt * more // less,
+            self.cached * more // less,
+            self.completion * more // less,
+            self.request * more // less,
+            None if self.large is None else self.large.risen(),
+            None if self.night is None else self.night.risen(),
+        )
+
+    def listed(self, model: str) -> ModelPrice:
+        """The same, as the product keeps it."""
+        tiers = []
+        if self.large is not None:
+            tiers.append(Tier(self.large.rates(), prompt_over=_LARGE))
+        if self.night is not None:
+            tiers.append(Tier(self.night.rates(), utc_start="16:30", utc_end="00:30"))
+        return ModelPrice(model, (Offer("", self.rates(), tuple(tiers)),))
+
+    def rates(self) -> Rates:
+        """In roubles."""
+        some = (self.prompt, self.completion, self.cached, self.request)
+        prompt, completion, cached, request = (Decimal(each).scaleb(-UNIT) for each in some)
+        return Rates(prompt, completion, cached, request=request)
+
+
+_BY_SIZE = _Price(
+    44_651_300_000_000,
+    8_930_300_000_000,
+    245_582_300_000_000,
+    large=_Price(145_116_800_000_000, 29_023_400_000_000, 245_582_300_000_000),
+)
+_BY_HOUR = _Price(
+    30_139_600_000_000,
+    7_814_000_000_000,
+    122_791_100_000_000,
+    night=_Price(15_069_800_000_000, 7_814_000_000_000, 61_395_500_000_000),
+)
+_BY_REQUEST = _Price(0, 0, 20_000_000_000_000, 12_500_000_000_000_000)
+_PRICES = {"m/0": _BY_SIZE, "m/1": _BY_HOUR, "m/2": _BY_REQUEST}
+
 
 @dataclass
 class Sums:
@@ -45,13 +125,14 @@ class Sums:
 
     rows: int = 0
     calls: int = 0
+    unlisted: int = 0
     by: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def agree(self) -> bool:
-        """Whether all are one number."""
-        return len(set(self.by.values())) == 1
+        """Whether all are one number, and the catalogue explains each call."""
+        return len(set(self.by.values())) == 1 and not self.unlisted
 
 
 def run(folder: Path, rows: int, seed: int) -> Sums:
@@ -65,7 +146,9 @@ def run(folder: Path, rows: int, seed: int) -> Sums:
     output = write_all(store)
     found.seconds["written"] = time.monotonic() - began
     found.by["the job"] = _units(str(store.job().settled_rub))
-    found.by["cost.json"] = _units(json.loads((output / COST).read_text())["cost_rub"])
+    told = json.loads((output / COST).read_text())
+    found.by["cost.json"] = _units(told["cost_rub"])
+    found.unlisted = sum(each["calls"] for each in told["unlisted"])
     store.close()
     found.by["the column"] = _column(folder / "jobs" / _JOB / DATABASE)
     found.by["the lines"] = sum(_of_lines(output))
@@ -83,10 +166,17 @@ def _submit(folder: Path, rows: int) -> JobStore:
         output_dir=str(folder / "out"),
         base_url="https://routerai.example/v1",
     )
-    draft.publish(spec, None, 1000.0)
+    draft.publish(spec, _listed(_PRICES, _BEGINS), float(_BEGINS))
     store = JobStore(folder / "jobs" / _JOB)
+    later = {model: price.risen() for model, price in _PRICES.items()}
+    store.add_prices(_listed(later, _CHANGES))
     store.db.execute("PRAGMA synchronous = OFF")
     return store
+
+
+def _listed(prices: dict[str, _Price], taken_at: int) -> PriceList:
+    models = {model: price.listed(model) for model, price in prices.items()}
+    return PriceList(float(taken_at), "a catalogue", "0" * 64, models)
 
 
 def _book(store: JobStore, dice: random.Random, found: Sums) -> int:
@@ -97,12 +187,13 @@ def _book(store: JobStore, dice: random.Random, found: Sums) -> int:
         calls, lookups = [], []
         for ordinal, _, _ in chunk.requests:
             for attempt in (1, 2) if dice.random() < 0.1 else (1,):
-                cost = _cost(dice)
-                units += _units(str(cost))
+                sent_at, usage = _drawn(dice)
+                units += (cost := _cost(ordinal, sent_at, usage))
+                rub = Decimal(cost).scaleb(-UNIT)
                 told = dice.random() < 0.98
-                calls.append(_call(ordinal, chunk, attempt, cost if told else None))
+                calls.append(_call(ordinal, chunk, attempt, sent_at, usage, rub if told else None))
                 if not told:
-                    lookups.append(Found(ordinal, calls[-1].id, cost))
+                    lookups.append(Found(ordinal, calls[-1].id, rub))
         found.calls += len(calls)
         _deliver(store, chunk, calls, lookups, dice)
     return units
@@ -126,26 +217,43 @@ def _deliver(
     ledger.apply(store, [Delivery("box", 1, _JOB, [], [], [], lookups)])
 
 
-def _cost(dice: random.Random) -> Decimal:
-    """Of a few kopecks to a few roubles, with as many digits as the endpoint was seen to send."""
-    return Decimal(dice.randrange(10 ** dice.randint(8, 18))).scaleb(-UNIT)
+def _drawn(dice: random.Random) -> tuple[int, Usage]:
+    """When a call was sent, and its tokens: also of just the size at which prices change."""
+    prompt = dice.choice((dice.randint(1, 2000), dice.randint(1, 400_000), _LARGE, _LARGE + 1))
+    cached = dice.choice((0, dice.randint(0, prompt)))
+    sent_at = dice.randrange(_BEGINS, _ENDS)
+    return sent_at, Usage(prompt, dice.randint(0, 500), cached)
 
 
-def _call(ordinal: int, chunk: OpenChunk, attempt: int, cost: Decimal | None) -> Call:
+def _cost(ordinal: int, sent_at: int, usage: Usage) -> int:
+    price = _PRICES[f"m/{(ordinal + 1) % 3}"]
+    if sent_at >= _CHANGES:
+        price = price.risen()
+    return price.of(sent_at, usage.prompt, usage.cached, usage.completion)
+
+
+def _call(
+    ordinal: int,
+    chunk: OpenChunk,
+    attempt: int,
+    sent_at: int,
+    usage: Usage,
+    cost: Decimal | None,
+) -> Call:
     return Call(
         id=f"{ordinal}-{attempt}",
         ordinal=ordinal,
         chunk=chunk.chunk,
         attempt=attempt,
-        sent_at=1002.0,
+        sent_at=float(sent_at),
         latency_s=1.0,
         status=200,
         code="",
         billing=Billing.UNKNOWN if cost is None else Billing.KNOWN,
         cost=cost,
-        bound=Decimal(10),
-        bound_tokens=200,
-        usage=Usage(20, 5),
+        bound=Decimal(1000),
+        bound_tokens=usage.total,
+        usage=usage,
         generation_id=f"gen-{ordinal}-{attempt}",
     )
 
@@ -154,7 +262,10 @@ def _result(call: Call, *, failed: bool) -> Result:
     state = ResultState.FAILED if failed else ResultState.COMPLETED
     code, status = ("endpoint.refused", 400) if failed else ("", 200)
     return Result(
-        call.ordinal, state, code, code, status, call.attempt, call.id, 1.0, 1003.0, body=0
+        call.ordinal,
+        *(state, code, code, status, call.attempt, call.id, 1.0),
+        call.sent_at + call.latency_s,
+        body=0,
     )
 
 

@@ -35,3 +35,16 @@ def test_l7_every_way_to_add_up_a_job_makes_the_same_number(tmp_path: Path) -> N
     assert found.calls > 5000
     assert found.by["handed in"] > 0
     assert found.agree, found.by
+
+
+def test_l7_a_call_that_no_price_explains_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost = sums._cost
+    monkeypatch.setattr(sums, "_cost", lambda *call: cost(*call) * 103 // 100)
+
+    found = sums.run(tmp_path, 500, seed=3)
+
+    assert len(set(found.by.values())) == 1
+    assert found.unlisted > 400
+    assert not found.agree
