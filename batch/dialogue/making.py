@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
+from batch.reading.source import check_readable
 from jobs.deadline import parse_deadline
 from jobs.errors import UsageError
 from jobs.notify import Notify
@@ -99,9 +100,14 @@ def read_deadline(text: str, window: str | None) -> datetime:
 
 
 def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
-    """The spec of these options; `UsageError` tells which of them makes no sense."""
+    """The spec of these options; `UsageError` tells which of them makes no sense.
+
+    `InvalidInput` for an input that is not there: nobody is asked about it, and nothing started.
+    """
     if options["off_peak"] and options["window"]:
         raise UsageError("--off-peak and --window both name hours", hint="choose one of them")
+    if str(source) != "-":
+        check_readable(source)
     stem = _stem(source)
     output: Path = options["output_dir"] or _beside(source) / f"{_cut(stem)}.{job_id}"
     _check_output(output.absolute())

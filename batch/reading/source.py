@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -207,6 +208,20 @@ def _bomb(name: str, offset: int) -> InvalidInput:
     )
 
 
+def check_readable(path: Path) -> None:
+    """Raises what reading it would, as far as can be seen from outside: a pipe is opened once."""
+    name = _name(path)
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    except ValueError as error:
+        raise _no_name(name) from error
+
+
 def _opened(source: Source, name: str) -> AbstractContextManager[BinaryIO]:
     if not isinstance(source, (str, os.PathLike)):
         return nullcontext(source)
@@ -215,7 +230,11 @@ def _opened(source: Source, name: str) -> AbstractContextManager[BinaryIO]:
     except OSError as error:
         raise _unreadable(name, error) from error
     except ValueError as error:
-        raise InvalidInput(f"{name} is not a name that a file can have") from error
+        raise _no_name(name) from error
+
+
+def _no_name(name: str) -> InvalidInput:
+    return InvalidInput(f"{name} is not a name that a file can have")
 
 
 def _read(stream: BinaryIO, size: int, name: str, offset: int) -> bytes:

@@ -80,7 +80,10 @@ def test_without_a_key_it_says_where_the_key_is_looked_for(refused: Callable[...
 
 
 def test_a_missing_file_and_a_folder_are_no_input(refused: Callable[..., Ended]) -> None:
-    assert "missing.jsonl does not exist" in refused(2, "run", "missing.jsonl").err
+    for command in ("run", "submit", "validate", "estimate"):
+        ended = refused(2, command, "missing.jsonl")
+        assert "missing.jsonl does not exist" in ended.err
+        assert "--yes" not in ended.err
     assert "is a folder" in refused(2, "run", ".").err
 
 

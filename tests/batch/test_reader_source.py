@@ -17,7 +17,7 @@ else:
 
 from batch.reading.reader import Defaults, read
 from batch.reading.scan import MOST_VALUES
-from batch.reading.source import LONGEST_LINE
+from batch.reading.source import LONGEST_LINE, check_readable
 from jobs.errors import InvalidInput
 from jobs.request import Fault, Request
 
@@ -122,10 +122,21 @@ def test_a_name_that_lies_is_refused(tmp_path: Path, suffix: str) -> None:
 
 
 def test_what_cannot_be_opened_is_told_in_words_f15(tmp_path: Path) -> None:
-    assert "does not exist" in refusal(tmp_path / "none.jsonl")
-    assert "is a folder" in refusal(tmp_path)
-    assert "too long" in refusal(tmp_path / ("x" * 300))
-    assert "not a name" in refusal("a\0b")
+    for word, path in (
+        ("does not exist", tmp_path / "none.jsonl"),
+        ("is a folder", tmp_path),
+        ("too long", tmp_path / ("x" * 300)),
+        ("not a name", Path("a\0b")),
+    ):
+        assert word in refusal(path)
+        with pytest.raises(InvalidInput, match=word):
+            check_readable(path)
+
+
+def test_a_pipe_is_looked_at_from_outside(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    check_readable(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("name", [b"with space", b"with\nnewline", b"\xff\xfe", b"x" * 255])
