@@ -1,19 +1,6 @@
 """Files that fail, fill up, change or are odd: F1 to F15.
 
-Covered elsewhere, and not repeated here:
-
-    F1   tests/workers/test_outbox, test_runner, tests/integration/test_worker_process
-    F2   tests/workers/test_outbox: a disk that failed to sync is not asked again
-    F4   tests/workers/test_journal: short writes are completed
-    F6   tests/acceptance/test_refusals: results that stand already are never written over
-    F9   tests/batch/test_reader_source: members, cut files, checksums, bombs
-    F10  tests/workers/test_journal: a torn last record is dropped and told
-    F11  tests/workers/test_journal, test_recovery, tests/batch/test_draft, tests/jobs/test_wire,
-         tests/integration/test_worker_process: a damaged outbox is refused by name
-    F12  tests/workers/test_runner: without a journal no call is made
-    F14  tests/workers/test_journal, tests/batch/test_draft: modes of what each writes
-    F15  tests/acceptance/test_run, tests/batch/test_reader_source: odd names of inputs
-
+These need more than a package alone; `docs/reliability.md` lists the tests of every line.
 Every N of F1 to F3 is tried by `scripts/torture points`.
 """
 

@@ -1,21 +1,7 @@
 """Processes that are killed, stopped, starved or started twice: P1 to P20.
 
-Covered elsewhere, and not repeated here:
-
-    P2   tests/integration/test_services, test_worker_process, tests/workers/test_recovery
-    P3   tests/faults/test_endpoint; scripts/torture points worker-0-kill-write, window
-    P4   tests/integration/test_worker_process, tests/workers/test_outbox, test_recovery
-    P5   tests/faults/test_campaigns; scripts/torture kills --blows 1000
-    P6   tests/batch/test_draft: a submitter killed at any moment (here: the whole command)
-    P8   tests/integration/test_worker_process, tests/acceptance/test_stops
-    P9   tests/integration/test_worker_process, tests/test_deployment (docker's grace)
-    P10  tests/acceptance/test_stops, test_terminal: one, two and three Ctrl-C
-    P13  tests/integration/test_worker_process, tests/batch/test_ledger
-    P14  tests/integration/test_pace, tests/jobs/test_window (here: who reads the clock)
-    P17  tests/workers/test_endpoint: a machine without descriptors says so (here: a run)
-    P18  tests/workers/test_journal, tests/batch/test_draft: torn records, a power cut
-    P19  tests/workers/test_journal, test_recovery, tests/batch/test_draft: other versions
-    P20  tests/faults/test_endpoint; scripts/torture pairs
+These need more than a package alone; `docs/reliability.md` lists the tests of every line.
+`scripts/torture` has the long ones: `kills`, `points`, `pairs`, `window`.
 """
 
 from __future__ import annotations

@@ -1,20 +1,6 @@
 """Hostile names, answers, environments and neighbours: S1 to S14.
 
-Covered elsewhere, and not repeated here:
-
-    S1   tests/jobs/test_values, test_wire, tests/integration/test_worker_process (R19: messages)
-    S2   tests/test_secrecy, tests/integration/test_worker_process, test_flower,
-         tests/test_deployment (here: the file that a crash leaves)
-    S3   tests/integration/test_worker_process (R17), tests/jobs/test_values: json alone
-    S4   tests/jobs/test_spec, tests/workers/test_endpoint (E29), tests/batch/test_reader (I19)
-    S5   tests/workers/test_endpoint, tests/batch/test_prices (here: a whole run)
-    S7   tests/batch/test_page: hostile text changes no tag, the policy, nothing outside itself
-    S9   tests/integration/test_flower: 401 on every page, loopback only, arguments hidden
-    S10  tests/test_deployment: password, no port, noeviction, a network of its own
-    S11  tests/test_deployment: rights, users, pinned images
-    S12  tests/test_deployment: the image installs the lock alone (here: both locks, whole)
-    S13  tests/workers/test_endpoint, test_classifier: E36, E39 to E42 (here: patterns and time)
-    S14  tests/workers/test_settings: key files (here: another user tries)
+These need more than a package alone; `docs/reliability.md` lists the tests of every line.
 """
 
 from __future__ import annotations

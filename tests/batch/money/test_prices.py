@@ -506,7 +506,7 @@ def test_certificates_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_importing_prices_loads_no_http_client() -> None:
     script = "import sys, batch.money.prices; print({'httpx2', 'openai'} & set(sys.modules))"
     command = [sys.executable, "-c", script]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
 
     told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
 

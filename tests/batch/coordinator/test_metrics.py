@@ -44,7 +44,7 @@ from tests.batch.making import (
     result,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "docs" / "monitoring"
 GUIDE = (ROOT / "docs" / "monitoring.md").read_text()
 ALERTS = yaml.safe_load((FOLDER / "alerts.yml").read_text())

@@ -16,7 +16,7 @@ from jobs.errors import AlreadyRunning, NoSuchJob, StorageUnavailable
 from jobs.names import DATABASE, LOCK
 from tests.batch.making import JOB, OTHER, publish
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def home_with(folder: Path, *jobs: str) -> Home:

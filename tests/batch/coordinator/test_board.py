@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from batch.coordinator import active as active_module
-from batch.coordinator import board as board_module
-from batch.coordinator import outputs
-from batch.coordinator import service as coordinator_module
 from batch.coordinator.post import Wish
 from batch.coordinator.presence import Presence, presence_of
 from batch.watching.series import unpacked
 from jobs.states import JobState
 from jobs.wire import Found
+from tests.batch.house import Clock, House, job
 from tests.batch.making import (
     BASE_URL,
     JOB,
@@ -28,24 +25,8 @@ from tests.batch.making import (
     publish,
     result,
 )
-from tests.batch.test_coordinator import Clock, House, job
 
 STRANGER = "job_01k9abcdefghjkmnpqrstvwxyz"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    one = Clock()
-    # However busy the machine is: what is written is waited for.
-    monkeypatch.setattr(outputs, "_PATIENCE_S", 60.0)
-    for module in (active_module, board_module, coordinator_module):
-        monkeypatch.setattr(module, "time", one)
-    return one
-
-
-@pytest.fixture
-def house(tmp_path: Path, clock: Clock) -> House:
-    return House(tmp_path, clock)
 
 
 def click(house: House, wish: str, job: str = JOB) -> str:

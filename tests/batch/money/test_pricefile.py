@@ -44,7 +44,7 @@ def read(folder: Path, text: str, name: str = "p.toml", rate: str | None = None)
 def test_the_form_that_the_manual_shows_is_read_to_the_last_digit(tmp_path: Path) -> None:
     shown = (pricefile.__doc__ or "").split("small TOML or JSON file.")[1]
     text = "\n".join(line.removeprefix("    ") for line in shown.splitlines())
-    manual = (Path(__file__).parents[2] / "docs" / "money.md").read_text()
+    manual = (Path(__file__).parents[3] / "docs" / "money.md").read_text()
 
     assert read(tmp_path, text) == PRICES
     (block,) = [part for part in manual.split("```") if part.startswith("toml\n")]

@@ -18,12 +18,9 @@ from batch.watching.trouble import OUTAGE, Troubles, meaning, told
 from jobs.chunk import WORKER_DIED, ReturnReason
 from jobs.errors import StorageUnavailable
 from jobs.states import PauseReason
+from tests.batch.house import Clock, House, job
 from tests.batch.making import JOB, closing, delivery, result
-from tests.batch.test_board import clock
-from tests.batch.test_coordinator import Clock, House, job
 from workers.calling import classifier
-
-__all__ = ["clock"]
 
 SECRET = "the prompt was: my secret"
 

@@ -7,7 +7,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from batch.commands.resume import _changed
 from batch.coordinator.active import LEAST_CHUNKS
@@ -15,15 +14,8 @@ from batch.coordinator.splitter import CHUNKS_PER_WORKER
 from jobs.chunk import Speed
 from jobs.spec import Limits
 from jobs.states import JobState
+from tests.batch.house import House, job
 from tests.batch.making import JOB, OTHER, spec
-from tests.batch.test_coordinator import Clock, House, clock, job
-
-__all__ = ["clock"]
-
-
-@pytest.fixture
-def house(tmp_path: Path, clock: Clock) -> House:
-    return House(tmp_path, clock)
 
 
 def test_a_job_alone_fills_the_workers_and_leaves_them_room_for_others(house: House) -> None:

@@ -10,38 +10,32 @@ import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from batch import reports
 from batch.coordinator import active as active_module
 from batch.coordinator import outputs
-from batch.coordinator import service as coordinator_module
-from batch.coordinator.post import WITHDRAWN, Post
+from batch.coordinator.post import WITHDRAWN
 from batch.coordinator.reconcile import OVERDUE_S, SILENCE_S, UNTOLD_S
-from batch.coordinator.sender import Sender
-from batch.coordinator.service import TROUBLE_S, Coordinator
-from batch.money import pricewatch
+from batch.coordinator.service import TROUBLE_S
 from batch.money.caps import Caps, write_caps
-from batch.store.home import Home
-from batch.store.jobstore import JobRow, JobStore
+from batch.store.jobstore import JobStore
 from jobs.chunk import HELD, WORKER_DIED, ReturnReason
-from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.errors import StorageUnavailable, UsageError
 from jobs.names import BLOCKS, COST, DATABASE, OUTPUT
 from jobs.outcome import Billing
-from jobs.prices import PriceList
 from jobs.spec import Budget
 from jobs.states import JobState, PauseReason
 from jobs.usage import Usage
 from jobs.wire import Found
+from tests.batch.house import Clock, House, job
 from tests.batch.making import (
     BASE_URL,
     JOB,
     MODEL,
     OTHER,
-    FakePost,
-    FakeSender,
     answered,
     call,
     closing,
@@ -56,113 +50,6 @@ KEY_REJECTED = ReturnReason(
     "endpoint.key_rejected", "the key is not valid", PauseReason.KEY_REJECTED
 )
 BOUND = Decimal("1.452")
-
-
-def _nobody_there(*_: object, **__: object) -> PriceList:
-    raise ServiceUnavailable("there is no endpoint here")
-
-
-class Clock:
-    """Monotonic and wall time that pass only when a test says so, or somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.wall = 1_800_000_000.0
-
-    def monotonic(self) -> float:
-        # Each look is a little later than the one before.
-        self.now += 1e-6
-        return self.now
-
-    def time(self) -> float:
-        return self.wall
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self.wall += seconds
-
-
-class House:
-    """A home with its coordinator, and the worker's side of the post."""
-
-    def __init__(self, folder: Path, clock: Clock, only: str | None = None) -> None:
-        self.folder = folder
-        self.clock = clock
-        self.home = Home(folder)
-        self.post, self.sender = FakePost(), FakeSender()
-        self.worker()
-        self.only = only
-        self.coordinator = self._coordinator()
-
-    def _coordinator(self) -> Coordinator:
-        return Coordinator(
-            self.home, cast(Post, self.post), cast(Sender, self.sender), only=self.only
-        )
-
-    def restart(self) -> None:
-        self.coordinator.close()
-        self.coordinator = self._coordinator()
-
-    def worker(self, **facts: object) -> None:
-        self.post.present = [{"base_url": BASE_URL, "in_flight": 0, **facts}]
-
-    def turn(self, times: int = 1, seconds: float = 1.0) -> None:
-        for _ in range(times):
-            self.coordinator.step()
-            self.clock.sleep(seconds)
-
-    def store(self, job: str = JOB) -> JobStore:
-        return self.home.open(job, read_only=True)
-
-    def row(self, job: str = JOB) -> JobRow:
-        store = self.store(job)
-        try:
-            return store.job()
-        finally:
-            store.close()
-
-    def change(self, job: str = JOB) -> JobStore:
-        """As another process would have it."""
-        return self.home.open(job)
-
-    def answer(
-        self, *chunks: int, job: str = JOB, cost: str = "0.1", sent_at: float = 1002.0
-    ) -> None:
-        """A worker takes these chunks and answers all of their requests."""
-        for number in chunks:
-            payload = self.post.take(job, number)
-            ordinals = [work.ordinal for work in payload.requests]
-            calls = [call(n, number, cost=cost, sent_at=sent_at) for n in ordinals]
-            results = [result(n, number) for n in ordinals]
-            self.post.send(delivery(calls, results, [closing(number)], job=job, sequence=number))
-            self.post.claimed[job, number] = "done"
-
-    def out(self, job: str = JOB) -> list[int]:
-        return self.store(job).chunks_out()
-
-    def output(self, job: str = JOB) -> Path:
-        return Path(self.row(job).spec.output_dir)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    one = Clock()
-    # However busy the machine is: what is written is waited for.
-    monkeypatch.setattr(outputs, "_PATIENCE_S", 60.0)
-    monkeypatch.setattr(pricewatch, "read_prices", _nobody_there)
-    for module in (active_module, coordinator_module):
-        monkeypatch.setattr(module, "time", one)
-    return one
-
-
-@pytest.fixture
-def house(tmp_path: Path, clock: Clock) -> House:
-    return House(tmp_path, clock)
-
-
-def job(house: House, requests: int = 8, job: str = JOB, **wish: Any) -> None:
-    wish = {"chunk_size": 4, "output_dir": str(house.folder / f"out-{job[:8]}"), **wish}
-    publish(house.folder, requests, job=job, priced=prices(), **wish).close()
 
 
 # ── The ordinary way ─────────────────────────────────────────────────────────────────────────────

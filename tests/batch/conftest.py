@@ -1,0 +1,33 @@
+"""What tests of the coordinator stand on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from batch.coordinator import active, board, outputs, service
+from batch.money import pricewatch
+from jobs.errors import ServiceUnavailable
+from jobs.prices import PriceList
+from tests.batch.house import Clock, House
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    one = Clock()
+    # However busy the machine is: what is written is waited for.
+    monkeypatch.setattr(outputs, "_PATIENCE_S", 60.0)
+    monkeypatch.setattr(pricewatch, "read_prices", _nobody_there)
+    for module in (active, board, service):
+        monkeypatch.setattr(module, "time", one)
+    return one
+
+
+@pytest.fixture
+def house(tmp_path: Path, clock: Clock) -> House:
+    return House(tmp_path, clock)
+
+
+def _nobody_there(*_: object, **__: object) -> PriceList:
+    raise ServiceUnavailable("there is no endpoint here")
