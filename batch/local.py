@@ -205,9 +205,9 @@ def run_job(its: Crew, job: JobRow) -> JobRow:
     home = its.home
     with _at_work(its, job) as (coordinator, _sender, interrupts, display):
         _work(its, job, coordinator, interrupts, lambda: not _wants_workers(home, job.id))
-        # Its files are written while the workers end.
+        # Its files are written while the workers end, and Ctrl-C would make that no shorter.
         _wind_up(coordinator, its.workers, interrupts, display)
-        while not interrupts.count and not _rests(home, job.id):
+        while _row(home, job.id).state is JobState.FINALIZING and interrupts.count <= 1:
             coordinator.step()
         stopped = interrupts.count > 0
     if stopped and not _rests(home, job.id):

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from batch.local import Workers
+from batch import local
+from batch.local import Interrupts, Workers
+from batch.store.home import Home
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
+from jobs.states import JobState
+from tests.batch.making import publish
 
 KILLED = "import os; os.kill(os.getpid(), 9)"
 
@@ -82,3 +89,58 @@ def test_a_worker_whose_disk_fails_ends_the_run_with_its_words(
     assert isinstance(error, StorageUnavailable)
     assert error.exit_code == 4
     assert said == ["  worker: the disk is full"]
+
+
+class Played:
+    """A coordinator whose steps are told beforehand, and workers that end at once."""
+
+    alive = False
+
+    def __init__(self, *steps: Callable[[], object]) -> None:
+        self._steps = list(steps)
+
+    def step(self) -> None:
+        self._steps.pop(0)()
+
+    def nothing(self, *_: object) -> None:
+        """What it is asked for otherwise."""
+
+    tend = signal = kill = withdraw = nothing
+
+    @property
+    def left(self) -> int:
+        return len(self._steps)
+
+
+@pytest.mark.parametrize(("times", "ends"), [(1, True), (2, False)])
+def test_p10_one_ctrl_c_while_files_are_written_does_not_keep_a_job_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, *, ends: bool
+) -> None:
+    store = publish(tmp_path, 1)
+    interrupts = Interrupts()
+
+    def press() -> None:
+        for _ in range(times):
+            interrupts.hear(signal.SIGINT, None)
+
+    played = Played(
+        lambda: store.set_state(JobState.FINALIZING, standing=JobState.IN_PROGRESS),
+        press,
+        lambda: None,
+        lambda: store.set_state(JobState.COMPLETED, standing=JobState.FINALIZING),
+    )
+
+    @contextmanager
+    def at_work(*_: object) -> Iterator[tuple[object, ...]]:
+        yield played, None, interrupts, None
+
+    monkeypatch.setattr(local, "_at_work", at_work)
+    its = local.Crew(Home(tmp_path), "", cast("Workers", played))
+
+    if ends:
+        assert local.run_job(its, store.job()).state is JobState.COMPLETED
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            local.run_job(its, store.job())
+        assert played.left == 2
+    store.close()
