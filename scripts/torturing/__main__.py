@@ -8,7 +8,7 @@ import statistics
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,10 +60,17 @@ def parser() -> ArgumentParser:
         "points", _points, "a process killed, or its disk full or broken, at its 1st, 2nd, … call"
     )
     one.add_argument(
-        "points", nargs="*", type=_point, metavar="POINT", help=f"which (all): {_SOME}"
+        "points",
+        nargs="*",
+        type=_named(crashpoints.POINTS),
+        metavar="POINT",
+        help=f"which (all): {_SOME}",
     )
     two = campaign(
         "pairs", _pairs, "a kill at each named point of the code while the endpoint errs"
+    )
+    two.add_argument(
+        "points", nargs="*", type=_named(pairs.POINTS), metavar="POINT", help="which (all)"
     )
     for each in (one, two):
         each.add_argument("--step", type=int, default=1, help="every Nth of them only (1)")
@@ -82,10 +89,15 @@ def parser() -> ArgumentParser:
     return top
 
 
-def _point(name: str) -> str:
-    if name not in crashpoints.POINTS:
-        raise argparse.ArgumentTypeError(f"no such point; they are {', '.join(crashpoints.POINTS)}")
-    return name
+def _named(points: Collection[str]) -> Callable[[str], str]:
+    """Takes the name of one of these."""
+
+    def point(name: str) -> str:
+        if name not in points:
+            raise argparse.ArgumentTypeError(f"no such point; they are {', '.join(points)}")
+        return name
+
+    return point
 
 
 def main() -> int:
@@ -146,7 +158,7 @@ def _pairs(given: Namespace, folder: Path) -> list[str]:
         return result
 
     with ThreadPoolExecutor(given.beside) as pool:
-        results = [*pool.map(play, pairs.POINTS)]
+        results = [*pool.map(play, given.points or pairs.POINTS)]
     print(f"{sum(one.tried for one in results):>9,}  pairs")
     _in_vain(sum(one.in_flight for one in results), sum(one.bought_twice for one in results))
     return [law for one in results for law in one.broken]
