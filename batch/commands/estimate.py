@@ -26,7 +26,7 @@ from batch.dialogue.options import (
     sample_options,
     spec_options,
 )
-from batch.dialogue.terminal import safe, say, say_faults, say_lines, tell
+from batch.dialogue.terminal import counting_lines, safe, say, say_faults, tell
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
 from batch.language import _, number
@@ -78,14 +78,15 @@ def command(
         job, report = _bought(spec, source, sample, tokenizer, job_id, yes=yes)
         _tell(report, job.guess, job, as_json=as_json)
         return 0
-    report = validate(
-        open_home(),
-        spec,
-        open_source(source),
-        priced=True,
-        tell=say_lines,
-        shape=counted_by(tokenizer) if tokenizer else shape_of,
-    )
+    with counting_lines() as count:
+        report = validate(
+            open_home(),
+            spec,
+            open_source(source),
+            priced=True,
+            tell=count,
+            shape=counted_by(tokenizer) if tokenizer else shape_of,
+        )
     if report.invalid:
         say_faults(report.faults, report.invalid)
     _tell(report, report.estimate.guess, None, as_json=as_json)

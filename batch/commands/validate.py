@@ -11,7 +11,7 @@ import click
 from batch.dialogue.helps import Command
 from batch.dialogue.making import make_spec, open_source
 from batch.dialogue.options import checking, input_argument, open_home, plain_option, spec_options
-from batch.dialogue.terminal import say_faults, say_lines
+from batch.dialogue.terminal import counting_lines, say_faults
 from batch.language import ngettext, number
 from batch.submission import new_job_id, validate
 
@@ -35,7 +35,8 @@ listed below. Exits with 2 if there are faults, unless they are to be skipped.
 def command(source: Path, *, as_json: bool, **options: Any) -> int:
     """See HELP."""
     spec = make_spec(new_job_id(), source, options)
-    report = validate(open_home(), spec, open_source(source), tell=say_lines)
+    with counting_lines() as tell:
+        report = validate(open_home(), spec, open_source(source), tell=tell)
     if as_json:
         told = {
             "requests": report.requests,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batch.dialogue.guesses import guess_lines
 from batch.dialogue.making import open_source
-from batch.dialogue.terminal import safe, say, say_faults, say_lines
+from batch.dialogue.terminal import counting_lines, safe, say, say_faults
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
 from batch.language import _, moment, ngettext, number
@@ -28,9 +28,10 @@ def check_in(
     shape = counted_by(tokenizer) if tokenizer else shape_of
     say(_("checking {file}").format(file=safe(spec.source)))
     try:
-        report = submit(
-            home, job_id, spec, open_source(source), say_lines, sample=sample, shape=shape
-        )
+        with counting_lines() as tell:
+            report = submit(
+                home, job_id, spec, open_source(source), tell, sample=sample, shape=shape
+            )
     except Refused as refusal:
         say_faults(refusal.report.faults, refusal.report.invalid)
         raise

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batch.dialogue.phrases import STOPPING, last_trouble, lines, note, sentence, state_word
-from batch.dialogue.terminal import Say, cells, folded, safe, say
+from batch.dialogue.terminal import PLAIN_EVERY_S, Say, cells, folded, is_lively, safe, say
 from batch.language import _, again
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress
@@ -19,7 +17,6 @@ from batch.watching.progress import Progress
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_PLAIN_EVERY_S = 15.0
 _BAR, _NARROW_BAR = 24, 10
 _MARGIN = 2
 _WIDE = 80
@@ -34,8 +31,7 @@ class Display:
         self._told = ("", "")
         self._trouble: Trouble | None = None
         self._stopping = ""
-        lively = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._bar = _Bar() if lively else None
+        self._bar = _Bar() if is_lively() else None
 
     def show(self, progress: Progress) -> None:
         """Shows a moment."""
@@ -46,7 +42,7 @@ class Display:
                 self._bar.show(progress)
             return
         now, told = time.monotonic(), (progress.state, note(progress))
-        if now - self._last >= _PLAIN_EVERY_S or told != self._told:
+        if now - self._last >= PLAIN_EVERY_S or told != self._told:
             self._last, self._told = now, told
             say(f"{state_word(progress.state)}: {sentence(progress)}")
             if progress.trouble != self._trouble:

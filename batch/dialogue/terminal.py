@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TextIO
 
@@ -31,6 +32,9 @@ _UNSAFE = dict.fromkeys(
 )
 
 Say = Callable[[str], None]
+
+PLAIN_EVERY_S = 15.0
+"""How often progress is told where it cannot be shown in one place."""
 
 
 def say(text: str = "") -> None:
@@ -117,9 +121,36 @@ def duration(seconds: float) -> str:
     return _("{seconds} s").format(seconds=rest)
 
 
-def say_lines(count: int) -> None:
-    """How far a long file is read."""
-    say("  " + ngettext("{count} line", "{count} lines", count).format(count=number(count)))
+@contextmanager
+def counting_lines() -> Iterator[Callable[[int], None]]:
+    """Tells how far a file is read: on a terminal in one place, else by a line now and then."""
+    lively, last = is_lively(), time.monotonic()
+
+    def show(count: int) -> None:
+        nonlocal last
+        text = "  " + ngettext("{count} line", "{count} lines", count).format(count=number(count))
+        if lively:
+            _write_over(text)
+        elif time.monotonic() - last >= PLAIN_EVERY_S:
+            last = time.monotonic()
+            say(text)
+
+    try:
+        yield show
+    finally:
+        if lively:
+            _write_over("")
+
+
+def is_lively() -> bool:
+    """Whether a person looks at standard error, on a terminal that can write over what stands."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _write_over(text: str) -> None:
+    """Leaves the cursor where the line begins: whatever is said next stands in its place."""
+    with suppress(OSError):
+        click.echo(f"{text}\x1b[K\r", nl=False, err=True)
 
 
 def say_faults(faults: Iterable[Fault], total: int, tell: Say = say) -> None:

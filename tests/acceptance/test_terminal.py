@@ -37,6 +37,19 @@ def test_a_run_shows_a_bar_that_fits_and_is_gone_at_the_end(
     assert bool(COLOURED.search(run.raw)) != bool(no_colour)
 
 
+def test_how_far_a_long_file_is_read_is_shown_in_one_place(shell: Shell) -> None:
+    shell.write("long.jsonl", batch_lines(45_000))
+
+    checked = shell.terminal("validate", "long.jsonl", columns=NARROW)
+    checked.ends(0)
+
+    for count in (b"20,000", b"40,000"):
+        assert b"\r  " + count + b" lines\x1b[K" in b"\r" + checked.raw
+    assert checked.raw.count(b"\n") == 1
+    assert checked.lines[-1] == "45,000 requests are fine, 0 lines are not"
+    assert shell("validate", "long.jsonl").err == ""
+
+
 def test_without_colour_doctor_is_not_coloured(
     simulator: Callable[..., Simulator], shell: Shell
 ) -> None:
