@@ -482,11 +482,11 @@ def test_r19_forged_deliveries_touch_no_book_and_no_file(stage: Stage) -> None:
 
 def test_r20_commands_whose_replies_got_lost_count_once(stage: Stage) -> None:
     """No reservation is kept in Redis; what is: claims, messages, deliveries, acknowledgements."""
-    lost: dict[bytes, int] = dict.fromkeys((b"LPUSH", b"XADD", b"XDEL", b"LPOP", b"ns:claim"), 0)
+    lost: dict[bytes, int] = dict.fromkeys((b"LPUSH", b"XADD", b"XDEL", b"LPOP", b"ns:taken"), 0)
 
     def hear(data: bytes) -> bool:
         for command, times in lost.items():
-            applies = command in data and (command != b"ns:claim" or b"NX" in data)
+            applies = command in data and (command != b"ns:taken" or b"EVALSHA" in data)
             if applies and times < 3:
                 lost[command] += 1
                 return True
