@@ -18,10 +18,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from batch.coordinator.post import Post
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
+
+if TYPE_CHECKING:
+    from batch.coordinator.post import Post
 
 _START_S = 15.0
 _LOOK_AGAIN_S = 1.0
@@ -52,7 +55,7 @@ def server(
 
 def check(url: str) -> None:
     """Raises as `Post.check` does, and says where Redis was looked for."""
-    post = Post(url)
+    post = _post(url)
     try:
         post.check()
     except ServiceUnavailable as error:
@@ -84,6 +87,11 @@ def place(url: str) -> str:
     return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
 
 
+def address(home: Path) -> str:
+    """The URL of this home's server, whether or not it runs."""
+    return _url(_socket_path(home))
+
+
 def find(home: Path) -> str | None:
     """The URL of this home's server if it runs."""
     socket = _socket_path(home)
@@ -109,7 +117,7 @@ def _start_once(folder: Path, socket: Path) -> str:
     with os.fdopen(os.open(folder / "start.lock", os.O_RDWR | os.O_CREAT, 0o600), "rb") as lock:
         # Two commands at once must not start two servers on one folder.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _answers(url):
+        if not socket.exists() or not _answers(url):
             _wait(url, folder, _start(folder, socket))
     return url
 
@@ -120,7 +128,7 @@ def _url(socket: Path) -> str:
 
 def leave(url: str) -> None:
     """Ends the server if nobody else uses it."""
-    post = Post(url)
+    post = _post(url)
     try:
         if post.others() == 0:
             post.shut_down()
@@ -189,8 +197,15 @@ def _start(folder: Path, socket: Path) -> subprocess.Popen[bytes]:
     )
 
 
+def _post(url: str) -> Post:
+    # Here, so that a server and workers are on their way before a client of Redis is loaded.
+    from batch.coordinator.post import Post
+
+    return Post(url)
+
+
 def _answers(url: str) -> bool:
-    post = Post(url)
+    post = _post(url)
     try:
         post.check()
     except NightshiftError:

@@ -1,166 +1,30 @@
-"""All in one: a server, workers and the coordinator of this command's own, until a job rests."""
+"""All in one: a coordinator beside the server and the workers of a command, until a job rests."""
 
 from __future__ import annotations
 
 import logging
-import os
-import re
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from types import FrameType
-from typing import IO
 
-from batch import embedded
 from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
+from batch.crew import DRAIN_S, Crew, Workers, stopped_by
 from batch.dialogue.display import Display, LogLines
-from batch.dialogue.terminal import Say, safe, say
-from batch.language import _, again
-from batch.settings import Settings
+from batch.language import _
 from batch.store.home import Home
 from batch.store.jobstore import JobRow
-from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.errors import ServiceUnavailable
 from jobs.money import plain
 from jobs.states import JobState
 
-_WORKER_DRAIN_S = 930.0
 _CUT_S = 15.0
-_MOST_IN_VAIN = 6
-"""Workers that ended one after the other with not one more request done. A request that kills its
-worker is set aside at its third.
-"""
 
 SETTLE_S = 60.0
 _LOOKUPS_AT_ONCE = 50
-_BORN_DEAD_S = 3.0
-_STAMP = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ [\w.]+: ")
-"""What stands before a worker's words in its log; a person at a terminal needs none of it."""
-
-
-class Workers:
-    """Worker processes of this command: started, watched, ended; `tell` gets what they say."""
-
-    def __init__(self, count: int, environ: dict[str, str], tell: Say) -> None:
-        self.tell = tell
-        self._environ = environ
-        self._done = -1
-        self._in_vain = 0
-        self._readers: list[threading.Thread] = []
-        self._processes = [self._one() for _ in range(count)]
-
-    def restart(self) -> None:
-        """Puts others in the place of all that ended."""
-        for place, (process, _born) in enumerate(self._processes):
-            if process.poll() is not None:
-                self._processes[place] = self._one()
-
-    def _one(self) -> tuple[subprocess.Popen[bytes], float]:
-        # Its standard input is a pipe of ours: it ends by itself when we are gone, however we went.
-        process = subprocess.Popen(
-            [sys.executable, "-m", "workers"],
-            env=self._environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        if process.stderr is not None:
-            reader = threading.Thread(target=self._pass_on, args=(process.stderr,), daemon=True)
-            reader.start()
-            self._readers.append(reader)
-        return process, time.monotonic()
-
-    def _pass_on(self, words: IO[bytes]) -> None:
-        for line in words:
-            text = _STAMP.sub("", line.decode("utf-8", "replace").rstrip())
-            if text:
-                self.tell("  " + _("worker: {words}").format(words=safe(again(text))))
-
-    @property
-    def alive(self) -> bool:
-        """Whether any of them runs."""
-        return any(process.poll() is None for process, _born in self._processes)
-
-    def tend(self, finished: Callable[[], int]) -> None:
-        """Puts another in the place of one that died; raises where that is of no use.
-
-        `finished` tells how many requests are done.
-        """
-        for place, (process, born) in enumerate(self._processes):
-            code = process.poll()
-            if code is None:
-                continue
-            if code == UsageError.exit_code:
-                self._hear_out()
-                raise UsageError("the worker does not start", hint="its reason stands above")
-            if code == StorageUnavailable.exit_code:
-                self._hear_out()
-                raise StorageUnavailable("the worker had to end", hint="its reason stands above")
-            self._count_death(finished())
-            born_dead = code >= 0 and time.monotonic() - born < _BORN_DEAD_S
-            if born_dead or self._in_vain > _MOST_IN_VAIN:
-                self._hear_out()
-                raise _keeps_ending(code)
-            self.tell(_("a worker was killed; another goes on, and nothing answered is lost"))
-            self._processes[place] = self._one()
-
-    def _count_death(self, finished: int) -> None:
-        before, self._done = self._done, finished
-        self._in_vain = 1 if self._done > before else self._in_vain + 1
-
-    def signal(self, number: signal.Signals) -> None:
-        """Tells all of them."""
-        for process, _born in self._processes:
-            if process.poll() is None:
-                process.send_signal(number)
-
-    def end(self, enough: Callable[[], bool]) -> None:
-        """Lets calls in flight end, unless it is `enough`; then ends what is left."""
-        self.signal(signal.SIGTERM)
-        deadline = time.monotonic() + _WORKER_DRAIN_S
-        while self.alive and not enough() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self.kill()
-
-    def kill(self) -> None:
-        """Ends what is left, and has all their words told."""
-        self.signal(signal.SIGKILL)
-        for process, _born in self._processes:
-            process.wait()
-        self._hear_out()
-
-    def _hear_out(self) -> None:
-        for reader in self._readers:
-            reader.join(1.0)
-
-
-def _keeps_ending(code: int) -> ServiceUnavailable:
-    if code >= 0:
-        hint = "NIGHTSHIFT_LOG=INFO shows why"
-        return ServiceUnavailable(f"the worker keeps ending (exit code {code})", hint=hint)
-    hint = "if the system kills it for its memory, let it have more, or lower --max-in-flight"
-    return ServiceUnavailable(f"the worker keeps being killed (signal {-code})", hint=hint)
-
-
-@contextmanager
-def _stopped_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a terminal that goes away go to `handler` meanwhile."""
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
-        numbers.append(signal.SIGHUP)
-    old = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, before in old.items():
-            signal.signal(number, before)
 
 
 class Interrupts:
@@ -172,28 +36,6 @@ class Interrupts:
     def hear(self, _number: int, _frame: FrameType | None) -> None:
         """One more."""
         self.count += 1
-
-
-@dataclass(frozen=True)
-class Crew:
-    """The server and the workers of a foreground command."""
-
-    home: Home
-    url: str
-    workers: Workers
-
-
-@contextmanager
-def crew(home: Home, settings: Settings, base_url: str, workers: int) -> Iterator[Crew]:
-    """Starts them, so that they are there when the input is checked and the user has agreed."""
-    # All of them as Ctrl-C, so that no server is left behind.
-    as_ctrl_c = _stopped_by(signal.default_int_handler)
-    with as_ctrl_c, embedded.server(settings.redis_url, home.folder) as url:
-        team = Workers(workers, _environment(home, url, base_url), say)
-        try:
-            yield Crew(home, url, team)
-        finally:
-            team.kill()
 
 
 def run_job(its: Crew, job: JobRow) -> JobRow:
@@ -246,7 +88,7 @@ def _at_work(its: Crew, job: JobRow) -> Iterator[tuple[Coordinator, Sender, Inte
         post = stack.enter_context(closing(Post(its.url)))
         sender = stack.enter_context(closing(Sender(its.url)))
         interrupts = Interrupts()
-        stack.enter_context(_stopped_by(interrupts.hear))
+        stack.enter_context(stopped_by(interrupts.hear))
         display = stack.enter_context(closing(Display()))
         _log_to(display, stack)
         coordinator = stack.enter_context(
@@ -289,7 +131,7 @@ def _wind_up(
     if heard:
         display.stopping(_("stopping; calls in flight end first (Ctrl-C again cuts them)"))
     team.signal(signal.SIGTERM)
-    deadline, cut = time.monotonic() + _WORKER_DRAIN_S, False
+    deadline, cut = time.monotonic() + DRAIN_S, False
     while team.alive and time.monotonic() < deadline:
         coordinator.step()
         if interrupts.count > heard + 1 or (interrupts.count and not heard):
@@ -320,13 +162,3 @@ def _row(home: Home, job_id: str) -> JobRow:
         return store.job()
     finally:
         store.close()
-
-
-def _environment(home: Home, url: str, base_url: str) -> dict[str, str]:
-    return {
-        **os.environ,
-        "NIGHTSHIFT_REDIS_URL": url,
-        "NIGHTSHIFT_BASE_URL": base_url,
-        "NIGHTSHIFT_HOME": str(home.folder),
-        "NIGHTSHIFT_TIED": "1",
-    }

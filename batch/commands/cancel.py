@@ -6,6 +6,7 @@ import os
 
 import click
 
+from batch.crew import crew
 from batch.dialogue.glance import tell_programs
 from batch.dialogue.helps import Command
 from batch.dialogue.options import job_argument, json_option, open_home
@@ -13,7 +14,7 @@ from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import say
 from batch.dialogue.wishes import wish
 from batch.language import _
-from batch.local import crew, run_job
+from batch.local import run_job
 from batch.settings import read_settings
 from jobs.states import JobState
 

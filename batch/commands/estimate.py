@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from batch.crew import crew
 from batch.dialogue.checking import check_in, requests_line
 from batch.dialogue.consent import costs_nothing
 from batch.dialogue.ending import say_interrupted
@@ -30,7 +31,7 @@ from batch.dialogue.terminal import counting_lines, safe, say, say_faults, tell
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
 from batch.language import _, number
-from batch.local import crew, run_job
+from batch.local import run_job
 from batch.settings import check_key, read_settings
 from batch.store.guess import Guess
 from batch.store.home import Home

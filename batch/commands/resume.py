@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from batch import embedded
 from batch.commands.run import follow
+from batch.crew import crew
 from batch.dialogue.again import Again, codes_like, failures, plan
 from batch.dialogue.consent import ask, costs_nothing, question, send_question, table
 from batch.dialogue.helps import Command
@@ -40,7 +41,7 @@ from batch.dialogue.options import (
 from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import safe, say, tell, width
 from batch.language import _, again, money, ngettext, number
-from batch.local import crew, settle_job
+from batch.local import settle_job
 from batch.money.pricefile import read_price_file
 from batch.money.prices import read_prices
 from batch.money.pricewatch import asked_for, form_of, keep

@@ -12,10 +12,9 @@ from typing import Any
 import click
 
 from batch import embedded
-from batch.dialogue.checking import check_in
+from batch.crew import Crew, crew
 from batch.dialogue.consent import ask, costs_nothing, send_question
 from batch.dialogue.ending import say_ending, say_interrupted, settling
-from batch.dialogue.glance import tell_programs
 from batch.dialogue.guesses import guess_lines
 from batch.dialogue.helps import Command
 from batch.dialogue.making import make_spec
@@ -31,7 +30,6 @@ from batch.dialogue.options import (
     spec_options,
 )
 from batch.dialogue.terminal import safe, say
-from batch.local import Crew, crew, run_job
 from batch.settings import check_key, read_settings
 from batch.store.jobstore import JobRow
 from batch.submission import new_job_id
@@ -86,6 +84,9 @@ def command(
     if settings.redis_url is not None:
         embedded.check(settings.redis_url)
     with crew(home, settings, spec.base_url, workers) as its:
+        # Here, so that the workers start meanwhile.
+        from batch.dialogue.checking import check_in
+
         report = check_in(home, job_id, spec, source, sample or 0, tokenizer)
         if spends and report.requests:
             ask(home, job_id, send_question(min(sample or report.requests, report.requests), spec))
@@ -99,6 +100,8 @@ def command(
 
         code = follow(its, job_id, sampled)
     if as_json:
+        from batch.dialogue.glance import tell_programs
+
         tell_programs(home, settings, job_id)
     return code
 
@@ -108,6 +111,8 @@ def follow(its: Crew, job_id: str, sampled: Callable[[JobRow], bool] = lambda _j
 
     `sampled` tells whether to go on when only a sample was answered yet.
     """
+    from batch.local import run_job
+
     home = its.home
     store = home.open(job_id, read_only=True)
     job = store.job()

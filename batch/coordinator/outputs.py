@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from batch import reports
+from batch.reports.page import prepare
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 
@@ -23,6 +24,7 @@ class Writer:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "outputs")
+        self._thread.submit(prepare)
         self._running: dict[Path, Future[None]] = {}
         self.ended = threading.Event()
         """Set when something was written, or could not be; whoever looks clears it."""

@@ -159,9 +159,9 @@ class Coordinator:
             return
         began = time.monotonic()
         # A job's end waits for its files and for nothing else.
-        is_writing = self._writer.is_busy
-        mails = self._post.read(list(self._jobs), 0.0 if is_writing else READ_S)
-        if is_writing and not mails:
+        hurries = self._writer.is_busy or self._is_in_a_hurry()
+        mails = self._post.read(list(self._jobs), 0.0 if hurries else READ_S)
+        if self._writer.is_busy and not mails:
             self._writer.ended.wait(READ_S)
         found = {mail.job: mail for mail in mails}
         for job in list(self._jobs.values()):
