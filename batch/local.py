@@ -46,15 +46,19 @@ def run_job(its: Crew, job: JobRow) -> JobRow:
     """
     home = its.home
     with _at_work(its, job) as (coordinator, _sender, interrupts, display):
-        _work(its, job, coordinator, interrupts, lambda: not _wants_workers(home, job.id))
+        _work(its, job, coordinator, interrupts, lambda: not _wants_workers(_row(home, job.id)))
         # Its files are written while the workers end, and Ctrl-C would make that no shorter.
         _wind_up(coordinator, its.workers, interrupts, display)
+        told = False
         while _row(home, job.id).state is JobState.FINALIZING and interrupts.count <= 1:
+            if interrupts.count and not told:
+                told = True
+                display.say(_("all is answered; the files are being written"))
             coordinator.step()
-        stopped = interrupts.count > 0
-    if stopped and not _rests(home, job.id):
+    job = _row(home, job.id)
+    if interrupts.count and not _rests(job):
         raise KeyboardInterrupt
-    return _row(home, job.id)
+    return job
 
 
 def settle_job(its: Crew, job: JobRow) -> None:
@@ -145,15 +149,14 @@ def _wind_up(
         coordinator.withdraw()
 
 
-def _rests(home: Home, job_id: str) -> bool:
+def _rests(job: JobRow) -> bool:
     """Whether nothing more happens to the job without the user."""
-    job = _row(home, job_id)
     return job.ended or job.needs_user
 
 
-def _wants_workers(home: Home, job_id: str) -> bool:
+def _wants_workers(job: JobRow) -> bool:
     """Whether calls of the job may still be made, or lookups, without the user."""
-    return not _rests(home, job_id) and _row(home, job_id).state is not JobState.FINALIZING
+    return not _rests(job) and job.state is not JobState.FINALIZING
 
 
 def _row(home: Home, job_id: str) -> JobRow:

@@ -19,15 +19,19 @@ from tests.batch.making import publish
 
 
 class Played:
-    """A coordinator whose steps are told beforehand, and workers that end at once."""
+    """A coordinator whose steps are told beforehand, workers that end at once, and a display."""
 
     alive = False
 
     def __init__(self, *steps: Callable[[], object]) -> None:
         self._steps = list(steps)
+        self.said: list[str] = []
 
     def step(self) -> None:
         self._steps.pop(0)()
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
     def nothing(self, *_: object) -> None:
         """What it is asked for otherwise."""
@@ -59,13 +63,14 @@ def test_p10_one_ctrl_c_while_files_are_written_does_not_keep_a_job_from_its_end
 
     @contextmanager
     def at_work(*_: object) -> Iterator[tuple[object, ...]]:
-        yield played, None, interrupts, None
+        yield played, None, interrupts, played
 
     monkeypatch.setattr(local, "_at_work", at_work)
     its = Crew(Home(tmp_path), "", cast("Workers", played))
 
     if ends:
         assert local.run_job(its, store.job()).state is JobState.COMPLETED
+        assert played.said == ["all is answered; the files are being written"]
     else:
         with pytest.raises(KeyboardInterrupt):
             local.run_job(its, store.job())
