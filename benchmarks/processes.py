@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+_ROLES = {"-m\0workers": "worker", "valkey-server": "server", "-m\0batch": "run"}
 _PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
 
 
@@ -23,6 +24,19 @@ def family(root: int) -> set[int]:
         more = {pid for pid, parent in parents.items() if parent in mine} - mine
         grown, mine = bool(more), mine | more
     return mine
+
+
+def tree(root: int) -> dict[int, str]:
+    """Those of Nightshift that descend from `root`, each with its role."""
+    return {pid: role for pid in family(root) if (role := _role(pid))}
+
+
+def _role(pid: int) -> str:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+    return next((role for word, role in _ROLES.items() if word in command), "")
 
 
 def pss(pid: int) -> int:

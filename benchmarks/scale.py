@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.environments import ROOT, counts, endpoint, environ_for, write_input
-from benchmarks.processes import family, pss
+from benchmarks.processes import pss, tree
 
 _SAMPLE_S = 0.5
-_ROLES = {"-m\0workers": "worker", "valkey-server": "server", "-m\0batch": "run"}
 
 
 @dataclass
@@ -36,19 +35,6 @@ class Figures:
     together: int = 0
     disk: int = 0
     in_and_out: int = 0
-
-
-def tree(root: int) -> dict[int, str]:
-    """The processes that descend from `root`, each with its role."""
-    return {pid: role for pid in family(root) if (role := _role(pid))}
-
-
-def _role(pid: int) -> str:
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
-    return next((role for word, role in _ROLES.items() if word in command), "")
 
 
 def measure(folder: Path, requests: int, in_flight: int, workers: int) -> Figures:

@@ -24,24 +24,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.environments import ROOT, counts, endpoint, environ_for, write_input
-from benchmarks.scale import tree
+from benchmarks.processes import tree
 
 _PERIOD_S = 0.04
+_FROM, _TO = 0.2, 0.9
 
 
 def speed(source: Path, requests: int, url: str, workers: int, share: float) -> float:
     """Calls per second with so many workers, each with that share of a core."""
     with tempfile.TemporaryDirectory(prefix="nightshift-bench-") as home:
-        options = [
-            "--yes",
-            "--max-in-flight",
-            "256",
-            "--workers",
-            str(workers),
-            "-o",
-            f"{home}/out",
-        ]
-        command = [sys.executable, "-m", "batch", "run", str(source), *options]
+        options = ["--max-in-flight", "256", "--workers", str(workers), "-o", f"{home}/out"]
+        command = [sys.executable, "-m", "batch", "run", str(source), "--yes", *options]
         before = counts(url)["calls"]
 
         def reach(part: float) -> float:
@@ -61,10 +54,10 @@ def speed(source: Path, requests: int, url: str, workers: int, share: float) -> 
             if len(team) != workers:
                 raise SystemExit(f"{len(team)} workers run instead of {workers}")
             with held(team, share):
-                from_, until = reach(0.2), reach(0.9)
+                began, ended = reach(_FROM), reach(_TO)
         if process.returncode:
             raise SystemExit(f"the run ended with exit code {process.returncode}")
-    return 0.7 * requests / (until - from_)
+    return (_TO - _FROM) * requests / (ended - began)
 
 
 @contextmanager
@@ -98,8 +91,8 @@ def main() -> int:
     """Measures in turns, and prints each round and the median ratio."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--share", type=float, default=20, help="of a core, for each, in percent")
-    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--share", type=float, default=40, help="of a core, for each, in percent")
+    parser.add_argument("--requests", type=int, default=30_000)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     ratios = []

@@ -108,12 +108,9 @@ class Post:
     def forget_chunks(self, job: str, chunks: list[int]) -> None:
         """Chunks that are closed or given up need no payload any more, so nobody can take them."""
         if chunks:
+            keys = (names.payload_key, names.taken_key, names.claim_key)
             with _as_ours():
-                self._redis.delete(
-                    *(names.payload_key(job, chunk) for chunk in chunks),
-                    *(names.taken_key(job, chunk) for chunk in chunks),
-                    *(names.claim_key(job, chunk) for chunk in chunks),
-                )
+                self._redis.delete(*(key(job, chunk) for key in keys for chunk in chunks))
 
     def withdraw(self, job: str, chunk: int) -> bool:
         """Takes a chunk back before any worker takes it; False if one did."""

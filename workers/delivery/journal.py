@@ -219,16 +219,17 @@ class Journal:
 
     def _open_segment(self) -> None:
         number, old = self._number + 1, self._fd
-        fd = os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600)
+        path = self._path(number)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o600)
         try:
             _write_all(fd, MAGIC)
         except OSError:
             os.close(fd)
-            self._path(number).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
         self._fd, self._number, self._size = fd, number, len(MAGIC)
         mine = os.fstat(fd)
-        self._name, self._identity = str(self._path(number)), (mine.st_dev, mine.st_ino)
+        self._name, self._identity = str(path), (mine.st_dev, mine.st_ino)
         self._torn = False
         self._new_file = self.is_dirty = True
         if old >= 0:
