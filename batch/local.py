@@ -67,11 +67,11 @@ def settle_job(its: Crew, job: JobRow) -> None:
     Returns when it has answered for each, or `SETTLE_S` later; the outputs are written anew.
     """
     with closing(its.home.open(job.id, read_only=True)) as store:
-        asked = {(row["ordinal"], row["id"]): row for row in store.uncertain()}
+        asked = {(row["ordinal"], row["id"]): row for row in store.uncertain.calls()}
         deadline = time.monotonic() + SETTLE_S
 
         def told() -> bool:
-            left = {(row["ordinal"], row["id"]): row["lookups"] for row in store.uncertain()}
+            left = {(row["ordinal"], row["id"]): row["lookups"] for row in store.uncertain.calls()}
             waits = any(left.get(key) == row["lookups"] for key, row in asked.items())
             return (not waits and store.is_written()) or time.monotonic() > deadline
 

@@ -201,12 +201,12 @@ class Bench:
 
     def _feed(self, store: JobStore, *, pack: bool) -> list[int]:
         chunks = []
-        while waiting := store.waiting(_CHUNK):
-            chunk = store.grant(waiting, UNCAPPED, 2.0)
+        while waiting := store.queue.waiting(_CHUNK):
+            chunk = store.chunks.grant(waiting, UNCAPPED, 2.0)
             chunks.append(chunk.chunk)
             if pack:
                 works = [
-                    Work(w.ordinal, 0, store.body(w.ordinal), None, w.prompt_bound, 0, 0)
+                    Work(w.ordinal, 0, store.queue.body(w.ordinal), None, w.prompt_bound, 0, 0)
                     for w in waiting
                 ]
                 payload = Payload(

@@ -152,7 +152,7 @@ def command(
         retried = codes_like(wanted, failures(store)) if row.failed else ()
         if row.ended and not row.left and not retried:
             code = _nothing_left(row, tried=bool(wanted))
-            if not dry_run and store.uncertain():
+            if not dry_run and store.uncertain.calls():
                 _settle(home, settings, store, foreground=foreground)
             return code
         given = _prices_given(store, spec, changes["price_file"])
@@ -165,7 +165,7 @@ def command(
             _agree(home, found)
         store.change_spec(spec)
         if retried:
-            store.retry_failed(retried)
+            store.failures.retry(retried)
         if told is not None:
             accepted = given is not None or row.reason == PauseReason.PRICE_RISE
             keep(store, told, accepted=accepted)
@@ -205,7 +205,7 @@ def _settle(home: Home, settings: Settings, store: JobStore, *, foreground: bool
     if not foreground:
         say(_("the coordinator asks the endpoint what calls of unknown outcome cost"))
         return
-    count = len(store.uncertain())
+    count = len(store.uncertain.calls())
     told = ngettext(
         "asking the endpoint what {count} call of unknown outcome cost",
         "asking the endpoint what {count} calls of unknown outcome cost",
@@ -215,7 +215,7 @@ def _settle(home: Home, settings: Settings, store: JobStore, *, foreground: bool
     job = store.job()
     with crew(home, settings, job.spec.base_url, 1) as its:
         settle_job(its, job)
-    job, left = store.job(), len(store.uncertain())
+    job, left = store.job(), len(store.uncertain.calls())
     known = _("it told of {known}; cost {rub}")
     say("  " + known.format(known=number(count - left), rub=money(job.settled_rub)))
     if job.booked_rub:

@@ -22,7 +22,8 @@ from batch.money.allowance import Allowance
 from batch.money.caps import Room
 from batch.money.pricewatch import PriceWatch
 from batch.store import ledger
-from batch.store.jobstore import JobRow, JobStore, OpenChunk
+from batch.store.chunks import OpenChunk
+from batch.store.jobstore import JobRow, JobStore
 from batch.store.ledger import Applied
 from batch.watching.progress import Meter, Progress, progress_of
 from batch.watching.series import Failure, series_of
@@ -78,7 +79,7 @@ class ActiveJob:
         self._prices = PriceWatch(store)
         self._meter = Meter()
         now = time.monotonic()
-        self._watches = {chunk: Watch(now, mine=False) for chunk in store.chunks_out()}
+        self._watches = {chunk: Watch(now, mine=False) for chunk in store.chunks.out()}
         self._to_forget: list[int] = []
         self._holding: str | None = None
         self._begun_at = self._lost_at = now
@@ -137,7 +138,7 @@ class ActiveJob:
             if result.state is ResultState.COMPLETED:
                 self.series.answered(result.finished_at, result.latency_s, now)
             else:
-                line = self.store.line(result.ordinal)
+                line = self.store.queue.line(result.ordinal)
                 how = (result.code, result.status, result.attempts)
                 self.series.failed(Failure(result.finished_at, line, *how), now)
                 failed[result.code] = min(result.finished_at, now)
@@ -161,7 +162,7 @@ class ActiveJob:
     def _all_refused(self) -> Counter[str]:
         """Refusals by code: those in the home, and those of chunks whose closing is not there."""
         there = self.presence.refused
-        untold = self.store.chunks_untold() if there else set()
+        untold = self.store.chunks.untold() if there else set()
         return sum((there[chunk] for chunk in untold & there.keys()), self.refused)
 
     def _is_ours(self, chunk: int) -> bool:
@@ -210,7 +211,7 @@ class ActiveJob:
         job = self._heed_prices(self._heed_caps(job))
         self._hold(job)
         self._reconcile(job, redis_since)
-        self.store.set_poison_aside(POISON, time.time())
+        self.store.failures.set_poison_aside(POISON, time.time())
         if job.state is JobState.IN_PROGRESS:
             self._feed(job)
         self._look_up(job)
@@ -264,11 +265,11 @@ class ActiveJob:
     def _heed_sample(self, job: JobRow) -> JobRow:
         """When the sample is answered, the job rests with what it tells."""
         done = job.sample and job.state is JobState.IN_PROGRESS
-        if not done or not self.store.head_is_done(job.sample):
+        if not done or not self.store.queue.head_is_done(job.sample):
             return job
         guess = guess_again(self.store, self.store.folder.parents[1])
         self.store.set_guess(guess)
-        self.store.leave_head()
+        self.store.queue.leave_head()
         if job.left:
             text = "the sample is answered"
             if guess.likely is not None and guess.low is not None and guess.high is not None:
@@ -307,12 +308,12 @@ class ActiveJob:
         }
         if not untouched:
             return
-        for chunk in self.store.open_chunks():
+        for chunk in self.store.chunks.alive():
             if chunk.chunk in untouched and self._post.withdraw(self.id, chunk.chunk):
                 self._take_back(chunk)
 
     def _take_back(self, chunk: OpenChunk) -> None:
-        self.store.take_back(chunk)
+        self.store.chunks.take_back(chunk)
         self._watches.pop(chunk.chunk, None)
         self._post.forget_chunks(self.id, [chunk.chunk])
 
@@ -359,7 +360,7 @@ class ActiveJob:
             self._act(job, steps, now)
 
     def _act(self, job: JobRow, steps: dict[int, Step], now: float) -> None:
-        for chunk in self.store.open_chunks():
+        for chunk in self.store.chunks.alive():
             step = steps.get(chunk.chunk, Step.KEEP)
             if step is Step.LOSE:
                 log.warning(
@@ -378,7 +379,7 @@ class ActiveJob:
 
     def _lose(self, chunk: OpenChunk) -> None:
         watch = self._watches.pop(chunk.chunk, None)
-        self.store.lose(chunk, taken=watch is not None and watch.seen_at is not None)
+        self.store.chunks.lose(chunk, taken=watch is not None and watch.seen_at is not None)
         self._lost_at = time.monotonic()
         self._post.forget_chunks(self.id, [chunk.chunk])
 
@@ -391,7 +392,7 @@ class ActiveJob:
             fed = self._feeder.feed(job, room, self._pulse())
         finally:
             # Also those that the post did not take: they are on disk, and are sent again.
-            for chunk in self.store.chunks_out():
+            for chunk in self.store.chunks.out():
                 if chunk not in self._watches:
                     self._watches[chunk] = Watch(time.monotonic(), mine=True)
         if fed.exhausted:
@@ -403,7 +404,7 @@ class ActiveJob:
 
     def is_trying(self) -> bool:
         """Whether such requests of this job are out."""
-        return self.store.trial_out() > 0
+        return self.store.chunks.trial_out() > 0
 
     def _pulse(self) -> Pulse:
         workers = max(self.presence.workers, 1)
@@ -413,7 +414,7 @@ class ActiveJob:
 
     def _exhausted(self, full: Room | None) -> None:
         """Nothing more fits: the job rests, unless some of the budget may still come back."""
-        lost = self.store.lost()
+        lost = self.store.chunks.lost()
         if lost.chunks and time.monotonic() - self._lost_at < LOST_PATIENCE_S:
             return
         if self._lookups.pending:
@@ -482,7 +483,7 @@ class ActiveJob:
         if not self.store.set_state(then, now=time.time(), standing=job.state):
             return
         self._post.forget_job(self.id)
-        if self.store.lost().chunks:
+        if self.store.chunks.lost().chunks:
             # A worker that was only suspended must not go on with it when it wakes.
             self._post.hold(self.id, then.value)
 

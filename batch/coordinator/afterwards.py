@@ -25,7 +25,7 @@ class Afterwards:
 
     def note(self, store: JobStore) -> None:
         """A job that is over was seen, or has changed."""
-        job_id, at = store.job().id, store.next_lookup(WAITS_S)
+        job_id, at = store.job().id, store.uncertain.next_at(WAITS_S)
         if at is None:
             self._due.pop(job_id, None)
         else:

@@ -20,7 +20,9 @@ from batch.coordinator.splitter import (
 )
 from batch.money.bounds import request_bound
 from batch.money.caps import Room
-from batch.store.jobstore import JobRow, JobStore, OpenChunk, Suspects, Waiting
+from batch.store.chunks import OpenChunk
+from batch.store.jobstore import JobRow, JobStore
+from batch.store.queue import Suspects, Waiting
 from batch.store.suspects import ONE_ALONE, TOGETHER
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import Payload, Work
@@ -76,7 +78,7 @@ class Feeder:
         if self._unlimited(job.spec.budget):
             return Fed([], exhausted=False)
         self._renew_prices()
-        suspects = self._store.suspects()
+        suspects = self._store.queue.suspects()
         if self._must_wait(suspects):
             return Fed([], exhausted=False)
         fed = self._try(job, suspects)
@@ -85,7 +87,7 @@ class Feeder:
         size = chunk_size(job.requests, job.spec.chunk_size, pulse)
         exhausted, home, head = False, None, self._head(job)
         while len(fed) < room and not exhausted:
-            waiting = _portable(self._store.waiting(size, head))
+            waiting = _portable(self._store.queue.waiting(size, head))
             if not waiting:
                 break
             home = self._room_at_home()
@@ -93,33 +95,33 @@ class Feeder:
                 break
             chosen, grant = self._afford(job, waiting, home)
             exhausted = len(chosen) < len(waiting)
-            if not chosen and head is None and not self._store.chunks_out():
+            if not chosen and head is None and not self._store.chunks.out():
                 # Nothing will settle, so what does not fit now never does: something else may.
-                chosen, grant = self._afford(job, _portable(self._store.smallest(size)), home)
+                chosen, grant = self._afford(job, _portable(self._store.queue.smallest(size)), home)
             if not chosen:
                 break
-            chunk = self._store.grant(chosen, grant, time.time())
+            chunk = self._store.chunks.grant(chosen, grant, time.time())
             fed.append(chunk)
             self._send(job, chunk, chosen)
         # Nothing else waits, and what a trial may cost is not left either.
         only_suspects = bool(suspects.requests) and self.may_try and not fed
         home = self._room_at_home() if only_suspects else home
         exhausted = exhausted or (only_suspects and not (home is not None and home.waits))
-        if not exhausted or self._store.chunks_out():
+        if not exhausted or self._store.chunks.out():
             return Fed(fed, exhausted=False)
-        least = self._store.smallest(size) or suspects.requests
+        least = self._store.queue.smallest(size) or suspects.requests
         alone, _ = self._afford(job, _portable(least), None)
         return Fed(fed, exhausted=True, full=home if alone else None)
 
     def _must_wait(self, suspects: Suspects) -> bool:
         """Whether a request is tried alone, or is to be as soon as nothing else is out."""
-        if self._store.trial_out() == ONE_ALONE:
+        if self._store.chunks.trial_out() == ONE_ALONE:
             return True
-        return suspects.alone and self.may_try and bool(self._store.chunks_out())
+        return suspects.alone and self.may_try and bool(self._store.chunks.out())
 
     def _try(self, job: JobRow, suspects: Suspects) -> list[OpenChunk]:
         """Feeds requests that may kill their worker: at most one such chunk is out at a time."""
-        if not suspects.requests or not self.may_try or self._store.trial_out():
+        if not suspects.requests or not self.may_try or self._store.chunks.trial_out():
             return []
         home = self._room_at_home()
         if home is not None and home.waits:
@@ -128,7 +130,7 @@ class Feeder:
         if not chosen:
             return []
         trial = ONE_ALONE if suspects.alone else TOGETHER
-        chunk = self._store.grant(chosen, grant, time.time(), trial=trial)
+        chunk = self._store.chunks.grant(chosen, grant, time.time(), trial=trial)
         self._send(job, chunk, chosen)
         return [chunk]
 
@@ -139,16 +141,16 @@ class Feeder:
         if not job.warm:
             return None
         waits = job.started_at is None or time.time() < job.started_at + WARMING_S
-        if waits and not self._store.head_is_done(job.warm):
+        if waits and not self._store.queue.head_is_done(job.warm):
             return job.warm
-        self._store.leave_head()
+        self._store.queue.leave_head()
         return None
 
     def _unlimited(self, budget: Budget) -> bool:
         """Whether a chunk is out that was fed before there was this cap, and may spend anything."""
         if budget.rub is None and budget.tokens is None:
             return False
-        return self._store.unlimited_out(
+        return self._store.chunks.unlimited_out(
             rub=budget.rub is not None, tokens=budget.tokens is not None
         )
 
@@ -165,7 +167,7 @@ class Feeder:
         result.
         """
         self._renew_prices()
-        self._send(job, chunk, self._store.details(self._store.unfinished(chunk)))
+        self._send(job, chunk, self._store.queue.details(self._store.chunks.unfinished(chunk)))
 
     def _send(self, job: JobRow, chunk: OpenChunk, requests: list[Waiting]) -> None:
         self._post.put_payload(self._payload(job, chunk, requests))
@@ -201,13 +203,15 @@ class Feeder:
         cap = job.spec.budget.requests
         if cap is None:
             return len(waiting)
-        return max(0, cap - job.finished + self._store.copied() - self._store.under_way())
+        return max(
+            0, cap - job.finished + self._store.queue.copied() - self._store.chunks.under_way()
+        )
 
     def _left(self, job: JobRow, home: Room | None) -> Amount:
         budget = job.spec.budget
         left = UNCAPPED
         if budget.rub is not None or budget.tokens is not None:
-            left = Amount(budget.rub, budget.tokens) - self._store.exposure()
+            left = Amount(budget.rub, budget.tokens) - self._store.chunks.exposure()
         if home is None:
             return left
         return Amount(home.rub if left.rub is None else min(left.rub, home.rub), left.tokens)
@@ -242,7 +246,7 @@ class Feeder:
         return Work(
             ordinal=request.ordinal,
             model=model,
-            body=self._store.body(request.ordinal),
+            body=self._store.queue.body(request.ordinal),
             rub=bound.rub,
             tokens=bound.tokens or request.prompt_bound + UNKNOWN_OUTPUT,
             attempts=request.attempts,

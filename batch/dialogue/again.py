@@ -151,8 +151,8 @@ def plan(store: JobStore, spec: Spec, codes: Iterable[str], told: PriceList | No
     """
     with store.snapshot():
         job = store.job()
-        out = [chunk for chunk in store.open_chunks() if not chunk.lost]
-        ordinals = [each[0] for chunk in out for each in store.unfinished(chunk)]
+        out = [chunk for chunk in store.chunks.alive() if not chunk.lost]
+        ordinals = [each[0] for chunk in out for each in store.chunks.unfinished(chunk)]
         chosen = [
             (Kind.NEVER_SENT, ""),
             (Kind.CAME_BACK, ""),
@@ -166,7 +166,7 @@ def plan(store: JobStore, spec: Spec, codes: Iterable[str], told: PriceList | No
         (calls,) = store.db.execute(
             "SELECT count(*) FROM calls WHERE billing = 'unknown'"
         ).fetchone()
-        exposed = store.exposure()
+        exposed = store.chunks.exposure()
     return Again(
         job,
         spec,

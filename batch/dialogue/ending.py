@@ -112,7 +112,7 @@ def _way_out(job: JobRow) -> tuple[str, str]:
 
 def settling(job: JobRow, store: JobStore) -> str:
     """How calls of unknown cost of a job that is over are settled; empty where none can be."""
-    count = len(store.uncertain()) if job.ended else 0
+    count = len(store.uncertain.calls()) if job.ended else 0
     told = ngettext(
         "the endpoint may still tell of {count} call what it cost: nightshift resume {job} asks it",
         "the endpoint may still tell of {count} calls what they cost: nightshift resume {job} asks"

@@ -45,7 +45,7 @@ def _at_once(store: JobStore, wanted: str) -> None:
         store.set_state(JobState.PAUSED, reason=PauseReason.USER, text="paused by the user")
         return
     store.set_state(JobState.CANCELLING)
-    if not any(not chunk.lost for chunk in store.open_chunks()):
+    if not any(not chunk.lost for chunk in store.chunks.alive()):
         outputs.write(store)
         store.set_state(JobState.CANCELLED, now=time.time())
 

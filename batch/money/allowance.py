@@ -139,6 +139,9 @@ def share_of(store: JobStore, spans: dict[Period, tuple[datetime, datetime]]) ->
                 period: store.spent_between(start.timestamp(), end.timestamp())
                 for period, (start, end) in spans.items()
             },
-            {period: store.set_aside(start.timestamp()) for period, (start, _) in spans.items()},
-            store.unlimited_out(rub=True, tokens=False),
+            {
+                period: store.chunks.set_aside(start.timestamp())
+                for period, (start, _) in spans.items()
+            },
+            store.chunks.unlimited_out(rub=True, tokens=False),
         )

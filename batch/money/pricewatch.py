@@ -103,7 +103,7 @@ def asked_for(store: JobStore) -> list[str]:
     """The models whose prices the endpoint is asked for: all but those that were given by hand."""
     known = store.prices()
     by_hand = {name for name, each in known.models.items() if each.by_hand} if known else set()
-    return [name for name in store.models() if name not in by_hand]
+    return [name for name in store.queue.models() if name not in by_hand]
 
 
 def form_of(spec: Spec) -> Form:

@@ -164,7 +164,7 @@ def cost_json(store: JobStore, cost: Cost | None = None) -> dict[str, Any]:
 
 
 def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
-    job, lost, copies = store.job(), store.lost(), copies_of(store)
+    job, lost, copies = store.job(), store.chunks.lost(), copies_of(store)
     return {
         "job": job.id,
         "name": job.spec.name,

@@ -92,7 +92,7 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
         "models_left_out": len(models[MOST_LISTED:]),
         "faults": faults_of(store),
         "refusals": Counter(store.refusals()).most_common(MOST_LISTED),
-        "lost": store.lost(),
+        "lost": store.chunks.lost(),
         "copies": copies_of(store),
         "unlisted": [(each, lines_of(store, each.ordinals)) for each in cost.unlisted],
     }

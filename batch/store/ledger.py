@@ -14,14 +14,10 @@ from typing import Any
 
 import msgspec
 
-from batch.store.jobstore import (
-    JobStore,
-    Triple,
-    decode_triples,
-    give_back,
-    give_copies,
-    unfinished,
-)
+from batch.store.chunks import decode_triples, give_back
+from batch.store.jobstore import JobStore
+from batch.store.queue import Triple
+from batch.store.results import give_copies, grow, unfinished
 from batch.store.suspects import IN_FLIGHT, clear, suspect
 from jobs.chunk import WORKER_DIED, ChunkClosed, ReturnReason
 from jobs.money import ZERO, add, subtract
@@ -401,7 +397,7 @@ def _close_told(db: sqlite3.Connection, applied: Applied) -> None:
             applied.closed.append(chunk)
     if applied.closed:
         # A lost chunk that is heard of is told in the outputs.
-        db.execute("UPDATE job SET revision = revision + 1")
+        grow(db)
 
 
 def _write_found(db: sqlite3.Connection, found: Found, change: _Change) -> None:

@@ -365,9 +365,9 @@ class Play:
             self._lose_chunk(chunk.payload.chunk)
 
     def _lose_chunk(self, number: int) -> None:
-        for each in self.store.open_chunks():
+        for each in self.store.chunks.alive():
             if each.chunk == number:
-                self.store.lose(each)
+                self.store.chunks.lose(each)
 
     def _look_up(self) -> None:
         """The endpoint tells what an uncertain call cost; one it does not know cost nothing."""
@@ -414,7 +414,7 @@ class Play:
     def broken(self) -> str:
         """The cap that does not hold, if one does not."""
         if self._read_at != (changes := self._changes()):
-            self._read_at, self._exposure = changes, self.store.exposure()
+            self._read_at, self._exposure = changes, self.store.chunks.exposure()
         exposure = self._exposure
         if self.cap is not None:
             if self.truth > self.cap:

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from batch.reports import write_all
 from batch.store import ledger
+from batch.store.chunks import OpenChunk
 from batch.store.draft import Draft
-from batch.store.jobstore import JobStore, OpenChunk
+from batch.store.jobstore import JobStore
 from jobs.budget import UNCAPPED
 from jobs.chunk import DONE, ChunkClosed
 from jobs.names import COST, DATABASE, ERRORS, OUTPUT
@@ -182,8 +183,8 @@ def _listed(prices: dict[str, _Price], taken_at: int) -> PriceList:
 def _book(store: JobStore, dice: random.Random, found: Sums) -> int:
     """A tenth of the calls was in vain, some failed, and some costs were looked up afterwards."""
     units = 0
-    while waiting := store.waiting(_AT_ONCE):
-        chunk = store.grant(waiting, UNCAPPED, 1001.0)
+    while waiting := store.queue.waiting(_AT_ONCE):
+        chunk = store.chunks.grant(waiting, UNCAPPED, 1001.0)
         calls, lookups = [], []
         for ordinal, _, _ in chunk.requests:
             for attempt in (1, 2) if dice.random() < 0.1 else (1,):

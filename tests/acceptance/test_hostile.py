@@ -71,6 +71,6 @@ def job_that_says(text: str, home: Path) -> None:
             )
         ],
     )
-    store.retry_failed(())
+    store.failures.retry(())
     store.set_state(JobState.PAUSED, reason=PauseReason.USER, text=text)
     store.close()

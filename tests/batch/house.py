@@ -100,7 +100,7 @@ class House:
             self.post.claimed[job, number] = "done"
 
     def out(self, job: str = JOB) -> list[int]:
-        return self.store(job).chunks_out()
+        return self.store(job).chunks.out()
 
     def output(self, job: str = JOB) -> Path:
         return Path(self.row(job).spec.output_dir)

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from batch.coordinator.post import READ_AT_ONCE, WITHDRAWN, Mail, Wish
+from batch.store.chunks import OpenChunk
 from batch.store.draft import Draft
-from batch.store.jobstore import JobStore, OpenChunk
+from batch.store.jobstore import JobStore
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import DONE, ChunkClosed, Payload, ReturnReason
 from jobs.errors import BadMessage, ServiceUnavailable
@@ -89,7 +90,17 @@ def publish(
 
 def feed(store: JobStore, requests: int = 4, grant: Amount = UNCAPPED) -> OpenChunk:
     """The next chunk, as the feeder would have it."""
-    return store.grant(store.waiting(requests), grant, 1001.0)
+    return store.chunks.grant(store.queue.waiting(requests), grant, 1001.0)
+
+
+def again(store: JobStore) -> JobStore:
+    """The same job, as another process finds it on the disk."""
+    return JobStore(store.folder)
+
+
+def waiting(store: JobStore, limit: int = 100) -> list[int]:
+    """The ordinals of the requests that wait, in their order."""
+    return [each.ordinal for each in store.queue.waiting(limit)]
 
 
 def call(

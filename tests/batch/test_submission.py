@@ -146,8 +146,8 @@ def test_faulty_lines_are_skipped_if_that_is_wished(desk: Desk) -> None:
         (2, "input.json"),
         (3, "input.duplicate_id"),
     ]
-    assert json.loads(store.body(2))["model"] == MODEL
-    assert [each.ordinal for each in store.waiting(9)] == [0, 2]
+    assert json.loads(store.queue.body(2))["model"] == MODEL
+    assert [each.ordinal for each in store.queue.waiting(9)] == [0, 2]
 
 
 # ── Refused for its cap (FAULTS I20 to I22) ──────────────────────────────────────────────────────
@@ -180,7 +180,7 @@ def test_what_costs_what_it_costs_is_taken_under_a_cap_if_somebody_answers_for_i
     desk.refuses(Refused, lines({}, image), budget=Budget(tokens=10**6), **bound)
     desk.submit(lines({}, image, {"model": "un/known"}), budget=CAP, **bound)
 
-    assert [each.bounded for each in desk.home.open(JOB).waiting(9)] == [True, False, True]
+    assert [each.bounded for each in desk.home.open(JOB).queue.waiting(9)] == [True, False, True]
 
 
 def test_prices_from_a_file_come_before_those_of_the_catalogue(desk: Desk) -> None:
@@ -237,7 +237,7 @@ def test_the_caps_of_the_home_refuse_what_nobody_can_bound_too(desk: Desk) -> No
 def test_what_costs_what_it_costs_is_taken_without_a_cap_and_known_as_such(desk: Desk) -> None:
     desk.submit(lines({"messages": [{"role": "user", "content": IMAGE}]}, {}))
 
-    assert [each.bounded for each in desk.home.open(JOB).waiting(9)] == [False, True]
+    assert [each.bounded for each in desk.home.open(JOB).queue.waiting(9)] == [False, True]
 
 
 def test_a_model_without_a_price_is_refused_under_a_cap_i20(desk: Desk) -> None:

@@ -208,7 +208,7 @@ def test_failures_that_are_tried_again_are_failures_no_more(house: House) -> Non
     assert unpacked(house.post.series[JOB]).failures == {"endpoint.5xx": 2}
 
     store = house.change()
-    store.retry_failed()
+    store.failures.retry()
     store.close()
     house.turn(6)
 

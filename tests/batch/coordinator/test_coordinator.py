@@ -191,7 +191,7 @@ def test_the_rest_of_a_silent_worker_is_fed_again(house: House) -> None:
 
     assert house.sender.chunks == [1, 2]
     assert [work.ordinal for work in house.post.payloads[JOB, 2].requests] == [1, 2, 3]
-    assert house.store().lost().chunks == 1
+    assert house.store().chunks.lost().chunks == 1
 
 
 def test_answers_that_wait_in_the_stream_are_not_bought_again(
@@ -246,7 +246,7 @@ def test_a_chunk_that_waits_in_the_queue_outlives_its_coordinator(house: House) 
     house.turn(3)
 
     assert house.row().state is JobState.COMPLETED
-    assert house.store().lost().chunks == 0
+    assert house.store().chunks.lost().chunks == 0
 
 
 def test_a_chunk_that_nobody_asks_for_any_more_is_lost_after_a_restart(house: House) -> None:
@@ -269,7 +269,7 @@ def test_a_chunk_that_was_withdrawn_by_a_coordinator_that_died_is_fed_again(hous
     house.turn(2)
 
     assert house.sender.chunks == [1, 2]
-    assert house.store().lost().chunks == 0
+    assert house.store().chunks.lost().chunks == 0
 
 
 def test_a_lost_message_is_sent_again(house: House) -> None:
@@ -366,7 +366,7 @@ def test_what_another_job_spent_today_counts(house: House, clock: Clock) -> None
     job(house, 4, job=OTHER, chunk_size=4)
     house.turn(2)
 
-    chunks = house.store(OTHER).open_chunks()
+    chunks = house.store(OTHER).chunks.alive()
     assert [len(chunk.requests) for chunk in chunks] == [1]
 
 
@@ -435,7 +435,7 @@ def test_after_redis_forgot_a_grant_is_free_only_when_its_calls_are_booked(
     house.turn(30)
 
     assert 5 not in fed
-    assert (house.store().exposure().rub or 0) <= BOUND * 4
+    assert (house.store().chunks.exposure().rub or 0) <= BOUND * 4
 
 
 def test_what_a_lost_chunk_holds_may_still_come_back_for_a_minute(house: House) -> None:
@@ -446,7 +446,7 @@ def test_what_a_lost_chunk_holds_may_still_come_back_for_a_minute(house: House) 
     del house.post.claimed[JOB, 1]
     house.turn(int(SILENCE_S) + 10)
     assert house.row().state is JobState.IN_PROGRESS
-    assert house.store().lost().chunks == 1
+    assert house.store().chunks.lost().chunks == 1
 
     house.turn(80)
 
@@ -564,7 +564,7 @@ def test_a_reason_from_before_the_user_acted_pauses_nothing(house: House) -> Non
     states = [house.row().state]
     for chunk in house.out():
         house.post.take(JOB, chunk)
-        triples = [(n, 2, 0) for n, _, _ in house.store().open_chunks()[0].requests]
+        triples = [(n, 2, 0) for n, _, _ in house.store().chunks.alive()[0].requests]
         house.post.send(delivery(closed=[closing(chunk, triples, KEY_REJECTED)]))
         break
     house.turn()
@@ -588,7 +588,7 @@ def test_a_paused_job_takes_in_what_its_workers_deliver(house: House) -> None:
     house.turn()
 
     assert (house.row().completed, house.row().state) == (1, JobState.PAUSED)
-    assert len(house.store().waiting(99)) == 7
+    assert len(house.store().queue.waiting(99)) == 7
 
 
 def test_a_job_whose_last_answers_come_while_it_is_paused_ends_when_it_goes_on(
@@ -618,7 +618,7 @@ def test_a_cancelled_job_waits_for_its_calls_and_keeps_their_answers(house: Hous
     house.turn()
     assert house.row().state is JobState.CANCELLING
 
-    house.post.send(answered(house.store().open_chunks()[0], 0, 1))
+    house.post.send(answered(house.store().chunks.alive()[0], 0, 1))
     house.turn(2)
 
     row = house.row()
@@ -658,7 +658,7 @@ def test_an_ended_job_goes_on_when_its_failures_are_tried_again(
     assert (house.row().state, house.row().failed) == (ended, 4)
 
     store = house.change()
-    store.retry_failed()
+    store.failures.retry()
     store.set_state(JobState.IN_PROGRESS)
     store.close()
     house.turn(2)
@@ -814,7 +814,7 @@ def test_a_job_that_is_damaged_while_it_runs_stops_no_other(
     def malformed(*_: object) -> None:
         raise sqlite3.DatabaseError("database disk image is malformed")
 
-    monkeypatch.setattr(broken.store, "open_chunks", malformed)
+    monkeypatch.setattr(broken.store.chunks, "alive", malformed)
     monkeypatch.setattr(broken.store, "job", malformed)
     house.answer(1, 2, job=OTHER)
     house.turn(3)
@@ -1048,7 +1048,7 @@ def test_a_foreground_run_takes_in_what_comes_for_other_jobs(tmp_path: Path, clo
     house = House(tmp_path, clock, only=OTHER)
     job(house, 4)
     store = house.change()
-    chunk = store.grant(store.waiting(4), store.exposure(), 1.0)
+    chunk = store.chunks.grant(store.queue.waiting(4), store.chunks.exposure(), 1.0)
     store.close()
     job(house, 4, job=OTHER)
 

@@ -85,7 +85,7 @@ class Feeding:
         self.store.change_spec(spec(self.folder, **wish))
 
     def answer(self, number: int, cost: str = "0.1") -> None:
-        chunk = next(each for each in self.store.open_chunks() if each.chunk == number)
+        chunk = next(each for each in self.store.chunks.alive() if each.chunk == number)
         ledger.apply(self.store, [answered(chunk, cost=cost)])
 
 
@@ -102,7 +102,7 @@ def test_a_chunk_is_on_the_disk_and_its_payload_whole(tmp_path: Path) -> None:
     fed = job.feed()
 
     assert [len(chunk.requests) for chunk in fed.chunks] == [4, 1]
-    assert JobStore(job.store.folder).chunks_out() == [1, 2]
+    assert JobStore(job.store.folder).chunks.out() == [1, 2]
     payload = job.post.payloads[JOB, 1]
     assert (payload.base_url, payload.models, payload.terms.rpm) == (BASE_URL, (MODEL,), 60)
     assert payload.grant == UNCAPPED
@@ -116,7 +116,7 @@ def test_only_so_many_chunks_are_under_way(tmp_path: Path) -> None:
 
     assert len(job.feed(room=2).chunks) == 2
     assert len(job.feed(room=0).chunks) == 0
-    assert len(job.store.chunks_out()) == 2
+    assert len(job.store.chunks.out()) == 2
 
 
 def test_several_models_of_a_chunk_are_named_once_each(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_chunk_that_is_sent_again_is_the_same_without_what_is_done(tmp_path: P
     job.feed()
     ledger.apply(job.store, [delivery(results=[result(1)])])
 
-    job.feeder.send_again(job.store.job(), job.store.open_chunks()[0])
+    job.feeder.send_again(job.store.job(), job.store.chunks.alive()[0])
 
     payload = job.post.payloads[JOB, 1]
     assert [work.ordinal for work in payload.requests] == [0, 2]
@@ -163,9 +163,9 @@ def test_what_the_post_does_not_take_is_open_on_the_disk(tmp_path: Path, broken:
         job.feed()
 
     store = JobStore(job.store.folder)
-    assert store.chunks_out() == [1, 2]
-    assert store.exposure().rub == 8 * BOUND
-    assert store.waiting(9) == []
+    assert store.chunks.out() == [1, 2]
+    assert store.chunks.exposure().rub == 8 * BOUND
+    assert store.queue.waiting(9) == []
 
 
 def test_newer_prices_count_from_the_next_chunk_on(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_newer_prices_count_from_the_next_chunk_on(tmp_path: Path) -> None:
     job.store.add_prices(prices("0.002", taken_at=2.0))
     job.feed(room=1)
 
-    grants = [chunk.grant.rub for chunk in job.store.open_chunks()]
+    grants = [chunk.grant.rub for chunk in job.store.chunks.alive()]
     assert grants == [4 * BOUND, 8 * BOUND]
 
 
@@ -187,7 +187,7 @@ def test_near_the_cap_chunks_shrink(tmp_path: Path) -> None:
 
     assert job.sizes() == [4, 2]
     assert job.sizes() == []
-    assert job.store.exposure().rub == BOUND * 6
+    assert job.store.chunks.exposure().rub == BOUND * 6
 
 
 def test_while_something_is_out_the_budget_is_not_exhausted(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_the_budget_is_exhausted_when_nothing_fits_and_nothing_is_out(tmp_path: 
     job.answer(2, cost=str(BOUND))
 
     assert job.feed() == Fed([], exhausted=True)
-    assert job.store.exposure().rub == BOUND * 6
+    assert job.store.chunks.exposure().rub == BOUND * 6
 
 
 def test_a_higher_cap_lets_it_go_on(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_lost_chunk_alone_does_not_keep_the_budget_from_being_exhausted(tmp_pa
     """Its worker may never come back: the job would wait for ever without a word."""
     job = Feeding(tmp_path, 2, budget=budget(BOUND * 2))
     job.feed()
-    job.store.lose(job.store.open_chunks()[0])
+    job.store.chunks.lose(job.store.chunks.alive()[0])
 
     assert job.feed() == Fed([], exhausted=True)
 
@@ -242,7 +242,7 @@ def test_a_request_that_does_not_fit_is_passed_over_i21(tmp_path: Path) -> None:
     assert [triple[0] for triple in job.feed().chunks[0].requests] == [4]
     job.answer(2)
     assert job.feed() == Fed([], exhausted=True)
-    assert [each.ordinal for each in job.store.waiting(9)] == [1, 2]
+    assert [each.ordinal for each in job.store.queue.waiting(9)] == [1, 2]
 
 
 def test_requests_that_fit_are_found_behind_any_number_of_those_that_do_not(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_tokens_are_capped_alike(tmp_path: Path) -> None:
     job = Feeding(tmp_path, 8, budget=budget(tokens=TOKENS * 3))
 
     assert job.sizes() == [3]
-    assert job.store.exposure().tokens == TOKENS * 3
+    assert job.store.chunks.exposure().tokens == TOKENS * 3
     assert job.post.payloads[JOB, 1].grant == Amount(None, TOKENS * 3)
 
 
@@ -350,7 +350,7 @@ def test_almost_all_of_a_cap_is_used_since_differences_come_back(tmp_path: Path)
     job.store.db.execute("PRAGMA synchronous = OFF")
 
     while not job.feed(room=4).exhausted:
-        for number in job.store.chunks_out():
+        for number in job.store.chunks.out():
             job.answer(number, cost=str(BOUND / 6))
 
     assert cap * Decimal("0.99") <= job.store.job().settled_rub <= cap

@@ -96,7 +96,7 @@ def metrics(tmp_path: Path) -> Metrics:
     post.present = WORKERS
     coordinator._turn()
     store = Home(tmp_path).open(JOB)
-    chunks = [chunk.chunk for chunk in store.open_chunks()]
+    chunks = [chunk.chunk for chunk in store.chunks.alive()]
     store.close()
     of = dict(zip(range(8), [chunks[0]] * 4 + [chunks[-1]] * 4, strict=True))
     post.send(

@@ -13,7 +13,8 @@ from batch.coordinator.feeder import POISON, Feeder
 from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.store import ledger
-from batch.store.jobstore import JobStore, OpenChunk
+from batch.store.chunks import OpenChunk
+from batch.store.jobstore import JobStore
 from batch.store.suspects import ALONE, SUSPECT, trial_size
 from jobs.chunk import DRAINED, WORKER_DIED, ReturnReason
 from jobs.wire import Delivery
@@ -41,7 +42,7 @@ class Workshop:
     def work(self) -> None:
         """Until nothing is left to do."""
         while self.store.job().left:
-            self.store.set_poison_aside(POISON, 1000.0 + self.deaths)
+            self.store.failures.set_poison_aside(POISON, 1000.0 + self.deaths)
             fed = self.feeder.feed(self.store.job(), 6 - len(self.out))
             self.out |= {chunk.chunk: chunk for chunk in fed.chunks}
             if self.out:
@@ -51,7 +52,7 @@ class Workshop:
         waiting = [
             (number, triple)
             for number, chunk in self.out.items()
-            for triple in self.store.unfinished(chunk)
+            for triple in self.store.chunks.unfinished(chunk)
         ]
         flying = self.dice.sample(waiting, min(IN_FLIGHT, len(waiting)))
         self.calls.update(triple[0] for _, triple in flying)
@@ -63,7 +64,7 @@ class Workshop:
             told = delivery([self._call(ordinal, number)], [result(ordinal, number)])
             self._apply(told)
         for number, chunk in list(self.out.items()):
-            if not self.store.unfinished(chunk):
+            if not self.store.chunks.unfinished(chunk):
                 self._apply(delivery(closed=[closing(number)]))
                 del self.out[number]
 
@@ -73,10 +74,10 @@ class Workshop:
             cut = {triple[0] for at, triple in flying if at == number}
             back = [
                 (n, attempts + (n in cut), uncertain + (n in cut))
-                for n, attempts, uncertain in self.store.unfinished(chunk)
+                for n, attempts, uncertain in self.store.chunks.unfinished(chunk)
             ]
             if not self.journal:
-                self.store.lose(chunk, taken=True)
+                self.store.chunks.lose(chunk, taken=True)
                 continue
             calls = [self._call(n, number, cost=None) for n in cut]
             self._apply(delivery(calls, closed=[closing(number, back, WORKER_DIED)]))
@@ -153,14 +154,14 @@ def test_what_a_lost_chunks_worker_tells_later_clears_those_that_were_not_in_fli
     shop = Workshop(store, set())
     for _ in range(2):
         (chunk,) = shop.feeder.feed(store.job(), 1).chunks
-        store.lose(chunk, taken=True)
-    assert len(store.suspects().requests) == 4
+        store.chunks.lose(chunk, taken=True)
+    assert len(store.queue.suspects().requests) == 4
 
     for chunk_number in (1, 2):
         back = [(0, 1, 0), (1, 1, 1), (2, 0, 0), (3, 0, 0)]
         ledger.apply(store, [delivery(closed=[closing(chunk_number, back, reason)])])
 
-    assert {each.ordinal for each in store.suspects().requests} == suspected
+    assert {each.ordinal for each in store.queue.suspects().requests} == suspected
 
 
 def test_a_chunk_that_no_worker_was_seen_to_take_makes_nobody_suspect(tmp_path: Path) -> None:
@@ -168,9 +169,9 @@ def test_a_chunk_that_no_worker_was_seen_to_take_makes_nobody_suspect(tmp_path: 
     shop = Workshop(store, set())
     for _ in range(3):
         (chunk,) = shop.feeder.feed(store.job(), 1).chunks
-        store.lose(chunk)
+        store.chunks.lose(chunk)
 
-    assert store.suspects().requests == []
+    assert store.queue.suspects().requests == []
 
 
 def test_trials_are_as_large_as_there_are_many() -> None:

@@ -122,7 +122,7 @@ def test_a_lost_chunk_counts_in_the_day_in_which_it_was_lost_alone(night: Night)
     night.now = datetime.now(UTC).timestamp()
     night.cap(day=10)
     chunk = feed(night.other, 2, Amount(Decimal(5)))
-    night.other.lose(chunk)
+    night.other.chunks.lose(chunk)
     assert night.left() == 5
 
     night.now += 86400

@@ -73,7 +73,7 @@ class Job:
             draft.refuse(fault)
         draft.publish(spec(**wish), None, START - 60)
         self.store = JobStore(folder / JOB)
-        self.store.grant(self.store.waiting(10_000), Amount(), START)
+        self.store.chunks.grant(self.store.queue.waiting(10_000), Amount(), START)
 
     def deliver(
         self, calls: list[Call], results: list[Result], refusals: dict[str, int] | None = None
@@ -262,7 +262,7 @@ def test_it_tells_what_copies_saved(tmp_path: Path) -> None:
     draft.drop_copies()
     draft.publish(spec(), None, START - 60)
     store = JobStore(tmp_path / JOB)
-    store.grant(store.waiting(10), Amount(), START)
+    store.chunks.grant(store.queue.waiting(10), Amount(), START)
     ledger.apply(store, [Delivery("box", 1, JOB, [call(0, "0.25")], [completed(0)], [], [])])
     file = BytesIO()
 

@@ -216,8 +216,8 @@ def test_the_lines_so_far_are_those_of_finished_requests(tmp_path: Path) -> None
 def test_lines_are_in_the_order_of_the_input_however_they_came(tmp_path: Path) -> None:
     store = publish(tmp_path, 9)
     for ordinals in ((6, 2), (8, 0, 4)):
-        chunk = store.grant(
-            [each for each in store.waiting(9) if each.ordinal in ordinals], Amount(), 1001.0
+        chunk = store.chunks.grant(
+            [each for each in store.queue.waiting(9) if each.ordinal in ordinals], Amount(), 1001.0
         )
         ledger.apply(store, [answered(chunk, *sorted(ordinals, reverse=True))])
 
@@ -590,7 +590,7 @@ def test_all_calls_of_a_request_that_was_set_aside_are_of_a_failed_one_p12(tmp_p
     ledger.apply(
         store, [delivery([call(0, cost="0.7")], closed=[closing(1, [(0, 3, 3)], WORKER_DIED)])]
     )
-    store.set_poison_aside(3, 1005.0)
+    store.failures.set_poison_aside(3, 1005.0)
 
     told = cost_json(store)
 
@@ -601,7 +601,7 @@ def test_what_a_lost_chunk_may_have_cost_is_told(tmp_path: Path) -> None:
     store = publish(tmp_path, 2)
     chunk = feed(store, 2, Amount(Decimal(9), None))
     ledger.apply(store, [delivery([call(0, cost="1")], [result(0)])])
-    store.lose(chunk)
+    store.chunks.lose(chunk)
 
     told = cost_json(store)
 
@@ -611,7 +611,7 @@ def test_what_a_lost_chunk_may_have_cost_is_told(tmp_path: Path) -> None:
 
 def test_without_a_cap_nobody_knows_what_a_lost_chunk_may_have_cost(tmp_path: Path) -> None:
     store = publish(tmp_path, 2)
-    store.lose(feed(store, 2))
+    store.chunks.lose(feed(store, 2))
 
     assert cost_json(store)["lost"] == {"chunks": 1, "at_most_rub": None}
 

@@ -37,10 +37,10 @@ def duplicates(draft: Draft) -> list[tuple[int, str]]:
 def test_a_published_job_holds_its_requests_in_the_order_of_the_file(tmp_path: Path) -> None:
     store = publish(tmp_path, 5)
 
-    waiting = store.waiting(10)
+    waiting = store.queue.waiting(10)
 
     assert [each.ordinal for each in waiting] == [0, 1, 2, 3, 4]
-    assert [store.body(each.ordinal) for each in waiting] == [
+    assert [store.queue.body(each.ordinal) for each in waiting] == [
         b'{"messages":[],"n":%d}' % line for line in range(1, 6)
     ]
     job = store.job()
@@ -50,7 +50,7 @@ def test_a_published_job_holds_its_requests_in_the_order_of_the_file(tmp_path: P
 def test_a_job_without_requests_is_a_job_i15(tmp_path: Path) -> None:
     store = publish(tmp_path, 0)
 
-    assert store.waiting(10) == []
+    assert store.queue.waiting(10) == []
     assert store.job().left == 0
 
 
@@ -58,7 +58,7 @@ def test_more_requests_than_are_written_at_once_keep_their_bodies(tmp_path: Path
     store = publish(tmp_path, 4500)
 
     assert store.job().requests == 4500
-    assert [store.body(n)[-5:] for n in (0, 1999, 2000, 4499)] == [
+    assert [store.queue.body(n)[-5:] for n in (0, 1999, 2000, 4499)] == [
         b'"n":1}'[-5:],
         b"2000}",
         b"2001}",
@@ -121,7 +121,9 @@ def test_every_line_with_an_id_that_an_earlier_line_has_is_dropped_and_told_i9(
     ]
     store = JobStore(tmp_path / "jobs" / JOB)
     assert store.job().requests == 3
-    assert [(each.ordinal, store.body(each.ordinal)[-2:]) for each in store.waiting(9)] == [
+    assert [
+        (each.ordinal, store.queue.body(each.ordinal)[-2:]) for each in store.queue.waiting(9)
+    ] == [
         (0, b"1}"),
         (1, b"2}"),
         (3, b"4}"),
@@ -154,8 +156,8 @@ def test_a_skipped_line_leaves_the_ordinals_of_the_others(tmp_path: Path) -> Non
 
     store = JobStore(tmp_path / "jobs" / JOB)
 
-    assert [each.ordinal for each in store.waiting(9)] == [0, 1]
-    assert [store.body(ordinal)[-2:] for ordinal in (0, 1)] == [b"1}", b"3}"]
+    assert [each.ordinal for each in store.queue.waiting(9)] == [0, 1]
+    assert [store.queue.body(ordinal)[-2:] for ordinal in (0, 1)] == [b"1}", b"3}"]
     assert [(fault["line"], fault["code"]) for fault in store.faults()] == [
         (2, "input.json"),
         (4, "input.duplicate_id"),
@@ -200,8 +202,8 @@ def test_a_submitter_killed_at_any_moment_leaves_no_job_or_a_whole_one_p6(tmp_pa
         was_killed = killed_after(calls, submit)
         if home.job_ids():
             with_all = home.open(JOB)
-            assert with_all.job().requests == len(with_all.waiting(9)) == 3
-            assert with_all.body(2) == b'{"messages":[],"n":3}'
+            assert with_all.job().requests == len(with_all.queue.waiting(9)) == 3
+            assert with_all.queue.body(2) == b'{"messages":[],"n":3}'
             with_all.close()
             if not was_killed:
                 break
@@ -284,7 +286,7 @@ def test_a_flipped_bit_in_the_snapshot_is_found_and_its_place_named_f11(tmp_path
     path.write_bytes(data)
 
     with pytest.raises(StorageUnavailable, match="damaged at byte 0"):
-        JobStore(tmp_path / "jobs" / JOB).body(0)
+        JobStore(tmp_path / "jobs" / JOB).queue.body(0)
 
 
 @pytest.mark.parametrize("damage", ["gone", "empty"])
@@ -296,7 +298,7 @@ def test_a_snapshot_that_is_gone_is_told_in_a_sentence_f8(tmp_path: Path, damage
         path.touch()
 
     with pytest.raises(StorageUnavailable, match=r"input\.blocks"):
-        JobStore(tmp_path / "jobs" / JOB).body(0)
+        JobStore(tmp_path / "jobs" / JOB).queue.body(0)
 
 
 # ── The job's file ───────────────────────────────────────────────────────────────────────────────

@@ -104,8 +104,8 @@ def test_the_order_of_deliveries_does_not_matter(
 
     assert results(store) == {0: "completed", 1: "completed"}
     assert returned(store) == [(2, 0, 0)]
-    assert store.open_chunks() == []
-    assert store.exposure().rub == Decimal("3.75")
+    assert store.chunks.alive() == []
+    assert store.chunks.exposure().rub == Decimal("3.75")
     assert store.refusals() == {"endpoint.rate_limited": 3}
     assert books_agree(store)
 
@@ -113,7 +113,7 @@ def test_the_order_of_deliveries_does_not_matter(
 def test_of_two_ends_of_a_request_the_first_counts_and_both_are_paid(tmp_path: Path) -> None:
     store = publish(tmp_path, 1)
     chunk = feed(store, 1)
-    store.lose(chunk)
+    store.chunks.lose(chunk)
     feed(store, 1)
 
     ledger.apply(store, [delivery([call(0, 2)], [result(0, 2)], [closing(2)])])
@@ -122,13 +122,13 @@ def test_of_two_ends_of_a_request_the_first_counts_and_both_are_paid(tmp_path: P
     row = store.db.execute("SELECT call FROM results").fetchone()
     assert row["call"] == "box-2-0"
     assert store.job().settled_rub == Decimal(1)
-    assert (store.job().completed, store.lost().chunks) == (1, 0)
+    assert (store.job().completed, store.chunks.lost().chunks) == (1, 0)
 
 
 def test_an_answer_of_a_worker_that_was_given_up_is_taken_all_the_same_p13(tmp_path: Path) -> None:
     store = publish(tmp_path, 2)
     chunk = feed(store, 2)
-    store.lose(chunk)
+    store.chunks.lose(chunk)
 
     ledger.apply(store, [delivery([call(0)], [result(0)])])
 
@@ -145,14 +145,14 @@ def test_a_closing_that_overtakes_results_leaves_the_chunk_open_for_them(tmp_pat
     feed(store, 3, Amount(Decimal(9), None))
 
     first = ledger.apply(store, [delivery([call(0)], [result(0)], [closing(1, [(2, 1, 0)])])])
-    exposed = store.exposure().rub
+    exposed = store.chunks.exposure().rub
     then = ledger.apply(store, [delivery([call(1)], [result(1)])])
 
     assert (first.closed, [number for number, _ in first.reasons]) == ([], [1])
     assert exposed == 9
     assert returned(store) == [(2, 1, 0)]
     assert (then.closed, then.reasons) == ([1], [])
-    assert store.exposure().rub == 1
+    assert store.chunks.exposure().rub == 1
 
 
 def test_what_a_told_chunk_owes_waits_again_when_it_never_comes(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_what_a_told_chunk_owes_waits_again_when_it_never_comes(tmp_path: Path) 
     feed(store, 2)
     ledger.apply(store, [delivery([call(0)], [result(0)], [closing(1)])])
 
-    store.lose(store.open_chunks()[0])
+    store.chunks.lose(store.chunks.alive()[0])
 
     assert returned(store) == [(1, 0, 0)]
 
@@ -170,7 +170,7 @@ def test_the_closing_of_a_lost_chunk_tells_how_often_its_requests_were_called(
 ) -> None:
     store = publish(tmp_path, 2)
     chunk = feed(store, 2, Amount(Decimal(9), None))
-    store.lose(chunk)
+    store.chunks.lose(chunk)
 
     cut = call(0, cost=None, bound="3", status=None, code="system.worker_died")
     died = closing(1, [(0, 1, 1), (1, 0, 0)], WORKER_DIED)
@@ -178,7 +178,7 @@ def test_the_closing_of_a_lost_chunk_tells_how_often_its_requests_were_called(
 
     assert applied.closed == [1]
     assert returned(store) == [(0, 1, 1), (1, 0, 0)]
-    assert store.exposure().rub == 3
+    assert store.chunks.exposure().rub == 3
     assert store.job().booked_rub == 3
 
 
@@ -246,7 +246,7 @@ def test_tokens_are_counted_by_the_endpoint_or_else_at_their_bound(tmp_path: Pat
 
     job = store.job()
     assert (job.settled_tokens, job.booked_tokens) == (25 + 300, 300)
-    assert store.exposure().tokens == 2000
+    assert store.chunks.exposure().tokens == 2000
 
 
 def test_a_call_dearer_than_its_bound_is_told_of_e27(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_lookup_moves_a_call_from_booked_to_settled(tmp_path: Path) -> None:
     assert applied.settled == 1
     assert (job.settled_rub, job.booked_rub) == (Decimal("0.75"), Decimal(0))
     assert (job.settled_tokens, job.booked_tokens) == (40, 0)
-    assert store.exposure() == Amount(Decimal(9), 1000)
+    assert store.chunks.exposure() == Amount(Decimal(9), 1000)
     assert cost_of(store).by_source == {"lookup": Decimal("0.75")}
     assert books_agree(store)
 
@@ -398,7 +398,7 @@ def test_what_names_a_request_that_was_never_fed_is_left_out_r19(
     assert len(list(draft.drop_duplicates())) == 1
     draft.publish(spec(tmp_path), None, 1000.0)
     store = JobStore(tmp_path / "jobs" / JOB)
-    store.grant(store.waiting(2), Amount(), 1001.0)
+    store.chunks.grant(store.queue.waiting(2), Amount(), 1001.0)
 
     honest = delivery([call(0)], [result(0)])
     forged = delivery([call(ordinal)], [result(ordinal)], found=[Found(ordinal, "x", Decimal(1))])
@@ -433,7 +433,7 @@ def test_a_closing_gives_back_only_what_its_chunk_holds_r19(tmp_path: Path) -> N
 
     assert applied.foreign == 3
     assert returned(store) == [(0, 1, 0)]
-    assert [each.ordinal for each in store.waiting(9)] == [0, 2, 3]
+    assert [each.ordinal for each in store.queue.waiting(9)] == [0, 2, 3]
 
 
 def test_a_closing_that_names_nothing_forgets_nothing(tmp_path: Path) -> None:
@@ -443,7 +443,7 @@ def test_a_closing_that_names_nothing_forgets_nothing(tmp_path: Path) -> None:
     applied = ledger.apply(store, [delivery(closed=[closing(1)])])
 
     assert applied.closed == []
-    assert store.under_way() == 2
+    assert store.chunks.under_way() == 2
 
 
 def test_a_fault_in_the_middle_of_a_batch_leaves_all_of_it_undone(tmp_path: Path) -> None:
@@ -456,7 +456,7 @@ def test_a_fault_in_the_middle_of_a_batch_leaves_all_of_it_undone(tmp_path: Path
         ledger.apply(store, [good, bad])
 
     assert (store.job().calls, store.job().completed) == (0, 0)
-    assert store.chunks_out() == [1]
+    assert store.chunks.out() == [1]
 
 
 def test_what_is_left_of_a_grant_is_free_only_when_all_calls_that_were_told_are_booked(
@@ -468,10 +468,10 @@ def test_what_is_left_of_a_grant_is_free_only_when_all_calls_that_were_told_are_
 
     early = ledger.apply(store, [delivery([call(0)], answers, [closing(1, calls=3)])])
     assert early.closed == []
-    assert store.exposure().rub == 10
-    assert store.chunks_out() == [chunk.chunk]
+    assert store.chunks.exposure().rub == 10
+    assert store.chunks.out() == [chunk.chunk]
 
     late = delivery([call(0, id="cut", cost=None, bound="2"), call(1)], sequence=2)
     assert ledger.apply(store, [late]).closed == [1]
-    assert store.exposure().rub == Decimal("0.5") + 2 + Decimal("0.5")
+    assert store.chunks.exposure().rub == Decimal("0.5") + 2 + Decimal("0.5")
     assert ledger.apply(store, [late]).closed == []

@@ -23,7 +23,7 @@ from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.reports.cost import cost_of
 from batch.store import ledger
-from batch.store.jobstore import OpenChunk, decode_triples
+from batch.store.chunks import OpenChunk, decode_triples
 from jobs.budget import Amount, Grant
 from jobs.chunk import DONE, HELD, WORKER_DIED, ChunkClosed, Payload, ReturnReason, Work
 from jobs.errors import ServiceUnavailable
@@ -171,8 +171,8 @@ class Jobs(RuleBasedStateMachine):
 
     @rule(how=st.sampled_from(["lost", "lost", "taken back", "stopped"]), dice=DICE)
     def a_chunk_is_given_up(self, how: str, dice: int) -> None:
-        if how == "lost" and self.store.chunks_out():
-            self.store.lose(self.chunk(dice))
+        if how == "lost" and self.store.chunks.out():
+            self.store.chunks.lose(self.chunk(dice))
         elif how == "taken back":
             self.take_back(dice)
         elif how == "stopped":
@@ -195,9 +195,9 @@ class Jobs(RuleBasedStateMachine):
         elif what == "estimate":
             ledger.estimate_the_rest(self.store, self.store.prices())
         elif what == "poison":
-            self.store.set_poison_aside(POISON, 2000.0)
+            self.store.failures.set_poison_aside(POISON, 2000.0)
         elif what == "retry":
-            self.store.retry_failed([(), ("endpoint.refused",)][dice % 2])
+            self.store.failures.retry([(), ("endpoint.refused",)][dice % 2])
         elif what == "raise" and self.cap is not None:
             self.cap += dice % 30
             self.limit(self.cap, self.allowed)
@@ -214,19 +214,19 @@ class Jobs(RuleBasedStateMachine):
         finally:
             self.sender.fails = False
         if fed.exhausted:
-            assert not self.store.chunks_out()
+            assert not self.store.chunks.out()
             assert self.cap is not None or self.allowed is not None
             assert self.store.job().left
 
     def take_back(self, dice: int) -> None:
         untaken = [
             each
-            for each in self.store.open_chunks()
+            for each in self.store.chunks.alive()
             if not each.lost and (JOB, each.chunk) in self.post.payloads
         ]
         if untaken:
             chunk = untaken[dice % len(untaken)]
-            self.store.take_back(chunk)
+            self.store.chunks.take_back(chunk)
             del self.post.payloads[JOB, chunk.chunk]
 
     def look_up(self, dice: int, *, knows: bool, tells: bool) -> None:
@@ -396,7 +396,7 @@ class Jobs(RuleBasedStateMachine):
     def the_cap_holds_l8(self) -> None:
         if not hasattr(self, "store"):
             return
-        exposure, job = self.store.exposure(), self.store.job()
+        exposure, job = self.store.chunks.exposure(), self.store.job()
         assert exposure.rub is not None
         assert job.settled_rub + job.booked_rub <= exposure.rub
         if self.cap is not None:
@@ -404,7 +404,7 @@ class Jobs(RuleBasedStateMachine):
                 assert exposure.rub <= self.cap
             assert total(self.truth.values()) <= self.cap
         if self.allowed is not None:
-            assert job.finished + self.store.under_way() <= max(self.allowed, job.finished)
+            assert job.finished + self.store.chunks.under_way() <= max(self.allowed, job.finished)
 
     def finish(self) -> None:
         """Whatever happened, the job comes to its end once it may spend, and workers work."""
@@ -414,7 +414,7 @@ class Jobs(RuleBasedStateMachine):
             worker.pack()
             self.apply(worker.outbox)
         self.post.payloads.clear()
-        for number in self.store.chunks_out():
+        for number in self.store.chunks.out():
             self.lose_if_open(number)
         self.cap = None
         self.limit(None, None)
@@ -427,8 +427,8 @@ class Jobs(RuleBasedStateMachine):
                 done = [result(work.ordinal, payload.chunk) for work in payload.requests]
                 self.apply([delivery(results=done, closed=[closing(payload.chunk)])])
         assert self.store.job().left == 0
-        assert self.store.waiting(9) == []
-        assert self.store.chunks_out() == []
+        assert self.store.queue.waiting(9) == []
+        assert self.store.chunks.out() == []
 
     # ---- helpers ---------------------------------------------------------------------------------
 
@@ -437,13 +437,13 @@ class Jobs(RuleBasedStateMachine):
         self.store.change_spec(spec(self.folder, chunk_size=3, budget=budget))
 
     def chunk(self, dice: int) -> OpenChunk:
-        out = [each for each in self.store.open_chunks() if not each.lost]
+        out = [each for each in self.store.chunks.alive() if not each.lost]
         return out[dice % len(out)]
 
     def lose_if_open(self, number: int) -> None:
-        for each in self.store.open_chunks():
+        for each in self.store.chunks.alive():
             if each.chunk == number:
-                self.store.lose(each)
+                self.store.chunks.lose(each)
 
     def unknown(self) -> list[tuple[int, str]]:
         return [

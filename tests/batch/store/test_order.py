@@ -58,7 +58,7 @@ def job(
 
 def fed(store: JobStore, limit: int = 10_000) -> list[int]:
     """The ordinals that wait, in the order in which they are fed."""
-    return [each.ordinal for each in store.waiting(limit)]
+    return [each.ordinal for each in store.queue.waiting(limit)]
 
 
 # ── Shared beginnings ────────────────────────────────────────────────────────────────────────────
@@ -80,10 +80,12 @@ def test_the_first_of_each_group_goes_far_ahead_and_at_the_start_alone(tmp_path:
 
     assert fed(store)[:3] == [0, 1, 2]
     assert store.job().warm == 3
-    assert [each.ordinal for each in store.waiting(9, head=3)] == [0, 1, 2]
-    assert not store.head_is_done(3)
-    ledger.apply(store, [answered(store.grant(store.waiting(9, head=3), UNCAPPED, 1.0))])
-    assert store.head_is_done(3)
+    assert [each.ordinal for each in store.queue.waiting(9, head=3)] == [0, 1, 2]
+    assert not store.queue.head_is_done(3)
+    ledger.apply(
+        store, [answered(store.chunks.grant(store.queue.waiting(9, head=3), UNCAPPED, 1.0))]
+    )
+    assert store.queue.head_is_done(3)
     assert store.job().completed == 3
 
 
@@ -115,7 +117,7 @@ def test_short_prompts_keep_the_files_order(tmp_path: Path) -> None:
 
 def test_results_are_taken_in_by_their_place_in_the_queue(tmp_path: Path) -> None:
     store = job(tmp_path, (body(LONG["abc"[n % 3]], n) for n in range(9)))
-    chunk = store.grant(store.waiting(4), UNCAPPED, 1.0)
+    chunk = store.chunks.grant(store.queue.waiting(4), UNCAPPED, 1.0)
     assert sorted(triple[0] for triple in chunk.requests) == sorted(fed_first(store, 4))
 
     applied = ledger.apply(store, [answered(chunk)])
@@ -126,7 +128,7 @@ def test_results_are_taken_in_by_their_place_in_the_queue(tmp_path: Path) -> Non
     assert (foreign.completed, foreign.foreign) == (0, 2)
     assert len(fed(store)) == 5
     for ordinal in range(9):
-        assert json.loads(store.body(ordinal))["messages"][1]["content"] == str(ordinal)
+        assert json.loads(store.queue.body(ordinal))["messages"][1]["content"] == str(ordinal)
 
 
 def fed_first(store: JobStore, count: int) -> list[int]:
@@ -185,7 +187,7 @@ def test_a_copy_ends_as_its_original_does_and_once(tmp_path: Path) -> None:
     assert (again.completed, again.failed) == (0, 0)
     assert [triple[0] for triple in chunk.requests] == [0, 3]
     assert (store.job().completed, store.job().failed, store.job().left) == (3, 1, 0)
-    assert store.copied() == 2
+    assert store.queue.copied() == 2
 
 
 def test_a_failed_request_is_tried_again_with_its_copies_and_bought_once(tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def test_a_failed_request_is_tried_again_with_its_copies_and_bought_once(tmp_pat
     feed(store, 3)
     ledger.apply(store, [failed])
 
-    assert store.retry_failed() == 3
+    assert store.failures.retry() == 3
     assert fed(store) == [0]
     assert store.job().left == 3
     ledger.apply(store, [failed])
@@ -204,10 +206,10 @@ def test_a_failed_request_is_tried_again_with_its_copies_and_bought_once(tmp_pat
 def test_a_poisoned_request_takes_its_copies_along(tmp_path: Path) -> None:
     store = job(tmp_path, [body("x")] * 3, dedupe="same")
     chunk = feed(store, 3)
-    store.lose(chunk)
+    store.chunks.lose(chunk)
     store.db.execute("UPDATE returned SET uncertain = 3")
 
-    assert store.set_poison_aside(3, 1.0) == 3
+    assert store.failures.set_poison_aside(3, 1.0) == 3
     assert store.job().failed == 3
 
 

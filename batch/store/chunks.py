@@ -1,0 +1,236 @@
+"""The chunks of a job that are under way, and what is set aside for them."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from decimal import Decimal
+
+import msgspec
+
+from batch.store import database
+from batch.store.queue import Triple, Waiting
+from batch.store.results import unfinished
+from batch.store.suspects import IN_FLIGHT, PERHAPS, suspect
+from jobs.budget import Amount
+from jobs.money import ZERO, subtract, total
+
+_ordinals = msgspec.msgpack.Decoder(list[Triple])
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What went with workers that fell silent and have told nothing since.
+
+    `rub` is what is left of the chunks' grants, None for those that had none: no cap, no figure.
+    """
+
+    chunks: int = 0
+    rub: Decimal | None = ZERO
+
+
+@dataclass(frozen=True)
+class OpenChunk:
+    """A chunk that was fed and has not been closed. `lost`: its worker fell silent."""
+
+    chunk: int
+    requests: list[Triple]
+    grant: Amount
+    spent: Amount
+    fed_at: float
+    lost: bool = False
+
+
+class Chunks:
+    """What was fed of one job and is not closed."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def grant(
+        self, requests: list[Waiting], amount: Amount, now: float, *, trial: int = 0
+    ) -> OpenChunk:
+        """Sets requests and their grant aside as a new chunk: on disk when this returns.
+
+        Requests before them that were never fed go on waiting among those that came back.
+        """
+        triples = [(each.ordinal, each.attempts, each.uncertain) for each in requests]
+        with database.transaction(self._db) as db:
+            (number,) = db.execute(
+                "UPDATE job SET next_chunk = next_chunk + 1 RETURNING next_chunk - 1"
+            ).fetchone()
+            self._insert(number, triples, amount, now, trial)
+            last = max(each.rank for each in requests)
+            db.execute(
+                "INSERT INTO returned SELECT ordinal, 0, 0 FROM queue"
+                " WHERE rank > (SELECT cursor FROM job) AND rank < ?",
+                (last,),
+            )
+            db.executemany(
+                "DELETE FROM returned WHERE ordinal = ?", [(ordinal,) for ordinal, _, _ in triples]
+            )
+            db.execute(
+                "UPDATE job SET cursor = max(cursor, ?), started_at = coalesce(started_at, ?)",
+                (last, now),
+            )
+        return OpenChunk(number, triples, amount, Amount(ZERO, 0), now)
+
+    def _insert(
+        self, number: int, triples: list[Triple], amount: Amount, now: float, trial: int
+    ) -> None:
+        self._db.execute(
+            "INSERT INTO chunks (chunk, state, ordinals, grant_rub, grant_tokens,"
+            " fed_at, trial) VALUES (?, 'open', ?, ?, ?, ?, ?)",
+            (
+                number,
+                msgspec.msgpack.encode(triples),
+                None if amount.rub is None else str(amount.rub),
+                amount.tokens,
+                now,
+                trial,
+            ),
+        )
+
+    def lose(self, chunk: OpenChunk, *, taken: bool = False) -> None:
+        """The chunk's worker fell silent: its unfinished requests wait again.
+
+        What is left of its grant stays set aside until the worker's outbox tells what was in
+        flight; nobody else can know. Until then each request of a chunk that a worker has `taken`
+        is a little suspected of having killed it.
+        """
+        with database.transaction(self._db) as db:
+            lost = db.execute(
+                "UPDATE chunks SET state = 'lost', lost_at = (julianday('now') - 2440587.5) * 86400"
+                " WHERE chunk = ? AND state = 'open' RETURNING trial",
+                (chunk.chunk,),
+            ).fetchone()
+            if not lost:
+                return
+            give_back(db, chunk.requests)
+            if taken:
+                weight = IN_FLIGHT if lost["trial"] else PERHAPS
+                suspect(db, [each[0] for each in unfinished(db, chunk.requests)], weight)
+                db.execute("UPDATE chunks SET suspected = ? WHERE chunk = ?", (weight, chunk.chunk))
+
+    def take_back(self, chunk: OpenChunk) -> None:
+        """No worker ever took the chunk: its requests wait again, its grant is free."""
+        with database.transaction(self._db) as db:
+            db.execute(
+                "UPDATE chunks SET state = 'closed', ordinals = x'90' WHERE chunk = ?",
+                (chunk.chunk,),
+            )
+            give_back(db, chunk.requests)
+
+    def keep(self, chunk: OpenChunk, requests: list[Triple]) -> None:
+        """No other requests belong to the chunk any more; within a transaction."""
+        self._db.execute(
+            "UPDATE chunks SET ordinals = ? WHERE chunk = ?",
+            (msgspec.msgpack.encode(requests), chunk.chunk),
+        )
+
+    def trial_out(self) -> int:
+        """What kind of trial is under way, 0 for none."""
+        (trial,) = self._db.execute(
+            "SELECT coalesce(max(trial), 0) FROM chunks WHERE state <> 'closed' AND state = 'open'"
+        ).fetchone()
+        return int(trial)
+
+    def alive(self) -> list[OpenChunk]:
+        """All chunks that are not closed, lost ones included."""
+        rows = self._db.execute("SELECT * FROM chunks WHERE state <> 'closed' ORDER BY chunk")
+        return [self._chunk(row) for row in rows]
+
+    def out(self) -> list[int]:
+        """The numbers of the chunks that are with a worker, or on their way to one."""
+        return [
+            row[0]
+            for row in self._db.execute(
+                "SELECT chunk FROM chunks WHERE state <> 'closed' AND state = 'open'"
+            )
+        ]
+
+    def untold(self) -> set[int]:
+        """The numbers of the chunks whose closing has not come yet, nor the refusals it tells."""
+        query = "SELECT chunk FROM chunks WHERE state <> 'closed' AND NOT told"
+        return {row[0] for row in self._db.execute(query)}
+
+    def unlimited_out(self, *, rub: bool, tokens: bool) -> bool:
+        """Whether a chunk is out that has no grant in roubles, or none in tokens."""
+        (out,) = self._db.execute(
+            "SELECT EXISTS (SELECT 1 FROM chunks WHERE state <> 'closed' AND state = 'open'"
+            " AND (?1 AND grant_rub IS NULL OR ?2 AND grant_tokens IS NULL))",
+            (rub, tokens),
+        ).fetchone()
+        return bool(out)
+
+    def lost(self) -> Lost:
+        """What is set aside for chunks whose worker fell silent."""
+        rows = self._db.execute(
+            "SELECT grant_rub, spent_rub FROM chunks WHERE state <> 'closed' AND state = 'lost'"
+        ).fetchall()
+        if any(row["grant_rub"] is None for row in rows):
+            return Lost(len(rows), None)
+        return Lost(len(rows), total(_unspent(row) for row in rows))
+
+    def _chunk(self, row: sqlite3.Row) -> OpenChunk:
+        rub = None if row["grant_rub"] is None else Decimal(row["grant_rub"])
+        return OpenChunk(
+            row["chunk"],
+            decode_triples(row["ordinals"]),
+            Amount(rub, row["grant_tokens"]),
+            Amount(Decimal(row["spent_rub"]), row["spent_tokens"]),
+            row["fed_at"],
+            lost=row["state"] == "lost",
+        )
+
+    def unfinished(self, chunk: OpenChunk) -> list[Triple]:
+        """Those of the chunk's requests that have no result yet."""
+        return unfinished(self._db, chunk.requests)
+
+    def exposure(self) -> Amount:
+        """₽ and tokens that are spent, may have been spent, or are set aside to be spent."""
+        job = self._db.execute(
+            "SELECT settled_rub, booked_rub, settled_tokens + booked_tokens FROM job"
+        ).fetchone()
+        rub, tokens = [Decimal(job[0]), Decimal(job[1])], job[2]
+        for row in self._db.execute(
+            "SELECT grant_rub, grant_tokens, spent_rub, spent_tokens FROM chunks"
+            " WHERE state <> 'closed'"
+        ):
+            rub.append(_unspent(row))
+            tokens += max((row["grant_tokens"] or 0) - row["spent_tokens"], 0)
+        return Amount(total(rub), tokens)
+
+    def set_aside(self, start: float) -> Decimal:
+        """₽ that chunks may still spend of their grants, or may have spent since `start`."""
+        rows = self._db.execute(
+            "SELECT grant_rub, spent_rub FROM chunks WHERE state <> 'closed'"
+            " AND (state = 'open' OR coalesce(lost_at, ?1) >= ?1)",
+            (start,),
+        )
+        return total(_unspent(row) for row in rows)
+
+    def under_way(self) -> int:
+        """Requests that are out with a worker or in the queue."""
+        return sum(len(self.unfinished(chunk)) for chunk in self.alive() if not chunk.lost)
+
+
+def give_back(db: sqlite3.Connection, triples: list[Triple]) -> None:
+    """Requests wait again, but for those that have their result."""
+    db.executemany(
+        "INSERT OR IGNORE INTO returned SELECT ?1, ?2, ?3"
+        " WHERE NOT EXISTS (SELECT 1 FROM results WHERE ordinal = ?1)",
+        triples,
+    )
+
+
+def decode_triples(data: bytes) -> list[Triple]:
+    """The requests of a chunk, as its row holds them."""
+    return _ordinals.decode(data)
+
+
+def _unspent(row: sqlite3.Row) -> Decimal:
+    """What is left of a chunk's grant in roubles; nothing where there is no cap."""
+    if row["grant_rub"] is None:
+        return ZERO
+    return max(subtract(Decimal(row["grant_rub"]), Decimal(row["spent_rub"])), ZERO)

@@ -1,0 +1,160 @@
+"""The requests of a job that wait: fresh ones in the queue's order, and those that came back."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from batch.store import database
+from batch.store.blocks import BlockReader
+from batch.store.suspects import ALONE, SUSPECT, trial_size
+
+Triple = tuple[int, int, int]
+"""(ordinal, attempts, uncertain): a request and the calls already made for it."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A request that is to be fed."""
+
+    ordinal: int
+    model: str
+    prompt_bound: int
+    output_bound: int | None
+    bounded: bool
+    attempts: int
+    uncertain: int
+    rank: int = -1
+    """Its place in the queue, -1 for one that was fed before."""
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Requests that may kill a worker and are to be tried next, `alone` with nothing beside."""
+
+    requests: list[Waiting]
+    alone: bool
+
+
+class Queue:
+    """What is to be fed next of one job."""
+
+    def __init__(self, db: sqlite3.Connection, blocks: BlockReader) -> None:
+        self._db = db
+        self._blocks = blocks
+        self._models: dict[int, str] = dict(db.execute("SELECT id, name FROM models").fetchall())
+
+    def waiting(self, limit: int, head: int | None = None) -> list[Waiting]:
+        """The next requests to feed: those that came back first, then the queue's order.
+
+        With `head`, none behind so many at the front of the queue.
+        """
+        came_back = self._db.execute(
+            "SELECT ordinal, model, prompt_bound, output_bound, bounded, attempts, uncertain, -1"
+            " FROM returned JOIN requests USING (ordinal)"
+            " WHERE ordinal NOT IN (SELECT ordinal FROM suspects WHERE suspicion >= ?)"
+            " ORDER BY ordinal LIMIT ?",
+            (SUSPECT, limit),
+        ).fetchall()
+        fresh = self._db.execute(
+            "SELECT ordinal, model, prompt_bound, output_bound, bounded, 0, 0, rank FROM queue"
+            " WHERE rank > (SELECT cursor FROM job) AND rank < ? ORDER BY rank LIMIT ?",
+            (2**62 if head is None else head, limit - len(came_back)),
+        ).fetchall()
+        return [self._waiting(row) for row in (*came_back, *fresh)]
+
+    def smallest(self, limit: int) -> list[Waiting]:
+        """Of the requests of each model that wait, the `limit` with the fewest tokens.
+
+        Reads all that wait: for when those at the front do not fit the budget.
+        """
+        found: list[Waiting] = []
+        for model in self._models:
+            rows = self._db.execute(
+                "SELECT ordinal, model, prompt_bound, output_bound, bounded,"
+                " coalesce(attempts, 0), coalesce(uncertain, 0), iif(attempts IS NULL, rank, -1)"
+                " FROM queue LEFT JOIN returned USING (ordinal)"
+                " WHERE model = ? AND (attempts IS NOT NULL OR rank > (SELECT cursor FROM job))"
+                " AND ordinal NOT IN (SELECT ordinal FROM suspects WHERE suspicion >= ?)"
+                " ORDER BY prompt_bound + coalesce(output_bound, 0), ordinal LIMIT ?",
+                (model, SUSPECT, limit),
+            )
+            found += [self._waiting(row) for row in rows]
+        return found
+
+    def suspects(self) -> Suspects:
+        """Of the requests that wait and may kill a worker, those to try next."""
+        (count, worst) = self._db.execute(
+            "SELECT count(*), max(suspicion) FROM suspects JOIN returned USING (ordinal)"
+            " WHERE suspicion >= ?",
+            (SUSPECT,),
+        ).fetchone()
+        if not count:
+            return Suspects([], alone=False)
+        alone = worst >= ALONE
+        rows = self._db.execute(
+            "SELECT ordinal, model, prompt_bound, output_bound, bounded, attempts, uncertain, -1"
+            " FROM suspects JOIN returned USING (ordinal) JOIN requests USING (ordinal)"
+            " WHERE suspicion >= ? ORDER BY ordinal LIMIT ?",
+            (ALONE if alone else SUSPECT, 1 if alone else trial_size(count)),
+        )
+        return Suspects([self._waiting(row) for row in rows], alone=alone)
+
+    def head_is_done(self, head: int) -> bool:
+        """Whether so many at the front of the queue have their results."""
+        (waits,) = self._db.execute(
+            "SELECT EXISTS (SELECT 1 FROM queue WHERE rank < ?"
+            " AND ordinal NOT IN (SELECT ordinal FROM results))",
+            (head,),
+        ).fetchone()
+        return not waits
+
+    def leave_head(self) -> None:
+        """From now on all of the queue may be fed."""
+        with database.transaction(self._db) as db:
+            db.execute("UPDATE job SET sample = 0, warm = 0")
+
+    def copied(self) -> int:
+        """Requests that were given the result of one alike."""
+        found: int = self._db.execute(
+            "SELECT count(*) FROM copies JOIN results USING (ordinal)"
+        ).fetchone()[0]
+        return found
+
+    def models(self) -> list[str]:
+        """Every model that a request names."""
+        return list(self._models.values())
+
+    def details(self, triples: list[Triple]) -> list[Waiting]:
+        """What is stored of these requests."""
+        found = []
+        for ordinal, attempts, uncertain in triples:
+            row = self._db.execute(
+                "SELECT ordinal, model, prompt_bound, output_bound, bounded, ?2, ?3, -1"
+                " FROM requests WHERE ordinal = ?1",
+                (ordinal, attempts, uncertain),
+            ).fetchone()
+            found.append(self._waiting(row))
+        return found
+
+    def line(self, ordinal: int) -> int:
+        """The line of the input that a request stands on, from 1."""
+        (line,) = self._db.execute(
+            "SELECT line FROM requests WHERE ordinal = ?", (ordinal,)
+        ).fetchone()
+        return int(line)
+
+    def body(self, ordinal: int) -> bytes:
+        """The request's JSON as it will be sent."""
+        first, offset, length = self._db.execute(
+            "SELECT first, offset, length FROM blocks WHERE first <= ? ORDER BY first DESC LIMIT 1",
+            (ordinal,),
+        ).fetchone()
+        body: bytes = self._blocks.block(first, offset, length)[ordinal - first]
+        return body
+
+    def _waiting(self, row: sqlite3.Row) -> Waiting:
+        ordinal, model, prompt, output, bounded, attempts, uncertain, rank = row
+        return Waiting(
+            ordinal, self._models[model], prompt, output, bool(bounded), attempts, uncertain, rank
+        )
