@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 from batch.coordinator.post import Post
@@ -33,7 +33,6 @@ from jobs.spec import Budget
 POISON = 3
 """So many calls of a request whose outcome nobody knows, and it is set aside."""
 
-
 WARMING_S = 30.0
 """So long requests wait at most for those that warm the provider's cache for them."""
 
@@ -48,6 +47,19 @@ class Fed:
     chunks: list[OpenChunk]
     exhausted: bool
     full: Room | None = None
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Requests that go next and their grant. `exhausted`: of those that wait, some do not fit."""
+
+    requests: list[Waiting] = field(default_factory=list)
+    grant: Amount = UNCAPPED
+    home: Room | None = None
+    exhausted: bool = False
+
+
+_NOTHING = _Choice()
 
 
 class Feeder:
@@ -84,34 +96,46 @@ class Feeder:
         fed = self._try(job, suspects)
         if fed and suspects.alone:
             return Fed(fed, exhausted=False)
-        size = chunk_size(job.requests, job.spec.chunk_size, pulse)
-        exhausted, home, head = False, None, self._head(job)
-        while len(fed) < room and not exhausted:
-            waiting = _portable(self._store.queue.waiting(size, head))
-            if not waiting:
+        size, head = chunk_size(job.requests, job.spec.chunk_size, pulse), self._head(job)
+        choice = _NOTHING
+        while len(fed) < room and not choice.exhausted:
+            choice = self._choose(job, size, head)
+            if not choice.requests:
                 break
+            fed.append(self._start(job, choice))
+        if not fed and suspects.requests and self.may_try:
+            # Nothing else waits, and what a trial may cost is not left either.
             home = self._room_at_home()
-            if home is not None and home.waits:
-                break
-            chosen, grant = self._afford(job, waiting, home)
-            exhausted = len(chosen) < len(waiting)
-            if not chosen and head is None and not self._store.chunks.out():
-                # Nothing will settle, so what does not fit now never does: something else may.
-                chosen, grant = self._afford(job, _portable(self._store.queue.smallest(size)), home)
-            if not chosen:
-                break
-            chunk = self._store.chunks.grant(chosen, grant, time.time())
-            fed.append(chunk)
-            self._send(job, chunk, chosen)
-        # Nothing else waits, and what a trial may cost is not left either.
-        only_suspects = bool(suspects.requests) and self.may_try and not fed
-        home = self._room_at_home() if only_suspects else home
-        exhausted = exhausted or (only_suspects and not (home is not None and home.waits))
-        if not exhausted or self._store.chunks.out():
+            choice = _Choice(home=home, exhausted=choice.exhausted or not _waits(home))
+        if not choice.exhausted or self._store.chunks.out():
             return Fed(fed, exhausted=False)
+        return Fed(fed, exhausted=True, full=self._full(job, size, suspects, choice.home))
+
+    def _choose(self, job: JobRow, size: int, head: int | None) -> _Choice:
+        """What goes next: at most `size` requests, with `head` of so many at the queue's front."""
+        waiting = _portable(self._store.queue.waiting(size, head))
+        home = self._room_at_home() if waiting else None
+        if not waiting or _waits(home):
+            return _NOTHING
+        requests, grant = self._afford(job, waiting, home)
+        exhausted = len(requests) < len(waiting)
+        if not requests and head is None and not self._store.chunks.out():
+            # Nothing will settle, so what does not fit now never does: something else may.
+            smallest = _portable(self._store.queue.smallest(size))
+            requests, grant = self._afford(job, smallest, home)
+        return _Choice(requests, grant, home, exhausted)
+
+    def _start(self, job: JobRow, choice: _Choice, trial: int = 0) -> OpenChunk:
+        """Sets a chunk aside on disk, then sends it."""
+        chunk = self._store.chunks.grant(choice.requests, choice.grant, time.time(), trial=trial)
+        self._send(job, chunk, choice.requests)
+        return chunk
+
+    def _full(self, job: JobRow, size: int, suspects: Suspects, home: Room | None) -> Room | None:
+        """The room at home if it is that, and not the job's own budget, which lets nothing go."""
         least = self._store.queue.smallest(size) or suspects.requests
-        alone, _ = self._afford(job, _portable(least), None)
-        return Fed(fed, exhausted=True, full=home if alone else None)
+        requests, _ = self._afford(job, _portable(least), None)
+        return home if requests else None
 
     def _must_wait(self, suspects: Suspects) -> bool:
         """Whether a request is tried alone, or is to be as soon as nothing else is out."""
@@ -124,15 +148,13 @@ class Feeder:
         if not suspects.requests or not self.may_try or self._store.chunks.trial_out():
             return []
         home = self._room_at_home()
-        if home is not None and home.waits:
+        if _waits(home):
             return []
-        chosen, grant = self._afford(job, _portable(suspects.requests), home)
-        if not chosen:
+        requests, grant = self._afford(job, _portable(suspects.requests), home)
+        if not requests:
             return []
         trial = ONE_ALONE if suspects.alone else TOGETHER
-        chunk = self._store.chunks.grant(chosen, grant, time.time(), trial=trial)
-        self._send(job, chunk, chosen)
-        return [chunk]
+        return [self._start(job, _Choice(requests, grant), trial)]
 
     def _head(self, job: JobRow) -> int | None:
         """How many at the front of the queue may be fed now; None for all of it."""
@@ -252,6 +274,11 @@ class Feeder:
             attempts=request.attempts,
             uncertain=request.uncertain,
         )
+
+
+def _waits(home: Room | None) -> bool:
+    """Whether other jobs come first to what the home has left."""
+    return home is not None and home.waits
 
 
 def _portable(waiting: list[Waiting]) -> list[Waiting]:

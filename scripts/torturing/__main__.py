@@ -8,15 +8,18 @@ import statistics
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from scripts.torturing import caps, crashpoints, crowd, hosts, pairs, sums, window
 from scripts.torturing.campaigns import PLANS, run
+from scripts.torturing.house import end_all
 from scripts.torturing.nursery import Nursery
 from scripts.torturing.preload import build
 
+Outcome = TypeVar("Outcome")
 Play = Callable[[Namespace, Path], list[str]]
 """Plays a campaign in a scratch folder, prints its figures, returns the laws that were broken."""
 
@@ -141,9 +144,8 @@ def _points(given: Namespace, folder: Path) -> list[str]:
             print(f"BROKEN {law}", flush=True)
         return result
 
-    library = build("crashpoint", folder)
-    with Nursery(library) as nursery, ThreadPoolExecutor(given.beside) as pool:
-        results = [*pool.map(play, given.points or crashpoints.POINTS)]
+    with Nursery(build("crashpoint", folder)) as nursery:
+        results = _side_by_side(play, given.points or crashpoints.POINTS, given.beside)
     print(f"{sum(one.tried for one in results):>9,}  runs")
     _in_vain(sum(one.in_flight for one in results), sum(one.bought_twice for one in results))
     return [law for one in results for law in one.broken]
@@ -157,11 +159,23 @@ def _pairs(given: Namespace, folder: Path) -> list[str]:
             print(law, flush=True)
         return result
 
-    with ThreadPoolExecutor(given.beside) as pool:
-        results = [*pool.map(play, given.points or pairs.POINTS)]
+    results = _side_by_side(play, given.points or pairs.POINTS, given.beside)
     print(f"{sum(one.tried for one in results):>9,}  pairs")
     _in_vain(sum(one.in_flight for one in results), sum(one.bought_twice for one in results))
     return [law for one in results for law in one.broken]
+
+
+def _side_by_side(
+    play: Callable[[str], Outcome], points: Iterable[str], beside: int
+) -> list[Outcome]:
+    with ThreadPoolExecutor(beside) as pool:
+        try:
+            return [*pool.map(play, points)]
+        except BaseException:
+            # Else the pool waits for what is under way, and for all that was to come.
+            end_all()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _in_vain(in_flight: int, bought_twice: int) -> None:

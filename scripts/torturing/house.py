@@ -14,6 +14,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
@@ -35,6 +36,17 @@ _PATIENCE_S = 300.0
 _DYING_S = 1.0
 """Connections of a process are closed well before a busy machine has done with it."""
 NOTHING: Mapping[str, str] = {}
+_ending = threading.Event()
+
+
+def end_all() -> None:
+    """Whoever is at work in a house stops at its next look, and ends what it started."""
+    _ending.set()
+
+
+def _check_going() -> None:
+    if _ending.is_set():
+        raise InterruptedError("the campaign was ended")
 
 
 def free_port() -> int:
@@ -100,6 +112,7 @@ class House:
 
         `under`: a command that runs it, such as chrt. `environ`: what is added to its own.
         """
+        _check_going()
         self._started[name] = self._alive[name] = time.monotonic()
         path = self.folder / f"{name}.log"
         environ = {**self.environ(name), **environ}
@@ -277,6 +290,7 @@ class House:
 
     def is_over(self, name: str) -> bool:
         """Whether the job's outputs stand: its cost is written after its answers."""
+        _check_going()
         return (self.output(name) / "report.html").exists()
 
     def wait(self, name: str) -> None:

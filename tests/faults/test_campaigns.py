@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from scripts.torturing.campaigns import Campaign, deal_everything, deal_harmless
-from scripts.torturing.house import House
+from scripts.torturing.house import ROOT, House
 
 ENDPOINT = ("--latency", "lognormal:0.5:0.5:4", "--max-in-flight", "100")
 
@@ -29,3 +34,40 @@ def test_r2_r15_r16_a_lost_redis_and_lost_or_repeated_messages_cost_no_call(tmp_
 
     assert tally.broken == []
     assert tally.bought_twice == 0
+
+
+def of_session(leader: int) -> set[int]:
+    """The processes of a session that are alive."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name_ends = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        state, session = name_ends[0], int(name_ends[3])
+        if session == leader and state != "Z":
+            found.add(int(status.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="NOT RUN: no /proc")
+def test_a_campaign_that_is_ended_in_its_midst_leaves_no_process(tmp_path: Path) -> None:
+    campaign = subprocess.Popen(
+        [sys.executable, "-m", "scripts.torturing", "pairs", "headers", "--folder", str(tmp_path)],
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("headers/*.out")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        begun = of_session(campaign.pid)
+
+        campaign.send_signal(signal.SIGTERM)
+
+        assert campaign.wait(60) == 1
+        assert len(begun) > 3
+        assert of_session(campaign.pid) == set()
+    finally:
+        for pid in of_session(campaign.pid):
+            os.kill(pid, signal.SIGKILL)
