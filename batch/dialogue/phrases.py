@@ -42,6 +42,8 @@ def _parts(progress: Progress) -> list[str]:
     moving = progress.state in (JobState.IN_PROGRESS, STOPPING)
     soon = left if left and left >= 1 and moving and not progress.down else None
     rate = decimal(progress.rate, 1) if progress.rate and moving else ""
+    # Workers tell of it every other second: of the last answers it comes too late.
+    flying = progress.in_flight if moving and progress.finished < progress.requests else 0
     parts = [
         f"{number(progress.finished)}/{number(progress.requests)}",
         note(progress),
@@ -51,7 +53,7 @@ def _parts(progress: Progress) -> list[str]:
         _done_at(progress),
         _spent(progress),
         _("up to {rub} uncertain").format(rub=money(progress.booked)) if progress.booked else "",
-        _in_flight(progress.in_flight) if progress.in_flight and moving else "",
+        _in_flight(flying) if flying else "",
         _in_all(progress),
         _refusals(progress.refusals) if progress.refusals else "",
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jobs.errors import StorageUnavailable
 
-VERSION = 3
+VERSION = 4
 _BUSY_S = 30.0
 
 

@@ -63,6 +63,7 @@ class JobRow:
     settled_tokens: int
     booked_tokens: int
     calls: int
+    unknown: int
     troubles: tuple[Trouble, ...]
 
     @property

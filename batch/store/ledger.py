@@ -87,6 +87,7 @@ class _Change:
     settled_tokens: int = 0
     booked_tokens: int = 0
     calls: int = 0
+    unknown: int = 0
     settled: int = 0
     told: list[Call] = field(default_factory=list)
     costs: list[tuple[float, Decimal]] = field(default_factory=list)
@@ -110,6 +111,7 @@ class _Change:
                 rub, tokens = call.bound or ZERO, call.bound_tokens
                 self.booked_rub = add(self.booked_rub, rub)
                 self.booked_tokens += tokens
+                self.unknown += 1
             self.charge(call.chunk, call.sent_at, rub, tokens, 1)
 
     def charge(self, chunk: int, sent_at: float, rub: Decimal, tokens: int, calls: int = 0) -> None:
@@ -449,6 +451,7 @@ def settle(
         old, old_tokens = bound or ZERO, row["bound_tokens"]
         change.booked_rub = subtract(change.booked_rub, old)
         change.booked_tokens -= old_tokens
+        change.unknown -= 1
     else:
         before = _usage(row)
         old, old_tokens = Decimal(row["cost"]), before.total if before else row["bound_tokens"]
@@ -496,14 +499,15 @@ def _write_sums(db: sqlite3.Connection, change: _Change, applied: Applied) -> No
     settled, booked = db.execute("SELECT settled_rub, booked_rub FROM job").fetchone()
     db.execute(
         "UPDATE job SET settled_rub = ?, booked_rub = ?, settled_tokens = settled_tokens + ?,"
-        " booked_tokens = booked_tokens + ?, calls = calls + ?, completed = completed + ?,"
-        " failed = failed + ?, revision = revision + ?",
+        " booked_tokens = booked_tokens + ?, calls = calls + ?, unknown = unknown + ?,"
+        " completed = completed + ?, failed = failed + ?, revision = revision + ?",
         (
             str(add(Decimal(settled), change.settled_rub)),
             str(add(Decimal(booked), change.booked_rub)),
             change.settled_tokens,
             change.booked_tokens,
             change.calls,
+            change.unknown,
             applied.completed,
             applied.failed,
             bool(applied.completed or applied.failed or change.calls or change.settled),

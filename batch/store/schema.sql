@@ -1,4 +1,4 @@
--- A job on disk. Version 3. Money is exact decimal text, times are Unix seconds.
+-- A job on disk. Version 4. Money is exact decimal text, times are Unix seconds.
 
 CREATE TABLE job (                      -- one row
     id            TEXT PRIMARY KEY,
@@ -29,6 +29,7 @@ CREATE TABLE job (                      -- one row
     settled_tokens INTEGER NOT NULL DEFAULT 0,
     booked_tokens INTEGER NOT NULL DEFAULT 0,
     calls         INTEGER NOT NULL DEFAULT 0,
+    unknown       INTEGER NOT NULL DEFAULT 0,   -- of the calls, those of unknown cost
     revision      INTEGER NOT NULL DEFAULT 0,   -- grows with results and costs
     written       INTEGER NOT NULL DEFAULT -1,  -- the revision that the outputs show
     troubles      TEXT NOT NULL DEFAULT ''      -- JSON, batch.store.trouble.Trouble: the last first
@@ -172,4 +173,4 @@ CREATE TABLE retried (                  -- failures that were taken back: should
 
 CREATE TABLE refusals (code TEXT PRIMARY KEY, count INTEGER NOT NULL);  -- calls that cost nothing
 
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;

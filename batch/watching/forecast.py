@@ -44,12 +44,18 @@ def done_at(job: JobRow, rate: float, now: datetime) -> datetime | None:
 
 
 def cost_of_all(job: JobRow) -> Decimal | None:
-    """₽ that all of the job will have cost: its price so far, carried on, or the estimate."""
+    """₽ that all of the job will have cost: its price so far, carried on, or the estimate.
+
+    A call of unknown cost counts as much as the others did, not its bound, which is several times
+    that.
+    """
     if not job.left:
         return None
-    if job.finished < ENOUGH:
+    known = job.calls - job.unknown
+    if min(job.finished, known) < ENOUGH:
         return job.guess.likely
-    spent = total([job.settled_rub, job.booked_rub])
+    unknown = _ROUND.multiply(_ROUND.divide(job.settled_rub, Decimal(known)), Decimal(job.unknown))
+    spent = total([job.settled_rub, min(unknown, job.booked_rub)])
     each = _ROUND.divide(spent, Decimal(job.finished))
     return _ROUND.multiply(each, Decimal(job.requests)).quantize(_QUANTUM, context=_ROUND)
 

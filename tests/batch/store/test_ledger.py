@@ -246,6 +246,7 @@ def test_tokens_are_counted_by_the_endpoint_or_else_at_their_bound(tmp_path: Pat
 
     job = store.job()
     assert (job.settled_tokens, job.booked_tokens) == (25 + 300, 300)
+    assert (job.calls, job.unknown) == (3, 1)
     assert store.chunks.exposure().tokens == 2000
 
 
@@ -287,6 +288,7 @@ def test_a_lookup_moves_a_call_from_booked_to_settled(tmp_path: Path) -> None:
     assert applied.settled == 1
     assert (job.settled_rub, job.booked_rub) == (Decimal("0.75"), Decimal(0))
     assert (job.settled_tokens, job.booked_tokens) == (40, 0)
+    assert (job.calls, job.unknown) == (1, 0)
     assert store.chunks.exposure() == Amount(Decimal(9), 1000)
     assert cost_of(store).by_source == {"lookup": Decimal("0.75")}
     assert books_agree(store)

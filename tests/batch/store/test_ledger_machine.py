@@ -388,6 +388,7 @@ class Jobs(RuleBasedStateMachine):
             for row in rows
         ]
         assert job.settled_tokens + job.booked_tokens == sum(tokens)
+        assert job.unknown == sum(row["billing"] == "unknown" for row in rows)
         for row in rows:
             if row["source"] in ("endpoint", "lookup"):
                 assert Decimal(row["cost"]) == self.truth[row["id"]]

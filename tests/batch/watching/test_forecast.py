@@ -25,7 +25,7 @@ def job(tmp_path: Path) -> JobRow:
     """100 requests, 25 of them answered for 5 ₽ in all."""
     row = publish(tmp_path, 100).job()
     guess = Guess(likely=Decimal(30), hours=2.0)
-    return replace(row, completed=25, settled_rub=Decimal(5), guess=guess)
+    return replace(row, completed=25, calls=25, settled_rub=Decimal(5), guess=guess)
 
 
 def planned(job: JobRow, **plan: Any) -> JobRow:
@@ -38,8 +38,15 @@ def test_the_rate_carries_on_and_so_does_the_price(job: JobRow) -> None:
     assert cost_of_all(job) == 20
 
 
-def test_uncertain_calls_count_with_their_bound(job: JobRow) -> None:
-    assert cost_of_all(replace(job, booked_rub=Decimal("2.5"))) == 30
+def test_calls_of_unknown_cost_count_as_the_others_did_and_not_their_bound(job: JobRow) -> None:
+    half = replace(job, completed=50, calls=50, unknown=25, booked_rub=Decimal(30))
+
+    assert cost_of_all(half) == 20
+    assert cost_of_all(replace(half, booked_rub=Decimal(1))) == 12
+
+
+def test_while_hardly_a_cost_is_known_the_estimate_speaks(job: JobRow) -> None:
+    assert cost_of_all(replace(job, unknown=20, booked_rub=Decimal(30))) == 30
 
 
 def test_before_there_are_answers_the_estimate_speaks(job: JobRow) -> None:
