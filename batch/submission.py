@@ -36,6 +36,12 @@ MOST_FAULTS = 1000
 
 _TELL_EVERY = 20_000
 
+_ASKING = (
+    *("source", "base_url", "gateway", "model", "max_tokens", "skip_invalid", "dedupe"),
+    *("max_attempts", "never_pay_twice", "idle_timeout_s", "total_timeout_s"),
+)
+"""Fields of a spec that decide what is asked, and how: a job keeps them for good."""
+
 
 @dataclass
 class Report:
@@ -95,7 +101,7 @@ def submit(
     """
     _check_money(spec)
     check_free(Path(spec.output_dir))
-    _check_unclaimed(home, job_id, spec)
+    _check_unclaimed(home, job_id, spec, source)
     check_writable(Path(spec.output_dir))
     with _draft(home, job_id, spec) as draft:
         caps, sampler = read_caps(home.folder), Sampler(shape)
@@ -166,10 +172,11 @@ def _in_cheap_hours(spec: Spec, models: list[str], prices: PriceList | None) -> 
     return spec.model_copy(update={"window": str(parse_window(hours.pop()))})
 
 
-def _check_unclaimed(home: Home, job_id: str, spec: Spec) -> None:
+def _check_unclaimed(home: Home, job_id: str, spec: Spec, source: Path | BinaryIO) -> None:
     """Refuses a folder that waits for the results of a job that is not over.
 
-    Who starts the same again after a stop means to go on, and would pay for all of it twice.
+    Who starts the same again after a stop means to go on, and would pay for all of it twice; who
+    changed something since is told what, for it is not in that job.
     """
     if job_id in spec.output_dir:
         return
@@ -177,16 +184,26 @@ def _check_unclaimed(home: Home, job_id: str, spec: Spec) -> None:
         job = store.job()
         if job.spec.output_dir != spec.output_dir or job.ended:
             continue
-        other = [
-            field
-            for field in ("source", "model", "max_tokens", "base_url", "max_attempts")
-            if getattr(job.spec, field) != getattr(spec, field)
-        ]
-        differs = f"; it was submitted with another {', '.join(other)}" if other else ""
+        other = ", ".join(
+            field for field in _ASKING if getattr(job.spec, field) != getattr(spec, field)
+        )
+        hint = f"go on with it: nightshift resume {job.id}; or choose another --output-dir"
+        if other:
+            raise UsageError(
+                f"{spec.output_dir} waits for the results of {job.id}, of which {job.finished:,} of"
+                f" {job.requests:,} are done; it was submitted with another {other}",
+                hint=hint,
+            )
+        if isinstance(source, Path) and source.stat().st_mtime > job.created_at:
+            raise UsageError(
+                f"{spec.output_dir} waits for the results of {job.id}, of which {job.finished:,} of"
+                f" {job.requests:,} are done; it was submitted before {source} was changed",
+                hint=hint,
+            )
         raise UsageError(
             f"{spec.output_dir} waits for the results of {job.id}, of which {job.finished:,} of"
-            f" {job.requests:,} are done{differs}",
-            hint=f"go on with it: nightshift resume {job.id}; or choose another --output-dir",
+            f" {job.requests:,} are done",
+            hint=hint,
         )
 
 

@@ -150,10 +150,17 @@ def test_what_makes_another_job_is_refused_by_name_and_what_may_change_is_not(
     assert "waits for the results of job_" in again.err
     assert "it was submitted with another model, max_tokens" in again.err
     assert f"nightshift resume {shell.jobs()[0]['job']}" in again.err
+    other = shell("run", "reviews.jsonl", "-o", "out", "--dedupe", "--max-tokens", "300", code=2)
+    assert "it was submitted with another dedupe" in other.err
+    same = shell("run", "reviews.jsonl", "-o", "out", "--max-tokens", "300", code=2)
+    assert "are done\n" in same.err
     assert len(shell.jobs()) == 1
 
     # The input is not needed any more: what is sent is what was checked.
     shell.write("reviews.jsonl", "not what it was")
+    changed = shell("run", "reviews.jsonl", "-o", "out", "--max-tokens", "300", code=2)
+    assert "it was submitted before" in changed.err
+    assert "reviews.jsonl was changed" in changed.err
     told = shell(
         *("resume", "latest", "--max-tokens", "300", "-o", "out"),
         *("--budget-requests", "20", "--rpm", "1000", "--max-in-flight", "3", "--window", ""),
