@@ -102,18 +102,55 @@ def test_a_billed_call_that_the_ledger_does_not_know_is_noticed(case: Path) -> N
     assert {"L4", "L7"} <= laws(judge(case))
 
 
-def test_a_call_that_was_bought_twice_is_noticed(case: Path) -> None:
-    def buy_again(lines: list[str]) -> list[str]:
+def buy_again(case: Path, received: float = 0.0, **first: object) -> None:
+    """One more call like the first in the book, of which the `first` is another by this.
+
+    It was `received` then, in the machine's monotonic seconds, and was over 200 ms later.
+    """
+
+    def change(lines: list[str]) -> list[str]:
         records = [json.loads(line) for line in lines]
         last = max(record["call"] for record in records)
         chats = [r for r in records if r["event"] == "received" and "chat" in r["path"]]
-        again = [dict(r) for r in records if r["call"] == chats[0]["call"]]
-        return [*lines, *(json.dumps({**r, "call": last + 1}) + "\n" for r in again)]
+        mine = [r for r in records if r["call"] == chats[0]["call"]]
+        again = [{**r, "call": last + 1} for r in mine]
+        if received:
+            for record in mine:
+                record["mono"] = received + 0.2 * (record["event"] != "received")
+        mine[-1] |= first
+        return [json.dumps(record) + "\n" for record in (*records, *again)]
 
-    change_lines(case / "book.jsonl", buy_again)
+    change_lines(case / "book.jsonl", change)
+
+
+def test_a_call_that_was_bought_twice_is_noticed(case: Path) -> None:
+    buy_again(case)
 
     assert "L6" in laws(judge(case))
     assert "L6" not in laws(judge(case, allowed_twice=1))
+
+
+@pytest.mark.parametrize(
+    ("received", "delivery", "excused"),
+    [
+        (9.9, "client_gone", True),
+        (10.05, "client_gone", True),  # sent before, and read by a busy endpoint after
+        (13.0, "client_gone", False),
+        (10.05, "cut", False),
+        (9.0, "full", True),
+        (7.0, "full", False),
+        (10.05, "full", False),
+    ],
+)
+def test_only_what_was_in_flight_in_a_worker_when_it_died_may_be_bought_again(
+    received: float, delivery: str, excused: bool, case: Path
+) -> None:
+    buy_again(case, received, delivery=delivery)
+
+    found = judge(case, deaths=[(10.0, 10.02)])
+
+    assert ("L6" not in laws(found)) == excused
+    assert (found.bought_twice, found.in_flight) == (1, int(excused))
 
 
 def test_a_sum_that_is_off_by_the_last_digit_is_noticed(case: Path) -> None:
