@@ -124,7 +124,7 @@ def _blows(given: Namespace, folder: Path) -> list[str]:
         print(f"{count:>9,}  {name}")
     print(f"{tally.jobs:>9,}  jobs, {tally.rows:,} requests, {tally.seconds:.0f} s")
     print(f"{tally.calls:>9,}  billed calls, {tally.rub} ₽")
-    print(f"{tally.failed:>9,}  requests set aside after three deaths of their workers")
+    print(f"{tally.failed:>9,}  requests failed: of the endpoint, or after three deaths of workers")
     _in_vain(tally.in_flight, tally.bought_twice)
     print(f"{tally.uncertain:>9,}  calls still uncertain at the end")
     print(f"{tally.caps_met:>9,}  caps met")
