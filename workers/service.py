@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import random
-import secrets
 import signal
 import socket
 import time
@@ -22,7 +21,7 @@ from jobs.money import parse_amount
 from workers.calling.endpoint import Broken, BrokenKind, Endpoint
 from workers.calling.lookup import found_in
 from workers.delivery import recovery
-from workers.delivery.outbox import Outbox
+from workers.delivery.outbox import Outbox, new_name
 from workers.delivery.post import Post
 from workers.engine import Engine
 from workers.runner import Runner
@@ -58,8 +57,10 @@ class Service:
     """Everything of a worker process but Celery. `failure` is why it had to end, if it had to."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        # Containers on the host's network share its name, and each of them has a process 1.
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        # Containers on the host's network share its name, and each of them has a process 1. By the
+        # name of its outbox a successor knows this worker for dead.
+        self._box = new_name()
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{self._box}"
         self.failure: NightshiftError | None = None
         self._settings = settings
         self._engine = Engine()
@@ -114,12 +115,13 @@ class Service:
         settings = self._settings
         self._post = Post(settings.redis_url, self.name)
         await self._post.check()
-        self._outbox = Outbox(settings.scratch / "outbox", self._post)
+        self._outbox = Outbox(settings.scratch / "outbox", self._post, self._box)
         try:
             folders = recovery.recover(settings.scratch / "outbox", self._outbox)
         except NightshiftError:
             self._outbox.abandon()
             raise
+        self._post.bury(folder.name for folder, _ in folders)
         if folders:
             self._outbox.when_acknowledged(lambda: recovery.forget(folders))
         self._endpoint = Endpoint(settings.base_url, settings.api_key, max_connections=MOST_CALLS)

@@ -15,6 +15,7 @@ from jobs.wire import pack_payload
 from tests.conftest import Server
 from tests.workers.fakes import JOB, OTHER_JOB, payload, work
 from workers.delivery.post import Post
+from workers.pacing.pace import Ask
 
 KEY = (JOB, 1)
 
@@ -193,6 +194,32 @@ def test_r18_a_wrong_password_and_a_wrong_address_are_the_users_to_mend(
         assert "canary" not in str(raised.value)
 
     between(server, scene)
+
+
+def test_a_dead_workers_places_are_its_successors_at_once_and_nobody_elses(
+    server: Server,
+) -> None:
+    async def scene() -> None:
+        dead, alive = Post(server.url, "host:1:aaaa"), Post(server.url, "host:2:bbbb")
+        stranger, heir = Post(server.url, "other:1:cccc"), Post(server.url, "host:3:dddd")
+        try:
+            for post, wanted in ((dead, 6), (alive, 2)):
+                share = await post.exchange("scope", Ask(wanted=wanted, in_flight=0, most=8))
+                await post.exchange("scope", Ask(wanted=wanted, in_flight=share.slots, most=8))
+            heir.bury(["aaaa", "unknown"])
+
+            none = await stranger.exchange("scope", Ask(wanted=1, in_flight=0, most=8))
+            its = await heir.exchange("scope", Ask(wanted=9, in_flight=0, most=8))
+
+            assert none.slots == 0
+            assert 1 <= its.slots <= 6
+            there = await alive.exchange("scope", Ask(wanted=2, in_flight=2, most=8))
+            assert there.slots >= 1
+        finally:
+            for post in (dead, alive, stranger, heir):
+                await post.close()
+
+    asyncio.run(asyncio.wait_for(scene(), 20))
 
 
 def test_a_job_that_stops_at_one_worker_is_held_for_all_until_its_home_says(

@@ -331,6 +331,23 @@ def test_p4_p5_after_sigkill_answers_are_delivered_and_calls_in_flight_are_booke
     until(lambda: len(first.outboxes) == 1)
 
 
+def test_a_worker_that_starts_after_a_dead_one_does_not_wait_for_its_places(scene: Scenes) -> None:
+    one = scene("--latency", "constant:60")
+    first = one.worker()
+    one.home.send(1, range(8))
+    one.in_flight(8)
+    (places,) = one.home.redis.scan_iter(names.slots_key("*"))
+    (dead,) = one.home.redis.hkeys(places)
+
+    first.kill()
+    one.worker()
+    one.home.send(2, range(8, 16))
+    until(lambda: set(one.home.redis.hkeys(places)) - {dead})
+
+    assert dead not in one.home.redis.hkeys(places)
+    until(lambda: len(one.calls()) > 8)
+
+
 def test_r3_flushall_in_mid_run_loses_nothing(scene: Scenes) -> None:
     one = scene("--latency", "uniform:0.1:0.4")
     one.worker()

@@ -120,14 +120,19 @@ class _OnItsWay:
         self.due, self.patience = float("-inf"), RESEND_S
 
 
+def new_name() -> str:
+    """No other outbox has had it."""
+    return secrets.token_hex(5)
+
+
 class Outbox:
     """One per worker process. All methods are for the event loop's thread.
 
     `failure` is set once the disk refused to take something; `on_failure` is called then.
     """
 
-    def __init__(self, folder: Path, post: Post) -> None:
-        self.name = secrets.token_hex(5)
+    def __init__(self, folder: Path, post: Post, name: str = "") -> None:
+        self.name = name or new_name()
         self.failure: StorageUnavailable | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self._journal = Journal(folder / self.name)

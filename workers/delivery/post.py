@@ -97,6 +97,7 @@ class Post:
         self._claim = self._redis.register_script(_CLAIM)
         self._pace = self._redis.register_script(SCRIPT)
         self._slots: set[str] = set()
+        self._dead: set[bytes] = set()
 
     async def check(self) -> None:
         """`UsageError` if Redis does not let us in; that it is not there yet is no error."""
@@ -178,6 +179,20 @@ class Post:
         async with _as_connection_errors():
             await self._redis.set(names.claim_key(job, chunk), _DONE, ex=DONE_S)
 
+    def bury(self, outboxes: Iterable[str]) -> None:
+        """Workers whose names end with these are dead: what they had in flight is not any more.
+
+        Else their places would be free when their leases have run out.
+        """
+        self._dead |= {name.encode() for name in outboxes}
+
+    async def _free_places(self, key: str) -> None:
+        if not self._dead:
+            return
+        workers = cast("list[bytes]", await self._redis.hkeys(key))
+        if dead := [name for name in workers if name.rpartition(b":")[2] in self._dead]:
+            await self._redis.hdel(key, *dead)
+
     async def leave(self) -> None:
         """This worker is gone, and others may have its calls in flight."""
         async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
@@ -207,8 +222,10 @@ class Post:
     async def exchange(self, scope: str, ask: Ask) -> Share:
         """Tells what happened, gets this process's share."""
         keys = [names.pace_key(scope), names.slots_key(scope), names.minute_key(scope)]
-        self._slots.add(keys[1])
         async with _as_connection_errors():
+            if keys[1] not in self._slots:
+                await self._free_places(keys[1])
+                self._slots.add(keys[1])
             answer = await self._pace(keys=keys, args=[self.worker, LEASE_S, *vars(ask).values()])
         slots, requests, tokens, rub, pause_s, limit, down_s, probe = answer
         return Share(
