@@ -91,11 +91,9 @@ class Feeder:
             return Fed([], exhausted=False)
         self._renew_prices()
         suspects = self._store.queue.suspects()
-        if self._must_wait(suspects):
+        if self._store.chunks.trial_out() == ONE_ALONE:
             return Fed([], exhausted=False)
-        fed = self._try(job, suspects)
-        if fed and suspects.alone:
-            return Fed(fed, exhausted=False)
+        fed = [] if suspects.alone else self._try(job, suspects)
         size, head = chunk_size(job.requests, job.spec.chunk_size, pulse), self._head(job)
         choice = _NOTHING
         while len(fed) < room and not choice.exhausted:
@@ -103,6 +101,11 @@ class Feeder:
             if not choice.requests:
                 break
             fed.append(self._start(job, choice))
+        if suspects.alone and not fed and not self._store.chunks.out():
+            # Only when nothing else is left to do: it would have to wait for this.
+            fed = self._try(job, suspects)
+            if fed:
+                return Fed(fed, exhausted=False)
         if not fed and suspects.requests and self.may_try:
             # Nothing else waits, and what a trial may cost is not left either.
             home = self._room_at_home()
@@ -136,12 +139,6 @@ class Feeder:
         least = self._store.queue.smallest(size) or suspects.requests
         requests, _ = self._afford(job, _portable(least), None)
         return home if requests else None
-
-    def _must_wait(self, suspects: Suspects) -> bool:
-        """Whether a request is tried alone, or is to be as soon as nothing else is out."""
-        if self._store.chunks.trial_out() == ONE_ALONE:
-            return True
-        return suspects.alone and self.may_try and bool(self._store.chunks.out())
 
     def _try(self, job: JobRow, suspects: Suspects) -> list[OpenChunk]:
         """Feeds requests that may kill their worker: at most one such chunk is out at a time."""

@@ -83,20 +83,22 @@ class Queue:
         return found
 
     def suspects(self) -> Suspects:
-        """Of the requests that wait and may kill a worker, those to try next."""
-        (count, worst) = self._db.execute(
-            "SELECT count(*), max(suspicion) FROM suspects JOIN returned USING (ordinal)"
-            " WHERE suspicion >= ?",
-            (SUSPECT,),
+        """Of the requests that wait and may kill a worker, those to try next.
+
+        First some of those that were there at one death, together; those of two when no other is
+        left.
+        """
+        together, count = self._db.execute(
+            "SELECT count(*) FILTER (WHERE suspicion < ?2), count(*)"
+            " FROM suspects JOIN returned USING (ordinal) WHERE suspicion >= ?1",
+            (SUSPECT, ALONE),
         ).fetchone()
-        if not count:
-            return Suspects([], alone=False)
-        alone = worst >= ALONE
+        alone = count > 0 and not together
         rows = self._db.execute(
             "SELECT ordinal, model, prompt_bound, output_bound, bounded, attempts, uncertain, -1"
             " FROM suspects JOIN returned USING (ordinal) JOIN requests USING (ordinal)"
-            " WHERE suspicion >= ? ORDER BY ordinal LIMIT ?",
-            (ALONE if alone else SUSPECT, 1 if alone else trial_size(count)),
+            " WHERE suspicion >= ?1 AND (suspicion < ?2) = ?3 ORDER BY ordinal LIMIT ?4",
+            (SUSPECT, ALONE, not alone, 1 if alone else trial_size(together)),
         )
         return Suspects([self._waiting(row) for row in rows], alone=alone)
 

@@ -2,7 +2,8 @@
 
 Whoever was in flight when a worker died is suspected, most of them wrongly. So suspects travel
 apart from all others, first some of them together, and after a second death one at a time with
-nothing beside it: then only the one that really kills is ever there at a third.
+nothing beside it, when all else is done: then only the one that really kills is ever there at a
+third.
 """
 
 from __future__ import annotations

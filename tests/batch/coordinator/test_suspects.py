@@ -95,6 +95,12 @@ class Workshop:
         return {row[0] for row in rows}
 
 
+def answer(store: JobStore, chunk: OpenChunk) -> None:
+    """All of a chunk is answered."""
+    done = [result(triple[0], chunk.chunk) for triple in chunk.requests]
+    ledger.apply(store, [delivery([], done, [closing(chunk.chunk)])])
+
+
 @pytest.mark.parametrize("poison", [{17}, {0, 1, 2}, {3, 90, 150, 199}])
 def test_p12_only_the_poisonous_die_three_times_and_all_others_are_answered(
     tmp_path: Path, poison: set[int]
@@ -134,16 +140,20 @@ def test_suspects_are_not_mixed_with_others_and_a_second_suspicion_is_tried_alon
 
     back = [(0, 2, 2), (1, 2, 1), (2, 2, 1), (3, 2, 1)]
     ledger.apply(store, [delivery(closed=[closing(trial.chunk, back, WORKER_DIED)])])
+    (rest,) = shop.feeder.feed(store.job(), 9).chunks
+    assert [triple[0] for triple in rest.requests] == [1, 2, 3, 4], "one alone holds nobody up"
+    answer(store, rest)
+    (rest,) = shop.feeder.feed(store.job(), 9).chunks
+    assert [triple[0] for triple in rest.requests] == [5]
+    answer(store, rest)
     assert shop.feeder.feed(store.job(), 9).chunks == [], "others are still out"
     for each in fresh:
-        done = [result(triple[0], each.chunk) for triple in each.requests]
-        ledger.apply(store, [delivery([], done, [closing(each.chunk)])])
+        answer(store, each)
     (alone,) = shop.feeder.feed(store.job(), 9).chunks
     assert [triple[0] for triple in alone.requests] == [0]
     assert shop.feeder.feed(store.job(), 9).chunks == []
-    ledger.apply(store, [delivery([], [result(0, alone.chunk)], [closing(alone.chunk)])])
-    (rest,) = shop.feeder.feed(store.job(), 9).chunks
-    assert [triple[0] for triple in rest.requests] == [1, 2, 3, 4]
+    answer(store, alone)
+    assert store.job().left == 0
 
 
 @pytest.mark.parametrize(("reason", "suspected"), [(DRAINED, set()), (WORKER_DIED, {1})])
