@@ -89,6 +89,11 @@ class ActiveJob:
         self.refused_so_far = Counter(self.refused)
         self.presence = Presence()
         self.rivals = 1
+        self._adrift = 0
+        """Chunks of a former coordinator that nobody is seen to have and no message asks for.
+
+        It takes a while until they are surely lost; others go out in their place.
+        """
         self.is_in_a_hurry = False
         """Whether its workers have nothing of it any more: the next turn ends or feeds it."""
         self.series = series_of(store, time.time())
@@ -329,6 +334,7 @@ class ActiveJob:
         self._holding = wanted
 
     def _reconcile(self, job: JobRow, redis_since: float) -> None:
+        self._adrift = 0
         if not self._watches:
             return
         now = time.monotonic()
@@ -340,8 +346,12 @@ class ActiveJob:
         for number in self._post.taken(self.id, unseen):
             # Its worker came and went unseen; its silence counts from now.
             self._watches[number].seen_at = now
-        untaken = sum(watch.seen_at is None for watch in self._watches.values())
-        missing = untaken > 0 and self._post.queued(queue_name(job.spec.base_url)) < untaken
+        untaken = [watch for watch in self._watches.values() if watch.seen_at is None]
+        queued = self._post.queued(queue_name(job.spec.base_url)) if untaken else 0
+        missing = queued < len(untaken)
+        if missing:
+            former = sum(not watch.mine for watch in untaken)
+            self._adrift = min(former, len(untaken) - queued)
         steps = {
             number: Step.TAKE_BACK
             if number in withdrawn
@@ -385,7 +395,7 @@ class ActiveJob:
 
     def _feed(self, job: JobRow) -> None:
         whole = CHUNKS_PER_WORKER * max(self.presence.workers, 1)
-        room = max(whole // self.rivals, LEAST_CHUNKS) - len(self._watches)
+        room = max(whole // self.rivals, LEAST_CHUNKS) - len(self._watches) + self._adrift
         if room <= 0:
             return
         try:

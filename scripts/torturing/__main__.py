@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from scripts.torturing import caps, crashpoints, crowd, hosts, pairs, sums, window
+from scripts.torturing import caps, crashpoints, crowd, hosts, pairs, restarts, sums, window
 from scripts.torturing.campaigns import PLANS, run
 from scripts.torturing.house import end_all
 from scripts.torturing.nursery import Nursery
@@ -81,6 +81,8 @@ def parser() -> ArgumentParser:
     one = campaign("hosts", _hosts, "hosts as network namespaces, cut off from Redis; needs root")
     one.add_argument("--away", type=float, default=60, help="seconds that each is cut off (60)")
     one.add_argument("--who", nargs="*", choices=hosts.WHO, default=hosts.WHO, help="only these")
+    one = campaign("restarts", _restarts, "a large job, killed: how soon is it under way again?")
+    one.add_argument("--rows", type=int, default=1_000_000, help="requests (1000000)")
     one = campaign("window", _window, "how long an answer is in a worker's memory alone")
     one.add_argument("--rows", type=int, default=1000, help="answers (1000)")
     one = campaign("caps", _caps, "simulated jobs: is a cap exceeded at any step?")
@@ -189,6 +191,15 @@ def _hosts(given: Namespace, folder: Path) -> list[str]:
         print(outcome.line, flush=True)
         broken += outcome.found.broken
     return broken
+
+
+def _restarts(given: Namespace, folder: Path) -> list[str]:
+    result = restarts.run(folder, given.rows)
+    for names, seconds in result.seconds.items():
+        told = ", ".join(f"{each:.1f}" for each in seconds)
+        print(f"{told} s  until a new call is at home, after a kill of {names}")
+    _in_vain(result.in_flight, result.bought_twice)
+    return result.broken
 
 
 def _window(given: Namespace, folder: Path) -> list[str]:

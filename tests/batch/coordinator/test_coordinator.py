@@ -260,6 +260,24 @@ def test_a_chunk_that_nobody_asks_for_any_more_is_lost_after_a_restart(house: Ho
     assert house.sender.chunks == [1, 2]
 
 
+@pytest.mark.parametrize(("messages_left", "fed_beside"), [(0, 32), (20, 12), (32, 0)])
+def test_what_is_adrift_after_a_restart_holds_nobody_up(
+    messages_left: int, fed_beside: int, house: House
+) -> None:
+    """Redis was emptied, too: until those chunks are surely lost, others go out in their place."""
+    job(house, 400)
+    house.turn(2)
+    assert len(house.out()) == 32
+    house.restart()
+    house.post.waiting = messages_left
+
+    house.turn()
+
+    assert len(house.out()) == 32 + fed_beside
+    house.turn(3)
+    assert len(house.out()) == 32 + fed_beside
+
+
 def test_a_chunk_that_was_withdrawn_by_a_coordinator_that_died_is_fed_again(house: House) -> None:
     job(house, 4)
     house.turn()
