@@ -296,7 +296,7 @@ class Plan:
 
 
 # NaN is no JSON: the output has it as text, and L3 cannot know that.
-_MIXED = tuple(
+MIXED = tuple(
     f"{rule}{',' if ':' in rule else ':'}share={0.1 / len(MIX):.5f}"
     for rule in MIX
     if "NaN" not in rule
@@ -319,7 +319,7 @@ PLANS = {
         rows=1000,
         pause_s=2.0,
         latency=_QUICK,
-        faults=_MIXED,
+        faults=MIXED,
     ),
     "harmless": Plan(
         "what may not cost a single call: SIGTERM, a lost Redis, messages lost and repeated",

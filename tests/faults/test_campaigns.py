@@ -1,4 +1,6 @@
-"""Short runs of what `scripts/torture` does for long: P2, P4, P5, P8, R2–R4, R15, R16."""
+"""Short runs of what `scripts/torture` does for long: P2, P4, P5, P8, P20, R2–R4, R15,
+R16, E45.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from scripts.torturing.campaigns import Campaign, deal_everything, deal_harmless
+from scripts.torturing.campaigns import (
+    MIXED,
+    Campaign,
+    deal_all_at_once,
+    deal_everything,
+    deal_harmless,
+)
 from scripts.torturing.house import ROOT, House
 
 ENDPOINT = ("--latency", "lognormal:0.5:0.5:4", "--max-in-flight", "100")
@@ -34,6 +42,18 @@ def test_r2_r15_r16_a_lost_redis_and_lost_or_repeated_messages_cost_no_call(tmp_
 
     assert tally.broken == []
     assert tally.bought_twice == 0
+
+
+@pytest.mark.timeout(300)
+def test_p5_p20_e45_kills_and_losses_while_one_call_in_ten_goes_wrong(tmp_path: Path) -> None:
+    faults = [part for rule in MIXED for part in ("--fault", rule)]
+    with House(tmp_path, workers=2, endpoint=(*ENDPOINT, *faults)) as house:
+        tally = Campaign(house, rows=400, seed=9, errs=True).run(8, 1.0, deal_all_at_once)
+        spoiled = sum(bool(call.fault) for call in house.simulator.book().chats())
+
+    assert tally.broken == []
+    assert tally.blows.total() >= 8
+    assert spoiled > tally.rows // 20
 
 
 def of_session(leader: int) -> set[int]:
