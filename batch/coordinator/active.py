@@ -89,11 +89,6 @@ class ActiveJob:
         self.refused_so_far = Counter(self.refused)
         self.presence = Presence()
         self.rivals = 1
-        self._adrift = 0
-        """Chunks of a former coordinator that nobody is seen to have and no message asks for.
-
-        It takes a while until they are surely lost; others go out in their place.
-        """
         self.is_in_a_hurry = False
         """Whether its workers have nothing of it any more: the next turn ends or feeds it."""
         self.series = series_of(store, time.time())
@@ -215,10 +210,10 @@ class ActiveJob:
         job = self._heed_sample(self._heed_deadline(job))
         job = self._heed_prices(self._heed_caps(job))
         self._hold(job)
-        self._reconcile(job, redis_since)
+        adrift = self._reconcile(job, redis_since)
         self.store.failures.set_poison_aside(POISON, time.time())
         if job.state is JobState.IN_PROGRESS:
-            self._feed(job)
+            self._feed(job, adrift)
         self._look_up(job)
         self._finish(self.store.job())
 
@@ -333,10 +328,14 @@ class ActiveJob:
             self._begun_at = time.monotonic()
         self._holding = wanted
 
-    def _reconcile(self, job: JobRow, redis_since: float) -> None:
-        self._adrift = 0
+    def _reconcile(self, job: JobRow, redis_since: float) -> int:
+        """Does what must be done about chunks that are out; returns how many of them are adrift.
+
+        These are a former coordinator's, nobody is seen to have them, and no message asks for them.
+        It takes a while until they are surely lost; others may go out in their place.
+        """
         if not self._watches:
-            return
+            return 0
         now = time.monotonic()
         claims = self._post.claims(self.id, list(self._watches))
         withdrawn = {number for number, claim in claims.items() if claim == WITHDRAWN}
@@ -348,10 +347,7 @@ class ActiveJob:
             self._watches[number].seen_at = now
         untaken = [watch for watch in self._watches.values() if watch.seen_at is None]
         queued = self._post.queued(queue_name(job.spec.base_url)) if untaken else 0
-        missing = queued < len(untaken)
-        if missing:
-            former = sum(not watch.mine for watch in untaken)
-            self._adrift = min(former, len(untaken) - queued)
+        missing = max(len(untaken) - queued, 0)
         steps = {
             number: Step.TAKE_BACK
             if number in withdrawn
@@ -361,13 +357,15 @@ class ActiveJob:
                 now=now,
                 redis_since=redis_since,
                 heard_at=self._heard_at,
-                message_missing=missing,
+                message_missing=missing > 0,
                 held=job.state is not JobState.IN_PROGRESS,
             )
             for number, watch in self._watches.items()
         }
         if any(step is not Step.KEEP for step in steps.values()):
             self._act(job, steps, now)
+        left = self._watches.values()
+        return min(missing, sum(watch.seen_at is None and not watch.mine for watch in left))
 
     def _act(self, job: JobRow, steps: dict[int, Step], now: float) -> None:
         for chunk in self.store.chunks.alive():
@@ -393,9 +391,9 @@ class ActiveJob:
         self._lost_at = time.monotonic()
         self._post.forget_chunks(self.id, [chunk.chunk])
 
-    def _feed(self, job: JobRow) -> None:
+    def _feed(self, job: JobRow, adrift: int) -> None:
         whole = CHUNKS_PER_WORKER * max(self.presence.workers, 1)
-        room = max(whole // self.rivals, LEAST_CHUNKS) - len(self._watches) + self._adrift
+        room = max(whole // self.rivals, LEAST_CHUNKS) - len(self._watches) + adrift
         if room <= 0:
             return
         try:

@@ -278,6 +278,22 @@ def test_what_is_adrift_after_a_restart_holds_nobody_up(
     assert len(house.out()) == 32 + fed_beside
 
 
+def test_what_was_adrift_and_is_lost_makes_no_room_twice(house: House) -> None:
+    job(house, 400)
+    house.turn(2)
+    house.restart()
+    house.post.waiting = 0
+    house.turn()
+    assert len(house.out()) == 64
+    house.post.claimed |= {(JOB, chunk): "box" for chunk in house.out()[32:]}
+    house.post.waiting = 0
+
+    house.turn(int(SILENCE_S) + 4)
+
+    assert house.store().chunks.lost().chunks == 32
+    assert len(house.out()) == 32
+
+
 def test_a_chunk_that_was_withdrawn_by_a_coordinator_that_died_is_fed_again(house: House) -> None:
     job(house, 4)
     house.turn()
