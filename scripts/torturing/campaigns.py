@@ -29,8 +29,6 @@ _TIGHT_RUB = Decimal("0.04")
 _AMPLE_RUB = Decimal(1)
 _BEGINS_S = 3.0
 """So long after its start a worker surely makes calls, and has told what its predecessor left."""
-_SENT_SINCE = "SELECT id FROM calls WHERE sent_at > ? LIMIT 1"
-_AT_REST = "SELECT id FROM job WHERE state <> 'in_progress'"
 
 
 @dataclass
@@ -121,9 +119,8 @@ class Campaign:
             else:
                 time.sleep(0.2)
         self.house.wait(name)
-        calls = self.house.simulator.book()[before:] if self._errs else []
-        spoiled = sum(bool(call.billed and call.fault) for call in calls)
-        found = self.house.audit(name, self._job, spoiled, cap=self._cap)
+        in_vain = self.house.billed_in_vain(before) if self._errs else 0
+        found = self.house.audit(name, self._job, in_vain, cap=self._cap)
         self.tally.add(name, found)
         for law in found.broken:
             print(f"BROKEN {name}: {law}", file=sys.stderr, flush=True)
@@ -204,9 +201,7 @@ class Campaign:
         back, wall = time.monotonic(), time.time()
         kind = f"{name}, a job with a cap" if self._cap else f"{name}, a job without a cap"
         while time.monotonic() - back < _PATIENCE_S:
-            if self.house.at_home(
-                self._job, "SELECT id FROM calls WHERE sent_at > ? LIMIT 1", wall
-            ):
+            if self.house.is_sent_since(self._job, wall):
                 self.tally.recoveries[kind].append(time.monotonic() - back)
                 return
             if self.house.at_home(
@@ -293,13 +288,15 @@ class Plan:
     latency: str = "lognormal:1:0.6:10"
     capped: int = 4
     faults: tuple[str, ...] = ()
+    """Options of the endpoint that make it err."""
 
 
 # NaN is no JSON: the output has it as text, and L3 cannot know that.
 MIXED = tuple(
-    f"{rule}{',' if ':' in rule else ':'}share={0.1 / len(MIX):.5f}"
+    part
     for rule in MIX
     if "NaN" not in rule
+    for part in ("--fault", f"{rule}{',' if ':' in rule else ':'}share={0.1 / len(MIX):.5f}")
 )
 """A tenth of all calls, spread evenly over what passes by itself."""
 _QUICK = "lognormal:0.5:0.5:4"
@@ -351,8 +348,7 @@ PLANS = {
 def run(name: str, blows: int, folder: Path, seed: int, minutes: float = float("inf")) -> Tally:
     """Runs a campaign of so many blows, or of so many minutes, in a scratch folder."""
     plan = PLANS[name]
-    faults = [part for rule in plan.faults for part in ("--fault", rule)]
-    endpoint = ("--latency", plan.latency, "--max-in-flight", str(plan.in_flight), *faults)
+    endpoint = ("--latency", plan.latency, "--max-in-flight", str(plan.in_flight), *plan.faults)
     with (
         Nursery() as nursery,
         House(folder, workers=plan.workers, endpoint=endpoint, nursery=nursery) as house,

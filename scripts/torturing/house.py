@@ -199,6 +199,15 @@ class House:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=10)) as db:
             return db.execute(question, values).fetchall()
 
+    def is_sent_since(self, job: str, wall: float) -> bool:
+        """Whether a call that was sent after this moment, Unix seconds, is booked at home."""
+        return bool(self.at_home(job, "SELECT 1 FROM calls WHERE sent_at > ? LIMIT 1", wall))
+
+    def billed_in_vain(self, since: int) -> int:
+        """Calls that the endpoint billed though it spoiled them, but for the first in its book."""
+        calls = self.simulator.book()[since:]
+        return sum(bool(call.billed and call.fault) for call in calls)
+
     def age(self, name: str) -> float:
         """Seconds since a process was started."""
         return time.monotonic() - self._started[name]

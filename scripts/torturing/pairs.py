@@ -120,9 +120,7 @@ def _one(house: House, point: str, fault: str, result: Result) -> None:
     house.wait(name)
     # What is in flight at the very moment may be lost, and nothing before it.
     house.deaths[:] = [(float(told.read_text()), end) for _, end in house.deaths]
-    calls = house.simulator.book()[before:]
-    spoiled = sum(bool(call.billed and call.fault) for call in calls)
-    found = house.audit(name, job, spoiled)
+    found = house.audit(name, job, house.billed_in_vain(before))
     result.tried += 1
     result.in_flight += found.in_flight
     result.bought_twice += found.bought_twice

@@ -19,7 +19,6 @@ KILLED = (
 
 _BUSY = 100
 _PATIENCE_S = 300.0
-_SENT_SINCE = "SELECT 1 FROM calls WHERE sent_at > ? LIMIT 1"
 
 
 @dataclass
@@ -57,7 +56,7 @@ def _once(house: House, job: str, names: Sequence[str]) -> float:
     for name in reversed(names):
         house.start(name)
     back, wall = time.monotonic(), time.time()
-    while not house.at_home(job, _SENT_SINCE, wall):
+    while not house.is_sent_since(job, wall):
         if time.monotonic() > back + _PATIENCE_S:
             raise TimeoutError(f"nothing was sent after {' and '.join(names)} came back")
         time.sleep(0.02)

@@ -46,8 +46,7 @@ def test_r2_r15_r16_a_lost_redis_and_lost_or_repeated_messages_cost_no_call(tmp_
 
 @pytest.mark.timeout(300)
 def test_p5_p20_e45_kills_and_losses_while_one_call_in_ten_goes_wrong(tmp_path: Path) -> None:
-    faults = [part for rule in MIXED for part in ("--fault", rule)]
-    with House(tmp_path, workers=2, endpoint=(*ENDPOINT, *faults)) as house:
+    with House(tmp_path, workers=2, endpoint=(*ENDPOINT, *MIXED)) as house:
         tally = Campaign(house, rows=400, seed=9, errs=True).run(8, 1.0, deal_all_at_once)
         spoiled = sum(bool(call.fault) for call in house.simulator.book().chats())
 
