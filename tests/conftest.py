@@ -18,6 +18,7 @@ from batch import embedded
 from batch.coordinator.post import Post
 from jobs.errors import NightshiftError
 from scripts.simulator import Simulator
+from tests.readers import check_outputs
 
 # Tests read English, whatever whoever runs them reads.
 os.environ["NIGHTSHIFT_LANG"] = "en"
@@ -51,6 +52,17 @@ def simulator(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
     yield start
     for one in started:
         one.stop()
+
+
+@pytest.fixture(autouse=True)
+def readable_outputs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test had written as results, all readers can read."""
+    if "tmp_path" not in request.fixturenames:
+        yield
+        return
+    folder: Path = request.getfixturevalue("tmp_path")
+    yield
+    check_outputs(folder)
 
 
 class Server:

@@ -38,7 +38,7 @@ def write_all(store: JobStore, folder: Path | None = None) -> Path:
         seen = empty_survey(store, job, clock_of(job.spec))
         cost = Cost(prices=store.all_prices())
         tally = Tally(cost, seen.load)
-        _write_lines(store, target, _not_run(job), seen, tally)
+        _write_lines(store, target, job, seen, tally)
         with whole_file(target / COST) as file:
             content = msgspec.json.encode(cost_json(store, cost))
             file.write(msgspec.json.format(content, indent=2) + b"\n")
@@ -54,28 +54,30 @@ def _not_run(job: JobRow) -> str:
     return _NOT_RUN.get(job.state, "unfinished")
 
 
-def _write_lines(store: JobStore, target: Path, not_run: str, seen: Survey, tally: Counter) -> None:
+def _write_lines(store: JobStore, target: Path, job: JobRow, seen: Survey, tally: Counter) -> None:
     with whole_file(target / OUTPUT) as output, whole_file(target / ERRORS) as errors:
-        failed = _failed_lines(rows(store, count=tally), not_run, seen, output.write)
-        faults = ((fault["line"], fault_line(fault)) for fault in store.faults())
+        failed = _failed_lines(rows(store, count=tally), job, seen, output.write)
+        faults = ((fault["line"], fault_line(fault, job.id)) for fault in store.faults())
         for _, line in heapq.merge(failed, faults, key=itemgetter(0)):
             errors.write(line)
 
 
 def _failed_lines(
-    every: Iterator[Row], not_run: str, seen: Survey, completed: Callable[[bytes], object]
+    every: Iterator[Row], job: JobRow, seen: Survey, completed: Callable[[bytes], object]
 ) -> Iterator[tuple[int, bytes]]:
     """Lines for errors.jsonl; those of completed requests are handed to `completed` on the way."""
+    not_run = _not_run(job)
     for row in every:
         seen.add(row)
         if row.state is ResultState.COMPLETED:
-            completed(output_line(row))
+            completed(output_line(row, job.id))
         else:
-            yield row.line, error_line(row, not_run)
+            yield row.line, error_line(row, job.id, not_run)
 
 
 def finished_lines(store: JobStore) -> Iterator[bytes]:
     """The lines there are so far, in input order, completed and failed together."""
     with store.snapshot():
+        job = store.job().id
         for row in rows(store, finished=True):
-            yield line_of(row)
+            yield line_of(row, job)

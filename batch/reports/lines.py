@@ -22,6 +22,9 @@ _MOST_TEXT = 2048
 
 _REFUSED = 400
 
+HALF_PAIR = "lone_surrogate"
+"""The flag of an answer in which half of a surrogate pair was replaced: readers stop at it."""
+
 _DEEPEST = 200
 """Brackets within brackets that a line may hold: other programs' readers have a limit, too."""
 
@@ -29,93 +32,93 @@ _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 _GIANT = re.compile(rb"[0-9]{4000}")
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN')
+_ESCAPES = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+_BREAKS = tuple((each.encode(), b"\\u%04x" % ord(each)) for each in ("\x85", "\u2028", "\u2029"))
+"""Where str.splitlines() ends a line, too, beside the controls, which JSON escapes anyway."""
+
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[^][{}"]+')
 
 
-def output_line(row: Row) -> bytes:
-    """A completed request."""
-    return (
-        _encode(
-            {
-                "id": f"request-{row.line}",
-                "custom_id": row.custom_id,
-                "response": {
-                    "status_code": row.status,
-                    "request_id": row.request_id,
-                    "body": embedded(row.body),
-                },
-                "error": None,
-                "nightshift": {
-                    **_facts(row),
-                    "latency_s": round(row.latency_s, 3),
-                    **({"flags": row.flags} if row.flags else {}),
-                },
-            }
-        )
-        + b"\n"
+def output_line(row: Row, job: str) -> bytes:
+    """A completed request of a job."""
+    body, flags = embedded(row.body)
+    flags = (*row.flags, *flags)
+    facts = {**_facts(row), "latency_s": round(row.latency_s, 3)}
+    return _line(
+        job,
+        row.line,
+        custom_id=row.custom_id,
+        response=_response(row, body),
+        error=None,
+        nightshift={**facts, "flags": flags} if flags else facts,
     )
 
 
-def error_line(row: Row, not_run: str = "") -> bytes:
+def error_line(row: Row, job: str, not_run: str = "") -> bytes:
     """A failed request, or one that was not run for the reason `not_run`.
 
-    A refusal that came as an answer stands under `response`; where no answer came, `response` is
-    null and `error` tells why: so does OpenAI. An answer that is not JSON is told in `nightshift`.
+    A refusal that came under an HTTP status of its own stands under `response`. Else `response` is
+    null and `error` tells why: so does OpenAI. An error or a useless answer under status 200 stands
+    under `nightshift`, where nobody who decides by `status_code` or by `error` takes it for a
+    success. An answer that is not JSON is quoted in `nightshift`.
     """
     code = row.code or f"not_run.{not_run}"
     message = row.message or "the job ended before this request was sent"
-    answered = row.status is not None and (row.body or row.status >= _REFUSED)
-    body = embedded(row.body) if answered else None
-    refusal = body if _has_error(body) else {"error": {"code": code, "message": message}}
-    facts = {**_facts(row), "code": code, "message": message}
+    error = {"code": code, "message": message}
+    body, flags = embedded(row.body)
+    facts = {**_facts(row), **error}
+    if flags:
+        facts["flags"] = flags
     if isinstance(body, str) and body:
         facts["raw"] = body[:_MOST_TEXT]
-    return (
-        _encode(
-            {
-                "id": f"request-{row.line}",
-                "custom_id": row.custom_id,
-                "response": {
-                    "status_code": row.status,
-                    "request_id": row.request_id,
-                    "body": refusal,
-                }
-                if answered
-                else None,
-                "error": None if answered else {"code": code, "message": message},
-                "nightshift": facts,
-            }
-        )
-        + b"\n"
+    refused = row.status is not None and row.status >= _REFUSED
+    if row.status is not None and not refused:
+        facts["response"] = _response(row, None if isinstance(body, str) else body)
+    return _line(
+        job,
+        row.line,
+        custom_id=row.custom_id,
+        response=_response(row, body if _has_error(body) else {"error": error})
+        if refused
+        else None,
+        error=None if refused else error,
+        nightshift=facts,
     )
 
 
-def fault_line(fault: sqlite3.Row) -> bytes:
+def fault_line(fault: sqlite3.Row, job: str) -> bytes:
     """An input line that was no request."""
-    return (
-        _encode(
-            {
-                "id": f"request-{fault['line']}",
-                "custom_id": fault["custom_id"],
-                "response": None,
-                "error": {"code": fault["code"], "message": fault["message"]},
-                "nightshift": {
-                    "line": fault["line"],
-                    "attempts": 0,
-                    "cost_rub": "0",
-                    "cost_source": "none",
-                    "code": fault["code"],
-                    "message": fault["message"],
-                },
-            }
-        )
-        + b"\n"
+    error = {"code": fault["code"], "message": fault["message"]}
+    free = {"attempts": 0, "cost_rub": "0", "cost_source": "none"}
+    return _line(
+        job,
+        fault["line"],
+        custom_id=fault["custom_id"],
+        response=None,
+        error=error,
+        nightshift={"line": fault["line"], **free, **error},
     )
 
 
-def line_of(row: Row) -> bytes:
+def line_of(row: Row, job: str) -> bytes:
     """The line of a finished request, in whichever file it belongs."""
-    return output_line(row) if row.state is ResultState.COMPLETED else error_line(row)
+    completed = row.state is ResultState.COMPLETED
+    return output_line(row, job) if completed else error_line(row, job)
+
+
+def _line(job: str, line: int, **fields: Any) -> bytes:
+    """One line for all readers: also for those that split at every line break of Unicode."""
+    encoded = _encode({"id": f"batch_req_{job.removeprefix('job_')}_{line}", **fields})
+    for character, escape in _BREAKS:
+        encoded = encoded.replace(character, escape)
+    return encoded + b"\n"
+
+
+def _response(row: Row, body: object) -> dict[str, Any]:
+    return {"status_code": row.status, "request_id": row.request_id, "body": body}
 
 
 def _facts(row: Row) -> dict[str, Any]:
@@ -143,23 +146,35 @@ def _has_error(body: msgspec.Raw | str | None) -> bool:
     return isinstance(document, dict) and bool(document.get("error"))
 
 
-def embedded(body: bytes) -> msgspec.Raw | str:
-    """A raw answer for a line of JSON: as it came if it is JSON, else as text, whole.
+def embedded(body: bytes) -> tuple[msgspec.Raw | str, tuple[str, ...]]:
+    """A raw answer for a line of JSON: as it came if it is JSON, else as text, whole; and flags.
 
-    What the classifier bears although JSON forbids it is mended: a byte order mark goes, and NaN
-    and Infinity become texts. Line breaks between tokens are blanks; in strings none can stand.
+    What the classifier bears although JSON forbids it is mended: a byte order mark goes, NaN and
+    Infinity become texts, half a surrogate pair becomes U+FFFD, which is flagged. Line breaks
+    between tokens are blanks; in strings none can stand.
     """
     bare = body.removeprefix(_BOM).strip(_BLANK)
     if len(bare) > _DEEPEST and not _is_readable(bare):
-        return body.decode(errors="replace")
+        return body.decode(errors="replace"), ()
     try:
         text = bare.decode()
         _checks.decode(bare)
     except UnicodeDecodeError:
-        return body.decode(errors="replace")
+        return body.decode(errors="replace"), ()
     except (ValueError, RecursionError):
         return _mended(text)
-    return msgspec.Raw(_on_one_line(bare))
+    return msgspec.Raw(_on_one_line(bare)), ()
+
+
+def _mended(text: str) -> tuple[msgspec.Raw | str, tuple[str, ...]]:
+    """Of NaN and Infinity, and of half pairs; not JSON even so, it is a text."""
+    numbered = _TOKENS.sub(_as_text, text)
+    try:
+        _lenient.decode(numbered)
+    except (ValueError, RecursionError):
+        return text, ()
+    whole = _ESCAPES.sub(_as_character, numbered)
+    return msgspec.Raw(_on_one_line(whole.encode())), () if whole == numbered else (HALF_PAIR,)
 
 
 def _is_readable(bare: bytes) -> bool:
@@ -175,18 +190,13 @@ def _is_readable(bare: bytes) -> bool:
     return deepest <= _DEEPEST
 
 
-def _mended(text: str) -> msgspec.Raw | str:
-    """Of lone surrogates, and of NaN and Infinity as texts; not JSON even so, it is a text."""
-    try:
-        _lenient.decode(text)
-    except (ValueError, RecursionError):
-        return text
-    return msgspec.Raw(_on_one_line(_TOKENS.sub(_as_text, text).encode()))
-
-
 def _as_text(token: re.Match[str]) -> str:
     found = token[0]
     return found if found.startswith('"') else f'"{found}"'
+
+
+def _as_character(escape: re.Match[str]) -> str:
+    return "\\ufffd" if escape["half"] else escape[0]
 
 
 def _on_one_line(bare: bytes) -> bytes:

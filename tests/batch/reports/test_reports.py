@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
@@ -37,7 +38,9 @@ from jobs.states import JobState
 from jobs.usage import Usage
 from tests.batch.making import (
     ANSWER,
+    JOB,
     MODEL,
+    OTHER,
     answered,
     call,
     closing,
@@ -98,7 +101,7 @@ def test_an_answer_is_a_line_of_the_batch_api_and_one_key_more(tmp_path: Path) -
 
     assert lines_of(tmp_path / "out" / OUTPUT) == [
         {
-            "id": "request-1",
+            "id": f"batch_req_{JOB.removeprefix('job_')}_1",
             "custom_id": "r-1",
             "response": {
                 "status_code": 200,
@@ -247,7 +250,7 @@ BODIES = {
     "lone surrogate": choice(rb"a\ud800b"),
     "surrogates in wrong order": choice(rb"\udc00\ud800"),
     "pair": choice(rb"\ud83d\ude00"),
-    "line separators": choice("a\u2028b\u2029c\x85d\x0be".replace("\x0b", "").encode()),
+    "line separators": choice("a\u2028b\u2029c\x85d – €".encode()),
     "escaped controls": choice(rb"\u0000\u001b[31m\n\r\u2028"),
     "html": choice(rb"</script><img src=x onerror=\"alert(1)\">"),
     "NaN": choice(b"x", b'{"usage":{"cost":NaN},'),
@@ -265,7 +268,14 @@ BODIES = {
 
 def as_read(text: str) -> Any:
     """Of two answers that are the same to a reader; NaN is no number, and here a text."""
-    return json.loads(text.removeprefix("\ufeff"), parse_constant=str, parse_float=str)
+    found = json.loads(text.removeprefix("\ufeff"), parse_constant=str, parse_float=str)
+    return whole(found)
+
+
+def whole(value: Any) -> Any:
+    """With U+FFFD for half a surrogate pair."""
+    text = json.dumps(value, ensure_ascii=False)
+    return json.loads(re.sub("[\ud800-\udfff]", "\ufffd", text))
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
@@ -293,7 +303,7 @@ def _not_json(constant: str) -> None:
 
 def readable(body: bytes) -> Any:
     """What any reader of a line finds in place of this answer."""
-    line = msgspec.json.encode({"body": embedded(body)}).decode()
+    line = msgspec.json.encode({"body": embedded(body)[0]}).decode()
     assert "\n" not in line
     assert "\r" not in line
     return json.loads(line, parse_constant=_not_json)["body"]
@@ -332,6 +342,62 @@ def test_bytes_of_any_kind_are_a_text_within_a_line_or_the_json_that_they_are(bo
 @given(st.text(alphabet='{}[]",:\\ \n\rNa0fIinty-eE.\ufeff\ud83d', max_size=40))
 def test_what_looks_like_json_is_json_or_a_text_within_a_line(text: str) -> None:
     readable(text.encode(errors="surrogatepass"))
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        (rb"a\ud800b", "a\ufffdb"),
+        (rb"\uDC00\uD800", "\ufffd\ufffd"),
+        (rb"\ud800\ud83d\ude00", "\ufffd😀"),
+        (rb"\\ud800", "\\ud800"),
+        (rb"\\\ud800\n", "\\\ufffd\n"),
+    ],
+)
+def test_half_a_surrogate_pair_is_replaced_and_flagged(
+    tmp_path: Path, content: bytes, read: str
+) -> None:
+    store = publish(tmp_path, 1)
+    feed(store, 1)
+    body = choice(content)
+    ledger.apply(store, [delivery([call(0)], [result(0, body=0)], bodies=[body])])
+
+    write_all(store)
+
+    (line,) = lines_of(tmp_path / "out" / OUTPUT)
+    assert line["response"]["body"]["choices"][0]["message"]["content"] == read
+    assert ("lone_surrogate" in line["nightshift"].get("flags", [])) == ("\ufffd" in read)
+
+
+def test_an_error_under_status_200_is_read_as_a_success_by_nobody(tmp_path: Path) -> None:
+    store = publish(tmp_path, 2)
+    feed(store, 2)
+    bodies = [b'{"error":{"message":"busy","code":502}}', b'{"choices":[]}']
+    failed = [result(n, code="endpoint.empty", status=200, body=n) for n in (0, 1)]
+    ledger.apply(store, [delivery([call(0), call(1)], failed, bodies=bodies)])
+
+    write_all(store)
+
+    first, second = lines_of(tmp_path / "out" / ERRORS)
+    assert first["response"] is second["response"] is None
+    assert first["error"] == {"code": "endpoint.empty", "message": "says endpoint.empty"}
+    assert first["nightshift"]["response"] == {
+        "status_code": 200,
+        "request_id": "",
+        "body": json.loads(bodies[0]),
+    }
+    assert second["nightshift"]["response"]["body"] == {"choices": []}
+
+
+def test_no_two_jobs_have_rows_of_one_id(tmp_path: Path) -> None:
+    lines = []
+    for job in (JOB, OTHER):
+        store = publish(tmp_path, 2, job=job, faults=[Fault(3, "input.json", "not JSON")])
+        write_all(store, tmp_path / job)
+        lines += lines_of(tmp_path / job / ERRORS)
+
+    assert len({line["id"] for line in lines}) == 6
+    assert all(line["id"].startswith("batch_req_") for line in lines)
 
 
 def test_infinity_within_a_text_stays_a_text() -> None:
