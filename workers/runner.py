@@ -285,6 +285,11 @@ class Runner:
         self.draining = True
         self._return_all(lambda _: True, DRAINED)
 
+    @property
+    def held(self) -> set[str]:
+        """The jobs of which nothing may start."""
+        return self._held
+
     def hold(self, jobs: set[str]) -> None:
         """Exactly these jobs are paused or cancelled: nothing of them starts."""
         self._held = jobs

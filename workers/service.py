@@ -29,6 +29,9 @@ from workers.settings import WorkerSettings
 from workers.ticket import Summary
 
 BEAT_S = 2.0
+HEED_S = 0.25
+"""How often it is asked what the user paused or took back: money goes out meanwhile."""
+
 FAREWELL_S = 8.0
 """A worker that ends waits so long for the home to acknowledge its last results."""
 
@@ -139,6 +142,7 @@ class Service:
         self._outbox.on_failure = self._give_up
         self._outbox.start()
         self._beat = asyncio.create_task(self._beats(), name="beats")
+        self._heed = asyncio.create_task(self._heeds(), name="holds")
 
     def _tell_all(self, job: str) -> None:
         """What stopped a job here need not happen to every worker."""
@@ -184,6 +188,18 @@ class Service:
             await self._quietly(self._one_beat())
             await asyncio.sleep(BEAT_S)
 
+    async def _heeds(self) -> None:
+        while True:
+            await asyncio.sleep(HEED_S)
+            if jobs := {job for job, _ in self._runner.chunks}:
+                await self._quietly(self._heed_holds(jobs))
+
+    async def _heed_holds(self, jobs: set[str]) -> None:
+        held = await self._post.held(jobs)
+        # While this worker tells of a job that stopped here, Redis does not know it yet.
+        if not self._telling and held != self._runner.held:
+            self._runner.hold(held)
+
     async def _one_beat(self) -> None:
         asked_at = time.monotonic()
         beat = await self._post.beat(list(self._runner.chunks), self._presence())
@@ -227,6 +243,7 @@ class Service:
         while self._runner.chunks and time.monotonic() < deadline:  # noqa: ASYNC110  ends soon
             await asyncio.sleep(0.01)
         self._beat.cancel()
+        self._heed.cancel()
         patience = FAREWELL_S if self._outbox.is_kept else LONG_FAREWELL_S
         if not await self._outbox.close(patience):
             log.warning(

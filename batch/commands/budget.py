@@ -10,6 +10,7 @@ import click
 
 from batch.dialogue.helps import Command
 from batch.dialogue.options import caps_options, open_home, plain_option, set_caps
+from batch.dialogue.recalls import wait_until_within
 from batch.dialogue.terminal import tell
 from batch.language import _, money
 from batch.money.allowance import Allowance
@@ -20,7 +21,8 @@ from jobs.period import Period
 HELP = """Show or set what all jobs of this home together may spend in a day and in a month.
 
 The caps stand in the home: every job and every coordinator keeps them, beside the caps of each job.
-A job that reaches one goes on by itself on the next day, or in the next month.
+A job that reaches one goes on by itself on the next day, or in the next month. A cap that is
+lowered counts for all that has not left yet; what calls in flight may still cost is told.
 
 \b
   nightshift budget
@@ -41,6 +43,8 @@ def command(*, no_caps: bool, as_json: bool, **options: Any) -> int:
     allowance = Allowance(home)
     if no_caps:
         write_caps(home.folder, Caps(zone=allowance.caps().zone))
+    if home.is_coordinated():
+        wait_until_within(allowance.is_over)
     caps, used = allowance.caps(), allowance.used()
     if as_json:
         periods = {period.value: _figures(caps.of(period), *used[period]) for period in Period}

@@ -39,6 +39,7 @@ from batch.dialogue.options import (
     plain_option,
 )
 from batch.dialogue.phrases import state_word
+from batch.dialogue.recalls import tell_what_may_come
 from batch.dialogue.terminal import safe, say, tell, width
 from batch.language import _, again, money, ngettext, number
 from batch.local import settle_job
@@ -62,7 +63,8 @@ person at a terminal is asked where something may be paid twice or failures are 
 a coordinator serves the home, it goes on with the job; else this command does, in the foreground.
 What the job may spend and when it may run stays as it was, unless an option here says otherwise;
 the environment has no say in that, and the input file is not needed any more. To go on after a
-price rise is to accept the prices that are asked now.
+price rise is to accept the prices that are asked now. Of a job that runs, what is lowered counts
+for all that has not left yet, and what may still come of calls in flight is told.
 
 \b
   nightshift resume latest
@@ -148,7 +150,8 @@ def command(
         _check_fixed(row.spec, changes)
         spec = _changed(row.spec, changes)
         _check_deadline(spec)
-        _check_budget(row, changes["budget_rub"])
+        runs = row.state is JobState.IN_PROGRESS and not foreground
+        _check_budget(row, None if runs else changes["budget_rub"])
         retried = codes_like(wanted, failures(store)) if row.failed else ()
         if row.ended and not row.left and not retried:
             code = _nothing_left(row, tried=bool(wanted))
@@ -156,20 +159,21 @@ def command(
                 _settle(home, settings, store, foreground=foreground)
             return code
         given = _prices_given(store, spec, changes["price_file"])
-        told = given or _prices_told(store, row)
+        told = given or (None if runs else _prices_told(store, row))
         found = plan(store, spec, retried, told)
-        _show(found, as_json=as_json, dry_run=dry_run)
+        sends = bool(retried) or not runs
+        _show(found, sends=sends, as_json=as_json, dry_run=dry_run)
         if dry_run:
             return 0
-        if not yes and sys.stdin.isatty():
+        if sends and not yes and sys.stdin.isatty():
             _agree(home, found)
-        store.change_spec(spec)
-        if retried:
-            store.failures.retry(retried)
+        _apply(store, spec, retried)
         if told is not None:
             accepted = given is not None or row.reason == PauseReason.PRICE_RISE
             keep(store, told, accepted=accepted)
         _go_on(store, store.job())
+        if runs and spec != row.spec:
+            tell_what_may_come(store)
     if not foreground:
         say(_("the coordinator goes on with it; follow it with:"))
         say(f"  nightshift watch {job_id}")
@@ -223,13 +227,15 @@ def _settle(home: Home, settings: Settings, store: JobStore, *, foreground: bool
         say("  " + told.format(rub=money(job.booked_rub)))
 
 
-def _show(found: Again, *, as_json: bool, dry_run: bool) -> None:
-    """On standard output what was asked for, on standard error what is good to know."""
+def _show(found: Again, *, sends: bool, as_json: bool, dry_run: bool) -> None:
+    """On standard output what was asked for, on standard error what is good to know: not where a
+    running job is given other limits, of which nothing is sent again.
+    """
     if as_json:
         click.echo(json.dumps({**found.as_json(), "dry_run": dry_run}, indent=2))
         return
     show, stream = (tell, sys.stdout) if dry_run else (say, sys.stderr)
-    for line in table(found, width(stream)):
+    for line in table(found, width(stream)) if sends or dry_run else ():
         show(line)
 
 
@@ -266,9 +272,15 @@ def _prices_told(store: JobStore, row: JobRow) -> PriceList | None:
         return None
 
 
+def _apply(store: JobStore, spec: Spec, retried: tuple[str, ...]) -> None:
+    store.want("")
+    store.change_spec(spec)
+    if retried:
+        store.failures.retry(retried)
+
+
 def _go_on(store: JobStore, row: JobRow) -> None:
     """In progress again, by a lawful arrow."""
-    store.want("")
     if row.state is JobState.CANCELLING:
         store.set_state(JobState.CANCELLED, now=time.time())
     if row.state is not JobState.IN_PROGRESS:

@@ -37,6 +37,9 @@ from jobs.result import ResultState
 from jobs.states import ENDED, JobState, PauseReason
 from jobs.window import parse_window
 
+RECALLED = "recalled"
+"""Why a job in progress is held: somebody lowered what it may have."""
+
 LEAST_CHUNKS = 2
 """Of a job, however many others there are."""
 
@@ -45,6 +48,9 @@ _KEEP_S = 10.0
 
 LOST_PATIENCE_S = 60.0
 """So long the budget of a lost chunk may come back: its worker's successor tells what it spent."""
+
+RECALL_S = 6.0
+"""So long nothing is fed after a change that counts for what is out: workers have heard by then."""
 
 log = logging.getLogger("nightshift.coordinator")
 
@@ -83,6 +89,7 @@ class ActiveJob:
         self._to_forget: list[int] = []
         self._holding: str | None = None
         self._begun_at = self._lost_at = now
+        self._recalled_until = float("-inf")
         self._heard_at = float("-inf")
         self._warned = False
         self.refused = Counter(store.refusals())
@@ -209,10 +216,11 @@ class ActiveJob:
             return
         job = self._heed_sample(self._heed_deadline(job))
         job = self._heed_prices(self._heed_caps(job))
-        self._hold(job)
-        adrift = self._reconcile(job, redis_since)
+        held = self._why_held(job)
+        self._hold(held)
+        adrift = self._reconcile(job, redis_since, held=bool(held))
         self.store.failures.set_poison_aside(POISON, time.time())
-        if job.state is JobState.IN_PROGRESS:
+        if not held:
             self._feed(job, adrift)
         self._look_up(job)
         self._finish(self.store.job())
@@ -231,6 +239,8 @@ class ActiveJob:
             )
         elif job.wanted == "cancel" and resting:
             self.store.set_state(JobState.CANCELLING, standing=job.state)
+        elif job.wanted == "recall":
+            self._recalled_until = time.monotonic() + RECALL_S
         self.store.want("")
         return self.store.job()
 
@@ -317,9 +327,19 @@ class ActiveJob:
         self._watches.pop(chunk.chunk, None)
         self._post.forget_chunks(self.id, [chunk.chunk])
 
-    def _hold(self, job: JobRow) -> None:
-        """Workers start nothing of a job that is not in progress."""
-        wanted = "" if job.state is JobState.IN_PROGRESS else (job.reason or job.state.value)
+    def _why_held(self, job: JobRow) -> str:
+        """Why workers start nothing of it: it is not in progress, or what is out must come back,
+        and is fed anew by what counts now.
+        """
+        if job.state is not JobState.IN_PROGRESS:
+            return job.reason or job.state.value
+        if self._allowance.is_over():
+            return RECALLED
+        changed = time.monotonic() < self._recalled_until
+        is_recalled = bool(self._watches) and (changed or self._feeder.is_beyond(job))
+        return RECALLED if is_recalled else ""
+
+    def _hold(self, wanted: str) -> None:
         if wanted:
             self._post.hold(self.id, wanted)
             self.withdraw()
@@ -328,7 +348,7 @@ class ActiveJob:
             self._begun_at = time.monotonic()
         self._holding = wanted
 
-    def _reconcile(self, job: JobRow, redis_since: float) -> int:
+    def _reconcile(self, job: JobRow, redis_since: float, *, held: bool) -> int:
         """Does what must be done about chunks that are out; returns how many of them are adrift.
 
         These are a former coordinator's, nobody is seen to have them, and no message asks for them.
@@ -358,7 +378,7 @@ class ActiveJob:
                 redis_since=redis_since,
                 heard_at=self._heard_at,
                 message_missing=missing > 0,
-                held=job.state is not JobState.IN_PROGRESS,
+                held=held,
             )
             for number, watch in self._watches.items()
         }

@@ -165,6 +165,14 @@ class Feeder:
         self._store.queue.leave_head()
         return None
 
+    def is_beyond(self, job: JobRow) -> bool:
+        """Whether what is out may take more than the job's caps leave: somebody lowered one."""
+        left = self._left(job, None)
+        amounts = (left.rub, left.tokens, self._requests_left(job))
+        return self._unlimited(job.spec.budget) or any(
+            amount is not None and amount < 0 for amount in amounts
+        )
+
     def _unlimited(self, budget: Budget) -> bool:
         """Whether a chunk is out that was fed before there was this cap, and may spend anything."""
         if budget.rub is None and budget.tokens is None:
@@ -219,12 +227,14 @@ class Feeder:
 
     def _allowed(self, job: JobRow, waiting: list[Waiting]) -> int:
         """How many of them a cap in requests lets go."""
+        left = self._requests_left(job)
+        return len(waiting) if left is None else max(0, left)
+
+    def _requests_left(self, job: JobRow) -> int | None:
         cap = job.spec.budget.requests
         if cap is None:
-            return len(waiting)
-        return max(
-            0, cap - job.finished + self._store.queue.copied() - self._store.chunks.under_way()
-        )
+            return None
+        return cap - job.finished + self._store.queue.copied() - self._store.chunks.under_way()
 
     def _left(self, job: JobRow, home: Room | None) -> Amount:
         budget = job.spec.budget

@@ -30,10 +30,13 @@ log = logging.getLogger("nightshift.allowance")
 
 @dataclass(frozen=True)
 class Share:
-    """What a job has spent, by period, and set aside; `unlimited`: a chunk of it has no grant."""
+    """What a job has spent, by period, and set aside. `out`: a chunk of it is with a worker or on
+    its way to one; `unlimited`: such a one has no grant.
+    """
 
     spent: dict[Period, Decimal]
     aside: dict[Period, Decimal]
+    out: bool
     unlimited: bool
 
     def total(self, period: Period) -> Decimal:
@@ -57,6 +60,7 @@ class Allowance:
         self._seen: dict[str, _Seen] = {}
         self._stamp: object = None
         self._caps = Caps()
+        self._kept: object = None
 
     def caps(self) -> Caps:
         """As they stand in the home now."""
@@ -92,9 +96,39 @@ class Allowance:
                 rooms.append(Room(subtract(cap, used), period, cap, ends, not used, waits))
         return min(rooms, key=lambda room: room.rub)
 
+    def is_over(self) -> bool:
+        """Whether what is out is beyond the caps: somebody lowered them, and it must come back.
+
+        Within caps that nobody changes it cannot get there, so the jobs are read after a change
+        alone.
+        """
+        stamp = self.stamp()
+        if stamp == self._kept:
+            return False
+        if self._is_over():
+            return True
+        self._kept = stamp
+        return False
+
+    def _is_over(self) -> bool:
+        caps = self.caps()
+        shares = self._others("", self._spans(caps)) if caps.any else []
+        if not any(share.out for share in shares):
+            return False
+        if any(share.unlimited for share in shares):
+            return True
+        used = self._sum(shares)
+        return any(
+            cap is not None and add(*used[period]) > cap
+            for period, cap in ((period, caps.of(period)) for period in Period)
+        )
+
     def used(self) -> dict[Period, tuple[Decimal, Decimal]]:
         """Spent, and set aside, by all jobs in the day and the month that it is."""
-        shares = self._others("", self._spans(self.caps()))
+        return self._sum(self._others("", self._spans(self.caps())))
+
+    @staticmethod
+    def _sum(shares: list[Share]) -> dict[Period, tuple[Decimal, Decimal]]:
         found = {}
         for period in Period:
             spent = aside = ZERO
@@ -143,5 +177,6 @@ def share_of(store: JobStore, spans: dict[Period, tuple[datetime, datetime]]) ->
                 period: store.chunks.set_aside(start.timestamp())
                 for period, (start, _) in spans.items()
             },
+            bool(store.chunks.out()),
             store.chunks.unlimited_out(rub=True, tokens=False),
         )

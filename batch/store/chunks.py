@@ -210,6 +210,13 @@ class Chunks:
         )
         return total(_unspent(row) for row in rows)
 
+    def out_aside(self) -> Decimal:
+        """₽ that chunks with a worker, or on their way to one, may still spend of their grants."""
+        rows = self._db.execute(
+            "SELECT grant_rub, spent_rub FROM chunks WHERE state <> 'closed' AND state = 'open'"
+        )
+        return total(_unspent(row) for row in rows)
+
     def under_way(self) -> int:
         """Requests that are out with a worker or in the queue."""
         return sum(len(self.unfinished(chunk)) for chunk in self.alive() if not chunk.lost)

@@ -189,14 +189,21 @@ class JobStore:
             db.execute("UPDATE job SET troubles = ?", (trouble.packed(troubles),))
 
     def want(self, wish: str) -> None:
-        """Leaves a wish for the coordinator: `pause`, `cancel` or nothing."""
+        """Leaves a wish for the coordinator: `pause`, `cancel`, `recall` or nothing."""
         with self.transaction() as db:
             db.execute("UPDATE job SET wanted = ?", (wish,))
 
     def change_spec(self, spec: Spec) -> None:
-        """Stores new limits, budget or window."""
+        """Stores new limits, budget or window. What a chunk takes along has what is out recalled;
+        of the rest workers are told, or the coordinator sees to it.
+        """
         with self.transaction() as db:
-            db.execute("UPDATE job SET spec = ?", (spec.model_dump_json(),))
+            (old,) = db.execute("SELECT spec FROM job").fetchone()
+            recalls = _taken_along(_spec(old)) != _taken_along(spec)
+            db.execute(
+                "UPDATE job SET wanted = iif(?1 AND state = ?2, 'recall', wanted), spec = ?3",
+                (recalls, JobState.IN_PROGRESS, spec.model_dump_json()),
+            )
 
     def set_guess(self, guess: Guess) -> None:
         """Stores what the job is expected to cost, by what is known now."""
@@ -254,6 +261,12 @@ class JobStore:
     def refusals(self) -> dict[str, int]:
         """How often each refusal that cost nothing was met."""
         return dict(self.db.execute("SELECT code, count FROM refusals ORDER BY code").fetchall())
+
+
+def _taken_along(spec: Spec) -> tuple[object, ...]:
+    """What counts for a chunk as it was when the chunk was fed."""
+    bounds = (spec.max_price_rise, spec.request_bound_rub, spec.usd_rate)
+    return (*bounds, spec.limits.refusals, spec.priority)
 
 
 @lru_cache(maxsize=256)

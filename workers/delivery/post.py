@@ -169,6 +169,13 @@ class Post:
             pipe.set(names.worker_key(self.worker), msgspec.json.encode(presence), px=life)
             await pipe.execute()
 
+    async def held(self, jobs: Iterable[str]) -> set[str]:
+        """Those of the jobs of which nothing may be sent."""
+        asked = sorted(jobs)
+        async with _as_connection_errors():
+            holds = await self._redis.mget([names.EPOCH, *map(names.hold_key, asked)])
+        return {job for job, hold in zip(asked, holds[1:], strict=True) if hold is not None}
+
     async def hold(self, job: str) -> None:
         """No worker starts anything of the job until its coordinator has had the time to decide."""
         async with _as_connection_errors():
