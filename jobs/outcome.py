@@ -26,11 +26,10 @@ class Billing(StrEnum):
 
 
 class CostSource(StrEnum):
-    """Where the cost of a call comes from; only the first two are exact."""
+    """Where the cost of a call comes from: who told it, if anybody did."""
 
     ENDPOINT = "endpoint"
     LOOKUP = "lookup"
-    ESTIMATE = "estimate"
     UNKNOWN = "unknown"
 
 

@@ -68,7 +68,6 @@ def _say(cost: Cost) -> None:
     sources = {
         "endpoint": _("{rub} told by the endpoint"),
         "lookup": _("{rub} looked up afterwards"),
-        "estimate": _("{rub} estimated from the prices"),
     }
     for source, rub in sorted(cost.by_source.items()):
         tell("  " + sources.get(source, source).format(rub=money(rub)))
@@ -102,6 +101,9 @@ def _say(cost: Cost) -> None:
         )
         count = number(cost.uncertain_calls)
         tell("  " + told.format(count=count, rub=money(cost.uncertain_rub)))
+        if cost.estimated_rub:
+            told = _("by their tokens and the prices these cost about {rub}")
+            tell("    " + told.format(rub=money(cost.estimated_rub)))
 
 
 def _say_prices(versions: list[PriceList]) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from batch import reports
 from batch.reports.page import prepare
-from batch.store import ledger
 from batch.store.jobstore import JobStore
 
 _PATIENCE_S = 0.2
@@ -59,7 +58,6 @@ class Writer:
 
 def write(store: JobStore) -> None:
     """Writes the four files of a job anew, and remembers what they show."""
-    ledger.estimate_the_rest(store, store.prices())
     with store.snapshot():
         revision = store.revision()
         reports.write_all(store)

@@ -46,7 +46,8 @@ class _Sum:
 
 @dataclass
 class Cost:
-    """A job's cost: ₽, exact. `uncertain_rub` is the most that calls of unknown outcome cost.
+    """A job's cost: ₽, exact. `uncertain_rub` is the most that calls of unknown cost can cost, and
+    `estimated_rub` what those of them cost by the prices whose tokens were told.
 
     `prices` are all versions of the prices, oldest first: by them `saved_rub` is what reading from
     caches saved, and `unlisted` are calls that cost something else.
@@ -56,6 +57,7 @@ class Cost:
     repeated_rub: Decimal = ZERO
     uncertain_calls: int = 0
     uncertain_rub: Decimal = ZERO
+    estimated_rub: Decimal = ZERO
     unbounded_calls: int = 0
     saved_rub: Decimal = ZERO
     prices: list[PriceList] = field(default_factory=list)
@@ -104,7 +106,7 @@ class Cost:
     @property
     def exact(self) -> bool:
         """Whether every figure is the endpoint's own."""
-        return not self.uncertain_calls and CostSource.ESTIMATE not in self.by_source
+        return not self.uncertain_calls
 
     def count(self, call: Billed, model: str, state: str | None, final: str | None) -> None:
         """Adds a call of a request for `model` that ended in `state` by the call `final`."""
@@ -122,8 +124,9 @@ class Cost:
             self.uncertain_calls += 1
             self.unbounded_calls += call.bound is None
             self.uncertain_rub = add(self.uncertain_rub, Decimal(call.bound or 0))
+            self._estimate(call, model)
             return
-        if call.prompt is not None and call.source != CostSource.ESTIMATE:
+        if call.prompt is not None:
             self.unlisted.look(call, model)
         rub = Decimal(call.cost or 0)
         known.rub = add(known.rub, rub)
@@ -132,13 +135,22 @@ class Cost:
         elif state == ResultState.FAILED:
             self.failed_rub = add(self.failed_rub, rub)
 
+    def _estimate(self, call: Billed, model: str) -> None:
+        price = self._price(call, model)
+        if price is not None and call.prompt is not None:
+            cost = price.estimate(call.usage, call.provider)
+            self.estimated_rub = add(self.estimated_rub, cost)
+
     def _save(self, call: Billed, model: str) -> None:
+        price = self._price(call, model)
+        if price is not None:
+            self.saved_rub = add(self.saved_rub, price.saved(call.usage, call.provider))
+
+    def _price(self, call: Billed, model: str) -> ModelPrice | None:
         """By the prices that were known when the call was sent."""
         known = [each for each in self.prices if each.taken_at <= call.sent_at]
         held = known[-1] if known else self.prices[0] if self.prices else None
-        price = held.models.get(model) if held else None
-        if price is not None:
-            self.saved_rub = add(self.saved_rub, price.saved(call.usage, call.provider))
+        return held.models.get(model) if held else None
 
 
 def cost_of(store: JobStore) -> Cost:
@@ -205,6 +217,7 @@ def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
             "calls": cost.uncertain_calls,
             "at_most_rub": plain(cost.uncertain_rub),
             "calls_without_bound": cost.unbounded_calls,
+            "estimated_rub": plain(cost.estimated_rub),
         },
         "lost": {"chunks": lost.chunks, "at_most_rub": _plain(lost.rub)},
         "copies": {"requests": copies.requests, "saved_rub": plain(copies.saved_rub)},

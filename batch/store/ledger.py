@@ -23,7 +23,6 @@ from jobs.chunk import WORKER_DIED, ChunkClosed, ReturnReason
 from jobs.money import ZERO, add, subtract
 from jobs.outcome import Billing, CostSource
 from jobs.period import QUARTER_S
-from jobs.prices import PriceList
 from jobs.result import Call, Result, ResultState
 from jobs.usage import Usage
 from jobs.wire import Delivery, Found
@@ -108,7 +107,9 @@ class _Change:
                 self.costs.append((call.sent_at + call.latency_s, rub))
                 self.compare(call.chunk, rub, call.bound)
             else:
-                rub, tokens = call.bound or ZERO, call.bound_tokens
+                # Tokens that were told are used up, whatever they cost.
+                rub = call.bound or ZERO
+                tokens = call.usage.total if call.usage else call.bound_tokens
                 self.booked_rub = add(self.booked_rub, rub)
                 self.booked_tokens += tokens
                 self.unknown += 1
@@ -404,8 +405,7 @@ def _close_told(db: sqlite3.Connection, applied: Applied) -> None:
 
 def _write_found(db: sqlite3.Connection, found: Found, change: _Change) -> None:
     row = db.execute(
-        "SELECT * FROM calls WHERE ordinal = ? AND id = ?"
-        " AND (billing = 'unknown' OR source = 'estimate')",
+        "SELECT * FROM calls WHERE ordinal = ? AND id = ? AND billing = 'unknown'",
         (found.ordinal, found.call),
     ).fetchone()
     if row is None:
@@ -430,9 +430,10 @@ def settle(
     usage: Usage | None,
     change: _Change,
 ) -> None:
-    """A call's cost is known now, or better than before: from booked, or estimated, to settled."""
-    told = usage or _usage(row)
-    tokens = told.total if told else row["bound_tokens"]
+    """A call's cost is known now: from booked to settled."""
+    before = _usage(row)
+    old_tokens = before.total if before else row["bound_tokens"]
+    tokens = usage.total if usage else old_tokens
     db.execute(
         "UPDATE calls SET billing = 'known', cost = ?, source = ?, lookups = lookups + 1"
         " WHERE ordinal = ? AND id = ?",
@@ -446,22 +447,14 @@ def settle(
         )
     change.settled += 1
     bound = None if row["bound"] is None else Decimal(row["bound"])
-    known = ZERO
-    if row["billing"] == Billing.UNKNOWN:
-        old, old_tokens = bound or ZERO, row["bound_tokens"]
-        change.booked_rub = subtract(change.booked_rub, old)
-        change.booked_tokens -= old_tokens
-        change.unknown -= 1
-    else:
-        before = _usage(row)
-        old, old_tokens = Decimal(row["cost"]), before.total if before else row["bound_tokens"]
-        known = old
-        change.settled_rub = subtract(change.settled_rub, known)
-        change.settled_tokens -= old_tokens
+    change.booked_rub = subtract(change.booked_rub, bound or ZERO)
+    change.booked_tokens -= old_tokens
+    change.unknown -= 1
     change.settled_rub = add(change.settled_rub, cost)
     change.settled_tokens += tokens
-    change.costs.append((row["sent_at"] + row["latency_s"], subtract(cost, known)))
-    change.charge(row["chunk"], row["sent_at"], subtract(cost, old), tokens - old_tokens)
+    change.costs.append((row["sent_at"] + row["latency_s"], cost))
+    more = subtract(cost, bound or ZERO)
+    change.charge(row["chunk"], row["sent_at"], more, tokens - old_tokens)
     change.compare(row["chunk"], cost, bound)
 
 
@@ -470,29 +463,6 @@ def _usage(row: sqlite3.Row) -> Usage | None:
     if row["prompt"] is None:
         return None
     return Usage(row["prompt"], row["completion"], row["cached"], row["written"], row["reasoning"])
-
-
-def estimate_the_rest(store: JobStore, prices: PriceList | None) -> int:
-    """Gives calls that no lookup settled, but whose tokens are known, their cost by the prices.
-
-    Returns how many calls stay uncertain, at their bound.
-    """
-    change = _Change()
-    with store.transaction() as db:
-        rows = db.execute(
-            "SELECT calls.*, name FROM calls JOIN requests USING (ordinal)"
-            " JOIN models ON models.id = requests.model WHERE billing = 'unknown'"
-        ).fetchall()
-        left = 0
-        for row in rows:
-            price, usage = prices.models.get(row["name"]) if prices else None, _usage(row)
-            if price is None or usage is None:
-                left += 1
-                continue
-            cost = price.estimate(usage, row["provider"])
-            settle(db, row, cost, CostSource.ESTIMATE, None, change)
-        _write_sums(db, change, Applied())
-    return left
 
 
 def _write_sums(db: sqlite3.Connection, change: _Change, applied: Applied) -> None:

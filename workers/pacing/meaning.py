@@ -65,9 +65,12 @@ def dearer(row: Call) -> ReturnReason:
 
 
 def spent(row: Call, bound: Amount) -> Amount:
-    """What a call takes out of the grant: its cost, its bound if that is unknown, or nothing."""
+    """What a call takes out of the grant: its cost and tokens, their bounds where they were not
+    told, or nothing.
+    """
     if row.billing is Billing.NONE:
         return NOTHING
+    tokens = row.usage.total if row.usage else bound.tokens
     if row.billing is Billing.UNKNOWN:
-        return bound
-    return Amount(row.cost or ZERO, row.usage.total if row.usage else bound.tokens)
+        return Amount(bound.rub, tokens)
+    return Amount(row.cost or ZERO, tokens)

@@ -937,7 +937,8 @@ def test_a_cost_that_is_told_after_the_end_is_in_the_outputs_p13(house: House) -
     house.post.send(delivery([unknown, *known], [result(n) for n in range(4)], [closing(1)]))
     house.turn(3)
     before = json.loads((house.output() / COST).read_bytes())
-    assert before["by_source"] == {"endpoint": "1.5", "estimate": "0.015"}
+    assert before["by_source"] == {"endpoint": "1.5"}
+    assert before["uncertain"]["estimated_rub"] == "0.015"
 
     house.post.send(delivery(found=[Found(0, "box-1-0", Decimal("0.0161"))], sequence=9))
     house.turn(3)

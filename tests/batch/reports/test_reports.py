@@ -30,7 +30,7 @@ from jobs.budget import Amount
 from jobs.chunk import WORKER_DIED
 from jobs.errors import StorageUnavailable
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
-from jobs.outcome import Answered, CostSource
+from jobs.outcome import Answered
 from jobs.prices import ModelPrice, Offer, PriceList, Rates
 from jobs.request import Fault
 from jobs.spec import Budget
@@ -546,7 +546,12 @@ def test_the_cost_is_told_by_model_source_and_fate(tmp_path: Path) -> None:
     assert told["refused_calls"] == {"endpoint.rate_limited": 4}
     assert told["of_repeated_calls_rub"] == "0.1"
     assert told["of_failed_requests_rub"] == "0.3"
-    assert told["uncertain"] == {"calls": 1, "at_most_rub": "2.5", "calls_without_bound": 0}
+    assert told["uncertain"] == {
+        "calls": 1,
+        "at_most_rub": "2.5",
+        "calls_without_bound": 0,
+        "estimated_rub": "0",
+    }
     assert told["by_source"] == {"endpoint": "0.4000522948192"}
     assert told["by_model"][MODEL]["calls"] == 5
     assert told["tokens"]["prompt"] == 80
@@ -611,7 +616,7 @@ def test_calls_that_cost_something_else_than_their_tokens_do_are_listed(tmp_path
         for n, (cost, at) in enumerate(costs)
     ]
     ledger.apply(store, [delivery(calls, [result(n, call=f"c{n}") for n in range(7)])])
-    store.db.execute("UPDATE calls SET source = ? WHERE cost = '9'", (CostSource.ESTIMATE,))
+    store.db.execute("UPDATE calls SET billing = 'unknown', cost = NULL WHERE cost = '9'")
 
     (found,) = cost_json(store)["unlisted"]
     page = io.BytesIO()
@@ -638,16 +643,15 @@ def test_one_walk_and_a_recount_tell_the_same_cost(tmp_path: Path) -> None:
     assert walked == json.loads(json.dumps(cost_json(store)))
 
 
-def test_an_estimate_is_not_exact_even_if_it_is_of_nothing(tmp_path: Path) -> None:
+def test_a_cost_that_nobody_told_is_not_exact_even_if_it_is_nothing(tmp_path: Path) -> None:
     store = publish(tmp_path, 1, priced=prices("0"))
     feed(store, 1)
     ledger.apply(store, [delivery([call(0, cost=None, usage=Usage(5, 5))], [result(0)])])
 
-    ledger.estimate_the_rest(store, store.prices())
-
     told = cost_json(store)
-    assert (told["cost_rub"], told["exact"]) == ("0", False)
-    assert told["by_source"] == {"estimate": "0"}
+
+    assert (told["cost_rub"], told["exact"], told["by_source"]) == ("0", False, {})
+    assert told["uncertain"]["calls"] == 1
 
 
 def test_all_calls_of_a_request_that_was_set_aside_are_of_a_failed_one_p12(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batch.coordinator import outputs
 from batch.reports.cost import cost_of
 from batch.store import ledger
 from batch.store.draft import Draft
@@ -322,48 +323,42 @@ def test_a_lookup_that_comes_twice_settles_once(tmp_path: Path) -> None:
     assert store.job().settled_rub == Decimal("0.75")
 
 
-def test_what_no_lookup_settled_is_estimated_by_its_tokens(tmp_path: Path) -> None:
+def test_what_nobody_told_stays_at_its_bound_and_is_listed_so_with_an_estimate(
+    tmp_path: Path,
+) -> None:
     store = in_doubt(tmp_path, usage=Usage(100, 50))
+    outputs.write(store)
 
-    assert ledger.estimate_the_rest(store, store.prices()) == 0
+    cost = cost_of(store)
 
-    assert store.job().settled_rub == Decimal("0.15")
-    assert cost_of(store).by_source == {"estimate": Decimal("0.15")}
-    assert not cost_of(store).exact
+    assert (store.job().settled_rub, store.job().booked_rub) == (Decimal(0), Decimal(2))
+    assert store.job().booked_tokens == 150, "tokens that were told count as told"
+    assert (cost.uncertain_calls, cost.uncertain_rub) == (1, Decimal(2))
+    assert (cost.estimated_rub, cost.by_source) == (Decimal("0.15"), {})
+    assert not cost.exact
+    assert store.chunks.exposure() == Amount(Decimal(9), 1000)
 
 
-def test_estimating_again_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("usage", [Usage(100, 50), None])
+def test_without_a_price_or_tokens_there_is_no_estimate(
+    tmp_path: Path, usage: Usage | None
+) -> None:
+    store = in_doubt(tmp_path, usage=usage)
+    if usage:
+        store.db.execute("DELETE FROM prices")
+
+    assert cost_of(store).estimated_rub == 0
+
+
+def test_a_lookup_that_tells_other_tokens_than_the_answer_counts(tmp_path: Path) -> None:
     store = in_doubt(tmp_path, usage=Usage(100, 50))
-    ledger.estimate_the_rest(store, store.prices())
-    before = store.job()
-
-    ledger.estimate_the_rest(store, prices("9"))
-
-    assert store.job() == before
-
-
-@pytest.mark.parametrize("known", [prices("1", "another/model"), None])
-def test_without_a_price_or_tokens_a_call_stays_uncertain(tmp_path: Path, known: object) -> None:
-    with_tokens = in_doubt(tmp_path / "a", usage=Usage(100, 50))
-    without = in_doubt(tmp_path / "b")
-
-    assert ledger.estimate_the_rest(with_tokens, known) == 1  # type: ignore[arg-type]
-    assert ledger.estimate_the_rest(without, without.prices()) == 1
-
-    assert with_tokens.job().booked_rub == without.job().booked_rub == 2
-
-
-def test_a_lookup_that_comes_after_the_estimate_corrects_it(tmp_path: Path) -> None:
-    store = in_doubt(tmp_path, usage=Usage(100, 50))
-    ledger.estimate_the_rest(store, store.prices())
 
     applied = ledger.apply(store, [found("0.16", Usage(101, 50))])
 
     assert applied.anything
     assert (store.job().settled_rub, store.job().settled_tokens) == (Decimal("0.16"), 151)
-    assert store.job().booked_rub == 0
+    assert store.job().booked_rub == store.job().booked_tokens == 0
     assert cost_of(store).by_source == {"lookup": Decimal("0.16")}
-    assert books_agree(store)
 
 
 def test_a_call_taken_for_cut_whose_answer_comes_after_all_is_settled(tmp_path: Path) -> None:

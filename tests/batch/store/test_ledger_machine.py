@@ -186,14 +186,12 @@ class Jobs(RuleBasedStateMachine):
             self.destroy(number)
 
     @rule(
-        what=st.sampled_from(["look up", "look up", "estimate", "poison", "retry", "raise"]),
+        what=st.sampled_from(["look up", "look up", "poison", "retry", "raise"]),
         dice=DICE,
     )
     def the_coordinator_does_something_else(self, what: str, dice: int) -> None:
         if what == "look up":
             self.look_up(dice, knows=dice % 3 > 0, tells=dice % 2 > 0)
-        elif what == "estimate":
-            ledger.estimate_the_rest(self.store, self.store.prices())
         elif what == "poison":
             self.store.failures.set_poison_aside(POISON, 2000.0)
         elif what == "retry":
@@ -382,9 +380,7 @@ class Jobs(RuleBasedStateMachine):
         assert total(spending) == job.settled_rub + job.booked_rub
         rows = self.store.db.execute("SELECT * FROM calls").fetchall()
         tokens = [
-            row["bound_tokens"]
-            if row["billing"] == "unknown" or row["prompt"] is None
-            else row["prompt"] + row["completion"]
+            row["bound_tokens"] if row["prompt"] is None else row["prompt"] + row["completion"]
             for row in rows
         ]
         assert job.settled_tokens + job.booked_tokens == sum(tokens)
@@ -451,7 +447,7 @@ class Jobs(RuleBasedStateMachine):
             (row["ordinal"], row["id"])
             for row in self.store.db.execute(
                 "SELECT ordinal, id FROM calls WHERE generation_id <> ''"
-                " AND (billing = 'unknown' OR source = 'estimate') ORDER BY id"
+                " AND billing = 'unknown' ORDER BY id"
             )
         ]
 
