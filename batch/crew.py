@@ -12,15 +12,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import IO
 
 from batch import embedded
+from batch.credentials import key_fingerprint, post_seal, secret_file
 from batch.dialogue.terminal import Say, safe, say
 from batch.language import _, again
-from batch.settings import Settings
+from batch.settings import SECRET_FILE, Settings
 from batch.store.home import Home
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.seal import Seal
 
 DRAIN_S = 930.0
 """A worker's calls in flight have ended by then."""
@@ -156,11 +159,13 @@ def stopped_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[N
 
 @dataclass(frozen=True)
 class Crew:
-    """The server and the workers of a foreground command."""
+    """The server and the workers of a foreground command, and the fingerprint of their API key."""
 
     home: Home
     url: str
     workers: Workers
+    seal: Seal
+    key: str
 
 
 @contextmanager
@@ -170,19 +175,22 @@ def crew(home: Home, settings: Settings, base_url: str, workers: int) -> Iterato
     with stopped_by(signal.default_int_handler), ExitStack() as stack:
         url = settings.redis_url or embedded.address(home.folder)
         # First the workers: what they import takes longer than a server to start.
-        team = Workers(workers, _environment(home, url, base_url), say)
+        seal = post_seal(settings, home.folder)
+        secret = secret_file(settings, home.folder)
+        team = Workers(workers, _environment(home, url, base_url, secret), say)
         stack.callback(team.kill)
         stack.enter_context(embedded.server(settings.redis_url, home.folder))
         # A server ends with the last that uses it.
         stack.callback(team.kill)
-        yield Crew(home, url, team)
+        yield Crew(home, url, team, seal, key_fingerprint(os.environ))
 
 
-def _environment(home: Home, url: str, base_url: str) -> dict[str, str]:
+def _environment(home: Home, url: str, base_url: str, secret: Path) -> dict[str, str]:
     return {
         **os.environ,
         "NIGHTSHIFT_REDIS_URL": url,
         "NIGHTSHIFT_BASE_URL": base_url,
         "NIGHTSHIFT_HOME": str(home.folder),
+        SECRET_FILE: str(secret),
         "NIGHTSHIFT_TIED": "1",
     }

@@ -16,15 +16,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
-
-if TYPE_CHECKING:
-    from batch.coordinator.post import Post
 
 _START_S = 15.0
 _LOOK_AGAIN_S = 1.0
@@ -55,17 +51,16 @@ def server(
 
 def check(url: str) -> None:
     """Raises as `Post.check` does, and says where Redis was looked for."""
-    post = _post(url)
+    from batch.coordinator import connection
+
     try:
-        post.check()
+        connection.check(url)
     except ServiceUnavailable as error:
         raise ServiceUnavailable(
             f"{error.message}: {place(url)}",
             hint="start it, or correct NIGHTSHIFT_REDIS_URL; if that is unset, an embedded server"
             " is used",
         ) from error
-    finally:
-        post.close()
 
 
 def wait_for(url: str, tell: Callable[[str], None]) -> None:
@@ -128,14 +123,10 @@ def _url(socket: Path) -> str:
 
 def leave(url: str) -> None:
     """Ends the server if nobody else uses it."""
-    post = _post(url)
-    try:
-        if post.others() == 0:
-            post.shut_down()
-    except NightshiftError:
-        return
-    finally:
-        post.close()
+    from batch.coordinator import connection
+
+    with suppress(NightshiftError):
+        connection.end_if_alone(url)
 
 
 def binary() -> str:
@@ -197,21 +188,14 @@ def _start(folder: Path, socket: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def _post(url: str) -> Post:
-    # Here, so that a server and workers are on their way before a client of Redis is loaded.
-    from batch.coordinator.post import Post
-
-    return Post(url)
-
-
 def _answers(url: str) -> bool:
-    post = _post(url)
+    # Here, so that a server and workers are on their way before a client of Redis is loaded.
+    from batch.coordinator import connection
+
     try:
-        post.check()
+        connection.check(url)
     except NightshiftError:
         return False
-    finally:
-        post.close()
     return True
 
 

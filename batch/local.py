@@ -19,6 +19,7 @@ from batch.store.home import Home
 from batch.store.jobstore import JobRow
 from jobs.errors import ServiceUnavailable
 from jobs.money import plain
+from jobs.seal import Target
 from jobs.states import JobState
 
 _CUT_S = 15.0
@@ -80,7 +81,7 @@ def settle_job(its: Crew, job: JobRow) -> None:
             for start in range(0, len(calls), _LOOKUPS_AT_ONCE):
                 some = calls[start : start + _LOOKUPS_AT_ONCE]
                 rate = plain(job.spec.rate)
-                sender.look_up(job.id, job.spec.name, job.spec.base_url, some, rate)
+                sender.look_up(job.id, job.spec.name, _target(its, job), some, rate)
             _work(its, job, coordinator, interrupts, told)
             _wind_up(coordinator, its.workers, interrupts, display)
 
@@ -88,9 +89,12 @@ def settle_job(its: Crew, job: JobRow) -> None:
 @contextmanager
 def _at_work(its: Crew, job: JobRow) -> Iterator[tuple[Coordinator, Sender, Interrupts, Display]]:
     """A coordinator for the job, and who watches and who may stop it."""
+    with closing(its.home.open(job.id)) as store:
+        # Its calls are made with the key that is set here, whichever it was submitted with.
+        store.set_key(its.key)
     with ExitStack() as stack:
-        post = stack.enter_context(closing(Post(its.url)))
-        sender = stack.enter_context(closing(Sender(its.url)))
+        post = stack.enter_context(closing(Post(its.url, its.seal)))
+        sender = stack.enter_context(closing(Sender(its.url, its.seal)))
         interrupts = Interrupts()
         stack.enter_context(stopped_by(interrupts.hear))
         display = stack.enter_context(closing(Display()))
@@ -102,6 +106,10 @@ def _at_work(its: Crew, job: JobRow) -> Iterator[tuple[Coordinator, Sender, Inte
         its.workers.restart()
         stack.callback(its.workers.end, lambda: interrupts.count > 0)
         yield coordinator, sender, interrupts, display
+
+
+def _target(its: Crew, job: JobRow) -> Target:
+    return Target(job.spec.base_url, its.key)
 
 
 def _log_to(display: Display, stack: ExitStack) -> None:

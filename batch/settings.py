@@ -15,28 +15,32 @@ from jobs.errors import UsageError
 DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
 DEFAULT_HOME = "~/.nightshift"
 KEY_FILE = "NIGHTSHIFT_API_KEY_FILE"
-_KEYS = (KEY_FILE, "ROUTERAI_API_KEY", "OPENAI_API_KEY")
+SECRET_FILE = "NIGHTSHIFT_POST_SECRET_FILE"  # noqa: S105  a name, no secret
+KEYS = (KEY_FILE, "ROUTERAI_API_KEY", "OPENAI_API_KEY")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 @dataclass(frozen=True)
 class Settings:
     """Where the home is, which Redis, and whether there is a key. The key itself stays where it is:
-    only workers read it.
+    only workers use it. `secret_file` signs what passes Redis; None: the home has its own.
     """
 
     home: Path
     redis_url: str | None
     key_source: str | None
+    secret_file: Path | None = None
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Reads them; an unset Redis means the embedded one. `UsageError` for what makes no sense."""
-    source = next((name for name in _KEYS if environ.get(name, "").strip()), None)
+    secret = environ.get(SECRET_FILE, "").strip()
+    source = next((name for name in KEYS if environ.get(name, "").strip()), None)
     return Settings(
         home=Path(environ.get("NIGHTSHIFT_HOME") or DEFAULT_HOME).expanduser(),
         redis_url=_redis_url(environ.get("NIGHTSHIFT_REDIS_URL", "").strip()),
         key_source=source,
+        secret_file=Path(secret).expanduser() if secret else None,
     )
 
 

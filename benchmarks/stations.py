@@ -214,6 +214,7 @@ class Bench:
                     name="bench",
                     chunk=chunk.chunk,
                     base_url=self._url,
+                    key="",
                     terms=Terms(),
                     grant=UNCAPPED,
                     models=("minimax/minimax-m1",),

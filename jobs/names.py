@@ -5,6 +5,7 @@ The home, on the user's side:
     <home>/coordinator.lock             held by the one coordinator
     <home>/caps.json                    what all jobs together may spend in a day, in a month
     <home>/lessons.sqlite               what answers taught about the models' tokens
+    <home>/post.secret                  what signs all that passes Redis (jobs.seal)
     <home>/redis/                       the embedded server's folder
     <home>/jobs/<job>/job.sqlite        spec, requests, calls, results, chunks
     <home>/jobs/<job>/input.blocks      the request bodies, compressed, in blocks
@@ -14,7 +15,7 @@ The output folder:
 
     output.jsonl, errors.jsonl, cost.json, report.html
 
-Redis, all under `ns:` (Celery's own keys under `ns.celery:`):
+Redis, all under `ns:` (Celery's own keys under `ns.celery:`); what makes anyone act is signed:
 
     ns:epoch                            random; a new one tells that Redis lost its memory
     ns:payload:<job>:<chunk>            a chunk, until it is closed
@@ -45,6 +46,7 @@ LOCK = "coordinator.lock"
 NOTICES = "notices.json"
 CAPS = "caps.json"
 LESSONS = "lessons.sqlite"
+SECRET = "post.secret"  # noqa: S105  a name
 OUTPUT, ERRORS, COST, REPORT = "output.jsonl", "errors.jsonl", "cost.json", "report.html"
 
 EPOCH = "ns:epoch"
@@ -105,6 +107,16 @@ def coordinator_key(home: str) -> str:
     return f"ns:coordinator:{home}"
 
 
+def wish_place(job: str) -> str:
+    """What a click for a job is signed for."""
+    return f"{WISHES}:{job}"
+
+
+def lookup_place(job: str) -> str:
+    """What a question for the cost of a job's calls is signed for."""
+    return f"{LOOK_UP}:{job}"
+
+
 def worker_key(worker: str) -> str:
     """A worker's sign of life."""
     return f"ns:worker:{worker}"
@@ -123,11 +135,6 @@ def slots_key(scope: str) -> str:
 def minute_key(scope: str) -> str:
     """What was let in and granted in the last minute."""
     return f"ns:minute:{scope}"
-
-
-def queue_name(base_url: str) -> str:
-    """The Celery queue of an endpoint: a worker takes only chunks of the endpoint it was set to."""
-    return f"chunks.{hashlib.sha256(base_url.rstrip('/').encode()).hexdigest()[:8]}"
 
 
 def scope_name(base_url: str, key_fingerprint: str, model: str) -> str:

@@ -16,6 +16,7 @@ from jobs.gateways import ONE, RUB, Gateway, Tariff, gateway_of
 from jobs.notify import Notify
 from jobs.prices import MOST_RISE
 from jobs.priority import MOST, NORMAL
+from jobs.seal import Target
 from jobs.window import parse_window
 
 Count = Annotated[int, Field(gt=0)]
@@ -62,6 +63,7 @@ class Spec(BaseModel):
     source: str
     output_dir: str
     base_url: str
+    key: Annotated[str, Field(pattern="^([0-9a-f]{12})?$")] = ""
     model: str | None = None
     max_tokens: Count | None = None
     skip_invalid: bool = False
@@ -100,6 +102,11 @@ class Spec(BaseModel):
         if value is not None:
             gateway_of("", value)
         return value
+
+    @property
+    def target(self) -> Target:
+        """Whose calls it makes; `key` is empty until it is known which it is for."""
+        return Target(self.base_url, self.key)
 
     @property
     def seller(self) -> Gateway:

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from batch import embedded
-from batch.coordinator.post import Post
+from batch.coordinator import connection
 from jobs.errors import NightshiftError
+from jobs.seal import Seal
 from scripts.simulator import Simulator
 from tests.readers import check_outputs
 
@@ -36,6 +37,10 @@ settings.load_profile("patient")
 ROOT = Path(__file__).parent.parent
 CANARY = "canary-key-5f3a9c"
 """The API key of all tests: it must appear nowhere."""
+
+SECRET = b"a secret of thirty-two characters"
+SEAL = Seal(SECRET)
+"""Of tests that play one side of the post themselves."""
 
 
 @pytest.fixture
@@ -94,13 +99,10 @@ class Server:
     @property
     def answers(self) -> bool:
         """Whether it is there."""
-        post = Post(self.url)
         try:
-            post.check()
+            connection.check(self.url)
         except NightshiftError:
             return False
-        finally:
-            post.close()
         return True
 
     def kill(self) -> None:

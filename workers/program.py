@@ -17,7 +17,6 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from kombu import Queue  # type: ignore[attr-defined]  # half typed
 
 from jobs.errors import NightshiftError
-from jobs.names import queue_name
 from jobs.queue import celery_settings
 from workers import broker
 from workers.pool import TaskPool
@@ -27,10 +26,10 @@ from workers.tasks import register
 
 
 def make_app(settings: WorkerSettings) -> Celery:
-    """The Celery app of this process; it takes only chunks of the endpoint it was set to."""
+    """The Celery app of this process; it takes only chunks for its endpoint and key."""
     app = Celery("nightshift")
     app.conf.update(celery_settings(settings.redis_url))
-    queue = queue_name(settings.base_url)
+    queue = settings.seal.queue(settings.target)
     app.conf.update(
         worker_pool="workers.pool:TaskPool",
         worker_concurrency=settings.chunks,

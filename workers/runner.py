@@ -34,6 +34,7 @@ from jobs.chunk import (
     Speed,
 )
 from jobs.errors import BadMessage, StorageUnavailable
+from jobs.heartbeat import JobStatus
 from jobs.money import ZERO, add
 from jobs.names import scope_name
 from jobs.outcome import Answered, Billing, Outcome, Refused, Retry, RetryKind, Stop
@@ -140,7 +141,7 @@ class Runner:
         """Calls that have left and not ended."""
         return len(self._calls)
 
-    def standing(self) -> dict[str, dict[str, object]]:
+    def standing(self) -> dict[str, JobStatus]:
         """For each job that runs here its chunks, calls in flight, and the refusals met so far.
 
         Refusals are told by chunk: whoever knows a chunk's closing has those of it already.
@@ -149,14 +150,12 @@ class Runner:
         for chunk in self.chunks.values():
             jobs.setdefault(chunk.payload.job, []).append(chunk)
         return {
-            job: {
-                "chunks": len(chunks),
-                "in_flight": self._flying[job],
-                "refused": {
-                    str(chunk.payload.chunk): chunk.refusals for chunk in chunks if chunk.refusals
-                },
-                "down_s": self._down_s(chunks),
-            }
+            job: JobStatus(
+                chunks=len(chunks),
+                in_flight=self._flying[job],
+                refused={chunk.payload.chunk: chunk.refusals for chunk in chunks if chunk.refusals},
+                down_s=self._down_s(chunks),
+            )
             for job, chunks in jobs.items()
         }
 

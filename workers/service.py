@@ -15,9 +15,12 @@ from typing import Any
 
 import msgspec
 
+from jobs.counts import Count
 from jobs.errors import BadMessage, NightshiftError
+from jobs.heartbeat import LaneStatus, WorkerStatus
 from jobs.ids import check_job_id
 from jobs.money import parse_amount
+from jobs.names import lookup_place
 from workers.calling.endpoint import Broken, BrokenKind, Endpoint
 from workers.calling.lookup import found_in
 from workers.delivery import recovery
@@ -42,7 +45,6 @@ CUT_S = 5.0
 """Calls that were cut have ended after this at the latest."""
 
 LOOKUP_S = 30.0
-MOST_LOOKUPS = 1000
 MOST_CALLS = 1024
 
 log = logging.getLogger("nightshift.worker")
@@ -51,7 +53,7 @@ log = logging.getLogger("nightshift.worker")
 class _Asked(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """A call whose cost is asked for."""
 
-    ordinal: int
+    ordinal: Count
     call: str
     generation_id: str
 
@@ -85,18 +87,18 @@ class Service:
             raise BadMessage("that is not a chunk's number")
         return self._engine.run(self._chunk(check_job_id(job), chunk))
 
-    def look_up(self, job: object, calls: object, rate: object = "1") -> tuple[int, int]:
-        """Asks the endpoint what (ordinal, call, generation id) cost; `rate` is ₽ for a unit of it.
+    def look_up(self, job: object, signed: object) -> tuple[int, int]:
+        """Asks the endpoint what calls cost; `signed` is what `Sender.look_up` made, as hex.
 
         Returns how many it knew, and of how many. `BadMessage` for what is not of our making.
         """
+        place = lookup_place(check_job_id(job))
         try:
-            asked = msgspec.convert(calls, list[_Asked])
-            roubles = parse_amount(msgspec.convert(rate, str))
-        except (msgspec.ValidationError, ValueError) as error:
+            told = self._settings.seal.verify(place, bytes.fromhex(str(signed)))
+            asked, rate = msgspec.json.decode(told, type=tuple[list[_Asked], str])
+            roubles = parse_amount(rate)
+        except ValueError as error:
             raise BadMessage("those are not calls") from error
-        if len(asked) > MOST_LOOKUPS or any(each.ordinal < 0 for each in asked):
-            raise BadMessage("those are not calls")
         return self._engine.run(self._look_up(check_job_id(job), asked, roubles)), len(asked)
 
     def drain(self) -> None:
@@ -116,7 +118,7 @@ class Service:
 
     async def _start(self) -> None:
         settings = self._settings
-        self._post = Post(settings.redis_url, self.name)
+        self._post = Post(settings.redis_url, self.name, settings.seal)
         await self._post.check()
         self._outbox = Outbox(settings.scratch / "outbox", self._post, self._box)
         try:
@@ -133,7 +135,7 @@ class Service:
             self._endpoint,
             self._outbox,
             self._post,
-            settings.key_fingerprint,
+            settings.target.key,
             dice,
             on_stop=self._tell_all,
         )
@@ -162,8 +164,8 @@ class Service:
         payload = await self._post.claim(job, chunk)
         if payload is None or self._outbox.has_open(job, chunk):
             return None
-        if payload.base_url != self._settings.base_url:
-            raise BadMessage("that chunk is for another endpoint")
+        if (payload.base_url, payload.key) != self._settings.target:
+            raise BadMessage("that chunk is for another endpoint or key")
         summary = await self._runner.run(payload)
         await self._quietly(self._post.release(job, chunk))
         return summary
@@ -214,27 +216,28 @@ class Service:
             self._epoch = beat.epoch
             self._outbox.resend_all()
 
-    def _presence(self) -> dict[str, object]:
-        return {
-            "name": self.name,
-            "started": self._started,
-            "chunks": len(self._runner.chunks),
-            "in_flight": self._runner.in_flight,
-            "base_url": self._settings.base_url,
-            "key": self._settings.key_fingerprint,
-            "draining": self._runner.draining,
-            "jobs": self._runner.standing(),
-            "outbox_lag_s": round(self._outbox.lag_s, 1),
-            "limits": [
-                {
-                    "scope": lane.pace.scope,
-                    "limit": lane.pace.limit,
-                    "waiting": lane.waiting,
-                    "down": lane.outage.is_on,
-                }
+    def _presence(self) -> WorkerStatus:
+        return WorkerStatus(
+            name=self.name,
+            started=self._started,
+            chunks=len(self._runner.chunks),
+            in_flight=self._runner.in_flight,
+            base_url=self._settings.base_url,
+            key=self._settings.target.key,
+            draining=self._runner.draining,
+            jobs=self._runner.standing(),
+            outbox_lag_s=round(self._outbox.lag_s, 1),
+            limits=[
+                LaneStatus(
+                    scope=lane.pace.scope,
+                    limit=lane.pace.limit,
+                    waiting=lane.waiting,
+                    down=lane.outage.is_on,
+                )
                 for lane in self._runner.lanes()
             ],
-        }
+            foreign=self._post.foreign,
+        )
 
     async def _stop(self) -> None:
         # Calls that were cut end within a moment; then their chunks are closed by this outbox, and

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from jobs.errors import UsageError
+from jobs.names import SECRET
+from jobs.seal import LEAST_SECRET, Seal, Target, fingerprint
 from jobs.spec import check_base_url
 
 DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
@@ -29,11 +31,17 @@ class WorkerSettings:
     chunks: int
     redis_url: str = field(repr=False)
     api_key: str = field(repr=False)
+    secret: bytes = field(repr=False)
 
-    @property
-    def key_fingerprint(self) -> str:
-        """Tells keys apart without telling them."""
-        return hashlib.sha256(self.api_key.encode()).hexdigest()[:12]
+    @cached_property
+    def target(self) -> Target:
+        """Whose chunks this worker takes."""
+        return Target(self.base_url, fingerprint(self.api_key))
+
+    @cached_property
+    def seal(self) -> Seal:
+        """What proves that a chunk is for it."""
+        return Seal(self.secret)
 
 
 def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
@@ -42,13 +50,15 @@ def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
     if not redis_url:
         raise UsageError("a worker needs Redis", hint="set NIGHTSHIFT_REDIS_URL")
     scratch = environ.get("NIGHTSHIFT_SCRATCH")
-    home = environ.get("NIGHTSHIFT_HOME") or "~/.nightshift"
+    home = Path(environ.get("NIGHTSHIFT_HOME") or "~/.nightshift").expanduser()
+    secret = environ.get("NIGHTSHIFT_POST_SECRET_FILE")
     return WorkerSettings(
         redis_url=redis_url,
         base_url=endpoint_url(environ),
         chunks=_chunks(environ.get("NIGHTSHIFT_OPEN_CHUNKS") or "64"),
         api_key=api_key(environ),
-        scratch=Path(scratch).expanduser() if scratch else Path(home).expanduser() / "worker",
+        scratch=Path(scratch).expanduser() if scratch else home / "worker",
+        secret=_post_secret(Path(secret).expanduser() if secret else home / SECRET),
     )
 
 
@@ -69,7 +79,10 @@ def endpoint_url(environ: Mapping[str, str]) -> str:
 def api_key(environ: Mapping[str, str]) -> str:
     """The key of `ROUTERAI_API_KEY`, `OPENAI_API_KEY` or the file `NIGHTSHIFT_API_KEY_FILE`."""
     if named := environ.get("NIGHTSHIFT_API_KEY_FILE"):
-        return _sound(_key_file(Path(named).expanduser()), f"the key file {named}")
+        return _sound(
+            _secret_in(Path(named).expanduser(), "key").decode(errors="replace"),
+            f"the key file {named}",
+        )
     for variable in KEY_VARIABLES:
         if key := environ.get(variable, "").strip():
             return _sound(key, variable)
@@ -79,16 +92,25 @@ def api_key(environ: Mapping[str, str]) -> str:
     )
 
 
+def _post_secret(path: Path) -> bytes:
+    secret = _secret_in(path, "secret")
+    if len(secret) < LEAST_SECRET:
+        raise UsageError(
+            f"the secret in {path} is too short", hint=f"make one: openssl rand -hex 32 > {path}"
+        )
+    return secret
+
+
 def _sound(key: str, where: str) -> str:
     if not _KEY.fullmatch(key):
         raise UsageError(f"what {where} holds is not a key", hint="a key is one word of ASCII")
     return key
 
 
-def _key_file(path: Path) -> str:
+def _secret_in(path: Path, what: str) -> bytes:
     try:
         if path.stat().st_mode & _OTHERS_MAY and os.name == "posix":
-            raise UsageError(f"others may read the key file {path}", hint=f"chmod 600 {path}")
-        return path.read_bytes().strip().decode(errors="replace")
+            raise UsageError(f"others may read the {what} file {path}", hint=f"chmod 600 {path}")
+        return path.read_bytes().strip()
     except OSError as error:
-        raise UsageError(f"the key file {path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"the {what} file {path} cannot be read: {error.strerror}") from error

@@ -30,12 +30,8 @@ def register(app: Celery, service: Service) -> None:
         return _in_a_line(lambda: _line(service.run_chunk(job, chunk)))
 
     @app.task(name=LOOK_UP)  # type: ignore[untyped-decorator]  # Celery has no types
-    def look_up(
-        job: object = None, calls: object = None, rate: object = "1", *_: Any, **__: Any
-    ) -> str:
-        return _in_a_line(
-            lambda: "{} of {} calls are known".format(*service.look_up(job, calls, rate))
-        )
+    def look_up(job: object = None, signed: object = None, *_: Any, **__: Any) -> str:
+        return _in_a_line(lambda: "{} of {} calls are known".format(*service.look_up(job, signed)))
 
 
 def _in_a_line(work: Callable[[], str]) -> str:

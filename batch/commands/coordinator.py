@@ -16,6 +16,7 @@ from batch import embedded
 from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
+from batch.credentials import post_seal
 from batch.dialogue.helps import Command
 from batch.dialogue.options import caps_options, open_home, plain_option, set_caps
 from batch.dialogue.terminal import safe, say
@@ -63,12 +64,13 @@ def command(metrics_port: int | None, metrics_address: str, **options: Any) -> i
         format="%(asctime)s %(message)s",
     )
     settings, home = read_settings(os.environ), open_home()
+    seal = post_seal(settings, home.folder)
     set_caps(home, options)
     metrics = _metrics(metrics_port, metrics_address)
     with (
         embedded.server(settings.redis_url, home.folder, say) as url,
-        closing(Post(url)) as post,
-        closing(Sender(url)) as sender,
+        closing(Post(url, seal)) as post,
+        closing(Sender(url, seal)) as sender,
         closing(Coordinator(home, post, sender, metrics=metrics)) as coordinator,
     ):
         stop = _Stop()

@@ -18,9 +18,12 @@ from typing import Any
 import click
 
 from batch import embedded
+from batch.coordinator import connection
 from batch.coordinator.post import Post
+from batch.credentials import post_seal
 from batch.dialogue.helps import Command
 from batch.dialogue.making import notify_of
+from batch.dialogue.manned import lack_of_workers, strangers_told
 from batch.dialogue.options import notify_options, option, plain_option
 from batch.dialogue.terminal import safe, tell
 from batch.language import _, again, decimal, ngettext, number
@@ -107,6 +110,7 @@ def _findings(base_url: str) -> Iterator[Finding]:
     else:
         yield _home(settings)
         yield from _redis(settings)
+        yield from _workers(settings)
     yield from _endpoint(base_url)
 
 
@@ -138,17 +142,8 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             embedded.binary()
             yield Finding("redis", _("embedded, started when needed"))
             return
-        with closing(Post(url)) as post:
-            told = _("answers, version {version}")
-            yield Finding("redis", told.format(version=post.check()))
-            workers = post.workers()
-        calls = sum(worker.get("in_flight", 0) for worker in workers)
-        yield Finding(
-            _("workers"),
-            _("{count} there, calls in flight: {calls}").format(count=len(workers), calls=calls),
-            ok=bool(workers),
-            cure="start one: nightshift worker",
-        )
+        told = _("answers, version {version}")
+        yield Finding("redis", told.format(version=connection.check(url)))
     except UsageError as error:
         yield Finding("redis", again(error.message), ok=False, cure=error.hint)
     except NightshiftError as error:
@@ -157,6 +152,30 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             text += f": {embedded.place(url)}"
         cure = "start Redis, or correct NIGHTSHIFT_REDIS_URL; unset, an embedded one is used"
         yield Finding("redis", text, ok=False, cure=cure)
+
+
+def _workers(settings: Settings) -> Iterator[Finding]:
+    """Who is there, and the jobs that nobody there may run. Whether Redis is well was told."""
+    if settings.redis_url is None:
+        return
+    try:
+        home = Home(settings.home)
+        with closing(Post(settings.redis_url, post_seal(settings, home.folder))) as post:
+            workers, strangers = post.workers(), post.strangers
+    except UsageError as error:
+        yield Finding(_("secret"), again(error.message), ok=False, cure=error.hint)
+        return
+    except NightshiftError:
+        return
+    calls = sum(worker.in_flight for worker in workers)
+    text = _("{count} there, calls in flight: {calls}").format(count=len(workers), calls=calls)
+    yield Finding(_("workers"), text, ok=bool(workers), cure="start one: nightshift worker")
+    if strangers:
+        yield Finding(_("workers"), strangers_told(strangers), ok=False)
+    if workers:
+        for store in home.stores():
+            if lack := lack_of_workers(store.job(), workers, 0):
+                yield Finding(store.job().id, lack, ok=False)
 
 
 def _endpoint(base_url: str) -> Iterator[Finding]:

@@ -7,10 +7,12 @@ import os
 import click
 
 from batch import embedded
+from batch.credentials import key_fingerprint, post_seal
 from batch.dialogue.helps import Command
 from batch.dialogue.options import open_home, option, plain_option
 from batch.dialogue.terminal import say
 from batch.settings import DEFAULT_BASE_URL, read_settings
+from jobs.seal import Target
 
 HELP = """Serve: pages to watch jobs and workers, on this machine and behind a password.
 
@@ -56,10 +58,12 @@ def command(
     from batch.flower import PASSWORD_VARIABLE, serve  # loads Celery and Tornado
 
     settings, home = read_settings(os.environ), open_home()
+    seal = post_seal(settings, home.folder)
     with embedded.server(settings.redis_url, home.folder, say) as url:
         return serve(
             url,
-            base_url,
+            Target(base_url, key_fingerprint(os.environ)),
+            seal,
             password=os.environ.get(PASSWORD_VARIABLE),
             port=port,
             address=address,

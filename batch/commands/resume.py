@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from batch import embedded
 from batch.commands.run import follow
+from batch.credentials import key_fingerprint
 from batch.crew import crew
 from batch.dialogue.again import Again, codes_like, failures, plan
 from batch.dialogue.consent import ask, costs_nothing, question, send_question, table
@@ -148,7 +149,7 @@ def command(
         if row.state is JobState.FAILED:
             raise UsageError(f"{job_id} was refused and never began")
         _check_fixed(row.spec, changes)
-        spec = _changed(row.spec, changes)
+        spec = _with_key(_changed(row.spec, changes))
         _check_deadline(spec)
         runs = row.state is JobState.IN_PROGRESS and not foreground
         _check_budget(row, None if runs else changes["budget_rub"])
@@ -285,6 +286,16 @@ def _go_on(store: JobStore, row: JobRow) -> None:
         store.set_state(JobState.CANCELLED, now=time.time())
     if row.state is not JobState.IN_PROGRESS:
         store.set_state(JobState.IN_PROGRESS)
+
+
+def _with_key(spec: Spec) -> Spec:
+    """The job goes on with the key that is set here, if one is."""
+    key = key_fingerprint(os.environ)
+    if not key or key == spec.key:
+        return spec
+    if spec.key:
+        say("  " + _("it goes on with the API key that is set now, another than before"))
+    return spec.model_copy(update={"key": key})
 
 
 def _check_deadline(spec: Spec) -> None:

@@ -136,6 +136,7 @@ def _one(store: JobStore, glance: Glance) -> None:
         _("cost"): spending(progress),
         _("calls"): _("{count} billed or maybe billed").format(count=number(job.calls)),
         _("now"): sentence(progress) if progress.workers is not None else "",
+        _("workers"): glance.lack_of_workers(job) if not progress.workers else "",
         _("refusals"): refused or _("none"),
         _("last trouble"): last_trouble(progress),
         _("endpoint"): job.spec.base_url + (_(", does not answer") if progress.down else ""),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from batch.credentials import key_fingerprint
 from batch.dialogue.checking import check_in
 from batch.dialogue.helps import Command
 from batch.dialogue.making import make_spec
@@ -47,7 +48,10 @@ def command(
     """See HELP."""
     home, job_id = open_home(), new_job_id()
     set_caps(home, options)
-    check_in(home, job_id, make_spec(job_id, source, options), source, sample or 0, tokenizer)
+    spec = make_spec(job_id, source, options)
+    # A worker with another key must not take it; without a key here, the only one there is counts.
+    spec = spec.model_copy(update={"key": key_fingerprint(os.environ)})
+    check_in(home, job_id, spec, source, sample or 0, tokenizer)
     if as_json:
         # Loads the client of Redis, which this command needs for nothing else.
         from batch.dialogue.glance import tell_programs

@@ -11,11 +11,12 @@ from typing import NoReturn
 import click
 
 from batch import embedded
+from batch.credentials import secret_file
 from batch.dialogue.helps import Command
 from batch.dialogue.options import open_home, option
 from batch.dialogue.terminal import say
 from batch.language import _
-from batch.settings import DEFAULT_BASE_URL, check_key, log_level, read_settings
+from batch.settings import DEFAULT_BASE_URL, SECRET_FILE, check_key, log_level, read_settings
 
 HELP = """Serve: take chunks of requests from the queue and make the calls, until stopped.
 
@@ -56,6 +57,7 @@ def command(base_url: str, open_chunks: int) -> int:
         "NIGHTSHIFT_BASE_URL": base_url,
         "NIGHTSHIFT_OPEN_CHUNKS": str(open_chunks),
         "NIGHTSHIFT_HOME": str(home.folder),
+        SECRET_FILE: str(secret_file(settings, home.folder)),
     }
     if settings.redis_url is None:
         with embedded.server(None, home.folder) as url:

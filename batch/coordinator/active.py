@@ -31,9 +31,9 @@ from batch.watching.trouble import OUTAGE, WORKER_DIED, WORKER_SILENT, Troubles
 from jobs import chunk as chunks
 from jobs.chunk import ReturnReason
 from jobs.money import plain, show
-from jobs.names import queue_name
 from jobs.period import Period
 from jobs.result import ResultState
+from jobs.seal import Target
 from jobs.states import ENDED, JobState, PauseReason
 from jobs.window import parse_window
 
@@ -79,7 +79,7 @@ class ActiveJob:
         self._caps_stamp: object = None
         self._post = post
         self._sender = sender
-        self.base_url = store.job().spec.base_url
+        self.target = store.job().spec.target
         self._feeder = Feeder(store, post, sender, lambda: allowance.room(self.id, store))
         self._lookups = Lookups(store)
         self._prices = PriceWatch(store)
@@ -210,7 +210,7 @@ class ActiveJob:
     def turn(self, redis_since: float) -> None:
         """One round: wishes, window, prices, chunks that got lost, feeding, lookups, the end."""
         self.is_in_a_hurry = False
-        job = self._heed_wishes(self.store.job())
+        job = self._heed_wishes(self._heed_key(self.store.job()))
         job = self._heed_window(job)
         if job.ended:
             return
@@ -224,6 +224,19 @@ class ActiveJob:
             self._feed(job, adrift)
         self._look_up(job)
         self._finish(self.store.job())
+
+    def find_key(self, there: set[Target]) -> None:
+        """Of a job that was submitted where no API key was set: it is for the only one there is."""
+        keys = {target.key for target in there if target.base_url == self.target.base_url} - {""}
+        if not self.target.key and len(keys) == 1 and not self.store.job().spec.key:
+            self.store.set_key(keys.pop())
+
+    def _heed_key(self, job: JobRow) -> JobRow:
+        """A job that goes on with another key: what nobody took yet is for that one, too."""
+        if job.spec.target != self.target:
+            self.withdraw()
+            self.target = job.spec.target
+        return job
 
     def _heed_wishes(self, job: JobRow) -> JobRow:
         if not job.wanted:
@@ -346,6 +359,8 @@ class ActiveJob:
         elif self._holding != wanted:
             self._post.unhold(self.id)
             self._begun_at = time.monotonic()
+        else:
+            self._post.check_hold(self.id)
         self._holding = wanted
 
     def _reconcile(self, job: JobRow, redis_since: float, *, held: bool) -> int:
@@ -366,7 +381,7 @@ class ActiveJob:
             # Its worker came and went unseen; its silence counts from now.
             self._watches[number].seen_at = now
         untaken = [watch for watch in self._watches.values() if watch.seen_at is None]
-        queued = self._post.queued(queue_name(job.spec.base_url)) if untaken else 0
+        queued = self._post.queued(self.target) if untaken else 0
         missing = max(len(untaken) - queued, 0)
         steps = {
             number: Step.TAKE_BACK
@@ -482,7 +497,7 @@ class ActiveJob:
         due = self._lookups.due(time.time())
         if due:
             rate = plain(job.spec.rate)
-            self._sender.look_up(self.id, job.spec.name, job.spec.base_url, due, rate)
+            self._sender.look_up(self.id, job.spec.name, self.target, due, rate)
 
     # ---- the end ----------------------------------------------------------------------------
 

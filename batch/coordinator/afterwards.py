@@ -7,6 +7,7 @@ from batch.coordinator.sender import Sender
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.money import plain
+from jobs.seal import Target
 from jobs.states import ENDED
 
 _AGAIN_S = 5.0
@@ -32,25 +33,25 @@ class Afterwards:
             known = self._due.get(job_id)
             self._due[job_id] = (at, known[1] if known else Lookups(store))
 
-    def turn(self, now: float, endpoints: set[str]) -> None:
-        """Asks for what is due, where a worker for its endpoint is there."""
+    def turn(self, now: float, targets: set[Target]) -> None:
+        """Asks for what is due, where a worker for its endpoint and key is there."""
         for job_id, (at, lookups) in list(self._due.items()):
             if at > now:
                 continue
             self._due[job_id] = (now + _AGAIN_S, lookups)
             store = self._home.open(job_id, read_only=True)
             try:
-                self._ask(store, lookups, now, endpoints)
+                self._ask(store, lookups, now, targets)
             finally:
                 store.close()
 
-    def _ask(self, store: JobStore, lookups: Lookups, now: float, endpoints: set[str]) -> None:
+    def _ask(self, store: JobStore, lookups: Lookups, now: float, targets: set[Target]) -> None:
         job = store.job()
         if job.state not in ENDED:
             del self._due[job.id]
-        elif job.spec.base_url in endpoints:
+        elif job.spec.target in targets:
             lookups.store = store
             due = lookups.due(now)
             if due:
                 rate = plain(job.spec.rate)
-                self._sender.look_up(job.id, job.spec.name, job.spec.base_url, due, rate)
+                self._sender.look_up(job.id, job.spec.name, job.spec.target, due, rate)

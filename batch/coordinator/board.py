@@ -111,7 +111,7 @@ class Board:
             self._post.be_present(self.name, {"only": self._only})
             self._present_at = now
         for job, wish in self._post.wishes().items():
-            if self._is_ours(job) and self._post.take_wish(job):
+            if self._is_ours(job) and self._post.take_wish(job, wish.token):
                 self._post.answer(wish.token, self._heed(job, wish.wish))
         if self._to_draw:
             self._draw(self._to_draw.popleft())

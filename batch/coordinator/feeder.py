@@ -200,7 +200,7 @@ class Feeder:
         self._post.put_payload(self._payload(job, chunk, requests))
         spec = job.spec
         self._sender.run_chunk(
-            job.id, spec.name, spec.base_url, chunk.chunk, len(requests), spec.priority
+            job.id, spec.name, spec.target, chunk.chunk, len(requests), spec.priority
         )
 
     def _afford(
@@ -264,6 +264,7 @@ class Feeder:
             name=job.spec.name,
             chunk=chunk.chunk,
             base_url=job.spec.base_url,
+            key=job.spec.key,
             terms=job.spec.terms(),
             grant=chunk.grant,
             models=models,

@@ -28,6 +28,7 @@ from batch.watching.progress import Progress
 from batch.watching.series import BOUNDS_S
 from batch.watching.trouble import OTHER
 from jobs.errors import UsageError
+from jobs.heartbeat import WorkerStatus
 from jobs.states import ENDED
 
 MOST_JOBS = 100
@@ -62,7 +63,7 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self._jobs: dict[str, _Noted] = {}
-        self._workers: list[dict[str, Any]] = []
+        self._workers: list[WorkerStatus] = []
         self.redis_up = True
 
     def serve(self, port: int, address: str) -> int:
@@ -102,7 +103,7 @@ class Metrics(Collector):
         kept.sort(key=lambda each: (each.over, -each.at))
         self._jobs = {each.progress.job: each for each in kept[:MOST_JOBS]}
 
-    def see(self, workers: list[dict[str, Any]]) -> None:
+    def see(self, workers: list[WorkerStatus]) -> None:
         """Who is there."""
         self._workers = workers
 
@@ -114,15 +115,15 @@ class Metrics(Collector):
         yield from _of_jobs(list(self._jobs.values()))
 
 
-def _of_house(workers: list[dict[str, Any]], *, redis_up: bool) -> Iterator[Metric]:
+def _of_house(workers: list[WorkerStatus], *, redis_up: bool) -> Iterator[Metric]:
     yield _gauge("redis_up", "Whether Redis answers the coordinator.", [((), redis_up)])
     yield _gauge("workers", "Workers that renew their sign of life.", [((), len(workers))])
-    lag = max((worker.get("outbox_lag_s", 0.0) for worker in workers), default=0.0)
+    lag = max((worker.outbox_lag_s for worker in workers), default=0.0)
     yield _gauge("outbox_lag_seconds", "Age of the oldest result not yet home.", [((), lag)])
-    lanes = [lane for worker in workers for lane in worker.get("limits", ())]
-    down = any(lane.get("down") for lane in lanes)
+    lanes = [lane for worker in workers for lane in worker.limits]
+    down = any(lane.down for lane in lanes)
     yield _gauge("endpoint_down", "Whether workers only probe the endpoint.", [((), down)])
-    limits = {str(lane["scope"]): lane["limit"] for lane in lanes if lane.get("limit")}
+    limits = {lane.scope: lane.limit for lane in lanes if lane.limit}
     pairs = [((scope,), limit) for scope, limit in sorted(limits.items())[:MOST_JOBS]]
     yield _gauge("pace_limit", "Calls in flight that the endpoint bears.", pairs, "scope")
 

@@ -6,25 +6,28 @@ coordinator simply tries again: nothing that Redis holds is needed to know what 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import islice
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError
-from redis.retry import Retry
+from redis.exceptions import ResponseError
 
+from batch.coordinator.connection import as_ours, connect
 from jobs import names
 from jobs.chunk import Payload
-from jobs.errors import BadMessage, ServiceUnavailable, UsageError
+from jobs.counts import Seconds
+from jobs.errors import BadMessage
+from jobs.heartbeat import WorkerStatus
+from jobs.seal import Seal, Target
 from jobs.wire import Delivery, pack_payload, unpack_delivery
 
-TIMEOUT_S = 4.0
 WITHDRAWN = "withdrawn"
 _HOLD_S = 24 * 3600
 _PROGRESS_S = 7 * 24 * 3600
@@ -38,6 +41,20 @@ _WISH_S = 60.0
 
 READ_AT_ONCE = 64
 """Deliveries of a job that one read brings at most."""
+
+MOST_WORKERS, MOST_WISHES = 10_000, 1000
+"""More of them than this are not of our making."""
+
+LARGEST_STATUS = 2**20
+"""Bytes that a worker may tell of itself."""
+
+_WORKER_HOLDS_S = 20.0
+"""A worker's hold has run out by then."""
+
+Word = Annotated[str, msgspec.Meta(pattern="^[0-9a-z]{1,64}$")]
+T = TypeVar("T")
+
+log = logging.getLogger("nightshift.coordinator")
 
 
 @dataclass(frozen=True)
@@ -53,68 +70,87 @@ class Mail:
 class Wish(msgspec.Struct, frozen=True):
     """A click in Flower at `at`, Unix seconds; what comes of it is answered to `token`."""
 
-    wish: str
-    token: str
-    at: float
+    wish: Word
+    token: Word
+    at: Seconds
 
 
 class Post:
-    """Redis, as the coordinator uses it."""
+    """Redis, as the coordinator uses it. `foreign` counts what was dropped as not of our making;
+    `strangers` are the signs of life, at the last look, of workers that have another secret.
+    """
 
-    def __init__(self, redis_url: str) -> None:
-        self.url = redis_url
-        self._redis: Redis = Redis.from_url(
-            redis_url,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+    def __init__(self, redis_url: str, seal: Seal) -> None:
+        self._redis: Redis = connect(redis_url)
+        self._seal = seal
+        self.foreign = self.strangers = 0
+        self._held_since: dict[str, tuple[bytes, float]] = {}
+        self._heeded: OrderedDict[str, float] = OrderedDict()
 
     def close(self) -> None:
         """Drops the connections."""
         self._redis.close()
 
-    def check(self) -> str:
-        """Whether Redis is there and safe to use; returns its version.
+    # ---- what is not of our making --------------------------------------------------------------
 
-        Raises `ServiceUnavailable` if it does not answer, `UsageError` for a wrong password or an
-        eviction policy that may drop messages in silence.
-        """
-        with _as_ours():
-            self._redis.ping()
-            info = self._redis.info()
-        policy = info.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            raise UsageError(
-                f"this Redis drops keys when it is full (maxmemory-policy {policy})",
-                hint="set maxmemory-policy noeviction",
-            )
-        return str(info.get("valkey_version") or info.get("redis_version", "?"))
+    def _put(self, key: str, data: bytes, *, life_s: int | None = None) -> None:
+        with as_ours():
+            self._redis.set(key, self._seal.sign(key, data), ex=life_s)
+
+    def _take(self, key: str) -> bytes | None:
+        """What we signed for that key; None where it is not there, or is somebody else's."""
+        return self._ours(key, self._value(key))
+
+    def _value(self, key: str) -> bytes | None:
+        found = self._typed({key: b"string"}, lambda: self._redis.get(key))
+        return cast("bytes | None", found)
+
+    def _ours(self, place: str, signed: bytes | None) -> bytes | None:
+        if signed is None:
+            return None
+        try:
+            return self._seal.verify(place, signed)
+        except BadMessage:
+            self.foreign += 1
+            return None
+
+    def _typed(self, types: Mapping[str, bytes], command: Callable[[], T]) -> T:
+        """Runs a command; keys that hold another type are not of our making, and are dropped."""
+        with as_ours():
+            try:
+                return command()
+            except ResponseError as error:
+                if not str(error).startswith("WRONGTYPE"):
+                    raise
+            for key, expected in types.items():
+                if self._redis.type(key) not in {expected, b"none"}:
+                    log.warning("%s was not of our making and was dropped", key)
+                    self.foreign += 1
+                    self._redis.delete(key)
+            return command()
 
     def epoch(self) -> str:
         """A mark that Redis keeps as long as it keeps its memory; made if there is none."""
-        with _as_ours():
+        with as_ours():
             self._redis.set(names.EPOCH, secrets.token_hex(8), nx=True)
-            return cast(bytes, self._redis.get(names.EPOCH) or b"").decode()
+        return (self._value(names.EPOCH) or b"").decode(errors="replace")
 
     # ---- chunks -------------------------------------------------------------------------------
 
     def put_payload(self, payload: Payload) -> None:
         """Lays a chunk down for the worker that will take it."""
-        with _as_ours():
-            self._redis.set(names.payload_key(payload.job, payload.chunk), pack_payload(payload))
+        self._put(names.payload_key(payload.job, payload.chunk), pack_payload(payload))
 
     def forget_chunks(self, job: str, chunks: list[int]) -> None:
         """Chunks that are closed or given up need no payload any more, so nobody can take them."""
         if chunks:
             keys = (names.payload_key, names.taken_key, names.claim_key)
-            with _as_ours():
+            with as_ours():
                 self._redis.delete(*(key(job, chunk) for key in keys for chunk in chunks))
 
     def withdraw(self, job: str, chunk: int) -> bool:
         """Takes a chunk back before any worker takes it; False if one did."""
-        with _as_ours():
+        with as_ours():
             if self._redis.exists(names.taken_key(job, chunk)):
                 return False
             if not self._redis.set(names.claim_key(job, chunk), WITHDRAWN, nx=True, ex=_HOLD_S):
@@ -126,40 +162,66 @@ class Post:
         """Who runs each chunk: a worker's name, or `done`; chunks that nobody runs are left out."""
         if not chunks:
             return {}
-        with _as_ours():
+        with as_ours():
             found = cast(
                 list[bytes | None],
                 self._redis.mget([names.claim_key(job, chunk) for chunk in chunks]),
             )
-        return {chunk: name.decode() for chunk, name in zip(chunks, found, strict=True) if name}
+        return {
+            chunk: name.decode(errors="replace")
+            for chunk, name in zip(chunks, found, strict=True)
+            if name
+        }
 
     def taken(self, job: str, chunks: list[int]) -> list[int]:
         """Of these chunks, those that a worker took at some time, whether or not it still lives."""
         if not chunks:
             return []
-        with _as_ours():
+        with as_ours():
             found = cast(
                 list[bytes | None],
                 self._redis.mget([names.taken_key(job, chunk) for chunk in chunks]),
             )
         return [chunk for chunk, name in zip(chunks, found, strict=True) if name]
 
-    def queued(self, queue: str) -> int:
-        """Messages that wait in a Celery queue, over all its priorities."""
-        with _as_ours(), self._redis.pipeline(transaction=False) as pipe:
-            for suffix in ("", "\x06\x163", "\x06\x166", "\x06\x169"):
-                pipe.llen(f"{names.CELERY_PREFIX}{queue}{suffix}")
-            return sum(pipe.execute())
+    def queued(self, target: Target) -> int:
+        """Messages that wait in a target's Celery queue, over all its priorities."""
+        queue = f"{names.CELERY_PREFIX}{self._seal.queue(target)}"
+        queues = [queue + suffix for suffix in ("", "\x06\x163", "\x06\x166", "\x06\x169")]
+
+        def count() -> int:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for each in queues:
+                    pipe.llen(each)
+                return sum(pipe.execute())
+
+        return self._typed(dict.fromkeys(queues, b"list"), count)
 
     def hold(self, job: str, reason: str) -> None:
         """Tells workers to start nothing of a job."""
-        with _as_ours():
-            self._redis.set(names.hold_key(job), reason, ex=_HOLD_S)
+        self._put(names.hold_key(job), reason.encode(), life_s=_HOLD_S)
 
     def unhold(self, job: str) -> None:
         """Lets workers go on with a job."""
-        with _as_ours():
+        self._held_since.pop(job, None)
+        with as_ours():
             self._redis.delete(names.hold_key(job))
+
+    def check_hold(self, job: str) -> None:
+        """Ends a hold of a job that is in progress, unless a worker just asked for it: it is
+        forged, or one of earlier that somebody put back.
+        """
+        found = self._value(names.hold_key(job))
+        if found is None:
+            self._held_since.pop(job, None)
+            return
+        since = self._held_since.get(job)
+        if since is None or since[0] != found:
+            self._held_since[job] = (found, time.monotonic())
+        genuine = self._ours(names.hold_key(job), found) is not None
+        if not genuine or time.monotonic() - self._held_since[job][1] > _WORKER_HOLDS_S:
+            log.warning("%s was held in Redis by nobody of ours; it goes on", job)
+            self.unhold(job)
 
     # ---- results -------------------------------------------------------------------------------
 
@@ -171,132 +233,147 @@ class Post:
         if not jobs:
             return []
         streams = {names.results_key(job): "0" for job in jobs}
-        with _as_ours():
-            found = self._redis.xread(
+        found = self._typed(
+            dict.fromkeys(streams, b"stream"),
+            lambda: self._redis.xread(
                 cast(Any, streams), count=READ_AT_ONCE, block=int(wait_s * 1000) or None
-            )
+            ),
+        )
         return [self._mail(key, entries) for key, entries in cast(Any, found or [])]
 
-    @staticmethod
-    def _mail(key: bytes, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Mail:
+    def _mail(self, key: bytes, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Mail:
         job = key.decode().rsplit(":", 1)[-1]
-        read = [_delivery(job, fields) for _, fields in entries]
+        read = [self._delivery(job, fields) for _, fields in entries]
         deliveries = [delivery for delivery in read if delivery is not None]
         return Mail(job, [entry for entry, _ in entries], deliveries, len(read) - len(deliveries))
 
+    def _delivery(self, job: str, fields: dict[bytes, bytes]) -> Delivery | None:
+        """The delivery of a stream entry; None if it is not of our making, or another job's."""
+        signed = self._ours(names.results_key(job), fields.get(b"d", b""))
+        try:
+            delivery = unpack_delivery(signed or b"")
+        except BadMessage:
+            return None
+        return delivery if delivery.job == job else None
+
     def acknowledge(self, mail: Mail) -> None:
         """All of it is on disk: the stream and the outboxes may forget it."""
-        with _as_ours(), self._redis.pipeline(transaction=True) as pipe:
-            for delivery in mail.deliveries:
-                pipe.rpush(names.acks_key(delivery.outbox), delivery.sequence)
-                pipe.expire(names.acks_key(delivery.outbox), _HOLD_S)
-            pipe.xdel(names.results_key(mail.job), *mail.entries)
-            pipe.execute()
+        keys = {names.acks_key(delivery.outbox): b"list" for delivery in mail.deliveries}
+
+        def acknowledge() -> None:
+            with self._redis.pipeline(transaction=True) as pipe:
+                for delivery in mail.deliveries:
+                    key = names.acks_key(delivery.outbox)
+                    pipe.rpush(key, self._seal.sign(key, b"%d" % delivery.sequence))
+                    pipe.expire(key, _HOLD_S)
+                pipe.xdel(names.results_key(mail.job), *mail.entries)
+                pipe.execute()
+
+        self._typed({**keys, names.results_key(mail.job): b"stream"}, acknowledge)
 
     # ---- looking ---------------------------------------------------------------------------------
 
-    def workers(self) -> list[dict[str, Any]]:
-        """What each worker that is there wrote of itself."""
-        with _as_ours():
-            keys = list(self._redis.scan_iter(names.worker_key("*"), count=1000))
+    def workers(self) -> list[WorkerStatus]:
+        """What each worker that is there tells of itself."""
+        with as_ours():
+            scanned = self._redis.scan_iter(names.worker_key("*"), count=1000)
+            keys = cast(list[bytes], list(islice(scanned, MOST_WORKERS)))
             found = cast(list[bytes | None], self._redis.mget(keys)) if keys else []
-        return [msgspec.json.decode(data) for data in found if data]
+        told = [(key, data) for key, data in zip(keys, found, strict=True) if data]
+        read = [self._status(key.decode(errors="replace"), data) for key, data in told]
+        self.strangers = read.count(None)
+        return [status for status in read if status is not None]
+
+    def _status(self, key: str, data: bytes) -> WorkerStatus | None:
+        """None for what another secret signed; it is there at each look, so it is not counted."""
+        try:
+            return _read(self._seal.verify(key, data), WorkerStatus)
+        except BadMessage:
+            return None
 
     def publish(self, job: str, progress: dict[str, object], rank: float) -> None:
         """Tells whoever watches how a job stands; Flower lists those of the highest rank."""
-        with _as_ours(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(names.progress_key(job), msgspec.json.encode(progress), ex=_PROGRESS_S)
-            pipe.zadd(names.JOBS, {job: rank})
-            pipe.zremrangebyrank(names.JOBS, 0, -MOST_LISTED - 1)
-            pipe.execute()
+        key = names.progress_key(job)
+        told = self._seal.sign(key, msgspec.json.encode(progress))
+
+        def publish() -> None:
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.set(key, told, ex=_PROGRESS_S)
+                pipe.zadd(names.JOBS, {job: rank})
+                pipe.zremrangebyrank(names.JOBS, 0, -MOST_LISTED - 1)
+                pipe.execute()
+
+        self._typed({names.JOBS: b"zset"}, publish)
 
     def publish_series(self, job: str, series: bytes) -> None:
         """Tells how a job went over time."""
-        with _as_ours():
-            self._redis.set(names.series_key(job), series, ex=_PROGRESS_S)
+        self._put(names.series_key(job), series, life_s=_PROGRESS_S)
 
     def told_series(self, job: str) -> bytes:
         """What was last told of how a job went over time; empty where nothing was."""
-        with _as_ours():
-            return cast(bytes | None, self._redis.get(names.series_key(job))) or b""
+        return self._take(names.series_key(job)) or b""
 
     def be_present(self, home: str, facts: dict[str, object]) -> None:
         """A coordinator's sign of life."""
-        with _as_ours():
-            self._redis.set(names.coordinator_key(home), msgspec.json.encode(facts), ex=_PRESENT_S)
+        self._put(names.coordinator_key(home), msgspec.json.encode(facts), life_s=_PRESENT_S)
 
     def wishes(self) -> dict[str, Wish]:
-        """What was clicked for which job, and not yet taken; what is too old is dropped."""
-        with _as_ours():
-            found = cast(dict[bytes, bytes], self._redis.hgetall(names.WISHES))
-            read = {job.decode(): _wish(data) for job, data in found.items()}
-            stale = [
-                job
-                for job, wish in read.items()
-                if wish is None or not -_WISH_S < time.time() - wish.at < _WISH_S
-            ]
-            if stale:
+        """What was clicked for which job, and not yet taken; what is too old is dropped, and so is
+        what nobody signed or what was heeded before.
+        """
+        found = self._typed({names.WISHES: b"hash"}, self._clicked)
+        read = {job: self._wish(job, data) for job, data in found.items()}
+        stale = [job for job, wish in read.items() if wish is None or self._is_stale(wish)]
+        if stale:
+            with as_ours():
                 self._redis.hdel(names.WISHES, *stale)
         return {job: wish for job, wish in read.items() if wish and job not in stale}
 
-    def take_wish(self, job: str) -> bool:
+    def _clicked(self) -> dict[str, bytes]:
+        if self._redis.hlen(names.WISHES) > MOST_WISHES:
+            self._redis.delete(names.WISHES)
+        found = cast(dict[bytes, bytes], self._redis.hgetall(names.WISHES))
+        return {job.decode(errors="replace"): data for job, data in found.items()}
+
+    def _wish(self, job: str, data: bytes) -> Wish | None:
+        signed = self._ours(names.wish_place(job), data)
+        try:
+            return None if signed is None else _read(signed, Wish)
+        except BadMessage:
+            return None
+
+    def _is_stale(self, wish: Wish) -> bool:
+        return wish.token in self._heeded or not -_WISH_S < time.time() - wish.at < _WISH_S
+
+    def take_wish(self, job: str, token: str) -> bool:
         """Makes a wish ours; False if it was withdrawn, or somebody else took it."""
-        with _as_ours():
-            return bool(self._redis.hdel(names.WISHES, job))
+        with as_ours():
+            taken = bool(self._redis.hdel(names.WISHES, job))
+        now = self._heeded[token] = time.monotonic()
+        while now - next(iter(self._heeded.values())) > 2 * _WISH_S:
+            self._heeded.popitem(last=False)
+        return taken
 
     def answer(self, token: str, code: str) -> None:
         """Tells who clicked what came of it."""
-        with _as_ours():
-            self._redis.set(names.answer_key(token), code, ex=_ANSWER_S)
+        self._put(names.answer_key(token), code.encode(), life_s=_ANSWER_S)
 
-    def published(self, job: str) -> dict[str, Any]:
-        """What was last told of a job; empty where nothing was."""
-        with _as_ours():
-            data = cast(bytes | None, self._redis.get(names.progress_key(job)))
-        return cast(dict[str, Any], msgspec.json.decode(data)) if data else {}
+    def published(self, job: str, kind: type[T]) -> T | None:
+        """What was last told of a job, as far as `kind` has it; None where nothing was."""
+        data = self._take(names.progress_key(job))
+        return None if data is None else _read(data, kind)
 
     def forget_job(self, job: str) -> None:
         """Nothing of an ended job needs to stay but its last progress."""
-        with _as_ours():
+        with as_ours():
             self._redis.delete(names.results_key(job), names.hold_key(job))
 
-    def others(self) -> int:
-        """Connections of other programs, for the decision whether an embedded server may end."""
-        with _as_ours():
-            mine = {str(self._redis.client_id())}
-            clients = self._redis.client_list()
-        return sum(client["id"] not in mine for client in clients)
 
-    def shut_down(self) -> None:
-        """Ends the server, its memory kept in the append-only file."""
-        with _as_ours():
-            self._redis.shutdown(nosave=True)
-
-
-def _wish(data: bytes) -> Wish | None:
+def _read(data: bytes, kind: type[T]) -> T:
+    """A value of that kind; `BadMessage` for anything else, however it is made."""
+    if len(data) > LARGEST_STATUS:
+        raise BadMessage("that is larger than anything of ours")
     try:
-        return msgspec.json.decode(data, type=Wish)
-    except msgspec.MsgspecError:
-        return None
-
-
-def _delivery(job: str, fields: dict[bytes, bytes]) -> Delivery | None:
-    """The delivery of a stream entry; None if it is not of our making, or another job's."""
-    try:
-        delivery = unpack_delivery(fields.get(b"d", b""))
-    except BadMessage:
-        return None
-    return delivery if delivery.job == job else None
-
-
-@contextmanager
-def _as_ours() -> Iterator[None]:
-    try:
-        yield
-    except AuthenticationError as error:
-        raise UsageError("Redis refuses the password", hint="check NIGHTSHIFT_REDIS_URL") from error
-    except (RedisError, OSError) as error:
-        raise ServiceUnavailable(
-            f"Redis does not answer ({type(error).__name__})",
-            hint="nightshift doctor tells what is reachable",
-        ) from error
+        return msgspec.json.decode(data, type=kind)
+    except (ValueError, RecursionError, ArithmeticError) as error:
+        raise BadMessage("that is not of the agreed form") from error

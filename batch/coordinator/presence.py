@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+
+from jobs.heartbeat import WorkerStatus
+from jobs.seal import Target
 
 
 @dataclass(frozen=True)
 class Presence:
-    """`workers` serve the job's endpoint, `busy` of them have a chunk of it.
+    """`workers` serve the job's endpoint with its key, `busy` of them have a chunk of it.
 
     `down_s` is for how long the endpoint has not answered it. `limits` are calls in flight that the
     endpoint bears, by the pace that is shared; `refused` counts the refusals of each chunk by code;
@@ -26,21 +28,19 @@ class Presence:
     lag_s: float = 0.0
 
 
-def presence_of(job: str, base_url: str, workers: Iterable[dict[str, Any]]) -> Presence:
+def presence_of(job: str, target: Target, workers: Iterable[WorkerStatus]) -> Presence:
     """`workers` as `Post.workers` finds them."""
-    there = [worker for worker in workers if worker.get("base_url") == base_url]
-    here = [worker["jobs"][job] for worker in there if job in worker.get("jobs", {})]
-    lanes = [lane for worker in there for lane in worker.get("limits", ())]
+    there = [worker for worker in workers if worker.target == target]
+    here = [worker.jobs[job] for worker in there if job in worker.jobs]
+    lanes = [lane for worker in there for lane in worker.limits]
     return Presence(
         workers=len(there),
         busy=len(here),
-        in_flight=sum(standing.get("in_flight", 0) for standing in here),
-        down_s=max((standing.get("down_s", 0.0) for standing in here), default=0.0),
-        limits={lane["scope"]: lane["limit"] for lane in lanes if lane.get("limit")},
+        in_flight=sum(standing.in_flight for standing in here),
+        down_s=max((standing.down_s for standing in here), default=0.0),
+        limits={lane.scope: lane.limit for lane in lanes if lane.limit},
         refused={
-            int(chunk): Counter(codes)
-            for standing in here
-            for chunk, codes in standing.get("refused", {}).items()
+            chunk: Counter(codes) for standing in here for chunk, codes in standing.refused.items()
         },
-        lag_s=max((worker.get("outbox_lag_s", 0.0) for worker in there), default=0.0),
+        lag_s=max((worker.outbox_lag_s for worker in there), default=0.0),
     )

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import msgspec
 from celery import Celery
 from kombu import pools
 from kombu.exceptions import OperationalError
 
 from jobs.errors import ServiceUnavailable
-from jobs.names import LOOK_UP, RUN_CHUNK, queue_name
+from jobs.names import LOOK_UP, RUN_CHUNK, lookup_place
 from jobs.priority import NORMAL, queue_place
 from jobs.queue import celery_settings
+from jobs.seal import Seal, Target
 
 
 class Sender:
     """The one publisher of a home."""
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str, seal: Seal) -> None:
+        self._seal = seal
         self._app = Celery("nightshift", set_as_current=False)
         self._app.conf.update(celery_settings(redis_url))
         # A broker that is away is met by the next turn, not by waiting here.
         self._app.conf.update(task_publish_retry=False)
 
     def run_chunk(
-        self, job: str, name: str, base_url: str, chunk: int, rows: int, share: float = NORMAL
+        self, job: str, name: str, target: Target, chunk: int, rows: int, share: float = NORMAL
     ) -> None:
-        """Asks the workers of an endpoint to run a chunk. Flower shows the readable arguments."""
+        """Asks the workers of a target to run a chunk. Flower shows the readable arguments."""
         self._send(
             RUN_CHUNK,
             [job, chunk],
-            base_url,
+            target,
             f"{job}/{chunk}",
             f"chunk {chunk}, {rows} requests: {name}",
             queue_place(share),
@@ -38,20 +41,20 @@ class Sender:
         self,
         job: str,
         name: str,
-        base_url: str,
+        target: Target,
         calls: list[tuple[int, str, str]],
         rate: str = "1",
     ) -> None:
         """Asks what (ordinal, call, generation id) cost; `rate` is ₽ for a unit of the answer."""
-        self._send(
-            LOOK_UP, [job, calls, rate], base_url, None, f"the cost of {len(calls)} calls: {name}"
-        )
+        signed = self._seal.sign(lookup_place(job), msgspec.json.encode((calls, rate)))
+        shown = f"the cost of {len(calls)} calls: {name}"
+        self._send(LOOK_UP, [job, signed.hex()], target, None, shown)
 
     def _send(
         self,
         task: str,
         args: list[object],
-        base_url: str,
+        target: Target,
         task_id: str | None,
         shown: str,
         place: int | None = None,
@@ -60,7 +63,7 @@ class Sender:
             self._app.send_task(
                 task,
                 args=args,
-                queue=queue_name(base_url),
+                queue=self._seal.queue(target),
                 task_id=task_id,
                 argsrepr=shown,
                 kwargsrepr="",

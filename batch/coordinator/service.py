@@ -36,6 +36,7 @@ from batch.store.jobstore import JobStore
 from batch.watching.progress import Progress
 from batch.watching.trouble import DISK, FAULT, REDIS, Troubles
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.seal import Target
 from jobs.states import ENDED, JobState
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Coordinator:
         self._teller.start()
         self._writer = Writer()
         self._afterwards = Afterwards(home, sender)
-        self._endpoints: set[str] = set()
+        self._targets: set[Target] = set()
         self._stale: set[str] = set()
         self._jobs: dict[str, ActiveJob] = {}
         self._last_turn = self._last_scan = self._last_late = float("-inf")
@@ -240,7 +241,7 @@ class Coordinator:
         if self._last_turn - self._last_scan >= SCAN_S:
             self._scan()
         self._freshen()
-        self._afterwards.turn(time.time(), self._endpoints)
+        self._afterwards.turn(time.time(), self._targets)
         for job in list(self._jobs.values()):
             with self._apart(job.id):
                 job.try_suspects(allowed=not self._others_try(job))
@@ -277,7 +278,7 @@ class Coordinator:
 
     def _others_try(self, job: ActiveJob) -> bool:
         others = (other for other in self._jobs.values() if other is not job)
-        return any(other.is_trying() for other in others if other.base_url == job.base_url)
+        return any(other.is_trying() for other in others if other.target == job.target)
 
     def _watch_redis(self) -> None:
         epoch = self._post.epoch()
@@ -297,11 +298,14 @@ class Coordinator:
             with self._apart(job_id):
                 self._look_at(job_id)
         workers = self._post.workers()
-        self._endpoints = {str(worker.get("base_url")) for worker in workers}
-        at_work = Counter(job.base_url for job in self._jobs.values() if job.is_fed)
+        self._targets = {worker.target for worker in workers}
+        for job in list(self._jobs.values()):
+            with self._apart(job.id):
+                job.find_key(self._targets)
+        at_work = Counter(job.target for job in self._jobs.values() if job.is_fed)
         for job in self._jobs.values():
-            job.presence = presence_of(job.id, job.base_url, workers)
-            job.rivals = max(1, at_work[job.base_url])
+            job.presence = presence_of(job.id, job.target, workers)
+            job.rivals = max(1, at_work[job.target])
         if self._metrics:
             self._metrics.see(workers)
 

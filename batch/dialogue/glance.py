@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
 import click
+import msgspec
 
 from batch import embedded
 from batch.coordinator.post import Post
+from batch.credentials import post_seal
+from batch.dialogue.manned import lack_of_workers
 from batch.settings import Settings
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress, progress_of
 from jobs.errors import NightshiftError
+from jobs.states import JobState
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a coordinator tells of a job that only it knows."""
+
+    state: JobState
+    rate: float
+    left_s: float | None
+    in_flight: int
+    workers: int | None
+    refusals: int
+    down_s: float
+    reason: str
+    reason_text: str
+    done_at: float | None = None
+    late: bool = False
+    trouble: Trouble | None = None
 
 
 class Glance:
@@ -24,7 +45,7 @@ class Glance:
 
     def __init__(self, home: Home, settings: Settings) -> None:
         self._home = home
-        self._configured = settings.redis_url
+        self._settings = settings
         self._post: Post | None = None
 
     def at(self, job: JobRow, rate: float = 0.0, refusals: int = 0) -> Progress:
@@ -33,22 +54,10 @@ class Glance:
         if job.ended or not self._home.is_coordinated(job.id):
             return progress
         told = self._told(job.id)
-        if not told or told.get("state") != progress.state:
+        if told is None or told.state != progress.state:
             return progress
-        return replace(
-            progress,
-            rate=told["rate"],
-            left_s=told["left_s"],
-            in_flight=told["in_flight"],
-            workers=told["workers"],
-            refusals=told["refusals"],
-            done_at=told.get("done_at"),
-            late=told.get("late", False),
-            down_s=told["down_s"],
-            reason=told["reason"],
-            reason_text=told["reason_text"],
-            trouble=Trouble(**told["trouble"]) if told.get("trouble") else progress.trouble,
-        )
+        known = msgspec.structs.asdict(told)
+        return replace(progress, **{**known, "trouble": told.trouble or progress.trouble})
 
     def all_of(self, store: JobStore) -> dict[str, Any]:
         """What programs are told of one job; amounts are exact strings in ₽."""
@@ -67,17 +76,27 @@ class Glance:
         if self._post:
             self._post.close()
 
-    def _told(self, job_id: str) -> dict[str, Any]:
-        try:
-            if self._post is None:
-                url = self._configured or embedded.find(self._home.folder)
-                if url is None:
-                    return {}
-                self._post = Post(url)
-            return self._post.published(job_id)
-        except (NightshiftError, ValueError):
-            # Not there, or not of our making.
-            return {}
+    def lack_of_workers(self, job: JobRow) -> str:
+        """Why no worker runs the job, though a coordinator would have it run; empty else."""
+        if not self._home.is_coordinated(job.id):
+            return ""
+        with suppress(NightshiftError, ValueError):
+            if post := self._connected():
+                return lack_of_workers(job, post.workers(), post.strangers)
+        return ""
+
+    def _told(self, job_id: str) -> Told | None:
+        with suppress(NightshiftError, ValueError):
+            post = self._connected()
+            return post.published(job_id, Told) if post else None
+        return None
+
+    def _connected(self) -> Post | None:
+        if self._post is None:
+            url = self._settings.redis_url or embedded.find(self._home.folder)
+            if url is not None:
+                self._post = Post(url, post_seal(self._settings, self._home.folder))
+        return self._post
 
 
 def tell_programs(home: Home, settings: Settings, job_id: str) -> None:

@@ -30,8 +30,8 @@ from batch.flower.masking import MaskedEvents
 from batch.flower.pages import ROUTES, prepare
 from batch.language import _
 from jobs.errors import UsageError
-from jobs.names import queue_name
 from jobs.queue import celery_settings
+from jobs.seal import Seal, Target
 
 USER = "nightshift"
 PASSWORD_VARIABLE = "NIGHTSHIFT_FLOWER_PASSWORD"  # noqa: S105 - a name, no password
@@ -49,7 +49,8 @@ _INSPECTED = ("stats", "active_queues", "registered", "active", "revoked", "conf
 
 def serve(
     redis_url: str,
-    base_url: str,
+    target: Target,
+    seal: Seal,
     *,
     password: str | None = None,
     port: int = DEFAULT_PORT,
@@ -61,14 +62,16 @@ def serve(
     """Runs Flower until SIGTERM or SIGINT; returns the exit code.
 
     `read_only` is of Flower's own pages, `look_only` of the Jobs page.
-    `base_url` tells whose queue is shown before any worker has come. Without a password one is made
+    `target` tells whose queue is shown before any worker has come. Without a password one is made
     up and told once, on standard error. Port 0 means any free one. Raises `UsageError` if it cannot
     listen there or the password cannot be typed into a browser.
     """
     chosen = password or secrets.token_urlsafe(16)
     configure(chosen, port=port, address=address, url_prefix=url_prefix, read_only=read_only)
-    desk = Desk(redis_url)
-    dashboard = Dashboard(celery_app(redis_url, base_url), chosen, desk, look_only=look_only)
+    desk = Desk(redis_url, seal)
+    dashboard = Dashboard(
+        celery_app(redis_url, seal.queue(target)), chosen, desk, look_only=look_only
+    )
     where = _listen(dashboard)
     _announce(where, None if password else chosen)
     _run(dashboard)
@@ -98,10 +101,9 @@ def configure(password: str, *, port: int, address: str, url_prefix: str, read_o
         logging.getLogger(quiet).setLevel(logging.CRITICAL)
 
 
-def celery_app(redis_url: str, base_url: str) -> Celery:
+def celery_app(redis_url: str, queue: str) -> Celery:
     """The Celery app through which Flower looks; no worker of ours ever sees it."""
     app = Celery("nightshift", set_as_current=False)
-    queue = queue_name(base_url)
     app.conf.update(celery_settings(redis_url))
     app.conf.update(task_default_queue=queue, task_queues=[Queue(queue)])  # type: ignore[no-untyped-call]
     return app

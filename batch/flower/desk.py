@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from decimal import Decimal
 from typing import cast
 
@@ -18,13 +19,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from batch.coordinator.post import TIMEOUT_S, Wish
+from batch.coordinator.connection import TIMEOUT_S
+from batch.coordinator.post import Wish
 from batch.store.trouble import Trouble
 from batch.watching.series import Series, unpacked
 from jobs import names
 from jobs.errors import BadMessage, ServiceUnavailable
 from jobs.ids import JOB_ID
 from jobs.money import ZERO
+from jobs.seal import Seal
 from jobs.states import ENDED, JobState, PauseReason
 
 FRESH_S = 1.0
@@ -117,13 +120,20 @@ class Job(msgspec.Struct, frozen=True):
         return sum(self.limits.values())
 
 
+class _Presence(msgspec.Struct):
+    """A coordinator, of all jobs of its home or of `only` one."""
+
+    only: str = ""
+
+
 _job = msgspec.json.Decoder(Job)
 
 
 class Desk:
     """Reads and asks; `ServiceUnavailable` where Redis does not answer."""
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str, seal: Seal) -> None:
+        self._seal = seal
         self._redis: Redis = Redis.from_url(
             redis_url,
             socket_timeout=TIMEOUT_S,
@@ -151,7 +161,7 @@ class Desk:
             found = cast(Iterable[bytes | None], await self._redis.mget(keys))
         except (RedisError, OSError) as error:
             raise _away(error) from error
-        read = [_read(data) for data in found]
+        read = [self._read(key, data) for key, data in zip(keys, found, strict=True)]
         return [job for job in read if job is not None]
 
     async def job(self, job_id: str) -> Job | None:
@@ -162,16 +172,25 @@ class Desk:
             data = await self._redis.get(names.progress_key(job_id))
         except (RedisError, OSError) as error:
             raise _away(error) from error
-        return _read(cast("bytes | None", data))
+        return self._read(names.progress_key(job_id), cast("bytes | None", data))
+
+    def _read(self, key: str, data: bytes | None) -> Job | None:
+        """A job as it was told; None for what is not of our making."""
+        try:
+            job = _job.decode(self._seal.verify(key, data or b""))
+        except (BadMessage, ValueError, RecursionError, ArithmeticError):
+            return None
+        return job if key == names.progress_key(job.job) else None
 
     async def series(self, job_id: str) -> Series | None:
         """How a job went over time; None where nobody told."""
         try:
-            data = cast("bytes | None", await self._redis.get(names.series_key(job_id)))
+            key = names.series_key(job_id)
+            data = cast("bytes | None", await self._redis.get(key))
         except (RedisError, OSError) as error:
             raise _away(error) from error
         try:
-            return unpacked(data) if data else None
+            return unpacked(self._seal.verify(key, data)) if data else None
         except BadMessage:
             return None
 
@@ -182,38 +201,34 @@ class Desk:
         try:
             if not await self._is_coordinated(job):
                 return "nobody"
-            await self._redis.hset(names.WISHES, job.job, data)
+            signed = self._seal.sign(names.wish_place(job.job), data)
+            await self._redis.hset(names.WISHES, job.job, signed)
             return await self._answer(job.job, token)
         except (RedisError, OSError) as error:
             raise _away(error) from error
 
     async def _is_coordinated(self, job: Job) -> bool:
-        facts = await self._redis.get(names.coordinator_key(job.home))
-        if facts is None:
+        key = names.coordinator_key(job.home)
+        facts = cast("bytes | None", await self._redis.get(key))
+        try:
+            there = msgspec.json.decode(self._seal.verify(key, facts or b""), type=_Presence)
+        except (BadMessage, msgspec.DecodeError):
             return False
-        only = msgspec.json.decode(facts).get("only", "")
-        return only in ("", job.job)
+        return there.only in ("", job.job)
 
     async def _answer(self, job: str, token: str) -> str:
         deadline = time.monotonic() + ANSWER_S
         while time.monotonic() < deadline:
-            code = cast("bytes | None", await self._redis.get(names.answer_key(token)))
-            if code is not None:
+            key = names.answer_key(token)
+            code = cast("bytes | None", await self._redis.get(key))
+            with suppress(BadMessage):
+                answer = self._seal.verify(key, code or b"").decode("ascii", "replace")
                 self._read_at = float("-inf")
-                return code.decode("ascii", "replace")
+                return answer
             await asyncio.sleep(_LOOK_S)
         # Withdrawn, so that it is not heeded when nobody expects it any more.
         withdrawn = await self._redis.hdel(names.WISHES, job)
         return "silent" if withdrawn else "slow"
-
-
-def _read(data: bytes | None) -> Job | None:
-    """A job as it was told; None for what is not of our making."""
-    try:
-        job = _job.decode(data or b"")
-    except (msgspec.MsgspecError, ValueError, ArithmeticError):
-        return None
-    return job if JOB_ID.fullmatch(job.job) else None
 
 
 def _away(error: Exception) -> ServiceUnavailable:

@@ -205,6 +205,13 @@ class JobStore:
                 (recalls, JobState.IN_PROGRESS, spec.model_dump_json()),
             )
 
+    def set_key(self, key: str) -> None:
+        """Stores which API key the job is for (a fingerprint), whatever else of its spec changes
+        meanwhile.
+        """
+        with self.transaction() as db:
+            db.execute("UPDATE job SET spec = json_set(spec, '$.key', ?)", (key,))
+
     def set_guess(self, guess: Guess) -> None:
         """Stores what the job is expected to cost, by what is known now."""
         with self.transaction() as db:

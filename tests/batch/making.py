@@ -17,10 +17,12 @@ from batch.store.jobstore import JobStore
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import DONE, ChunkClosed, Payload, ReturnReason
 from jobs.errors import BadMessage, ServiceUnavailable
+from jobs.heartbeat import WorkerStatus
 from jobs.outcome import Billing
 from jobs.prices import ModelPrice, Offer, PriceList, Rates
 from jobs.request import Fault, Request
 from jobs.result import Call, Result, ResultState
+from jobs.seal import Target
 from jobs.spec import Spec
 from jobs.usage import Usage
 from jobs.wire import Delivery, Found, pack_bodies, pack_delivery, unpack_delivery
@@ -189,6 +191,11 @@ def closing(
     return ChunkClosed(chunk, reason, list(back), refusals or {}, calls)
 
 
+def statuses(facts: dict[str, Any]) -> WorkerStatus:
+    """What a worker tells of itself."""
+    return msgspec.convert(facts, WorkerStatus, strict=False, str_keys=True)
+
+
 class FakePost:
     """Redis as the coordinator uses it, in memory. `away` makes every command fail."""
 
@@ -247,7 +254,7 @@ class FakePost:
         self._command("taken")
         return [chunk for chunk in chunks if (job, chunk) in self.took]
 
-    def queued(self, _queue: str) -> int:
+    def queued(self, _target: Target) -> int:
         self._command("queued")
         return self.waiting
 
@@ -258,6 +265,9 @@ class FakePost:
     def unhold(self, job: str) -> None:
         self._command("unhold")
         self.held.pop(job, None)
+
+    def check_hold(self, _job: str) -> None:
+        self._command("check_hold")
 
     def read(self, jobs: list[str], _wait_s: float) -> list[Mail]:
         self._command("read")
@@ -279,9 +289,9 @@ class FakePost:
         self.acknowledged += [(each.outbox, each.sequence) for each in mail.deliveries]
         self.streams[mail.job] = [e for e in self.streams[mail.job] if e not in mail.entries]
 
-    def workers(self) -> list[dict[str, Any]]:
+    def workers(self) -> list[WorkerStatus]:
         self._command("workers")
-        return self.present
+        return [statuses(each) for each in self.present]
 
     def publish(self, job: str, progress: dict[str, object], rank: float) -> None:
         self._command("publish")
@@ -304,7 +314,7 @@ class FakePost:
         self._command("wishes")
         return dict(self.wished)
 
-    def take_wish(self, job: str) -> bool:
+    def take_wish(self, job: str, _token: str) -> bool:
         self._command("take_wish")
         return self.wished.pop(job, None) is not None
 
@@ -341,7 +351,7 @@ class FakeSender:
         self.fails = False
 
     def run_chunk(
-        self, _job: str, _name: str, _url: str, chunk: int, _rows: int, share: float
+        self, _job: str, _name: str, _target: Target, chunk: int, _rows: int, share: float
     ) -> None:
         if self.fails:
             raise ServiceUnavailable("Redis does not take messages")
@@ -349,6 +359,6 @@ class FakeSender:
         self.shares.append(share)
 
     def look_up(
-        self, _job: str, _name: str, _url: str, calls: list[tuple[int, str, str]], _rate: str
+        self, _job: str, _name: str, _target: Target, calls: list[tuple[int, str, str]], _rate: str
     ) -> None:
         self.lookups += calls

@@ -16,6 +16,7 @@ from batch.local import Interrupts
 from batch.store.home import Home
 from jobs.states import JobState
 from tests.batch.making import publish
+from tests.conftest import SEAL
 
 
 class Played:
@@ -66,7 +67,7 @@ def test_p10_one_ctrl_c_while_files_are_written_does_not_keep_a_job_from_its_end
         yield played, None, interrupts, played
 
     monkeypatch.setattr(local, "_at_work", at_work)
-    its = Crew(Home(tmp_path), "", cast("Workers", played))
+    its = Crew(Home(tmp_path), "", cast("Workers", played), SEAL, "")
 
     if ends:
         assert local.run_job(its, store.job()).state is JobState.COMPLETED

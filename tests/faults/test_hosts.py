@@ -62,6 +62,8 @@ def test_r13_lost_packets_between_coordinator_or_all_and_the_server_cost_no_call
 
 def test_workers_of_two_containers_that_share_a_host_name_are_told_apart(tmp_path: Path) -> None:
     """On the host's network both have its name, and each is process 1 of its own container."""
-    settings = WorkerSettings("https://example.com/v1", tmp_path, 1, "redis://localhost", "key")
+    settings = WorkerSettings(
+        "https://example.com/v1", tmp_path, 1, "redis://localhost", "key", b"x" * 32
+    )
 
     assert Service(settings).name != Service(settings).name

@@ -29,9 +29,11 @@ from jobs.chunk import ChunkClosed, ReturnReason
 from jobs.errors import NightshiftError
 from jobs.outcome import Billing
 from jobs.result import Call
+from jobs.seal import Seal, Target, fingerprint
 from jobs.wire import Delivery, pack_delivery
-from scripts.torturing.house import House, free_port
+from scripts.torturing.house import KEY, House, free_port
 from scripts.torturing.relay import Relay
+from tests.conftest import SEAL
 
 ROWS = 120
 RECOVERY_S = 30.0
@@ -57,7 +59,9 @@ class Stage:
     @property
     def queue(self) -> str:
         """The Celery queue of the house's endpoint."""
-        return names.CELERY_PREFIX + names.queue_name(self.house.simulator.base_url)
+        seal = Seal((self.house.folder / "home" / names.SECRET).read_bytes().strip())
+        target = Target(self.house.simulator.base_url, fingerprint(KEY))
+        return names.CELERY_PREFIX + seal.queue(target)
 
     def begin(self, rows: int = ROWS) -> None:
         """Submits a job and returns when some of it is answered."""
@@ -373,10 +377,10 @@ def test_r13_lost_packets_cost_no_call_and_connections_that_stay_deaf_are_left(
 
 def test_r13_no_command_blocks_for_longer_than_5_seconds(stage: Stage) -> None:
     url = f"redis://127.0.0.1:{stage.relay.port}/0"
-    post, sender = Post(url), Sender(url)
+    post, sender = Post(url, SEAL), Sender(url, SEAL)
     job = "job_01jd0000000000000000000000"
-    base_url = "http://127.0.0.1:1/v1"
-    sender.look_up(job, "test", base_url, [])
+    target = Target("http://127.0.0.1:1/v1", "")
+    sender.look_up(job, "test", target, [])
     post.epoch()
     stage.relay.deaf = True
 
@@ -393,7 +397,7 @@ def test_r13_no_command_blocks_for_longer_than_5_seconds(stage: Stage) -> None:
                 (
                     post.epoch,
                     lambda: post.read([job], 0.1),
-                    lambda: sender.look_up(job, "test", base_url, []),
+                    lambda: sender.look_up(job, "test", target, []),
                 ),
             )
         )

@@ -36,7 +36,7 @@ from jobs.errors import BadMessage, NoSuchJob, ServiceUnavailable
 from jobs.ids import check_job_id
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import Shell, batch_lines
-from tests.conftest import CANARY, ROOT, Server, Workdir
+from tests.conftest import CANARY, ROOT, SEAL, Server, Workdir
 from workers.calling.classifier import classify
 from workers.calling.endpoint import Reply
 
@@ -163,7 +163,7 @@ def test_s1_what_stands_in_the_home_under_a_hostile_name_is_no_job(tmp_path: Pat
 def test_s1_deliveries_in_the_stream_of_a_job_that_never_was_are_not_read(
     server: Server, tmp_path: Path
 ) -> None:
-    post = Post(server.url)
+    post = Post(server.url, SEAL)
     redis = Redis.from_url(server.url)
     for name in ("../../x", "job_../..", "*"):
         redis.xadd(names.results_key(name), {"d": b"\x90"})

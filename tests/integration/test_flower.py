@@ -28,7 +28,9 @@ from batch.coordinator.sender import Sender
 from batch.flower import configure
 from batch.flower.masking import LONGEST_SHOWN, masked
 from jobs.errors import UsageError
+from jobs.seal import Target
 from scripts.torturing.house import free_port
+from tests.conftest import SEAL, SECRET
 
 ROOT = Path(__file__).parents[2]
 BASE_URL = "http://127.0.0.1:9/v1"
@@ -43,13 +45,12 @@ WORKER = """
 import sys
 from celery import Celery
 from kombu import Queue
-from jobs.names import RUN_CHUNK, queue_name
+from jobs.names import RUN_CHUNK
 from jobs.queue import celery_settings
 
-url, base_url, prompt = sys.argv[1:]
+url, queue, prompt = sys.argv[1:]
 app = Celery("nightshift")
 app.conf.update(celery_settings(url))
-queue = queue_name(base_url)
 app.conf.update(task_default_queue=queue, task_queues=[Queue(queue)])
 
 @app.task(name=RUN_CHUNK)
@@ -65,10 +66,14 @@ app.worker_main(["worker", "-P", "threads", "-c", "2", "-E", "--without-mingle",
 FLOWER = """
 import os, sys
 from batch.flower import PASSWORD_VARIABLE, serve
+from jobs.seal import Seal, Target
 url, base_url, port, prefix = sys.argv[1:]
-sys.exit(serve(url, base_url, password=os.environ.get(PASSWORD_VARIABLE), port=int(port),
-               url_prefix=prefix))
-"""
+seal = Seal(%r)
+sys.exit(serve(url, Target(base_url, ""), seal, password=os.environ.get(PASSWORD_VARIABLE),
+               port=int(port), url_prefix=prefix))
+""".replace("%r", repr(SECRET))
+
+TARGET = Target(BASE_URL, "")
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,7 @@ def sites(redis: Redises, folder: Path) -> Iterator[tuple[Site, Site]]:
             NIGHTSHIFT_FLOWER_PASSWORD=PASSWORD,
         ),
         start(FLOWER, redis.unix, BASE_URL, str(ports[1]), "/flower/", log=logs[1]),
-        start(WORKER, redis.tcp, BASE_URL, PROMPT, log=folder / "worker.log"),
+        start(WORKER, redis.tcp, SEAL.queue(TARGET), PROMPT, log=folder / "worker.log"),
     ]
     try:
         wait_for(lambda: all("Flower is at" in log.read_text() for log in logs))
@@ -226,9 +231,9 @@ def sites(redis: Redises, folder: Path) -> Iterator[tuple[Site, Site]]:
 
 
 def run_two_chunks(url: str) -> None:
-    sender = Sender(url)
-    sender.run_chunk(JOB, "ночная «сводка»", BASE_URL, 1, 3)
-    sender.run_chunk(JOB, "ночная «сводка»", BASE_URL, 2, 5)
+    sender = Sender(url, SEAL)
+    sender.run_chunk(JOB, "ночная «сводка»", TARGET, 1, 3)
+    sender.run_chunk(JOB, "ночная «сводка»", TARGET, 2, 5)
     sender.close()
 
 

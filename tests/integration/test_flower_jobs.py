@@ -24,7 +24,7 @@ from batch.flower.pages import PAGE_SIZE
 from batch.watching.series import Failure, Series
 from jobs import names
 from scripts.torturing.house import House
-from tests.conftest import ROOT, Server
+from tests.conftest import ROOT, SEAL, SECRET, Server
 from tests.integration.browser import Browser, program
 
 PASSWORD = "open-sesame"
@@ -79,6 +79,11 @@ class Flowers:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
+        # Of a house that the test may build there, too.
+        self._secret = folder / "home" / names.SECRET
+        self._secret.parent.mkdir(mode=0o700)
+        self._secret.touch(0o600)
+        self._secret.write_bytes(SECRET)
 
     def start(self, redis_url: str, *options: str, prefix: str = "") -> Site:
         log = self._folder / f"flower-{len(self._processes)}.log"
@@ -96,6 +101,7 @@ class Flowers:
                     "NIGHTSHIFT_HOME": str(self._folder / "flowers-home"),
                     "NIGHTSHIFT_REDIS_URL": redis_url,
                     "NIGHTSHIFT_FLOWER_PASSWORD": PASSWORD,
+                    "NIGHTSHIFT_POST_SECRET_FILE": str(self._secret),
                     "NIGHTSHIFT_LANG": "en",
                 },
             )
@@ -126,7 +132,7 @@ def flowers(tmp_path: Path) -> Iterator[Flowers]:
 
 @pytest.fixture
 def post(server: Server) -> Iterator[Post]:
-    one = Post(server.url)
+    one = Post(server.url, SEAL)
     yield one
     one.close()
 
@@ -221,11 +227,13 @@ def test_of_a_thousand_jobs_one_page_is_shown_and_all_are_counted(
     assert site.ask("/jobs")[1].count("<tr data-key") == PAGE_SIZE
 
 
-def test_only_so_many_jobs_are_listed_and_those_that_are_not_over_stay(post: Post) -> None:
+def test_only_so_many_jobs_are_listed_and_those_that_are_not_over_stay(
+    server: Server, post: Post
+) -> None:
     for number in range(MOST_LISTED + 5):
         tell(post, number)
     old = tell(post, 99_999_999, state="paused")
-    with Redis.from_url(post.url) as redis:
+    with Redis.from_url(server.url) as redis:
         redis.zadd(names.JOBS, {old: 1e12})
         tell(post, MOST_LISTED + 5)
 
@@ -341,18 +349,19 @@ def test_a_click_that_nobody_can_hear_says_so(server: Server, post: Post, flower
     assert post.wishes() == {}
 
 
-def test_a_click_that_is_too_old_or_garbled_is_dropped(post: Post) -> None:
+def test_a_click_that_is_too_old_or_garbled_is_dropped(server: Server, post: Post) -> None:
     now = time.time()
-    with Redis.from_url(post.url) as redis:
+    with Redis.from_url(server.url) as redis:
         for number, wish in enumerate((Wish("cancel", "t", now - 600), Wish("pause", "t", now))):
-            redis.hset(names.WISHES, job_id(number), msgspec.json.encode(wish))
+            signed = SEAL.sign(names.wish_place(job_id(number)), msgspec.json.encode(wish))
+            redis.hset(names.WISHES, job_id(number), signed)
         redis.hset(names.WISHES, "job_x", b"nonsense")
 
         assert set(post.wishes()) == {job_id(1)}
         assert redis.hlen(names.WISHES) == 1
 
-    assert post.take_wish(job_id(1)) is True
-    assert post.take_wish(job_id(1)) is False
+    assert post.take_wish(job_id(1), "t") is True
+    assert post.take_wish(job_id(1), "t") is False
 
 
 def test_where_one_may_only_look_there_are_no_buttons(

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from redis import Redis
 
-from tests.conftest import Server
+from tests.conftest import SEAL, Server
 from workers.delivery import post as posts
 from workers.delivery.post import Post
 from workers.pacing.lane import TICK_S
@@ -36,7 +36,7 @@ class Crowd:
 
     def post(self, worker: str) -> Post:
         if worker not in self._posts:
-            self._posts[worker] = Post(self._url, worker)
+            self._posts[worker] = Post(self._url, worker, SEAL)
         return self._posts[worker]
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from typing import cast
 
 import pytest
 from redis import Redis
@@ -11,8 +12,9 @@ from redis import Redis
 from batch.coordinator.post import Post as HomePost
 from jobs import names
 from jobs.errors import BadMessage, UsageError
+from jobs.heartbeat import WorkerStatus
 from jobs.wire import pack_payload
-from tests.conftest import Server
+from tests.conftest import SEAL, Server
 from tests.workers.fakes import JOB, OTHER_JOB, payload, work
 from workers.delivery.post import Post
 from workers.pacing.pace import Ask
@@ -31,7 +33,7 @@ def between(server: Server, scene: Callable[[Post, Post], Awaitable[None]]) -> N
     """Two workers at one server."""
 
     async def whole() -> None:
-        one, two = Post(server.url, "one"), Post(server.url, "two")
+        one, two = Post(server.url, "one", SEAL), Post(server.url, "two", SEAL)
         try:
             await scene(one, two)
         finally:
@@ -41,8 +43,12 @@ def between(server: Server, scene: Callable[[Post, Post], Awaitable[None]]) -> N
     asyncio.run(asyncio.wait_for(whole(), 20))
 
 
+def put(redis: Redis, key: str, data: bytes) -> None:
+    redis.set(key, SEAL.sign(key, data))
+
+
 def lay_down(redis: Redis, chunk: int = 1) -> None:
-    redis.set(names.payload_key(JOB, chunk), pack_payload(payload(work(1), chunk=chunk)))
+    put(redis, names.payload_key(JOB, chunk), pack_payload(payload(work(1), chunk=chunk)))
 
 
 def test_a_chunk_goes_to_the_first_who_claims_it(server: Server, redis: Redis) -> None:
@@ -83,7 +89,7 @@ def test_a_chunk_that_is_done_is_not_run_again(server: Server, redis: Redis) -> 
 
         assert await two.claim(*KEY) is None
         # A sign of life that was under way does not bring it back.
-        await one.beat([KEY], {})
+        await one.beat([KEY], WorkerStatus())
         assert redis.get(names.claim_key(*KEY)) == b"done"
 
     between(server, scene)
@@ -92,7 +98,7 @@ def test_a_chunk_that_is_done_is_not_run_again(server: Server, redis: Redis) -> 
 def test_a_chunk_that_the_home_forgot_leaves_nothing_and_is_not_taken(
     server: Server, redis: Redis
 ) -> None:
-    home = HomePost(server.url)
+    home = HomePost(server.url, SEAL)
 
     async def scene(one: Post, two: Post) -> None:
         lay_down(redis)
@@ -115,9 +121,9 @@ def test_a_chunk_that_the_home_forgot_leaves_nothing_and_is_not_taken(
 
 def test_r19_another_chunks_payload_and_garbage_are_not_taken(server: Server, redis: Redis) -> None:
     async def scene(one: Post, _: Post) -> None:
-        redis.set(names.payload_key(JOB, 7), pack_payload(payload(work(1), chunk=8)))
+        put(redis, names.payload_key(JOB, 7), pack_payload(payload(work(1), chunk=8)))
         assert await one.claim(JOB, 7) is None
-        redis.set(names.payload_key(JOB, 8), b"garbage")
+        put(redis, names.payload_key(JOB, 8), b"garbage")
         with pytest.raises(BadMessage):
             await one.claim(JOB, 8)
 
@@ -134,10 +140,12 @@ def test_a_sign_of_life_renews_what_is_mine_and_tells_what_is_not(
         redis.pexpire(names.claim_key(JOB, 1), 500)
         redis.set(names.claim_key(JOB, 2), "two")
         redis.delete(names.claim_key(JOB, 3), names.payload_key(JOB, 3))
-        redis.set(names.hold_key(JOB), "user")
+        put(redis, names.hold_key(JOB), b"user")
         redis.set(names.EPOCH, "e1")
 
-        beat = await one.beat([(JOB, 1), (JOB, 2), (JOB, 3), (OTHER_JOB, 4)], {"name": "one"})
+        beat = await one.beat(
+            [(JOB, 1), (JOB, 2), (JOB, 3), (OTHER_JOB, 4)], WorkerStatus(name="one")
+        )
 
         assert beat.held == {JOB}
         assert beat.epoch == "e1"
@@ -145,10 +153,11 @@ def test_a_sign_of_life_renews_what_is_mine_and_tells_what_is_not(
         assert beat.gone == {(JOB, 3), (OTHER_JOB, 4)}
         assert redis.pttl(names.claim_key(JOB, 1)) > 10_000
         assert redis.get(names.claim_key(JOB, 2)) == b"two"
-        assert redis.get(names.worker_key("one")) == b'{"name":"one"}'
+        told = cast(bytes, redis.get(names.worker_key("one")))
+        assert SEAL.verify(names.worker_key("one"), told).startswith(b'{"name":"one"')
         await one.leave()
         assert redis.get(names.worker_key("one")) is None
-        assert (await two.beat([], {})).held == set()
+        assert (await two.beat([], WorkerStatus())).held == set()
 
     between(server, scene)
 
@@ -159,9 +168,17 @@ def test_deliveries_and_acknowledgements_pass_once_and_nonsense_is_passed_over(
     async def scene(one: Post, _: Post) -> None:
         await one.send([(JOB, b"a"), (OTHER_JOB, b"b"), (JOB, b"c")])
         found = [fields for _, fields in redis.xrange(names.results_key(JOB)) or ()]
-        assert found == [{b"d": b"a"}, {b"d": b"c"}]
+        assert found == [{b"d": SEAL.sign(names.results_key(JOB), data)} for data in (b"a", b"c")]
 
-        redis.rpush(names.acks_key("box"), 1, "nonsense", 3)
+        key = names.acks_key("box")
+        redis.rpush(
+            key,
+            SEAL.sign(key, b"1"),
+            "nonsense",
+            "2",
+            SEAL.sign("other", b"2"),
+            SEAL.sign(key, b"3"),
+        )
         assert await one.acknowledged("box") == [1, 3]
         assert await one.acknowledged("box") == []
 
@@ -175,7 +192,7 @@ def test_whatever_fails_is_a_connection_error(server: Server, redis: Redis) -> N
             await one.acknowledged("box")
         server.kill()
         with pytest.raises(ConnectionError):
-            await one.beat([KEY], {})
+            await one.beat([KEY], WorkerStatus())
         await one.check()
 
     between(server, scene)
@@ -190,7 +207,7 @@ def test_r18_a_wrong_password_and_a_wrong_address_are_the_users_to_mend(
         with pytest.raises(UsageError, match="password"):
             await one.check()
         with pytest.raises(UsageError) as raised:
-            Post("nonsense://:canary@x", "one")
+            Post("nonsense://:canary@x", "one", SEAL)
         assert "canary" not in str(raised.value)
 
     between(server, scene)
@@ -200,8 +217,11 @@ def test_a_dead_workers_places_are_its_successors_at_once_and_nobody_elses(
     server: Server,
 ) -> None:
     async def scene() -> None:
-        dead, alive = Post(server.url, "host:1:aaaa"), Post(server.url, "host:2:bbbb")
-        stranger, heir = Post(server.url, "other:1:cccc"), Post(server.url, "host:3:dddd")
+        dead, alive = Post(server.url, "host:1:aaaa", SEAL), Post(server.url, "host:2:bbbb", SEAL)
+        stranger, heir = (
+            Post(server.url, "other:1:cccc", SEAL),
+            Post(server.url, "host:3:dddd", SEAL),
+        )
         try:
             for post, wanted in ((dead, 6), (alive, 2)):
                 share = await post.exchange("scope", Ask(wanted=wanted, in_flight=0, most=8))
@@ -230,11 +250,11 @@ def test_a_job_that_stops_at_one_worker_is_held_for_all_until_its_home_says(
         await one.hold(JOB)
 
         assert await two.claim(*KEY) is None
-        assert (await two.beat([KEY], {})).held == {JOB}
+        assert (await two.beat([KEY], WorkerStatus())).held == {JOB}
         assert 5_000 < redis.pttl(names.hold_key(JOB)) <= 10_000
 
-        redis.set(names.hold_key(JOB), "user")
+        put(redis, names.hold_key(JOB), b"user")
         await one.hold(JOB)
-        assert redis.get(names.hold_key(JOB)) == b"user"
+        assert redis.get(names.hold_key(JOB)) == SEAL.sign(names.hold_key(JOB), b"user")
 
     between(server, scene)

@@ -18,6 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from celery import Celery
 from redis import Redis
@@ -30,10 +31,11 @@ from jobs.chunk import DONE, DRAINED, ChunkClosed, Payload, Terms, Work
 from jobs.outcome import Billing
 from jobs.queue import celery_settings
 from jobs.result import Call, Result, ResultState
+from jobs.seal import Target, fingerprint
 from jobs.wire import Found, pack_payload
 from scripts.simulator import Simulator
 from scripts.simulator.book import Book
-from tests.conftest import CANARY, ROOT, Server
+from tests.conftest import CANARY, ROOT, SEAL, SECRET, Server
 from workers.program import node_name
 
 JOB = "job_01jd0000000000000000000000"
@@ -54,10 +56,10 @@ class Coordinator:
     """Sends chunks and takes results in as the home does, each fact once."""
 
     def __init__(self, server: Server, base_url: str) -> None:
-        self.post = Post(server.url)
-        self.sender = Sender(server.url)
+        self.post = Post(server.url, SEAL)
+        self.sender = Sender(server.url, SEAL)
         self.redis = Redis.from_url(server.url)
-        self.base_url = base_url
+        self.target = Target(base_url, fingerprint(CANARY))
         self.post.epoch()
         self.calls: dict[str, Call] = {}
         self.results: dict[int, Result] = {}
@@ -71,7 +73,8 @@ class Coordinator:
             JOB,
             "test",
             chunk,
-            base_url or self.base_url,
+            base_url or self.target.base_url,
+            self.target.key,
             Terms(**{"max_in_flight": 8, **terms}),
             Amount(),
             (MODEL,),
@@ -83,7 +86,7 @@ class Coordinator:
         self.message(chunk)
 
     def message(self, chunk: int) -> None:
-        self.sender.run_chunk(JOB, "test", self.base_url, chunk, 1)
+        self.sender.run_chunk(JOB, "test", self.target, chunk, 1)
 
     def read(self) -> None:
         for mail in self.post.read([JOB], 0.02):
@@ -128,6 +131,9 @@ class Worker:
     def __init__(self, folder: Path, server: Server, base_url: str, **environ: str) -> None:
         self.log = folder / f"worker-{time.monotonic_ns()}.log"
         self.scratch = folder / "scratch"
+        secret = folder / "secret"
+        secret.touch(0o600)
+        secret.write_bytes(SECRET)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "workers"],
@@ -138,6 +144,7 @@ class Worker:
                     "NIGHTSHIFT_BASE_URL": base_url,
                     "NIGHTSHIFT_SCRATCH": str(self.scratch),
                     "NIGHTSHIFT_LOG": "INFO",
+                    "NIGHTSHIFT_POST_SECRET_FILE": str(secret),
                     "ROUTERAI_API_KEY": CANARY,
                     **environ,
                 },
@@ -417,7 +424,7 @@ def test_r17_r19_s3_messages_that_are_not_ours_are_dropped(scene: Scenes) -> Non
     one.ready()
     app = Celery("stranger", set_as_current=False)
     app.conf.update(celery_settings(one.server.url))
-    queue = names.queue_name(one.endpoint.base_url)
+    queue = SEAL.queue(one.home.target)
 
     def say(task: str, *args: object, **kwargs: object) -> None:
         app.send_task(task, args=args, kwargs=kwargs, queue=queue)
@@ -430,6 +437,8 @@ def test_r17_r19_s3_messages_that_are_not_ours_are_dropped(scene: Scenes) -> Non
         say(names.RUN_CHUNK, JOB, chunk)
     for calls in (None, 7, [1], [[1, 2]], [["x", "c", "g"]], [[-1, "c", "g"]], [[1, 2, 3]]):
         say(names.LOOK_UP, JOB, calls)
+        signed = SEAL.sign(names.lookup_place(JOB), msgspec.json.encode((calls, "1")))
+        say(names.LOOK_UP, JOB, signed.hex())
     say(names.RUN_CHUNK)
     say(names.RUN_CHUNK, JOB, 1, "more", key="more")
     say("nobody.knows.this", JOB, 1)
@@ -437,19 +446,18 @@ def test_r17_r19_s3_messages_that_are_not_ours_are_dropped(scene: Scenes) -> Non
     one.home.post.put_payload(one.home.payload(50, range(3), base_url="https://example.com/v1"))
     say(names.RUN_CHUNK, JOB, 50)
     other = one.home.payload(52, range(3))
-    one.home.redis.set(names.payload_key(JOB, 51), pack_payload(other))
+    key = names.payload_key(JOB, 51)
+    one.home.redis.set(key, SEAL.sign(key, pack_payload(other)))
     say(names.RUN_CHUNK, JOB, 51)
-    one.home.redis.set(names.payload_key(JOB, 53), b"\x28\xb5\x2f\xfd garbage")
+    key = names.payload_key(JOB, 53)
+    one.home.redis.set(key, SEAL.sign(key, b"\x28\xb5\x2f\xfd garbage"))
     say(names.RUN_CHUNK, JOB, 53)
     twice = one.home.payload(54, range(3))
-    one.home.redis.set(
-        names.payload_key(JOB, 54),
-        pack_payload(
-            Payload(
-                *(JOB, "test", 54, one.endpoint.base_url, Terms(), Amount(), (MODEL,)),
-                [*twice.requests, *twice.requests],
-            )
-        ),
+    one.home.post.put_payload(
+        Payload(
+            *(JOB, "test", 54, *one.home.target, Terms(), Amount(), (MODEL,)),
+            [*twice.requests, *twice.requests],
+        )
     )
     say(names.RUN_CHUNK, JOB, 54)
     for content_type, data in (
@@ -524,7 +532,7 @@ def test_lookups_come_home_with_the_exact_cost(scene: Scenes) -> None:
     one.home.sender.look_up(
         JOB,
         "test",
-        one.endpoint.base_url,
+        one.home.target,
         [(call.ordinal, call.id, call.generation_id) for call in calls],
     )
 

@@ -86,7 +86,16 @@ def deliveries(draw: st.DrawFn) -> Delivery:
 
 PAYLOADS = st.builds(
     Payload,
-    *(st.just(JOB), TEXTS, COUNTS, TEXTS, st.just(Terms()), AMOUNTS, st.just(("a/m", "b/n"))),
+    *(
+        st.just(JOB),
+        TEXTS,
+        COUNTS,
+        TEXTS,
+        TEXTS,
+        st.just(Terms()),
+        AMOUNTS,
+        st.just(("a/m", "b/n")),
+    ),
     st.lists(
         st.builds(
             Work,
@@ -289,8 +298,8 @@ def test_an_absurd_amount_is_refused_wherever_it_stands_e26(text: str) -> None:
         with pytest.raises(BadMessage):
             unpack_delivery(data)
     for payload in (
-        Payload(JOB, "", 1, "", Terms(), Amount(amount), ("m",), []),
-        Payload(JOB, "", 1, "", Terms(), Amount(), ("m",), [work]),
+        Payload(JOB, "", 1, "", "", Terms(), Amount(amount), ("m",), []),
+        Payload(JOB, "", 1, "", "", Terms(), Amount(), ("m",), [work]),
     ):
         with pytest.raises(BadMessage):
             unpack_payload(pack_payload(payload))
@@ -346,7 +355,7 @@ def test_a_job_that_cannot_be_is_refused_r19_s1(job: str) -> None:
     with pytest.raises(BadMessage):
         unpack_delivery(delivered(job=job))
     with pytest.raises(BadMessage):
-        unpack_payload(pack_payload(Payload(job, "", 1, "", Terms(), Amount(), (), [])))
+        unpack_payload(pack_payload(Payload(job, "", 1, "", "", Terms(), Amount(), (), [])))
 
 
 @pytest.mark.parametrize("outbox", ["", "a:b", "x" * 65, "box\n", "ящик"])
@@ -357,7 +366,7 @@ def test_an_outbox_that_cannot_be_is_refused(outbox: str) -> None:
 
 def test_a_request_for_a_model_that_is_not_listed_is_refused() -> None:
     work = Work(0, 1, b"{}", Decimal(1), 1)
-    payload = Payload(JOB, "", 1, "", Terms(), Amount(), ("only/one",), [work])
+    payload = Payload(JOB, "", 1, "", "", Terms(), Amount(), ("only/one",), [work])
 
     with pytest.raises(BadMessage, match="for no model"):
         unpack_payload(pack_payload(payload))

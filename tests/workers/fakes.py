@@ -200,11 +200,12 @@ def payload(
     grant: Amount | None = None,
     models: tuple[str, ...] = (MODEL,),
     base_url: str = BASE_URL,
+    key: str = "",
     **terms: Any,
 ) -> Payload:
     """A chunk of these requests."""
     return Payload(
-        job, "test", chunk, base_url, Terms(**terms), grant or Amount(), models, list(requests)
+        job, "test", chunk, base_url, key, Terms(**terms), grant or Amount(), models, list(requests)
     )
 
 

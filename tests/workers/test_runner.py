@@ -22,6 +22,7 @@ from batch.coordinator.reconcile import SILENCE_S
 from jobs.budget import Amount
 from jobs.chunk import DONE, DRAINED, HELD, UNAFFORDABLE, Payload
 from jobs.errors import BadMessage
+from jobs.heartbeat import JobStatus
 from jobs.names import scope_name
 from jobs.outcome import Billing
 from jobs.result import ResultState
@@ -436,7 +437,7 @@ def test_a_runner_tells_what_each_job_has_in_flight_and_was_refused(tmp_path: Pa
         async with house(tmp_path, script) as one:
             mine = one.start(payload(*map(work, range(5))))
             others = one.start(payload(*map(work, range(100, 103)), job=OTHER_JOB))
-            seen: list[dict[str, dict[str, object]]] = []
+            seen: list[dict[str, JobStatus]] = []
             while not mine.done():
                 seen.append(one.runner.standing())
                 await asyncio.sleep(0)
@@ -444,9 +445,11 @@ def test_a_runner_tells_what_each_job_has_in_flight_and_was_refused(tmp_path: Pa
             await one.settle()
 
             told = [standing[JOB] for standing in seen if JOB in standing]
-            assert max(each["in_flight"] for each in told) == 5  # type: ignore[type-var]
-            assert told[-1]["refused"] == {"1": {"endpoint.rate_limited": 3}}
-            assert any(standing.get(OTHER_JOB, {}).get("in_flight") == 3 for standing in seen)
+            assert max(each.in_flight for each in told) == 5
+            assert told[-1].refused == {1: {"endpoint.rate_limited": 3}}
+            assert any(
+                standing[OTHER_JOB].in_flight == 3 for standing in seen if OTHER_JOB in standing
+            )
             assert one.runner.standing() == {}
             assert not one.runner._flying
 

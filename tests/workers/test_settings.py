@@ -11,7 +11,19 @@ from workers.settings import DEFAULT_BASE_URL, api_key, worker_settings
 
 KEY = "canary-key-5f3a9c"
 REDIS = "redis://:canary-password@127.0.0.1:6379/0"
-GOOD = {"NIGHTSHIFT_REDIS_URL": REDIS, "ROUTERAI_API_KEY": KEY}
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> dict[str, str]:
+    """All that a worker needs."""
+    secret = tmp_path / "post.secret"
+    secret.touch(0o600)
+    secret.write_text("a secret of thirty-two characters")
+    return {
+        "NIGHTSHIFT_REDIS_URL": REDIS,
+        "ROUTERAI_API_KEY": KEY,
+        "NIGHTSHIFT_HOME": str(tmp_path),
+    }
 
 
 def key_file(folder: Path, content: bytes, mode: int = 0o600) -> dict[str, str]:
@@ -21,25 +33,25 @@ def key_file(folder: Path, content: bytes, mode: int = 0o600) -> dict[str, str]:
     return {"NIGHTSHIFT_API_KEY_FILE": str(path)}
 
 
-def test_what_is_left_out_has_its_default() -> None:
-    found = worker_settings({**GOOD, "NIGHTSHIFT_HOME": "/home/x"})
+def test_what_is_left_out_has_its_default(good: dict[str, str], tmp_path: Path) -> None:
+    found = worker_settings(good)
 
     assert (found.base_url, found.chunks) == (DEFAULT_BASE_URL, 64)
-    assert found.scratch == Path("/home/x/worker")
+    assert found.scratch == tmp_path / "worker"
     assert found.api_key == KEY
 
 
-def test_s2_neither_the_key_nor_the_password_shows() -> None:
-    found = worker_settings(GOOD)
+def test_s2_neither_the_key_nor_the_password_shows(good: dict[str, str]) -> None:
+    found = worker_settings(good)
 
     assert "canary" not in repr(found)
     assert "canary" not in str(found)
-    assert "canary" not in found.key_fingerprint
+    assert "canary" not in found.target.key
 
 
-def test_the_fingerprint_tells_keys_apart() -> None:
-    other = worker_settings({**GOOD, "ROUTERAI_API_KEY": "another"})
-    assert other.key_fingerprint != worker_settings(GOOD).key_fingerprint
+def test_the_fingerprint_tells_keys_apart(good: dict[str, str]) -> None:
+    other = worker_settings({**good, "ROUTERAI_API_KEY": "another"})
+    assert other.target.key != worker_settings(good).target.key
 
 
 @pytest.mark.parametrize(
@@ -57,9 +69,11 @@ def test_the_fingerprint_tells_keys_apart() -> None:
         pytest.param({"ROUTERAI_API_KEY": "canary-ключ"}, id="a key that no header can carry"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_starts(changes: dict[str, str]) -> None:
+def test_what_makes_no_sense_is_refused_before_anything_starts(
+    good: dict[str, str], changes: dict[str, str]
+) -> None:
     with pytest.raises(UsageError) as raised:
-        worker_settings({**GOOD, **changes})
+        worker_settings({**good, **changes})
 
     assert raised.value.exit_code == 2
     assert "canary" not in f"{raised.value.message} {raised.value.hint}"

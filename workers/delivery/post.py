@@ -19,7 +19,9 @@ from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 
 from jobs import names
 from jobs.chunk import Payload, Speed
-from jobs.errors import UsageError
+from jobs.errors import BadMessage, UsageError
+from jobs.heartbeat import WorkerStatus
+from jobs.seal import Seal
 from jobs.wire import unpack_payload
 from workers.pacing.pace import LEASE_S, SCRIPT, Ask, Share
 
@@ -38,15 +40,24 @@ _STOPPED = b"stopped"
 
 _CLAIM = """
 local payload, hold, taken, claim = unpack(KEYS)
-local data = redis.call('GET', payload)
-if not data or redis.call('EXISTS', hold, taken, claim) > 0 then
+local function text(key)
+  local found = redis.pcall('GET', key)
+  return type(found) == 'string' and found
+end
+local data, held = text(payload), text(hold)
+if not data or redis.call('EXISTS', taken, claim) > 0 then
   return false
+end
+if held and held ~= ARGV[4] then
+  return { held }
 end
 redis.call('SET', taken, ARGV[1], 'EX', ARGV[2])
 redis.call('SET', claim, ARGV[1], 'PX', ARGV[3])
-return data
+return { false, data }
 """
-"""In one step, so that a chunk without a payload is one that nobody can take any more."""
+"""In one step, so that a chunk without a payload is one that nobody can take any more. A hold is
+given back to be looked at; with one that is forged it is tried again, which is passed over then.
+"""
 
 Key = tuple[str, int]
 """(job, chunk)."""
@@ -78,8 +89,11 @@ class _Published(msgspec.Struct):
 class Post:
     """One worker process at one Redis."""
 
-    def __init__(self, redis_url: str, worker: str) -> None:
+    def __init__(self, redis_url: str, worker: str, seal: Seal) -> None:
         self.worker = worker
+        self.foreign = 0
+        """What was dropped as not of our making."""
+        self._seal = seal
         try:
             self._redis: Redis = Redis.from_url(
                 redis_url,
@@ -114,6 +128,16 @@ class Post:
         """Drops the connections."""
         await self._redis.aclose()
 
+    def _ours(self, place: str, signed: bytes | None) -> bytes | None:
+        """What was signed for that place; None where it is not there, or is somebody else's."""
+        if signed is None:
+            return None
+        try:
+            return self._seal.verify(place, signed)
+        except BadMessage:
+            self.foreign += 1
+            return None
+
     # ---- chunks -----------------------------------------------------------------------------
 
     async def claim(self, job: str, chunk: int) -> Payload | None:
@@ -130,15 +154,34 @@ class Post:
             names.taken_key(job, chunk),
             names.claim_key(job, chunk),
         )
-        async with _as_connection_errors():
-            data = await self._claim(keys, (self.worker, TAKEN_S, int(CLAIM_S * 1000)))
+        data = await self._take(keys)
         if data is None:
             return None
-        payload = unpack_payload(cast(bytes, data))
+        try:
+            payload = unpack_payload(self._seal.verify(keys[0], data))
+        except BadMessage:
+            self.foreign += 1
+            # The chunk itself was not taken: its coordinator lays it down again.
+            async with _as_connection_errors():
+                await self._redis.delete(*keys[2:])
+            raise
         same = (payload.job, payload.chunk) == (job, chunk)
         return payload if same else None
 
-    async def beat(self, chunks: list[Key], presence: dict[str, object]) -> Beat:
+    async def _take(self, keys: tuple[str, ...], passed_over: bytes = b"") -> bytes | None:
+        mine = (self.worker, TAKEN_S, int(CLAIM_S * 1000), passed_over)
+        async with _as_connection_errors():
+            found = cast("list[bytes | None] | None", await self._claim(keys, mine))
+        if found is None:
+            return None
+        held, *data = found
+        if held is None:
+            return data[0]
+        if self._ours(keys[1], held) is not None or passed_over:
+            return None
+        return await self._take(keys, held)
+
+    async def beat(self, chunks: list[Key], presence: WorkerStatus) -> Beat:
         """Renews the claims and the worker's sign of life."""
         jobs = sorted({job for job, _ in chunks})
         async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
@@ -154,19 +197,33 @@ class Post:
         taken = {key for key, claim, _ in seen if claim not in {None, me}}
         await self._renew([key for key in chunks if key not in taken], presence)
         return Beat(
-            held={job for job, hold in zip(jobs, holds, strict=True) if hold is not None},
+            held={
+                job
+                for job, hold in zip(jobs, holds, strict=True)
+                if self._ours(names.hold_key(job), hold) is not None
+            },
             epoch=(epoch or b"").decode(errors="replace"),
             taken=taken,
             gone={key for key, claim, payload in seen if claim is None and not payload},
-            speeds=_speeds(zip(jobs, told, strict=True)),
+            speeds=self._speeds(zip(jobs, told, strict=True)),
         )
 
-    async def _renew(self, chunks: list[Key], presence: dict[str, object]) -> None:
-        life = int(CLAIM_S * 1000)
+    def _speeds(self, told: Iterable[tuple[str, bytes | None]]) -> dict[str, Speed]:
+        """What of it makes sense."""
+        found = {}
+        for job, signed in told:
+            known = self._ours(names.progress_key(job), signed)
+            with suppress(msgspec.DecodeError):
+                found[job] = msgspec.json.decode(known or b"", type=_Published).pace
+        return {job: speed for job, speed in found.items() if speed.is_sound}
+
+    async def _renew(self, chunks: list[Key], presence: WorkerStatus) -> None:
+        life, me = int(CLAIM_S * 1000), names.worker_key(self.worker)
+        told = self._seal.sign(me, msgspec.json.encode(presence))
         async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
             for key in chunks:
                 pipe.set(names.claim_key(*key), self.worker, px=life)
-            pipe.set(names.worker_key(self.worker), msgspec.json.encode(presence), px=life)
+            pipe.set(me, told, px=life)
             await pipe.execute()
 
     async def held(self, jobs: Iterable[str]) -> set[str]:
@@ -179,7 +236,8 @@ class Post:
     async def hold(self, job: str) -> None:
         """No worker starts anything of the job until its coordinator has had the time to decide."""
         async with _as_connection_errors():
-            await self._redis.set(names.hold_key(job), _STOPPED, nx=True, ex=HOLD_S)
+            key = names.hold_key(job)
+            await self._redis.set(key, self._seal.sign(key, _STOPPED), nx=True, ex=HOLD_S)
 
     async def release(self, job: str, chunk: int) -> None:
         """The chunk is done with: its closing is on its way."""
@@ -214,15 +272,17 @@ class Post:
         """Adds (job, delivery) entries to the streams of their jobs."""
         async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
             for job, data in entries:
-                pipe.xadd(names.results_key(job), {"d": data})
+                key = names.results_key(job)
+                pipe.xadd(key, {"d": self._seal.sign(key, data)})
             await pipe.execute()
 
     async def acknowledged(self, outbox: str) -> list[int]:
         """Sequence numbers that the home has on disk, each told once."""
+        key = names.acks_key(outbox)
         async with _as_connection_errors():
-            found = await self._redis.lpop(names.acks_key(outbox), 10_000)
-        numbers = cast("list[bytes] | None", found) or []
-        return [int(number) for number in numbers if number.isdigit()]
+            found = cast("list[bytes] | None", await self._redis.lpop(key, 10_000)) or []
+        numbers = [self._ours(key, signed) for signed in found]
+        return [int(number) for number in numbers if number is not None]
 
     # ---- the pace's port ----------------------------------------------------------------------
 
@@ -245,15 +305,6 @@ class Post:
             float(down_s),
             probe=bool(probe),
         )
-
-
-def _speeds(told: Iterable[tuple[str, bytes | None]]) -> dict[str, Speed]:
-    """What of it makes sense."""
-    found = {}
-    for job, text in told:
-        with suppress(msgspec.DecodeError):
-            found[job] = msgspec.json.decode(text or b"", type=_Published).pace
-    return {job: speed for job, speed in found.items() if speed.is_sound}
 
 
 @asynccontextmanager

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batch.coordinator.post import Wish
 from batch.coordinator.presence import Presence, presence_of
 from batch.watching.series import unpacked
+from jobs.seal import Target
 from jobs.states import JobState
 from jobs.wire import Found
 from tests.batch.house import Clock, House, job
@@ -24,6 +26,7 @@ from tests.batch.making import (
     feed,
     publish,
     result,
+    statuses,
 )
 
 STRANGER = "job_01k9abcdefghjkmnpqrstvwxyz"
@@ -281,12 +284,15 @@ def test_a_click_while_redis_is_away_is_no_trouble(house: House) -> None:
 
 
 def test_workers_of_another_endpoint_or_older_ones_do_no_harm() -> None:
-    mine = {"jobs": {JOB: {"in_flight": 2}}, "base_url": BASE_URL}
-    seen = presence_of(
-        JOB,
-        BASE_URL,
-        [mine, {"base_url": BASE_URL}, {**mine, "base_url": "https://other.example"}, {}],
-    )
+    mine: dict[str, Any] = {"jobs": {JOB: {"in_flight": 2}}, "base_url": BASE_URL}
+    others: list[dict[str, Any]] = [
+        {**mine, "base_url": "https://other.example"},
+        {**mine, "key": "another"},
+        {},
+    ]
+    told = [mine, {"base_url": BASE_URL}, *others]
+
+    seen = presence_of(JOB, Target(BASE_URL, ""), [statuses(each) for each in told])
 
     assert (seen.workers, seen.busy, seen.in_flight) == (2, 1, 2)
-    assert presence_of(JOB, BASE_URL, []) == Presence()
+    assert presence_of(JOB, Target(BASE_URL, ""), []) == Presence()

@@ -1,0 +1,50 @@
+"""Whether a worker is there that may run a job, and what to do where none is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from batch.language import _, ngettext, number
+from batch.store.jobstore import JobRow
+from jobs.heartbeat import WorkerStatus
+from jobs.states import JobState
+
+
+def lack_of_workers(job: JobRow, workers: Sequence[WorkerStatus], strangers: int) -> str:
+    """Why no worker runs a job that is in progress, and the way out; empty where one may.
+
+    `strangers` are workers whose words another secret signed.
+    """
+    if job.state is not JobState.IN_PROGRESS or any(w.target == job.spec.target for w in workers):
+        return ""
+    near = [worker for worker in workers if worker.base_url == job.spec.base_url]
+    if near and not job.spec.key:
+        return _(
+            "workers with several API keys are there; say which is meant, where it is set:"
+            " nightshift resume {job}"
+        ).format(job=job.id)
+    if near:
+        told = ngettext(
+            "no worker has this job's API key ({key}); {count} has another. Start one that has it,"
+            " or go on with the key that is set here: nightshift resume {job}",
+            "no worker has this job's API key ({key}); {count} have another. Start one that has it,"
+            " or go on with the key that is set here: nightshift resume {job}",
+            len(near),
+        )
+        return told.format(key=job.spec.key[:8], count=number(len(near)), job=job.id)
+    if strangers:
+        return strangers_told(strangers)
+    return _("no worker is there for {url}; start one: nightshift worker").format(
+        url=job.spec.base_url
+    )
+
+
+def strangers_told(count: int) -> str:
+    """Of workers that have another secret than this home."""
+    return ngettext(
+        "{count} worker has another secret than this home; give both the same:"
+        " NIGHTSHIFT_POST_SECRET_FILE",
+        "{count} workers have another secret than this home; give all the same:"
+        " NIGHTSHIFT_POST_SECRET_FILE",
+        count,
+    ).format(count=number(count))

@@ -1,0 +1,51 @@
+"""What a worker tells of itself every other second, as its coordinator reads it: typed, bounded."""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobs.counts import Count, Seconds
+from jobs.seal import Target
+
+
+class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A job's part of a worker: its chunks, calls in flight, and for how long (s) its endpoint has
+    not answered. `refused` counts refusals by chunk and code, of chunks that are not closed.
+    """
+
+    chunks: Count = 0
+    in_flight: Count = 0
+    refused: dict[Count, dict[str, Count]] = {}
+    down_s: Seconds = 0.0
+
+
+class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's part of a worker: the scope of its pace, and the calls in flight it bears."""
+
+    scope: str = ""
+    limit: Count = 0
+    waiting: Count = 0
+    down: bool = False
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker. `key` is its API key's fingerprint, `started` Unix time, `outbox_lag_s` the age of
+    its oldest result that is not home. `foreign` counts what it dropped as not of our making.
+    """
+
+    name: str = ""
+    started: Seconds = 0.0
+    chunks: Count = 0
+    in_flight: Count = 0
+    base_url: str = ""
+    key: str = ""
+    draining: bool = False
+    jobs: dict[str, JobStatus] = {}
+    outbox_lag_s: Seconds = 0.0
+    limits: list[LaneStatus] = []
+    foreign: Count = 0
+
+    @property
+    def target(self) -> Target:
+        """Whose chunks it takes."""
+        return Target(self.base_url, self.key)

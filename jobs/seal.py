@@ -1,0 +1,70 @@
+"""What proves that something that passed Redis is of our making, and what tells API keys apart.
+
+Whoever may write to Redis must not be able to spend, to forge results or to hold a job. So all that
+makes anyone act carries a keyed digest (BLAKE2b) over the place where it stands and its bytes. The
+secret is in files alone; coordinator, workers and Flower of a home have the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import NamedTuple
+
+from jobs.errors import BadMessage
+
+LEAST_SECRET = 32
+"""Characters of a secret: as many as `openssl rand -hex 16` prints."""
+
+_TAG = 16
+_ROUNDS = 100_000
+
+
+class Target(NamedTuple):
+    """Whose calls a job makes: an endpoint's, and the `fingerprint` of a key; "": not known."""
+
+    base_url: str
+    key: str
+
+
+def fingerprint(api_key: str) -> str:
+    """Tells API keys apart; 12 hexadecimal digits from which none can be found.
+
+    Slow on purpose (some 50 ms): a key that somebody made up by hand could be guessed otherwise.
+    """
+    salt = b"nightshift: which key"
+    return hashlib.pbkdf2_hmac("sha256", api_key.encode(), salt, _ROUNDS, 6).hex()
+
+
+class Seal:
+    """Signs and verifies by one secret."""
+
+    def __init__(self, secret: bytes) -> None:
+        key = hashlib.blake2b(secret, digest_size=32, person=b"nightshift post").digest()
+        self._keyed = hashlib.blake2b(key=key, digest_size=_TAG)
+
+    def _tag(self, place: str, data: bytes) -> bytes:
+        at = place.encode()
+        digest = self._keyed.copy()
+        # With the length in front, no other pair of place and data has the same bytes.
+        digest.update(len(at).to_bytes(4, "big") + at)
+        digest.update(data)
+        return digest.digest()
+
+    def sign(self, place: str, data: bytes) -> bytes:
+        """The data behind its tag. `place` is where it will stand, such as a Redis key."""
+        return self._tag(place, data) + data
+
+    def verify(self, place: str, signed: bytes) -> bytes:
+        """The data that was signed for this place; `BadMessage` for anything else."""
+        data = signed[_TAG:]
+        if hmac.compare_digest(signed[:_TAG], self._tag(place, data)):
+            return data
+        raise BadMessage("what stands in Redis was not signed with our secret")
+
+    def queue(self, target: Target) -> str:
+        """The Celery queue of a target: a worker takes only chunks that are meant for its key, of
+        homes whose secret it has.
+        """
+        where = f"{target.base_url.rstrip('/')} {target.key}"
+        return f"chunks.{self._tag('queue', where.encode()).hex()[:16]}"
