@@ -49,7 +49,7 @@ file .env. JOB is a job's id, a unique beginning of it, or "latest".
 \b
 Exit codes:
   0    every request is answered
-  1    some failed; errors.jsonl says why
+  1    some failed or were skipped; errors.jsonl says why
   2    wrong use, or faults in the input; nothing was sent
   3    paused, and needs you; it says how to go on
   4    a service or the disk is not usable

@@ -20,6 +20,8 @@ from batch.money.caps import Caps, read_caps
 from batch.money.pricefile import read_price_file
 from batch.money.prices import read_prices
 from batch.money.pricewatch import form_of
+from batch.reading.forms import command_line
+from batch.reading.grouping import Groups
 from batch.reading.reader import Defaults, read
 from batch.reports.files import check_free, check_writable
 from batch.store.draft import Draft
@@ -27,7 +29,7 @@ from batch.store.home import Home
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.gateways import RUB
 from jobs.prices import PriceList, margin
-from jobs.request import Fault, Request
+from jobs.request import Fault, Form, Request
 from jobs.spec import Spec
 from jobs.window import parse_window
 
@@ -50,6 +52,7 @@ class Report:
     requests: int = 0
     invalid: int = 0
     faults: list[Fault] = field(default_factory=list)
+    groups: Groups = field(default_factory=Groups)
     models: list[str] = field(default_factory=list)
     estimate: Estimate = field(default_factory=Estimate)
     copies: int = 0
@@ -58,20 +61,46 @@ class Report:
     def add(self, fault: Fault) -> None:
         """Counts a fault, and keeps it if there is room."""
         self.invalid += 1
+        self.groups.add(fault)
         if len(self.faults) < MOST_FAULTS:
             self.faults.append(fault)
+
+    @property
+    def form(self) -> Form | None:
+        """What the file holds in place of chat requests, where at least half of its lines do."""
+        most = self.groups.most_common()
+        if most is None or 2 * most.count < self.requests + self.invalid:
+            return None
+        return most.first.form
 
 
 class Refused(InvalidInput):
     """The input has faults; `report` lists them."""
 
     def __init__(self, source: str, report: Report) -> None:
-        lines = "line" if report.invalid == 1 else "lines"
-        super().__init__(
-            f"{source}: {report.invalid} {lines} cannot be sent; nothing was sent",
-            hint="correct them, or go on without them: --skip-invalid",
-        )
+        form, rest = report.form, report.requests
+        super().__init__(_refusal(source, report), hint=_ways(source, form, rest=rest))
         self.report = report
+
+
+def _refusal(source: str, report: Report) -> str:
+    if report.form is not None:
+        told = f"{source} holds {report.form.told}; nothing was sent"
+    elif report.invalid == 1:
+        told = f"{source}: 1 line cannot be sent; nothing was sent"
+    else:
+        told = f"{source}: {report.invalid:,} lines cannot be sent; nothing was sent"
+    return told
+
+
+def _ways(source: str, form: Form | None, *, rest: int) -> str:
+    """What helps, a line each; to leave faulty lines out only where that leaves something."""
+    hint = "correct them, or go on without them: --skip-invalid" if rest else "correct them"
+    if form is None:
+        return hint
+    told = f"or go on with the other {rest:,} requests alone: --skip-invalid"
+    ways = [form.hint, command_line(form, source), told if rest and not form.whole else ""]
+    return "\n".join(filter(None, ways))
 
 
 Tell = Callable[[int], None]
@@ -106,8 +135,7 @@ def submit(
     with _draft(home, job_id, spec) as draft:
         caps, sampler = read_caps(home.folder), Sampler(shape)
         report = _fill(draft, spec, source, tell, sampler, capped=caps.any)
-        if report.invalid and not spec.skip_invalid:
-            raise Refused(spec.source, report)
+        check_any_left(spec, report)
         prices = _prices(spec, draft.models(), capped=caps.any)
         spec = _in_cheap_hours(spec, draft.models(), prices)
         _estimate(draft, report, sampler, prices, spec, home)
@@ -135,6 +163,24 @@ def validate(
         prices = _prices(spec, draft.models(), capped=False) if priced else _given(spec)
         _estimate(draft, report, sampler, prices, spec, home)
     return report
+
+
+def check_any_left(spec: Spec, report: Report) -> None:
+    """Refuses faults that are not to be skipped, and a file of which nothing is left."""
+    if not report.requests and not report.invalid:
+        raise InvalidInput(
+            f"{spec.source} holds no requests: it is empty, or has blank lines only",
+            hint="give a file with one request per line (docs/input.md)",
+        )
+    if is_refused(spec, report):
+        raise Refused(spec.source, report)
+
+
+def is_refused(spec: Spec, report: Report) -> bool:
+    """Whether faults keep the input from being sent, or nothing of it would be left."""
+    whole = report.form is not None and report.form.whole
+    skips = spec.skip_invalid and report.requests and not whole
+    return not report.requests or (report.invalid > 0 and not skips)
 
 
 def _estimate(

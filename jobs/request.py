@@ -33,11 +33,27 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         return len(self.body) + TOKENS_PER_MESSAGE * self.messages + HIDDEN_TOKENS
 
 
+class Form(msgspec.Struct, frozen=True):
+    """Another form than ours in which requests, texts or a whole file come.
+
+    `told` completes the sentence "the file holds …", `hint` says what helps. `command` is what
+    does it: the words of a program that reads the file, its last argument, and writes requests.
+    `alone`: it is complete as it stands. `whole`: no line of such a file stands for itself, so none
+    is ever sent.
+    """
+
+    told: str
+    hint: str
+    command: tuple[str, ...] = ()
+    alone: bool = False
+    whole: bool = False
+
+
 class Fault(msgspec.Struct, frozen=True):
     """Why a line was refused.
 
     `line` counts from 1, `code` is one of `input.*` (docs/input.md), `offset` is the byte within
-    the line where it shows, if known.
+    the line where it shows, if known. `form` is what the line is instead, if that is known.
     """
 
     line: int
@@ -45,3 +61,4 @@ class Fault(msgspec.Struct, frozen=True):
     message: str
     offset: int | None = None
     custom_id: str | None = None
+    form: Form | None = None

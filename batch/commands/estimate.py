@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from batch.crew import crew
-from batch.dialogue.checking import check_in, requests_line
+from batch.dialogue.checking import check_in, requests_line, say_refused
 from batch.dialogue.consent import costs_nothing
 from batch.dialogue.ending import say_interrupted
 from batch.dialogue.guesses import guess_json, guess_lines
@@ -27,7 +27,7 @@ from batch.dialogue.options import (
     sample_options,
     spec_options,
 )
-from batch.dialogue.terminal import counting_lines, safe, say, say_faults, tell
+from batch.dialogue.terminal import counting_lines, safe, say, tell
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
 from batch.language import _, number
@@ -36,7 +36,7 @@ from batch.settings import check_key, read_settings
 from batch.store.guess import Guess
 from batch.store.home import Home
 from batch.store.jobstore import JobRow
-from batch.submission import Report, new_job_id, validate
+from batch.submission import Report, check_any_left, new_job_id, validate
 from jobs.errors import UsageError
 from jobs.spec import Spec
 from jobs.states import JobState, PauseReason
@@ -88,10 +88,11 @@ def command(
             tell=count,
             shape=counted_by(tokenizer) if tokenizer else shape_of,
         )
-    if report.invalid:
-        say_faults(report.faults, report.invalid)
-    _tell(report, report.estimate.guess, None, as_json=as_json)
-    return 2 if report.invalid and not spec.skip_invalid else 0
+    say_refused(report)
+    if report.requests or as_json:
+        _tell(report, report.estimate.guess, None, as_json=as_json)
+    check_any_left(spec, report)
+    return 0
 
 
 def _tell(report: Report, guess: Guess, job: JobRow | None, *, as_json: bool) -> None:

@@ -202,7 +202,7 @@ def _nothing_left(row: JobRow, *, tried: bool) -> int:
         say("  " + _("--retry-failed sends the failed again"))
     elif tried:
         say("  " + _("no request failed"))
-    return 1 if row.failed else 0
+    return 1 if row.failed or row.invalid else 0
 
 
 def _settle(home: Home, settings: Settings, store: JobStore, *, foreground: bool) -> None:

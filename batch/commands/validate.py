@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
+from batch.dialogue.checking import say_refused
 from batch.dialogue.helps import Command
 from batch.dialogue.making import make_spec, open_source
 from batch.dialogue.options import checking, input_argument, open_home, plain_option, spec_options
-from batch.dialogue.terminal import counting_lines, say_faults
+from batch.dialogue.terminal import counting_lines
 from batch.language import ngettext, number
-from batch.submission import new_job_id, validate
+from batch.submission import Report, check_any_left, is_refused, new_job_id, validate
 
 HELP = """Check INPUT as run and submit do, and list every fault. Nothing is sent or kept.
 
@@ -54,12 +55,18 @@ def command(source: Path, *, as_json: bool, **options: Any) -> int:
             ],
         }
         click.echo(json.dumps(told, ensure_ascii=True))
-        return 2 if report.invalid and not spec.skip_invalid else 0
-    say_faults(report.faults, report.invalid, click.echo)
+        return 2 if is_refused(spec, report) else 0
+    say_refused(report, click.echo)
+    if report.form is None or not report.form.whole:
+        _tell_counts(report)
+    check_any_left(spec, report)
+    return 0
+
+
+def _tell_counts(report: Report) -> None:
     fine = ngettext("{count} request is fine", "{count} requests are fine", report.requests)
     faulty = ngettext("{count} line is not", "{count} lines are not", report.invalid)
     click.echo(
         f"{fine.format(count=number(report.requests))}, "
         f"{faulty.format(count=number(report.invalid))}"
     )
-    return 2 if report.invalid and not spec.skip_invalid else 0

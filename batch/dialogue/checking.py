@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batch.dialogue.guesses import guess_lines
 from batch.dialogue.making import open_source
-from batch.dialogue.terminal import counting_lines, safe, say, say_faults
+from batch.dialogue.terminal import Say, counting_lines, safe, say, say_faults
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
 from batch.language import _, moment, ngettext, number
@@ -33,10 +33,10 @@ def check_in(
                 home, job_id, spec, open_source(source), tell, sample=sample, shape=shape
             )
     except Refused as refusal:
-        say_faults(refusal.report.faults, refusal.report.invalid)
+        say_refused(refusal.report)
         raise
     if report.invalid:
-        say_faults(report.faults[:10], report.invalid)
+        say_faults(report.groups)
     say(job_id)
     say(f"  {requests_line(report)}")
     for line in (
@@ -45,6 +45,12 @@ def check_in(
     ):
         say(f"  {line}")
     return report
+
+
+def say_refused(report: Report, tell: Say = say) -> None:
+    """The faults of an input, unless they are one and the same, which the error tells."""
+    if report.form is None or len(report.groups.found) > 1:
+        say_faults(report.groups, tell)
 
 
 def plan_lines(report: Report, spec: Spec) -> Iterator[str]:

@@ -61,7 +61,7 @@ def _completed(job: JobRow) -> int:
     if job.failed:
         say(_("try the failed again with:"))
         say(f"  nightshift resume {job.id} --retry-failed")
-    return SOME_FAILED if job.failed else COMPLETED
+    return SOME_FAILED if job.failed or job.invalid else COMPLETED
 
 
 def skipped(count: int) -> str:

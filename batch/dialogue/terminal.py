@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TextIO
@@ -14,7 +14,7 @@ from typing import TextIO
 import click
 
 from batch.language import _, again, ngettext, number
-from jobs.request import Fault
+from batch.reading.grouping import Group, Groups
 
 _UNSAFE = dict.fromkeys(
     [
@@ -153,12 +153,27 @@ def _write_over(text: str) -> None:
         click.echo(f"{text}\x1b[K\r", nl=False, err=True)
 
 
-def say_faults(faults: Iterable[Fault], total: int, tell: Say = say) -> None:
-    """Each fault with its line, in the order of lines, and how many more there are."""
-    told = 0
-    for told, fault in enumerate(sorted(faults, key=lambda each: each.line), start=1):  # noqa: B007
-        where = _("line {line}") if fault.offset is None else _("line {line}, byte {byte}")
-        place = where.format(line=fault.line, byte=fault.offset)
-        tell(f"  {place}: {safe(again(fault.message))}  [{fault.code}]")
-    if total > told:
-        tell("  " + _("… and {count} more").format(count=number(total - told)))
+MOST_KINDS = 25
+"""Kinds of faults that are told; with what stands around them, a report has 40 lines at most."""
+
+
+def say_faults(groups: Groups, tell: Say = say) -> None:
+    """Each kind of fault once, in the order of lines: how many, where, and what to do."""
+    found = sorted(groups.found.values(), key=lambda group: group.lines[0])
+    for group in found[:MOST_KINDS]:
+        told = safe(again(group.first.message))
+        tell(f"  {places(group)}: {told}  [{group.first.code}]")
+    more = groups.others + sum(group.count for group in found[MOST_KINDS:])
+    if more:
+        tell("  " + _("… and {count} more").format(count=number(more)))
+
+
+def places(group: Group) -> str:
+    """`line 3, byte 12`; `740 lines (1, 2, 3, 4, 5, …)`."""
+    first = group.first
+    if group.count == 1:
+        where = _("line {line}") if first.offset is None else _("line {line}, byte {byte}")
+        return where.format(line=first.line, byte=first.offset)
+    lines = ", ".join(map(number, group.lines)) + (", …" if group.count > len(group.lines) else "")
+    told = ngettext("{count} line ({lines})", "{count} lines ({lines})", group.count)
+    return told.format(count=number(group.count), lines=lines)

@@ -1,16 +1,19 @@
 """The reader: an input file becomes requests, and a fault with its line number for the rest.
 
-source   bytes, unpacked, in blocks of whole lines
-template is the line of a known form?             then it is a request already
-rules    else: strict JSON, then what a request must be; the only place that refuses
+source    bytes, unpacked, in blocks of whole lines
+beginning is the file something else altogether?  then that is its one fault
+template  is the line of a known form?             then it is a request already
+rules     else: strict JSON, then what a request must be; the only place that refuses
+forms     what a refused line is instead
 """
 
 from __future__ import annotations
 
 from codecs import utf_8_decode
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 
+from batch.reading.beginning import LONGEST, fault_of_file
 from batch.reading.rules import Defaults, draft, overlong
 from batch.reading.source import LONGEST_LINE, Block, Overlong, Source, blocks
 from batch.reading.template import Templates
@@ -20,6 +23,9 @@ __all__ = ["Defaults", "Source", "read"]
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r"
+_LOOKED_AT = 3
+"""Blocks that are read ahead: the first line, most of the first piece, and a line between two."""
+
 _AT_ONCE = 128 * 1024
 """Bytes that are decoded at a time: in one piece, a block's text costs twice as much to make."""
 
@@ -27,12 +33,28 @@ _AT_ONCE = 128 * 1024
 def read(source: Source, defaults: Defaults) -> Iterator[Request | Fault]:
     """Every line that is not blank, in order: a `Request`, or the `Fault` that is wrong with it.
 
+    Of a file that holds no lines of requests at all (an archive, an array) one fault alone.
+
     `source` is a path, or a binary stream that the caller closes; plain, gzip or zstd. Memory does
     not grow with the file. Raises `InvalidInput` when the source cannot be opened, read to its end
     or unpacked; that may be after some lines, so nothing is to be sent before the end is reached.
     """
+    found = blocks(source)
+    first = list(islice(found, _LOOKED_AT))
+    fault = fault_of_file(_beginning(first), complete=len(first) < _LOOKED_AT)
+    if fault is not None:
+        return iter([fault])
     reader = _Reader(defaults)
-    return chain.from_iterable(map(reader.results, blocks(source)))
+    return chain.from_iterable(map(reader.results, chain(first, found)))
+
+
+def _beginning(first: list[Block | Overlong]) -> bytes:
+    cut = slice(LONGEST + 1)
+    parts = [
+        each.start[cut] if isinstance(each, Overlong) else each.data[each.start : each.stop][cut]
+        for each in first
+    ]
+    return b"".join(parts)[cut].removeprefix(_BOM)
 
 
 class _Reader:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgspec
 
+from batch.reading.forms import CHAT, form_of_line
 from batch.reading.scan import Flaw, Kind, Node, scan, text_of
 from jobs.request import Fault, Request
 
-URL = "/v1/chat/completions"
 LONGEST_NAME = 512
 """Characters of a `custom_id`, and of a model's name."""
 
@@ -39,6 +39,11 @@ _BOUNDED_TIERS = frozenset({"auto", "default", "standard", "flex"})
 _FREE_KEYS = ("messages", "user", "safety_identifier", "prompt_cache_key", "session_id", "metadata")
 _JUDGED_KEYS = frozenset({"role", "type"})
 _COUNT = re.compile(rb"[1-9][0-9]{0,9}")
+_PLAIN_FLAWS = frozenset(
+    {f"input.{what}" for what in ("api_key", "surrogate", "number", "depth", "too_long")}
+)
+"""Faults that stand for themselves, whatever else the line is."""
+
 _ABSENT = Node(Kind.NULL, 0, 0)
 
 
@@ -77,7 +82,9 @@ def draft(line: bytes, number: int, defaults: Defaults) -> Draft | Fault:
     try:
         return rules.draft()
     except Flaw as flaw:
-        return Fault(number, flaw.code, flaw.message, flaw.offset, rules.custom_id)
+        form = None if flaw.code in _PLAIN_FLAWS else form_of_line(line)
+        told = flaw.message if form is None else form.told
+        return Fault(number, flaw.code, told, flaw.offset, rules.custom_id, form)
 
 
 def overlong(number: int, longest: int) -> Fault:
@@ -149,15 +156,15 @@ class _Rules:
             raise Flaw("input.field", told, body.start)
         if self.custom_id is None:
             raise Flaw("input.field", '"custom_id" is missing; give each request one of its own', 0)
-        self._expect(root, "method", "POST")
-        self._expect(root, "url", URL)
+        message = '"method" must be "POST"; there is no other for chat requests'
+        self._expect(root, "method", lambda text: text == "POST", message)
+        told = f'"url" must end in {CHAT}; the host that requests go to is set by --base-url alone'
+        self._expect(root, "url", _is_chat_url, told)
         return body
 
-    def _expect(self, root: Node, key: str, wanted: str) -> None:
+    def _expect(self, root: Node, key: str, fits: Callable[[str], bool], told: str) -> None:
         node = self._member(root, key)
-        absent = node is _ABSENT
-        if not absent and (node.kind is not Kind.STRING or text_of(self._line, node) != wanted):
-            told = f'"{key}" must be "{wanted}"; where requests go is set by --base-url alone'
+        if node is not _ABSENT and not fits(self._text(node) or ""):
             raise Flaw("input.url", told, node.start)
 
     def _request(self, body: Node) -> Request:
@@ -311,6 +318,9 @@ class _Rules:
 
 
 def _check_encoding(line: bytes) -> None:
+    if line.startswith(b"\0\0\0\0"):
+        told = "the line begins with zero bytes: it was not written to its end; write it again"
+        raise Flaw("input.encoding", told, 0)
     if b"\0" in line[:4]:
         told = "the line is not UTF-8 but looks like UTF-16 or UTF-32; save the file as UTF-8"
         raise Flaw("input.encoding", told, 0)
@@ -322,6 +332,11 @@ def _check_encoding(line: bytes) -> None:
     except UnicodeDecodeError as error:
         told = "the line is not valid UTF-8; save the file as UTF-8"
         raise Flaw("input.encoding", told, error.start) from None
+
+
+def _is_chat_url(url: str) -> bool:
+    """Of any host and version, also with a query: requests go to `--base-url` whatever it says."""
+    return url.partition("?")[0].rstrip("/").endswith(CHAT)
 
 
 def _is_bare(root: Node) -> bool:

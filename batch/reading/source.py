@@ -9,7 +9,6 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from enum import Enum
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -40,10 +39,10 @@ _WORDS = {
 }
 
 
-class Overlong(Enum):
-    """Stands where a line was that is longer than `LONGEST_LINE`."""
+class Overlong(NamedTuple):
+    """Stands where a line was that is longer than `LONGEST_LINE`; `start` is its beginning."""
 
-    LINE = "line"
+    start: bytes
 
 
 class _Unpacker(Protocol):
@@ -117,8 +116,9 @@ def _whole_lines(chunks: Iterator[bytes]) -> Iterator[Block | Overlong]:
     size = 0
     for chunk in chunks:
         first, last = chunk.find(b"\n") + 1, chunk.rfind(b"\n") + 1
-        # Of an overlong line only the length is remembered.
-        rest = [*rest, chunk[:first] if first else chunk] if size <= LONGEST_LINE else []
+        # Of an overlong line only the beginning and the length are remembered.
+        more = chunk[:first] if first else chunk
+        rest = [*rest, more] if size <= LONGEST_LINE else rest[:1]
         size += first or len(chunk)
         if not first:
             continue
@@ -132,7 +132,7 @@ def _whole_lines(chunks: Iterator[bytes]) -> Iterator[Block | Overlong]:
 
 def _line(parts: list[bytes], size: int) -> Block | Overlong:
     if size > LONGEST_LINE:
-        return Overlong.LINE
+        return Overlong(parts[0])
     line = b"".join(parts)
     return Block(line, 0, len(line))
 

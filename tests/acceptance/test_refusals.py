@@ -71,6 +71,20 @@ def test_a_wrong_value_from_the_environment_is_told_with_its_variable(
     assert "NIGHTSHIFT_MAX_IN_FLIGHT" in ended.err
 
 
+@pytest.mark.parametrize("options", [(), ("--skip-invalid",)])
+def test_i15_a_file_of_nothing_or_of_something_else_is_refused(
+    options: tuple[str, ...], refused: Callable[..., Ended], shell: Shell
+) -> None:
+    shell.write("empty.jsonl", "\n \n")
+    shell.write("array.json", "[\n" + batch_lines(3).replace("}\n", "},\n")[:-2] + "\n]\n")
+
+    assert "holds no requests" in refused(2, "run", "empty.jsonl", "--yes", *options).err
+    for command in ("run", "submit", "estimate"):
+        ended = refused(2, command, "array.json", *options)
+        assert "array.json holds a JSON array" in ended.err
+        assert "jq -c '.[]' array.json > array.requests.jsonl" in ended.err
+
+
 def test_without_a_key_it_says_where_the_key_is_looked_for(refused: Callable[..., Ended]) -> None:
     ended = refused(2, "run", "reviews.jsonl", ROUTERAI_API_KEY="")
     assert "set ROUTERAI_API_KEY" in ended.err

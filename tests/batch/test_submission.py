@@ -19,7 +19,7 @@ from batch.money.caps import Caps, write_caps
 from batch.store import database, draft
 from batch.store.home import Home
 from batch.submission import MOST_FAULTS, Refused, new_job_id, submit, validate
-from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.ids import check_job_id
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.prices import PriceList
@@ -84,18 +84,16 @@ def test_a_fine_file_becomes_a_job(desk: Desk) -> None:
     assert report.estimate.highest > 3
 
 
-def test_a_file_without_lines_is_a_job_that_costs_nothing_i15(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(*_: object, **__: object) -> PriceList:
-        raise ServiceUnavailable("the endpoint does not answer")
+@pytest.mark.parametrize("data", [b"", b"\n \n", b"\xef\xbb\xbf\r\n"])
+def test_a_file_without_lines_is_refused_i15(data: bytes, desk: Desk) -> None:
+    assert "holds no requests" in desk.refuses(InvalidInput, BytesIO(data), budget=CAP).message
 
-    monkeypatch.setattr(submission, "read_prices", away)
 
-    report = desk.submit(BytesIO(b"\n \n"), budget=CAP)
+def test_a_file_of_which_nothing_is_left_is_refused(desk: Desk) -> None:
+    refusal = desk.refuses(Refused, BytesIO(b"{}\n{broken\n"), skip_invalid=True)
 
-    assert (report.requests, report.estimate.highest) == (0, Decimal(0))
-    assert desk.home.open(JOB).job().left == 0
+    assert "2 lines cannot be sent; nothing was sent" in refusal.message
+    assert "--skip-invalid" not in refusal.hint
 
 
 def test_ids_sort_by_their_birth(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,6 @@ REFUSED = [
     ("I18 control", enveloped(custom_id='"a\\u001b[2J"'), "input.field", 13),
     ("I18 bidi", enveloped(custom_id='"a\u202eb"'), "input.field", 13),
     ("I18 line separator", enveloped(custom_id='"a\\u2028b"'), "input.field", 13),
-    ("I19 absolute url", GOOD.replace(b'"/v1/', b'"https://evil.test/v1/'), "input.url", None),
     ("I19 other path", GOOD.replace(b"chat/completions", b"embeddings"), "input.url", None),
     ("I19 url null", GOOD.replace(b'"/v1/chat/completions"', b"null"), "input.url", None),
     ("I19 GET", GOOD.replace(b"POST", b"GET"), "input.url", None),

@@ -1,0 +1,308 @@
+"""What a file is that is no JSON Lines at all, by its first bytes and lines.
+
+An archive, an array or a table fails in every line, each time in another way; and a line of it that
+happens to be a request is a fragment, which nobody meant to send.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+from batch.reading.forms import array_of, columns, jq, spread, text_column
+from jobs.request import Fault, Form
+
+LONGEST = 64 * 2**10
+"""Bytes of a file's beginning that are looked at."""
+
+_LINES = 50
+_TAR_MAGIC = slice(257, 262)
+_ZEROS = b"\0" * 4
+_JSON, _ENCODING = "input.json", "input.encoding"
+_decoder = json.JSONDecoder()
+
+
+def fault_of_file(head: bytes, *, complete: bool) -> Fault | None:
+    """The one fault of a file that is none of requests; None for all others.
+
+    `head` is its beginning, unpacked and without a byte order mark; `complete`: it is all of it.
+    """
+    for code, form in (
+        (_JSON, _binary(head)),
+        (_ENCODING, _encoding(head)),
+        (_JSON, _pointer(head) or _markup(head)),
+        (_JSON, _text(head[:LONGEST], complete=complete and len(head) <= LONGEST)),
+    ):
+        if form is not None:
+            return Fault(1, code, form.told, 0, form=form)
+    return None
+
+
+# ── Bytes ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _binary(head: bytes) -> Form | None:
+    if head.startswith(b"PK\x03\x04"):
+        return _zip(head)
+    if head[_TAR_MAGIC] == b"ustar":
+        return _packed("tar", "-xOf", told="a tar archive")
+    return next((form for magic, form in _MAGICS if head.startswith(magic)), None)
+
+
+def _packed(*command: str, told: str) -> Form:
+    return Form(told=told, hint="unpack it:", command=command, whole=True)
+
+
+def _zip(head: bytes) -> Form:
+    if b"xl/" in head[:4096]:
+        return Form(
+            told="an Excel workbook",
+            hint="save it as CSV; nightshift tells then how requests are made of it",
+            whole=True,
+        )
+    if b"word/" in head[:4096]:
+        return Form(told="a Word document", hint="save its texts as lines", whole=True)
+    return _packed("unzip", "-p", told="a zip archive")
+
+
+_FROM_PARQUET = (
+    "import pandas,sys; print(pandas.read_parquet(sys.argv[1])"
+    '.to_json(orient="records",lines=True,force_ascii=False))'
+)
+_PARQUET = Form(
+    told="a Parquet file",
+    hint="write it as JSON Lines (with pandas and pyarrow), and nightshift tells how requests are"
+    " made of its records:",
+    command=("python3", "-c", _FROM_PARQUET),
+    whole=True,
+)
+
+
+def _no_text(*, told: str) -> Form:
+    return Form(told=told, hint="give a file of JSON Lines: docs/input.md shows them", whole=True)
+
+
+_MAGICS = (
+    (b"PK\x05\x06", _no_text(told="an empty zip archive")),
+    (b"BZh", _packed("bzip2", "-dc", told="a file that bzip2 packed")),
+    (b"\xfd7zXZ\x00", _packed("xz", "-dc", told="a file that xz packed")),
+    (b"\x04\x22\x4d\x18", _packed("lz4", "-dc", told="a file that lz4 packed")),
+    (b"\x1f\x8b", _packed("gzip", "-dc", told="a file that was packed twice, with gzip")),
+    (
+        b"\x28\xb5\x2f\xfd",
+        _packed("zstd", "-dc", told="a file that was packed twice, with zstd"),
+    ),
+    (b"7z\xbc\xaf\x27\x1c", _packed("7z", "x", "-so", told="a 7z archive")),
+    (b"Rar!\x1a\x07", _packed("unrar", "p", "-inul", told="a rar archive")),
+    (b"PAR1", _PARQUET),
+    (b"ARROW1", _no_text(told="an Arrow file")),
+    (b"Obj\x01", _no_text(told="an Avro file")),
+    (b"ORC", _no_text(told="an ORC file")),
+    (b"SQLite format 3\x00", _no_text(told="an SQLite database")),
+    (b"\xd0\xcf\x11\xe0", _no_text(told="an old Office document")),
+    (b"%PDF-", _no_text(told="a PDF document")),
+    (b"\x89PNG", _no_text(told="a picture")),
+    (b"\xff\xd8\xff", _no_text(told="a picture")),
+    (b"\x93NUMPY", _no_text(told="a NumPy array")),
+    (b"\x80\x03", _no_text(told="a Python pickle")),
+    (b"\x80\x04", _no_text(told="a Python pickle")),
+    (b"\x80\x05", _no_text(told="a Python pickle")),
+)
+
+
+def _encoding(head: bytes) -> Form | None:
+    if head and not head.strip(b"\0"):
+        return Form(
+            told="zero bytes only: it was never written to its end (a power cut, a broken copy)",
+            hint="make or copy it again",
+            whole=True,
+        )
+    name = _wide(head)
+    if name is None:
+        return None
+    return Form(
+        told=f"text in {name}, not in UTF-8",
+        hint="write it in UTF-8:",
+        command=("iconv", "-f", name, "-t", "UTF-8"),
+        whole=True,
+    )
+
+
+def _wide(head: bytes) -> str | None:
+    """An encoding in which each letter of Latin has zero bytes beside it."""
+    if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "UTF-32"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16"
+    zeros = bytes(byte == 0 for byte in head[:4])
+    return {
+        b"\0\1\0\1": "UTF-16LE",
+        b"\1\0\1\0": "UTF-16BE",
+        b"\0\1\1\1": "UTF-32LE",
+        b"\1\1\1\0": "UTF-32BE",
+    }.get(zeros)
+
+
+# ── Text of another kind ─────────────────────────────────────────────────────────────────────────
+
+
+def _pointer(head: bytes) -> Form | None:
+    if head.startswith(b"version https://git-lfs"):
+        return Form(
+            told="a pointer of Git LFS, not the file itself",
+            hint="fetch the file:",
+            command=("git", "lfs", "pull"),
+            alone=True,
+            whole=True,
+        )
+    if b"annex/objects/" in head[:1024] and b"{" not in head[:1024]:
+        return Form(
+            told="a pointer of git-annex, not the file itself",
+            hint="fetch the file:",
+            command=("git", "annex", "get", "."),
+            alone=True,
+            whole=True,
+        )
+    return None
+
+
+def _markup(head: bytes) -> Form | None:
+    start = head[:1024].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return Form(
+            told="a web page: perhaps an error or a log-in in place of the file",
+            hint="download the file again",
+            whole=True,
+        )
+    if start.startswith(b"<?xml"):
+        return _no_text(told="XML")
+    if re.match(rb"---[ \t]*\r?\n|- ?[a-z_]+:[ \n]", start):
+        return Form(
+            told="YAML, not JSON",
+            hint="write it as JSON Lines:",
+            command=("yq", "-o=json", "-I=0", ".[]"),
+            whole=True,
+        )
+    return None
+
+
+def _text(head: bytes, *, complete: bool) -> Form | None:
+    text = head.decode(errors="replace")
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if not complete and len(lines) > 1 and not text.endswith("\n"):
+        lines.pop()
+    lines = lines[:_LINES]
+    if not lines or 2 * sum(map(_is_object, lines)) > len(lines):
+        return None
+    if lines[0][0] == "[":
+        return _array(text, lines)
+    if lines[0][0] == "{":
+        return _spread(text, lines)
+    if any(line[0] in "{[\"'" or _parses(line) for line in lines[:2]):
+        return None
+    return _table(text, complete=complete) or _prose(lines)
+
+
+def _array(text: str, lines: list[str]) -> Form | None:
+    """One that goes on over several lines, or is so long that its end is not in sight."""
+    if _parses(lines[0]) or lines[0].startswith("[["):
+        return None
+    first, stop = _first(text.lstrip()[1:])
+    return array_of(first) if first or not stop else None
+
+
+def _spread(text: str, lines: list[str]) -> Form | None:
+    """Objects of several lines."""
+    if len(lines) < 2 or _parses(lines[0]) or _parses(lines[1]):
+        return None
+    value, stop = _first(text)
+    over_lines = "\n" in text.strip()[:stop]
+    open_ended = lines[0][-1] in "{[,:" and lines[1][0] in '"}{[]'
+    return spread(value) if over_lines or (open_ended and not stop) else None
+
+
+def _first(text: str) -> tuple[object, int]:
+    """The first value in a text and where it ends; None and 0 where its end is not in sight."""
+    try:
+        return _decoder.raw_decode(text.lstrip())
+    except (ValueError, RecursionError):
+        return None, 0
+
+
+def _parses(line: str) -> bool:
+    try:
+        json.loads(line)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False
+    return True
+
+
+def _is_object(line: str) -> bool:
+    return line[0] == "{" and line[-1] == "}" and _parses(line)
+
+
+_DELIMITERS = ("\t", ",", ";", "|")
+
+
+def _table(text: str, *, complete: bool) -> Form | None:
+    for delimiter in _DELIMITERS:
+        rows = _rows(text, delimiter, complete=complete)
+        wide = [row for row in rows if rows and len(row) == len(rows[0])]
+        if len(wide) > 1 and len(rows[0]) > 1 and len(wide) * 10 >= len(rows) * 8:
+            return _table_form(wide, delimiter)
+    return None
+
+
+def _rows(text: str, delimiter: str, *, complete: bool) -> list[list[str]]:
+    try:
+        rows = list(csv.reader(io.StringIO(text), delimiter=delimiter))
+    except csv.Error:
+        return []
+    rows = [row for row in rows if row]
+    return rows if complete else rows[:-1]
+
+
+def _table_form(rows: list[list[str]], delimiter: str) -> Form:
+    head, kind = rows[0], "TSV" if delimiter == "\t" else "CSV"
+    sizes = {
+        name: sum(len(row[place]) for row in rows[1:_LINES]) for place, name in enumerate(head)
+    }
+    column = text_column(sizes)
+    return Form(
+        told=f"a table ({kind}) with the columns {columns(head)}",
+        hint="tables with a prompt of yours are not supported yet; today, make a request of each"
+        " row, with words of your own around the text; name a model with --model:",
+        command=("python3", "-c", _from_table(column, delimiter)),
+        whole=True,
+    )
+
+
+def _from_table(column: str, delimiter: str) -> str:
+    return (
+        'import csv,json,sys; [print(json.dumps({"messages":[{"role":"user","content":'
+        f"row[{json.dumps(column)}]"
+        '}]},ensure_ascii=False)) for row in csv.DictReader(open((sys.argv+[0])[1],newline="",'
+        f'encoding="utf-8-sig"),delimiter={json.dumps(delimiter)})]'
+    )
+
+
+_FEWEST_LETTERS = 0.5
+
+
+def _prose(lines: list[str]) -> Form | None:
+    """Lines of plain text, of letters for the most part."""
+    text = "".join(lines)
+    letters = sum(each.isalnum() or each == " " for each in text)
+    if "\ufffd" in text or " " not in text or letters < _FEWEST_LETTERS * len(text):
+        return None
+    return Form(
+        told="plain text, not JSON",
+        hint="make a request of each line, with words of your own around it; name a model with"
+        " --model:",
+        command=("jq", "-R", *jq('select(. != "") | {messages: [{role: "user", content: .}]}')[1:]),
+        whole=True,
+    )

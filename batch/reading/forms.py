@@ -1,0 +1,569 @@
+"""What a line is that is no chat request: the forms of other services, data sets and results.
+
+Only lines that the rules refused are looked at. A form that can be rewritten without loss names
+the jq program that does it; the commands are run by the tests.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import PurePath
+from typing import Any
+
+import msgspec
+
+from jobs.request import Form
+
+CHAT = "/chat/completions"
+
+_TEXTS = (
+    *("prompt", "question", "query", "text", "content", "review", "comment", "sentence"),
+    *("description", "title", "message", "body", "input"),
+)
+"""Names that a column of texts goes by, the likeliest first."""
+
+_LONGEST_KEY = 40
+_KEYS_TOLD = 4
+
+
+def form_of_line(line: bytes) -> Form | None:
+    """What a refused line is; None where no form is known, or it is a chat request with a fault."""
+    text = line.strip(b" \t\r\0")
+    if _is_windows_1251(text):
+        return Form(
+            told="text in Windows-1251, not in UTF-8",
+            hint="write it in UTF-8:",
+            command=("iconv", "-f", "WINDOWS-1251", "-t", "UTF-8"),
+            whole=True,
+        )
+    try:
+        return form_of(msgspec.json.decode(text))
+    except (ValueError, RecursionError):
+        return _form_of_text(text)
+
+
+def form_of(value: object) -> Form | None:
+    """The same of a JSON value."""
+    if isinstance(value, str):
+        return _string(value)
+    if isinstance(value, list):
+        return _list(value)
+    if not isinstance(value, dict) or not value or _is_chat(value):
+        return None
+    return next(filter(None, (look(value) for look in _LOOKS)), None)
+
+
+def jq(program: str) -> tuple[str, ...]:
+    """The command that rewrites each line by a program."""
+    return ("jq", "-c", program)
+
+
+def command_line(form: Form, source: str) -> str:
+    """What to type, for a file of this name; "" where no command helps.
+
+    It writes to a file beside the source, never to the source.
+    """
+    if not form.command or form.alone:
+        return shlex.join(form.command)
+    words, name = shlex.join(form.command), PurePath(source).name
+    stem = name.split(".")[0] or name
+    written = f"> {shlex.quote(f'{stem}.requests.jsonl')}"
+    unpack = next((how for ending, how in _UNPACK.items() if name.lower().endswith(ending)), "")
+    if source == "-":
+        return f"… | {words} {written}"
+    if unpack and form.command[0] not in _BY_NAME:
+        return f"{unpack} {shlex.quote(source)} | {words} {written}"
+    return f"{words} {shlex.quote(source)} {written}"
+
+
+_UNPACK = {".gz": "gzip -dc", ".zst": "zstd -dc"}
+_BY_NAME = ("tar", "unzip", "git", "7z", "unrar")
+"""Programs that read a file by its name, packed or not."""
+
+
+# ── Lines that are not JSON ──────────────────────────────────────────────────────────────────────
+
+
+def _form_of_text(text: bytes) -> Form | None:
+    if text.endswith(b",") and _is_json(text[:-1]):
+        return Form(
+            told="JSON with a comma behind each line",
+            hint="put each request on a line of its own, without a comma:",
+            command=("sed", "s/,[[:space:]]*$//"),
+            whole=True,
+        )
+    if _PYTHON.match(text):
+        return Form(
+            told="Python dictionaries, as print shows them, not JSON",
+            hint="write them with json.dumps:",
+            command=("python3", "-c", _FROM_PYTHON),
+        )
+    if text[:1] == b"{" and _holds_several(text):
+        return Form(
+            told="several JSON objects on one line",
+            hint="put each request on a line of its own:",
+            command=jq("."),
+        )
+    return None
+
+
+_FROM_PYTHON = (
+    "import ast,json,sys; [print(json.dumps(ast.literal_eval(line),ensure_ascii=False))"
+    ' for line in open((sys.argv+[0])[1],encoding="utf-8") if line.strip()]'
+)
+
+
+def _is_windows_1251(text: bytes) -> bool:
+    """No UTF-8, and what is not ASCII in it is Cyrillic for the most part if it is that."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        letters = sum(byte >= 0xC0 or byte in (0xA8, 0xB8) for byte in text)
+        return 10 * letters >= 9 * sum(byte >= 0x80 for byte in text)
+    return False
+
+
+_PYTHON = re.compile(rb"\{\s*'[^']*'\s*:")
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _holds_several(text: bytes) -> bool:
+    for part in (b"}{", b"} {", b"},{", b"}, {", b"}\t{"):
+        at = text.find(part)
+        if at >= 0 and _is_json(text[: at + 1]):
+            return True
+    return False
+
+
+# ── Strings and lists ────────────────────────────────────────────────────────────────────────────
+
+
+def _string(value: str) -> Form:
+    with suppress(ValueError, RecursionError):
+        if isinstance(msgspec.json.decode(value), dict | list):
+            return Form(
+                told="JSON that was encoded twice: each line is a string with JSON in it",
+                hint="decode it once:",
+                command=jq("fromjson"),
+            )
+    return Form(
+        told="one text per line, as a JSON string",
+        hint="make a request of each, with words of your own around the text; name a model with"
+        " --model:",
+        command=jq('{messages: [{role: "user", content: .}]}'),
+    )
+
+
+def _list(value: list[Any]) -> Form | None:
+    if not value:
+        return None
+    if all(map(_is_message, value)):
+        return Form(
+            told="lists of messages, without the request around them",
+            hint="make a request of each; name a model with --model:",
+            command=jq("{messages: .}"),
+        )
+    return array_of(value[0])
+
+
+def array_of(first: object) -> Form:
+    """A JSON array in place of lines, by its first element."""
+    program = ".[]"
+    inner = form_of(first)
+    if inner is not None and inner.command[:1] == ("jq",):
+        program = f".[] | {inner.command[-1]}"
+    return Form(
+        told="a JSON array, not one request per line",
+        hint="put each element on a line of its own:" if program == ".[]" else _hint(inner),
+        command=jq(program),
+        whole=True,
+    )
+
+
+def spread(value: object) -> Form:
+    """Values that are spread over several lines, by the first of them."""
+    inner = form_of(value)
+    program = inner.command[-1] if inner is not None and inner.command[:1] == ("jq",) else "."
+    return Form(
+        told="JSON that is spread over several lines, not one request per line",
+        hint="put each request on a line of its own:" if program == "." else _hint(inner),
+        command=jq(program),
+        whole=True,
+    )
+
+
+def _hint(form: Form | None) -> str:
+    return form.hint if form else ""
+
+
+# ── Objects ──────────────────────────────────────────────────────────────────────────────────────
+
+_Object = dict[str, Any]
+
+
+def _is_chat(value: _Object) -> bool:
+    body = value.get("body", value)
+    url = value.get("url")
+    elsewhere = isinstance(url, str) and bool(url) and not url.rstrip("/").endswith(CHAT)
+    return isinstance(body, dict) and isinstance(body.get("messages"), list) and not elsewhere
+
+
+def _is_message(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("role"), str) and "content" in value
+
+
+def _only(value: object, keys: Collection[str]) -> bool:
+    return isinstance(value, dict) and all(key in keys or value[key] is None for key in value)
+
+
+def _is_text(content: object) -> bool:
+    """A string, or parts that are but text."""
+    if isinstance(content, list):
+        return all(_only(part, ("type", "text")) and part.get("type") == "text" for part in content)
+    return isinstance(content, str)
+
+
+def _batch_object(value: _Object) -> Form | None:
+    if value.get("object") != "batch" and "input_file_id" not in value:
+        return None
+    return Form(
+        told="the description of a batch, not its requests",
+        hint="give the file that was uploaded for it (its input_file_id)",
+    )
+
+
+def _results(value: _Object) -> Form | None:
+    answered = value.get("response", value.get("result"))
+    in_batch = ("response" in value or "result" in value) and ("custom_id" in value)
+    of_gemini = isinstance(answered, dict) and ("candidates" in answered)
+    alone = isinstance(value.get("choices"), list) or value.get("type") == "message"
+    if not (in_batch or of_gemini or alone):
+        return None
+    failed = answered is None and not alone
+    return Form(
+        told="results of requests, not requests"
+        if not failed
+        else "errors of requests, not requests",
+        hint="give the file whose requests these are the answers to; what failed in a job of ours"
+        " is sent again by: nightshift resume JOB --retry-failed",
+    )
+
+
+def _error(value: _Object) -> Form | None:
+    if not (set(value) <= {"error", "detail", "message", "code", "status", "type", "request_id"}):
+        return None
+    if "error" not in value and "detail" not in value:
+        return None
+    return Form(
+        told="the error message of a server, not requests",
+        hint="the file was not downloaded: fetch it again",
+    )
+
+
+def _anthropic(value: _Object) -> Form | None:
+    params = value.get("params")
+    if not isinstance(params, dict) or "messages" not in params:
+        return None
+    return Form(
+        told="requests for Anthropic's Message Batches (custom_id, params)",
+        hint="as chat requests they say the same (other model names: --model-map OLD=NEW):"
+        if _plain_anthropic(params)
+        else "write them as chat requests (custom_id, body); tools, images and options of"
+        " Anthropic's own must be rewritten by hand",
+        command=jq(_FROM_ANTHROPIC) if _plain_anthropic(params) else (),
+    )
+
+
+def _plain_anthropic(params: _Object) -> bool:
+    known = ("model", "max_tokens", "messages", "system", "temperature", "top_p")
+    messages, system = params["messages"], params.get("system")
+    return (
+        _only(params, known)
+        and isinstance(messages, list)
+        and all(_is_message(each) and _is_text(each["content"]) for each in messages)
+        and (system is None or _is_text(system))
+    )
+
+
+_FROM_ANTHROPIC = (
+    '{custom_id, body: (.params | .messages = [.system // empty | {role: "system", content: .}]'
+    " + .messages | del(.system))}"
+)
+
+
+def _gemini(value: _Object) -> Form | None:
+    request = value.get("request", value)
+    if not isinstance(request, dict) or "contents" not in request:
+        return None
+    plain = _plain_gemini(request) and isinstance(value.get("key", ""), str)
+    return Form(
+        told="requests for Gemini or Vertex AI (contents)",
+        hint="as chat requests they say the same; name a model with --model:"
+        if plain
+        else "write them as chat requests (custom_id, body); files, tools and options of Gemini's"
+        " own must be rewritten by hand",
+        command=jq(_from_gemini(value)) if plain else (),
+    )
+
+
+def _plain_gemini(request: _Object) -> bool:
+    contents = request["contents"]
+    return (
+        _only(request, ("contents", "systemInstruction", "system_instruction"))
+        and isinstance(contents, list)
+        and all(map(_plain_content, contents))
+        and all(
+            _plain_content(request[key])
+            for key in ("systemInstruction", "system_instruction")
+            if request.get(key) is not None
+        )
+    )
+
+
+def _plain_content(content: object) -> bool:
+    if not isinstance(content, dict) or not isinstance(content.get("parts"), list):
+        return False
+    known = content.get("role", "user") in ("user", "model", "system")
+    return known and all(
+        _only(part, ("text",)) and isinstance(part.get("text"), str) for part in content["parts"]
+    )
+
+
+def _from_gemini(value: _Object) -> str:
+    words = 'content: ([.parts[].text] | join(""))'
+    name = "custom_id: .key, " if "key" in value else ""
+    within = ".request | " if "request" in value else ""
+    system = f'(.systemInstruction // .system_instruction // empty | {{role: "system", {words}}})'
+    role = 'role: (if .role == "model" then "assistant" else "user" end)'
+    return f"{{{name}messages: [{within}{system}, (.contents[] | {{{role}, {words}}})]}}"
+
+
+def _bedrock(value: _Object) -> Form | None:
+    if not isinstance(value.get("modelInput"), dict):
+        return None
+    return Form(
+        told="requests for Amazon Bedrock's batch inference (recordId, modelInput)",
+        hint="write them as chat requests: custom_id, and a body with model and messages",
+    )
+
+
+def _encoded(value: _Object) -> Form | None:
+    for key in ("body", "messages"):
+        inner = value.get(key)
+        with suppress(ValueError, RecursionError):
+            if isinstance(inner, str) and isinstance(msgspec.json.decode(inner), dict | list):
+                return Form(
+                    told=f'requests whose "{key}" is a string with JSON in it',
+                    hint="decode it once:",
+                    command=jq(f".{key} |= fromjson"),
+                )
+    return None
+
+
+def _elsewhere(value: _Object) -> Form | None:
+    """Requests of other kinds: by their address, else by what their body holds."""
+    body = value.get("body")
+    body = body if isinstance(body, dict) else {}
+    url = value.get("url")
+    path = url.rstrip("/") if isinstance(url, str) else ""
+    enveloped = bool(body)
+    body = body or value
+    embeds = "embed" in str(body.get("model", "")).lower()
+    if path.endswith("/embeddings") or (not path and embeds and "input" in body):
+        return Form(
+            told="requests for /v1/embeddings",
+            hint="they are not supported yet: only chat requests are; a loop over the endpoint's"
+            " /embeddings does it today",
+        )
+    if path.endswith("/responses") or (not path and "model" in body and "input" in body):
+        return _responses(body, enveloped=enveloped)
+    if path.endswith("/completions") and not path.endswith(CHAT):
+        return _completions(body, enveloped=enveloped)
+    if path and not path.endswith(CHAT):
+        return Form(
+            told=f"requests for {_short(path)}",
+            hint="only chat requests are supported, those whose url ends in /chat/completions",
+        )
+    return None
+
+
+def _responses(body: _Object, *, enveloped: bool) -> Form:
+    known = ("model", "input", "instructions", "max_output_tokens", "temperature", "top_p")
+    asked = body.get("input")
+    listed = isinstance(asked, list) and all(
+        _only(each, ("role", "content", "type")) and isinstance(each.get("content"), str)
+        for each in asked
+    )
+    plain = enveloped and _only(body, known) and (isinstance(asked, str) or listed)
+    return Form(
+        told="requests for /v1/responses (input)",
+        hint="they are not supported yet; as chat requests they say the same:"
+        if plain
+        else "they are not supported yet: write them as chat requests, with messages in place of"
+        " input",
+        command=jq(_FROM_RESPONSES) if plain else (),
+    )
+
+
+_FROM_RESPONSES = (
+    '.url = "/v1/chat/completions" | .body |= (.messages = [.instructions // empty'
+    ' | {role: "system", content: .}] + (.input | if type == "string" then'
+    ' [{role: "user", content: .}] else map({role, content}) end)'
+    " | .max_tokens = .max_output_tokens | del(.input, .instructions, .max_output_tokens))"
+)
+
+
+def _completions(body: _Object, *, enveloped: bool) -> Form:
+    plain = enveloped and isinstance(body.get("prompt"), str)
+    return Form(
+        told="requests for /v1/completions (prompt)",
+        hint="they are not supported: ask a chat model, with each prompt as a message:"
+        if plain
+        else "they are not supported: ask a chat model, with each prompt as a message",
+        command=jq(
+            '.url = "/v1/chat/completions" | .body |= (.messages ='
+            ' [{role: "user", content: .prompt}] | del(.prompt))'
+        )
+        if plain
+        else (),
+    )
+
+
+def _sharegpt(value: _Object) -> Form | None:
+    for key in ("conversations", "conversation", "items", "dialog"):
+        turns = value.get(key)
+        if isinstance(turns, list) and turns and all(map(_is_turn, turns)):
+            return Form(
+                told="conversations in ShareGPT's form (from, value)",
+                hint="make a request of each; --drop-last-assistant leaves out the answer that"
+                " stands there already; name a model with --model:",
+                command=jq(
+                    f"{{messages: [.{key}[] | {{role: ({{human: "
+                    '"user", gpt: "assistant", chatgpt: "assistant", bing: "assistant"}[.from]'
+                    " // .from), content: .value}]}"
+                ),
+            )
+    return None
+
+
+def _is_turn(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("from"), str) and "value" in value
+
+
+def _nested(value: _Object) -> Form | None:
+    """A list of messages or a whole body that stands under a name of its own."""
+    for key, inner in value.items():
+        if not key.isidentifier() or key in ("chosen", "rejected"):
+            continue
+        if isinstance(inner, list) and inner and all(map(_is_message, inner)):
+            return Form(
+                told=f'messages under the key "{_short(key)}"',
+                hint="make a request of each; name a model with --model:",
+                command=jq(f"{{messages: .{key}}}"),
+            )
+        if isinstance(inner, dict) and isinstance(inner.get("messages"), list):
+            return Form(
+                told=f'requests under the key "{_short(key)}"',
+                hint="put them under body:",
+                command=jq(f"{{custom_id, body: .{key}}}" if "custom_id" in value else f".{key}"),
+            )
+        if isinstance(inner, list) and inner and isinstance(inner[0], dict):
+            program = array_of(inner[0]).command[-1].removeprefix(".[]")
+            return Form(
+                told=f'one JSON object with a list under the key "{_short(key)}"',
+                hint="put each element on a line of its own:",
+                command=jq(f".{key}[]{program}"),
+                whole=True,
+            )
+    return None
+
+
+def _message(value: _Object) -> Form | None:
+    if not _is_message(value):
+        return None
+    return Form(
+        told="one message per line, without the request around it",
+        hint="make a request of each (or of all together: jq -s -c '{messages: .}'); name a model"
+        " with --model:",
+        command=jq("{messages: [.]}"),
+    )
+
+
+def _alpaca(value: _Object) -> Form | None:
+    if not isinstance(value.get("instruction"), str):
+        return None
+    return Form(
+        told="records in Alpaca's form (instruction, input, output)",
+        hint="make a request of each instruction; name a model with --model:",
+        command=jq(
+            '{messages: [{role: "user", content: ([.instruction, .input // empty]'
+            ' | map(select(. != "")) | join("\\n\\n"))}]}'
+        ),
+    )
+
+
+def _record(value: _Object) -> Form | None:
+    """An object of texts and figures: a row of a table."""
+    if "body" in value and not isinstance(value["body"], str):
+        return None
+    texts = {
+        key: each
+        for key, each in value.items()
+        if isinstance(each, str) and key not in ("custom_id", "id", "url", "method", "model")
+    }
+    if not texts or "messages" in value:
+        return None
+    column = text_column({key: len(each) for key, each in texts.items()})
+    name = next((key for key in ("custom_id", "id") if _is_id(value.get(key))), "")
+    head = f"custom_id: (.{name} | tostring), " if name else ""
+    return Form(
+        told=f"records with texts ({columns(list(value))}), not requests",
+        hint="tables with a prompt of yours are not supported yet; today, make a request of each"
+        " record, with words of your own around the text; name a model with --model:",
+        command=jq(f'{{{head}messages: [{{role: "user", content: {_path(column)}}}]}}'),
+    )
+
+
+def text_column(sizes: dict[str, int]) -> str:
+    """The column that holds the text to ask about: by its name, else the longest."""
+    known = {key.lower(): key for key in sizes}
+    named = next((known[name] for name in _TEXTS if name in known), None)
+    return named if named is not None else max(sizes, key=lambda key: sizes[key])
+
+
+def columns(names: list[str]) -> str:
+    """The first names, printable."""
+    more = ", …" if len(names) > _KEYS_TOLD else ""
+    return ", ".join(map(_short, names[:_KEYS_TOLD])) + more
+
+
+def _is_id(value: object) -> bool:
+    return (isinstance(value, str) and value != "") or (
+        isinstance(value, int) and not isinstance(value, bool)
+    )
+
+
+def _path(key: str) -> str:
+    plain = key.isidentifier() and key.isascii()
+    return f".{key}" if plain else f".[{msgspec.json.encode(key).decode()}]"
+
+
+def _short(text: str) -> str:
+    shown = "".join(each if each.isprintable() else "�" for each in text[:_LONGEST_KEY])
+    return shown if len(text) <= _LONGEST_KEY else f"{shown}…"
+
+
+_LOOKS: tuple[Callable[[_Object], Form | None], ...] = (
+    *(_batch_object, _results, _error, _anthropic, _gemini, _bedrock, _encoded, _elsewhere),
+    *(_sharegpt, _nested, _message, _alpaca, _record),
+)
