@@ -25,7 +25,8 @@ RUN groupadd --gid "$NIGHTSHIFT_UID" nightshift \
     && install --directory --owner nightshift --group nightshift --mode 0700 \
        /home/nightshift /scratch /work
 COPY --from=build /opt/nightshift /opt/nightshift
-ENV PATH=/opt/nightshift/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/nightshift/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONSAFEPATH=1
 WORKDIR /work
 USER ${NIGHTSHIFT_UID}:${NIGHTSHIFT_UID}
 CMD ["nightshift", "--help"]

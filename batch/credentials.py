@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from batch.settings import KEY_FILE, KEYS, Settings
+from batch.settings import Settings
 from jobs.errors import StorageUnavailable, UsageError
 from jobs.names import SECRET
-from jobs.seal import LEAST_SECRET, Seal, fingerprint
-
-_OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
+from jobs.seal import Seal, fingerprint
+from jobs.secret import key, post_secret
 
 
 def secret_file(settings: Settings, home: Path) -> Path:
@@ -29,36 +27,16 @@ def secret_file(settings: Settings, home: Path) -> Path:
 
 def post_seal(settings: Settings, home: Path) -> Seal:
     """What signs and verifies all that passes Redis; `UsageError` for a secret that is not one."""
-    path = secret_file(settings, home)
-    secret = _read(path)
-    if len(secret) < LEAST_SECRET:
-        raise UsageError(
-            f"the secret in {path} is too short", hint=f"make one: openssl rand -hex 32 > {path}"
-        )
-    return Seal(secret)
+    return Seal(post_secret(secret_file(settings, home)))
 
 
 def key_fingerprint(environ: Mapping[str, str]) -> str:
     """Tells which API key is set here; empty where none is, or none that can be read."""
-    source = next((name for name in KEYS if environ.get(name, "").strip()), None)
-    if source is None:
-        return ""
-    key = environ[source].strip()
-    if source == KEY_FILE:
-        try:
-            key = _read(Path(key).expanduser()).decode(errors="replace")
-        except UsageError:
-            return ""
-    return fingerprint(key) if key else ""
-
-
-def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_mode & _OTHERS_MAY:
-            raise UsageError(f"others may read the secret file {path}", hint=f"chmod 600 {path}")
-        return path.read_bytes().strip()
-    except OSError as error:
-        raise UsageError(f"the secret file {path} cannot be read: {error.strerror}") from error
+        found = key(environ)
+    except UsageError:
+        return ""
+    return fingerprint(found) if found else ""
 
 
 def _make(path: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +19,12 @@ from batch import embedded
 from batch.credentials import key_fingerprint, post_seal, secret_file
 from batch.dialogue.terminal import Say, safe, say
 from batch.language import _, again
-from batch.settings import SECRET_FILE, Settings
+from batch.programs import environment, program
+from batch.settings import Settings
 from batch.store.home import Home
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.seal import Seal
+from jobs.secret import POST_SECRET_FILE
 
 DRAIN_S = 930.0
 """A worker's calls in flight have ended by then."""
@@ -58,7 +59,7 @@ class Workers:
     def _one(self) -> tuple[subprocess.Popen[bytes], float]:
         # Its standard input is a pipe of ours: it ends by itself when we are gone, however we went.
         process = subprocess.Popen(
-            [sys.executable, "-m", "workers"],
+            program("workers"),
             env=self._environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -186,11 +187,11 @@ def crew(home: Home, settings: Settings, base_url: str, workers: int) -> Iterato
 
 
 def _environment(home: Home, url: str, base_url: str, secret: Path) -> dict[str, str]:
-    return {
-        **os.environ,
+    settings = {
         "NIGHTSHIFT_REDIS_URL": url,
         "NIGHTSHIFT_BASE_URL": base_url,
         "NIGHTSHIFT_HOME": str(home.folder),
-        SECRET_FILE: str(secret),
+        POST_SECRET_FILE: str(secret),
         "NIGHTSHIFT_TIED": "1",
     }
+    return environment("workers", settings)

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from batch.programs import for_a_server
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
 
 _START_S = 15.0
@@ -184,6 +185,7 @@ def _start(folder: Path, socket: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=folder,
+        env=for_a_server(),
         umask=0o077,
     )
 

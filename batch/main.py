@@ -9,12 +9,17 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from batch.language import _, again, teach_click
 from jobs.errors import NightshiftError
+from jobs.queue import forget_celerys
+from jobs.secret import no_core_dumps
+
+if TYPE_CHECKING:
+    from batch.dialogue.envfile import EnvFile
 
 COMMANDS = {
     "run": "Run a file of requests, all in one, and wait for the answers.",
@@ -92,6 +97,8 @@ class _Commands(click.Group):
                 way = _("Did you mean {command}?").format(command=meant[0])
             there_is_none = _("There is no command {command!r}.").format(command=args[0])
             ctx.fail(f"{there_is_none} {way}")
+        if args and ctx.obj is not None and not {"-h", "--help"} & set(args):
+            ctx.obj.ask(args[0])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -157,12 +164,10 @@ def _silence(stream: TextIO) -> None:
 
 def _run() -> int:
     try:
-        if Path(".env").exists():
-            from batch.settings import load_dotenv_file
-
-            load_dotenv_file(Path())
+        no_core_dumps()
+        forget_celerys(os.environ)
         teach_click()
-        code = cli.main(prog_name="nightshift", standalone_mode=False)
+        code = cli.main(prog_name="nightshift", standalone_mode=False, obj=_env_file())
         sys.stdout.flush()
     except click.ClickException as error:
         _with_variable(error).show()
@@ -180,6 +185,17 @@ def _run() -> int:
     except Exception as error:
         return _crashed(error)
     return code if isinstance(code, int) else 0
+
+
+def _env_file() -> EnvFile | None:
+    """That of the working folder, read, where there is one."""
+    if not os.path.lexists(".env"):
+        return None
+    from batch.dialogue.envfile import NAME, EnvFile
+
+    found = EnvFile(Path(NAME))
+    found.load()
+    return found
 
 
 def _with_variable(error: click.ClickException) -> click.ClickException:

@@ -8,15 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-
 from jobs.errors import UsageError
+from jobs.secret import POST_SECRET_FILE, REDIS_URL, key_source, read_secret, secret
 
 DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
 DEFAULT_HOME = "~/.nightshift"
-KEY_FILE = "NIGHTSHIFT_API_KEY_FILE"
-SECRET_FILE = "NIGHTSHIFT_POST_SECRET_FILE"  # noqa: S105  a name, no secret
-KEYS = (KEY_FILE, "ROUTERAI_API_KEY", "OPENAI_API_KEY")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -34,13 +30,12 @@ class Settings:
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Reads them; an unset Redis means the embedded one. `UsageError` for what makes no sense."""
-    secret = environ.get(SECRET_FILE, "").strip()
-    source = next((name for name in KEYS if environ.get(name, "").strip()), None)
+    secret_file = environ.get(POST_SECRET_FILE, "").strip()
     return Settings(
         home=Path(environ.get("NIGHTSHIFT_HOME") or DEFAULT_HOME).expanduser(),
-        redis_url=_redis_url(environ.get("NIGHTSHIFT_REDIS_URL", "").strip()),
-        key_source=source,
-        secret_file=Path(secret).expanduser() if secret else None,
+        redis_url=_redis_url(secret(environ, REDIS_URL)),
+        key_source=key_source(environ),
+        secret_file=Path(secret_file).expanduser() if secret_file else None,
     )
 
 
@@ -76,23 +71,5 @@ def check_key(settings: Settings) -> None:
             "no API key is set",
             hint="set ROUTERAI_API_KEY, or NIGHTSHIFT_API_KEY_FILE to a file with it",
         )
-    if settings.key_source == KEY_FILE:
-        path = Path(os.environ[KEY_FILE]).expanduser()
-        if not path.is_file() or not os.access(path, os.R_OK):
-            raise UsageError(
-                f"the key file {path} cannot be read", hint="correct NIGHTSHIFT_API_KEY_FILE"
-            )
-
-
-def load_dotenv_file(folder: Path) -> None:
-    """Puts what `.env` of a folder says into the environment, where nothing says so yet."""
-    path = folder / ".env"
-    try:
-        found = dotenv_values(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} cannot be read ({type(error).__name__})", hint="mend it, or move it away"
-        ) from None
-    for name, value in found.items():
-        if value is not None:
-            os.environ.setdefault(name, value)
+    if settings.key_source.endswith("_FILE"):
+        read_secret(os.environ[settings.key_source], settings.key_source, os.environ)

@@ -5,6 +5,7 @@ Values only; nothing here imports Celery.
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from urllib.parse import parse_qs, quote, urlsplit
 
 from jobs.names import CELERY_PREFIX
@@ -20,6 +21,21 @@ REDIS_OPTIONS: dict[str, object] = {
     # A connection on which nothing is heard any more is left after twice as long.
     "health_check_interval": 8,
 }
+
+
+def forget_celerys(environ: MutableMapping[str, str]) -> None:
+    """Drops what Celery would take settings and code from: it is of another project of the user's.
+
+    `CELERY_BROKER_URL` goes above every setting, and Django's module is imported from the working
+    folder.
+    """
+    for name in [name for name in environ if is_celerys(name)]:
+        del environ[name]
+
+
+def is_celerys(variable: str) -> bool:
+    """Whether Celery reads that variable."""
+    return variable.startswith("CELERY_") or variable == "DJANGO_SETTINGS_MODULE"
 
 
 def celery_settings(redis_url: str) -> dict[str, object]:

@@ -17,7 +17,8 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from kombu import Queue  # type: ignore[attr-defined]  # half typed
 
 from jobs.errors import NightshiftError
-from jobs.queue import celery_settings
+from jobs.queue import celery_settings, forget_celerys
+from jobs.secret import no_core_dumps
 from workers import broker
 from workers.pool import TaskPool
 from workers.service import Service
@@ -85,6 +86,8 @@ def _calm_the_collector() -> None:
 def main() -> int:
     """Runs the worker; returns the exit code."""
     faulthandler.enable()
+    no_core_dumps()
+    forget_celerys(os.environ)
     # It warns of root's rights because of pickled messages, which are never accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     signals.celeryd_after_setup.connect(_silence_advice, weak=False)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,14 +10,22 @@ from pathlib import Path
 
 from jobs.errors import UsageError
 from jobs.names import SECRET
-from jobs.seal import LEAST_SECRET, Seal, Target, fingerprint
+from jobs.seal import Seal, Target, fingerprint
+from jobs.secret import (
+    KEY_FILE,
+    KEYS,
+    POST_SECRET_FILE,
+    REDIS_URL,
+    key,
+    key_source,
+    post_secret,
+    secret,
+)
 from jobs.spec import check_base_url
 
 DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
-KEY_VARIABLES = ("ROUTERAI_API_KEY", "OPENAI_API_KEY")
 _KEY = re.compile(r"[!-~]+")
 _MOST_CHUNKS = 1024
-_OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True)
@@ -46,19 +52,19 @@ class WorkerSettings:
 
 def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
     """Reads the environment; `UsageError` names what is missing and how to set it."""
-    redis_url = environ.get("NIGHTSHIFT_REDIS_URL", "")
+    redis_url = secret(environ, REDIS_URL)
     if not redis_url:
         raise UsageError("a worker needs Redis", hint="set NIGHTSHIFT_REDIS_URL")
     scratch = environ.get("NIGHTSHIFT_SCRATCH")
     home = Path(environ.get("NIGHTSHIFT_HOME") or "~/.nightshift").expanduser()
-    secret = environ.get("NIGHTSHIFT_POST_SECRET_FILE")
+    named = environ.get(POST_SECRET_FILE)
     return WorkerSettings(
         redis_url=redis_url,
         base_url=endpoint_url(environ),
         chunks=_chunks(environ.get("NIGHTSHIFT_OPEN_CHUNKS") or "64"),
         api_key=api_key(environ),
         scratch=Path(scratch).expanduser() if scratch else home / "worker",
-        secret=_post_secret(Path(secret).expanduser() if secret else home / SECRET),
+        secret=post_secret(Path(named).expanduser() if named else home / SECRET),
     )
 
 
@@ -77,40 +83,13 @@ def endpoint_url(environ: Mapping[str, str]) -> str:
 
 
 def api_key(environ: Mapping[str, str]) -> str:
-    """The key of `ROUTERAI_API_KEY`, `OPENAI_API_KEY` or the file `NIGHTSHIFT_API_KEY_FILE`."""
-    if named := environ.get("NIGHTSHIFT_API_KEY_FILE"):
-        return _sound(
-            _secret_in(Path(named).expanduser(), "key").decode(errors="replace"),
-            f"the key file {named}",
-        )
-    for variable in KEY_VARIABLES:
-        if key := environ.get(variable, "").strip():
-            return _sound(key, variable)
-    raise UsageError(
-        "no API key is set",
-        hint=f"set {KEY_VARIABLES[0]}, or NIGHTSHIFT_API_KEY_FILE to a file with it",
-    )
-
-
-def _post_secret(path: Path) -> bytes:
-    secret = _secret_in(path, "secret")
-    if len(secret) < LEAST_SECRET:
-        raise UsageError(
-            f"the secret in {path} is too short", hint=f"make one: openssl rand -hex 32 > {path}"
-        )
-    return secret
+    """The key, of the first of `jobs.secret.KEY_SOURCES` that is set."""
+    if source := key_source(environ):
+        return _sound(key(environ), source)
+    raise UsageError("no API key is set", hint=f"set {KEYS[0]}, or {KEY_FILE} to a file with it")
 
 
 def _sound(key: str, where: str) -> str:
     if not _KEY.fullmatch(key):
         raise UsageError(f"what {where} holds is not a key", hint="a key is one word of ASCII")
     return key
-
-
-def _secret_in(path: Path, what: str) -> bytes:
-    try:
-        if path.stat().st_mode & _OTHERS_MAY and os.name == "posix":
-            raise UsageError(f"others may read the {what} file {path}", hint=f"chmod 600 {path}")
-        return path.read_bytes().strip()
-    except OSError as error:
-        raise UsageError(f"the {what} file {path} cannot be read: {error.strerror}") from error

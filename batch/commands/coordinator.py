@@ -21,6 +21,7 @@ from batch.dialogue.helps import Command
 from batch.dialogue.options import caps_options, open_home, plain_option, set_caps
 from batch.dialogue.terminal import safe, say
 from batch.language import _
+from batch.programs import keep_only_needed
 from batch.settings import log_level, read_settings
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def command(metrics_port: int | None, metrics_address: str, **options: Any) -> i
     )
     settings, home = read_settings(os.environ), open_home()
     seal = post_seal(settings, home.folder)
+    keep_only_needed("coordinator")
     set_caps(home, options)
     metrics = _metrics(metrics_port, metrics_address)
     with (

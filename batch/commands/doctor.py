@@ -8,7 +8,6 @@ import platform
 import secrets
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from batch.dialogue.terminal import safe, tell
 from batch.language import _, again, decimal, ngettext, number
 from batch.notices import ways
 from batch.notices.word import TEST
+from batch.programs import environment, program
 from batch.settings import DEFAULT_BASE_URL, Settings, read_settings
 from batch.store.home import Home
 from jobs.errors import NightshiftError, UsageError
@@ -180,8 +180,8 @@ def _workers(settings: Settings) -> Iterator[Finding]:
 
 def _endpoint(base_url: str) -> Iterator[Finding]:
     process = subprocess.run(
-        [sys.executable, "-m", "workers.check"],
-        env={**os.environ, "NIGHTSHIFT_BASE_URL": base_url},
+        program("workers.check"),
+        env=environment("workers.check", {"NIGHTSHIFT_BASE_URL": base_url}),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=False,

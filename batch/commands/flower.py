@@ -11,8 +11,10 @@ from batch.credentials import key_fingerprint, post_seal
 from batch.dialogue.helps import Command
 from batch.dialogue.options import open_home, option, plain_option
 from batch.dialogue.terminal import say
+from batch.programs import keep_only_needed
 from batch.settings import DEFAULT_BASE_URL, read_settings
 from jobs.seal import Target
+from jobs.secret import secret
 
 HELP = """Serve: pages to watch jobs and workers, on this machine and behind a password.
 
@@ -59,12 +61,15 @@ def command(
 
     settings, home = read_settings(os.environ), open_home()
     seal = post_seal(settings, home.folder)
+    target = Target(base_url, key_fingerprint(os.environ))
+    password = secret(os.environ, PASSWORD_VARIABLE)
+    keep_only_needed("flower")
     with embedded.server(settings.redis_url, home.folder, say) as url:
         return serve(
             url,
-            Target(base_url, key_fingerprint(os.environ)),
+            target,
             seal,
-            password=os.environ.get(PASSWORD_VARIABLE),
+            password=password or None,
             port=port,
             address=address,
             url_prefix=url_prefix,

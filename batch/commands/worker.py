@@ -16,7 +16,9 @@ from batch.dialogue.helps import Command
 from batch.dialogue.options import open_home, option
 from batch.dialogue.terminal import say
 from batch.language import _
-from batch.settings import DEFAULT_BASE_URL, SECRET_FILE, check_key, log_level, read_settings
+from batch.programs import environment, program
+from batch.settings import DEFAULT_BASE_URL, check_key, log_level, read_settings
+from jobs.secret import POST_SECRET_FILE
 
 HELP = """Serve: take chunks of requests from the queue and make the calls, until stopped.
 
@@ -28,7 +30,7 @@ in flight end; SIGQUIT cuts them.
   NIGHTSHIFT_REDIS_URL=redis://queue:6379/0 nightshift worker
 """
 
-_PROGRAM = [sys.executable, "-m", "workers"]
+_PROGRAM = program("workers")
 
 
 @click.command("worker", cls=Command, help=HELP)
@@ -52,13 +54,13 @@ def command(base_url: str, open_chunks: int) -> int:
     settings, home = read_settings(os.environ), open_home()
     check_key(settings)
     log_level(os.environ, "WARNING")
-    environ = {
-        **os.environ,
+    more = {
         "NIGHTSHIFT_BASE_URL": base_url,
         "NIGHTSHIFT_OPEN_CHUNKS": str(open_chunks),
         "NIGHTSHIFT_HOME": str(home.folder),
-        SECRET_FILE: str(secret_file(settings, home.folder)),
+        POST_SECRET_FILE: str(secret_file(settings, home.folder)),
     }
+    environ = environment("workers", more)
     if settings.redis_url is None:
         with embedded.server(None, home.folder) as url:
             say(_("worker for {url}; stop with Ctrl-C").format(url=base_url))

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
-from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 from batch.notices.word import Word, text, title
+from jobs.errors import UsageError
 from jobs.notify import Notify
+from jobs.secret import secret as own_secret
 
 SECRET = "NIGHTSHIFT_NOTIFY_SECRET"  # noqa: S105  names of variables
 TELEGRAM_TOKEN = "NIGHTSHIFT_TELEGRAM_TOKEN"  # noqa: S105
@@ -58,13 +59,10 @@ def send(way: str, address: str, word: Word, name: str, environ: Mapping[str, st
 
 def secret(environ: Mapping[str, str], variable: str) -> str:
     """A secret from its variable, or from the file that `<variable>_FILE` names; "" if unset."""
-    path = environ.get(f"{variable}_FILE", "").strip()
-    if not path:
-        return environ.get(variable, "").strip()
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise Undelivered(f"the file that {variable}_FILE names cannot be read") from None
+        return own_secret(environ, variable)
+    except UsageError as error:
+        raise Undelivered(error.message) from None
 
 
 def signature(key: str, moment: str, body: bytes) -> str:

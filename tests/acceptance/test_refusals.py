@@ -90,7 +90,7 @@ def test_without_a_key_it_says_where_the_key_is_looked_for(refused: Callable[...
     assert "set ROUTERAI_API_KEY" in ended.err
 
     ended = refused(2, "run", "reviews.jsonl", NIGHTSHIFT_API_KEY_FILE="missing")
-    assert "the key file missing cannot be read" in ended.err
+    assert "the secret file missing cannot be read" in ended.err
 
 
 def test_a_missing_file_and_a_folder_are_no_input(refused: Callable[..., Ended]) -> None:

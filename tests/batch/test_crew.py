@@ -25,7 +25,7 @@ def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 
     def start(program: str, said: list[str]) -> Workers:
         (tmp_path / "workers" / "__main__.py").write_text(program)
-        environ = {**os.environ, "PYTHONPATH": ""}
+        environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
         started.append(Workers(1, environ, said.append))
         return started[-1]
 

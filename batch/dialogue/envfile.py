@@ -1,0 +1,134 @@
+"""The file `.env` of the working folder: convenient, and not to be trusted.
+
+Whoever made the folder may have written it. So it sets nothing but what is ours, it must be the
+user's own, what was taken is named, and an address from there meets a key from elsewhere only after
+a question.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from batch.dialogue.terminal import safe, say
+from batch.language import _
+from jobs.errors import UsageError
+from jobs.secret import KEYS, key_source
+
+NAME = ".env"
+
+_OURS = re.compile(rf"NIGHTSHIFT_\w+|{'|'.join(KEYS)}")
+_NEVER = frozenset({"NIGHTSHIFT_YES", "NIGHTSHIFT_INSECURE_REDIS", "NIGHTSHIFT_TIED"})
+"""Consent is the user's, and not the folder's."""
+
+_NOTIFICATIONS = ("NOTIFY_URL", "NOTIFY_TELEGRAM", "NOTIFY_MAIL", "TELEGRAM_URL", "SMTP_URL")
+# A job of a foreign home brings an address of its own.
+_PLACES = ("BASE_URL", "REDIS_URL", "HOME")
+_ADDRESSES = frozenset(f"NIGHTSHIFT_{name}" for name in (*_PLACES, *_NOTIFICATIONS))
+_SECRET_FILE = re.compile(r"NIGHTSHIFT_(?:\w+_)?(?:KEY|URL|SECRET|TOKEN|PASSWORD)_FILE")
+_LENT = ("NIGHTSHIFT_NOTIFY_SECRET", "NIGHTSHIFT_TELEGRAM_TOKEN", "NIGHTSHIFT_SMTP_PASSWORD")
+_USING_KEYS = frozenset({"run", "submit", "resume", "estimate", "worker", "coordinator", "doctor"})
+_MOST_BYTES = 2**20
+
+
+class EnvFile:
+    """What was taken from the file: `taken` are the names that nothing else had set."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.taken: list[str] = []
+
+    def load(self) -> None:
+        """Sets what it says and the environment does not; tells on standard error what that is.
+
+        `UsageError` for a file that is not the user's own, or that others can write.
+        """
+        from dotenv import dotenv_values
+
+        # Nothing is put in for ${NAME}: that would take secrets of the environment into names.
+        found = dotenv_values(stream=StringIO(_read_own(self.path)), interpolate=False)
+        for name, value in found.items():
+            if value is not None and name not in os.environ and _is_taken(name):
+                os.environ[name] = value
+                self.taken.append(name)
+        if self.taken:
+            told = _("taken from {file}: {names}")
+            say(told.format(file=safe(str(self.path)), names=safe(", ".join(self.taken))))
+
+    def ask(self, command: str) -> None:
+        """Asks before an address of the file is used with a secret that is not from there.
+
+        `UsageError` where nobody can be asked: --yes agrees to spending, not to this.
+        """
+        addresses, lent = self._addresses(), self._lent()
+        if command not in _USING_KEYS or not (addresses and lent):
+            return
+        told = _("{file} sets {addresses}").format(
+            file=self.path.absolute(), addresses=", ".join(map(_shown, addresses))
+        )
+        secrets = ", ".join(lent)
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(
+                f"{told}, but {secrets} is not from there",
+                hint="set both in one place: in the environment, or in that file",
+            )
+        say(safe(told))
+        question = _("Use that with {secrets}, which is not from there?")
+        click.confirm(question.format(secrets=secrets), abort=True, err=True)
+
+    def _addresses(self) -> list[str]:
+        return [n for n in self.taken if n in _ADDRESSES or _SECRET_FILE.fullmatch(n)]
+
+    def _lent(self) -> list[str]:
+        """The secrets in use that are not written in the file itself."""
+        return [name for name in _in_use() if name not in self.taken or name.endswith("_FILE")]
+
+
+def _in_use() -> Iterator[str]:
+    if source := key_source(os.environ):
+        yield source
+    for name in _LENT:
+        yield from (each for each in (f"{name}_FILE", name) if os.environ.get(each))
+
+
+def _is_taken(name: str) -> bool:
+    return bool(_OURS.fullmatch(name)) and name not in _NEVER
+
+
+def _shown(name: str) -> str:
+    """A setting with its value, without a login that may stand in it."""
+    value = os.environ[name]
+    parts = urlsplit(value)
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{name} ({shown if parts.netloc else value})"
+
+
+def _read_own(path: Path) -> str:
+    try:
+        # Not to be held up by a pipe of that name.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            _check_own(path, os.fstat(file.fileno()))
+            return file.read(_MOST_BYTES).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} cannot be read ({type(error).__name__})", hint="mend it, or move it away"
+        ) from None
+
+
+def _check_own(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(f"{path} is not a regular file", hint="move it away")
+    if found.st_uid != os.geteuid():
+        raise UsageError(f"{path} belongs to another user, so it is not read", hint="move it away")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UsageError(
+            f"{path} can be written by others, so it is not read", hint=f"chmod go-w {path}"
+        )

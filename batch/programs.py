@@ -1,0 +1,54 @@
+"""Our own programs as processes: they import nothing from the folder they are started in, and each
+gets the secrets that it needs and no others.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+
+from jobs.queue import is_celerys
+from jobs.secret import KEY_FILE, KEYS, REDIS_URL
+
+_OF_THE_KEY = re.compile(rf"(?:{'|'.join(KEYS)})(?:_FILE)?|{KEY_FILE}")
+_OF_NOTIFICATIONS = re.compile(r"NIGHTSHIFT_(?:NOTIFY|TELEGRAM|SMTP)_\w+")
+_OF_FLOWER = re.compile(r"NIGHTSHIFT_FLOWER_PASSWORD(?:_FILE)?")
+_OF_REDIS = re.compile(rf"{REDIS_URL}(?:_FILE)?")
+_NEEDLESS = {
+    "workers": (_OF_NOTIFICATIONS, _OF_FLOWER, re.compile(rf"{REDIS_URL}_FILE")),
+    "workers.check": (_OF_NOTIFICATIONS, _OF_FLOWER, _OF_REDIS),
+    "coordinator": (_OF_THE_KEY, _OF_FLOWER),
+    "flower": (_OF_THE_KEY, _OF_NOTIFICATIONS),
+}
+_OF_A_SERVER = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
+
+
+def program(module: str) -> list[str]:
+    """The command line of a module of ours; -P keeps the working folder out of its imports."""
+    return [sys.executable, "-P", "-m", module]
+
+
+def environment(program: str, more: Mapping[str, str]) -> dict[str, str]:
+    """What a process of that program is started with."""
+    environ = {**os.environ, **more}
+    if paths := environ.pop("PYTHONPATH", ""):
+        environ["PYTHONPATH"] = os.pathsep.join(filter(os.path.isabs, paths.split(os.pathsep)))
+    return {name: value for name, value in environ.items() if not _is_needless(program, name)}
+
+
+def keep_only_needed(program: str) -> None:
+    """This process has become that program: what it does not need is forgotten."""
+    for name in [name for name in os.environ if _is_needless(program, name)]:
+        del os.environ[name]
+
+
+def for_a_server() -> dict[str, str]:
+    """What a program that is not ours is started with: no secret at all."""
+    return {name: os.environ[name] for name in _OF_A_SERVER if name in os.environ}
+
+
+def _is_needless(program: str, name: str) -> bool:
+    needless = any(pattern.fullmatch(name) for pattern in _NEEDLESS[program])
+    return needless or is_celerys(name)

@@ -1,0 +1,124 @@
+"""The file .env of the working folder: what is taken from it, and what is not believed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scripts.simulator import Simulator
+from tests.acceptance.conftest import Shell, batch_lines
+from tests.conftest import CANARY, Server
+
+Simulators = Callable[..., Simulator]
+
+
+def env_file(shell: Shell, **values: str) -> Path:
+    path = shell.write(".env", "".join(f"{name}={value}\n" for name, value in values.items()))
+    path.chmod(0o600)
+    return path
+
+
+def alone(shell: Shell, *names: str) -> dict[str, str]:
+    """Takes these out of the environment: only the file may set them."""
+    return {name: shell.environ.pop(name) for name in names}
+
+
+def test_what_is_ours_is_taken_and_named_and_nothing_else(
+    shell: Shell, simulator: Simulators
+) -> None:
+    shell.point_at(simulator())
+    own = alone(shell, "NIGHTSHIFT_BASE_URL", "ROUTERAI_API_KEY")
+    shell.write("in.jsonl", batch_lines(2))
+    env_file(shell, **own, NIGHTSHIFT_NAME="${ROUTERAI_API_KEY}", NIGHTSHIFT_YES="1", PATH="/no")
+
+    asks = shell("run", "in.jsonl", "--json", NIGHTSHIFT_BASE_URL="https://127.0.0.9/v1", code=2)
+    ended = shell("run", "in.jsonl", "--json")
+
+    assert "--yes" in asks.err
+    assert "taken from .env: NIGHTSHIFT_BASE_URL, ROUTERAI_API_KEY, NIGHTSHIFT_NAME\n" in ended.err
+    assert '"name":"${ROUTERAI_API_KEY}"' in ended.out.replace(" ", "")
+    assert CANARY not in ended.err + ended.out
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666], ids=oct)
+def test_a_file_that_others_can_write_is_not_read(shell: Shell, mode: int) -> None:
+    env_file(shell, NIGHTSHIFT_LANG="ru").chmod(mode)
+
+    assert "can be written by others" in shell("status", code=2).err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to give a file away needs root")
+def test_a_file_of_another_user_is_not_read(shell: Shell) -> None:
+    os.chown(env_file(shell, NIGHTSHIFT_LANG="ru"), 65534, 65534)
+
+    assert "belongs to another user" in shell("status", code=2).err
+
+
+def test_a_pipe_of_that_name_holds_nobody_up(shell: Shell) -> None:
+    os.mkfifo(shell.folder / ".env", 0o600)
+
+    assert "not a regular file" in shell("status", code=2).err
+
+
+_NAMES = ("REDIS_URL", "HOME", "NOTIFY_URL", "NOTIFY_MAIL", "TELEGRAM_URL", "SMTP_URL")
+_COMMANDS = ("run", "submit", "resume", "estimate", "worker", "coordinator", "doctor")
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [*((name, "run") for name in _NAMES), *(("BASE_URL", command) for command in _COMMANDS)],
+)
+def test_an_address_from_there_meets_no_key_from_elsewhere(
+    shell: Shell, name: str, command: str
+) -> None:
+    shell.write("in.jsonl", batch_lines(1))
+    env_file(shell, **{f"NIGHTSHIFT_{name}": "https://login:secret@127.0.0.1:1/x"})
+    files = dict.fromkeys(("run", "submit", "estimate"), ("in.jsonl",))
+    words = (*files.get(command, ()), *(["--yes"] if command == "run" else []))
+
+    refused = shell(command, *words, NIGHTSHIFT_HOME="", HOME=str(shell.folder), code=2).err
+
+    assert f"NIGHTSHIFT_{name} (https://127.0.0.1:1/x), but ROUTERAI_API_KEY is not" in refused
+    assert "secret@" not in refused
+
+
+def test_a_file_of_a_key_that_is_named_there_is_not_sent_either(shell: Shell) -> None:
+    alone(shell, "ROUTERAI_API_KEY")
+    shell.write("id", "private").chmod(0o600)
+    shell.write("in.jsonl", batch_lines(1))
+    env_file(shell, NIGHTSHIFT_API_KEY_FILE="id")
+
+    refused = shell("run", "in.jsonl", "--yes", code=2)
+
+    assert "NIGHTSHIFT_API_KEY_FILE (id), but NIGHTSHIFT_API_KEY_FILE is not" in refused.err
+
+
+def test_a_secret_of_notifications_is_lent_to_no_address_from_there(shell: Shell) -> None:
+    alone(shell, "ROUTERAI_API_KEY")
+    env_file(shell, ROUTERAI_API_KEY=CANARY, NIGHTSHIFT_TELEGRAM_URL="https://127.0.0.1:1")
+
+    assert "NIGHTSHIFT_TELEGRAM_TOKEN is not" in (
+        shell("doctor", NIGHTSHIFT_TELEGRAM_TOKEN="123:abc", code=2).err
+    )
+
+
+def test_a_person_is_asked(shell: Shell, simulator: Simulators, server: Server) -> None:
+    shell.point_at(simulator(), server)
+    env_file(shell, **alone(shell, "NIGHTSHIFT_BASE_URL"))
+    for answer, code in ((b"n\r", 130), (b"y\r", 4)):
+        terminal = shell.terminal("doctor", columns=100)
+        terminal.shows("(http://127.0.0.1:")
+        terminal.shows("[y/N]")
+        terminal.press(answer)
+        shown = terminal.ends(code)
+        assert ("Python 3" in shown) is (answer == b"y\r")
+
+
+def test_what_needs_no_key_asks_nothing(shell: Shell) -> None:
+    env_file(shell, NIGHTSHIFT_BASE_URL="https://127.0.0.1:1/v1")
+
+    shell("status")
+    assert "Usage" in shell("run", "--help").out
