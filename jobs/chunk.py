@@ -15,12 +15,18 @@ from jobs.states import PauseReason
 class Terms(msgspec.Struct, frozen=True):
     """What a worker must know of a job's spec. Times in seconds.
 
-    `max_refusals`: so many alike in a row pause the job; 0: none do. `share`: of the pace, against
-    other jobs. `rub_per_hour` only paces, so that it may be a float.
+    `max_refusals`: so many alike in a row pause the job; 0: none do. `stop_after_rows` requests
+    must meet, over `stop_after_s`, what would stop the job, before it is believed of an endpoint
+    that has `answered` within the job; `left` requests it had when the chunk was fed. `share`: of
+    the pace, against other jobs. `rub_per_hour` only paces, so that it may be a float.
     """
 
     max_attempts: int = 5
     max_refusals: int = 10
+    stop_after_rows: int = 5
+    stop_after_s: float = 60.0
+    answered: bool = False
+    left: Count = 2**53
     idle_timeout_s: float = 60.0
     total_timeout_s: float = 900.0
     never_pay_twice: bool = False
@@ -87,11 +93,14 @@ class Payload(msgspec.Struct, frozen=True):
 
 
 class ReturnReason(msgspec.Struct, frozen=True, array_like=True):
-    """Why requests came back without a result: `code` is one of the constants below."""
+    """Why requests came back without a result: `code` is one of the constants below, or the
+    endpoint's. It is so of requests for `model` alone, if it names one.
+    """
 
     code: str
     message: str = ""
     pause: PauseReason | None = None
+    model: str = ""
 
 
 DONE = ReturnReason("done")

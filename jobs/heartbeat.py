@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from jobs.counts import Count, Seconds
 from jobs.seal import Target
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """What holds a job up: the `code` of what the endpoint `said` instead of an answer, with its
+    status. It wants to be left alone `until`, and is asked again at `next_at`; Unix seconds, None
+    where it named no time, or a call asks now and then.
+    """
+
+    code: Annotated[str, msgspec.Meta(max_length=100)]
+    said: Annotated[str, msgspec.Meta(max_length=400)]
+    until: Seconds | None = None
+    next_at: Seconds | None = None
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +31,7 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: Count = 0
     refused: dict[Count, dict[str, Count]] = {}
     down_s: Seconds = 0.0
+    wait: Wait | None = None
 
 
 class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -47,11 +47,14 @@ MAYBE_BILLED = Charge(Billing.UNKNOWN)
 
 
 class Answered(msgspec.Struct, frozen=True, tag="answered"):
-    """The model answered. `flags`: truncated, filtered, model_mismatch, odd_finish, …"""
+    """The model answered. `flags`: truncated, filtered, refusal, only_reasoning, model_mismatch,
+    odd_finish. `form` is the answer as a chat completion where it came in another form.
+    """
 
     charge: Charge
     finish_reason: str = ""
     flags: tuple[str, ...] = ()
+    form: bytes = b""
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -71,27 +74,38 @@ class RetryKind(StrEnum):
     """Nothing was sent: DNS, refused connection, TLS; no attempt is used up."""
     PASSING = "passing"
     """A fault of the endpoint (5xx) that may be gone next time: `max_attempts` in all."""
+    ONCE = "once"
+    """Refused for a reason that is not so: sent once more."""
+    DOUBTED = "doubted"
+    """It would concern more than this request, and is not believed yet: asked again, seldom."""
     UNCERTAIN = "uncertain"
     """It may have been billed and its answer is lost or useless: sent once more."""
 
 
 class Retry(msgspec.Struct, frozen=True, tag="retry"):
-    """Call again later. `after` is the server's own word in seconds, if it gave one."""
+    """Call again later. `after` is the server's own word in seconds, if it gave one; `at_first`:
+    nothing else was answered yet.
+    """
 
     kind: RetryKind
     code: str
     message: str
     charge: Charge = NOT_BILLED
     after: float | None = None
+    at_first: bool = False
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
-    """No request of this job can succeed until the user acts."""
+    """No request of this job, or of its `model`, can succeed until the user acts. `is_sure`: more
+    than this one answer says so.
+    """
 
     reason: PauseReason
     code: str
     message: str
     charge: Charge = NOT_BILLED
+    model: str = ""
+    is_sure: bool = False
 
 
 Outcome = Answered | Refused | Retry | Stop

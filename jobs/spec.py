@@ -32,7 +32,8 @@ class Limits(BaseModel):
     """The most per minute, at once and in roubles per hour, over all workers.
 
     None: found out while running, and of roubles no limit. `refusals`: so many alike in a row pause
-    the job; 0: none do.
+    the job; 0: none do. `stop_after_rows`, `stop_after_s`: so many requests must meet, over so
+    long, what would stop the job, before it is believed of an endpoint that had answered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,8 @@ class Limits(BaseModel):
     max_in_flight: Count | None = None
     rub_per_hour: Annotated[Decimal, Field(gt=0)] | None = None
     refusals: Annotated[int, Field(ge=0)] = 10
+    stop_after_rows: Count = 5
+    stop_after_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
 
 
 class Budget(BaseModel):
@@ -134,6 +137,8 @@ class Spec(BaseModel):
         return Terms(
             max_attempts=self.max_attempts,
             max_refusals=self.limits.refusals,
+            stop_after_rows=self.limits.stop_after_rows,
+            stop_after_s=self.limits.stop_after_s,
             idle_timeout_s=self.idle_timeout_s,
             total_timeout_s=self.total_timeout_s,
             never_pay_twice=self.never_pay_twice,

@@ -54,6 +54,8 @@ class PauseReason(StrEnum):
     SAMPLED = "sampled"
     DEADLINE = "deadline"
     """Only while calls in flight end; then the job is expired."""
+    RATE_LIMITED = "rate_limited"
+    """Nothing but "too many requests" for so long that waiting does not help."""
     MISCONFIGURED = "misconfigured"
     USER = "user"
 

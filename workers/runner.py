@@ -18,7 +18,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 
@@ -34,7 +34,7 @@ from jobs.chunk import (
     Speed,
 )
 from jobs.errors import BadMessage, StorageUnavailable
-from jobs.heartbeat import JobStatus
+from jobs.heartbeat import JobStatus, Wait
 from jobs.money import ZERO, add
 from jobs.names import scope_name
 from jobs.outcome import Answered, Billing, Outcome, Refused, Retry, RetryKind, Stop
@@ -43,6 +43,7 @@ from jobs.states import PauseReason
 from workers.calling.balance import Balance
 from workers.calling.classifier import classify
 from workers.calling.endpoint import Answer, Listener
+from workers.calling.words import own_words
 from workers.delivery.journal import Sent
 from workers.delivery.outbox import Outbox
 from workers.delivery.verdict import (
@@ -54,14 +55,15 @@ from workers.delivery.verdict import (
     result_of,
 )
 from workers.pacing.backoff import Backoff, delay
-from workers.pacing.lane import Lane
+from workers.pacing.judge import Judge
+from workers.pacing.lane import Hindrance, Lane
 from workers.pacing.meaning import NOTHING, dearer, is_dearer, spent, tell_pace
 from workers.pacing.outage import Sign
 from workers.pacing.pace import Pace, PaceKeeper
-from workers.pacing.storm import Storms
 from workers.ticket import OpenChunk, Summary, Ticket
 
 RETRIES = Backoff(base=0.5, cap=60.0)
+DOUBTS = Backoff(base=0.5, cap=8.0)
 
 LEASE_S = 6.0
 """So long after the last renewal of the claims nothing starts: a beat's pause, a command's time.
@@ -72,14 +74,13 @@ worker that is cut off has in flight can be bought again, so it stops early, and
 must.
 """
 
-MOST_DOUBTS = 8
-"""So often a request may hear that there is no money, though the balance says there is."""
-
 FAULTS = frozenset({RetryKind.PASSING, RetryKind.UNCERTAIN})
 """What the endpoint may have worked for in vain: repeated within a budget."""
 
 OUTAGE_IS_OVER_S = 2 * 3600.0
 """Faults after so long an outage use up attempts again: it may be the requests themselves."""
+
+ADDRESS = frozenset({"endpoint.redirect", "endpoint.wrong_address", "endpoint.blocked"})
 
 LOST = ReturnReason("lost", "the chunk was given to others meanwhile")
 
@@ -127,11 +128,13 @@ class Runner:
         self._on_stop = on_stop
         self._renewed_at = clock()
         self._lanes: dict[str, Lane] = {}
-        self._storms = Storms()
+        self._judge = Judge(clock)
         self._balance = Balance(endpoint, clock)
         self._calls: set[asyncio.Task[tuple[Answer, Outcome]]] = set()
         self._flying: Counter[str] = Counter()
         self._held: set[str] = set()
+        self._stopped_models: set[tuple[str, str]] = set()
+        self._lifted_at: dict[str, float] = {}
         self._generation_ids: dict[str, str] = {}
         self.draining = False
         self.chunks: dict[tuple[str, int], OpenChunk] = {}
@@ -155,15 +158,34 @@ class Runner:
                 in_flight=self._flying[job],
                 refused={chunk.payload.chunk: chunk.refusals for chunk in chunks if chunk.refusals},
                 down_s=self._down_s(chunks),
+                wait=self._wait(chunks),
             )
             for job, chunks in jobs.items()
         }
 
+    def _lanes_of(self, chunks: list[OpenChunk]) -> list[Lane]:
+        models = {model for chunk in chunks for model in chunk.payload.models}
+        return [self._lanes[model] for model in models & self._lanes.keys()]
+
     def _down_s(self, chunks: list[OpenChunk]) -> float:
         """For how long the endpoint has seemed down for a model of these."""
-        models = {model for chunk in chunks for model in chunk.payload.models}
-        lanes = [self._lanes[model] for model in models & self._lanes.keys()]
+        lanes = self._lanes_of(chunks)
         return round(max((lane.outage.lasts_s for lane in lanes), default=0.0), 3)
+
+    def _wait(self, chunks: list[OpenChunk]) -> Wait | None:
+        """What holds a model of these up, if something does, in the endpoint's own words."""
+        waiting = [each for each in self._lanes_of(chunks) if each.hindrance and each.is_held_up]
+        if not waiting:
+            return None
+        lane = max(waiting, key=lambda each: each.pace.told_until)
+        said, now = cast("Hindrance", lane.hindrance), self._clock()
+        left, rest = max(0.0, lane.pace.told_until - now), lane.pace.pause_s
+        return Wait(
+            code=said.code,
+            said=own_words(said.message, said.body, said.status),
+            until=time.time() + left if left else None,
+            next_at=time.time() + rest if rest else None,
+        )
 
     def lanes(self) -> Iterable[Lane]:
         """All lanes, for a look at their pace."""
@@ -201,7 +223,8 @@ class Runner:
         return chunk.summary
 
     def _forget(self, job: str) -> None:
-        self._storms.forget(job)
+        self._judge.forget(job)
+        self._stopped_models = {key for key in self._stopped_models if key[0] != job}
         for lane in self._lanes.values():
             lane.set_terms(job, None)
 
@@ -247,6 +270,15 @@ class Runner:
         for lane in self._lanes.values():
             if lane.knows(job):
                 lane.set_terms(job, terms)
+
+    def lift(self, job: str, at: float) -> None:
+        """The user wanted, at that Unix time, that nothing of the job waits any longer."""
+        if at <= self._lifted_at.get(job, 0.0):
+            return
+        self._lifted_at[job] = at
+        self._stopped_models = {key for key in self._stopped_models if key[0] != job}
+        for lane in self._lanes_of([each for each in self.chunks.values() if each.key[0] == job]):
+            lane.lift()
 
     def _close(self, chunk: OpenChunk) -> None:
         back = [(t.work.ordinal, t.calls, t.uncertain) for t in chunk.returned]
@@ -322,6 +354,13 @@ class Runner:
             if chunk.payload.job == job:
                 self._stop_chunk(chunk, reason)
 
+    def _stop_model(self, job: str, reason: ReturnReason) -> None:
+        """Nothing of the job for that model starts here any more; the others go on."""
+        self._stopped_models.add((job, reason.model))
+        self._return_all(
+            lambda ticket: (ticket.chunk.payload.job, ticket.model) == (job, reason.model), reason
+        )
+
     def _stop_chunk(self, chunk: OpenChunk, reason: ReturnReason) -> None:
         chunk.stopped = chunk.stopped or reason
         self._return_all(lambda ticket: ticket.chunk is chunk, reason)
@@ -335,7 +374,13 @@ class Runner:
         """Why a ticket may not be called any more."""
         if self.draining:
             return DRAINED
-        return HELD if ticket.chunk.payload.job in self._held else ticket.chunk.stopped
+        job = ticket.chunk.payload.job
+        if job in self._held:
+            return HELD
+        if ticket.chunk.stopped:
+            return ticket.chunk.stopped
+        # Why was told by whoever met it first; the home may have thought better of it by now.
+        return HELD if (job, ticket.model) in self._stopped_models else None
 
     def _refuse(self, ticket: Ticket) -> bool:
         """Whether a ticket whose turn it is may not be called after all; then it goes back."""
@@ -404,14 +449,13 @@ class Runner:
 
     async def _doubt(self, ticket: Ticket, stop: Stop) -> Outcome:
         """402 also comes in bursts though there is money: the balance decides."""
-        ticket.doubts += 1
         again = Retry(RetryKind.THROTTLED, stop.code, stop.message, stop.charge)
         try:
             enough = await self._balance.bears(ticket.bound.rub or ZERO)
         except asyncio.CancelledError:
             # Cut while asking: the call itself had ended, and was refused.
             return again
-        return again if enough and ticket.doubts <= MOST_DOUBTS else stop
+        return again if enough else msgspec.structs.replace(stop, is_sure=enough is False)
 
     def _ended(
         self, lane: Lane, ticket: Ticket, sent: Sent, task: asyncio.Task[tuple[Answer, Outcome]]
@@ -447,13 +491,10 @@ class Runner:
         self, lane: Lane, ticket: Ticket, sent: Sent, answer: Answer, outcome: Outcome
     ) -> None:
         """Writes down what the call led to and acts upon it."""
-        outcome = self._storms.judge(
-            sent.job,
-            ticket.model,
-            outcome,
-            most=ticket.chunk.payload.terms.max_refusals,
-            in_flight=self._flying[sent.job],
-        )
+        if not isinstance(outcome, Answered | Refused):
+            said = Hindrance(outcome.code, outcome.message, answer.status, ticket.work.body)
+            lane.hindrance = said
+        outcome = self._judge.judge(ticket, outcome, in_flight=self._flying[sent.job])
         row = call_row(sent, answer, outcome)
         ticket.chunk.grant.settle(ticket.bound, spent(row, ticket.bound))
         if row.billing is Billing.KNOWN:
@@ -466,17 +507,27 @@ class Runner:
                 self._retry(lane, ticket, sent, answer, outcome, row)
             case Stop():
                 self._note(ticket, row)
-                reason = ReturnReason(outcome.code, outcome.message, outcome.reason)
+                reason = self._reason_of(ticket, answer, outcome)
                 self._give_back(ticket, reason)
-                self._stop_job(sent.job, reason)
+                if reason.model:
+                    self._stop_model(sent.job, reason)
+                else:
+                    self._stop_job(sent.job, reason)
         if is_dearer(row):
             self._stop_job(sent.job, dearer(row))
+
+    def _reason_of(self, ticket: Ticket, answer: Answer, stop: Stop) -> ReturnReason:
+        """Why it stops, in the endpoint's own words."""
+        text = own_words(stop.message, ticket.work.body, answer.status)
+        if stop.code in ADDRESS and not self._judge.has_answered(ticket):
+            text = f"{text}: check the base URL"
+        return ReturnReason(stop.code, text, stop.reason, stop.model)
 
     def _finish(
         self, ticket: Ticket, sent: Sent, answer: Answer, outcome: Outcome, row: Call
     ) -> None:
         result = result_of(sent, answer, outcome, time.time())
-        self._outbox.put(sent.job, row, result, raw_body(answer))
+        self._outbox.put(sent.job, row, result, raw_body(answer, outcome))
         if result.state is ResultState.COMPLETED:
             ticket.chunk.summary.completed += 1
         else:
@@ -501,7 +552,9 @@ class Runner:
         if reason := self._why_not(ticket):
             self._give_back(ticket, reason)
             return
-        wait = delay(ticket.backoffs, outcome.after, RETRIES, self._dice.uniform)
+        backoff = DOUBTS if outcome.kind is RetryKind.DOUBTED else RETRIES
+        after = outcome.after if outcome.after is None else min(outcome.after, lane.pace.pause_s)
+        wait = delay(ticket.backoffs, after, backoff, self._dice.uniform)
         ticket.backoffs += 1
         lane.again(ticket, wait, budgeted=outcome.kind in FAULTS and not lane.outage.is_on)
 
@@ -515,6 +568,9 @@ class Runner:
             return True
         if outcome.kind is RetryKind.UNCERTAIN:
             return ticket.uncertain >= 2
+        if outcome.kind is RetryKind.ONCE:
+            ticket.odd += 1
+            return ticket.odd >= 2
         is_outage = lane.outage.is_on and lane.outage.lasts_s < OUTAGE_IS_OVER_S
         if outcome.kind is RetryKind.PASSING and not is_outage:
             ticket.faults += 1

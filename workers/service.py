@@ -209,8 +209,9 @@ class Service:
         gone = beat.gone if beat.epoch and beat.epoch == self._epoch else set()
         self._runner.renewed(beat.taken | gone, asked_at)
         self._runner.hold(beat.held)
-        for job, speed in beat.speeds.items():
-            self._runner.renew_speed(job, speed)
+        for job, told in beat.told.items():
+            self._runner.renew_speed(job, told.pace)
+            self._runner.lift(job, told.lifted_at)
         if beat.epoch != self._epoch:
             # What Redis has forgotten, or never had, is sent again.
             self._epoch = beat.epoch

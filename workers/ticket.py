@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import NamedTuple
 
 from jobs.budget import Amount, Grant
 from jobs.chunk import DONE, Payload, ReturnReason, Work
@@ -48,14 +49,25 @@ class OpenChunk:
         return self.payload.job, self.payload.chunk
 
 
+class Apart(NamedTuple):
+    """How often a request alone met something, and when it last did, monotonic seconds."""
+
+    times: int = 0
+    at: float = 0.0
+
+
+NEVER = Apart()
+
+
 @dataclass(slots=True)
 class Ticket:
     """A request at the worker, with what was tried so far.
 
     `calls` counts all calls made, in earlier chunks too; `faults` those that count towards
     `max_attempts`; `uncertain` those that may have been billed in vain;
-    `backoffs` the waits, for the growth of the next; `doubts` the claims that there is no money
-    though there was. `toll` is what its last call took of the pace, which left at `left_at`,
+    `backoffs` the waits, for the growth of the next; `odd` the refusals for what is not so;
+    `doubted` and `throttled` are what it met while others were answered: what would stop the job,
+    and too many calls. `toll` is what its last call took of the pace, which left at `left_at`,
     monotonic seconds; a ticket that `is_budgeted`
     needs one of the repetitions that are left.
     """
@@ -67,7 +79,9 @@ class Ticket:
     uncertain: int
     faults: int = 0
     backoffs: int = 0
-    doubts: int = 0
+    odd: int = 0
+    doubted: Apart = NEVER
+    throttled: Apart = NEVER
     toll: Toll = NO_TOLL
     left_at: float = 0.0
     is_budgeted: bool = False

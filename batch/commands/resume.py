@@ -119,6 +119,14 @@ def _as_option(field: str) -> str:
 @plain_option("--rub-per-hour", **MORE_THAN_NONE, help="A new limit.")
 @plain_option("--priority", **SHARE, help="A new share.")
 @plain_option("--max-refusals", **FROM_NONE, help="A new limit.")
+@plain_option(
+    "--stop-after",
+    "stop_after_s",
+    type=click.FloatRange(0, 86_400),
+    metavar="SECONDS",
+    help="A new limit.",
+)
+@plain_option("--stop-after-rows", **COUNT, help="A new limit.")
 @plain_option("--window", metavar="HH:MM-HH:MM[@ZONE]", help='New hours; "" for any hour.')
 @plain_option("--deadline", metavar="HH:MM", help='A new deadline; "" for none.')
 @_fixed_options
@@ -274,7 +282,8 @@ def _prices_told(store: JobStore, row: JobRow) -> PriceList | None:
 
 
 def _apply(store: JobStore, spec: Spec, retried: tuple[str, ...]) -> None:
-    store.want("")
+    # Also what the endpoint asked to wait for is not waited for any longer.
+    store.want("lift")
     store.change_spec(spec)
     if retried:
         store.failures.retry(retried)
@@ -338,6 +347,9 @@ def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
     }
     if changes["max_refusals"] is not None:
         limits["refusals"] = changes["max_refusals"]
+    for name in ("stop_after_s", "stop_after_rows"):
+        if changes[name] is not None:
+            limits[name] = changes[name]
     budget = {
         name: changes[f"budget_{name}"]
         for name in ("rub", "tokens", "requests")

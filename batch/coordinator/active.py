@@ -40,6 +40,9 @@ from jobs.window import parse_window
 RECALLED = "recalled"
 """Why a job in progress is held: somebody lowered what it may have."""
 
+LIFT = "lift"
+"""The wish that waits end."""
+
 LEAST_CHUNKS = 2
 """Of a job, however many others there are."""
 
@@ -96,6 +99,8 @@ class ActiveJob:
         self.refused_so_far = Counter(self.refused)
         self.presence = Presence()
         self.rivals = 1
+        self.lifted_at = 0.0
+        """When the user last wanted that nothing waits any longer, Unix seconds."""
         self.is_in_a_hurry = False
         """Whether its workers have nothing of it any more: the next turn ends or feeds it."""
         self.series = series_of(store, time.time())
@@ -125,7 +130,7 @@ class ActiveJob:
         for chunk, reason in applied.reasons:
             self._note_reason(chunk, reason)
             if reason.pause is not None and self._is_ours(chunk):
-                self._pause(reason.pause, reason.message)
+                self._heed_stop(reason)
         for chunk in applied.closed:
             self._watches.pop(chunk, None)
         self._to_forget += applied.closed
@@ -194,6 +199,14 @@ class ActiveJob:
         elif self._is_ours(overrun.chunk):
             self._pause(PauseReason.PRICE_RISE, text)
 
+    def _heed_stop(self, why: ReturnReason) -> None:
+        """A worker met what no request of the job, or of that model, can get past."""
+        if why.model and why.pause is not None:
+            self._feeder.aside[why.model] = why
+            log.info("%s: %s is set aside: %s", self.id, why.model, why.code)
+        elif why.pause is not None:
+            self._pause(why.pause, why.message)
+
     def _pause(self, reason: PauseReason, text: str, goes_on_at: datetime | None = None) -> None:
         paused = self.store.set_state(
             JobState.PAUSED,
@@ -241,6 +254,8 @@ class ActiveJob:
     def _heed_wishes(self, job: JobRow) -> JobRow:
         if not job.wanted:
             return job
+        if job.wanted == LIFT:
+            self._lift()
         resting = job.state in (JobState.IN_PROGRESS, JobState.PAUSED)
         if job.wanted == "pause" and resting:
             # Also of a job that waits for its hours: it is not to go on by itself.
@@ -256,6 +271,12 @@ class ActiveJob:
             self._recalled_until = time.monotonic() + RECALL_S
         self.store.want("")
         return self.store.job()
+
+    def _lift(self) -> None:
+        """The user wants nothing to wait any longer: what was set aside is tried again."""
+        self._feeder.aside.clear()
+        self._begun_at = time.monotonic()
+        self.lifted_at = time.time()
 
     def _heed_window(self, job: JobRow) -> JobRow:
         waits = job.reason == PauseReason.WINDOW_CLOSED
@@ -440,6 +461,9 @@ class ActiveJob:
                     self._watches[chunk] = Watch(time.monotonic(), mine=True)
         if fed.exhausted:
             self._exhausted(fed.full)
+        elif self._feeder.aside and not fed.chunks and not self._watches and job.left:
+            why = next(iter(self._feeder.aside.values()))
+            self._pause(why.pause or PauseReason.MISCONFIGURED, f"{why.model}: {why.message}")
 
     def try_suspects(self, *, allowed: bool) -> None:
         """Whether requests that may kill their worker may be out: of one job at a time."""
@@ -562,6 +586,7 @@ class ActiveJob:
             refusals=self.refused_so_far.total(),
             down_s=self.presence.down_s,
             trouble=self.troubles.last,
+            wait=self.presence.wait,
         )
 
     def keep_troubles(self) -> None:

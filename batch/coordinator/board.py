@@ -60,7 +60,8 @@ class Board:
     def tell(self, job: ActiveJob, progress: Progress) -> None:
         """How a job stands that is worked on."""
         row = job.store.job()
-        document = progress.as_json() | self._about(row) | _around(job.presence, job.refused_so_far)
+        document = progress.as_json() | self._about(row, job.lifted_at)
+        document |= _around(job.presence, job.refused_so_far)
         self._post.publish(job.id, document, _rank(row))
         now = time.monotonic()
         if row.ended or now - self._drawn.get(job.id, float("-inf")) >= SERIES_S:
@@ -78,7 +79,7 @@ class Board:
         self._post.publish(row.id, document, _rank(row))
         self._to_draw.append(row.id)
 
-    def _about(self, row: JobRow) -> dict[str, object]:
+    def _about(self, row: JobRow, lifted_at: float = 0.0) -> dict[str, object]:
         limits = row.spec.limits
         return {
             "home": self.name,
@@ -96,6 +97,7 @@ class Board:
             "tpm": limits.tpm,
             "max_in_flight": limits.max_in_flight,
             "pace": structs.asdict(row.spec.speed()),
+            "lifted_at": lifted_at,
             "objections": {
                 wish: clicks.objection(wish, row)
                 for wish in (clicks.PAUSE, clicks.RESUME, clicks.CANCEL)

@@ -34,7 +34,7 @@ def heed(store: JobStore, wish: str) -> str:
     if wish != RESUME:
         store.want(wish)
         return DONE
-    store.want("")
+    store.want("lift")
     moved = store.set_state(JobState.IN_PROGRESS, standing=job.state)
     return DONE if moved else "moved"
 

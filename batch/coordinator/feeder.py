@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from msgspec import structs
+
 from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.coordinator.splitter import (
@@ -25,7 +27,7 @@ from batch.store.jobstore import JobRow, JobStore
 from batch.store.queue import Suspects, Waiting
 from batch.store.suspects import ONE_ALONE, TOGETHER
 from jobs.budget import UNCAPPED, Amount
-from jobs.chunk import Payload, Work
+from jobs.chunk import Payload, ReturnReason, Work
 from jobs.money import ZERO
 from jobs.prices import PriceList, margin
 from jobs.spec import Budget
@@ -75,6 +77,8 @@ class Feeder:
         self._room_at_home = room_at_home
         self.may_try = True
         """Whether suspects may be out: those of several jobs could die of each other's."""
+        self.aside: dict[str, ReturnReason] = {}
+        """Models of which nothing is fed for now, and why."""
         self._store = store
         self._post = post
         self._sender = sender
@@ -116,7 +120,7 @@ class Feeder:
 
     def _choose(self, job: JobRow, size: int, head: int | None) -> _Choice:
         """What goes next: at most `size` requests, with `head` of so many at the queue's front."""
-        waiting = _portable(self._store.queue.waiting(size, head))
+        waiting = _portable(self._store.queue.waiting(size, head, self.aside))
         home = self._room_at_home() if waiting else None
         if not waiting or _waits(home):
             return _NOTHING
@@ -124,7 +128,7 @@ class Feeder:
         exhausted = len(requests) < len(waiting)
         if not requests and head is None and not self._store.chunks.out():
             # Nothing will settle, so what does not fit now never does: something else may.
-            smallest = _portable(self._store.queue.smallest(size))
+            smallest = _portable(self._store.queue.smallest(size, self.aside))
             requests, grant = self._afford(job, smallest, home)
         return _Choice(requests, grant, home, exhausted)
 
@@ -136,7 +140,7 @@ class Feeder:
 
     def _full(self, job: JobRow, size: int, suspects: Suspects, home: Room | None) -> Room | None:
         """The room at home if it is that, and not the job's own budget, which lets nothing go."""
-        least = self._store.queue.smallest(size) or suspects.requests
+        least = self._store.queue.smallest(size, self.aside) or suspects.requests
         requests, _ = self._afford(job, _portable(least), None)
         return home if requests else None
 
@@ -265,7 +269,7 @@ class Feeder:
             chunk=chunk.chunk,
             base_url=job.spec.base_url,
             key=job.spec.key,
-            terms=job.spec.terms(),
+            terms=structs.replace(job.spec.terms(), answered=job.completed > 0, left=job.left),
             grant=chunk.grant,
             models=models,
             requests=[self._work(job, request, number[request.model]) for request in requests],

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from jobs.heartbeat import WorkerStatus
+from jobs.heartbeat import Wait, WorkerStatus
 from jobs.seal import Target
 
 
@@ -14,7 +14,8 @@ from jobs.seal import Target
 class Presence:
     """`workers` serve the job's endpoint with its key, `busy` of them have a chunk of it.
 
-    `down_s` is for how long the endpoint has not answered it. `limits` are calls in flight that the
+    `down_s` is for how long the endpoint has not answered it, `wait` what holds it up, in the
+    endpoint's own words (`Runner.standing`). `limits` are calls in flight that the
     endpoint bears, by the pace that is shared; `refused` counts the refusals of each chunk by code;
     `lag_s` is how long the oldest result waits to come home.
     """
@@ -23,6 +24,7 @@ class Presence:
     busy: int = 0
     in_flight: int = 0
     down_s: float = 0.0
+    wait: Wait | None = None
     limits: dict[str, int] = field(default_factory=dict)
     refused: dict[int, Counter[str]] = field(default_factory=dict)
     lag_s: float = 0.0
@@ -38,6 +40,11 @@ def presence_of(job: str, target: Target, workers: Iterable[WorkerStatus]) -> Pr
         busy=len(here),
         in_flight=sum(standing.in_flight for standing in here),
         down_s=max((standing.down_s for standing in here), default=0.0),
+        wait=max(
+            (standing.wait for standing in here if standing.wait),
+            key=lambda wait: wait.until or 0.0,
+            default=None,
+        ),
         limits={lane.scope: lane.limit for lane in lanes if lane.limit},
         refused={
             chunk: Counter(codes) for standing in here for chunk, codes in standing.refused.items()

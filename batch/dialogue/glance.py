@@ -20,6 +20,7 @@ from batch.store.jobstore import JobRow, JobStore
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress, progress_of
 from jobs.errors import NightshiftError
+from jobs.heartbeat import Wait
 from jobs.states import JobState
 
 
@@ -38,6 +39,7 @@ class Told(msgspec.Struct, frozen=True):
     done_at: float | None = None
     late: bool = False
     trouble: Trouble | None = None
+    wait: Wait | None = None
 
 
 class Glance:

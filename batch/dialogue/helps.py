@@ -27,7 +27,7 @@ def _sections() -> dict[str, tuple[str, ...]]:
         _("Estimate"): ("sample", "tokenizer"),
         _("Pace"): (
             *("workers", "rpm", "tpm", "max_in_flight", "rub_per_hour", "priority"),
-            *("max_attempts", "max_refusals", "total_timeout_s"),
+            *("max_attempts", "max_refusals", "stop_after_s", "stop_after_rows", "total_timeout_s"),
         ),
         _("Hours"): ("window", "off_peak", "deadline"),
         _("Words to you"): ("notify_url", "notify_telegram", "notify_mail"),

@@ -126,6 +126,8 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
                 max_in_flight=options["max_in_flight"],
                 rub_per_hour=options["rub_per_hour"],
                 refusals=options["max_refusals"],
+                stop_after_rows=options["stop_after_rows"],
+                stop_after_s=options["stop_after_s"],
             ),
             priority=options["priority"],
             budget=Budget(

@@ -161,6 +161,23 @@ spec_options = _all(
         help="Pause after so many refusals in a row that are alike; 0: never.",
     ),
     option(
+        "--stop-after",
+        "stop_after_s",
+        type=click.FloatRange(0, 86_400),
+        default=60.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Once the endpoint has answered: pause when it rejects the key, the account or the "
+        "model for so long (the address, or with rate limits alone, for ten times as long).",
+    ),
+    option(
+        "--stop-after-rows",
+        **COUNT,
+        default=5,
+        show_default=True,
+        help="And when so many requests in a row met it; what one request alone meets fails it.",
+    ),
+    option(
         "--max-attempts",
         **COUNT,
         default=5,

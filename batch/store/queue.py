@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from batch.store import database
@@ -44,32 +46,41 @@ class Queue:
         self._blocks = blocks
         self._models: dict[int, str] = dict(db.execute("SELECT id, name FROM models").fetchall())
 
-    def waiting(self, limit: int, head: int | None = None) -> list[Waiting]:
+    def waiting(
+        self, limit: int, head: int | None = None, aside: Collection[str] = ()
+    ) -> list[Waiting]:
         """The next requests to feed: those that came back first, then the queue's order.
 
-        With `head`, none behind so many at the front of the queue.
+        With `head`, none behind so many at the front of the queue; none of the models `aside`.
         """
+        without = self._numbers(aside)
         came_back = self._db.execute(
             "SELECT ordinal, model, prompt_bound, output_bound, bounded, attempts, uncertain, -1"
             " FROM returned JOIN requests USING (ordinal)"
             " WHERE ordinal NOT IN (SELECT ordinal FROM suspects WHERE suspicion >= ?)"
-            " ORDER BY ordinal LIMIT ?",
-            (SUSPECT, limit),
+            " AND model NOT IN (SELECT value FROM json_each(?)) ORDER BY ordinal LIMIT ?",
+            (SUSPECT, without, limit),
         ).fetchall()
         fresh = self._db.execute(
             "SELECT ordinal, model, prompt_bound, output_bound, bounded, 0, 0, rank FROM queue"
-            " WHERE rank > (SELECT cursor FROM job) AND rank < ? ORDER BY rank LIMIT ?",
-            (2**62 if head is None else head, limit - len(came_back)),
+            " WHERE rank > (SELECT cursor FROM job) AND rank < ?"
+            " AND model NOT IN (SELECT value FROM json_each(?)) ORDER BY rank LIMIT ?",
+            (2**62 if head is None else head, without, limit - len(came_back)),
         ).fetchall()
         return [self._waiting(row) for row in (*came_back, *fresh)]
 
-    def smallest(self, limit: int) -> list[Waiting]:
-        """Of the requests of each model that wait, the `limit` with the fewest tokens.
+    def _numbers(self, models: Collection[str]) -> str:
+        """How the tables know these models, as a list in JSON."""
+        return json.dumps([number for number, name in self._models.items() if name in models])
+
+    def smallest(self, limit: int, aside: Collection[str] = ()) -> list[Waiting]:
+        """Of the requests of each model that wait, but those `aside`, the `limit` with the fewest
+        tokens.
 
         Reads all that wait: for when those at the front do not fit the budget.
         """
         found: list[Waiting] = []
-        for model in self._models:
+        for model in [number for number, name in self._models.items() if name not in aside]:
             rows = self._db.execute(
                 "SELECT ordinal, model, prompt_bound, output_bound, bounded,"
                 " coalesce(attempts, 0), coalesce(uncertain, 0), iif(attempts IS NULL, rank, -1)"

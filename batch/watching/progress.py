@@ -12,10 +12,12 @@ from msgspec import structs
 from batch.store.jobstore import JobRow
 from batch.store.trouble import Trouble
 from batch.watching.forecast import cost_of_all, done_at, is_late
+from jobs.heartbeat import Wait
 from jobs.money import plain, total
 from jobs.states import JobState, PauseReason
 
 _WINDOW_S = 60.0
+_LIMITS = frozenset({"endpoint.rate_limited", "endpoint.no_quota", "endpoint.in_flight_budget"})
 _DOWN = "the endpoint does not answer; one call now and then asks whether it is back"
 
 
@@ -44,7 +46,8 @@ class Meter:
 @dataclass(frozen=True)
 class Progress:
     """A moment of a job. Money in ₽, times in seconds. `workers` is None where nobody counted them;
-    `down_s` is for how long they have only probed an endpoint that does not answer, else 0.
+    `down_s` is for how long they have only probed an endpoint that does not answer, else 0; `wait`
+    is there while something holds calls up for longer than a moment.
     """
 
     job: str
@@ -72,6 +75,7 @@ class Progress:
     """₽ that all of the job will have cost."""
     trouble: Trouble | None = None
     """The last one that its coordinator knows of."""
+    wait: Wait | None = None
 
     @property
     def down(self) -> bool:
@@ -107,6 +111,7 @@ class Progress:
             "done_at": None if self.done_at is None else round(self.done_at),
             "late": self.late,
             "forecast_rub": None if self.forecast is None else plain(self.forecast),
+            "wait": None if self.wait is None else structs.asdict(self.wait),
             "trouble": None if self.trouble is None else structs.asdict(self.trouble),
         }
 
@@ -120,14 +125,19 @@ def progress_of(
     refusals: int = 0,
     down_s: float = 0.0,
     trouble: Trouble | None = None,
+    wait: Wait | None = None,
 ) -> Progress:
     """The job's row and what is known beside it, as one moment."""
     left = job.left / rate if rate > 0 and job.left else (0.0 if not job.left else None)
     done = done_at(job, rate, datetime.now(UTC))
     reason, text = job.reason, job.reason_text
-    if down_s and job.state is JobState.IN_PROGRESS:
+    if job.state is not JobState.IN_PROGRESS:
+        wait = None
+    elif down_s or wait:
         # It goes on by itself, so it is not paused; but nothing moves, and this is why.
-        reason, text = PauseReason.ENDPOINT_DOWN.value, _DOWN
+        limited = wait is not None and wait.code in _LIMITS
+        reason = (PauseReason.RATE_LIMITED if limited else PauseReason.ENDPOINT_DOWN).value
+        text = wait.said if wait else _DOWN
     return Progress(
         job=job.id,
         name=job.spec.name,
@@ -150,4 +160,5 @@ def progress_of(
         late=is_late(job, done),
         forecast=cost_of_all(job),
         trouble=trouble or next(iter(job.troubles), None),
+        wait=wait,
     )

@@ -22,6 +22,8 @@ OTHER = "other"
 """In place of a code that is one of too many."""
 
 MEANINGS = {
+    "endpoint.blocked": "a firewall let nothing through",
+    "endpoint.lost_body": "the endpoint said it got no request",
     "endpoint.bad_request": "the endpoint refused the request",
     "endpoint.context_length": "more tokens than the model takes",
     "endpoint.model_not_found": "there is no such model",
@@ -34,12 +36,14 @@ MEANINGS = {
     "endpoint.answer_too_large": "the answer outgrew the limit",
     "endpoint.rate_limited": "too many requests at a time",
     "endpoint.overloaded": "the endpoint was busy",
+    "endpoint.no_quota": "the limit for that model is 0",
     "endpoint.in_flight_budget": "too much money in flight",
     "endpoint.conflict": "the endpoint asked to try again",
     "endpoint.request_timeout": "the endpoint gave up waiting",
     "endpoint.5xx": "a fault of the endpoint",
     "endpoint.down": "the gateway could not reach the endpoint",
     "endpoint.unreachable": "the endpoint could not be reached",
+    "endpoint.stale": "an idle connection had been closed",
     "endpoint.local_limit": "the worker's machine is at its limits",
     "endpoint.cut": "the connection ended too early",
     "endpoint.timeout": "no answer within the time limit",

@@ -147,7 +147,7 @@ _MIX = """
     content:text=ansi usage:form=missing usage:form=null usage:form=no_cost usage:form=zero_prompt
     cost:value=NaN cost:value=1e999 cost:value=-1 cost:value=true
     silence:seconds=2 whitespace:seconds=2,every=0.2 slow:seconds=1
-    reset reset:bill=true reset_body cut truncated length:off=10 length:off=-10
+    reset reset:bill=true,after=1.5 reset_body cut truncated length:off=10 length:off=-10
     desync big_headers http09 early_hints
 """
 MIX = _MIX.split()

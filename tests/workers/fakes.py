@@ -98,6 +98,9 @@ class FakeKeeper:
         self.away = False
         self.asks: list[Ask] = []
 
+    async def lift(self, scope: str) -> None:  # noqa: ARG002
+        self.pause_s = 0.0
+
     async def exchange(self, scope: str, ask: Ask) -> Share:  # noqa: ARG002
         await asyncio.sleep(0)
         if self.away:

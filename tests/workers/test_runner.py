@@ -68,6 +68,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outage, "probe_wait", lambda *_: 0.01)
 
 
+AT_ONCE: dict[str, Any] = {"stop_after_s": 0.0, "stop_after_rows": 1}
+"""The first word that would stop a job is believed."""
+
+
 class House:
     """A runner with everything around it."""
 
@@ -362,7 +366,7 @@ def test_e31_no_balance_stops_the_job_and_the_balance_is_asked_once(tmp_path: Pa
     async def scene() -> None:
         async with house(tmp_path, always(refusal(402, "no money"))) as one:
             one.endpoint.credits_ = "0"
-            summary = await ran(one, payload(*map(work, range(20))))
+            summary = await ran(one, payload(*map(work, range(20)), **AT_ONCE))
 
             assert summary.returned == 20
             assert one.home.closed[JOB, 1].reason.pause is PauseReason.INSUFFICIENT_BALANCE
@@ -389,7 +393,7 @@ def test_money_that_is_not_enough_for_the_call_or_unknown_is_no_reason_to_go_on(
     async def scene() -> None:
         async with house(tmp_path, always(refusal(402, "no money"))) as one:
             one.endpoint.credits_ = balance
-            await ran(one, payload(work(0)))
+            await ran(one, payload(work(0), **AT_ONCE))
             reason = one.home.closed[JOB, 1].reason.pause
             assert reason is PauseReason.INSUFFICIENT_BALANCE
             assert one.back() == [(0, 1, 0)]
@@ -400,8 +404,8 @@ def test_money_that_is_not_enough_for_the_call_or_unknown_is_no_reason_to_go_on(
 def test_an_endpoint_that_says_402_for_ever_is_believed_in_the_end(tmp_path: Path) -> None:
     async def scene() -> None:
         async with house(tmp_path, always(refusal(402, "no money"))) as one:
-            await ran(one, payload(work(0)))
-            assert len(one.endpoint.calls) == runner.MOST_DOUBTS + 1
+            await ran(one, payload(work(0), stop_after_s=0.05, stop_after_rows=9))
+            assert len(one.endpoint.calls) == 9
             assert one.home.closed[JOB, 1].reason.pause is PauseReason.INSUFFICIENT_BALANCE
 
     asyncio.run(scene())
@@ -416,7 +420,10 @@ def test_e30_a_stop_gives_back_all_of_that_job_and_others_go_on(tmp_path: Path) 
 
     async def scene() -> None:
         async with house(tmp_path, script, FakeKeeper(slots=2)) as one:
-            mine = [one.start(payload(*map(work, range(n, n + 30)), chunk=n)) for n in (1, 40)]
+            mine = [
+                one.start(payload(*map(work, range(n, n + 30)), chunk=n, **AT_ONCE))
+                for n in (1, 40)
+            ]
             others = one.start(payload(*map(work, range(100, 130)), job=OTHER_JOB))
             await asyncio.gather(*mine, others)
             await one.settle()
@@ -461,11 +468,11 @@ def test_e30_chunks_that_come_after_a_stop_wait_for_word_from_home(tmp_path: Pat
 
     async def scene() -> None:
         async with house(tmp_path, always(refusal(401, "bad key")), FakeKeeper(slots=1)) as one:
-            await one.runner.run(payload(*map(work, range(30))))
-            await one.runner.run(payload(*map(work, range(30, 60)), chunk=2))
+            await one.runner.run(payload(*map(work, range(30)), **AT_ONCE))
+            await one.runner.run(payload(*map(work, range(30, 60)), chunk=2, **AT_ONCE))
             made = len(one.endpoint.calls)
             one.runner.hold(set())
-            await one.runner.run(payload(*map(work, range(60, 90)), chunk=3))
+            await one.runner.run(payload(*map(work, range(60, 90)), chunk=3, **AT_ONCE))
             await one.settle()
 
             assert made == 1
@@ -490,7 +497,7 @@ def test_what_was_in_flight_when_its_job_stopped_is_not_tried_again(tmp_path: Pa
         async with house(tmp_path, script) as one:
             waits = one.start(payload(work(0)))
             await until(lambda: one.endpoint.in_flight)
-            await one.runner.run(payload(work(1), chunk=2))
+            await one.runner.run(payload(work(1), chunk=2, **AT_ONCE))
             stopped.set()
             await asyncio.wait_for(waits, 5)
             await one.settle()
@@ -505,23 +512,26 @@ def test_e33_a_model_that_is_missing_thrice_in_a_row_stops_the_job(tmp_path: Pat
     async def scene() -> None:
         answer = refusal(404, "model not found")
         async with house(tmp_path, always(answer), FakeKeeper(slots=1)) as one:
-            summary = await ran(one, payload(*map(work, range(100))))
+            summary = await ran(one, payload(*map(work, range(100)), stop_after_s=0.0))
 
-            assert (summary.failed, summary.returned) == (2, 98)
-            assert one.home.closed[JOB, 1].reason.pause is PauseReason.MISCONFIGURED
-            assert one.stopped == [JOB]
+            assert (summary.failed, summary.returned) == (0, 100)
+            assert len(one.endpoint.calls) == 3
+            reason = one.home.closed[JOB, 1].reason
+            assert (reason.pause, reason.model) == (PauseReason.MISCONFIGURED, "minimax/minimax-m1")
+            assert "HTTP 404: model not found" in reason.message
 
     asyncio.run(scene())
 
 
 def test_a_model_that_is_missing_now_and_then_stops_nothing(tmp_path: Path) -> None:
     def script(body: bytes, _: int) -> Answer:
-        return refusal(404, "model not found") if int(body) % 3 else completion()
+        return refusal(404, "model not found") if body in {b"2", b"5"} else completion()
 
     async def scene() -> None:
         async with house(tmp_path, script, FakeKeeper(slots=1)) as one:
-            summary = await ran(one, payload(*map(work, range(30))))
-            assert (summary.completed, summary.failed) == (10, 20)
+            summary = await ran(one, payload(*map(work, range(2000))))
+            assert (summary.completed, summary.failed) == (1998, 2)
+            assert one.endpoint.times[b"2"] <= 3
 
     asyncio.run(scene())
 

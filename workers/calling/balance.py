@@ -30,10 +30,10 @@ class Balance:
         self._known: tuple[float, Decimal | None] = (float("-inf"), None)
         self._asking = asyncio.Lock()
 
-    async def bears(self, cost: Decimal) -> bool:
-        """Whether there is money for a call of this cost; not so where nobody tells."""
+    async def bears(self, cost: Decimal) -> bool | None:
+        """Whether there is money for a call of this cost; None where nobody tells."""
         balance = await self._ask()
-        return balance is not None and balance > 0 and balance >= cost
+        return None if balance is None else balance > 0 and balance >= cost
 
     async def _ask(self) -> Decimal | None:
         async with self._asking:

@@ -2,12 +2,17 @@
 
 The way of an answer:
 
-    Broken ──────────────────────────→ by its kind               BROKEN
+    Broken ──────────────────────────→ by its kind                         BROKEN
     redirect, HTML, no JSON where
     nothing of the API lives ────────→ stop: wrong address
-    an error, wrapped or plain ──────→ by the innermost code      RULES
+    an error, wrapped or plain ──────→ by what it says to programs         CODES
+                                       else by the innermost HTTP code     RULES
+                                       and there by a delay it names, then by its words
     choices ─────────────────────────→ answered, with flags; or empty, or failed midway
     anything else ───────────────────→ bad body
+
+A `Stop` is what one answer says of the key, the address, the model or the money. Whether it is
+believed is decided elsewhere, by what else the endpoint answers (`workers.pacing.judge`).
 
 Status 200 decides nothing: the endpoint sends it with the first keep-alive space, long before it
 knows how the call will end, and then puts an error into the body.
@@ -20,7 +25,10 @@ The codes (R refused, T retry, S stop):
     endpoint.not_found          R  404: no provider fits the request's preferences
     endpoint.moderation         R  403: the prompt was flagged
     endpoint.forbidden          R  403 without a known reason
-    endpoint.too_large          R  413
+    endpoint.too_large          R  413; 429 for a request larger than the whole limit
+    endpoint.blocked            S  403 with a page: a firewall, of this text or of all
+    endpoint.lost_body          T  400: it says that we sent none of what we did send; once more
+    endpoint.no_quota           T  429: the limit is 0
     endpoint.unprocessable      R  422
     endpoint.refused            R  any other 4xx
     endpoint.answer_too_large   R  the answer outgrew the limit; asking again would too
@@ -32,6 +40,7 @@ The codes (R refused, T retry, S stop):
     endpoint.5xx                T  any other 5xx, or an error without a code
     endpoint.down               T  521, 522, 523, 525: the gateway could not reach the endpoint
     endpoint.unreachable        T  nothing was sent
+    endpoint.stale              T  nothing was read: an idle connection had been closed
     endpoint.local_limit        T  nothing was sent: this machine is out of descriptors or ports
     endpoint.cut                T  the connection ended too early or spoke nonsense
     endpoint.timeout            T  the idle or total limit was reached
@@ -49,16 +58,13 @@ The codes (R refused, T retry, S stop):
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from jobs.gateways import ROUBLES, Tariff
-from jobs.money import is_amount, parse_amount, times
 from jobs.outcome import (
     MAYBE_BILLED,
     NOT_BILLED,
@@ -72,19 +78,26 @@ from jobs.outcome import (
     Stop,
 )
 from jobs.states import PauseReason
-from jobs.usage import Usage
-from workers.calling import retry_after
+from workers.calling import forms, retry_after
+from workers.calling.bill import charge, charge_of
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
+from workers.calling.reading import NO_JSON, Json, parse, text_of
+from workers.calling.trouble import LONGEST_MESSAGE, Trouble, unwrap
 
-LONGEST_MESSAGE = 2048
-"""Bytes of the server's text that are kept."""
+__all__ = ["BROKEN", "LONGEST_MESSAGE", "classify"]
 
+_FINISHES = {
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "safety": "content_filter",
+    "prohibited_content": "content_filter",
+    "blocklist": "content_filter",
+    "recitation": "content_filter",
+    "spii": "content_filter",
+    "sensitive": "content_filter",
+}
+"""Words of others for the same; capitals are no matter."""
 
-Json = Any
-"""Whatever an endpoint may send."""
-
-_MOST_TOKENS = 2**40
-_DEEPEST_WRAPPING = 8
 _FLAGS = {
     "stop": "",
     "tool_calls": "",
@@ -94,6 +107,8 @@ _FLAGS = {
 }
 _ODD = "odd_finish"
 _MISMATCH = "model_mismatch"
+_REFUSAL = "refusal"
+_THOUGHT = "only_reasoning"
 
 
 def classify(answer: Answer, *, asked_model: str, now: float, tariff: Tariff = ROUBLES) -> Outcome:
@@ -105,15 +120,15 @@ def classify(answer: Answer, *, asked_model: str, now: float, tariff: Tariff = R
         return _broken(answer, now)
     if 300 <= answer.status < 400:
         return _redirected(answer)
-    document = parse(answer.body)
-    told = charge_of(document, tariff)
-    error = _error_in(document, answer.status)
+    document, form = forms.read(answer)
+    told = charge_of(document, tariff, answer.headers)
+    error = _error_in(document, answer.status, now)
     if error is not None:
         return _by_code(answer, told, error, now)
     if not _succeeded(answer.status):
         return _stranger(answer, now)
     if isinstance(document, dict) and isinstance(document.get("choices"), list):
-        return _chosen(document, told, document["choices"], asked_model)
+        return _chosen(document, told, form, asked_model)
     return _bad_body(answer, told)
 
 
@@ -121,270 +136,150 @@ def _succeeded(status: int) -> bool:
     return 200 <= status < 300
 
 
-# ── Reading ──────────────────────────────────────────────────────────────────────────────────────
-
-
-class Number(str):
-    """A number with a point or exponent as it stands in the JSON: money must not become a float."""
-
-    __slots__ = ()
-
-
-class _NoJson:
-    """Not JSON; nothing else looks like it."""
-
-
-NO_JSON = _NoJson()
-_decoder = msgspec.json.Decoder(float_hook=Number)
-_lenient = json.JSONDecoder(parse_float=Number, parse_constant=Number)
-
-
-def parse(body: bytes | str) -> Json:
-    """The JSON in `body`, or `NO_JSON`.
-
-    msgspec reads it in a third of the time; Python's own reader takes over for what an answer may
-    hold although JSON forbids it, or msgspec refuses: lone surrogates, NaN, a byte order mark.
-    """
-    try:
-        return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _parse_leniently(body)
-    except (ValueError, RecursionError):
-        return NO_JSON
-
-
-def _parse_leniently(body: bytes | str) -> Json:
-    try:
-        text = body if isinstance(body, str) else body.decode()
-        return _lenient.decode(text.removeprefix("\ufeff"))
-    except (ValueError, RecursionError):
-        return NO_JSON
-
-
-def _text(value: object, most: int = 200) -> str:
-    """A string that can be stored and sent anywhere, of so many bytes at most; else empty."""
-    if not isinstance(value, str):
-        return ""
-    return value[:most].encode(errors="replace")[:most].decode(errors="ignore").strip()
-
-
-def _count(fields: Json, name: str) -> int:
-    value = fields.get(name) if isinstance(fields, dict) else None
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0
-
-
-# ── Money ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def charge_of(document: Json, tariff: Tariff = ROUBLES) -> Charge | None:
-    """What a body says of its price, or None when it says nothing of one.
-
-    Only the fields of the tariff count: `cost_details` is in dollars everywhere.
-    """
-    fields = document.get("usage") if isinstance(document, dict) else None
-    if not isinstance(fields, dict):
-        return None
-    cost = next((fields[name] for name in tariff.fields if fields.get(name) is not None), None)
-    try:
-        # A bool is an int and a text is a str, but neither is a price.
-        amount = parse_amount(str(cost)) if type(cost) in {Number, int} else None
-    except ValueError:
-        amount = None
-    if amount is not None and tariff.rate != 1:
-        amount = times(amount, tariff.rate)
-        amount = amount if is_amount(amount) else None
-    billing = Billing.UNKNOWN if amount is None else Billing.KNOWN
-    return Charge(billing, amount, _usage(fields), _text(document.get("provider")))
-
-
-def _usage(fields: dict[str, Json]) -> Usage | None:
-    prompt = fields.get("prompt_tokens_details")
-    usage = Usage(
-        _count(fields, "prompt_tokens"),
-        _count(fields, "completion_tokens"),
-        _count(prompt, "cached_tokens"),
-        _count(prompt, "cache_write_tokens"),
-        _count(fields.get("completion_tokens_details"), "reasoning_tokens"),
-    )
-    return usage if usage.total else None
-
-
-def _charge(told: Charge | None, otherwise: Charge) -> Charge:
-    """The body's word when it names a cost, else what the fault lets us assume."""
-    if told is None:
-        return otherwise
-    if told.billing is Billing.KNOWN:
-        return told
-    return Charge(otherwise.billing, None, told.usage, told.provider)
-
-
 # ── Answers ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def _chosen(
-    document: dict[str, Json], told: Charge | None, choices: list[Json], asked_model: str
+    document: dict[str, Json], told: Charge | None, form: bytes, asked_model: str
 ) -> Outcome:
-    charge = told or Charge(Billing.UNKNOWN, provider=_text(document.get("provider")))
+    billed = told or Charge(Billing.UNKNOWN, provider=text_of(document.get("provider")))
+    choices = document["choices"]
     choice = choices[0] if choices and isinstance(choices[0], dict) else {}
-    finish = _text(choice.get("finish_reason"))
-    if choice.get("error") or finish == "error":
-        message = _unwrap(choice.get("error")).message or "the model broke off"
-        return Retry(RetryKind.UNCERTAIN, "endpoint.failed_midway", message, charge)
-    if finish not in {"length", "content_filter"} and not _says_something(choice.get("message")):
-        return Retry(RetryKind.UNCERTAIN, "endpoint.empty", "the answer has no content", charge)
-    return Answered(charge, finish, _flags(finish, document.get("model"), asked_model))
+    finish = text_of(choice.get("finish_reason"))
+    if choice.get("error") or finish.lower() == "error":
+        message = unwrap(choice.get("error"), 0.0).message or "the model broke off"
+        return Retry(RetryKind.UNCERTAIN, "endpoint.failed_midway", message, billed)
+    finish = _FINISHES.get(finish.lower(), finish.lower())
+    flags = _flags(finish, choice, document.get("model"), asked_model)
+    if finish not in {"length", "content_filter"} and not _is_of_use(choice):
+        return Retry(RetryKind.UNCERTAIN, "endpoint.empty", "the answer has no content", billed)
+    return Answered(billed, finish, flags, form)
 
 
-def _says_something(message: Json) -> bool:
-    return isinstance(message, dict) and any(
-        message.get(part) for part in ("content", "tool_calls", "function_call", "refusal", "audio")
+_CONTENT = ("content", "tool_calls", "function_call", "refusal", "audio", "images")
+_REASONING = ("reasoning", "reasoning_content", "reasoning_details")
+
+
+def _holds(choice: dict[str, Json], parts: tuple[str, ...]) -> bool:
+    message = choice.get("message")
+    return isinstance(message, dict) and any(message.get(part) for part in parts)
+
+
+def _is_of_use(choice: dict[str, Json]) -> bool:
+    return _holds(choice, _CONTENT + _REASONING) or bool(choice.get("text"))
+
+
+def _flags(
+    finish: str, choice: dict[str, Json], model: object, asked_model: str
+) -> tuple[str, ...]:
+    flags = (
+        _FLAGS.get(finish, _ODD),
+        _REFUSAL if _holds(choice, ("refusal",)) else "",
+        "" if _holds(choice, _CONTENT) or not _holds(choice, _REASONING) else _THOUGHT,
+        _MISMATCH if isinstance(model, str) and not _is_same(model, asked_model) else "",
     )
-
-
-def _flags(finish: str, model: object, asked_model: str) -> tuple[str, ...]:
-    other = isinstance(model, str) and model.casefold() != asked_model.casefold()
-    flags = (_FLAGS.get(finish, _ODD), _MISMATCH if other else "")
     return tuple(flag for flag in flags if flag)
+
+
+_VARIANT = re.compile(r"[@:].*$")
+_DATED = re.compile(r"[-.@_](?:20[0-9]{2}-?[01][0-9]-?[0-3][0-9]|[01][0-9][0-3][0-9]|latest)$")
+
+
+def _is_same(model: str, asked: str) -> bool:
+    """Whether two names are of one model: of an author or without, dated or not, by an alias."""
+    one, other = (_DATED.sub("", _bare(name)) for name in (model, asked))
+    return one == other or _bare(model).startswith(f"{other}-20")
+
+
+def _bare(name: str) -> str:
+    return _VARIANT.sub("", name.casefold().lstrip("~").rpartition("/")[2])
 
 
 def _bad_body(answer: Reply, told: Charge | None) -> Outcome:
     if _is_html(answer):
-        return _wrong_address(answer, MAYBE_BILLED)
+        return _wrong_address(answer, MAYBE_BILLED if answer.generation_id else NOT_BILLED)
+    packed = answer.headers.get("content-encoding", "identity").strip().lower()
     message = "the body is not a chat completion"
-    charge = _charge(told, MAYBE_BILLED)
-    return Retry(RetryKind.UNCERTAIN, "endpoint.bad_body", message, charge)
+    if packed not in {"", "identity", "gzip", "x-gzip", "deflate", "zstd"}:
+        message = f"the answer came packed as {text_of(packed, 40)!r}, which was not asked for"
+    billed = charge(told, MAYBE_BILLED)
+    return Retry(RetryKind.UNCERTAIN, "endpoint.bad_body", message, billed)
 
 
 # ── Errors ───────────────────────────────────────────────────────────────────────────────────────
 
 
-class Trouble(msgspec.Struct, frozen=True):
-    """An error without its wrappings.
+def _error_in(document: Json, status: int, now: float) -> Trouble | None:
+    """The error that a body holds; None for answers, and where no JSON of the API is."""
+    if not _succeeded(status):
+        known = isinstance(document, str | dict | list) and bool(document)
+        trouble = unwrap(document, now) if known else None
+        return None if trouble is None or _is_no_such_path(trouble, status) else trouble
+    if not isinstance(document, dict):
+        return None
+    if document.get("error") and not _is_answer(document):
+        return unwrap(document, now)
+    if "choices" in document or not ("error" in document or _says_so(document)):
+        return None
+    return unwrap(document, now)
 
-    `code` is the innermost one that could be an HTTP status, `said` one that a text begins with.
-    `message` is the innermost text, `words` are all texts in lower case, for the rules that go by
-    words; `after` is the error's own wish in seconds.
-    """
 
-    code: int | None = None
-    said: int | None = None
-    message: str = ""
-    words: str = ""
-    after: float | None = None
+def _is_answer(document: dict[str, Json]) -> bool:
+    """Whether a whole answer stands beside an `error`, which then is no more than a remark."""
+    choices = document.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return isinstance(choice, dict) and bool(choice.get("finish_reason")) and _is_of_use(choice)
 
 
-_SAID = re.compile(
-    r"\s*(?:HTTP|Error code:?|status(?: code)?:?)\s*([1-5][0-9]{2})\b", re.IGNORECASE
+def _says_so(document: dict[str, Json]) -> bool:
+    """Whether it is an error without the word: a code, or a text for the person alone."""
+    texts = ("message", "msg", "detail", "error_msg", "errors")
+    coded = unwrap({"code": document.get("code")}, 0.0).code is not None
+    failed = document.get("success") is False or document.get("code") not in (None, 0, "0", 200)
+    return coded or (failed and any(document.get(name) for name in texts))
+
+
+_NO_PATH = re.compile(
+    r"(?:404:? ?)?(?:not found|page not found|method not allowed|resource not found\.?)?|"
+    r"cannot (?:post|get) .*|(?:no|unknown|invalid) (?:route|url|path|static resource)\b.*|"
+    r"unrecognized request url.*|route .*not found.*|no message available"
 )
 
 
-def _error_in(document: Json, status: int) -> Trouble | None:
-    """The error that a body holds; None for answers, and where no JSON of the API is."""
-    if not _succeeded(status):
-        known = isinstance(document, str | dict) and bool(document)
-        return _unwrap(document) if known and not _is_no_such_path(document, status) else None
-    if not isinstance(document, dict):
-        return None
-    if document.get("error"):
-        return _unwrap(document)
-    if "choices" in document or not ("error" in document or _status(document.get("code"))):
-        return None
-    return _unwrap(document)
-
-
-def _is_no_such_path(document: Json, status: int) -> bool:
+def _is_no_such_path(trouble: Trouble, status: int) -> bool:
     """Web frameworks say `{"detail": "Not Found"}`: the path is unknown, not the model."""
-    return status in {404, 405} and not (isinstance(document, dict) and document.get("error"))
+    if status not in {404, 405}:
+        return False
+    words = trouble.message.lower().strip()
+    return status == 405 or _NO_PATH.fullmatch(words, 0, 300) is not None
 
 
-def _unwrap(value: Json) -> Trouble:
-    """Goes through JSON in strings in objects, deeper than the endpoint was seen to nest them."""
-    trouble = Trouble()
-    for _ in range(_DEEPEST_WRAPPING):
-        if isinstance(value, str):
-            trouble, value = _peel_text(value, trouble)
-        elif isinstance(value, dict):
-            trouble, value = _peel_fields(value, trouble)
-        elif isinstance(value, list) and value:
-            value = value[0]
-        else:
-            break
-    return trouble
-
-
-def _peel_text(text: str, seen: Trouble) -> tuple[Trouble, Json]:
-    short = _text(text, LONGEST_MESSAGE)
-    said = _SAID.match(short)
-    after = retry_after.from_text(short)
-    trouble = Trouble(
-        code=seen.code,
-        said=int(said[1]) if said else seen.said,
-        message=short or seen.message,
-        words=f"{seen.words} {short.lower()}",
-        after=seen.after if after is None else after,
-    )
-    return trouble, _json_within(text)
-
-
-def _json_within(text: str) -> Json:
-    """The string that a text is, or the object that it ends with; None if there is neither."""
-    bare = text.strip()
-    start = 0 if bare.startswith('"') else bare.find("{")
-    if start < 0 or not bare.endswith(('"', "}")):
-        return None
-    found = parse(bare[start:])
-    return None if found is NO_JSON else found
-
-
-def _peel_fields(fields: dict[str, Json], seen: Trouble) -> tuple[Trouble, Json]:
-    after = retry_after.from_fields(fields)
-    trouble = Trouble(
-        code=_status(fields.get("code")) or _status(fields.get("status")) or seen.code,
-        said=seen.said,
-        message=seen.message,
-        words=f"{seen.words} {_words(fields)}",
-        after=seen.after if after is None else after,
-    )
-    return trouble, next((fields[name] for name in _INNER if fields.get(name)), None)
-
-
-_INNER = ("error", "message", "detail", "msg")
-
-
-def _status(value: object) -> int | None:
-    """An HTTP status of an error, given as number or text."""
-    if type(value) is str and len(value) == 3 and value.isdecimal() and value.isascii():
-        value = int(value)
-    return value if type(value) is int and 400 <= value < 600 else None
-
-
-def _words(fields: dict[str, Json]) -> str:
-    metadata = fields.get("metadata")
-    raw = metadata.get("raw") if isinstance(metadata, dict) else ""
-    texts = (fields.get("code"), fields.get("type"), fields.get("status"), raw)
-    return " ".join(_text(text, LONGEST_MESSAGE) for text in texts if text).lower()
-
-
-def _by_code(answer: Reply, charge: Charge | None, trouble: Trouble, now: float) -> Outcome:
+def _by_code(answer: Reply, billed: Charge | None, trouble: Trouble, now: float) -> Outcome:
     code = trouble.code or trouble.said or (NO_CODE if _succeeded(answer.status) else answer.status)
     after = retry_after.from_headers(answer.headers, now)
-    told = Trouble(
+    told = msgspec.structs.replace(
+        trouble,
         message=trouble.message or f"HTTP {code or answer.status}",
-        words=trouble.words,
         after=trouble.after if after is None else after,
     )
-    outcome = _rule(code)(told)
-    return msgspec.structs.replace(outcome, charge=_charge(charge, outcome.charge))
+    outcome = _rule(code, told)(told)
+    return msgspec.structs.replace(outcome, charge=charge(billed, outcome.charge))
 
 
 def _stranger(answer: Reply, now: float) -> Outcome:
     """An error status whose body is not of the API: a proxy's page, a plain text, nothing."""
-    if answer.status in {404, 405} or (_is_html(answer) and answer.status in {400, 403}):
+    if answer.status == 403 and _is_html(answer):
+        return Stop(PauseReason.MISCONFIGURED, "endpoint.blocked", _page(answer))
+    if answer.status in {404, 405} or (_is_html(answer) and answer.status == 400):
         return _wrong_address(answer, NOT_BILLED)
     if answer.status < 400:
         return _bad_body(answer, None)
-    text = "" if _is_html(answer) else answer.body[:LONGEST_MESSAGE].decode(errors="replace")
-    return _by_code(answer, None, _unwrap(text), now)
+    text = (
+        _heading(answer)
+        if _is_html(answer)
+        else answer.body[:LONGEST_MESSAGE].decode(errors="replace")
+    )
+    return _by_code(answer, None, unwrap(text, now), now)
 
 
 # ── Rules ────────────────────────────────────────────────────────────────────────────────────────
@@ -396,46 +291,120 @@ def _refuse(code: str) -> Rule:
     return lambda trouble: Refused(code, trouble.message)
 
 
-def _retry(kind: RetryKind, code: str, charge: Charge = NOT_BILLED) -> Rule:
-    return lambda trouble: Retry(kind, code, trouble.message, charge, trouble.after)
+def _retry(kind: RetryKind, code: str, billed: Charge = NOT_BILLED) -> Rule:
+    return lambda trouble: Retry(kind, code, trouble.message, billed, trouble.after)
 
 
 def _stop(reason: PauseReason, code: str) -> Rule:
     return lambda trouble: Stop(reason, code, trouble.message)
 
 
-def _by_words(*cases: tuple[re.Pattern[str], Rule], otherwise: Rule) -> Rule:
-    """The first rule whose words occur in the error."""
-
-    def rule(trouble: Trouble) -> Outcome:
-        words = f"{trouble.words} {trouble.message.lower()}"
-        return next((then for found, then in cases if found.search(words)), otherwise)(trouble)
-
-    return rule
+Case = Callable[[Trouble], bool]
 
 
-_MONEY = re.compile(
-    r"insufficient[_ ](?:funds|quota)|(?<!load )\bbalance\b|\bcredits?\b|\bspend|\bbilling\b"
-    r"|\bpayment\b|\btop up\b|₽|\bруб|\bбаланс|\bсредств|monthly limit"
-    r"|(?:key|total|daily|weekly) limit exceeded"
+def _says(pattern: re.Pattern[str]) -> Case:
+    return lambda trouble: (
+        pattern.search(f"{trouble.codes} {trouble.words} {trouble.message.lower()}") is not None
+    )
+
+
+def _names_a_delay(trouble: Trouble) -> bool:
+    return trouble.after is not None
+
+
+def _by(*cases: tuple[Case, Rule], otherwise: Rule) -> Rule:
+    """The first rule whose case holds."""
+    return lambda trouble: next((then for case, then in cases if case(trouble)), otherwise)(trouble)
+
+
+_MONEY = _says(
+    re.compile(
+        r"insufficient[_ ](?:funds|quota|balance)|(?<!load )\bbalance\b|\bcredits?\b|\bspend"
+        r"|\bbilling\b|\bpayment\b|\btop up\b|₽|\bруб|\bбаланс|\bсредств|monthly limit"
+        r"|(?:key|total|daily|weekly) limit exceeded|余额|欠费|充值|arrears"
+    )
 )
-_LIMITED = re.compile(r"rate.?limit|too many requests")
-_IN_FLIGHT = re.compile(r"in[_ -]flight")
-_MODERATED = re.compile(r"moderat|flagged|content.policy|safety|prohibited content|модерац")
-_KEYS = re.compile(r"\bkey\b|\brole\b|permission|not allowed|access denied|unauthorized|\bключ")
-_NO_MODEL = re.compile(
-    r"model.not.found|not a valid model|invalid model|unknown model|no such model"
-    r"|no endpoints found for|model\b.{0,120}(?:not found|does not exist|not exist|not available)"
-    r"|модел\w*.{0,120}не (?:найден|существует|доступн)"
+_NO_MONEY = _says(
+    re.compile(
+        r"insufficient[_ ](?:funds|quota|balance|credit)|(?:credit|account) balance is too low"
+        r"|(?:out of|not enough|no) (?:credits?|money|funds)\b|余额不足|欠费|недостаточно средств"
+    )
 )
-_TOO_LONG = re.compile(r"context.length|maximum context|context window|too many tokens|too long")
+"""What nobody says who means anything else."""
 
-_THROTTLED = _retry(RetryKind.THROTTLED, "endpoint.rate_limited")
+_LIMITED = _says(
+    re.compile(
+        r"rate.?limit|too many (?:requests|tokens, please)|throttl|slow down|please wait before"
+        r"|being rate limited|限流|频率|并发|слишком (?:много|часто)"
+    )
+)
+_BY_TIME = _says(
+    re.compile(r"(?:requests?|tokens?) per|per (?:min|sec|hour|day)|\b[rt]p[mds]\b|free.?tier")
+)
+_NOUGHT = _says(re.compile(r"\blimit(?: of|:|=)? ?0\b(?![.,][0-9])|quota(?: of|:) ?0\b"))
+_IN_FLIGHT = _says(re.compile(r"in[_ -]flight"))
+_MODERATED = _says(
+    re.compile(r"moderat|flagged|content.(?:policy|filter)|safety|prohibited content|модерац|敏感")
+)
+_FIREWALL = _says(re.compile(r"firewall|\bwaf\b|security (?:rule|policy)|request (?:was )?blocked"))
+_KEYS = _says(
+    re.compile(r"\bkey\b|\brole\b|permission|not allowed|access denied|unauthorized|\bключ")
+)
+_BAD_API_KEY = _says(
+    re.compile(r"(?:invalid|incorrect|expired) api.?key|api.?key (?:not|is not) valid")
+)
+_NO_MODEL = _says(
+    re.compile(
+        r"model.not.found|not a valid model|invalid model|unknown model|no such model"
+        r"|no endpoints found for|model\b.{0,120}(?:not found|(?:does )?not exist|not available)"
+        r"|модел\w*.{0,120}не (?:найден|существует|доступн)|模型.{0,60}不存在"
+    )
+)
+_TOO_LONG = _says(
+    re.compile(r"context.length|maximum context|context window|too many tokens|too long")
+)
+_LOST_BODY = _says(
+    re.compile(
+        r"no models? (?:was |were )?provided"
+        r"|(?:model|messages) (?:is|are|field is) (?:required|missing|empty)"
+        r"|(?:missing|empty|no) (?:request )?body\b|unexpected end of (?:json|input)"
+        r"|(?:could not|failed to|cannot) parse (?:the )?(?:json|request|body)"
+        r"|must provide a model"
+    )
+)
+"""A request that was read here has all of this: what came there was not what we sent."""
+
+_LIMIT_IS, _ASKED = (
+    re.compile(rf"\b{word}:?\D{{0,3}}([0-9]{{1,12}})") for word in ("limit", "requested")
+)
+
+
+def _never_fits(trouble: Trouble) -> bool:
+    """A request larger than the whole limit: no wait makes it smaller."""
+    words = f"{trouble.words} {trouble.message.lower()}".replace(",", "")
+    if "request too large" in words:
+        return True
+    limit, asked = _LIMIT_IS.search(words), _ASKED.search(words)
+    return limit is not None and asked is not None and int(asked[1]) > int(limit[1]) > 0
+
+
+_TOO_LARGE = _refuse("endpoint.too_large")
+_CONTEXT = _refuse("endpoint.context_length")
+_MODERATION = _refuse("endpoint.moderation")
+_LIMIT = _by(
+    (_never_fits, _TOO_LARGE),
+    (_NOUGHT, _retry(RetryKind.THROTTLED, "endpoint.no_quota")),
+    otherwise=_retry(RetryKind.THROTTLED, "endpoint.rate_limited"),
+)
 _OVERLOADED = _retry(RetryKind.THROTTLED, "endpoint.overloaded")
 _NO_BALANCE = _stop(PauseReason.INSUFFICIENT_BALANCE, "endpoint.insufficient_balance")
 _BAD_KEY = _stop(PauseReason.KEY_REJECTED, "endpoint.key_rejected")
 _MODEL_NOT_FOUND = _refuse("endpoint.model_not_found")
-_PASSING = _retry(RetryKind.PASSING, "endpoint.5xx", MAYBE_BILLED)
+_PASSING = _by(
+    (_LIMITED, _LIMIT),
+    (_NO_MONEY, _NO_BALANCE),
+    otherwise=_retry(RetryKind.PASSING, "endpoint.5xx", MAYBE_BILLED),
+)
 _TIMED_OUT = _retry(RetryKind.PASSING, "endpoint.request_timeout", MAYBE_BILLED)
 _CONFLICT = _retry(RetryKind.PASSING, "endpoint.conflict")
 _DOWN = _retry(RetryKind.THROTTLED, "endpoint.down")
@@ -444,48 +413,96 @@ _REFUSED = _refuse("endpoint.refused")
 NO_CODE = 0
 """An error under a success that does not say which: as a 502, unless its words say more."""
 
+CODES: tuple[tuple[re.Pattern[str], Rule], ...] = (
+    (
+        re.compile(
+            r"rate_?limit|throttl|resource_?exhausted|too_?many_?requests|(?:requests|tokens)_per"
+            r"|\b130[235]\b|concurrency"
+        ),
+        _LIMIT,
+    ),
+    (
+        re.compile(
+            r"insufficient_(?:quota|funds|balance|credit)|billing_(?:hard_limit|not_active)"
+            r"|payment_required|arrearage|\b1113\b|account_suspended"
+        ),
+        _NO_BALANCE,
+    ),
+    (re.compile(r"(?:invalid|incorrect)_api_?key|api_key_invalid|invalid_auth"), _BAD_KEY),
+    (re.compile(r"model_not_found|unknown_model|invalid_model|\b1211\b"), _MODEL_NOT_FOUND),
+    (re.compile(r"context_length_exceeded|string_above_max_length"), _CONTEXT),
+    (
+        re.compile(r"content_policy|content_filter|moderation|data_?inspection|\b1301\b"),
+        _MODERATION,
+    ),
+)
+"""By the words for programs, which mean one thing; the first counts."""
+
 RULES: dict[int, Rule] = {
-    NO_CODE: _by_words((_MONEY, _NO_BALANCE), (_LIMITED, _THROTTLED), otherwise=_PASSING),
-    400: _by_words(
+    NO_CODE: _by((_LIMITED, _LIMIT), (_MONEY, _NO_BALANCE), otherwise=_PASSING),
+    400: _by(
         (_NO_MODEL, _MODEL_NOT_FOUND),
-        (_TOO_LONG, _refuse("endpoint.context_length")),
+        (_LIMITED, _LIMIT),
+        (_TOO_LONG, _CONTEXT),
+        (_NO_MONEY, _NO_BALANCE),
+        (_BAD_API_KEY, _BAD_KEY),
+        (_LOST_BODY, _retry(RetryKind.ONCE, "endpoint.lost_body")),
         otherwise=_refuse("endpoint.bad_request"),
     ),
     401: _BAD_KEY,
-    402: _by_words(
+    402: _by(
         (_IN_FLIGHT, _retry(RetryKind.THROTTLED, "endpoint.in_flight_budget")),
         otherwise=_NO_BALANCE,
     ),
-    403: _by_words(
-        (_MODERATED, _refuse("endpoint.moderation")),
+    403: _by(
+        (_MODERATED, _MODERATION),
+        (_FIREWALL, _refuse("endpoint.forbidden")),
+        (_LIMITED, _LIMIT),
         (_MONEY, _stop(PauseReason.INSUFFICIENT_BALANCE, "endpoint.key_limit")),
         (_KEYS, _BAD_KEY),
         otherwise=_refuse("endpoint.forbidden"),
     ),
-    404: _by_words((_NO_MODEL, _MODEL_NOT_FOUND), otherwise=_refuse("endpoint.not_found")),
+    404: _by((_NO_MODEL, _MODEL_NOT_FOUND), otherwise=_refuse("endpoint.not_found")),
     408: _TIMED_OUT,
     409: _CONFLICT,
-    413: _refuse("endpoint.too_large"),
+    413: _TOO_LARGE,
     421: _CONFLICT,
-    422: _refuse("endpoint.unprocessable"),
+    422: _by((_NO_MODEL, _MODEL_NOT_FOUND), otherwise=_refuse("endpoint.unprocessable")),
     425: _CONFLICT,
-    429: _by_words((_MONEY, _NO_BALANCE), otherwise=_THROTTLED),
+    429: _by(
+        (_never_fits, _TOO_LARGE),
+        (_names_a_delay, _LIMIT),
+        (_LIMITED, _LIMIT),
+        (_BY_TIME, _LIMIT),
+        (_MONEY, _NO_BALANCE),
+        otherwise=_LIMIT,
+    ),
     499: _TIMED_OUT,
-    503: _by_words((_MONEY, _NO_BALANCE), otherwise=_OVERLOADED),
+    503: _by(
+        (_names_a_delay, _OVERLOADED),
+        (_LIMITED, _LIMIT),
+        (_MONEY, _NO_BALANCE),
+        otherwise=_OVERLOADED,
+    ),
     # Cloudflare's: 520 and 524 came after the request was passed on, these before.
     521: _DOWN,
     522: _DOWN,
     523: _DOWN,
     525: _DOWN,
+    526: _DOWN,
+    530: _DOWN,
     529: _OVERLOADED,
 }
 
 
-def _rule(code: int) -> Rule:
-    return RULES.get(code) or (_REFUSED if 400 <= code < 500 else _PASSING)
+def _rule(code: int, trouble: Trouble) -> Rule:
+    named = next((rule for found, rule in CODES if found.search(trouble.codes)), None)
+    return named or RULES.get(code) or (_REFUSED if 400 <= code < 500 else _PASSING)
 
 
 # ── The wrong place ──────────────────────────────────────────────────────────────────────────────
+
+_TITLE = re.compile(rb"<(title|h1)[^>]*>(.{1,300}?)</\1", re.IGNORECASE | re.DOTALL)
 
 
 def _is_html(answer: Reply) -> bool:
@@ -494,22 +511,43 @@ def _is_html(answer: Reply) -> bool:
     return answer.body.startswith(b"<") or claims
 
 
+def _heading(answer: Reply) -> str:
+    """What a page says first."""
+    found = _TITLE.search(answer.body, 0, 65_536)
+    words = re.sub(rb"<[^>]*>|\s+", b" ", found[2]) if found else b""
+    return " ".join(words.decode(errors="replace").split())
+
+
+def _page(answer: Reply) -> str:
+    heading = _heading(answer)
+    if not heading:
+        return f"HTTP {answer.status} with a page that is not the API's"
+    return f"HTTP {answer.status} with a page that is not the API's: {heading}"
+
+
 def _redirected(answer: Reply) -> Outcome:
     host = _host(answer.headers.get("location", ""))
-    message = f"HTTP {answer.status} to {host or 'another address'}: check the base URL"
+    message = f"HTTP {answer.status} to {host or 'another address'}"
     return Stop(PauseReason.MISCONFIGURED, "endpoint.redirect", message)
 
 
 def _host(location: str) -> str:
     try:
-        return _text(urlsplit(location).hostname)
+        return text_of(urlsplit(location).hostname)
     except ValueError:
         return ""
 
 
-def _wrong_address(answer: Reply, charge: Charge) -> Outcome:
-    message = f"HTTP {answer.status} with a page that is not the API's: check the base URL"
-    return Stop(PauseReason.MISCONFIGURED, "endpoint.wrong_address", message, charge)
+def _wrong_address(answer: Reply, billed: Charge) -> Outcome:
+    message = _page(answer) if _is_html(answer) else f"HTTP {answer.status}: {_plain(answer)}"
+    return Stop(PauseReason.MISCONFIGURED, "endpoint.wrong_address", message, billed)
+
+
+def _plain(answer: Reply) -> str:
+    said = unwrap(forms.read(answer)[0], 0.0).message or text_of(
+        answer.body[:200].decode(errors="replace")
+    )
+    return said or "no words"
 
 
 # ── Broken calls ─────────────────────────────────────────────────────────────────────────────────
@@ -517,6 +555,7 @@ def _wrong_address(answer: Reply, charge: Charge) -> Outcome:
 BROKEN: dict[BrokenKind, Rule] = {
     BrokenKind.UNREACHABLE: _retry(RetryKind.UNREACHABLE, "endpoint.unreachable"),
     BrokenKind.EXHAUSTED: _retry(RetryKind.UNREACHABLE, "endpoint.local_limit"),
+    BrokenKind.STALE: _retry(RetryKind.UNREACHABLE, "endpoint.stale"),
     BrokenKind.CERTIFICATE: _stop(PauseReason.MISCONFIGURED, "endpoint.certificate"),
     BrokenKind.CUT: _retry(RetryKind.UNCERTAIN, "endpoint.cut", MAYBE_BILLED),
     BrokenKind.TIMEOUT: _retry(RetryKind.UNCERTAIN, "endpoint.timeout", MAYBE_BILLED),

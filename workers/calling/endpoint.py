@@ -43,6 +43,7 @@ _KEPT = frozenset(
         b"retry-after",
         b"retry-after-ms",
         b"x-generation-id",
+        b"x-litellm-response-cost",
         b"x-request-id",
         b"x-should-retry",
     }

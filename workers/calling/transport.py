@@ -7,6 +7,7 @@ redirects (a prompt would go to another host), cookies, netrc, proxies of the en
 Foreign exceptions get their meaning in one place, `diagnose`:
 
     nothing was sent            UNREACHABLE, EXHAUSTED (this machine's limits), CERTIFICATE
+    nothing was read            STALE
     it may have been billed     CUT, TIMEOUT, TOO_LARGE, UNEXPECTED
 """
 
@@ -21,6 +22,7 @@ import zlib
 from collections.abc import AsyncIterable, AsyncIterator
 from enum import StrEnum
 from functools import lru_cache, partial
+from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol, cast
 
@@ -45,6 +47,8 @@ class BrokenKind(StrEnum):
     """Nothing was sent: no name, no connection, no TLS."""
     EXHAUSTED = "exhausted"
     """Nothing was sent: this machine is out of descriptors, ports or memory."""
+    STALE = "stale"
+    """The endpoint had closed the idle connection before it read the request on it."""
     CERTIFICATE = "certificate"
     """Nothing was sent: the endpoint is not who it should be."""
     CUT = "cut"
@@ -57,11 +61,16 @@ class BrokenKind(StrEnum):
     """Something this program does not know."""
 
 
+class Stale(Exception):
+    """An idle connection ended as soon as it was used again, before a byte of an answer."""
+
+
 class TooLarge(Exception):
     """The answer is larger than agreed."""
 
 
 _KINDS: dict[type[BaseException], BrokenKind] = {
+    Stale: BrokenKind.STALE,
     TooLarge: BrokenKind.TOO_LARGE,
     # Connecting.
     aiohttp.ClientConnectorError: BrokenKind.UNREACHABLE,
@@ -89,6 +98,7 @@ _KINDS: dict[type[BaseException], BrokenKind] = {
 _SENTENCES = {
     BrokenKind.UNREACHABLE: "the endpoint cannot be reached",
     BrokenKind.EXHAUSTED: "this machine can open no more connections",
+    BrokenKind.STALE: "the endpoint had closed an idle connection",
     BrokenKind.CERTIFICATE: "the endpoint's certificate is not to be trusted",
     BrokenKind.CUT: "the connection broke or spoke nonsense",
     BrokenKind.TIMEOUT: "no whole answer in time",
@@ -98,6 +108,9 @@ _SENTENCES = {
 _HINTS, _SWITCHING, _ANSWERS = 100, 101, 200
 _SPACE = b" \t\r\n"
 _LAST_LOOK_S = 0.2
+_IDLE_S, _AT_ONCE_S = 1.0, 1.0
+"""A connection that was idle for so long and ends so soon was closed before it was used again: who
+reads a request works on it for longer, and who closes does so after an idle time."""
 _EXHAUSTED = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 )
@@ -162,7 +175,11 @@ class within:  # noqa: N801  read as `asyncio.timeout` is
 
 
 class _Handler(ResponseHandler):
-    """Looks once more before silence has lasted too long: see `within`."""
+    """Looks once more before silence has lasted too long: see `within`. `freed_at`: when it was
+    last left to others, monotonic seconds.
+    """
+
+    freed_at = float("inf")
 
     def _on_read_timeout(self) -> None:
         self._read_timeout_handle = self._loop.call_later(_LAST_LOOK_S, super()._on_read_timeout)
@@ -230,6 +247,7 @@ class _Body(httpx2.AsyncByteStream):
             # Answered before it heard the whole question.
             connection.close()
         else:
+            cast("_Handler", connection.protocol).freed_at = monotonic()
             connection.release()
 
     def _fail(self, _: asyncio.Future[None]) -> None:
@@ -321,14 +339,20 @@ async def _talk(
     """Sends a request, and returns when the headers of its answer are there."""
     protocol, transport = connection.protocol, connection.transport
     if protocol is None or transport is None or transport.is_closing():
-        raise aiohttp.ClientConnectionResetError
+        raise Stale
     protocol.set_response_params(read_until_eof=True, auto_decompress=False, read_timeout=idle_s)
     transport.write(_bytes(request))
     if protocol.writing_paused:
         await protocol._drain_helper()  # noqa: SLF001  as aiohttp's own writer does
     protocol.start_timeout()
+    begun, freed_at = monotonic(), cast("_Handler", protocol).freed_at
     while True:
-        message, content = await protocol.read()
+        try:
+            message, content = await protocol.read()
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if begun - freed_at >= _IDLE_S and monotonic() - begun < _AT_ONCE_S:
+                raise Stale from error
+            raise
         # Past hints that precede it (103).
         if not _HINTS <= message.code < _ANSWERS or message.code == _SWITCHING:
             return message, content
@@ -357,20 +381,48 @@ class _Unpacker(Protocol):
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
-def _unpacker(encoding: str) -> _Unpacker | None:
-    """For an endpoint that compresses though it was asked not to; None: as it is."""
-    if encoding in {"gzip", "x-gzip", "deflate"}:
-        return zlib.decompressobj(zlib.MAX_WBITS | 32)
+_GZIP = b"\x1f\x8b"
+_PLAIN = b'{[<"' + _SPACE
+_ENOUGH = 4
+"""Bytes that tell how a body is packed, whatever its headers claim."""
+
+
+def _unpacker(encoding: str, head: bytes) -> _Unpacker | None:
+    """For an endpoint that compresses though it was asked not to, or says so and does not; None: as
+    it is.
+    """
+    if encoding not in {"gzip", "x-gzip", "deflate", "zstd"} or head[:1] in _PLAIN:
+        return None
     if encoding == "zstd":
         return zstd.ZstdDecompressor()
-    return None
+    is_zlib = len(head) > 1 and head[0] & 15 == zlib.DEFLATED and not int.from_bytes(head[:2]) % 31
+    wrapped = head.startswith(_GZIP) or is_zlib
+    return zlib.decompressobj(zlib.MAX_WBITS | 32 if wrapped else -zlib.MAX_WBITS)
 
 
 async def read_body(response: httpx2.Response, encoding: str, most: int) -> bytes:
     """The body, unpacked, without white space in front; `TooLarge` above `most` bytes."""
     # Not `aiter_raw`, which costs more than it adds.
     stream = cast("AsyncIterable[bytes]", response.stream)
-    return await _collect(stream, most, _unpacker(encoding.strip().lower()))
+    encoding = encoding.strip().lower()
+    if encoding in {"", "identity"}:
+        return await _collect(stream, most, None)
+    head, rest = await _begun(stream)
+    return await _collect(rest, most, _unpacker(encoding, head))
+
+
+async def _begun(stream: AsyncIterable[bytes]) -> tuple[bytes, AsyncIterable[bytes]]:
+    """The first bytes, and all of the stream."""
+    pieces, head = aiter(stream), b""
+    while len(head) < _ENOUGH and (piece := await anext(pieces, b"")):
+        head += piece
+
+    async def all_of_it() -> AsyncIterator[bytes]:
+        yield head
+        async for piece in pieces:
+            yield piece
+
+    return head, all_of_it()
 
 
 async def _collect(stream: AsyncIterable[bytes], most: int, unpacker: _Unpacker | None) -> bytes:

@@ -69,21 +69,24 @@ class Beat:
 
     `held` are jobs of which nothing may be sent. `taken` chunks are another worker's by now; of
     `gone` ones neither claim nor payload is there, so they were given up, unless Redis itself lost
-    its memory: then its `epoch` is another ("" when it has none). `speeds` are what the user allows
-    of jobs by now, where their coordinator tells.
+    its memory: then its `epoch` is another ("" when it has none). `told` is what the coordinators
+    of jobs tell of them, where they do.
     """
 
     held: set[str]
     epoch: str
     taken: set[Key]
     gone: set[Key]
-    speeds: dict[str, Speed]
+    told: dict[str, Published]
 
 
-class _Published(msgspec.Struct):
-    """What a worker reads of what a coordinator tells of a job."""
+class Published(msgspec.Struct, frozen=True):
+    """What a worker reads of what a coordinator tells of a job: what the user allows by now, and
+    when he last wanted that nothing is waited for any longer, Unix seconds.
+    """
 
     pace: Speed
+    lifted_at: float = 0.0
 
 
 class Post:
@@ -205,17 +208,17 @@ class Post:
             epoch=(epoch or b"").decode(errors="replace"),
             taken=taken,
             gone={key for key, claim, payload in seen if claim is None and not payload},
-            speeds=self._speeds(zip(jobs, told, strict=True)),
+            told=self._published(zip(jobs, told, strict=True)),
         )
 
-    def _speeds(self, told: Iterable[tuple[str, bytes | None]]) -> dict[str, Speed]:
+    def _published(self, told: Iterable[tuple[str, bytes | None]]) -> dict[str, Published]:
         """What of it makes sense."""
         found = {}
         for job, signed in told:
             known = self._ours(names.progress_key(job), signed)
             with suppress(msgspec.DecodeError):
-                found[job] = msgspec.json.decode(known or b"", type=_Published).pace
-        return {job: speed for job, speed in found.items() if speed.is_sound}
+                found[job] = msgspec.json.decode(known or b"", type=Published)
+        return {job: each for job, each in found.items() if each.pace.is_sound}
 
     async def _renew(self, chunks: list[Key], presence: WorkerStatus) -> None:
         life, me = int(CLAIM_S * 1000), names.worker_key(self.worker)
@@ -305,6 +308,11 @@ class Post:
             float(down_s),
             probe=bool(probe),
         )
+
+    async def lift(self, scope: str) -> None:
+        """No worker waits any longer for what the endpoint asked for; one looks at once."""
+        async with _as_connection_errors():
+            await self._redis.hset(names.pace_key(scope), mapping={"pause": 0, "probe": 0})
 
 
 @asynccontextmanager

@@ -71,7 +71,7 @@ class Leftover:
         final = isinstance(outcome, Answered | Refused)
         result = result_of(sent, answer, outcome, time.time()) if final else None
         if final or row.billing is not Billing.NONE:
-            outbox.put(sent.job, row, result, raw_body(answer) if result else b"")
+            outbox.put(sent.job, row, result, raw_body(answer, outcome) if result else b"")
         self._count(sent, finished=final, uncertain=row.billing is Billing.UNKNOWN)
 
     def _count(self, sent: Sent, *, finished: bool, uncertain: bool) -> None:

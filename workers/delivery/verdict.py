@@ -89,6 +89,8 @@ def never_sent(ordinal: int, attempts: int, now: float) -> Result:
     )
 
 
-def raw_body(answer: Answer) -> bytes:
-    """The raw answer, empty where none came."""
+def raw_body(answer: Answer, outcome: Outcome) -> bytes:
+    """The answer as a chat completion, or as it came; empty where none did."""
+    if isinstance(outcome, Answered) and outcome.form:
+        return outcome.form
     return answer.body if isinstance(answer, Reply) else b""

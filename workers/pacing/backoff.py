@@ -17,7 +17,7 @@ Dice = Callable[[float, float], float]
 """`random.uniform`, or a loaded one in tests."""
 
 LONGEST_WAIT_S = 15 * 60.0
-"""A server that asks for more is not waited for within a chunk: its model is paused."""
+"""However long a server asks for, somebody looks whether it is so."""
 
 SPREAD_S = 1.0
 """Calls that were told the same moment come back spread over so long."""

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from jobs.chunk import Terms
 from workers.pacing.backoff import Dice
@@ -30,6 +31,16 @@ REST_S = 1.0
 """And this often while nothing does."""
 
 log = logging.getLogger("nightshift.lane")
+
+
+@dataclass(frozen=True)
+class Hindrance:
+    """What the endpoint last said instead of an answer, to the request `body`."""
+
+    code: str
+    message: str
+    status: int | None
+    body: bytes
 
 
 class Lane:
@@ -62,11 +73,17 @@ class Lane:
         self._task: asyncio.Task[None] | None = None
         self._stir = asyncio.Event()
         self._probe: Ticket | None = None
+        self.hindrance: Hindrance | None = None
 
     @property
     def waiting(self) -> int:
         """Tickets that are ready or wait for their next try."""
         return len(self._line) + len(self._later)
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether nothing goes for long, or nothing but a probe now and then."""
+        return self.outage.is_on or self.pace.waits_long
 
     @property
     def is_idle(self) -> bool:
@@ -115,10 +132,21 @@ class Lane:
         told = self.outage.note(sign, ticket.left_at)
         if told is Sign.ALIVE:
             self.pace.alive()
-        elif told is Sign.FAULTY:
+        elif told in {Sign.FAULTY, Sign.AWAY}:
             # What this process takes for an outage is one for all.
             self.pace.faulty(1 if was_on or not self.outage.is_on else TROUBLE)
+        if sign is Sign.ALIVE:
+            self.hindrance = None
         self._stir.set()
+
+    def lift(self) -> None:
+        """Waits end now, and somebody looks at once whether the endpoint is back."""
+        self.pace.lift()
+        self.outage.look_now()
+        for handle, ticket in list(self._later.values()):
+            handle.cancel()
+            self._due(ticket)
+        self._ensure_running()
 
     def take_back(self, wanted: Callable[[Ticket], bool]) -> list[Ticket]:
         """Removes and returns all waiting tickets of which `wanted` is true."""

@@ -10,7 +10,7 @@ from jobs.result import Call
 from jobs.states import PauseReason
 from workers.calling.endpoint import Answer, Broken
 from workers.pacing.outage import Sign
-from workers.pacing.pace import Pace
+from workers.pacing.pace import PATIENT_S, Pace
 from workers.ticket import Ticket
 
 NOTHING = Amount(ZERO, 0)
@@ -43,10 +43,17 @@ def sign_of(answer: Answer, outcome: Outcome, *, alone: bool) -> Sign:
     if not isinstance(outcome, Retry):
         return Sign.ALIVE
     match outcome.kind:
-        case RetryKind.UNREACHABLE | RetryKind.PASSING:
+        case RetryKind.DOUBTED if outcome.at_first:
+            # Before anything else is sent it should be known whether anything is answered.
+            return Sign.AWAY
+        case RetryKind.UNREACHABLE | RetryKind.PASSING | RetryKind.DOUBTED:
             return Sign.FAULTY
+        case RetryKind.ONCE:
+            return Sign.ALIVE
         case RetryKind.UNCERTAIN:
             return Sign.FAULTY if isinstance(answer, Broken) else Sign.ALIVE
+        case RetryKind.THROTTLED if (outcome.after or 0.0) > PATIENT_S:
+            return Sign.AWAY
         case RetryKind.THROTTLED:
             # Of a crowd some are refused. One alone is too where the endpoint is not well.
             return Sign.FAULTY if alone and outcome.after is None else Sign.NONE

@@ -31,10 +31,11 @@ LONGEST_PROBE_S = 32.0
 
 
 class Sign(Enum):
-    """What the end of a call says of the endpoint."""
+    """What the end of a call says of the endpoint; `AWAY` that it says so itself."""
 
     ALIVE = "alive"
     FAULTY = "faulty"
+    AWAY = "away"
     NONE = "none"
 
 
@@ -73,9 +74,9 @@ class Outage:
             if self.is_on:
                 self._end()
             self._trouble = 0
-        elif sign is Sign.FAULTY:
+        elif sign in {Sign.FAULTY, Sign.AWAY}:
             self._faults += 1
-            self._trouble += 1
+            self._trouble += TROUBLE if sign is Sign.AWAY else 1
             crowd = self._faults >= CROWD and self._faults >= SHARE * (self._faults + self._answers)
             if not self._own and (self._trouble >= TROUBLE or crowd):
                 self._own = True
@@ -118,6 +119,10 @@ class Outage:
         if own and not told:
             self._plan()
         return told or own
+
+    def look_now(self) -> None:
+        """Somebody wants to know at once whether it is back."""
+        self._probes, self._probe_at = 0, self._clock()
 
     def _plan(self) -> None:
         self._probe_at = self._clock() + probe_wait(self._probes, self._dice)

@@ -14,12 +14,20 @@ from importlib import resources
 from typing import NamedTuple, Protocol, TypeVar
 
 from jobs.chunk import Terms
-from workers.pacing.told import told_limits
+from workers.pacing.backoff import LONGEST_WAIT_S
+from workers.pacing.told import Told
 from workers.toll import Learned, Toll
 
 SCRIPT = resources.files("workers.pacing").joinpath("pace.lua").read_text()
 LEASE_S = 15.0
 """A worker that fell silent gives its calls in flight back after this."""
+
+PATIENT_S = 60.0
+"""A wait of more is looked into after so long, and then after twice as long, and so on: what names
+a day may mean a minute."""
+
+NOTICED_S = 30.0
+"""A longer wait is told to whoever watches."""
 
 MOST_IN_FLIGHT = 1024
 """Calls that one process keeps in flight at most: each holds a connection."""
@@ -97,6 +105,9 @@ class PaceKeeper(Protocol):
     async def exchange(self, scope: str, ask: Ask) -> Share:
         """Tells what happened, gets this process's share."""
 
+    async def lift(self, scope: str) -> None:
+        """Nobody waits any longer for what the endpoint asked for."""
+
 
 class Pace:
     """One lane's allowance. Single-threaded: for the event loop's thread."""
@@ -108,7 +119,8 @@ class Pace:
         self._keeper = keeper
         self._clock = clock
         self._terms = Terms()
-        self._told_rpm = self._told_tpm = 0
+        self._told = Told()
+        self._lifts = False
         self._tariff = Learned()
         self._news = News()
         self.in_flight = 0
@@ -121,6 +133,9 @@ class Pace:
         self._tokens: float | None = None
         self._rub: float | None = None
         self._paused_until = 0.0
+        self._rests = 0
+        self._rests_until = 0.0
+        self.told_until = self._told_s = 0.0
         self._known = False
 
     def set_terms(self, terms: Terms) -> None:
@@ -129,13 +144,17 @@ class Pace:
 
     def hear(self, headers: Mapping[str, str]) -> None:
         """The limits that the endpoint tells in its headers, if it does."""
-        rpm, tpm = told_limits(headers)
-        self._told_rpm, self._told_tpm = rpm or self._told_rpm, tpm or self._told_tpm
+        self._told.hear(headers, time.time())
 
     @property
     def pause_s(self) -> float:
         """Seconds until calls may start again."""
         return max(0.0, self._paused_until - self._clock())
+
+    @property
+    def waits_long(self) -> bool:
+        """Whether the endpoint asked to be left alone for longer than one would not notice."""
+        return self._told_s > NOTICED_S and self.told_until > self._clock()
 
     @property
     def is_metered(self) -> bool:
@@ -194,6 +213,7 @@ class Pace:
     def succeeded(self) -> None:
         """A call was answered."""
         self._news.successes += 1
+        self._rests, self.told_until = 0, 0.0
 
     def throttled(self, retry_after: float | None, *, by_rate: bool) -> None:
         """A call was refused since there are too many, at once or (`by_rate`) per minute."""
@@ -214,10 +234,31 @@ class Pace:
             self._news.alive = 0
 
     def pause(self, seconds: float) -> None:
-        """Nothing starts for so long, here at once and for all workers with the next exchange."""
+        """Nothing starts for so long, here at once and for all workers with the next exchange; of
+        a long wait, until it is time to look whether it was meant so.
+        """
         if seconds > 0:
+            if self._clock() + seconds > self.told_until:
+                self.told_until, self._told_s = self._clock() + seconds, seconds
+            seconds = self._bearable(seconds)
             self._news.retry_after_s = max(self._news.retry_after_s, seconds)
             self._paused_until = max(self._paused_until, self._clock() + seconds)
+
+    def _bearable(self, seconds: float) -> float:
+        now = self._clock()
+        if seconds <= PATIENT_S:
+            return seconds
+        if now >= self._rests_until:
+            # Of many that were told so at once the first decides.
+            self._rests_until = now + min(PATIENT_S * 2.0**self._rests, LONGEST_WAIT_S)
+            self._rests = min(self._rests + 1, 10)
+        return min(seconds, self._rests_until - now)
+
+    def lift(self) -> None:
+        """What the endpoint asked for is not waited for any longer."""
+        self._paused_until = self._rests_until = self.told_until = 0.0
+        self._rests = 0
+        self._lifts = True
 
     async def exchange(
         self, ready: int, weight_each: int, rub_each: float = 0.0, share: float = 1.0
@@ -229,6 +270,9 @@ class Pace:
         """
         ask = self._ask(ready, weight_each, rub_each, share)
         self._pay(ask.left_requests, ask.left_tokens, ask.left_rub)
+        if self._lifts:
+            await self._keeper.lift(self.scope)
+            self._lifts = False
         got = await self._keeper.exchange(self.scope, ask)
         self._news.heard(ask)
         self._take(got)
@@ -241,8 +285,8 @@ class Pace:
             in_flight=self.in_flight,
             weight=share,
             most=terms.max_in_flight or 0,
-            rpm=_lower(terms.rpm or 0, self._told_rpm),
-            tpm=_lower(terms.tpm or 0, self._told_tpm),
+            rpm=_lower(terms.rpm or 0, self._told.rpm),
+            tpm=_lower(terms.tpm or 0, self._told.tpm),
             rub_per_hour=terms.rub_per_hour or 0.0,
             requests=ready,
             tokens=ready * each.tokens,

@@ -1,8 +1,12 @@
 """The limits that some gateways tell in their headers; RouterAI does not.
 
-`x-ratelimit-limit-requests` and `-tokens`, with `x-ratelimit-reset-…` for when they are whole
-again: `1s`, `6m0s`, `350ms`, or seconds. A limit that takes more than a minute to be whole again is
-one of a day or an hour (Groq counts requests by the day), and paces nothing by the minute.
+`x-ratelimit-limit-requests` and `-tokens` (or `x-ratelimit-limit`, of requests) have no unit. It
+follows from `…-reset-…`, for when the limit is whole again: `1s`, `6m0s`, `350ms`, seconds, or a
+Unix time in s or ms, and from how much `…-remaining-…` says is left.
+
+    more than 60 s                                   a limit of an hour or a day: paces no minute
+    less than a minute's limit would need to refill  one of a second (10, and whole again in 1s)
+    else                                             one of a minute
 """
 
 from __future__ import annotations
@@ -10,27 +14,38 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_MARK = "x-ratelimit-limit-"
+from workers.calling.retry_after import span
+
 _NUMBER = re.compile(r"[0-9]{1,12}")
-_TIME = re.compile(r"(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|h|m|s|d))")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_A_SECOND, _A_MINUTE = 1.05, 60.0
 
 
-def told_limits(headers: Mapping[str, str]) -> tuple[int, int]:
-    """(requests, tokens) per minute by these headers, names in lower case; 0 where none is told."""
-    return _limit(headers, "requests"), _limit(headers, "tokens")
+class Told:
+    """The limits of one endpoint, key and model, per minute; 0 where none is told."""
 
+    def __init__(self) -> None:
+        self.rpm = 0
+        self.tpm = 0
+        self._longest = {"requests": 0.0, "tokens": 0.0}
 
-def _limit(headers: Mapping[str, str], what: str) -> int:
-    text = headers.get(_MARK + what, "")
-    if not _NUMBER.fullmatch(text) or _seconds(headers.get(f"x-ratelimit-reset-{what}", "")) > 60:
-        return 0
-    return int(text)
+    def hear(self, headers: Mapping[str, str], now: float) -> None:
+        """Headers of an answer, names in lower case; `now` is Unix time in seconds."""
+        plain = "x-ratelimit-limit" in headers
+        rpm = self._limit(headers, "requests", "" if plain else "-requests", now)
+        tpm = self._limit(headers, "tokens", "-tokens", now)
+        self.rpm = self.rpm if rpm is None else rpm
+        self.tpm = self.tpm if tpm is None else tpm
 
-
-def _seconds(text: str) -> float:
-    """Zero where it makes no sense: then the limit is taken for one of a minute."""
-    parts: list[tuple[str, str]] = _TIME.findall(text)
-    if parts:
-        return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    return float(text) if _NUMBER.fullmatch(text) else 0.0
+    def _limit(self, headers: Mapping[str, str], what: str, tail: str, now: float) -> int | None:
+        text = headers.get(f"x-ratelimit-limit{tail}", "")
+        if not _NUMBER.fullmatch(text):
+            return None
+        limit, reset = int(text), span(headers.get(f"x-ratelimit-reset{tail}", ""), now) or 0.0
+        self._longest[what] = max(self._longest[what], reset)
+        if self._longest[what] > _A_MINUTE:
+            return 0
+        left = headers.get(f"x-ratelimit-remaining{tail}", "")
+        # The answer itself has used one; what is left may be rounded down by one.
+        used = max(1, limit - int(left) - 1) if _NUMBER.fullmatch(left) else 1
+        too_soon = 0 < reset * 1.05 < min(used / limit, 1.0) * _A_MINUTE if limit else False
+        return limit * 60 if too_soon and self._longest[what] <= _A_SECOND else limit

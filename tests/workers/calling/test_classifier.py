@@ -80,7 +80,7 @@ def test_a_plain_answer_is_answered_with_its_exact_cost() -> None:
     ("content", "flags"),
     [
         pytest.param(choice('"tool_calls"', '{"tool_calls":[{"id":"1"}]}'), (), id="tools"),
-        pytest.param(choice('"stop"', '{"refusal":"no"}'), (), id="refusal"),
+        pytest.param(choice('"stop"', '{"refusal":"no"}'), ("refusal",), id="refusal"),
         pytest.param(body(error="null"), (), id="error null beside choices"),
         pytest.param(choice('"length"'), ("truncated",), id="E22"),
         pytest.param(choice('"length"', '{"content":""}'), ("truncated",), id="E22 only thought"),
@@ -141,7 +141,8 @@ def test_a_useless_answer_is_asked_for_once_more_and_its_cost_booked(
         pytest.param(b'"text"', id="E19 string"),
         pytest.param(b"17", id="E19 number"),
         pytest.param(b"{}", id="E19 empty object"),
-        pytest.param(b'data: {"choices":[]}\n\ndata: [DONE]\n', id="E19 SSE"),
+        pytest.param(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n', id="E19 SSE cut off"),
+        pytest.param(b"data: [DONE]\n\n", id="E19 SSE of nothing"),
         pytest.param(body()[:-1], id="E18 truncated"),
         pytest.param(body() + body(), id="E36 two answers"),
         pytest.param(b"[" * 100_000, id="E40 unclosed"),
@@ -174,7 +175,7 @@ def test_e19_a_204_is_a_bad_body() -> None:
         pytest.param(f'{{"prompt_tokens":5,"cost":{cost}}}', id=f"E26 {cost}")
         for cost in (
             "null NaN Infinity -Infinity 1e999 1e-999 -1 -0.5 true false [] {} "
-            '"0.1" "NaN" "text" 1e99999999999999999999 0.' + "1" * 31
+            '"NaN" "text" "-1" "1_0" {"total":"x"} 1e99999999999999999999 0.' + "1" * 31
         ).split()
     ],
 )
@@ -214,7 +215,7 @@ def test_a_gateway_that_names_roubles_is_read_there() -> None:
     assert outcome_of(body(usage='{"cost":0.001,"cost_rub":0.09}')).charge.cost == Decimal("0.09")
 
 
-@pytest.mark.parametrize("count", ["-1", "4.0", "1e3", '"7"', "true", "null", "[]", "9" * 40])
+@pytest.mark.parametrize("count", ["-1", "4.5", "1e3", '"7"', "true", "null", "[]", "9" * 40])
 def test_e26_a_count_that_is_none_is_left_out(count: str) -> None:
     usage = f'{{"prompt_tokens":{count},"completion_tokens":20,"cost":1}}'
 

@@ -40,6 +40,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+from workers.calling import transport
 from workers.calling.endpoint import Broken, BrokenKind, Endpoint, Reply
 from workers.calling.transport import TooLarge, diagnose
 
@@ -486,6 +487,29 @@ def test_e15_a_reset_on_a_reused_connection_is_cut_and_not_repeated() -> None:
     assert (second.kind, len(requests)) == (BrokenKind.CUT, 2)
 
 
+def test_an_idle_connection_that_ends_when_it_is_used_again_was_never_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "_IDLE_S", 0.0)
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(full(b"{}"))
+        await read_request(reader)
+        writer.close()
+
+    async def scenario() -> list[Reply | Broken]:
+        async with serving(script) as server, endpoint(server.url) as client:
+            return [await client.call(PROMPT) for _ in range(3)]
+
+    first, second, third = uvloop.run(scenario())
+
+    assert isinstance(first, Reply)
+    assert isinstance(second, Broken)
+    assert second.kind is BrokenKind.STALE
+    assert isinstance(third, Reply)
+
+
 NUMBERED = [
     pytest.param(lambda n: full(b"%d" % n) + full(b"stale"), 0.0, id="E36 at once"),
     pytest.param(lambda n: full(b"%d" % n) + b"garbage", 0.0, id="E17 too short"),
@@ -729,6 +753,23 @@ def packed(name: str, body: bytes) -> Script:
 @pytest.mark.parametrize("name", PACKERS)
 def test_an_answer_that_was_packed_unasked_is_unpacked(name: str) -> None:
     reply = answer_of(packed(name, b"  " + b'{"a":1}' * 9_000), max_answer_bytes=MOST)
+
+    assert isinstance(reply, Reply)
+    assert reply.body == b'{"a":1}' * 9_000
+
+
+@pytest.mark.parametrize("name", [*PACKERS, "br"])
+def test_an_answer_that_only_claims_to_be_packed_is_read(name: str) -> None:
+    claims = HEAD + f"Content-Encoding: {name}\r\n".encode()
+    reply = answer_of(says(full(b'{"a":1}', claims)))
+
+    assert isinstance(reply, Reply)
+    assert reply.body == b'{"a":1}'
+
+
+def test_deflate_without_its_wrapping_is_read() -> None:
+    raw = zlib.compress(b'{"a":1}' * 9_000, wbits=-zlib.MAX_WBITS)
+    reply = answer_of(says(full(raw, HEAD + b"Content-Encoding: deflate\r\n")))
 
     assert isinstance(reply, Reply)
     assert reply.body == b'{"a":1}' * 9_000

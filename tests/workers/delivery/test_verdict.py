@@ -30,7 +30,7 @@ def test_an_answered_call_becomes_a_row_with_its_cost_and_a_completed_result() -
     assert (row.code, row.generation_id) == ("", "gen-body")
     assert (result.state, result.code, result.attempts) == (ResultState.COMPLETED, "", 3)
     assert result.request_id == "req-1"
-    assert raw_body(answer) == answer.body
+    assert raw_body(answer, judged(answer)) == answer.body
 
 
 def test_a_refused_call_becomes_a_free_row_and_a_failed_result() -> None:
@@ -52,7 +52,7 @@ def test_a_call_that_broke_keeps_the_id_of_its_headers_and_has_no_body() -> None
     row = call_row(SENT, answer, judged(answer))
 
     assert (row.billing, row.generation_id, row.bound_tokens) == (Billing.UNKNOWN, "gen-9", 900)
-    assert raw_body(answer) == b""
+    assert raw_body(answer, judged(answer)) == b""
 
 
 def test_a_call_that_was_cut_here_is_booked_at_its_bound() -> None:

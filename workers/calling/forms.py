@@ -1,0 +1,146 @@
+"""Answers that say what a chat completion says, in another form: made into one, and so kept.
+
+    {"data": {"choices": …}}           a gateway's envelope
+    choices[0].delta                   a piece of a stream that is the whole answer
+    data: {…} data: [DONE]             a stream that nobody asked for: put together, with its usage
+    not UTF-8                          by the charset that the answer names, else Latin-1
+
+Whoever sent it was paid for it, so its form alone is no reason to buy it again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from workers.calling.endpoint import Reply
+from workers.calling.reading import NO_JSON, Json, parse, write
+
+_EVENT = re.compile(rb"\s*(?:data|event|id|retry)?:")
+_CHARSET = re.compile(r"charset=\"?([\w.:-]{1,40})")
+_JOINED = frozenset({"content", "reasoning", "reasoning_content", "refusal", "arguments"})
+"""Texts that come in pieces."""
+
+
+def read(answer: Reply) -> tuple[Json, bytes]:
+    """What the body says, and the completion it was made into; no bytes if it is one as it is."""
+    document = parse(answer.body)
+    if isinstance(document, dict) and "choices" in document:
+        return _with_message(document)
+    try:
+        usual = _made_usual(answer, document)
+        return (document, b"") if usual is None else (usual, write(usual).encode())
+    except (ValueError, RecursionError, LookupError):
+        return document, b""
+
+
+def _made_usual(answer: Reply, document: Json) -> Json:
+    if document is NO_JSON and _EVENT.match(answer.body):
+        return _assembled(answer.body)
+    if document is NO_JSON:
+        document = _in_its_charset(answer)
+        return document if isinstance(document, dict) else None
+    inner = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(inner, dict) or not isinstance(inner.get("choices"), list):
+        return None
+    return {"usage": document.get("usage"), **_with_message(inner)[0]}
+
+
+def _with_message(document: dict[str, Json]) -> tuple[Json, bytes]:
+    """The one choice with its `delta` as the message that it is."""
+    choices = document["choices"]
+    first = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(first, dict) or first.get("message") or not first.get("delta"):
+        return document, b""
+    usual = {**document, "choices": [{**first, "message": first["delta"]}, *choices[1:]]}
+    return usual, write(usual).encode()
+
+
+def _in_its_charset(answer: Reply) -> Json:
+    try:
+        answer.body.decode()
+    except UnicodeDecodeError:
+        named = _CHARSET.search(answer.headers.get("content-type", "").lower())
+        return parse(answer.body.decode(named[1] if named else "latin-1"))
+    return NO_JSON
+
+
+# ── Streams ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _assembled(body: bytes) -> Json:
+    """The completion that a stream tells; None for one that breaks off or holds none.
+
+    An error that it ends with is what it says, with the usage that came before.
+    """
+    whole: dict[str, Json] = {}
+    choice: dict[str, Json] = {}
+    ended = False
+    for event in _events(body):
+        ended |= event == "[DONE]"
+        piece = parse(event)
+        if not isinstance(piece, dict):
+            continue
+        whole |= {name: value for name, value in piece.items() if value is not None}
+        if piece.get("error"):
+            return whole
+        _join_choice(choice, piece.get("choices"))
+    ended |= bool(choice.get("finish_reason"))
+    if not ended or "choices" not in whole:
+        return None
+    return {**whole, "object": "chat.completion", "choices": [choice] if choice else []}
+
+
+def _events(body: bytes) -> Iterator[str]:
+    """The data of each event; lines end with LF or CRLF."""
+    data: list[str] = []
+    for line in [*body.decode(errors="replace").split("\n"), ""]:
+        line = line.removesuffix("\r")
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif not line and data:
+            yield "\n".join(data)
+            data = []
+
+
+def _join_choice(whole: dict[str, Json], choices: Json) -> None:
+    first = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(first, dict):
+        return
+    piece = first.get("delta") or first.get("message")
+    told = {name: value for name, value in first.items() if value is not None and name != "delta"}
+    whole |= {**told, "message": whole.get("message") or {}}
+    if isinstance(piece, dict):
+        _join(whole["message"], piece)
+
+
+def _join(whole: dict[str, Json], piece: dict[str, Json]) -> None:
+    for name, value in piece.items():
+        before = whole.get(name)
+        if name == "tool_calls" and isinstance(value, list):
+            whole[name] = _joined_tools(before or [], value)
+        elif isinstance(before, dict) and isinstance(value, dict):
+            _join(before, value)
+        elif _come_in_pieces(name, before, value):
+            whole[name] = before + value
+        elif value is not None or name not in whole:
+            whole[name] = value
+
+
+def _come_in_pieces(name: str, before: Json, value: Json) -> bool:
+    texts = isinstance(before, str) and isinstance(value, str) and name in _JOINED
+    return texts or (isinstance(before, list) and isinstance(value, list))
+
+
+def _joined_tools(whole: list[Json], pieces: list[Json]) -> list[Json]:
+    """Tool calls come in pieces too, each with the place of its call."""
+    for piece in pieces:
+        if not isinstance(piece, dict):
+            continue
+        place = piece.get("index")
+        if type(place) is not int or not 0 <= place <= len(whole):
+            place = len(whole)
+        if place == len(whole):
+            whole.append({})
+        _join(whole[place], {name: value for name, value in piece.items() if name != "index"})
+    return whole

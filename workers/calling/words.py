@@ -1,0 +1,64 @@
+"""What an endpoint said, as it may be shown anywhere: one line, no key, nothing of a prompt."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from workers.calling.reading import Json, parse, text_of
+
+LONGEST = 300
+"""Characters that are shown."""
+
+_QUOTED = 16
+"""So many characters that stand in the prompt too are a quotation of it."""
+
+_SECRET = re.compile(
+    r"\b(?:sk|pk|key|rk)-[\w*.-]{6,}|\bBearer\s+\S+|\b(?=\w*[0-9])(?=\w*[A-Za-z])\w{24,}"
+)
+
+
+def own_words(message: str, body: bytes = b"", status: int | None = None) -> str:
+    """`HTTP 429: slow down`; `body` is the request that it answers."""
+    line = " ".join("".join(map(_visible, message)).split())
+    line = _SECRET.sub("…", _without_prompt(line, body))
+    if len(line) > LONGEST:
+        line = line[: LONGEST - 1] + "…"
+    return line if status is None or line.startswith("HTTP ") else f"HTTP {status}: {line}"
+
+
+def _visible(char: str) -> str:
+    return " " if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char
+
+
+def _without_prompt(line: str, body: bytes) -> str:
+    """Quotations of the prompt cut out, however the endpoint broke its lines."""
+    prompt = " ".join(" ".join(_texts(_messages(body))).split())
+    kept, at = "", 0
+    while at < len(line):
+        size = _quoted(line, at, prompt)
+        kept += "…" if size else line[at]
+        at += size or 1
+    return kept
+
+
+def _quoted(line: str, at: int, prompt: str) -> int:
+    """How many characters from here on stand in the prompt too, if they are many."""
+    size = _QUOTED
+    if len(line) - at < size or line[at : at + size] not in prompt:
+        return 0
+    while at + size < len(line) and line[at : at + size + 1] in prompt:
+        size += 1
+    return size
+
+
+def _messages(body: bytes) -> Json:
+    document = parse(body)
+    return document.get("messages") if isinstance(document, dict) else None
+
+
+def _texts(value: Json) -> list[str]:
+    if isinstance(value, str):
+        return [text_of(value, 2**20)]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for one in inner for text in _texts(one)]
