@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from batch.programs import for_a_server
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
@@ -51,17 +50,10 @@ def server(
 
 
 def check(url: str) -> None:
-    """Raises as `Post.check` does, and says where Redis was looked for."""
+    """Raises what `connection.check` does, which says where Redis was looked for."""
     from batch.coordinator import connection
 
-    try:
-        connection.check(url)
-    except ServiceUnavailable as error:
-        raise ServiceUnavailable(
-            f"{error.message}: {place(url)}",
-            hint="start it, or correct NIGHTSHIFT_REDIS_URL; if that is unset, an embedded server"
-            " is used",
-        ) from error
+    connection.check(url)
 
 
 def wait_for(url: str, tell: Callable[[str], None]) -> None:
@@ -75,12 +67,6 @@ def wait_for(url: str, tell: Callable[[str], None]) -> None:
                 tell(f"{error.message}; waiting for it")
             told = True
             time.sleep(_LOOK_AGAIN_S)
-
-
-def place(url: str) -> str:
-    """Where a Redis is, without the password."""
-    parts = urlsplit(url)
-    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
 
 
 def address(home: Path) -> str:
@@ -194,11 +180,7 @@ def _answers(url: str) -> bool:
     # Here, so that a server and workers are on their way before a client of Redis is loaded.
     from batch.coordinator import connection
 
-    try:
-        connection.check(url)
-    except NightshiftError:
-        return False
-    return True
+    return connection.answers(url)
 
 
 def _wait(url: str, folder: Path, process: subprocess.Popen[bytes]) -> None:

@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from jobs.errors import UsageError
+from jobs.redis_url import RedisUrl, parse_redis_url
 from jobs.secret import POST_SECRET_FILE, REDIS_URL, key_source, read_secret, secret
 
 DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
 DEFAULT_HOME = "~/.nightshift"
+INSECURE_REDIS = "NIGHTSHIFT_INSECURE_REDIS"
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -33,27 +34,38 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     secret_file = environ.get(POST_SECRET_FILE, "").strip()
     return Settings(
         home=Path(environ.get("NIGHTSHIFT_HOME") or DEFAULT_HOME).expanduser(),
-        redis_url=_redis_url(secret(environ, REDIS_URL)),
+        redis_url=_redis_url(environ),
         key_source=key_source(environ),
         secret_file=Path(secret_file).expanduser() if secret_file else None,
     )
 
 
-def _redis_url(text: str) -> str | None:
+def _redis_url(environ: Mapping[str, str]) -> str | None:
+    text = secret(environ, REDIS_URL)
     if not text:
         return None
-    try:
-        parts = urlsplit(text)
-        known = parts.scheme in ("redis", "rediss", "unix") and (parts.port is None or parts.port)
-    except ValueError:
-        known = False
-    if not known:
-        # It is not quoted: there may be a password in it.
-        raise UsageError(
-            "NIGHTSHIFT_REDIS_URL is not the address of a Redis",
-            hint="write redis://:password@host:6379/0, rediss://… or unix:///path/to/socket",
+    url = parse_redis_url(text)
+    if not url.is_safe and not _allows_insecure_redis(environ):
+        raise _unsafe(url)
+    return url.redis_py()
+
+
+def _unsafe(url: RedisUrl) -> UsageError:
+    if not url.is_verified:
+        return UsageError(
+            "NIGHTSHIFT_REDIS_URL asks for a certificate or its name not to be verified",
+            hint="name who issued it: ssl_ca_certs=/path/to/ca.pem; or insist: --insecure-redis",
         )
-    return text
+    return UsageError(
+        "NIGHTSHIFT_REDIS_URL names a Redis on another machine without a password",
+        hint="set one, and rediss:// unless the way there is private; or, if nobody else can reach"
+        " it: --insecure-redis",
+    )
+
+
+def _allows_insecure_redis(environ: Mapping[str, str]) -> bool:
+    """Whether the user takes it upon himself that others may read or write there."""
+    return environ.get(INSECURE_REDIS, "").strip().lower() not in {"", "0", "false", "no", "off"}
 
 
 def log_level(environ: Mapping[str, str], default: str) -> str:

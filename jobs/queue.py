@@ -6,9 +6,9 @@ Values only; nothing here imports Celery.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from urllib.parse import parse_qs, quote, urlsplit
 
 from jobs.names import CELERY_PREFIX
+from jobs.redis_url import parse_redis_url
 
 VISIBILITY_S = 24 * 3600
 """Unacknowledged messages come back after this; the coordinator feeds lost chunks long before."""
@@ -40,8 +40,11 @@ def is_celerys(variable: str) -> bool:
 
 def celery_settings(redis_url: str) -> dict[str, object]:
     """Settings of the Celery app. Its acknowledgements and redeliveries are not relied upon."""
+    broker_url, tls = parse_redis_url(redis_url).celery()
     return {
-        "broker_url": broker_url(redis_url),
+        "broker_url": broker_url,
+        # Celery's default for rediss:// verifies nothing.
+        "broker_use_ssl": tls,
         "task_ignore_result": True,
         "task_store_errors_even_if_ignored": False,
         "task_serializer": "json",
@@ -79,16 +82,3 @@ def celery_settings(redis_url: str) -> dict[str, object]:
             **REDIS_OPTIONS,
         },
     }
-
-
-def broker_url(redis_url: str) -> str:
-    """The URL as Celery wants it: `unix:///path?db=0` is `redis+socket:///path?virtual_host=0`."""
-    parts = urlsplit(redis_url)
-    if parts.scheme != "unix":
-        return redis_url
-    asked = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    # redis-py takes a login from the query too.
-    username = parts.username or quote(asked.get("username", ""), safe="")
-    password = parts.password or quote(asked.get("password", ""), safe="")
-    login = f"{username}:{password}@" if password else ""
-    return f"redis+socket://{login}{parts.path}?virtual_host={asked.get('db', '0')}"

@@ -9,7 +9,7 @@ import click
 from batch.crew import crew
 from batch.dialogue.glance import tell_programs
 from batch.dialogue.helps import Command
-from batch.dialogue.options import job_argument, json_option, open_home
+from batch.dialogue.options import insecure_option, job_argument, json_option, open_home
 from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import say
 from batch.dialogue.wishes import wish
@@ -28,6 +28,7 @@ HELP = """End JOB now: calls in flight end, what was answered is written, the re
 @click.command("cancel", cls=Command, help=HELP)
 @job_argument
 @json_option
+@insecure_option
 def command(job: str, *, as_json: bool) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)

@@ -18,7 +18,7 @@ from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
 from batch.credentials import post_seal
 from batch.dialogue.helps import Command
-from batch.dialogue.options import caps_options, open_home, plain_option, set_caps
+from batch.dialogue.options import caps_options, insecure_option, open_home, plain_option, set_caps
 from batch.dialogue.terminal import safe, say
 from batch.language import _
 from batch.programs import keep_only_needed
@@ -32,7 +32,7 @@ HELP = """Serve: feed the jobs of this home to the workers and take in their res
 One per home. It may be stopped or killed at any moment; the next one goes on.
 
 \b
-  NIGHTSHIFT_REDIS_URL=redis://queue:6379/0 nightshift coordinator
+  NIGHTSHIFT_REDIS_URL=redis://:password@queue:6379/0 nightshift coordinator
 """
 
 
@@ -57,6 +57,7 @@ class _Stop:
     help="Serve metrics for Prometheus there.",
 )
 @plain_option("--metrics-address", default="127.0.0.1", show_default=True, help="And listen there.")
+@insecure_option
 def command(metrics_port: int | None, metrics_address: str, **options: Any) -> int:
     """See HELP."""
     logging.basicConfig(

@@ -23,7 +23,7 @@ from batch.credentials import post_seal
 from batch.dialogue.helps import Command
 from batch.dialogue.making import notify_of
 from batch.dialogue.manned import lack_of_workers, strangers_told
-from batch.dialogue.options import notify_options, option, plain_option
+from batch.dialogue.options import insecure_option, notify_options, option, plain_option
 from batch.dialogue.terminal import safe, tell
 from batch.language import _, again, decimal, ngettext, number
 from batch.notices import ways
@@ -32,6 +32,7 @@ from batch.programs import environment, program
 from batch.settings import DEFAULT_BASE_URL, Settings, read_settings
 from batch.store.home import Home
 from jobs.errors import NightshiftError, UsageError
+from jobs.redis_url import parse_redis_url
 
 HELP = """Tell what is reachable: the home, Redis, workers, the endpoint, the key and its balance.
 
@@ -61,6 +62,7 @@ class Finding:
 @plain_option("--notify", is_flag=True, help="Send a word to try the ways to you.")
 @notify_options
 @plain_option("--json", "as_json", is_flag=True, help="For programs.")
+@insecure_option
 def command(base_url: str, *, notify: bool, as_json: bool, **options: Any) -> int:
     """See HELP."""
     findings = list(_findings(base_url))
@@ -143,15 +145,19 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             yield Finding("redis", _("embedded, started when needed"))
             return
         told = _("answers, version {version}")
-        yield Finding("redis", told.format(version=connection.check(url)))
-    except UsageError as error:
-        yield Finding("redis", again(error.message), ok=False, cure=error.hint)
+        yield Finding("redis", told.format(version=connection.check(url)) + _exposure(url))
     except NightshiftError as error:
-        text = again(error.message)
-        if url is not None:
-            text += f": {embedded.place(url)}"
-        cure = "start Redis, or correct NIGHTSHIFT_REDIS_URL; unset, an embedded one is used"
-        yield Finding("redis", text, ok=False, cure=cure)
+        yield Finding("redis", again(error.message), ok=False, cure=error.hint)
+
+
+def _exposure(url: str) -> str:
+    """What others may do there, as far as the address tells."""
+    redis = parse_redis_url(url)
+    if not redis.is_safe:
+        return "; " + _("insecure, as was asked for: others may read and write there")
+    if redis.is_remote and redis.is_plain:
+        return "; " + _("unencrypted: prompts pass the network as they are, unless it is a tunnel")
+    return ""
 
 
 def _workers(settings: Settings) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from batch.dialogue.making import make_spec, open_source
 from batch.dialogue.options import (
     checking,
     input_argument,
+    insecure_option,
     open_home,
     option,
     plain_option,
@@ -63,6 +64,7 @@ Takes all options of submit; those that matter here are listed below.
 @sample_options
 @option("-y", "--yes", is_flag=True, help="Do not ask before spending on a sample.")
 @plain_option("--json", "as_json", is_flag=True, help="For programs.")
+@insecure_option
 def command(
     source: Path,
     *,

@@ -9,7 +9,7 @@ import click
 from batch import embedded
 from batch.credentials import key_fingerprint, post_seal
 from batch.dialogue.helps import Command
-from batch.dialogue.options import open_home, option, plain_option
+from batch.dialogue.options import insecure_option, open_home, option, plain_option
 from batch.dialogue.terminal import say
 from batch.programs import keep_only_needed
 from batch.settings import DEFAULT_BASE_URL, read_settings
@@ -47,6 +47,7 @@ once. To look from elsewhere, tunnel to the port rather than opening it.
     help="Whether workers can be stopped and tasks revoked from the page.",
 )
 @plain_option("--look-only", is_flag=True, help="Leave out the buttons that act on jobs.")
+@insecure_option
 def command(
     base_url: str,
     *,

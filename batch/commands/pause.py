@@ -8,7 +8,7 @@ import click
 
 from batch.dialogue.glance import tell_programs
 from batch.dialogue.helps import Command
-from batch.dialogue.options import job_argument, json_option, open_home
+from batch.dialogue.options import insecure_option, job_argument, json_option, open_home
 from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import say
 from batch.dialogue.wishes import wish
@@ -27,6 +27,7 @@ HELP = """Let JOB rest: calls in flight end and are kept, nothing new is sent.
 @click.command("pause", cls=Command, help=HELP)
 @job_argument
 @json_option
+@insecure_option
 def command(job: str, *, as_json: bool) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)

@@ -34,6 +34,7 @@ from batch.dialogue.options import (
     ROUBLES,
     SHARE,
     WORKERS,
+    insecure_option,
     job_argument,
     open_home,
     option,
@@ -134,6 +135,7 @@ def _as_option(field: str) -> str:
 @plain_option("--dry-run", is_flag=True, help="Show the table; change and send nothing.")
 @plain_option("--json", "as_json", is_flag=True, help="The table for programs.")
 @option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
+@insecure_option
 def command(
     job: str,
     *,

@@ -22,6 +22,7 @@ from batch.dialogue.options import (
     WORKERS,
     caps_options,
     input_argument,
+    insecure_option,
     json_option,
     open_home,
     option,
@@ -57,6 +58,7 @@ coordinator. Ctrl-C stops it cleanly; nightshift resume goes on.
 @option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
 @sample_options
 @json_option
+@insecure_option
 def command(
     source: Path,
     *,

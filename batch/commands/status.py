@@ -13,7 +13,7 @@ import click
 from batch.dialogue.ending import skipped
 from batch.dialogue.glance import Glance, tell_programs
 from batch.dialogue.helps import Command
-from batch.dialogue.options import open_home, plain_option
+from batch.dialogue.options import insecure_option, open_home, plain_option
 from batch.dialogue.phrases import (
     failed,
     last_trouble,
@@ -44,6 +44,7 @@ _LONGEST_NAME = 40
 @click.command("status", cls=Command, help=HELP)
 @click.argument("job", metavar="[JOB]", required=False)
 @plain_option("--json", "as_json", is_flag=True, help="For programs.")
+@insecure_option
 def command(job: str | None, *, as_json: bool) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)

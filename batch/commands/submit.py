@@ -15,6 +15,7 @@ from batch.dialogue.making import make_spec
 from batch.dialogue.options import (
     caps_options,
     input_argument,
+    insecure_option,
     json_option,
     open_home,
     sample_options,
@@ -42,6 +43,7 @@ Nothing is sent by this command: a coordinator of the same home and workers do t
 @caps_options
 @sample_options
 @json_option
+@insecure_option
 def command(
     source: Path, *, sample: int | None, tokenizer: Path | None, as_json: bool, **options: Any
 ) -> int:

@@ -13,7 +13,7 @@ from batch.dialogue.display import Display
 from batch.dialogue.ending import INTERRUPTED, say_ending
 from batch.dialogue.glance import Glance
 from batch.dialogue.helps import Command
-from batch.dialogue.options import job_argument, open_home, option, plain_option
+from batch.dialogue.options import insecure_option, job_argument, open_home, option, plain_option
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.settings import read_settings
@@ -40,6 +40,7 @@ HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching
     help="Look so often.",
 )
 @plain_option("--json", "as_json", is_flag=True, help="For programs: a line at each look.")
+@insecure_option
 def command(job: str, every: float, *, as_json: bool) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)

@@ -13,7 +13,7 @@ import click
 from batch import embedded
 from batch.credentials import secret_file
 from batch.dialogue.helps import Command
-from batch.dialogue.options import open_home, option
+from batch.dialogue.options import insecure_option, open_home, option
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.programs import environment, program
@@ -27,7 +27,7 @@ a scratch folder (NIGHTSHIFT_SCRATCH). Start as many as you like, on any hosts. 
 in flight end; SIGQUIT cuts them.
 
 \b
-  NIGHTSHIFT_REDIS_URL=redis://queue:6379/0 nightshift worker
+  NIGHTSHIFT_REDIS_URL=redis://:password@queue:6379/0 nightshift worker
 """
 
 _PROGRAM = program("workers")
@@ -49,6 +49,7 @@ _PROGRAM = program("workers")
     metavar="N",
     help="Chunks in progress at once.",
 )
+@insecure_option
 def command(base_url: str, open_chunks: int) -> int:
     """See HELP."""
     settings, home = read_settings(os.environ), open_home()

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import errno
+import secrets
+import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    BusyLoadingError,
+    InvalidResponse,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+)
 from redis.retry import Retry
 
-from jobs.errors import ServiceUnavailable, UsageError
+from jobs.errors import NightshiftError, ServiceUnavailable, UsageError
+from jobs.redis_url import parse_redis_url
 
 TIMEOUT_S = 4.0
+_LONGEST_QUOTED = 200
 
 
 def connect(url: str) -> Redis:
@@ -26,22 +42,49 @@ def connect(url: str) -> Redis:
     )
 
 
-def check(url: str) -> str:
-    """Whether Redis is there and safe to use; returns its version.
+def answers(url: str) -> bool:
+    """Whether a server is there that lets us in."""
+    try:
+        with as_ours(), closing(connect(url)) as redis:
+            redis.ping()
+    except NightshiftError:
+        return False
+    return True
 
-    Raises `ServiceUnavailable` if it does not answer, `UsageError` for a wrong password or an
-    eviction policy that may drop messages in silence.
+
+def check(url: str) -> str:
+    """Whether Redis is there and fit for use; returns its version.
+
+    Raises `ServiceUnavailable` if it does not answer, or cannot be written to now; `UsageError` for
+    what only the user can mend: a password, a right, a certificate, a cluster, an eviction policy.
     """
-    with as_ours(), closing(connect(url)) as redis:
+    with as_ours(parse_redis_url(url).place), closing(connect(url)) as redis:
         redis.ping()
         info = redis.info()
+        _check_kind(info)
+        redis.set(f"ns:check:{secrets.token_hex(4)}", b"", px=1000)
+        redis.eval("return 1", 0)
+    return str(info.get("valkey_version") or info.get("redis_version", "?"))
+
+
+def _check_kind(info: dict[str, Any]) -> None:
+    if info.get("cluster_enabled"):
+        raise UsageError(
+            "this Redis is a cluster; what belongs together would lie on several servers",
+            hint="name a single server, with replicas if you like",
+        )
+    if info.get("role") == "slave":
+        primary = f"{info.get('master_host')}:{info.get('master_port')}"
+        raise ServiceUnavailable(
+            "this Redis is a replica, which cannot be written to",
+            hint=f"name its primary: {primary}",
+        )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise UsageError(
             f"this Redis drops keys when it is full (maxmemory-policy {policy})",
             hint="set maxmemory-policy noeviction",
         )
-    return str(info.get("valkey_version") or info.get("redis_version", "?"))
 
 
 def end_if_alone(url: str) -> None:
@@ -53,14 +96,148 @@ def end_if_alone(url: str) -> None:
 
 
 @contextmanager
-def as_ours() -> Iterator[None]:
-    """Whatever the client raises becomes one of ours."""
+def as_ours(place: str = "") -> Iterator[None]:
+    """Whatever the client raises becomes one of ours, which names what it is."""
     try:
         yield
-    except AuthenticationError as error:
-        raise UsageError("Redis refuses the password", hint="check NIGHTSHIFT_REDIS_URL") from error
     except (RedisError, OSError) as error:
-        raise ServiceUnavailable(
-            f"Redis does not answer ({type(error).__name__})",
-            hint="nightshift doctor tells what is reachable",
-        ) from error
+        met = _named(error)
+        if place:
+            met.message = f"{met.message}: {place}"
+        raise met from error
+
+
+@contextmanager
+def while_running() -> Iterator[None]:
+    """As `as_ours`, but whatever is met may pass: what is at work waits for it."""
+    try:
+        with as_ours():
+            yield
+    except UsageError as error:
+        raise ServiceUnavailable(error.message, hint=error.hint) from error
+
+
+def _named(error: Exception) -> NightshiftError:
+    """What was met, in a sentence, and the way out."""
+    return (
+        _of_tls(error)
+        or _of_rights(error)
+        or _of_state(error)
+        or _of_network(error)
+        or ServiceUnavailable(
+            f"Redis does not answer as it should ({_quoted(error)})",
+            hint="check NIGHTSHIFT_REDIS_URL",
+        )
+    )
+
+
+def _of_tls(error: Exception) -> NightshiftError | None:
+    fault = _cause(error, ssl.SSLError)
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return UsageError(
+            f"the certificate of Redis is not trusted ({fault.verify_message})",
+            hint="name who issued it: rediss://…?ssl_ca_certs=/path/to/ca.pem",
+        )
+    if fault is not None:
+        return UsageError(
+            "Redis does not speak TLS as asked for",
+            hint="write redis:// if it has none; a certificate of yours goes into ssl_certfile",
+        )
+    if isinstance(_cause(error, FileNotFoundError), FileNotFoundError):
+        return UsageError(
+            "a file of certificates for Redis is not there", hint="check NIGHTSHIFT_REDIS_URL"
+        )
+    return None
+
+
+def _of_rights(error: Exception) -> NightshiftError | None:
+    text = str(error)
+    if "without any password configured" in text:
+        return UsageError(
+            "Redis has no password, and NIGHTSHIFT_REDIS_URL one", hint="set it there (requirepass)"
+        )
+    if isinstance(error, NoPermissionError) or text.startswith("NOPERM"):
+        return UsageError(
+            f"Redis does not permit what is needed ({_quoted(error)})",
+            hint="give its user the rights that docs/deployment.md lists",
+        )
+    if isinstance(error, AuthenticationError | AuthenticationWrongNumberOfArgsError):
+        return UsageError("Redis refuses the password", hint="check NIGHTSHIFT_REDIS_URL")
+    if "DB index is out of range" in text or "invalid DB index" in text:
+        return UsageError("Redis has no database of that number", hint="check NIGHTSHIFT_REDIS_URL")
+    if "unknown command" in text.lower():
+        return UsageError(
+            f"Redis lacks a command that is needed ({_quoted(error)})",
+            hint="permit it, scripts (EVAL, EVALSHA) included; Redis 6.2 or newer, or Valkey",
+        )
+    if "protected mode" in text:
+        return UsageError(
+            "Redis lets in nobody from elsewhere: it has no password (protected mode)",
+            hint="set a password there, and in NIGHTSHIFT_REDIS_URL",
+        )
+    return None
+
+
+def _of_state(error: Exception) -> NightshiftError | None:
+    text = str(error)
+    if isinstance(error, ReadOnlyError):
+        return ServiceUnavailable(
+            "this Redis is a replica, which cannot be written to", hint="check NIGHTSHIFT_REDIS_URL"
+        )
+    if isinstance(error, OutOfMemoryError):
+        return ServiceUnavailable("Redis is full", hint="give it more memory (maxmemory)")
+    if isinstance(error, BusyLoadingError):
+        return ServiceUnavailable("Redis is still reading its memory from disk", hint="wait for it")
+    if text.startswith(("MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN")):
+        return UsageError("this Redis is a cluster", hint="name a single server")
+    if text.startswith("MISCONF"):
+        return ServiceUnavailable("Redis cannot write to its disk", hint="make room there")
+    if "max number of clients" in text:
+        return ServiceUnavailable("Redis has no room for more clients", hint="raise its maxclients")
+    if isinstance(error, InvalidResponse) or text.startswith("Protocol error"):
+        return UsageError("what answers there is no Redis", hint="check NIGHTSHIFT_REDIS_URL")
+    return None
+
+
+def _of_network(error: Exception) -> NightshiftError | None:
+    if _cause(error, socket.gaierror) is not None:
+        return ServiceUnavailable(
+            "the host of Redis is not known", hint="check NIGHTSHIFT_REDIS_URL"
+        )
+    fault = _cause(error, OSError)
+    if isinstance(fault, OSError) and fault.errno in {errno.ECONNREFUSED, errno.ENOENT}:
+        return ServiceUnavailable(
+            "Redis does not answer: nothing listens there",
+            hint="start it, or correct NIGHTSHIFT_REDIS_URL; if that is unset, an embedded server"
+            " is used",
+        )
+    if isinstance(fault, TimeoutError) and "handshake" in str(fault):
+        return ServiceUnavailable(
+            "Redis does not answer to TLS", hint="write redis:// if it has none; else see its log"
+        )
+    if isinstance(fault, TimeoutError):
+        return ServiceUnavailable(
+            f"Redis does not answer within {TIMEOUT_S:.0f} s", hint="look into its log and its load"
+        )
+    if "closed by server" in str(error) or isinstance(fault, ConnectionResetError):
+        return ServiceUnavailable(
+            "Redis closed the connection",
+            hint="if it wants TLS, write rediss://; else look into its log",
+        )
+    return None
+
+
+def _cause(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """The error of that kind that it came from."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, kind):
+        seen = seen.__cause__ or seen.__context__
+    return seen
+
+
+def _quoted(error: Exception) -> str:
+    """The server's words; they name a command or a user, and hold no value of ours."""
+    words = str(error).encode("ascii", "backslashreplace").decode()
+    return (words if words.isprintable() else ascii(words))[:_LONGEST_QUOTED] or type(
+        error
+    ).__name__

@@ -19,7 +19,7 @@ import msgspec
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from batch.coordinator.connection import as_ours, connect
+from batch.coordinator.connection import connect, while_running
 from jobs import names
 from jobs.chunk import Payload
 from jobs.counts import Seconds
@@ -94,7 +94,7 @@ class Post:
     # ---- what is not of our making --------------------------------------------------------------
 
     def _put(self, key: str, data: bytes, *, life_s: int | None = None) -> None:
-        with as_ours():
+        with while_running():
             self._redis.set(key, self._seal.sign(key, data), ex=life_s)
 
     def _take(self, key: str) -> bytes | None:
@@ -116,7 +116,7 @@ class Post:
 
     def _typed(self, types: Mapping[str, bytes], command: Callable[[], T]) -> T:
         """Runs a command; keys that hold another type are not of our making, and are dropped."""
-        with as_ours():
+        with while_running():
             try:
                 return command()
             except ResponseError as error:
@@ -131,7 +131,7 @@ class Post:
 
     def epoch(self) -> str:
         """A mark that Redis keeps as long as it keeps its memory; made if there is none."""
-        with as_ours():
+        with while_running():
             self._redis.set(names.EPOCH, secrets.token_hex(8), nx=True)
         return (self._value(names.EPOCH) or b"").decode(errors="replace")
 
@@ -145,12 +145,12 @@ class Post:
         """Chunks that are closed or given up need no payload any more, so nobody can take them."""
         if chunks:
             keys = (names.payload_key, names.taken_key, names.claim_key)
-            with as_ours():
+            with while_running():
                 self._redis.delete(*(key(job, chunk) for key in keys for chunk in chunks))
 
     def withdraw(self, job: str, chunk: int) -> bool:
         """Takes a chunk back before any worker takes it; False if one did."""
-        with as_ours():
+        with while_running():
             if self._redis.exists(names.taken_key(job, chunk)):
                 return False
             if not self._redis.set(names.claim_key(job, chunk), WITHDRAWN, nx=True, ex=_HOLD_S):
@@ -162,7 +162,7 @@ class Post:
         """Who runs each chunk: a worker's name, or `done`; chunks that nobody runs are left out."""
         if not chunks:
             return {}
-        with as_ours():
+        with while_running():
             found = cast(
                 list[bytes | None],
                 self._redis.mget([names.claim_key(job, chunk) for chunk in chunks]),
@@ -177,7 +177,7 @@ class Post:
         """Of these chunks, those that a worker took at some time, whether or not it still lives."""
         if not chunks:
             return []
-        with as_ours():
+        with while_running():
             found = cast(
                 list[bytes | None],
                 self._redis.mget([names.taken_key(job, chunk) for chunk in chunks]),
@@ -204,7 +204,7 @@ class Post:
     def unhold(self, job: str) -> None:
         """Lets workers go on with a job."""
         self._held_since.pop(job, None)
-        with as_ours():
+        with while_running():
             self._redis.delete(names.hold_key(job))
 
     def check_hold(self, job: str) -> None:
@@ -275,7 +275,7 @@ class Post:
 
     def workers(self) -> list[WorkerStatus]:
         """What each worker that is there tells of itself."""
-        with as_ours():
+        with while_running():
             scanned = self._redis.scan_iter(names.worker_key("*"), count=1000)
             keys = cast(list[bytes], list(islice(scanned, MOST_WORKERS)))
             found = cast(list[bytes | None], self._redis.mget(keys)) if keys else []
@@ -325,7 +325,7 @@ class Post:
         read = {job: self._wish(job, data) for job, data in found.items()}
         stale = [job for job, wish in read.items() if wish is None or self._is_stale(wish)]
         if stale:
-            with as_ours():
+            with while_running():
                 self._redis.hdel(names.WISHES, *stale)
         return {job: wish for job, wish in read.items() if wish and job not in stale}
 
@@ -347,7 +347,7 @@ class Post:
 
     def take_wish(self, job: str, token: str) -> bool:
         """Makes a wish ours; False if it was withdrawn, or somebody else took it."""
-        with as_ours():
+        with while_running():
             taken = bool(self._redis.hdel(names.WISHES, job))
         now = self._heeded[token] = time.monotonic()
         while now - next(iter(self._heeded.values())) > 2 * _WISH_S:
@@ -365,7 +365,7 @@ class Post:
 
     def forget_job(self, job: str) -> None:
         """Nothing of an ended job needs to stay but its last progress."""
-        with as_ours():
+        with while_running():
             self._redis.delete(names.results_key(job), names.hold_key(job))
 
 

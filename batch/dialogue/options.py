@@ -13,7 +13,7 @@ import msgspec
 from batch.dialogue.helps import Option
 from batch.dialogue.kinds import Percent, Roubles, Share, more_than_nothing
 from batch.money.caps import ZONE, check_zone, read_caps, write_caps
-from batch.settings import DEFAULT_BASE_URL, read_settings
+from batch.settings import DEFAULT_BASE_URL, INSECURE_REDIS, read_settings
 from batch.store.home import Home
 from jobs.gateways import GATEWAYS
 from jobs.prices import MOST_RISE
@@ -59,6 +59,21 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
 
     return add
 
+
+def _allow_insecure(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    if value:
+        os.environ[INSECURE_REDIS] = "1"
+
+
+insecure_option = option(
+    "--insecure-redis",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_allow_insecure,
+    help="Use a Redis where others may read and write.",
+)
+"""For every command that uses Redis; what reads the settings finds it in the environment."""
 
 notify_options = _all(
     option(

@@ -21,6 +21,7 @@ from jobs import names
 from jobs.chunk import Payload, Speed
 from jobs.errors import BadMessage, UsageError
 from jobs.heartbeat import WorkerStatus
+from jobs.redis_url import parse_redis_url
 from jobs.seal import Seal
 from jobs.wire import unpack_payload
 from workers.pacing.pace import LEASE_S, SCRIPT, Ask, Share
@@ -99,7 +100,7 @@ class Post:
         self._seal = seal
         try:
             self._redis: Redis = Redis.from_url(
-                redis_url,
+                parse_redis_url(redis_url).redis_py(),
                 socket_timeout=TIMEOUT_S,
                 socket_connect_timeout=TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
