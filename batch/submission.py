@@ -289,12 +289,12 @@ def _fill(
             sampler.see(draft.requests, item)
             draft.add(item)
         else:
-            _refuse(draft, report, item)
+            _refuse(draft, report, item, spec)
         if count % _TELL_EVERY == 0:
             tell(count)
     report.requests = draft.requests
     for fault in draft.drop_duplicates():
-        _refuse(draft, report, fault)
+        _refuse(draft, report, fault, spec)
         report.requests -= 1
     report.models = draft.models()
     return report
@@ -304,9 +304,11 @@ def _lines(spec: Spec, source: Path | BinaryIO) -> Iterator[Request | Fault]:
     return read(source, Defaults(spec.model, spec.max_tokens))
 
 
-def _refuse(draft: Draft, report: Report, fault: Fault) -> None:
+def _refuse(draft: Draft, report: Report, fault: Fault, spec: Spec) -> None:
+    """Counts a fault; it is stored only where a job may come of it, whose errors it is among."""
     report.add(fault)
-    draft.refuse(fault)
+    if spec.skip_invalid:
+        draft.refuse(fault)
 
 
 def _unbounded(request: Request) -> Fault:

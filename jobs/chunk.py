@@ -11,6 +11,9 @@ from jobs.counts import Count
 from jobs.gateways import Tariff
 from jobs.states import PauseReason
 
+MOST_MODELS = 64
+"""Models that one chunk is for: a worker has a dispatcher and a pace for each."""
+
 
 class Terms(msgspec.Struct, frozen=True):
     """What a worker must know of a job's spec. Times in seconds.

@@ -18,7 +18,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from jobs.chunk import ChunkClosed, Payload
+from jobs.chunk import MOST_MODELS, ChunkClosed, Payload
 from jobs.counts import Count
 from jobs.errors import BadMessage
 from jobs.ids import check_job_id, check_outbox
@@ -27,8 +27,13 @@ from jobs.outcome import Billing
 from jobs.result import Call, Result
 from jobs.usage import Usage
 
-LARGEST = 512 * 2**20
-"""Bytes that anything may have once unpacked; more is not of our making."""
+LARGEST = 80 * 2**20
+"""Bytes that anything may have, packed or unpacked: a delivery full of answers, and one more that
+is as large as an answer may be. More is not of our making.
+"""
+
+LARGEST_PAYLOAD = 16 * 2**20
+"""And a chunk: requests of some MiB together, or one as long as a line may be."""
 
 _OPTIONS: dict[int, int] = {
     zstd.CompressionParameter.compression_level: 3,
@@ -71,11 +76,11 @@ def pack(data: bytes) -> bytes:
     return zstd.compress(data, options=_OPTIONS)
 
 
-def unpack(data: bytes) -> bytes:
+def unpack(data: bytes, largest: int = LARGEST) -> bytes:
     """The bytes that `pack` was given; `BadMessage` for anything else or anything huge."""
     try:
         size = zstd.get_frame_info(data).decompressed_size
-        if size is None or size > LARGEST:
+        if size is None or size > largest:
             raise BadMessage("a compressed message is too large, or does not tell its size")
         # One frame and nothing behind it: a second one could unpack to any size.
         frame = zstd.ZstdDecompressor()
@@ -103,11 +108,13 @@ def _decoding(what: str) -> Iterator[None]:
 
 def unpack_payload(data: bytes) -> Payload:
     """The payload; `BadMessage` for anything that is not one."""
-    unpacked = unpack(data)
+    unpacked = unpack(data, LARGEST_PAYLOAD)
     with _decoding("a payload"):
         payload = _payload.decode(unpacked)
     check_job_id(payload.job)
     _check_rub(payload.grant.rub)
+    if len(payload.models) > MOST_MODELS:
+        raise BadMessage("a payload is for more models than any of ours")
     for work in payload.requests:
         _check_rub(work.rub)
         if work.model >= len(payload.models):
@@ -136,6 +143,8 @@ def pack_delivery(delivery: Delivery) -> bytes:
 
 def unpack_delivery(data: bytes) -> Delivery:
     """The delivery; `BadMessage` for anything that is not one, absurd figures included."""
+    if len(data) > LARGEST:
+        raise BadMessage("a delivery is larger than any of ours")
     with _decoding("a delivery"):
         delivery = _delivery.decode(data)
     check_job_id(delivery.job)

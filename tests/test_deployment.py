@@ -54,10 +54,20 @@ def said(instruction: str) -> list[str]:
 
 
 def valkey_options() -> dict[str, str]:
-    """What the command feeds to the server's standard input."""
+    """What the command feeds to the server's standard input, but for the users."""
+    return dict(told for told in valkey_lines() if told[0] != "user")
+
+
+def valkey_users() -> dict[str, str]:
+    """The rights of each user, without the password."""
+    users = [line.split(" ", 2) for word, line in valkey_lines() if word == "user"]
+    return {name: " ".join(rest) for name, *rest in users}
+
+
+def valkey_lines() -> list[tuple[str, str]]:
     text = resolved(SERVICES["redis"]["command"][-1])
     body = text.partition("<<END\n")[2].partition("END")[0]
-    return {line.split()[0]: line.partition(" ")[2] for line in body.splitlines()}
+    return [(line.split()[0], line.partition(" ")[2]) for line in body.splitlines()]
 
 
 def health_check(service: str) -> list[str]:
@@ -148,13 +158,19 @@ def test_its_health_check_is_python_that_imports_what_exists(name: str) -> None:
 
 
 def test_s10_redis_asks_for_a_password_that_must_be_set() -> None:
-    assert valkey_options()["requirepass"] == "$REDIS_PASSWORD"
-    assert ":?" in SERVICES["redis"]["environment"]["REDIS_PASSWORD"]
-    assert ":?" in SERVICES["worker"]["environment"]["NIGHTSHIFT_REDIS_URL"]
+    users = valkey_users()
+    assert users.pop("default") == "off"
+    assert set(users) == {"coordinator", "worker", "flower"}
+    for name, rules in users.items():
+        assert rules.startswith(f"on >${name.upper()}_PASSWORD ~")
+        assert "-@admin -@dangerous" in rules
+        assert ":?" in SERVICES["redis"]["environment"][f"{name.upper()}_PASSWORD"]
+        assert f"redis://{name}:${{" in SERVICES[name]["environment"]["NIGHTSHIFT_REDIS_URL"]
+        assert ":?" in SERVICES[name]["environment"]["NIGHTSHIFT_REDIS_URL"]
 
 
 def test_s10_the_password_of_redis_is_on_no_command_line() -> None:
-    assert "NIGHTSHIFT_REDIS_PASSWORD" not in str(SERVICES["redis"]["command"])
+    assert "REDIS_PASSWORD" not in str(SERVICES["redis"]["command"])
     assert "valkey-server - <<" in SERVICES["redis"]["command"][-1]
     assert "-a" not in shlex.split(health_check("redis")[-1])
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from queue import Empty
 from typing import Any
 
+from kombu import compression
 from kombu.transport import redis, virtual
 from redis.exceptions import ResponseError
 
@@ -67,6 +68,8 @@ def _or_drop(read: Callable[[], Any]) -> Any:
 
 def bend() -> None:
     """For the whole process."""
+    # We compress none: a message that asks to be unpacked may unpack to any size.
+    compression._decoders.clear()  # noqa: SLF001
     redis.Transport.Channel = _Channel
     redis.Channel.Message = _Message
     redis.Channel.QoS = _QoS

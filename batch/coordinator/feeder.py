@@ -27,7 +27,7 @@ from batch.store.jobstore import JobRow, JobStore
 from batch.store.queue import Suspects, Waiting
 from batch.store.suspects import ONE_ALONE, TOGETHER
 from jobs.budget import UNCAPPED, Amount
-from jobs.chunk import Payload, ReturnReason, Work
+from jobs.chunk import MOST_MODELS, Payload, ReturnReason, Work
 from jobs.money import ZERO
 from jobs.prices import PriceList, margin
 from jobs.spec import Budget
@@ -296,7 +296,10 @@ def _waits(home: Room | None) -> bool:
 def _portable(waiting: list[Waiting]) -> list[Waiting]:
     """As many as may travel together, and one at least: a token has a byte, so bounds tell."""
     sizes = accumulate(request.prompt_bound for request in waiting)
-    return waiting[: max(1, sum(size <= MOST_BYTES for size in sizes))]
+    together = waiting[: max(1, sum(size <= MOST_BYTES for size in sizes))]
+    models = list(dict.fromkeys(request.model for request in together))
+    known = set(models[:MOST_MODELS])
+    return [request for request in together if request.model in known]
 
 
 def _plus(grant: Amount, bound: Amount) -> Amount:

@@ -13,6 +13,7 @@ import logging
 import secrets
 import signal
 import sys
+import time
 from base64 import b64encode
 from typing import Any
 
@@ -22,14 +23,14 @@ from flower.options import options
 from flower.urls import settings as flower_settings
 from kombu import Queue  # type: ignore[attr-defined]  # half typed
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
-from tornado.ioloop import IOLoop
+from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.web import ErrorHandler
 
 from batch.flower.desk import Desk
 from batch.flower.masking import MaskedEvents
 from batch.flower.pages import ROUTES, prepare
 from batch.language import _
-from jobs.errors import UsageError
+from jobs.errors import ServiceUnavailable, UsageError
 from jobs.queue import celery_settings
 from jobs.seal import Seal, Target
 
@@ -42,6 +43,9 @@ MOST_TASKS = 20_000
 
 FORGET_WORKERS_S = 24 * 3600
 """A worker that has been silent for so long is no longer listed; each start is a new worker."""
+
+SWEEP_S = 5.0
+"""How often chunks are looked for whose job is over."""
 
 _INSPECTED = ("stats", "active_queues", "registered", "active", "revoked", "conf")
 """What workers are asked. Not `reserved` and `scheduled`: those answer with the raw arguments."""
@@ -141,6 +145,15 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
             return super().find_handler(request, **kwargs)  # type: ignore[no-any-return]
         return self.get_handler_delegate(request, Denied)  # type: ignore[no-any-return]
 
+    async def end_chunks(self) -> None:
+        """Chunks of jobs that are over are not shown as running any more."""
+        try:
+            jobs = await self.desk.jobs()
+        except ServiceUnavailable:
+            return
+        now = time.time()
+        self.events.end_chunks({job.job for job in jobs if now - (job.ended_at or now) > SWEEP_S})
+
 
 class Denied(ErrorHandler):
     """Asks for the password, whatever the method."""
@@ -211,4 +224,5 @@ def _run(dashboard: Dashboard) -> None:
     loop = asyncio.get_event_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, dashboard.stop)
+    PeriodicCallback(dashboard.end_chunks, SWEEP_S * 1000).start()
     dashboard.start()

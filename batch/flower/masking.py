@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import time
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +14,7 @@ from flower.events import Events
 LONGEST_SHOWN = 300
 """Characters of an argument or a result that are kept."""
 
+_UNDER_WAY = ("RECEIVED", "STARTED")
 _KIND = re.compile(r"[A-Za-z_][\w.]*")
 _RAW = re.compile(r"[(\[{].*(?:[)\]}]|\.\.\.)", re.DOTALL)
 """Arguments as Celery writes them by itself, whole or cut."""
@@ -23,6 +26,17 @@ class MaskedEvents(Events):  # type: ignore[misc]  # Flower has no types
     def on_event(self, event: dict[str, Any]) -> None:
         """Takes a worker's event in."""
         super().on_event(masked(event))
+
+    def end_chunks(self, jobs: Collection[str]) -> None:
+        """Chunks of these jobs, which are over, do not run any more: a worker that was killed with
+        one never told of its end.
+        """
+        now = time.time()
+        for uuid, task in list(self.state.tasks.items()):
+            if task.state in _UNDER_WAY and uuid.partition("/")[0] in jobs:
+                told = {"type": "task-revoked", "uuid": uuid, "hostname": task.hostname or "?"}
+                times = {"timestamp": now, "local_received": now, "clock": (task.clock or 0) + 1}
+                self.state.event({**told, **times, "terminated": True})
 
 
 def masked(event: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, Us
 from jobs.ids import check_job_id
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.prices import PriceList
+from jobs.request import Fault
 from jobs.spec import Budget
 from tests.batch.making import JOB, MODEL, prices, spec
 
@@ -125,10 +126,17 @@ def test_all_faults_are_listed_and_nothing_stays(desk: Desk) -> None:
     assert "4 lines cannot be sent; nothing was sent" in refusal.message
 
 
-def test_of_very_many_faults_the_first_are_listed_and_all_are_counted(desk: Desk) -> None:
+def test_of_very_many_faults_the_first_are_listed_and_all_are_counted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is stored of an input that no job comes of."""
+    stored: list[Fault] = []
+    monkeypatch.setattr(draft.Draft, "refuse", lambda _, fault: stored.append(fault))
+
     refusal = desk.refuses(Refused, BytesIO(b"[]\n" * (MOST_FAULTS + 50)))
 
     assert len(refusal.report.faults) == MOST_FAULTS
+    assert stored == []
     assert refusal.report.invalid == MOST_FAULTS + 50
 
 

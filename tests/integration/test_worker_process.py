@@ -5,6 +5,7 @@ The ids name the lines of the catalogue of faults (P1 to P9, P13, P18, F1, R1 to
 
 from __future__ import annotations
 
+import bz2
 import json
 import os
 import pickle
@@ -467,6 +468,8 @@ def test_r17_r19_s3_messages_that_are_not_ours_are_dropped(scene: Scenes) -> Non
         ("application/json", b"[" * 5_000),
     ):
         _raw(app, queue, content_type, data)
+    bomb = bz2.compress(b'"%s"' % bytes(2**26))
+    _raw(app, queue, "application/json", bomb, compression="application/x-bz2")
     one.home.redis.lpush(f"{names.CELERY_PREFIX}{queue}", b"no message at all")
 
     one.home.send(1, range(3))
@@ -477,7 +480,14 @@ def test_r17_r19_s3_messages_that_are_not_ours_are_dropped(scene: Scenes) -> Non
     assert one.home.garbage == 0
     assert worker.process.poll() is None
     assert not touched.exists()
+    assert _largest_mib(worker.process.pid) < 500
     app.close()
+
+
+def _largest_mib(pid: int) -> int:
+    """The most memory that the process ever had."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
 class _Touch:
@@ -490,7 +500,7 @@ class _Touch:
         return os.mknod, (str(self._path),)
 
 
-def _raw(app: Celery, queue: str, content_type: str, data: bytes) -> None:
+def _raw(app: Celery, queue: str, content_type: str, data: bytes, **headers: str) -> None:
     with app.connection_for_write() as connection, connection.channel() as channel:
         producer = connection.Producer(channel)
         producer.publish(
@@ -499,7 +509,7 @@ def _raw(app: Celery, queue: str, content_type: str, data: bytes) -> None:
             exchange="",
             content_type=content_type,
             content_encoding="binary",
-            headers={"task": names.RUN_CHUNK, "id": "x", "lang": "py"},
+            headers={"task": names.RUN_CHUNK, "id": "x", "lang": "py", **headers},
         )
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from jobs import wire
 from jobs.budget import Amount
-from jobs.chunk import DONE, ChunkClosed, Payload, ReturnReason, Terms, Work
+from jobs.chunk import DONE, MOST_MODELS, ChunkClosed, Payload, ReturnReason, Terms, Work
 from jobs.errors import BadMessage
 from jobs.outcome import Billing
 from jobs.result import Call, Result, ResultState
@@ -198,12 +198,22 @@ def test_a_cut_message_is_refused(cut: int) -> None:
         unpack(pack(b"a body that is long enough" * 10)[:-cut])
 
 
-def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    bomb = pack(bytes(2**20))
-    monkeypatch.setattr(wire, "LARGEST", 2**20 - 1)
-
+def test_a_bomb_is_not_unpacked() -> None:
     with pytest.raises(BadMessage, match="too large"):
-        unpack(bomb)
+        unpack(pack(bytes(2**20)), 2**20 - 1)
+    with pytest.raises(BadMessage, match="too large"):
+        unpack_payload(pack(bytes(wire.LARGEST_PAYLOAD + 1)))
+    with pytest.raises(BadMessage, match="too large"):
+        unpack_bodies(pack(bytes(wire.LARGEST + 1)))
+    with pytest.raises(BadMessage, match="larger"):
+        unpack_delivery(bytes(wire.LARGEST + 1))
+
+
+def test_a_payload_for_thousands_of_models_is_refused() -> None:
+    models = tuple(f"m/{number}" for number in range(MOST_MODELS + 1))
+
+    with pytest.raises(BadMessage, match="more models"):
+        unpack_payload(pack_payload(Payload(JOB, "", 1, "", "", Terms(), Amount(), models, [])))
 
 
 def test_a_bomb_behind_a_small_frame_is_not_unpacked() -> None:

@@ -16,6 +16,7 @@ from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.coordinator.splitter import (
     LARGEST,
+    MOST_BYTES,
     SMALLEST,
     UNKNOWN_OUTPUT,
     USUAL,
@@ -27,10 +28,12 @@ from batch.money.caps import Room
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 from jobs.budget import UNCAPPED, Amount
+from jobs.chunk import MOST_MODELS
 from jobs.errors import ServiceUnavailable
 from jobs.period import Period
 from jobs.request import Request
 from jobs.spec import Budget, Limits
+from jobs.wire import pack_payload, unpack_payload
 from tests.batch.making import (
     BASE_URL,
     JOB,
@@ -128,6 +131,25 @@ def test_several_models_of_a_chunk_are_named_once_each(tmp_path: Path) -> None:
     payload = job.post.payloads[JOB, 1]
     assert [payload.models[work.model] for work in payload.requests] == models
     assert len(payload.models) == 2
+
+
+def test_a_chunk_is_for_a_bounded_number_of_models_and_all_requests_go_out(tmp_path: Path) -> None:
+    """A worker keeps a dispatcher and a pace for each: thousands at once hold all others up."""
+    count = MOST_MODELS + 6
+    lines = [line(n, model=f"m/{n}") for n in range(1, count + 1)]
+    job = Feeding(tmp_path, lines, chunk_size=200)
+
+    assert job.sizes() == [MOST_MODELS, 6]
+    assert len(job.post.payloads[JOB, 1].models) == MOST_MODELS
+
+
+def test_a_request_larger_than_a_chunk_travels_alone(tmp_path: Path) -> None:
+    """A line may be longer than what travels together: a chunk without it would hang the job."""
+    long = b'{"x":"%s"}' % (b"x" * (MOST_BYTES + 1))
+    job = Feeding(tmp_path, [line(1), line(2, body=long), line(3)])
+
+    assert job.sizes() == [1, 1, 1]
+    unpack_payload(pack_payload(job.post.payloads[JOB, 2]))
 
 
 def test_what_came_back_travels_with_the_count_of_its_calls(tmp_path: Path) -> None:
