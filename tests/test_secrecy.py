@@ -167,6 +167,54 @@ def test_s2_the_key_is_nowhere_and_prompts_only_where_they_must_be(
     assert not any(KEY in path.read_bytes() or PROMPT in path.read_bytes() for path in crashes)
 
 
+def test_s2_an_endpoint_that_quotes_key_and_prompt_reaches_no_further_than_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIGHTSHIFT_LOG", "DEBUG")
+    monkeypatch.setenv("NIGHTSHIFT_PORT", "0")
+    monkeypatch.setenv("NIGHTSHIFT_FLOWER_PASSWORD", PASSWORD)
+    encoded = b64encode(b"Bearer " + KEY).decode()
+    words = f"Authorization: Bearer {CANARY} ({encoded}) is no key \x1b[2J\n for {PROMPT.decode()}"
+    rule = {"kind": "status", "code": 401, "text": words}
+    endpoint = ("--key", CANARY, "--fault", json.dumps(rule))
+    source = tmp_path / "night.jsonl"
+    source.write_text("".join(line(number) for number in range(3)))
+
+    with House(tmp_path / "house", workers=1, endpoint=endpoint) as house, Spy(house.port) as spy:
+        house.start("flower")
+        log = house.folder / "flower.log"
+        wait_until("Flower is there", lambda: b"Flower is at" in log.read_bytes())
+        where = re.findall(r"http://\S+", log.read_text())[0]
+        job = house.command("submit", str(source), "-o", str(house.output("night")))
+        wait_until("it is paused", lambda: house.state(job)["state"] == "paused")
+        wait_until("Flower knows", lambda: b"key_rejected" in pages(where, job))
+        shown = pages(where, job)
+        told = house.command("status", job)
+        logs = b"".join(path.read_bytes() for path in house.folder.glob("*.log"))
+
+    everything = {path: path.read_bytes() for path in files(house.folder)}
+    assert spy.with_key == set()
+    assert [key for key in spy.with_prompt if not _MAY_TRAVEL.match(key)] == []
+    assert not holds(shown, KEY)
+    assert not holds(shown, PROMPT)
+    assert not holds(logs, PROMPT)
+    assert b"endpoint.key_rejected" in logs
+    assert "[key redacted]" in told
+    for secret in (KEY, encoded.encode()):
+        assert [path for path, data in everything.items() if holds(data, secret)] == []
+
+
+def pages(where: str, job: str) -> bytes:
+    """All that Flower tells of a job, for people and for programs."""
+    ticket = b64encode(f"nightshift:{PASSWORD}".encode()).decode()
+    found = b""
+    for page in ("jobs", f"jobs/{job}", "api/jobs", f"api/jobs/{job}", "tasks", "api/tasks"):
+        request = urllib.request.Request(where + page, headers={"Authorization": f"Basic {ticket}"})
+        with contextlib.suppress(urllib.error.HTTPError):
+            found += urllib.request.urlopen(request, timeout=20).read()
+    return found
+
+
 def over(house: House, job: str) -> bool:
     """Whether the outputs stand. A pause is ended: some of the faults ask for it."""
     if house.state(job)["state"] == "paused":

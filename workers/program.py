@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import gc
-import logging
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from kombu import Queue  # type: ignore[attr-defined]  # half typed
 
 from jobs.errors import NightshiftError
+from jobs.logs import log_to_stderr
 from jobs.queue import celery_settings, forget_celerys
 from jobs.secret import no_core_dumps
 from workers import broker
@@ -91,10 +91,9 @@ def main() -> int:
     # It warns of root's rights because of pickled messages, which are never accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     signals.celeryd_after_setup.connect(_silence_advice, weak=False)
-    logging.basicConfig(
-        level=os.environ.get("NIGHTSHIFT_LOG", "WARNING"),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    log_to_stderr(
+        os.environ.get("NIGHTSHIFT_LOG", "WARNING"),
+        "%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     # Until Celery has its own handlers SIGTERM kills; the next worker here finds what was begun.
     # What a handler raises can get lost in a finalizer, and the signal with it.

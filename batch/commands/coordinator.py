@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import sys
 from contextlib import closing
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,7 @@ from batch.dialogue.terminal import safe, say
 from batch.language import _
 from batch.programs import keep_only_needed
 from batch.settings import log_level, read_settings
+from jobs.logs import log_to_stderr
 
 if TYPE_CHECKING:
     from batch.coordinator.metrics import Metrics
@@ -60,11 +59,7 @@ class _Stop:
 @insecure_option
 def command(metrics_port: int | None, metrics_address: str, **options: Any) -> int:
     """See HELP."""
-    logging.basicConfig(
-        level=log_level(os.environ, "INFO"),
-        stream=sys.stderr,
-        format="%(asctime)s %(message)s",
-    )
+    log_to_stderr(log_level(os.environ, "INFO"), "%(asctime)s %(message)s")
     settings, home = read_settings(os.environ), open_home()
     seal = post_seal(settings, home.folder)
     keep_only_needed("coordinator")

@@ -205,9 +205,17 @@ class ActiveJob:
             self._feeder.aside[why.model] = why
             log.info("%s: %s is set aside: %s", self.id, why.model, why.code)
         elif why.pause is not None:
-            self._pause(why.pause, why.message)
+            # The endpoint's words may quote a prompt: they are for the home, not for the log.
+            self._pause(why.pause, why.message, logged=why.code)
 
-    def _pause(self, reason: PauseReason, text: str, goes_on_at: datetime | None = None) -> None:
+    def _pause(
+        self,
+        reason: PauseReason,
+        text: str,
+        goes_on_at: datetime | None = None,
+        *,
+        logged: str | None = None,
+    ) -> None:
         paused = self.store.set_state(
             JobState.PAUSED,
             reason=reason,
@@ -216,7 +224,7 @@ class ActiveJob:
             goes_on_at=None if goes_on_at is None else goes_on_at.timestamp(),
         )
         if paused:
-            log.info("%s paused: %s %s", self.id, reason, text)
+            log.info("%s paused: %s %s", self.id, reason, text if logged is None else logged)
 
     # ---- the turn ---------------------------------------------------------------------------
 
@@ -463,7 +471,8 @@ class ActiveJob:
             self._exhausted(fed.full)
         elif self._feeder.aside and not fed.chunks and not self._watches and job.left:
             why = next(iter(self._feeder.aside.values()))
-            self._pause(why.pause or PauseReason.MISCONFIGURED, f"{why.model}: {why.message}")
+            text, logged = f"{why.model}: {why.message}", f"{why.model}: {why.code}"
+            self._pause(why.pause or PauseReason.MISCONFIGURED, text, logged=logged)
 
     def try_suspects(self, *, allowed: bool) -> None:
         """Whether requests that may kill their worker may be out: of one job at a time."""

@@ -27,7 +27,7 @@ from batch.watching.series import Series, series_of, unpacked
 from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable
 from jobs.ids import JOB_ID
 from jobs.money import plain
-from jobs.states import ENDED
+from jobs.states import ENDED, PauseReason
 
 SERIES_S = 4.0
 MOST_DRAWN = 200
@@ -60,7 +60,7 @@ class Board:
     def tell(self, job: ActiveJob, progress: Progress) -> None:
         """How a job stands that is worked on."""
         row = job.store.job()
-        document = progress.as_json() | self._about(row, job.lifted_at)
+        document = progress.as_json() | _for_all(row) | self._about(row, job.lifted_at)
         document |= _around(job.presence, job.refused_so_far)
         self._post.publish(job.id, document, _rank(row))
         now = time.monotonic()
@@ -75,7 +75,8 @@ class Board:
         row = store.job()
         refused = store.refusals()
         progress = progress_of(row, 0.0, refusals=sum(refused.values()))
-        document = progress.as_json() | self._about(row) | _around(Presence(), refused)
+        around = _around(Presence(), refused)
+        document = progress.as_json() | _for_all(row) | self._about(row) | around
         self._post.publish(row.id, document, _rank(row))
         self._to_draw.append(row.id)
 
@@ -154,6 +155,16 @@ class Board:
             return unpacked(self._post.told_series(job))
         except BadMessage:
             return None
+
+
+_BY_THE_ENDPOINT = frozenset(
+    {PauseReason.INSUFFICIENT_BALANCE, PauseReason.KEY_REJECTED, PauseReason.MISCONFIGURED}
+)
+
+
+def _for_all(row: JobRow) -> dict[str, object]:
+    """What must not leave the home: the endpoint's words, which may quote a prompt."""
+    return {"reason_text": ""} if row.reason in _BY_THE_ENDPOINT else {}
 
 
 def _rank(row: JobRow) -> float:

@@ -21,6 +21,7 @@ import httpx2
 import msgspec
 from openai import AsyncOpenAI
 
+from jobs.redaction import Redactor
 from jobs.spec import check_base_url
 from workers.calling.transport import (
     BrokenKind,
@@ -131,7 +132,8 @@ class Endpoint:
     """One endpoint with one key; `max_connections` calls can be in flight at once.
 
     Belongs to the event loop of its first call. Answers of more than `max_answer_bytes`, unpacked,
-    are cut. Raises `ValueError` for an address that is not https (http to this machine is allowed).
+    are cut, and the key is taken out of all that comes back. Raises `ValueError` for an address
+    that is not https (http to this machine is allowed).
     """
 
     def __init__(
@@ -151,6 +153,7 @@ class Endpoint:
         self._total = total_timeout_s
         self._connect = connect_timeout_s
         self._most = max_answer_bytes
+        self._redactor = Redactor(api_key)
         transport = Transport(
             max_connections=max_connections, tls=tls or ssl.create_default_context()
         )
@@ -215,12 +218,14 @@ class Endpoint:
         try:
             async with within(total):
                 response = await self._sdk.send(_fill(mould, body, self._connect, idle))
-                status, headers = response.status_code, used(response.headers.raw)
+                status = response.status_code
+                headers = self._redactor.headers(used(response.headers.raw))
                 content = await self._read(response, headers, on_headers)
         except Exception as error:  # the rim: whatever it is, it gets a meaning
             kind, detail = diagnose(error)
             return Broken(kind, detail, monotonic() - started, status, headers)
-        return Reply(status, headers, content, monotonic() - started)
+        clean = self._redactor.body(content, answered=200 <= status < 300)
+        return Reply(status, headers, clean, monotonic() - started)
 
     async def _read(
         self, response: httpx2.Response, headers: dict[str, str], on_headers: Listener | None
