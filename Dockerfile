@@ -11,7 +11,7 @@ WORKDIR /src
 # requirements.lock names every package, hatchling too, with its hashes; nothing is compiled here.
 COPY requirements.lock ./
 RUN pip install --require-hashes --only-binary :all: -r requirements.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY jobs ./jobs
 COPY batch ./batch
 COPY workers ./workers

@@ -1,5 +1,20 @@
-"""`python -m batch` is `nightshift`."""
+"""The `nightshift` command, also as `python -m batch`."""
 
-from batch.main import main
+import sys
 
-main()
+
+def main() -> None:
+    """Runs it; a package that is missing, or too old, is named."""
+    try:
+        from batch.main import main as run
+
+        run()
+    except ImportError as error:
+        lacking = f"the Python module {error.name or error} is missing or does not fit"
+        print(f"nightshift: {lacking}", file=sys.stderr)
+        print("  install nightshift anew, together with what it needs", file=sys.stderr)
+        sys.exit(4)
+
+
+if __name__ == "__main__":
+    main()

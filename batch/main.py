@@ -180,7 +180,7 @@ def _run() -> int:
         for line in error.hint.splitlines():
             _say(f"  {again(line.strip())}")
         return error.exit_code
-    except (_ReaderGone, BrokenPipeError):
+    except (_ReaderGone, BrokenPipeError, ImportError):
         raise
     except Exception as error:
         return _crashed(error)

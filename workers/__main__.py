@@ -7,7 +7,18 @@ import sys
 # CPU (0.77 s against 0.63 s). The program takes the collector up again.
 gc.disable()
 
-from workers.program import main  # noqa: E402
+
+def _run() -> int:
+    try:
+        from workers.program import main
+
+        return main()
+    except ImportError as error:
+        lacking = f"the Python module {error.name or error} is missing or does not fit"
+        print(f"nightshift worker: {lacking}", file=sys.stderr)
+        print("  install nightshift anew, together with what it needs", file=sys.stderr)
+        return 2
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_run())

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -56,9 +57,9 @@ def environ(shell: Shell, **more: str) -> dict[str, str]:
     return found
 
 
-def run(shell: Shell, *words: str) -> subprocess.CompletedProcess[str]:
+def run(shell: Shell, *words: str, program: Path = PROGRAM) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [PROGRAM, *words],
+        [program, *words],
         cwd=shell.folder,
         env=environ(shell),
         capture_output=True,
@@ -93,28 +94,37 @@ def test_no_service_runs_code_of_its_folder(
 ) -> None:
     shell.point_at(simulator(), server)
     (hostile / "in.jsonl").write_text(batch_lines(3))
-    services = []
+    out = hostile.parent / "out"
+
+    with serving(PROGRAM, shell):
+        assert run(shell, "submit", "in.jsonl", "-o", str(out)).returncode == 0
+        wait_until("it is done", (out / "output.jsonl").exists)
+
+
+@contextmanager
+def serving(program: Path, shell: Shell) -> Iterator[None]:
+    """The services, started in the shell's folder; they must end well."""
+    processes = []
     for name in SERVES:
         more = ("--port", "0") if name == "flower" else ()
-        log = (hostile.parent / f"{name}.log").open("wb")
-        services.append(
-            subprocess.Popen(
-                [PROGRAM, name, *more],
-                cwd=hostile,
-                env=environ(shell, NIGHTSHIFT_SCRATCH=str(hostile.parent / "scratch")),
-                stderr=log,
-                stdin=subprocess.DEVNULL,
+        with (shell.folder.parent / f"{name}.log").open("wb") as log:
+            processes.append(
+                subprocess.Popen(
+                    [program, name, *more],
+                    cwd=shell.folder,
+                    env=environ(shell, NIGHTSHIFT_SCRATCH=str(shell.folder.parent / "scratch")),
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                )
             )
-        )
     try:
-        assert run(shell, "submit", "in.jsonl", "-o", str(hostile.parent / "out")).returncode == 0
-        wait_until("it is done", (hostile.parent / "out" / "output.jsonl").exists)
-        flower = hostile.parent / "flower.log"
+        flower = shell.folder.parent / "flower.log"
         wait_until("Flower is there", lambda: "Flower is at" in flower.read_text())
+        yield
     finally:
-        for service in services:
-            service.send_signal(signal.SIGTERM)
-        codes = [service.wait(60) for service in services]
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        codes = [process.wait(60) for process in processes]
     assert codes == [0, 0, 0]
 
 
