@@ -3,6 +3,7 @@
 The home, on the user's side:
 
     <home>/coordinator.lock             held by the one coordinator
+    <home>/fence.json                   what Redis must know while its memory is whole
     <home>/caps.json                    what all jobs together may spend in a day, in a month
     <home>/lessons.sqlite               what answers taught about the models' tokens
     <home>/post.secret                  what signs all that passes Redis (jobs.seal)
@@ -17,7 +18,10 @@ The output folder:
 
 Redis, all under `ns:` (Celery's own keys under `ns.celery:`); what makes anyone act is signed:
 
-    ns:epoch                            random; a new one tells that Redis lost its memory
+    ns:fence:<fence>                    how often a coordinator found Redis's memory whole (batch.
+                                        coordinator.fence); chunks are taken only under one
+    ns:nonces                           hash of what each worker asks coordinators to vouch under
+    ns:voucher:<nonce>                  hash: the fences vouched for, the worker's own count
     ns:payload:<job>:<chunk>            a chunk, until it is closed
     ns:claim:<job>:<chunk>              who runs it; lives as long as it is renewed
     ns:taken:<job>:<chunk>              who took it, alive or not: nobody else runs this chunk
@@ -45,11 +49,12 @@ BLOCKS = "input.blocks"
 LOCK = "coordinator.lock"
 NOTICES = "notices.json"
 CAPS = "caps.json"
+FENCE = "fence.json"
 LESSONS = "lessons.sqlite"
 SECRET = "post.secret"  # noqa: S105  a name
 OUTPUT, ERRORS, COST, REPORT = "output.jsonl", "errors.jsonl", "cost.json", "report.html"
 
-EPOCH = "ns:epoch"
+NONCES = "ns:nonces"
 CELERY_PREFIX = "ns.celery:"
 RUN_CHUNK = "nightshift.run_chunk"
 LOOK_UP = "nightshift.look_up"
@@ -57,7 +62,17 @@ JOBS = "ns:jobs"
 WISHES = "ns:wishes"
 
 
-def payload_key(job: str, chunk: int) -> str:
+def fence_key(fence: str) -> str:
+    """Where a coordinator counts how often it found Redis's memory whole."""
+    return f"ns:fence:{fence}"
+
+
+def voucher_key(nonce: str) -> str:
+    """Which fences are vouched for to the worker that made up this nonce."""
+    return f"ns:voucher:{nonce}"
+
+
+def payload_key(job: str, chunk: int | str) -> str:
     """Where a chunk's payload stands."""
     return f"ns:payload:{job}:{chunk}"
 

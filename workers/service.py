@@ -78,14 +78,16 @@ class Service:
         self._engine.start()
         self._engine.run(self._start())
 
-    def run_chunk(self, job: object, chunk: object) -> Summary | None:
+    def run_chunk(self, job: object, chunk: object, fence: object = "") -> Summary | None:
         """Runs a chunk to its end; None when it is not, or no longer, ours to run.
 
         `BadMessage` for names and payloads that are not of our making.
         """
         if type(chunk) is not int or chunk < 0:
             raise BadMessage("that is not a chunk's number")
-        return self._engine.run(self._chunk(check_job_id(job), chunk))
+        if not isinstance(fence, str):
+            raise BadMessage("that is not a fence")
+        return self._engine.run(self._chunk(check_job_id(job), chunk, fence))
 
     def look_up(self, job: object, signed: object) -> tuple[int, int]:
         """Asks the endpoint what calls cost; `signed` is what `Sender.look_up` made, as hex.
@@ -140,7 +142,7 @@ class Service:
             on_stop=self._tell_all,
         )
         self._telling: set[asyncio.Task[None]] = set()
-        self._epoch = ""
+        self._fences: set[bytes] = set()
         self._outbox.on_failure = self._give_up
         self._outbox.start()
         self._beat = asyncio.create_task(self._beats(), name="beats")
@@ -158,10 +160,10 @@ class Service:
         self._runner.drain()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    async def _chunk(self, job: str, chunk: int) -> Summary | None:
+    async def _chunk(self, job: str, chunk: int, fence: str) -> Summary | None:
         if self._runner.draining or self._outbox.has_open(job, chunk):
             return None
-        payload = await self._post.claim(job, chunk)
+        payload = await self._post.claim(job, chunk, fence)
         if payload is None or self._outbox.has_open(job, chunk):
             return None
         if (payload.base_url, payload.key) != self._settings.target:
@@ -205,16 +207,14 @@ class Service:
     async def _one_beat(self) -> None:
         asked_at = time.monotonic()
         beat = await self._post.beat(list(self._runner.chunks), self._presence())
-        # Where Redis lost its memory, a payload that is gone tells nothing.
-        gone = beat.gone if beat.epoch and beat.epoch == self._epoch else set()
-        self._runner.renewed(beat.taken | gone, asked_at)
+        self._runner.renewed(beat.lost, asked_at)
         self._runner.hold(beat.held)
         for job, told in beat.told.items():
             self._runner.renew_speed(job, told.pace)
             self._runner.lift(job, told.lifted_at)
-        if beat.epoch != self._epoch:
+        if not beat.fences <= self._fences:
             # What Redis has forgotten, or never had, is sent again.
-            self._epoch = beat.epoch
+            self._fences = beat.fences
             self._outbox.resend_all()
 
     def _presence(self) -> WorkerStatus:

@@ -26,8 +26,10 @@ def register(app: Celery, service: Service) -> None:
     _ = app.backend
 
     @app.task(name=RUN_CHUNK)  # type: ignore[untyped-decorator]  # Celery has no types
-    def run_chunk(job: object = None, chunk: object = None, *_: Any, **__: Any) -> str:
-        return _in_a_line(lambda: _line(service.run_chunk(job, chunk)))
+    def run_chunk(
+        job: object = None, chunk: object = None, fence: object = "", *_: Any, **__: Any
+    ) -> str:
+        return _in_a_line(lambda: _line(service.run_chunk(job, chunk, fence)))
 
     @app.task(name=LOOK_UP)  # type: ignore[untyped-decorator]  # Celery has no types
     def look_up(job: object = None, signed: object = None, *_: Any, **__: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from batch.coordinator.feeder import POISON, Feeder
 from batch.coordinator.lookups import Lookups
 from batch.coordinator.outputs import Writer
-from batch.coordinator.post import READ_AT_ONCE, WITHDRAWN, Mail, Post
+from batch.coordinator.post import LOST, READ_AT_ONCE, WITHDRAWN, Mail, Post
 from batch.coordinator.presence import Presence
 from batch.coordinator.reconcile import Step, Watch, decide
 from batch.coordinator.sender import Sender
@@ -71,7 +72,9 @@ class ActiveJob:
         allowance: Allowance,
         writer: Writer,
         troubles: Troubles,
+        whole_since: float = math.inf,
     ) -> None:
+        """`whole_since`: Redis knows all that was fed since then, Unix seconds."""
         self.store = store
         self._writer = writer
         self.troubles = troubles
@@ -88,7 +91,11 @@ class ActiveJob:
         self._prices = PriceWatch(store)
         self._meter = Meter()
         now = time.monotonic()
-        self._watches = {chunk: Watch(now, mine=False) for chunk in store.chunks.out()}
+        self._watches = {
+            chunk.chunk: _watch(known=chunk.fed_at >= whole_since)
+            for chunk in store.chunks.alive()
+            if not chunk.lost
+        }
         self._to_forget: list[int] = []
         self._holding: str | None = None
         self._begun_at = self._lost_at = now
@@ -110,6 +117,15 @@ class ActiveJob:
     def is_fed(self) -> bool:
         """Whether it takes its part of the workers."""
         return bool(self._watches) or self.store.job().state is JobState.IN_PROGRESS
+
+    def redis_forgot(self) -> None:
+        """What was told to Redis may not stand there any more, or what was taken back may again."""
+        self._holding = None
+        for watch in self._watches.values():
+            watch.is_stale = watch.seen_at is None
+        for chunk in self.store.chunks.alive():
+            if chunk.lost:
+                self._post.lose(self.id, chunk.chunk)
 
     # ---- deliveries -------------------------------------------------------------------------
 
@@ -356,7 +372,7 @@ class ActiveJob:
         untouched = {
             number
             for number, watch in self._watches.items()
-            if watch.mine and watch.seen_at is None
+            if watch.mine and watch.seen_at is None and not watch.is_stale
         }
         if not untouched:
             return
@@ -402,58 +418,60 @@ class ActiveJob:
             return 0
         now = time.monotonic()
         claims = self._post.claims(self.id, list(self._watches))
-        withdrawn = {number for number, claim in claims.items() if claim == WITHDRAWN}
+        by_nobody = {WITHDRAWN: Step.TAKE_BACK, LOST: Step.LOSE}
+        known = {number: by_nobody[by] for number, by in claims.items() if by in by_nobody}
         for number, watch in self._watches.items():
-            watch.look(None if number in withdrawn else claims.get(number), now)
+            watch.look(None if number in known else claims.get(number), now)
         unseen = [number for number, watch in self._watches.items() if watch.seen_at is None]
         for number in self._post.taken(self.id, unseen):
             # Its worker came and went unseen; its silence counts from now.
             self._watches[number].seen_at = now
-        untaken = [watch for watch in self._watches.values() if watch.seen_at is None]
+        untaken = [
+            watch for watch in self._watches.values() if not (watch.seen_at or watch.is_stale)
+        ]
         queued = self._post.queued(self.target) if untaken else 0
         missing = max(len(untaken) - queued, 0)
         steps = {
-            number: Step.TAKE_BACK
-            if number in withdrawn
-            else decide(
+            number: known.get(number)
+            or decide(
                 watch,
                 claimed=number in claims,
                 now=now,
                 redis_since=redis_since,
                 heard_at=self._heard_at,
-                message_missing=missing > 0,
+                message_missing=missing > 0 or watch.is_stale,
                 held=held,
             )
             for number, watch in self._watches.items()
         }
         if any(step is not Step.KEEP for step in steps.values()):
             self._act(job, steps, now)
-        left = self._watches.values()
-        return min(missing, sum(watch.seen_at is None and not watch.mine for watch in left))
+        left = [watch for watch in self._watches.values() if watch.seen_at is None]
+        stale = sum(watch.is_stale for watch in left)
+        return stale + min(missing, sum(not (watch.mine or watch.is_stale) for watch in left))
 
     def _act(self, job: JobRow, steps: dict[int, Step], now: float) -> None:
         for chunk in self.store.chunks.alive():
             step = steps.get(chunk.chunk, Step.KEEP)
             if step is Step.LOSE:
-                log.warning(
-                    "%s: the worker of chunk %d fell silent; its rest is fed again",
-                    self.id,
-                    chunk.chunk,
-                )
                 self._lose(chunk)
-                self.troubles.meet(WORKER_SILENT, time.time())
             elif step is Step.TAKE_BACK:
                 self._take_back(chunk)
             elif step is Step.SEND_AGAIN:
                 log.info("%s: chunk %d is sent again", self.id, chunk.chunk)
                 self._feeder.send_again(job, chunk)
-                self._watches[chunk.chunk].sent_at = now
+                self._watches[chunk.chunk].was_sent(now)
 
     def _lose(self, chunk: OpenChunk) -> None:
+        if not self._post.lose(self.id, chunk.chunk):
+            return  # its worker came back just now
+        log.warning(
+            "%s: the worker of chunk %d fell silent; its rest is fed again", self.id, chunk.chunk
+        )
+        self.troubles.meet(WORKER_SILENT, time.time())
         watch = self._watches.pop(chunk.chunk, None)
         self.store.chunks.lose(chunk, taken=watch is not None and watch.seen_at is not None)
         self._lost_at = time.monotonic()
-        self._post.forget_chunks(self.id, [chunk.chunk])
 
     def _feed(self, job: JobRow, adrift: int) -> None:
         whole = CHUNKS_PER_WORKER * max(self.presence.workers, 1)
@@ -603,6 +621,11 @@ class ActiveJob:
         if self.troubles.recent != self._kept:
             self.store.keep_troubles(self.troubles.recent)
             self._kept, self._kept_at = self.troubles.recent, time.monotonic()
+
+
+def _watch(*, known: bool) -> Watch:
+    """Of a chunk that a former coordinator fed; `known`: Redis remembers all since then."""
+    return Watch(-math.inf, mine=known, is_stale=not known)
 
 
 # ---- also for jobs that are not under the coordinator's hands -----------------------------------

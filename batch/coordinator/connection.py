@@ -6,12 +6,13 @@ import errno
 import secrets
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
 from redis.exceptions import (
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
@@ -31,14 +32,15 @@ TIMEOUT_S = 4.0
 _LONGEST_QUOTED = 200
 
 
-def connect(url: str) -> Redis:
-    """A client whose commands give up within seconds."""
+def connect(url: str, connected: Callable[[AbstractConnection], object] | None = None) -> Redis:
+    """A client whose commands give up within seconds; `connected` has to begin each connection."""
     return Redis.from_url(
         url,
         socket_timeout=TIMEOUT_S,
         socket_connect_timeout=TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
+        redis_connect_func=connected,
     )
 
 

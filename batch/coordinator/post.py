@@ -7,9 +7,8 @@ coordinator simply tries again: nothing that Redis holds is needed to know what 
 from __future__ import annotations
 
 import logging
-import secrets
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 from redis import Redis
+from redis.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from batch.coordinator.connection import connect, while_running
@@ -28,7 +28,14 @@ from jobs.heartbeat import WorkerStatus
 from jobs.seal import Seal, Target
 from jobs.wire import Delivery, pack_payload, unpack_delivery
 
-WITHDRAWN = "withdrawn"
+WITHDRAWN, LOST = "withdrawn", "lost"
+"""Claims by nobody: of a chunk that was taken back, and of one that was given up."""
+
+_LOST_S = 7 * 24 * 3600
+"""A worker that wakes after so long still learns that its chunk was given up."""
+
+_FENCE_S = 7 * 24 * 3600
+_VOUCHER_S = 24 * 3600
 _HOLD_S = 24 * 3600
 _PROGRESS_S = 7 * 24 * 3600
 MOST_LISTED = 1000
@@ -38,6 +45,41 @@ _PRESENT_S = 10
 _ANSWER_S = 60
 _WISH_S = 60.0
 """A click that nobody heard for so long is not heeded later, when nobody expects it any more."""
+
+_VOUCH = """
+local fence, nonces = unpack(KEYS)
+local info = redis.pcall('INFO', 'server')
+local server = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+local count, known = tonumber(ARGV[2]), tonumber(redis.call('GET', fence) or '-1')
+if server ~= ARGV[3] or (known ~= count and known ~= count - 1) then
+  return {0, server}
+end
+redis.call('SET', fence, count, 'EX', ARGV[4])
+local asked = redis.call('HGETALL', nonces)
+for i = 1, #asked, 2 do
+  if redis.call('EXISTS', ARGV[6] .. asked[i]) == 1 then
+    redis.pcall('HSET', ARGV[7] .. asked[i + 1], ARGV[1], 1)
+    redis.call('EXPIRE', ARGV[7] .. asked[i + 1], ARGV[5])
+  else
+    redis.call('HDEL', nonces, asked[i])
+  end
+end
+return {1, server}
+"""
+_VOUCH_TYPES = (b"string", b"hash")
+"""Counts on and vouches in one step, by the server that holds the memory which is vouched for."""
+
+_LOSE = """
+local claim, payload, taken = unpack(KEYS)
+local by = redis.call('GET', claim)
+if by and by ~= 'done' and by ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', claim, ARGV[1], 'EX', ARGV[2])
+redis.call('DEL', payload, taken)
+return 1
+"""
+"""In one step, so that a worker that wakes either keeps its chunk or learns that it is lost."""
 
 READ_AT_ONCE = 64
 """Deliveries of a job that one read brings at most."""
@@ -81,11 +123,19 @@ class Post:
     """
 
     def __init__(self, redis_url: str, seal: Seal) -> None:
-        self._redis: Redis = connect(redis_url)
+        self.connections = 0
+        """How often a connection was made: each may lead to another server."""
+        self._redis: Redis = connect(redis_url, self._connected)
+        self._vouch = self._redis.register_script(_VOUCH)
+        self._lose = self._redis.register_script(_LOSE)
         self._seal = seal
         self.foreign = self.strangers = 0
         self._held_since: dict[str, tuple[bytes, float]] = {}
         self._heeded: OrderedDict[str, float] = OrderedDict()
+
+    def _connected(self, connection: AbstractConnection) -> None:
+        connection.on_connect()  # type: ignore[no-untyped-call]  # redis-py's own
+        self.connections += 1
 
     def close(self) -> None:
         """Drops the connections."""
@@ -129,11 +179,41 @@ class Post:
                     self._redis.delete(key)
             return command()
 
-    def epoch(self) -> str:
-        """A mark that Redis keeps as long as it keeps its memory; made if there is none."""
+    # ---- whether its memory is whole ------------------------------------------------------------
+
+    def vouch(self, fence: str, count: int, server: str) -> tuple[bool, str]:
+        """Vouches for Redis's memory to all workers that ask, if it is what it was.
+
+        That is if the last count under this `fence` was `count` or the one before, and the server's
+        run id still is `server`. Returns whether, and the run id; "" where INFO is forbidden.
+        """
+        keys = (names.fence_key(fence), names.NONCES)
+        prefixes = (names.worker_key(""), names.voucher_key(""))
+        told = (fence, count, server, _FENCE_S, _VOUCHER_S, *prefixes)
+        whole, found = cast(
+            tuple[int, bytes],
+            self._typed(
+                dict(zip(keys, _VOUCH_TYPES, strict=True)), lambda: self._vouch(keys, told)
+            ),
+        )
+        return bool(whole), found.decode()
+
+    def begin_fence(self, fence: str, old: str) -> None:
+        """From now on this one counts. What was clicked before is forgotten: it may be done."""
+        with while_running(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(names.fence_key(old), names.WISHES)
+            pipe.set(names.fence_key(fence), 0, ex=_FENCE_S)
+            pipe.execute()
+
+    def laid_down(self) -> dict[str, set[int]]:
+        """The chunks of each job whose payloads stand here."""
         with while_running():
-            self._redis.set(names.EPOCH, secrets.token_hex(8), nx=True)
-        return (self._value(names.EPOCH) or b"").decode(errors="replace")
+            keys = list(self._redis.scan_iter(names.payload_key("*", "*"), count=1000))
+        found: dict[str, set[int]] = defaultdict(set)
+        for *_, job, chunk in (key.decode(errors="replace").split(":") for key in keys):
+            if chunk.isascii() and chunk.isdecimal():
+                found[job].add(int(chunk))
+        return found
 
     # ---- chunks -------------------------------------------------------------------------------
 
@@ -147,6 +227,18 @@ class Post:
             keys = (names.payload_key, names.taken_key, names.claim_key)
             with while_running():
                 self._redis.delete(*(key(job, chunk) for key in keys for chunk in chunks))
+
+    def forget_payloads(self, job: str, chunks: set[int]) -> None:
+        """Nobody is to take these chunks any more."""
+        if chunks:
+            with while_running():
+                self._redis.delete(*(names.payload_key(job, chunk) for chunk in chunks))
+
+    def lose(self, job: str, chunk: int) -> bool:
+        """Gives a chunk up, for good; False if a worker has it after all."""
+        keys = [key(job, chunk) for key in (names.claim_key, names.payload_key, names.taken_key)]
+        with while_running():
+            return bool(self._lose(keys, (LOST, _LOST_S)))
 
     def withdraw(self, job: str, chunk: int) -> bool:
         """Takes a chunk back before any worker takes it; False if one did."""

@@ -37,8 +37,9 @@ class Watch:
     """What is known of a chunk that is out; monotonic seconds.
 
     `seen_at` is when its worker last showed a sign, None before the first. `mine` is whether this
-    coordinator fed it: of others nobody knows whether they were ever taken. `doubted_at` is since
-    when all that is seen says that it is lost.
+    coordinator fed it, or Redis remembers all since it was fed: of others nobody knows whether they
+    were ever taken. `doubted_at` is since when all that is seen says that it is lost. Of one that
+    `is_stale` whatever message there is is older than Redis's present memory, and asks in vain.
     """
 
     sent_at: float
@@ -46,6 +47,11 @@ class Watch:
     seen_at: float | None = None
     done_at: float | None = None
     doubted_at: float | None = None
+    is_stale: bool = False
+
+    def was_sent(self, now: float) -> None:
+        """Its message was sent anew."""
+        self.sent_at, self.is_stale = now, False
 
     def look(self, claim: str | None, now: float) -> None:
         """Takes in what Redis says of the chunk at `now`."""

@@ -19,6 +19,8 @@ class Sender:
 
     def __init__(self, redis_url: str, seal: Seal) -> None:
         self._seal = seal
+        self.fence = ""
+        """The fence under which chunks go out (`batch.coordinator.fence`)."""
         self._app = Celery("nightshift", set_as_current=False)
         self._app.conf.update(celery_settings(redis_url))
         # A broker that is away is met by the next turn, not by waiting here.
@@ -30,7 +32,7 @@ class Sender:
         """Asks the workers of a target to run a chunk. Flower shows the readable arguments."""
         self._send(
             RUN_CHUNK,
-            [job, chunk],
+            [job, chunk, self.fence],
             target,
             f"{job}/{chunk}",
             f"chunk {chunk}, {rows} requests: {name}",

@@ -19,12 +19,13 @@ import sqlite3
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from batch.coordinator.active import ActiveJob, take_in_late
 from batch.coordinator.afterwards import Afterwards
 from batch.coordinator.board import Board
+from batch.coordinator.fence import Fence
 from batch.coordinator.outputs import Writer
 from batch.coordinator.post import Mail, Post
 from batch.coordinator.presence import presence_of
@@ -100,7 +101,8 @@ class Coordinator:
         self._let_be: dict[str, float] = {}
         self._told: dict[str, str] = {}
         self._troubles: dict[str, Troubles] = defaultdict(Troubles)
-        self._epoch = ""
+        self._fence = Fence(home.folder, post, sender)
+        self._looked_at = float("-inf")
         self._redis_since = time.monotonic()
         self.away_since: float | None = None
 
@@ -131,6 +133,7 @@ class Coordinator:
         Raises `StorageUnavailable` when the files of the one job that it is for are not usable.
         """
         try:
+            self._watch_redis()
             self._take_in()
             if time.monotonic() - self._last_late >= LATE_S:
                 self._take_in_late()
@@ -236,7 +239,6 @@ class Coordinator:
     def _turn(self) -> None:
         self._last_turn = time.monotonic()
         self._writer.ended.clear()
-        self._watch_redis()
         self._board.turn()
         if self._last_turn - self._last_scan >= SCAN_S:
             self._scan()
@@ -281,13 +283,31 @@ class Coordinator:
         return any(other.is_trying() for other in others if other.target == job.target)
 
     def _watch_redis(self) -> None:
-        epoch = self._post.epoch()
-        if epoch != self._epoch:
-            if self._epoch:
-                log.warning("Redis lost its memory; what was on its way is sent again")
-                self._asleep.clear()
-            self._epoch = epoch
-            self._redis_since = time.monotonic()
+        if time.monotonic() - self._looked_at < READ_S:
+            return
+        if not self._fence.holds():
+            self._put_right()
+        self._looked_at = time.monotonic()
+
+    def _put_right(self) -> None:
+        """Redis may be another, or older than it was: nothing that stands in it is taken now."""
+        self._redis_since = time.monotonic()
+        self._fence.renew()
+        if self._jobs:
+            log.warning("Redis's memory is not what it was; what was on its way is sent again")
+        self._asleep.clear()
+        for job in list(self._jobs.values()):
+            with self._apart(job.id):
+                job.redis_forgot()
+        self._forget_payloads()
+        self._fence.holds()
+
+    def _forget_payloads(self) -> None:
+        """Those that an older memory brought back, of chunks that are closed."""
+        found = self._post.laid_down()
+        for job_id in found.keys() & set(self._home.job_ids()):
+            with self._apart(job_id), closing(self._home.open(job_id, read_only=True)) as store:
+                self._post.forget_payloads(job_id, found[job_id] - set(store.chunks.out()))
 
     def _scan(self) -> None:
         self._last_scan = time.monotonic()
@@ -328,6 +348,7 @@ class Coordinator:
                     self._allowance,
                     self._writer,
                     self._troubles[job_id],
+                    self._fence.whole_since,
                 )
                 if job.state is JobState.IN_PROGRESS and job.reason_text:
                     store.tell("")
@@ -336,6 +357,9 @@ class Coordinator:
             if not store.is_written():
                 self._stale.add(job_id)
             self._board.tell_ended(store)
+            if store.chunks.lost().chunks:
+                # A worker that was only suspended must not go on with it when it wakes.
+                self._post.hold(job_id, job.state.value)
             self._teller.see(job)
         finally:
             if job_id not in self._jobs:

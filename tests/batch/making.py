@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from batch.coordinator.post import READ_AT_ONCE, WITHDRAWN, Mail, Wish
+from batch.coordinator.post import LOST, READ_AT_ONCE, WITHDRAWN, Mail, Wish
 from batch.store.chunks import OpenChunk
 from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
@@ -202,7 +202,9 @@ class FakePost:
     def __init__(self) -> None:
         self.away = False
         self.fails: set[str] = set()
-        self.mark = "epoch-1"
+        self.mark = "server-1"
+        self.fences: set[str] = set()
+        self.connections = 1
         self.payloads: dict[tuple[str, int], Payload] = {}
         self.claimed: dict[tuple[str, int], str] = {}
         self.took: set[tuple[str, int]] = set()
@@ -222,9 +224,31 @@ class FakePost:
         if self.away or name in self.fails:
             raise ServiceUnavailable("Redis does not answer")
 
-    def epoch(self) -> str:
-        self._command("epoch")
-        return self.mark
+    def vouch(self, fence: str, _count: int, server: str) -> tuple[bool, str]:
+        self._command("vouch")
+        return server == self.mark and fence in self.fences, self.mark
+
+    def begin_fence(self, fence: str, _old: str) -> None:
+        self._command("begin_fence")
+        self.fences = {fence}
+        self.wished.clear()
+
+    def laid_down(self) -> dict[str, set[int]]:
+        self._command("laid_down")
+        return {job: {c for j, c in self.payloads if j == job} for job, _ in self.payloads}
+
+    def forget_payloads(self, job: str, chunks: set[int]) -> None:
+        self._command("forget_payloads")
+        for chunk in chunks:
+            del self.payloads[job, chunk]
+
+    def lose(self, job: str, chunk: int) -> bool:
+        self._command("lose")
+        if self.claimed.get((job, chunk), LOST) not in (LOST, "done"):
+            return False
+        self.claimed[job, chunk] = LOST
+        self.payloads.pop((job, chunk), None)
+        return True
 
     def put_payload(self, payload: Payload) -> None:
         self._command("put_payload")
@@ -346,6 +370,7 @@ class FakeSender:
 
     def __init__(self) -> None:
         self.chunks: list[int] = []
+        self.fence = ""
         self.shares: list[float] = []
         self.lookups: list[tuple[int, str, str]] = []
         self.fails = False

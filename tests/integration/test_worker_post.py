@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import cast
 
 import pytest
 from redis import Redis
 
+from batch.coordinator.fence import Fence
 from batch.coordinator.post import Post as HomePost
+from batch.coordinator.sender import Sender
 from jobs import names
-from jobs.errors import BadMessage, UsageError
+from jobs.errors import BadMessage, NightshiftError, UsageError
 from jobs.heartbeat import WorkerStatus
 from jobs.wire import pack_payload
 from tests.conftest import SEAL, Server
 from tests.workers.fakes import JOB, OTHER_JOB, payload, work
+from workers.delivery import post as posts
 from workers.delivery.post import Post
 from workers.pacing.pace import Ask
 
@@ -29,18 +34,37 @@ def redis(server: Server) -> Iterator[Redis]:
     one.close()
 
 
-def between(server: Server, scene: Callable[[Post, Post], Awaitable[None]]) -> None:
-    """Two workers at one server."""
+def between(
+    server: Server, scene: Callable[[Post, Post], Awaitable[None]], *, vouching: bool = True
+) -> None:
+    """Two workers at one server, to which its memory is vouched for."""
 
     async def whole() -> None:
         one, two = Post(server.url, "one", SEAL), Post(server.url, "two", SEAL)
         try:
+            if vouching:
+                await vouched(server, one, two)
             await scene(one, two)
         finally:
             await one.close()
             await two.close()
 
     asyncio.run(asyncio.wait_for(whole(), 20))
+
+
+FENCE = "f1"
+CLAIM = (*KEY, FENCE)
+
+
+async def vouched(server: Server, *workers: Post, fence: str = FENCE) -> None:
+    """A coordinator vouches for what stands there."""
+    home = HomePost(server.url, SEAL)
+    home.begin_fence(fence, FENCE)
+    for worker in workers:
+        await worker.beat([], WorkerStatus())
+    _, server_id = home.vouch(fence, 1, "")
+    assert home.vouch(fence, 1, server_id) == (True, server_id)
+    home.close()
 
 
 def put(redis: Redis, key: str, data: bytes) -> None:
@@ -53,12 +77,12 @@ def lay_down(redis: Redis, chunk: int = 1) -> None:
 
 def test_a_chunk_goes_to_the_first_who_claims_it(server: Server, redis: Redis) -> None:
     async def scene(one: Post, two: Post) -> None:
-        assert await one.claim(*KEY) is None
+        assert await one.claim(*CLAIM) is None
         lay_down(redis)
 
-        assert await one.claim(*KEY) == payload(work(1))
-        assert await two.claim(*KEY) is None
-        assert await one.claim(*KEY) is None
+        assert await one.claim(*CLAIM) == payload(work(1))
+        assert await two.claim(*CLAIM) is None
+        assert await one.claim(*CLAIM) is None
         assert redis.get(names.claim_key(*KEY)) == b"one"
         assert 14_000 < redis.pttl(names.claim_key(*KEY)) <= 15_000
 
@@ -72,11 +96,11 @@ def test_p4_a_chunk_whose_worker_died_is_not_run_again_by_a_message_that_came_tw
 
     async def scene(one: Post, two: Post) -> None:
         lay_down(redis)
-        await one.claim(*KEY)
+        await one.claim(*CLAIM)
         redis.delete(names.claim_key(*KEY))  # as 15 s after its worker's death
 
-        assert await two.claim(*KEY) is None
-        assert await one.claim(*KEY) is None
+        assert await two.claim(*CLAIM) is None
+        assert await one.claim(*CLAIM) is None
 
     between(server, scene)
 
@@ -84,10 +108,10 @@ def test_p4_a_chunk_whose_worker_died_is_not_run_again_by_a_message_that_came_tw
 def test_a_chunk_that_is_done_is_not_run_again(server: Server, redis: Redis) -> None:
     async def scene(one: Post, two: Post) -> None:
         lay_down(redis)
-        await one.claim(*KEY)
+        await one.claim(*CLAIM)
         await one.release(*KEY)
 
-        assert await two.claim(*KEY) is None
+        assert await two.claim(*CLAIM) is None
         # A sign of life that was under way does not bring it back.
         await one.beat([KEY], WorkerStatus())
         assert redis.get(names.claim_key(*KEY)) == b"done"
@@ -102,18 +126,18 @@ def test_a_chunk_that_the_home_forgot_leaves_nothing_and_is_not_taken(
 
     async def scene(one: Post, two: Post) -> None:
         lay_down(redis)
-        await one.claim(*KEY)
+        await one.claim(*CLAIM)
         await one.release(*KEY)
         home.forget_chunks(JOB, [1])
 
-        assert [*redis.scan_iter("ns:*")] == []
-        assert await two.claim(*KEY) is None
+        assert [*redis.scan_iter(f"ns:*{JOB}*")] == []
+        assert await two.claim(*CLAIM) is None
 
         lay_down(redis)
         assert home.withdraw(*KEY)
         home.forget_chunks(JOB, [1])
-        assert await one.claim(*KEY) is None
-        assert [*redis.scan_iter("ns:*")] == []
+        assert await one.claim(*CLAIM) is None
+        assert [*redis.scan_iter(f"ns:*{JOB}*")] == []
 
     between(server, scene)
     home.close()
@@ -122,10 +146,10 @@ def test_a_chunk_that_the_home_forgot_leaves_nothing_and_is_not_taken(
 def test_r19_another_chunks_payload_and_garbage_are_not_taken(server: Server, redis: Redis) -> None:
     async def scene(one: Post, _: Post) -> None:
         put(redis, names.payload_key(JOB, 7), pack_payload(payload(work(1), chunk=8)))
-        assert await one.claim(JOB, 7) is None
+        assert await one.claim(JOB, 7, FENCE) is None
         put(redis, names.payload_key(JOB, 8), b"garbage")
         with pytest.raises(BadMessage):
-            await one.claim(JOB, 8)
+            await one.claim(JOB, 8, FENCE)
 
     between(server, scene)
 
@@ -136,21 +160,20 @@ def test_a_sign_of_life_renews_what_is_mine_and_tells_what_is_not(
     async def scene(one: Post, two: Post) -> None:
         for chunk in (1, 2, 3):
             lay_down(redis, chunk)
-            await one.claim(JOB, chunk)
+            await one.claim(JOB, chunk, FENCE)
         redis.pexpire(names.claim_key(JOB, 1), 500)
         redis.set(names.claim_key(JOB, 2), "two")
         redis.delete(names.claim_key(JOB, 3), names.payload_key(JOB, 3))
         put(redis, names.hold_key(JOB), b"user")
-        redis.set(names.EPOCH, "e1")
 
         beat = await one.beat(
             [(JOB, 1), (JOB, 2), (JOB, 3), (OTHER_JOB, 4)], WorkerStatus(name="one")
         )
 
         assert beat.held == {JOB}
-        assert beat.epoch == "e1"
-        assert beat.taken == {(JOB, 2)}
-        assert beat.gone == {(JOB, 3), (OTHER_JOB, 4)}
+        assert beat.fences == {FENCE.encode()}
+        assert beat.lost == {(JOB, 2), (JOB, 3), (OTHER_JOB, 4)}
+        assert redis.get(names.claim_key(JOB, 3)) is None
         assert redis.pttl(names.claim_key(JOB, 1)) > 10_000
         assert redis.get(names.claim_key(JOB, 2)) == b"two"
         told = cast(bytes, redis.get(names.worker_key("one")))
@@ -158,6 +181,10 @@ def test_a_sign_of_life_renews_what_is_mine_and_tells_what_is_not(
         await one.leave()
         assert redis.get(names.worker_key("one")) is None
         assert (await two.beat([], WorkerStatus())).held == set()
+
+        redis.flushall()
+        assert (await one.beat([(JOB, 1)], WorkerStatus())).lost == set()
+        assert redis.get(names.claim_key(JOB, 1)) == b"one"
 
     between(server, scene)
 
@@ -198,6 +225,128 @@ def test_whatever_fails_is_a_connection_error(server: Server, redis: Redis) -> N
     between(server, scene)
 
 
+# ---- Redis comes back older than it was ----------------------------------------------------------
+
+
+def test_r5_a_claim_by_an_older_memory_is_refused_whoever_asks(
+    server: Server, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`one` was at work and does not notice; `new` starts afterwards. Once a coordinator vouches
+    for that memory by a new fence, the old message is still worth nothing.
+    """
+    monkeypatch.setattr(posts, "VOUCHING_S", 0.3)
+
+    async def scene(one: Post, two: Post) -> None:
+        lay_down(redis)
+        await one.beat([], WorkerStatus())
+        older = {key: redis.dump(key) or b"" for key in redis.scan_iter("*")}
+        assert await two.claim(*CLAIM) is not None
+        await one.beat([], WorkerStatus())
+        redis.flushall()
+        for key, value in older.items():
+            redis.restore(key, 0, value)
+
+        new = Post(server.url, "new", SEAL)
+        try:
+            assert await one.claim(*CLAIM) is None
+            assert await new.claim(*CLAIM) is None
+            await vouched(server, one, new, fence="f2")
+            assert await one.claim(*CLAIM) is None
+            assert await new.claim(*CLAIM) is None
+            assert await new.claim(*KEY, "f2") is not None
+        finally:
+            await new.close()
+
+    between(server, scene)
+
+
+def test_r5_a_claim_over_a_connection_that_was_made_anew_counts_for_nothing(
+    server: Server, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may lead to a server whose memory ends before another worker took the chunk."""
+    monkeypatch.setattr(posts, "VOUCHING_S", 0.3)
+
+    async def scene(one: Post, two: Post) -> None:
+        lay_down(redis)
+        redis.client_kill_filter(_type="normal", skipme=True)
+
+        with suppress(ConnectionError):
+            assert await one.claim(*CLAIM) is None
+        assert await one.claim(*CLAIM) is None
+        assert redis.exists(names.taken_key(*KEY), names.claim_key(*KEY)) == 0
+
+        for each in (one, two):
+            with suppress(ConnectionError):
+                await each.beat([], WorkerStatus())
+        await vouched(server, one, two, fence="f2")
+        assert await one.claim(*KEY, "f2") is not None
+
+    between(server, scene)
+
+
+def test_a_chunk_is_given_up_or_kept_and_never_both(server: Server, redis: Redis) -> None:
+    home = HomePost(server.url, SEAL)
+
+    async def scene(one: Post, _: Post) -> None:
+        for chunk in (1, 2):
+            lay_down(redis, chunk)
+            await one.claim(JOB, chunk, FENCE)
+        assert not home.lose(JOB, 1)
+        redis.delete(names.claim_key(JOB, 1), names.claim_key(JOB, 2))
+
+        assert home.lose(JOB, 2)
+        assert (await one.beat([(JOB, 1), (JOB, 2)], WorkerStatus())).lost == {(JOB, 2)}
+        assert not home.lose(JOB, 1)
+        assert home.lose(JOB, 2)
+        assert redis.ttl(names.claim_key(JOB, 2)) > 86_400
+
+    between(server, scene)
+    home.close()
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_fence_holds_as_long_as_the_server_and_its_memory_are_the_same(
+    hidden: bool, server: Server, redis: Redis, tmp_path: Path
+) -> None:
+    """Also after the coordinator's restart, where the server tells who it is."""
+    if hidden:
+        redis.acl_setuser("default", enabled=True, commands=["-info"], reset=False)
+
+    class _Sender:
+        fence = ""
+
+    def fence() -> Fence:
+        return Fence(tmp_path, home, cast(Sender, _Sender()))
+
+    home = HomePost(server.url, SEAL)
+    one = fence()
+    assert not one.holds()
+    one.renew()
+    assert [one.holds() for _ in range(3)] == [True] * 3
+    assert fence().holds() is not hidden
+
+    again = fence()
+    again.holds()
+    again.renew()
+    older = {key: redis.dump(key) or b"" for key in redis.scan_iter("*")}
+    assert again.holds()
+    assert again.holds()
+    redis.flushall()
+    for key, value in older.items():
+        redis.restore(key, 0, value)
+    assert not again.holds()
+
+    again.renew()
+    assert again.holds()
+    redis.client_kill_filter(_type="normal", skipme=True)
+    found = []
+    for _ in range(2):
+        with suppress(NightshiftError):
+            found.append(again.holds())
+    assert all(found) is not hidden
+    home.close()
+
+
 def test_r18_a_wrong_password_and_a_wrong_address_are_the_users_to_mend(
     server: Server, redis: Redis
 ) -> None:
@@ -210,7 +359,7 @@ def test_r18_a_wrong_password_and_a_wrong_address_are_the_users_to_mend(
             Post("nonsense://:canary@x", "one", SEAL)
         assert "canary" not in str(raised.value)
 
-    between(server, scene)
+    between(server, scene, vouching=False)
 
 
 def test_a_dead_workers_places_are_its_successors_at_once_and_nobody_elses(
@@ -249,7 +398,7 @@ def test_a_job_that_stops_at_one_worker_is_held_for_all_until_its_home_says(
         lay_down(redis)
         await one.hold(JOB)
 
-        assert await two.claim(*KEY) is None
+        assert await two.claim(*CLAIM) is None
         assert (await two.beat([KEY], WorkerStatus())).held == {JOB}
         assert 5_000 < redis.pttl(names.hold_key(JOB)) <= 10_000
 

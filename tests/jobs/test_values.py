@@ -86,7 +86,7 @@ def test_every_key_of_redis_is_ours_and_no_two_are_the_same() -> None:
         names.hold_key(JOB),
         names.progress_key(JOB),
         names.worker_key("host:1"),
-        names.EPOCH,
+        names.NONCES,
     ]
 
     assert len(set(keys)) == len(keys)

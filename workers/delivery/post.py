@@ -6,13 +6,17 @@ keep what they have and try again.
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
@@ -27,6 +31,9 @@ from jobs.wire import unpack_payload
 from workers.pacing.pace import LEASE_S, SCRIPT, Ask, Share
 
 TIMEOUT_S = 4.0
+VOUCHING_S, _ASK_AGAIN_S = 3.0, 0.05
+"""So long a chunk's message waits for somebody to vouch for its fence, who answers in 0.1 s."""
+
 CLAIM_S = 15.0
 """A claim that is not renewed for so long is void: its worker is dead or cut off."""
 
@@ -40,25 +47,71 @@ _DONE = b"done"
 _STOPPED = b"stopped"
 
 _CLAIM = """
-local payload, hold, taken, claim = unpack(KEYS)
+local payload, hold, taken, claim, fence, nonces, voucher = unpack(KEYS)
+local me, taken_s, claim_ms, passed_over, count, nonce, named = unpack(ARGV)
 local function text(key)
   local found = redis.pcall('GET', key)
   return type(found) == 'string' and found
+end
+if redis.call('EXISTS', fence) == 0 then
+  return false
+end
+if (redis.call('HGET', voucher, 'count') or '0') ~= count then
+  return 'older'
+end
+if redis.call('HEXISTS', voucher, named) == 0 then
+  redis.call('HSET', nonces, me, nonce)
+  return 'unvouched'
 end
 local data, held = text(payload), text(hold)
 if not data or redis.call('EXISTS', taken, claim) > 0 then
   return false
 end
-if held and held ~= ARGV[4] then
+if held and held ~= passed_over then
   return { held }
 end
-redis.call('SET', taken, ARGV[1], 'EX', ARGV[2])
-redis.call('SET', claim, ARGV[1], 'PX', ARGV[3])
+redis.call('SET', taken, me, 'EX', taken_s)
+redis.call('SET', claim, me, 'PX', claim_ms)
 return { false, data }
 """
 """In one step, so that a chunk without a payload is one that nobody can take any more. A hold is
 given back to be looked at; with one that is forged it is tried again, which is passed over then.
 """
+
+_ASK = """
+local nonces, voucher = unpack(KEYS)
+redis.call('HSET', nonces, ARGV[1], ARGV[2])
+local count = redis.call('HINCRBY', voucher, 'count', 1)
+redis.call('EXPIRE', voucher, ARGV[3])
+return {count, redis.call('HKEYS', voucher)}
+"""
+
+_UNCLAIM = """
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then
+    redis.call('DEL', key)
+  end
+end
+"""
+
+_RENEW = """
+local lost = {}
+for place = 1, #KEYS, 2 do
+  local claim = redis.call('GET', KEYS[place])
+  local gone = ARGV[3] == '1' and redis.call('EXISTS', KEYS[place + 1]) == 0
+  if (claim and claim ~= ARGV[1]) or (not claim and gone) then
+    lost[#lost + 1] = (place - 1) / 2
+  else
+    redis.call('SET', KEYS[place], ARGV[1], 'PX', ARGV[2])
+  end
+end
+return lost
+"""
+"""In one step with the look: a chunk that is given up has another's claim, for good. Where there is
+none it only ran out, or Redis has forgotten it; where Redis has not, its payload is there.
+"""
+
+_VOUCHER_S = 24 * 3600
 
 Key = tuple[str, int]
 """(job, chunk)."""
@@ -68,16 +121,15 @@ Key = tuple[str, int]
 class Beat:
     """What Redis answers to a sign of life.
 
-    `held` are jobs of which nothing may be sent. `taken` chunks are another worker's by now; of
-    `gone` ones neither claim nor payload is there, so they were given up, unless Redis itself lost
-    its memory: then its `epoch` is another ("" when it has none). `told` is what the coordinators
-    of jobs tell of them, where they do.
+    `held` are jobs of which nothing may be sent. `lost` chunks are not this worker's any more.
+    `fences` are those that coordinators vouch for (`batch.coordinator.fence`): a new one tells that
+    Redis may have forgotten what it was told. `told` is what the coordinators of jobs tell of them,
+    where they do.
     """
 
     held: set[str]
-    epoch: str
-    taken: set[Key]
-    gone: set[Key]
+    lost: set[Key]
+    fences: set[bytes]
     told: dict[str, Published]
 
 
@@ -98,13 +150,14 @@ class Post:
         self.foreign = 0
         """What was dropped as not of our making."""
         self._seal = seal
+        self._doubt()
+        self._renewed = ""
+        """The nonce of the last beat."""
         try:
-            self._redis: Redis = Redis.from_url(
-                parse_redis_url(redis_url).redis_py(),
-                socket_timeout=TIMEOUT_S,
-                socket_connect_timeout=TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-                health_check_interval=0,
+            self._redis = _client(redis_url)
+            # Chunks are taken over one connection, and where that leads elsewhere, it is told.
+            self._line = _client(
+                redis_url, single_connection_client=True, redis_connect_func=self._connected
             )
         except ValueError as error:
             # Its text may quote the address, and with it the password.
@@ -112,7 +165,10 @@ class Post:
                 "the address of Redis is not one",
                 hint="set NIGHTSHIFT_REDIS_URL to something like redis://localhost:6379/0",
             ) from error
-        self._claim = self._redis.register_script(_CLAIM)
+        self._claim = self._line.register_script(_CLAIM)
+        self._ask = self._line.register_script(_ASK)
+        self._unclaim = self._line.register_script(_UNCLAIM)
+        self._renew = self._redis.register_script(_RENEW)
         self._pace = self._redis.register_script(SCRIPT)
         self._slots: set[str] = set()
         self._dead: set[bytes] = set()
@@ -130,6 +186,7 @@ class Post:
 
     async def close(self) -> None:
         """Drops the connections."""
+        await self._line.aclose()
         await self._redis.aclose()
 
     def _ours(self, place: str, signed: bytes | None) -> bytes | None:
@@ -142,75 +199,142 @@ class Post:
             self.foreign += 1
             return None
 
+    # ---- whether Redis remembers what it was told ---------------------------------------------
+
+    def _doubt(self) -> None:
+        """A coordinator must vouch anew: no memory older than this can hold the new nonce."""
+        self._nonce, self._count = secrets.token_hex(8), 0
+
+    async def _connected(self, connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        self._doubt()
+
+    async def _ask_to_vouch(self) -> set[bytes]:
+        """Asks, and returns the fences that are vouched for by now; none if that is in doubt."""
+        with suppress(ConnectionError):
+            async with _as_connection_errors():
+                return await self._vouched_for()
+        return set()
+
+    async def _vouched_for(self) -> set[bytes]:
+        nonce, count = self._nonce, self._count + 1
+        keys = (names.NONCES, names.voucher_key(nonce))
+        async with asyncio.timeout(TIMEOUT_S):
+            counted, fences = await self._ask(keys, (self.worker, nonce, _VOUCHER_S))
+        if self._nonce != nonce:
+            # The connection was made on the way, and with it another nonce.
+            return await self._vouched_for()
+        if counted != count:
+            self._doubt()
+            return set()
+        self._count = count
+        return {*fences} - {b"count"}
+
     # ---- chunks -----------------------------------------------------------------------------
 
-    async def claim(self, job: str, chunk: int) -> Payload | None:
+    async def claim(self, job: str, chunk: int, fence: str) -> Payload | None:
         """The payload, if this worker is the first to take the chunk.
 
-        None for a message that came twice or too late, and while the job is held: the coordinator
-        takes back or feeds again what nobody took. Raises `BadMessage` for a foreign payload.
+        None for a message that came twice or too late, while the job is held, and where nobody
+        vouches for the `fence` within a few seconds: the coordinator takes back or feeds again what
+        nobody took. Raises `BadMessage` for a foreign payload.
         """
-        # A claim dies with its worker, but the chunk is not free then: answers of it may lie in
-        # that worker's journal. Its rest comes in a chunk of another number.
-        keys = (
-            names.payload_key(job, chunk),
-            names.hold_key(job),
-            names.taken_key(job, chunk),
-            names.claim_key(job, chunk),
-        )
-        data = await self._take(keys)
+        data = await self._take(job, chunk, fence)
         if data is None:
             return None
         try:
-            payload = unpack_payload(self._seal.verify(keys[0], data))
+            payload = unpack_payload(self._seal.verify(names.payload_key(job, chunk), data))
         except BadMessage:
             self.foreign += 1
             # The chunk itself was not taken: its coordinator lays it down again.
             async with _as_connection_errors():
-                await self._redis.delete(*keys[2:])
+                await self._redis.delete(names.taken_key(job, chunk), names.claim_key(job, chunk))
             raise
         same = (payload.job, payload.chunk) == (job, chunk)
         return payload if same else None
 
-    async def _take(self, keys: tuple[str, ...], passed_over: bytes = b"") -> bytes | None:
-        mine = (self.worker, TAKEN_S, int(CLAIM_S * 1000), passed_over)
-        async with _as_connection_errors():
-            found = cast("list[bytes | None] | None", await self._claim(keys, mine))
-        if found is None:
-            return None
-        held, *data = found
-        if held is None:
-            return data[0]
-        if self._ours(keys[1], held) is not None or passed_over:
-            return None
-        return await self._take(keys, held)
+    async def _take(self, job: str, chunk: int, fence: str) -> bytes | None:
+        """Its payload, once the fence is vouched for; None where it is not to be had."""
+        deadline, passed_over = time.monotonic() + VOUCHING_S, b""
+        while True:
+            late = time.monotonic() > deadline
+            try:
+                found = await self._take_once(job, chunk, fence, passed_over)
+            except ConnectionError:
+                # It may have broken long ago, with nobody to notice.
+                if late:
+                    raise
+                found = b"unconnected"
+            if isinstance(found, list) and found[0] is not None:
+                if passed_over or self._ours(names.hold_key(job), found[0]) is not None:
+                    return None
+                passed_over = found[0]
+            elif late or not isinstance(found, bytes):
+                return found[1] if isinstance(found, list) else None
+            else:
+                await asyncio.sleep(_ASK_AGAIN_S)
+
+    async def _take_once(
+        self, job: str, chunk: int, fence: str, passed_over: bytes
+    ) -> bytes | list[bytes | None] | None:
+        """What `_CLAIM` gives back."""
+        # A claim dies with its worker, but the chunk is not free then: answers of it may lie in
+        # that worker's journal. Its rest comes in a chunk of another number.
+        taken = [names.taken_key(job, chunk), names.claim_key(job, chunk)]
+        nonce, count = self._nonce, self._count
+        keys = (
+            names.payload_key(job, chunk),
+            names.hold_key(job),
+            *taken,
+            names.fence_key(fence),
+            names.NONCES,
+            names.voucher_key(nonce),
+        )
+        mine = (self.worker, TAKEN_S, int(CLAIM_S * 1000), passed_over, count, nonce, fence)
+        async with _as_connection_errors(), asyncio.timeout(TIMEOUT_S):
+            found = await self._claim(keys, mine)
+            if isinstance(found, list) and self._nonce != nonce:
+                # The connection was made anew on the way, and may lead to an older memory.
+                await self._unclaim(taken, (self.worker,))
+                return b"unvouched"
+        if found == b"older" and (nonce, count) == (self._nonce, self._count):
+            self._doubt()
+        return cast("bytes | list[bytes | None] | None", found)
 
     async def beat(self, chunks: list[Key], presence: WorkerStatus) -> Beat:
         """Renews the claims and the worker's sign of life."""
-        jobs = sorted({job for job, _ in chunks})
+        jobs, life = sorted({job for job, _ in chunks}), int(CLAIM_S * 1000)
+        me = names.worker_key(self.worker)
+        told_of_me = self._seal.sign(me, msgspec.json.encode(presence))
         async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.get(names.EPOCH)
-            pipe.mget([names.EPOCH, *(names.hold_key(job) for job in jobs)])
-            pipe.mget([names.EPOCH, *(names.claim_key(*key) for key in chunks)])
-            pipe.mget([names.EPOCH, *(names.progress_key(job) for job in jobs)])
-            for key in chunks:
-                pipe.exists(names.payload_key(*key))
-            epoch, (_, *holds), (_, *claims), (_, *told), *payloads = await pipe.execute()
-        me = self.worker.encode()
-        seen = list(zip(chunks, claims, payloads, strict=True))
-        taken = {key for key, claim, _ in seen if claim not in {None, me}}
-        await self._renew([key for key in chunks if key not in taken], presence)
+            pipe.set(me, told_of_me, px=life)
+            pipe.mget([names.NONCES, *(names.hold_key(job) for job in jobs)])
+            pipe.mget([names.NONCES, *(names.progress_key(job) for job in jobs)])
+            _, (_, *holds), (_, *told) = await pipe.execute()
+        fences = await self._ask_to_vouch()
+        async with _as_connection_errors():
+            lost = await self._lost(chunks, whole=bool(fences) and self._renewed == self._nonce)
+        self._renewed = self._nonce
         return Beat(
             held={
                 job
                 for job, hold in zip(jobs, holds, strict=True)
                 if self._ours(names.hold_key(job), hold) is not None
             },
-            epoch=(epoch or b"").decode(errors="replace"),
-            taken=taken,
-            gone={key for key, claim, payload in seen if claim is None and not payload},
+            lost=lost,
+            fences=fences,
             told=self._published(zip(jobs, told, strict=True)),
         )
+
+    async def _lost(self, chunks: list[Key], *, whole: bool) -> set[Key]:
+        """Renews these claims, but for those that are not this worker's any more.
+
+        `whole`: Redis remembers all that it was told since the beat before.
+        """
+        names_of = (names.claim_key, names.payload_key)
+        keys = [name(*key) for key in chunks for name in names_of]
+        lost = await self._renew(keys, (self.worker, int(CLAIM_S * 1000), int(whole)))
+        return {chunks[place] for place in lost}
 
     def _published(self, told: Iterable[tuple[str, bytes | None]]) -> dict[str, Published]:
         """What of it makes sense."""
@@ -221,20 +345,11 @@ class Post:
                 found[job] = msgspec.json.decode(known or b"", type=Published)
         return {job: each for job, each in found.items() if each.pace.is_sound}
 
-    async def _renew(self, chunks: list[Key], presence: WorkerStatus) -> None:
-        life, me = int(CLAIM_S * 1000), names.worker_key(self.worker)
-        told = self._seal.sign(me, msgspec.json.encode(presence))
-        async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
-            for key in chunks:
-                pipe.set(names.claim_key(*key), self.worker, px=life)
-            pipe.set(me, told, px=life)
-            await pipe.execute()
-
     async def held(self, jobs: Iterable[str]) -> set[str]:
         """Those of the jobs of which nothing may be sent."""
         asked = sorted(jobs)
         async with _as_connection_errors():
-            holds = await self._redis.mget([names.EPOCH, *map(names.hold_key, asked)])
+            holds = await self._redis.mget([names.NONCES, *map(names.hold_key, asked)])
         return {job for job, hold in zip(asked, holds[1:], strict=True) if hold is not None}
 
     async def hold(self, job: str) -> None:
@@ -265,7 +380,8 @@ class Post:
     async def leave(self) -> None:
         """This worker is gone, and others may have its calls in flight."""
         async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.delete(names.worker_key(self.worker))
+            pipe.delete(names.worker_key(self.worker), names.voucher_key(self._nonce))
+            pipe.hdel(names.NONCES, self.worker)
             for key in self._slots:
                 pipe.hdel(key, self.worker)
             await pipe.execute()
@@ -314,6 +430,17 @@ class Post:
         """No worker waits any longer for what the endpoint asked for; one looks at once."""
         async with _as_connection_errors():
             await self._redis.hset(names.pace_key(scope), mapping={"pause": 0, "probe": 0})
+
+
+def _client(redis_url: str, **how: Any) -> Redis:
+    return Redis.from_url(
+        parse_redis_url(redis_url).redis_py(),
+        socket_timeout=TIMEOUT_S,
+        socket_connect_timeout=TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        **how,
+    )
 
 
 @asynccontextmanager

@@ -162,7 +162,7 @@ def test_a_job_that_ended_is_told_at_its_end_and_when_redis_forgot(house: House)
     before = house.post.published.pop(JOB)
     drawn = house.post.series.pop(JOB)
 
-    house.post.mark = "epoch-2"
+    house.post.mark = "server-2"
     house.turn(4)
 
     again = house.post.published[JOB]

@@ -17,7 +17,7 @@ import pytest
 from batch import reports
 from batch.coordinator import active as active_module
 from batch.coordinator import outputs
-from batch.coordinator.post import WITHDRAWN
+from batch.coordinator.post import LOST, WITHDRAWN, Wish
 from batch.coordinator.reconcile import OVERDUE_S, SILENCE_S, UNTOLD_S
 from batch.coordinator.service import TROUBLE_S
 from batch.money.caps import Caps, write_caps
@@ -161,7 +161,8 @@ def test_a_job_that_is_submitted_meanwhile_is_seen(house: House) -> None:
 
 def test_redis_may_be_away_at_any_moment(house: House) -> None:
     job(house)
-    commands = ["epoch", "workers", "unhold", "put_payload", "claims", "queued", "publish", "read"]
+    commands = ["vouch", "begin_fence", "laid_down", "workers", "unhold", "put_payload", "claims"]
+    commands += ["queued", "publish", "read"]
     for command in commands:
         house.post.fails = {command}
         house.turn()
@@ -249,38 +250,97 @@ def test_a_chunk_that_waits_in_the_queue_outlives_its_coordinator(house: House) 
     assert house.store().chunks.lost().chunks == 0
 
 
-def test_a_chunk_that_nobody_asks_for_any_more_is_lost_after_a_restart(house: House) -> None:
+@pytest.mark.parametrize(("server", "then"), [("server-1", [1, 1]), ("server-2", [1, 2])])
+def test_a_chunk_that_nobody_asks_for_any_more_is_lost_only_if_redis_may_have_forgotten_who_took_it(
+    server: str, then: list[int], house: House
+) -> None:
     job(house, 4)
     house.turn()
+    house.post.mark = server
     house.restart()
     house.post.waiting = 0
 
     house.turn(int(SILENCE_S) + 4)
 
-    assert house.sender.chunks == [1, 2]
+    assert house.sender.chunks[:2] == then
+    assert house.store().chunks.lost().chunks == len(set(then)) - 1
 
 
-@pytest.mark.parametrize(("messages_left", "fed_beside"), [(0, 32), (20, 12), (32, 0)])
-def test_what_is_adrift_after_a_restart_holds_nobody_up(
-    messages_left: int, fed_beside: int, house: House
-) -> None:
-    """Redis was emptied, too: until those chunks are surely lost, others go out in their place."""
-    job(house, 400)
+def test_a_pause_that_an_older_memory_brings_back_holds_nothing(house: House) -> None:
+    job(house)
+    house.turn()
+    house.post.held[JOB] = "user"
+    house.post.mark = "server-2"
+
     house.turn(2)
-    assert len(house.out()) == 32
-    house.restart()
-    house.post.waiting = messages_left
+
+    assert house.post.held == {}
+
+
+def test_what_an_older_memory_brings_back_is_put_right(house: House) -> None:
+    """A chunk that was lost stays lost; of one that is closed nothing stays; clicks are over."""
+    job(house, 8)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.turn(2)
+    del house.post.claimed[JOB, 1]
+    house.turn(int(SILENCE_S) + 4)
+    assert house.post.claimed[JOB, 1] == LOST
+    payload, fence = house.post.payloads[JOB, 3], house.sender.fence
+    del house.post.claimed[JOB, 1]
+    house.post.payloads[JOB, 1] = house.post.payloads[JOB, 77] = payload
+    house.post.wished[JOB] = Wish("cancel", "token", house.clock.wall)
+    house.post.mark = "server-2"
 
     house.turn()
 
-    assert len(house.out()) == 32 + fed_beside
+    assert house.post.claimed[JOB, 1] == LOST
+    assert house.post.payloads.keys() == {(JOB, 2), (JOB, 3)}
+    assert house.row().state is JobState.IN_PROGRESS
+    assert house.sender.fence != fence
+    assert house.sender.chunks == [1, 2, 3]
+    house.turn(8)
+    assert sorted(house.sender.chunks) == [1, 2, 2, 3, 3]
+
+
+def test_a_worker_that_comes_back_as_its_chunk_is_given_up_keeps_it(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.turn(2)
+    claim = house.post.claimed.pop((JOB, 1))
+    lose = house.post.lose
+
+    def wakes(job: str, chunk: int) -> bool:
+        house.post.claimed[job, chunk] = claim
+        return lose(job, chunk)
+
+    house.post.lose = wakes  # type: ignore[method-assign]
+    house.turn(int(SILENCE_S) + 4)
+
+    assert house.sender.chunks == [1]
+    assert house.store().chunks.lost().chunks == 0
+
+
+def test_what_is_adrift_after_a_restart_holds_nobody_up(house: House) -> None:
+    """Redis forgot, too: until those chunks are surely lost, others go out in their place."""
+    job(house, 400)
+    house.turn(2)
+    assert len(house.out()) == 32
+    house.post.mark = "server-2"
+    house.restart()
+
+    house.turn()
+
+    assert len(house.out()) == 64
     house.turn(3)
-    assert len(house.out()) == 32 + fed_beside
+    assert len(house.out()) == 64
 
 
 def test_what_was_adrift_and_is_lost_makes_no_room_twice(house: House) -> None:
     job(house, 400)
     house.turn(2)
+    house.post.mark = "server-2"
     house.restart()
     house.post.waiting = 0
     house.turn()
@@ -458,7 +518,7 @@ def test_after_redis_forgot_a_grant_is_free_only_when_its_calls_are_booked(
     job(house, 4, budget=Budget(rub=BOUND * 4), chunk_size=1)
     house.turn()
     house.post.take(JOB, 1)
-    house.post.mark = "epoch-2"
+    house.post.mark = "server-2"
     house.turn()
     cut = call(0, cost=None, id="earlier", bound=str(BOUND), code="endpoint.cut")
     house.post.send(delivery(closed=[closing(1, [(0, 1, 1)], calls=1)], sequence=2))

@@ -1,0 +1,93 @@
+"""Whether Redis still remembers what it was told: the fence under which chunks are taken.
+
+A server that comes back from a snapshot, a cut append-only file or a stale replica does not know
+that it is old: chunks of jobs that ended long ago wait in it, and whatever mark stands in it is as
+old as they are. So nothing that stands there is believed. A coordinator counts in Redis, at every
+look, and keeps the count and the server's run id at home. As long as both agree, it vouches for its
+fence to each worker, under a nonce that the worker made up when its connection was made: no older
+memory can hold that. A chunk's message names its fence, and a worker takes it only while that is
+vouched for.
+
+Where they do not agree the fence is broken, and there is a new one. What went out under the old one
+is not taken by anybody; what must be done is sent again under the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from batch.coordinator.post import Post
+from batch.coordinator.sender import Sender
+from jobs.names import FENCE
+
+
+class _Kept(msgspec.Struct):
+    """`since`: Unix seconds. `server`: a run id, "" where the server does not tell it."""
+
+    fence: str
+    count: int
+    server: str
+    since: float
+
+
+class Fence:
+    """A home's fence. `whole_since`: since when Redis's memory has been whole, Unix seconds."""
+
+    def __init__(self, home: Path, post: Post, sender: Sender) -> None:
+        self._path = home / FENCE
+        self._post = post
+        self._sender = sender
+        self._kept = self._read()
+        self._connections = -1
+        sender.fence = self._kept.fence
+
+    @property
+    def whole_since(self) -> float:
+        """Since when Redis's memory has been whole; what was fed before may be unknown to it."""
+        return self._kept.since
+
+    def holds(self) -> bool:
+        """Whether Redis's memory is what it was; then workers are vouched to."""
+        self._count_on()
+        whole, server = self._post.vouch(self._kept.fence, self._kept.count, self._kept.server)
+        # Of a server that does not tell who it is, a new connection may lead to another.
+        same = bool(server) or self._post.connections == self._connections
+        self._connections = self._post.connections
+        if whole and same:
+            self._kept.count += 1
+            return True
+        self._kept.server = server
+        return False
+
+    def renew(self) -> None:
+        """Puts another in its place."""
+        old, fence = self._kept.fence, secrets.token_hex(8)
+        self._kept = _Kept(fence, 1, self._kept.server, time.time())
+        self._write()
+        self._post.begin_fence(fence, old)
+        self._sender.fence = fence
+
+    def _count_on(self) -> None:
+        # Before Redis is told: what stands there is never ahead of what is known here.
+        with suppress(OSError):
+            self._write()
+
+    def _read(self) -> _Kept:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=_Kept)
+        except (OSError, msgspec.MsgspecError):
+            return _Kept("", 0, "", 0.0)
+
+    def _write(self) -> None:
+        """In place: that needs no room on a full disk, and a torn record counts as none."""
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            os.pwrite(fd, msgspec.json.encode(self._kept).ljust(256), 0)
+        finally:
+            os.close(fd)
