@@ -26,11 +26,14 @@ from batch.reading.reader import Defaults, read
 from batch.reports.files import check_free, check_writable
 from batch.store.draft import Draft
 from batch.store.home import Home
+from batch.tables.kinds import open_table
+from batch.tables.requests import Asker, requests_of
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.gateways import RUB
 from jobs.prices import PriceList, margin
 from jobs.request import Fault, Form, Request
 from jobs.spec import Spec
+from jobs.task import TableForm
 from jobs.window import parse_window
 
 MOST_FAULTS = 1000
@@ -57,6 +60,7 @@ class Report:
     estimate: Estimate = field(default_factory=Estimate)
     copies: int = 0
     window: str | None = None
+    table: TableForm | None = None
 
     def add(self, fault: Fault) -> None:
         """Counts a fault, and keeps it if there is room."""
@@ -134,7 +138,8 @@ def submit(
     check_writable(Path(spec.output_dir))
     with _draft(home, job_id, spec) as draft:
         caps, sampler = read_caps(home.folder), Sampler(shape)
-        report = _fill(draft, spec, source, tell, sampler, capped=caps.any)
+        spec, lines = _opened(draft, spec, source)
+        report = _fill(draft, spec, lines, tell, sampler, capped=caps.any)
         check_any_left(spec, report)
         prices = _prices(spec, draft.models(), capped=caps.any)
         spec = _in_cheap_hours(spec, draft.models(), prices)
@@ -159,7 +164,8 @@ def validate(
     _check_money(spec)
     with _draft(home, new_job_id(), spec) as draft:
         caps, sampler = read_caps(home.folder), Sampler(shape)
-        report = _fill(draft, spec, source, tell, sampler, capped=caps.any)
+        spec, lines = _opened(draft, spec, source)
+        report = _fill(draft, spec, lines, tell, sampler, capped=caps.any)
         prices = _prices(spec, draft.models(), capped=False) if priced else _given(spec)
         _estimate(draft, report, sampler, prices, spec, home)
     return report
@@ -272,17 +278,17 @@ def _draft(home: Home, job_id: str, spec: Spec) -> Iterator[Draft]:
 def _fill(
     draft: Draft,
     spec: Spec,
-    source: Path | BinaryIO,
+    lines: Iterator[Request | Fault],
     tell: Tell,
     sampler: Sampler,
     *,
     capped: bool,
 ) -> Report:
-    report = Report()
+    report = Report(table=None if spec.task is None else spec.task.form)
     capped = capped or spec.budget.rub is not None or spec.budget.tokens is not None
     answered_for = spec.request_bound_rub is not None and spec.budget.tokens is None
     capped = capped and not answered_for
-    for count, item in enumerate(_lines(spec, source), start=1):
+    for count, item in enumerate(lines, start=1):
         if isinstance(item, Request) and capped and item.unbounded:
             item = _unbounded(item)
         if isinstance(item, Request):
@@ -300,8 +306,19 @@ def _fill(
     return report
 
 
-def _lines(spec: Spec, source: Path | BinaryIO) -> Iterator[Request | Fault]:
-    return read(source, Defaults(spec.model, spec.max_tokens))
+def _opened(
+    draft: Draft, spec: Spec, source: Path | BinaryIO
+) -> tuple[Spec, Iterator[Request | Fault]]:
+    """The requests of the input: its lines, or made of the rows of a table, whose form the spec
+    tells then.
+    """
+    if spec.task is None:
+        return spec, read(source, Defaults(spec.model, spec.max_tokens))
+    table = open_table(draft.keep_table(source), spec.source, spec.task.form)
+    task = spec.task.model_copy(update={"form": table.form})
+    asker = Asker(task, spec.model, spec.max_tokens)
+    lines = requests_of(asker, spec.model or "", spec.max_tokens, table)
+    return spec.model_copy(update={"task": task}), lines
 
 
 def _refuse(draft: Draft, report: Report, fault: Fault, spec: Spec) -> None:

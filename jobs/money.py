@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from decimal import (
     ROUND_CEILING,
+    ROUND_FLOOR,
     ROUND_HALF_EVEN,
     Context,
     Decimal,
@@ -25,6 +26,7 @@ EXACT = Context(prec=60, traps=[Inexact, InvalidOperation, Overflow, DivisionByZ
 _ROUNDING = Context(prec=60, traps=[InvalidOperation, Overflow, DivisionByZero])
 _AMOUNT = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?")
 _QUANTUM = Decimal("1e-12")
+_SMALLEST = Decimal("1e-18")
 _KOPECK = Decimal("0.01")
 _HIGHEST, _LOWEST = 15, -30
 """Powers of ten that a digit may stand for; of the 60 digits this leaves 14 to sums and counts."""
@@ -87,6 +89,22 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
 def round_up(amount: Decimal) -> Decimal:
     """The amount rounded up at 1e-12 rouble: upper bounds may only grow."""
     return amount.quantize(_QUANTUM, ROUND_CEILING, _ROUNDING)
+
+
+def stretch(amount: Decimal, start: int, stop: int, whole: int) -> Decimal:
+    """What falls on the stretch from `start` to `stop` of an amount that is laid out over `whole`.
+
+    Both ends are rounded down at 1e-18 rouble, the last is not rounded: stretches that follow each
+    other add up to the amount exactly.
+    """
+    return EXACT.subtract(_until(amount, stop, whole), _until(amount, start, whole))
+
+
+def _until(amount: Decimal, place: int, whole: int) -> Decimal:
+    if place == whole:
+        return amount
+    share = _ROUNDING.divide(_ROUNDING.multiply(amount, Decimal(place)), Decimal(whole))
+    return share.quantize(_SMALLEST, ROUND_FLOOR, _ROUNDING)
 
 
 def plain(amount: Decimal) -> str:

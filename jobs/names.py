@@ -10,6 +10,7 @@ The home, on the user's side:
     <home>/redis/                       the embedded server's folder
     <home>/jobs/<job>/job.sqlite        spec, requests, calls, results, chunks
     <home>/jobs/<job>/input.blocks      the request bodies, compressed, in blocks
+    <home>/jobs/<job>/input.table       the table that was brought, as it came
     <home>/jobs/<job>/notices.json      what the user was told of it, and what not yet
 
 The output folder:
@@ -46,6 +47,7 @@ import hashlib
 
 DATABASE = "job.sqlite"
 BLOCKS = "input.blocks"
+TABLE = "input.table"
 LOCK = "coordinator.lock"
 NOTICES = "notices.json"
 CAPS = "caps.json"

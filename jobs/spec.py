@@ -17,6 +17,7 @@ from jobs.notify import Notify
 from jobs.prices import MOST_RISE
 from jobs.priority import MOST, NORMAL
 from jobs.seal import Target
+from jobs.task import Task
 from jobs.window import parse_window
 
 Count = Annotated[int, Field(gt=0)]
@@ -88,6 +89,8 @@ class Spec(BaseModel):
     total_timeout_s: Seconds = 900.0
     chunk_size: Count | None = None
     notify: Notify = Notify()
+    task: Task | None = None
+    """What is asked of the rows of a table; None where the input holds requests."""
 
     @field_validator("base_url")
     @classmethod

@@ -26,6 +26,7 @@ from batch.store import ledger
 from batch.store.chunks import OpenChunk
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.ledger import Applied
+from batch.tables.judge import judge_of
 from batch.watching.progress import Meter, Progress, progress_of
 from batch.watching.series import Failure, series_of
 from batch.watching.trouble import OUTAGE, WORKER_DIED, WORKER_SILENT, Troubles
@@ -86,7 +87,8 @@ class ActiveJob:
         self._post = post
         self._sender = sender
         self.target = store.job().spec.target
-        self._feeder = Feeder(store, post, sender, lambda: allowance.room(self.id, store))
+        judge = judge_of(self.id, store.job().spec)
+        self._feeder = Feeder(store, post, sender, lambda: allowance.room(self.id, store), judge)
         self._lookups = Lookups(store)
         self._prices = PriceWatch(store)
         self._meter = Meter()
@@ -633,7 +635,8 @@ def _watch(*, known: bool) -> Watch:
 
 def write_down(store: JobStore, mail: Mail) -> Applied:
     """Writes deliveries to disk, and says what was dropped."""
-    applied = ledger.apply(store, mail.deliveries)
+    job = store.job()
+    applied = ledger.apply(store, mail.deliveries, judge_of(job.id, job.spec))
     dropped = mail.garbage + applied.foreign
     if dropped:
         log.warning("%s: %d things were not of our making and were dropped", mail.job, dropped)

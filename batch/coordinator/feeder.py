@@ -6,9 +6,10 @@ Only a window of the job is ever under way, so neither Redis nor a worker grows 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -26,11 +27,12 @@ from batch.store.chunks import OpenChunk
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.queue import Suspects, Waiting
 from batch.store.suspects import ONE_ALONE, TOGETHER
+from batch.store.units import Judge, Unit
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, Payload, ReturnReason, Work
 from jobs.money import ZERO
 from jobs.prices import PriceList, margin
-from jobs.spec import Budget
+from jobs.spec import Budget, Spec
 
 POISON = 3
 """So many calls of a request whose outcome nobody knows, and it is set aside."""
@@ -51,12 +53,21 @@ class Fed:
     full: Room | None = None
 
 
+class _Call(NamedTuple):
+    """One call of a worker for these requests. `unit` None: for one, as the input has it."""
+
+    requests: tuple[Waiting, ...]
+    bound: Amount
+    unit: Unit | None = None
+
+
 @dataclass(frozen=True)
 class _Choice:
     """Requests that go next and their grant. `exhausted`: of those that wait, some do not fit."""
 
     requests: list[Waiting] = field(default_factory=list)
     grant: Amount = UNCAPPED
+    calls: list[_Call] = field(default_factory=list)
     home: Room | None = None
     exhausted: bool = False
 
@@ -73,8 +84,11 @@ class Feeder:
         post: Post,
         sender: Sender,
         room_at_home: Callable[[], Room | None] = lambda: None,
+        judge: Judge | None = None,
     ) -> None:
+        """`judge` writes the calls of a job whose answers are checked."""
         self._room_at_home = room_at_home
+        self._judge = judge
         self.may_try = True
         """Whether suspects may be out: those of several jobs could die of each other's."""
         self.aside: dict[str, ReturnReason] = {}
@@ -98,7 +112,8 @@ class Feeder:
         if self._store.chunks.trial_out() == ONE_ALONE:
             return Fed([], exhausted=False)
         fed = [] if suspects.alone else self._try(job, suspects)
-        size, head = chunk_size(job.requests, job.spec.chunk_size, pulse), self._head(job)
+        size = chunk_size(job.requests, job.spec.chunk_size, pulse) * _packed(job.spec)
+        head = self._head(job)
         choice = _NOTHING
         while len(fed) < room and not choice.exhausted:
             choice = self._choose(job, size, head)
@@ -124,25 +139,27 @@ class Feeder:
         home = self._room_at_home() if waiting else None
         if not waiting or _waits(home):
             return _NOTHING
-        requests, grant = self._afford(job, waiting, home)
-        exhausted = len(requests) < len(waiting)
-        if not requests and head is None and not self._store.chunks.out():
+        choice = self._afford(job, waiting, home)
+        exhausted = len(choice.requests) < len(waiting)
+        if not choice.requests and head is None and not self._store.chunks.out():
             # Nothing will settle, so what does not fit now never does: something else may.
             smallest = _portable(self._store.queue.smallest(size, self.aside))
-            requests, grant = self._afford(job, smallest, home)
-        return _Choice(requests, grant, home, exhausted)
+            choice = self._afford(job, smallest, home)
+        return replace(choice, exhausted=exhausted)
 
     def _start(self, job: JobRow, choice: _Choice, trial: int = 0) -> OpenChunk:
         """Sets a chunk aside on disk, then sends it."""
-        chunk = self._store.chunks.grant(choice.requests, choice.grant, time.time(), trial=trial)
-        self._send(job, chunk, choice.requests)
+        units = [call.unit for call in choice.calls if call.unit is not None]
+        chunk = self._store.chunks.grant(
+            choice.requests, choice.grant, time.time(), trial=trial, units=units
+        )
+        self._send(job, chunk, choice.calls)
         return chunk
 
     def _full(self, job: JobRow, size: int, suspects: Suspects, home: Room | None) -> Room | None:
         """The room at home if it is that, and not the job's own budget, which lets nothing go."""
         least = self._store.queue.smallest(size, self.aside) or suspects.requests
-        requests, _ = self._afford(job, _portable(least), None)
-        return home if requests else None
+        return home if self._afford(job, _portable(least), None).requests else None
 
     def _try(self, job: JobRow, suspects: Suspects) -> list[OpenChunk]:
         """Feeds requests that may kill their worker: at most one such chunk is out at a time."""
@@ -151,11 +168,10 @@ class Feeder:
         home = self._room_at_home()
         if _waits(home):
             return []
-        requests, grant = self._afford(job, _portable(suspects.requests), home)
-        if not requests:
+        choice = self._afford(job, _portable(suspects.requests), home, alone=True)
+        if not choice.requests:
             return []
-        trial = ONE_ALONE if suspects.alone else TOGETHER
-        return [self._start(job, _Choice(requests, grant), trial)]
+        return [self._start(job, choice, ONE_ALONE if suspects.alone else TOGETHER)]
 
     def _head(self, job: JobRow) -> int | None:
         """How many at the front of the queue may be fed now; None for all of it."""
@@ -198,36 +214,73 @@ class Feeder:
         result.
         """
         self._renew_prices()
-        self._send(job, chunk, self._store.queue.details(self._store.chunks.unfinished(chunk)))
+        left = self._store.chunks.unfinished(chunk)
+        units = self._store.units.of_chunk(chunk.chunk)
+        members = {member for unit in units for member in unit.members}
+        plain = [triple for triple in left if triple[0] not in members]
+        waiting = {each.ordinal: each for each in self._store.queue.details(left)}
+        calls = [self._plain_call(job, waiting[ordinal]) for ordinal, _, _ in plain]
+        calls += [
+            self._unit_call(job, unit, waiting)
+            for unit in units
+            if not waiting.keys().isdisjoint(unit.members)
+        ]
+        self._send(job, chunk, calls)
 
-    def _send(self, job: JobRow, chunk: OpenChunk, requests: list[Waiting]) -> None:
-        self._post.put_payload(self._payload(job, chunk, requests))
+    def _send(self, job: JobRow, chunk: OpenChunk, calls: list[_Call]) -> None:
+        self._post.put_payload(self._payload(job, chunk, calls))
         spec = job.spec
-        self._sender.run_chunk(
-            job.id, spec.name, spec.target, chunk.chunk, len(requests), spec.priority
-        )
+        count = sum(len(call.requests) for call in calls)
+        self._sender.run_chunk(job.id, spec.name, spec.target, chunk.chunk, count, spec.priority)
 
     def _afford(
-        self, job: JobRow, waiting: list[Waiting], home: Room | None
-    ) -> tuple[list[Waiting], Amount]:
+        self, job: JobRow, waiting: list[Waiting], home: Room | None, *, alone: bool = False
+    ) -> _Choice:
         """As many of the waiting as the budget and the home have room for, and their grant.
 
         One that does not fit is passed over: those behind it need not wait for it.
         """
         left = self._left(job, home)
         most = self._allowed(job, waiting)
-        if left == UNCAPPED:
-            return waiting[:most], UNCAPPED
         grant = Amount(None if left.rub is None else ZERO, None if left.tokens is None else 0)
-        chosen: list[Waiting] = []
-        for request in waiting:
-            if len(chosen) >= most:
-                break
-            more = _plus(grant, self._bound(job, request))
+        chosen, count = list[_Call](), 0
+        for call in self._calls(job, waiting, alone=alone):
+            if count + len(call.requests) > most:
+                continue
+            more = grant if left == UNCAPPED else _plus(grant, call.bound)
             if more.fits(left):
-                chosen.append(request)
+                chosen.append(call)
+                count += len(call.requests)
                 grant = more
-        return sorted(chosen, key=lambda request: (request.rank, request.ordinal)), grant
+        if not chosen and most and self._judge is not None and not alone:
+            # Several rows in a call don't fit: perhaps one does.
+            return self._afford(job, waiting, home, alone=True)
+        requests = sorted(
+            (each for call in chosen for each in call.requests),
+            key=lambda request: (request.rank, request.ordinal),
+        )
+        return _Choice(requests, grant, chosen, home)
+
+    def _calls(self, job: JobRow, waiting: list[Waiting], *, alone: bool) -> Iterator[_Call]:
+        """The calls for these requests, each of which is in one of them."""
+        if self._judge is None:
+            yield from (self._plain_call(job, request) for request in waiting)
+            return
+        by_ordinal = {request.ordinal: request for request in waiting}
+        for unit in self._judge.units(self._store.units.asked(by_ordinal), alone=alone):
+            yield self._unit_call(job, unit, by_ordinal)
+
+    def _plain_call(self, job: JobRow, request: Waiting) -> _Call:
+        bound = self._bound(job, request, request.prompt_bound, request.output_bound)
+        return _Call((request,), bound)
+
+    def _unit_call(self, job: JobRow, unit: Unit, waiting: dict[int, Waiting]) -> _Call:
+        requests = tuple(waiting[member] for member in unit.members if member in waiting)
+        if unit.plain:
+            return self._plain_call(job, requests[0])
+        first = replace(requests[0], model=unit.model or requests[0].model)
+        bound = self._bound(job, first, unit.prompt_bound, unit.max_output)
+        return _Call(requests, bound, unit)
 
     def _allowed(self, job: JobRow, waiting: list[Waiting]) -> int:
         """How many of them a cap in requests lets go."""
@@ -249,19 +302,19 @@ class Feeder:
             return left
         return Amount(home.rub if left.rub is None else min(left.rub, home.rub), left.tokens)
 
-    def _bound(self, job: JobRow, request: Waiting) -> Amount:
+    def _bound(self, job: JobRow, request: Waiting, prompt: int, output: int | None) -> Amount:
         return request_bound(
             request.model,
-            request.prompt_bound,
-            request.output_bound,
+            prompt,
+            output,
             self._prices,
             margin(job.spec.max_price_rise),
             bounded=request.bounded,
             answered_for=job.spec.request_bound_rub,
         )
 
-    def _payload(self, job: JobRow, chunk: OpenChunk, requests: list[Waiting]) -> Payload:
-        models = tuple(dict.fromkeys(request.model for request in requests))
+    def _payload(self, job: JobRow, chunk: OpenChunk, calls: list[_Call]) -> Payload:
+        models = tuple(dict.fromkeys(map(_model, calls)))
         number = {model: place for place, model in enumerate(models)}
         return Payload(
             job=job.id,
@@ -272,20 +325,30 @@ class Feeder:
             terms=structs.replace(job.spec.terms(), answered=job.completed > 0, left=job.left),
             grant=chunk.grant,
             models=models,
-            requests=[self._work(job, request, number[request.model]) for request in requests],
+            requests=[self._work(call, number[_model(call)]) for call in calls],
         )
 
-    def _work(self, job: JobRow, request: Waiting, model: int) -> Work:
-        bound = self._bound(job, request)
+    def _work(self, call: _Call, model: int) -> Work:
+        lead, unit = call.requests[0], call.unit
+        prompt = lead.prompt_bound if unit is None else unit.prompt_bound
         return Work(
-            ordinal=request.ordinal,
+            ordinal=lead.ordinal if unit is None else unit.members[0],
             model=model,
-            body=self._store.queue.body(request.ordinal),
-            rub=bound.rub,
-            tokens=bound.tokens or request.prompt_bound + UNKNOWN_OUTPUT,
-            attempts=request.attempts,
-            uncertain=request.uncertain,
+            body=self._store.queue.body(lead.ordinal) if unit is None else unit.body,
+            rub=call.bound.rub,
+            tokens=call.bound.tokens or prompt + UNKNOWN_OUTPUT,
+            attempts=max(each.attempts for each in call.requests),
+            uncertain=max(each.uncertain for each in call.requests),
         )
+
+
+def _model(call: _Call) -> str:
+    return call.unit.model or call.requests[0].model if call.unit else call.requests[0].model
+
+
+def _packed(spec: Spec) -> int:
+    """Rows in a call."""
+    return 1 if spec.task is None else spec.task.pack
 
 
 def _waits(home: Room | None) -> bool:

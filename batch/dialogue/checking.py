@@ -14,6 +14,7 @@ from batch.language import _, moment, ngettext, number
 from batch.store.home import Home
 from batch.submission import Refused, Report, submit
 from jobs.spec import Spec
+from jobs.task import TableForm
 
 
 def check_in(
@@ -54,7 +55,9 @@ def say_refused(report: Report, tell: Say = say) -> None:
 
 
 def plan_lines(report: Report, spec: Spec) -> Iterator[str]:
-    """What is not sent, and when the rest is."""
+    """How a table was read, what is not sent, and when the rest is."""
+    if report.table is not None:
+        yield table_line(report.table)
     if report.copies:
         told = ngettext(
             "{count} of them is alike to another and is not bought",
@@ -67,6 +70,22 @@ def plan_lines(report: Report, spec: Spec) -> Iterator[str]:
     if spec.deadline is not None:
         local = spec.deadline.astimezone()
         yield _("nothing new is sent after {moment}").format(moment=moment(local))
+
+
+def table_line(form: TableForm) -> str:
+    """How a table was read."""
+    count = len(form.columns)
+    named = ", ".join(map(safe, form.columns[:6])) + (", …" if count > 6 else "")
+    columns = ngettext("{count} column: {names}", "{count} columns: {names}", count)
+    told = columns.format(count=number(count), names=named)
+    if form.kind == "xlsx":
+        return _("sheet {sheet}, {columns}").format(sheet=safe(form.sheet or ""), columns=told)
+    if form.kind != "csv":
+        return told
+    delimiter = {"\t": "TAB"}.get(form.delimiter, form.delimiter)
+    return _("CSV in {encoding}, cells divided by {delimiter} ({columns})").format(
+        encoding=form.encoding, delimiter=delimiter, columns=told
+    )
 
 
 def requests_line(report: Report) -> str:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
+from batch.dialogue.tasks import take_task
 from batch.reading.source import check_readable
 from jobs.deadline import parse_deadline
 from jobs.errors import UsageError
@@ -21,6 +22,9 @@ from jobs.window import parse_window
 
 _LONGEST_STEM = 200
 """Bytes of an input's name in the name of its results' folder; file systems allow 255 in all."""
+
+
+_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".xlsx", ".parquet")
 
 
 def open_source(source: Path) -> Path | BinaryIO:
@@ -33,7 +37,7 @@ def _stem(source: Path) -> str:
     if str(source) == "-":
         return "stdin"
     stem = _text(source.name)
-    for ending in (".zst", ".gz", ".jsonl", ".ndjson", ".json"):
+    for ending in (".zst", ".gz", *_ENDINGS):
         stem = stem.removesuffix(ending)
     return stem
 
@@ -104,6 +108,7 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
 
     `InvalidInput` for an input that is not there: nobody is asked about it, and nothing started.
     """
+    task = take_task(options)
     if options["off_peak"] and options["window"]:
         raise UsageError("--off-peak and --window both name hours", hint="choose one of them")
     if str(source) != "-":
@@ -149,6 +154,7 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
             total_timeout_s=options["total_timeout_s"],
             chunk_size=options["chunk_size"],
             notify=notify_of(options),
+            task=task,
         )
     except ValidationError as error:
         first = error.errors()[0]

@@ -18,6 +18,7 @@ from batch.store.home import Home
 from jobs.gateways import GATEWAYS
 from jobs.prices import MOST_RISE
 from jobs.priority import NORMAL
+from jobs.task import MOST_PACKED
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,6 +86,61 @@ notify_options = _all(
     option("--notify-mail", metavar="ADDRESS", help="Who gets a mail about it."),
 )
 """Who hears of a job."""
+
+table_options = _all(
+    option(
+        "--prompt",
+        metavar="TEXT",
+        help="INPUT is a table (CSV, XLSX, Parquet, records in JSON Lines): what to ask for each"
+        " row, with {{ column }} for its cells.",
+    ),
+    option("--prompt-file", **FILE, help="The same, from a file."),
+    option("--system", metavar="TEXT", help="A system message before it."),
+    option("--system-file", **FILE, help="The same, from a file."),
+    option("--choices", metavar="A,B,…", help="An answer must be one of these."),
+    option(
+        "--schema", **FILE, help="An answer must be JSON that matches this JSON Schema (2020-12)."
+    ),
+    option(
+        "--instructions-in",
+        type=click.Choice(["auto", "prompt", "response_format", "both"]),
+        default="auto",
+        show_default=True,
+        help="Where the model is told what an answer must be.",
+    ),
+    option(
+        "--repairs",
+        type=click.IntRange(0, 10),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="How often to show the model an answer that does not fit, and ask again.",
+    ),
+    option("--escalate", metavar="MODEL", help="Whom to ask after that."),
+    option(
+        "--pack",
+        type=click.IntRange(1, MOST_PACKED),
+        default=1,
+        metavar="N",
+        help="Rows in one call: less to pay for what is the same for all.",
+    ),
+    option("--temperature", type=click.FloatRange(0, 2), metavar="T", help="For every row."),
+    option("--id-column", metavar="NAME", help="The column with an id of its own for each row."),
+    option("--encoding", metavar="NAME", help="Of a CSV file, e.g. cp1251.  [default: recognized]"),
+    option(
+        "--delimiter",
+        metavar="CHAR",
+        help="Of a CSV file: a character, or tab, comma, semicolon, pipe.  [default: recognized]",
+    ),
+    option("--no-header", is_flag=True, help="The first row is data; columns are column_1, …"),
+    option("--sheet", metavar="NAME", help="Of an XLSX file.  [default: the first]"),
+    option(
+        "--to",
+        type=click.Choice(["csv", "xlsx", "parquet", "jsonl"]),
+        help="How to write the answered table.  [default: like INPUT]",
+    ),
+)
+"""What is asked of a table's rows."""
 
 spec_options = _all(
     option(
@@ -237,6 +293,7 @@ spec_options = _all(
         help="After this moment nothing new starts; what was not sent is reported. Or a date: "
         "2026-05-04T07:00.",
     ),
+    table_options,
     notify_options,
     option(
         "--chunk-size",

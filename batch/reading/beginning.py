@@ -11,7 +11,7 @@ import io
 import json
 import re
 
-from batch.reading.forms import array_of, columns, jq, spread, text_column
+from batch.reading.forms import EACH_ROW, array_of, ask_each_row, columns, jq, spread, text_column
 from jobs.request import Fault, Form
 
 LONGEST = 64 * 2**10
@@ -59,7 +59,8 @@ def _zip(head: bytes) -> Form:
     if b"xl/" in head[:4096]:
         return Form(
             told="an Excel workbook",
-            hint="save it as CSV; nightshift tells then how requests are made of it",
+            hint=EACH_ROW,
+            command=ask_each_row("column"),
             whole=True,
         )
     if b"word/" in head[:4096]:
@@ -67,17 +68,7 @@ def _zip(head: bytes) -> Form:
     return _packed("unzip", "-p", told="a zip archive")
 
 
-_FROM_PARQUET = (
-    "import pandas,sys; print(pandas.read_parquet(sys.argv[1])"
-    '.to_json(orient="records",lines=True,force_ascii=False))'
-)
-_PARQUET = Form(
-    told="a Parquet file",
-    hint="write it as JSON Lines (with pandas and pyarrow), and nightshift tells how requests are"
-    " made of its records:",
-    command=("python3", "-c", _FROM_PARQUET),
-    whole=True,
-)
+_PARQUET = Form(told="a Parquet file", hint=EACH_ROW, command=ask_each_row("column"), whole=True)
 
 
 def _no_text(*, told: str) -> Form:
@@ -274,19 +265,9 @@ def _table_form(rows: list[list[str]], delimiter: str) -> Form:
     column = text_column(sizes)
     return Form(
         told=f"a table ({kind}) with the columns {columns(head)}",
-        hint="tables with a prompt of yours are not supported yet; today, make a request of each"
-        " row, with words of your own around the text; name a model with --model:",
-        command=("python3", "-c", _from_table(column, delimiter)),
+        hint=EACH_ROW,
+        command=ask_each_row(column),
         whole=True,
-    )
-
-
-def _from_table(column: str, delimiter: str) -> str:
-    return (
-        'import csv,json,sys; [print(json.dumps({"messages":[{"role":"user","content":'
-        f"row[{json.dumps(column)}]"
-        '}]},ensure_ascii=False)) for row in csv.DictReader(open((sys.argv+[0])[1],newline="",'
-        f'encoding="utf-8-sig"),delimiter={json.dumps(delimiter)})]'
     )
 
 

@@ -6,6 +6,7 @@ the jq program that does it; the commands are run by the tests.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Collection
@@ -68,6 +69,9 @@ def command_line(form: Form, source: str) -> str:
     """
     if not form.command or form.alone:
         return shlex.join(form.command)
+    if form.command[0] == "nightshift":
+        program, word, *options = form.command
+        return shlex.join((program, word, source, *options))
     words, name = shlex.join(form.command), PurePath(source).name
     stem = name.split(".")[0] or name
     written = f"> {shlex.quote(f'{stem}.requests.jsonl')}"
@@ -524,14 +528,20 @@ def _record(value: _Object) -> Form | None:
     if not texts or "messages" in value:
         return None
     column = text_column({key: len(each) for key, each in texts.items()})
-    name = next((key for key in ("custom_id", "id") if _is_id(value.get(key))), "")
-    head = f"custom_id: (.{name} | tostring), " if name else ""
     return Form(
         told=f"records with texts ({columns(list(value))}), not requests",
-        hint="tables with a prompt of yours are not supported yet; today, make a request of each"
-        " record, with words of your own around the text; name a model with --model:",
-        command=jq(f'{{{head}messages: [{{role: "user", content: {_path(column)}}}]}}'),
+        hint=EACH_ROW,
+        command=ask_each_row(column),
     )
+
+
+EACH_ROW = "a table needs a question to ask of each row, with its columns in double braces:"
+
+
+def ask_each_row(column: str) -> tuple[str, ...]:
+    """The command that does so, for a column of texts."""
+    name = column if column.isidentifier() else f"row[{json.dumps(column, ensure_ascii=False)}]"
+    return ("nightshift", "run", "--prompt", f"Classify this: {{{{ {name} }}}}")
 
 
 def text_column(sizes: dict[str, int]) -> str:

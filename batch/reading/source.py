@@ -111,6 +111,15 @@ def blocks(source: Source) -> Iterator[Block | Overlong]:
         yield from _whole_lines(_unpacked(stream, name))
 
 
+def unpacked(source: Source, name: str) -> Iterator[bytes]:
+    """The file's bytes as they were before gzip or zstd, in pieces; `name` is for sentences.
+
+    Raises as `blocks` does.
+    """
+    with _opened(source, name) as stream:
+        yield from _unpacked(stream, name)
+
+
 def _whole_lines(chunks: Iterator[bytes]) -> Iterator[Block | Overlong]:
     rest: list[bytes] = []
     size = 0

@@ -15,6 +15,7 @@ from batch.reports.lines import error_line, fault_line, line_of, output_line
 from batch.reports.page import clock_of, write_page
 from batch.reports.rows import Counter, Row, rows
 from batch.reports.survey import Survey, Tally, empty_survey
+from batch.reports.table import write_table
 from batch.store.jobstore import JobRow, JobStore
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.result import ResultState
@@ -44,6 +45,7 @@ def write_all(store: JobStore, folder: Path | None = None) -> Path:
             file.write(msgspec.json.format(content, indent=2) + b"\n")
         with whole_file(target / REPORT) as file:
             write_page(store, file, seen, cost)
+        write_table(store, job, target, _not_run(job))
     return target
 
 

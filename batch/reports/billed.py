@@ -24,6 +24,7 @@ class Billed(NamedTuple):
     written: int | None
     reasoning: int | None
     provider: str
+    chunk: int = 0
 
     @property
     def usage(self) -> Usage:

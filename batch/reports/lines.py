@@ -128,6 +128,8 @@ def _facts(row: Row) -> dict[str, Any]:
         "cost_rub": plain(row.cost),
         "cost_source": row.source,
     }
+    if row.together > 1:
+        facts["together"] = row.together
     if row.copy_of is not None:
         facts["copy_of"] = row.copy_of
     if row.uncertain:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -12,7 +12,9 @@ from typing import Protocol
 import msgspec
 
 from batch.reports.billed import BILLED, Billed
+from batch.reports.shares import Share, shares_of, together
 from batch.store.jobstore import JobStore
+from batch.tables.judge import own_answers
 from jobs.errors import BadMessage, StorageUnavailable
 from jobs.money import ZERO, add
 from jobs.result import ResultState
@@ -56,6 +58,8 @@ class Row(msgspec.Struct, frozen=True):
     body: bytes
     copy_of: str | None = None
     """The `custom_id` of the request whose result this one was given."""
+    together: int = 1
+    """How many requests had the call together that ended it."""
 
 
 def rows(
@@ -69,6 +73,7 @@ def rows(
     join = "JOIN" if finished else "LEFT JOIN"
     # Two walks side by side, both in the order of their keys: nothing is sorted or kept.
     costs = _Costs(store.db, count)
+    own = own_answers(store)
     answers = _Answers(store.db)
     (copied,) = store.db.execute("SELECT EXISTS (SELECT 1 FROM copies)").fetchone()
     original, origin = (_ORIGINAL, _ORIGIN) if copied else ("NULL", "")
@@ -117,9 +122,15 @@ def rows(
             source=_SOURCES[cost.source] if cost.calls else unbilled,
             uncertain=cost.bound,
             calls=cost.calls,
-            body=answers.body(pack, place) if bodies and pack else b"",
+            body=_own(own, ordinal, answers.body(pack, place)) if bodies and pack else b"",
             copy_of=copy_of,
+            together=together(store.db, ordinal, final) if own and final else 1,
         )
+
+
+def _own(own: Callable[[int, bytes], bytes] | None, ordinal: int, answer: bytes) -> bytes:
+    """What of an answer is a request's own."""
+    return answer if own is None else own(ordinal, answer)
 
 
 _ORIGINAL = "originals.custom_id"
@@ -142,8 +153,8 @@ class _Cost:
     source: int = -1
     calls: int = 0
 
-    def add(self, call: Billed) -> None:
-        """Adds a call."""
+    def add(self, call: Billed | Share) -> None:
+        """Adds a call, or a share of one."""
         self.calls += 1
         self.source = max(self.source, _CERTAINTY[call.source])
         if call.cost is not None:
@@ -161,6 +172,8 @@ class _Costs:
         self._calls = map(Billed._make, _tuples(db, query))
         self._next: Billed | None = next(self._calls, None)
         self._count = count
+        self._db = db
+        (self._has_units,) = db.execute("SELECT EXISTS (SELECT 1 FROM units)").fetchone()
 
     def of(self, ordinal: int, model: str, state: str | None, final: str | None) -> _Cost:
         """What the calls of a request cost; ask in ascending order.
@@ -170,11 +183,27 @@ class _Costs:
         cost = _Cost()
         while (call := self._next) is not None and call.ordinal <= ordinal:
             if call.ordinal == ordinal:
-                cost.add(call)
+                asked, shared = self._unit(call, model)
+                if not shared:
+                    cost.add(call)
                 if self._count is not None:
-                    self._count.count(call, model, state, final)
+                    self._count.count(call, asked, state, final)
             self._next = next(self._calls, None)
+        if self._has_units:
+            for share in shares_of(self._db, ordinal):
+                cost.add(share)
         return cost
+
+    def _unit(self, call: Billed, model: str) -> tuple[str, bool]:
+        """The model that was asked, and whether for others, too."""
+        if not self._has_units:
+            return model, False
+        asked, shared = self._db.execute(
+            "SELECT (SELECT model FROM units WHERE chunk = ?1 AND ordinal = ?2),"
+            " EXISTS (SELECT 1 FROM shares WHERE chunk = ?1 AND ordinal = ?2)",
+            (call.chunk, call.ordinal),
+        ).fetchone()
+        return asked or model, bool(shared)
 
 
 def _tuples(db: sqlite3.Connection, query: str) -> sqlite3.Cursor:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 import msgspec
 
 from batch.store import database
-from batch.store.queue import Triple, Waiting
+from batch.store.queue import Triple, Waiting, decode_triples
 from batch.store.results import unfinished
 from batch.store.suspects import IN_FLIGHT, PERHAPS, suspect
+from batch.store.units import Unit, drop_bodies, keep
 from jobs.budget import Amount
 from jobs.money import ZERO, subtract, total
-
-_ordinals = msgspec.msgpack.Decoder(list[Triple])
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,13 @@ class Chunks:
         self._db = db
 
     def grant(
-        self, requests: list[Waiting], amount: Amount, now: float, *, trial: int = 0
+        self,
+        requests: list[Waiting],
+        amount: Amount,
+        now: float,
+        *,
+        trial: int = 0,
+        units: Sequence[Unit] = (),
     ) -> OpenChunk:
         """Sets requests and their grant aside as a new chunk: on disk when this returns.
 
@@ -60,6 +66,7 @@ class Chunks:
                 "UPDATE job SET next_chunk = next_chunk + 1 RETURNING next_chunk - 1"
             ).fetchone()
             self._insert(number, triples, amount, now, trial)
+            keep(db, number, units)
             last = max(each.rank for each in requests)
             db.execute(
                 "INSERT INTO returned SELECT ordinal, 0, 0 FROM queue"
@@ -119,6 +126,7 @@ class Chunks:
                 "UPDATE chunks SET state = 'closed', ordinals = x'90' WHERE chunk = ?",
                 (chunk.chunk,),
             )
+            drop_bodies(db, chunk.chunk)
             give_back(db, chunk.requests)
 
     def keep(self, chunk: OpenChunk, requests: list[Triple]) -> None:
@@ -229,11 +237,6 @@ def give_back(db: sqlite3.Connection, triples: list[Triple]) -> None:
         " WHERE NOT EXISTS (SELECT 1 FROM results WHERE ordinal = ?1)",
         triples,
     )
-
-
-def decode_triples(data: bytes) -> list[Triple]:
-    """The requests of a chunk, as its row holds them."""
-    return _ordinals.decode(data)
 
 
 def _unspent(row: sqlite3.Row) -> Decimal:

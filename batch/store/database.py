@@ -11,7 +11,10 @@ from pathlib import Path
 
 from jobs.errors import StorageUnavailable
 
-VERSION = 4
+VERSION = 5
+_UPGRADES = {4: "upgrade-5.sql"}
+"""By the version that is there, what makes the next one of it."""
+
 _BUSY_S = 30.0
 
 
@@ -19,13 +22,18 @@ def create(path: Path) -> sqlite3.Connection:
     """A new job file with an empty schema, for its owner alone; it must not exist."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection = _connect(path)
-    schema = resources.files("batch.store").joinpath("schema.sql").read_text()
-    connection.executescript(f"BEGIN; {schema} COMMIT;")
+    _execute(connection, "schema.sql", *_UPGRADES.values())
     return connection
 
 
+def _execute(connection: sqlite3.Connection, *names: str) -> None:
+    """All of these files in one transaction."""
+    texts = (resources.files("batch.store").joinpath(name).read_text() for name in names)
+    connection.executescript(f"BEGIN IMMEDIATE; {' '.join(texts)} COMMIT;")
+
+
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """An existing job file.
+    """An existing job file; one of a former version is brought up to this one.
 
     Raises `StorageUnavailable` when it is absent, damaged or written by another version.
     """
@@ -33,7 +41,10 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         raise StorageUnavailable(f"{path} is missing")
     with readable(path):
         connection = _connect(path, read_only=read_only)
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        version = _version(connection)
+        if version in _UPGRADES:
+            _upgrade(path)
+            version = _version(connection)
     if version != VERSION:
         connection.close()
         raise StorageUnavailable(
@@ -42,6 +53,26 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             hint="use the version that wrote it",
         )
     return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _upgrade(path: Path) -> None:
+    """Two that come at a time do it one after the other: the second finds it done."""
+    connection = _connect(path)
+    try:
+        while (version := _version(connection)) in _UPGRADES:
+            try:
+                _execute(connection, _UPGRADES[version])
+            except sqlite3.OperationalError:
+                _roll_back(connection)
+                if _version(connection) == version:
+                    raise
+    finally:
+        connection.close()
 
 
 def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

@@ -7,8 +7,9 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -16,7 +17,7 @@ from batch.store import database
 from batch.store.blocks import BlockWriter
 from batch.store.guess import Guess, packed
 from batch.store.order import Marks, arrange, mark_copies
-from jobs.names import BLOCKS, DATABASE
+from jobs.names import BLOCKS, DATABASE, TABLE
 from jobs.prices import PriceList
 from jobs.request import Fault, Request
 from jobs.spec import Spec
@@ -49,6 +50,17 @@ class Draft:
         self._marks = Marks(self._db, dedupe)
         self.requests = 0
         self.invalid = 0
+
+    def keep_table(self, source: Path | BinaryIO) -> Path:
+        """Copies the table that the requests are made of; on disk when this returns."""
+        copy = self._folder / TABLE
+        made = os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        opened = source.open("rb") if isinstance(source, Path) else nullcontext(source)
+        with os.fdopen(made, "wb") as to, opened as file:
+            shutil.copyfileobj(file, to, 2**20)
+            to.flush()
+            os.fsync(to.fileno())
+        return copy
 
     def add(self, request: Request) -> None:
         """Stores a valid request."""

@@ -71,6 +71,11 @@ class Failures:
                 f" WHERE {_AMONG})",
                 (among,),
             )
+            db.execute(
+                "DELETE FROM climbs WHERE ordinal IN (SELECT ordinal FROM results"  # noqa: S608
+                f" WHERE {_AMONG})",
+                (among,),
+            )
             self._leave_chunks(among)
             back = db.execute(
                 f"DELETE FROM results WHERE {_AMONG}",  # noqa: S608  a constant

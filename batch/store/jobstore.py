@@ -22,6 +22,7 @@ from batch.store.queue import Queue
 from batch.store.results import grow
 from batch.store.trouble import Trouble
 from batch.store.uncertain import UncertainCalls
+from batch.store.units import Units
 from jobs.errors import StorageUnavailable
 from jobs.money import total
 from jobs.names import BLOCKS, DATABASE
@@ -102,6 +103,7 @@ class JobStore:
             self.close()
             raise
         self.chunks = Chunks(self.db)
+        self.units = Units(self.db, self.queue)
         self.failures = Failures(self.db)
         self.uncertain = UncertainCalls(self.db)
 

@@ -14,18 +14,19 @@ from typing import Any
 
 import msgspec
 
-from batch.store.chunks import decode_triples, give_back
+from batch.store.chunks import give_back
 from batch.store.jobstore import JobStore
-from batch.store.queue import Triple
+from batch.store.queue import Triple, decode_triples
 from batch.store.results import give_copies, grow, unfinished
 from batch.store.suspects import IN_FLIGHT, clear, suspect
+from batch.store.units import Judge, drop_bodies, expand
 from jobs.chunk import WORKER_DIED, ChunkClosed, ReturnReason
 from jobs.money import ZERO, add, subtract
 from jobs.outcome import Billing, CostSource
 from jobs.period import QUARTER_S
 from jobs.result import Call, Result, ResultState
 from jobs.usage import Usage
-from jobs.wire import Delivery, Found
+from jobs.wire import Delivery, Found, unpack_bodies
 
 _NO_TOKENS = Usage()
 _NOT_TOLD = (None,) * len(Usage.__struct_fields__)
@@ -128,7 +129,7 @@ class _Change:
             self.overrun = Overrun(chunk, cost, bound)
 
 
-def apply(store: JobStore, deliveries: Iterable[Delivery]) -> Applied:
+def apply(store: JobStore, deliveries: Iterable[Delivery], judge: Judge | None = None) -> Applied:
     """Writes deliveries to the home; on disk when this returns, so they may be acknowledged.
 
     Everything is keyed: a call by its id, a result by its request, a chunk by its number. So a
@@ -139,9 +140,8 @@ def apply(store: JobStore, deliveries: Iterable[Delivery]) -> Applied:
         fed = _Fed(db)
         for delivery in deliveries:
             _write_calls(db, [c for c in delivery.calls if fed.has(c.ordinal, c.chunk)], change)
-            _write_results(
-                db, delivery, [r for r in delivery.results if fed.has(r.ordinal)], applied
-            )
+            results = [r for r in delivery.results if fed.has(r.ordinal)]
+            _write_results(store, delivery, results, applied, judge)
             for found in delivery.found:
                 _write_found(db, found, change)
             for closed in delivery.closed:
@@ -281,11 +281,18 @@ def _call_row(call: Call) -> tuple[Any, ...]:
 
 
 def _write_results(
-    db: sqlite3.Connection, delivery: Delivery, results: list[Result], applied: Applied
+    store: JobStore,
+    delivery: Delivery,
+    results: list[Result],
+    applied: Applied,
+    judge: Judge | None,
 ) -> None:
+    db = store.db
     answer: int | None = None
     if any(result.body >= 0 for result in results):
         answer = db.execute("INSERT INTO answers (bodies) VALUES (?)", (delivery.bodies,)).lastrowid
+    if judge is not None and results:
+        results = store.units.judged(results, unpack_bodies(delivery.bodies), answer, judge)
     rows = [_result_row(result, answer) for result in results]
     any_copies, any_retried, any_returned = db.execute(_ANY).fetchone()
     if not any_retried and _insert_all(db, _RESULT, rows):
@@ -303,9 +310,15 @@ def _write_results(
     for result in new:
         copies = give_copies(db, "requests", "ordinal = ?", result.ordinal) if any_copies else 0
         applied.count(result, copies)
-    if answer is not None and all(result.body < 0 for result in new):
+    used = any(result.body >= 0 for result in new) or _is_quoted(db, answer)
+    if answer is not None and not used:
         # A delivery that came again brought nothing new: its answers stand already.
         db.execute("DELETE FROM answers WHERE id = ?", (answer,))
+
+
+def _is_quoted(db: sqlite3.Connection, answer: int | None) -> bool:
+    """Whether requests that wait again are to be told what is wrong with one of these answers."""
+    return db.execute("SELECT 1 FROM climbs WHERE answer = ?", (answer,)).fetchone() is not None
 
 
 _ANY = (
@@ -347,8 +360,9 @@ def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> Non
     if row is None:
         return
     mine = {triple[0]: triple for triple in decode_triples(row["ordinals"])}
-    back = {triple[0]: triple for triple in closed.returned if triple[0] in mine}
-    applied.foreign += len(closed.returned) - len(back)
+    returned = expand(db, closed.chunk, closed.returned)
+    back = {triple[0]: triple for triple in returned if triple[0] in mine}
+    applied.foreign += len(returned) - len(back)
     if row["state"] == "open":
         give_back(db, list(back.values()))
     else:
@@ -358,7 +372,7 @@ def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> Non
             " uncertain = max(uncertain, ?3) WHERE ordinal = ?1",
             back.values(),
         )
-    _suspect(db, row["suspected"], mine, closed)
+    _suspect(db, row["suspected"], mine, closed, returned)
     # Of the others it has results. They may come later than this: until then the chunk stays.
     coming = [triple for triple in mine.values() if triple[0] not in back]
     db.execute(
@@ -375,12 +389,16 @@ def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> Non
 
 
 def _suspect(
-    db: sqlite3.Connection, counted: int, mine: dict[int, Triple], closed: ChunkClosed
+    db: sqlite3.Connection,
+    counted: int,
+    mine: dict[int, Triple],
+    closed: ChunkClosed,
+    returned: list[Triple],
 ) -> None:
     """Now it is known what was in flight if the worker died, and that it did not if it did not."""
     clear(db, mine, counted)
     if closed.reason.code == WORKER_DIED.code:
-        back = [(n, uncertain) for n, _, uncertain in closed.returned if n in mine]
+        back = [(n, uncertain) for n, _, uncertain in returned if n in mine]
         suspect(db, [n for n, uncertain in back if uncertain > mine[n][2]], IN_FLIGHT)
 
 
@@ -397,6 +415,7 @@ def _close_told(db: sqlite3.Connection, applied: Applied) -> None:
             db.execute(
                 "UPDATE chunks SET state = 'closed', ordinals = x'90' WHERE chunk = ?", (chunk,)
             )
+            drop_bodies(db, chunk)
             applied.closed.append(chunk)
     if applied.closed:
         # A lost chunk that is heard of is told in the outputs.

@@ -7,12 +7,22 @@ import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import msgspec
+
 from batch.store import database
 from batch.store.blocks import BlockReader
 from batch.store.suspects import ALONE, SUSPECT, trial_size
 
 Triple = tuple[int, int, int]
 """(ordinal, attempts, uncertain): a request and the calls already made for it."""
+
+
+_triples = msgspec.msgpack.Decoder(list[Triple])
+
+
+def decode_triples(data: bytes) -> list[Triple]:
+    """The requests of a chunk, as its row holds them."""
+    return _triples.decode(data)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ def _list_faults(ctx: click.Context, _: click.Parameter, wanted: Any) -> None:
     is_flag=True,
     help="In place of a share: what begins like a prompt that was answered comes from the cache.",
 )
+@click.option("--slips", default=0.0, help="Of answers about tables: in another form, or wrong.")
 @click.option("--null-cost-share", default=0.5, help="Of answers cut at max_tokens: cost null.")
 @click.option("--null-error-share", default=0.2, help='Of good answers: "error": null in them.')
 @click.option("--other-provider-share", default=0.0, help="Of calls: not the listed provider.")
@@ -169,7 +170,9 @@ def _options(given: dict[str, Any]) -> Options:
     try:
         return Options(
             **{name: given[name] for name in same},
-            style=Style(given["answers"], given["answer_tokens"], given["reasoning_tokens"]),
+            style=Style(
+                given["answers"], given["answer_tokens"], given["reasoning_tokens"], given["slips"]
+            ),
             latency=parse_latency(given["latency"]),
             limits=limits,
             rules=tuple(parse_rules(_rules(given["faults_file"], given["faults"]))),

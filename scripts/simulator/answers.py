@@ -3,6 +3,7 @@
     prose    invented sentences in Latin and Cyrillic letters, of varying length
     echo     the last user message, word for word
     label    the word after ``label:`` or ``label=`` in the last user message, else ``unknown``
+    table    one of the choices that the message names, for a row or for each of a pack
 
 A request that asks for JSON (`response_format`) gets JSON, one that must call a tool calls it.
 `tokens` says how they are counted.
@@ -14,10 +15,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from . import tables
 from .body import Chat
 from .tokens import tokens_in
 
-MODES = ("prose", "echo", "label")
+MODES = ("prose", "echo", "label", "table")
 _LABEL = re.compile(r"label\s*[:=]\s*[\"']?([\w./-]+)", re.IGNORECASE)
 _WORDS = """
     night shift lamp queue river ledger kopeck morning answer quiet train window seven paper
@@ -35,6 +37,7 @@ class Style:
     mode: str = "prose"
     answer_tokens: int = 120
     reasoning_tokens: int = 60
+    slips: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ def _say(chat: Chat, style: Style, dice: Random) -> tuple[str | None, list[dict[
     if chat.wants_json:
         answer = {"answer": _prose(12, dice), "n": dice.randrange(1000)}
         return json.dumps(answer, ensure_ascii=False), None
+    if style.mode == "table":
+        return tables.say(chat.user_text(), style.slips, dice), None
     if style.mode == "echo":
         return chat.last_user_text(), None
     if style.mode == "label":

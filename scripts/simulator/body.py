@@ -26,6 +26,11 @@ class Chat:
                 return _text(message.get("content"))
         return ""
 
+    def user_text(self) -> str:
+        """The texts of all user messages."""
+        users = (each for each in self.messages if isinstance(each, dict))
+        return "\n".join(_text(each.get("content")) for each in users if each.get("role") == "user")
+
     @property
     def wants_json(self) -> bool:
         """Whether `response_format` asks for JSON."""

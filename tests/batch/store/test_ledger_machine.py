@@ -23,7 +23,8 @@ from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.reports.cost import cost_of
 from batch.store import ledger
-from batch.store.chunks import OpenChunk, decode_triples
+from batch.store.chunks import OpenChunk
+from batch.store.queue import decode_triples
 from jobs.budget import Amount, Grant
 from jobs.chunk import DONE, HELD, WORKER_DIED, ChunkClosed, Payload, ReturnReason, Work
 from jobs.errors import ServiceUnavailable

@@ -1,0 +1,124 @@
+"""What the options of a table mean: a task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from batch.tables.text import DELIMITERS
+from jobs.errors import UsageError
+from jobs.task import TableForm, Task
+
+_LARGEST = 2**20
+_NEED_A_PROMPT = (
+    *("system", "system_file", "choices", "schema", "temperature", "id_column", "encoding"),
+    *("delimiter", "no_header", "sheet", "to"),
+)
+
+
+def take_task(options: dict[str, Any]) -> Task | None:
+    """Takes a table's options out of those of a command; None where the input holds requests.
+
+    `UsageError` where they make no sense together.
+    """
+    told = {
+        name: options.pop(name)
+        for name in (*_NEED_A_PROMPT, "instructions_in", "repairs", "escalate", "pack")
+    }
+    prompt = _text(options, "prompt")
+    if prompt is None:
+        given = next((name for name in _NEED_A_PROMPT if told[name] not in (None, False)), None)
+        if given is not None:
+            raise UsageError(
+                f"--{given.replace('_', '-')} is for tables, which need a prompt",
+                hint="--prompt 'What is asked of {{ column }}', or --prompt-file FILE",
+            )
+        return None
+    if told["choices"] is not None and told["schema"] is not None:
+        raise UsageError("--choices and --schema both say what an answer is", hint="choose one")
+    return Task(
+        prompt=prompt,
+        system=_text(told, "system"),
+        choices=_choices(told["choices"]),
+        answer_schema=None if told["schema"] is None else _schema(told["schema"]),
+        instructions_in=told["instructions_in"],
+        repairs=told["repairs"],
+        escalate=told["escalate"],
+        pack=told["pack"],
+        temperature=told["temperature"],
+        id_column=told["id_column"],
+        to=told["to"],
+        form=_form(told),
+    )
+
+
+def _text(options: dict[str, Any], name: str) -> str | None:
+    """What `--name` says, or the file of `--name-file`."""
+    text: str | None = options.pop(name)
+    file: Path | None = options.pop(f"{name}_file")
+    if text is not None and file is not None:
+        raise UsageError(f"--{name} and --{name}-file both give a text", hint="choose one")
+    if file is not None:
+        text = _read(file, f"--{name}-file")
+    if text is not None and not text.strip():
+        raise UsageError(f"--{name} is empty", hint="say what is asked")
+    return text
+
+
+def _read(file: Path, option: str) -> str:
+    try:
+        if file.stat().st_size > _LARGEST:
+            raise UsageError(f"{option}: {file} is larger than 1 MiB")
+        return file.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError(f"{option}: {file} is not UTF-8", hint="save it as UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"{option}: {file} can't be read: {error.strerror}") from None
+
+
+def _choices(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    choices = tuple(part.strip() for part in text.split(",") if part.strip())
+    if len(choices) < 2 or len({each.casefold() for each in choices}) < len(choices):
+        raise UsageError(
+            "--choices needs two different answers at least", hint="for instance --choices yes,no"
+        )
+    return choices
+
+
+def _schema(file: Path) -> str:
+    """The schema in one line, after a check that it is one."""
+    import jsonschema_rs
+
+    try:
+        schema = msgspec.json.decode(_read(file, "--schema"), type=dict[str, Any])
+        jsonschema_rs.validator_for(schema)
+    except (ValueError, jsonschema_rs.ValidationError) as error:
+        told = str(error).splitlines()[0]
+        raise UsageError(f"--schema: {file} is no JSON Schema: {told}") from None
+    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+
+
+def _form(told: dict[str, Any]) -> TableForm:
+    """What was told of the file; nothing else is set."""
+    given: dict[str, Any] = {}
+    if told["encoding"]:
+        given["encoding"] = told["encoding"]
+    if told["delimiter"]:
+        given["delimiter"] = _delimiter(told["delimiter"])
+    if told["no_header"]:
+        given["header"] = False
+    if told["sheet"]:
+        given["sheet"] = told["sheet"]
+    return TableForm(**given)
+
+
+def _delimiter(text: str) -> str:
+    found = DELIMITERS.get(text.lower(), text)
+    if len(found) != 1 or found in '"\r\n':
+        raise UsageError(f"--delimiter: {text!r} is not one character", hint="e.g. ';' or tab")
+    return found

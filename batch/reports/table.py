@@ -1,0 +1,67 @@
+"""The answered table: its file beside output.jsonl, for a job whose input was a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from batch.reports.files import whole_file
+from batch.reports.rows import Row, rows
+from batch.store.jobstore import JobRow, JobStore
+from batch.tables.answered import Beside, file_name, widened, write_answered
+from batch.tables.check import Check, check_of, text_of
+from batch.tables.kinds import FileTable
+from jobs.money import plain
+from jobs.names import TABLE
+from jobs.result import ResultState
+from jobs.spec import Spec
+from jobs.task import Task
+
+
+def table_name(spec: Spec) -> str | None:
+    """What the answered table is called; None for a job without one."""
+    if spec.task is None:
+        return None
+    stem = "stdin" if spec.source == "-" else Path(spec.source).name.split(".")[0]
+    return file_name(stem or "table", spec.task, spec.task.form)
+
+
+def write_table(store: JobStore, job: JobRow, target: Path, not_run: str) -> None:
+    """Writes it, if the job has one. To be used within a snapshot of the store."""
+    name, task = table_name(job.spec), job.spec.task
+    if name is None or task is None:
+        return
+    table = FileTable(store.folder / TABLE, task.form, job.spec.source)
+    with suppress(UnicodeEncodeError):
+        _write(store, job, target / name, table, task, not_run)
+        return
+    _write(store, job, target / name, widened(table), task, not_run)
+
+
+def _write(
+    store: JobStore, job: JobRow, path: Path, table: FileTable, task: Task, not_run: str
+) -> None:
+    with whole_file(path) as file:
+        found = _beside(store, table, check_of(task), not_run)
+        write_answered(file, table, task, found, job.created_at)
+
+
+def _beside(store: JobStore, table: FileTable, check: Check, not_run: str) -> Iterator[Beside]:
+    """What stands behind each row of the table: both are in the order of its rows."""
+    ended = rows(store)
+    faults = {fault["line"]: f"{fault['code']}: {fault['message']}" for fault in store.faults()}
+    waiting = next(ended, None)
+    for row in table.rows():
+        if waiting is not None and waiting.line == row.number:
+            yield _of(waiting, check, not_run)
+            waiting = next(ended, None)
+        else:
+            yield Beside({}, faults.get(row.number, ""), "0", 0, "")
+
+
+def _of(row: Row, check: Check, not_run: str) -> Beside:
+    done = row.state is ResultState.COMPLETED
+    values = check(text_of(row.body)).values if done else {}
+    error = "" if done else f"{row.code or f'not_run.{not_run}'}: {row.message}".rstrip(": ")
+    return Beside(values, error, plain(row.cost), row.attempts, ",".join(row.flags))

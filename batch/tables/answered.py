@@ -1,0 +1,202 @@
+"""The table that was brought, with the answers beside its rows.
+
+Every row once, in order, with its cells as they were: of a text table byte for byte. Behind them
+stand the columns of the answer, then `error`, `cost_rub`, `attempts` and `flags`. What a model
+wrote is never a formula to a spreadsheet.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import IO, Any, Protocol
+
+from batch.tables import columnar, workbook
+from batch.tables.check import columns_of
+from batch.tables.kinds import FileTable
+from batch.tables.table import Row
+from jobs.task import Kind, TableForm, Task
+
+FACTS = ("error", "cost_rub", "attempts", "flags")
+ENDINGS: dict[Kind, str] = {
+    "csv": ".csv",
+    "xlsx": ".xlsx",
+    "parquet": ".parquet",
+    "jsonl": ".jsonl",
+}
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_UTF8 = {"encoding": "utf-8", "bom": True}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What stands behind a row: the answer by its columns, and what is known of its making."""
+
+    values: dict[str, Any]
+    error: str
+    cost_rub: str
+    attempts: int
+    flags: str
+
+
+def added_columns(task: Task, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the columns that are added; one that the table has gets an underscore."""
+    taken, added = set(columns), list[str]()
+    for name in (*columns_of(task), *FACTS):
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        added.append(name)
+    return tuple(added)
+
+
+def file_name(stem: str, task: Task, form: TableForm) -> str:
+    """What the answered table is called."""
+    tsv = form.kind == "csv" and task.to is None and form.delimiter == "\t"
+    return f"{stem}.answered{'.tsv' if tsv else ENDINGS[task.to or form.kind]}"
+
+
+def write_answered(
+    file: IO[bytes], table: FileTable, task: Task, beside: Iterator[Beside], created_at: float
+) -> None:
+    """Writes the table; `beside` has what stands behind each of its rows, in their order.
+
+    `UnicodeEncodeError` where a text table's encoding has not all characters of an answer: write it
+    again as `widened` then.
+    """
+    added = added_columns(task, table.form.columns)
+    writer = _writer(file, table, task.to or table.form.kind, added, created_at)
+    for row, found in zip(table.rows(), beside, strict=True):
+        values = (found.values.get(name) for name in columns_of(task))
+        facts = (found.error or None, found.cost_rub, found.attempts, found.flags or None)
+        writer.write(row, (*map(_plain, values), *facts))
+    writer.close()
+
+
+def widened(table: FileTable) -> FileTable:
+    """The same table, to be written as UTF-8 with a mark by which Excel knows it."""
+    return FileTable(
+        table.path, table.form, table.name, written=table.form.model_copy(update=_UTF8)
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A value of an answer as a cell: what has an inside is JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+
+class _Writer(Protocol):
+    def write(self, row: Row, added: tuple[Any, ...]) -> None: ...
+    def close(self) -> None: ...
+
+
+def _writer(
+    file: IO[bytes], table: FileTable, kind: Kind, added: tuple[str, ...], created_at: float
+) -> _Writer:
+    if kind == "csv":
+        return _Text(file, table, added)
+    if kind == "jsonl":
+        return _Records(file, table, added)
+    if kind == "xlsx":
+        return _Workbook(file, table, added, created_at)
+    return _Columns(file, table, added)
+
+
+class _Text:
+    """CSV: a row of a text table is repeated as it stands, and one of another kind is written."""
+
+    def __init__(self, file: IO[bytes], table: FileTable, added: tuple[str, ...]) -> None:
+        self._file, self._columns, self._form = file, len(table.form.columns), table.written
+        self._repeats = table.form.kind == "csv"
+        if self._form.bom:
+            file.write("\ufeff".encode(self._form.encoding))
+        if table.form.header or not self._repeats:
+            self._line(self._joined((*table.form.columns, *added)))
+
+    def write(self, row: Row, added: tuple[Any, ...]) -> None:
+        ours = self._joined(tuple(map(_harmless, added)))
+        self._line(f"{self._own(row)}{self._form.delimiter}{ours}")
+
+    def _own(self, row: Row) -> str:
+        if not self._repeats:
+            return self._joined(row.cells)
+        if row.fault and not row.cells:
+            # Its quotes don't close, so nothing could stand behind it: all of it is one cell.
+            return self._joined((row.raw, *("",) * (self._columns - 1)))
+        return row.raw + self._form.delimiter * max(0, self._columns - len(row.cells))
+
+    def _joined(self, cells: tuple[Any, ...]) -> str:
+        line = io.StringIO()
+        csv.writer(line, delimiter=self._form.delimiter, lineterminator="").writerow(cells)
+        return line.getvalue()
+
+    def _line(self, text: str) -> None:
+        line = text + self._form.newline
+        self._file.write(line.encode(self._form.encoding, "surrogateescape"))
+
+    def close(self) -> None:
+        """Nothing waits."""
+
+
+class _Records:
+    def __init__(self, file: IO[bytes], table: FileTable, added: tuple[str, ...]) -> None:
+        self._file, self._names = file, (*table.form.columns, *added)
+
+    def write(self, row: Row, added: tuple[Any, ...]) -> None:
+        cells = row.cells or (None,) * (len(self._names) - len(added))
+        record = dict(zip(self._names, (*cells, *added), strict=True))
+        self._file.write(json.dumps(record, ensure_ascii=True, default=str).encode() + b"\n")
+
+    def close(self) -> None:
+        """Nothing waits."""
+
+
+class _Workbook:
+    def __init__(
+        self, file: IO[bytes], table: FileTable, added: tuple[str, ...], created_at: float
+    ) -> None:
+        made = datetime.fromtimestamp(created_at, UTC)
+        self._book = workbook.Writer(file, table.form.sheet or "answers", made)
+        self._book.header((*table.form.columns, *added))
+        self._width = len(table.form.columns)
+
+    def write(self, row: Row, added: tuple[Any, ...]) -> None:
+        own = (*row.cells, *(None,) * self._width)[: self._width]
+        self._book.write((*own, *added))
+
+    def close(self) -> None:
+        self._book.close()
+
+
+class _Columns:
+    def __init__(self, file: IO[bytes], table: FileTable, added: tuple[str, ...]) -> None:
+        source = table.path if table.form.kind == "parquet" else None
+        self._file = columnar.Writer(file, source, table.form.columns, added)
+        self._width = len(table.form.columns)
+
+    def write(self, row: Row, added: tuple[Any, ...]) -> None:
+        own = (*row.cells, *(None,) * self._width)[: self._width]
+        self._file.write((*own, *(None if each is None else str(each) for each in added)))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _harmless(cell: Any) -> Any:
+    """Text that no spreadsheet takes for a formula (OWASP ASVS 1.2.10)."""
+    if isinstance(cell, str) and cell.startswith(_FORMULA) and not _is_number(cell):
+        return "'" + cell
+    return cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,217 @@
+"""Whether an answer is what was asked for, and what it says: a pure function of the raw answer.
+
+A repair never changes a meaning. Fences, prose around JSON, a trailing comma, the case and the
+punctuation of a choice are form; a bracket that is missing, since the answer was cut off, is not.
+Whatever was repaired is flagged, and the raw answer is kept as it came.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from jobs.task import Task
+
+REPAIRED = "repaired"
+INVALID = "answer.invalid"
+
+_FENCE = re.compile(r"\A\s*```[\w-]*\s*\n?(.*?)\n?\s*```\s*\Z", re.DOTALL)
+_LABELLED = re.compile(r"\A[\w\s]{1,40}[:=—–-]\s*(.+)\Z", re.DOTALL)
+_AROUND = " \t\r\n.,;:!?\"'`*_«»“”„‘’()[]{}<>"
+_SIGNIFICANT = re.compile(r"[^\W_]+|[-+.]\d")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an answer says, or `problem`: why it is not what was asked for.
+
+    `values` has a value for every column of the answer, `repaired` is whether its form was mended.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    repaired: bool = False
+    problem: str = ""
+
+
+Check = Callable[[str], Verdict]
+"""The text of an answer → what it says."""
+
+
+def check_of(task: Task) -> Check:
+    """The check of a task's answers; without choices and schema every text is right."""
+    if task.choices:
+        return _choice_check(task.choices)
+    if task.answer_schema is not None:
+        return schema_check(task.answer_schema)
+    return lambda text: Verdict({"answer": text})
+
+
+def columns_of(task: Task) -> tuple[str, ...]:
+    """The names of the columns that an answer fills."""
+    if task.answer_schema is None:
+        return ("answer",)
+    properties = json.loads(task.answer_schema).get("properties")
+    return tuple(properties) if isinstance(properties, dict) and properties else ("answer",)
+
+
+# ---- choices --------------------------------------------------------------------------------
+
+
+def _choice_check(choices: tuple[str, ...]) -> Check:
+    exact = {choice: choice for choice in choices}
+    folded = {_folded(choice): choice for choice in choices}
+    named = ", ".join(choices)
+
+    def check(text: str) -> Verdict:
+        bare = text.strip()
+        if bare in exact or _wrapped(bare) in exact:
+            return Verdict({"answer": bare if bare in exact else _wrapped(bare)})
+        for form in _forms(bare):
+            found = folded.get(_folded(form))
+            if found is not None:
+                return Verdict({"answer": found}, repaired=True)
+        return Verdict(problem=f"{_short(bare)} is none of: {named}")
+
+    return check
+
+
+def _wrapped(text: str) -> str:
+    """The answer within the object that `response_format` asks for; empty where there is none."""
+    if not text.startswith("{"):
+        return ""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    is_ours = isinstance(found, dict) and list(found) == ["answer"]
+    return str(found["answer"]) if is_ours else ""
+
+
+def _forms(text: str) -> list[str]:
+    """Ways in which an answer may wrap a choice without saying anything else."""
+    fenced = _FENCE.match(text)
+    inner = fenced[1].strip() if fenced else text
+    forms = [inner]
+    try:
+        found = json.loads(inner)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict) and len(found) == 1:
+        found = next(iter(found.values()))
+    if isinstance(found, str | int | float | bool):
+        forms.append(str(found))
+    labelled = _LABELLED.match(inner.strip("*"))
+    if labelled:
+        forms.append(labelled[1])
+    return forms
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).strip(_AROUND).casefold()
+
+
+# ---- schemas --------------------------------------------------------------------------------
+
+
+@lru_cache(64)
+def schema_check(answer_schema: str) -> Check:
+    """The check of answers against a JSON Schema (2020-12)."""
+    import jsonschema_rs
+
+    schema = json.loads(answer_schema)
+    validator = jsonschema_rs.validator_for(schema)
+    properties = schema.get("properties")
+    columns = tuple(properties) if isinstance(properties, dict) else ()
+
+    def check(text: str) -> Verdict:
+        value, repaired, problem = _parsed(text)
+        if problem:
+            return Verdict(problem=problem)
+        for error in validator.iter_errors(value):
+            where = "/".join(map(str, error.instance_path))
+            return Verdict(problem=f"{where + ': ' if where else ''}{_short(error.message, 200)}")
+        if columns and isinstance(value, dict):
+            return Verdict({name: value.get(name) for name in columns}, repaired)
+        return Verdict({"answer": value}, repaired)
+
+    return check
+
+
+def _parsed(text: str) -> tuple[Any, bool, str]:
+    """(the value, whether the form was mended, what is wrong)."""
+    bare = text.strip()
+    try:
+        return json.loads(bare, parse_constant=_refuse), False, ""
+    except (ValueError, RecursionError):
+        pass
+    candidate = _json_in(bare)
+    if candidate is None:
+        return None, False, f"{_short(bare)} holds no JSON"
+    try:
+        return json.loads(candidate, parse_constant=_refuse), True, ""
+    except (ValueError, RecursionError):
+        return _mended(candidate)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
+
+
+def _json_in(text: str) -> str | None:
+    """The one object or list in a text, from its first bracket to its last."""
+    fenced = _FENCE.match(text)
+    inner = fenced[1] if fenced else text
+    starts = [place for place in (inner.find("{"), inner.find("[")) if place >= 0]
+    if not starts:
+        return None
+    start = min(starts)
+    stop = inner.rfind("}" if inner[start] == "{" else "]")
+    return inner[start : stop + 1] if stop > start else None
+
+
+def _mended(candidate: str) -> tuple[Any, bool, str]:
+    import json_repair
+
+    if len(candidate) > 2**20 or candidate.count("{") != candidate.count("}"):
+        return None, False, f"{_short(candidate)} is not valid JSON"
+    try:
+        value = json_repair.loads(candidate, skip_json_loads=True)
+    except (ValueError, RecursionError):
+        value = None
+    # The same letters, digits and signs in the same order: only punctuation was mended.
+    if value is None or _content(json.dumps(value, ensure_ascii=False)) != _content(candidate):
+        return None, False, f"{_short(candidate)} is not valid JSON"
+    return value, True, ""
+
+
+def _content(text: str) -> list[str]:
+    return [each.casefold() for each in _SIGNIFICANT.findall(text)]
+
+
+def text_of(body: bytes) -> str:
+    """What a model wrote; empty where it wrote nothing."""
+    try:
+        message = json.loads(body)["choices"][0]["message"]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        return ""
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, list):
+        return "".join(map(_part, content))
+    return content if isinstance(content, str) else ""
+
+
+def _part(part: Any) -> str:
+    text = part.get("text") if isinstance(part, dict) else None
+    return text if isinstance(text, str) else ""
+
+
+def _short(text: str, most: int = 60) -> str:
+    line = " ".join(text.split())
+    return (
+        repr(line if len(line) <= most else line[: most - 1] + "…") if most == 60 else line[:most]
+    )

@@ -1,0 +1,183 @@
+"""The ladder of a row whose answer is not what was asked for, and how each of its rungs is asked.
+
+    in a pack ─► in a smaller pack ─► alone ─► told what is wrong ─► another model ─► given up
+
+A request is one row. What is sent for it is written when it is fed: alone as the input has it,
+together with others, or once more with what was wrong. So what is asked again is granted, capped,
+paced and counted like everything else, and every row has one end, whatever was packed or repaired.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from batch.store.units import Asked, Ruling, Unit
+from batch.tables import pack
+from batch.tables.check import Verdict, check_of, text_of
+from batch.tables.pack import Item, mark_of
+from batch.tables.requests import Asker, is_russian
+from jobs.result import Result, ResultState
+from jobs.task import Task
+
+PACKED, SMALLER, ALONE = range(3)
+"""Rungs of the ladder; behind `ALONE` come the repairs, and then the other model."""
+
+LARGEST = 128 * 2**10
+"""Bytes of what rows have of their own in one call."""
+
+_SMALLER_BY = 4
+_LONGEST_QUOTE = 4000
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Ladder:
+    """The ladder of a task's rows."""
+
+    def __init__(self, job_id: str, task: Task, asker: Asker) -> None:
+        self._job_id, self._task, self._asker = job_id, task, asker
+        self._check = check_of(task)
+        self._first = PACKED if task.pack > 1 else ALONE
+        self._top = ALONE + task.repairs + (task.escalate is not None)
+
+    # ---- asking -----------------------------------------------------------------------------
+
+    def units(self, requests: Iterable[Asked], *, alone: bool = False) -> Iterator[Unit]:
+        """Writes the calls for some rows: those of a rung that travel together by their length."""
+        together: dict[int, list[tuple[Item, Asked]]] = {PACKED: [], SMALLER: []}
+        for row in requests:
+            rung = max(row.rung, ALONE if alone else self._first)
+            text = self._asker.own_text(row.body) if rung < ALONE else None
+            if text is None:
+                yield self._single(row, max(rung, ALONE))
+            else:
+                together[rung].append((Item(mark_of(self._job_id, row.ordinal), text), row))
+        for rung, waiting in together.items():
+            most = self._task.pack if rung == PACKED else max(2, -(-self._task.pack // _SMALLER_BY))
+            for group in _groups(waiting, most):
+                yield (
+                    self._single(group[0][1], ALONE) if len(group) == 1 else self._pack(group, rung)
+                )
+
+    def _pack(self, group: Sequence[tuple[Item, Asked]], rung: int) -> Unit:
+        items = [item for item, _ in group]
+        body = self._asker.together(items)
+        return Unit(
+            tuple(row.ordinal for _, row in group),
+            _encode(body),
+            len(body["messages"]),
+            rung,
+            tuple(1 + len(item.text.encode()) for item in items),
+            max_output=body.get("max_tokens"),
+        )
+
+    def _single(self, row: Asked, rung: int) -> Unit:
+        body: dict[str, Any] = json.loads(row.body)
+        longest = body.get("max_tokens") or body.get("max_completion_tokens")
+        if rung == ALONE:
+            return Unit(
+                (row.ordinal,), row.body, len(body["messages"]), rung, max_output=longest,
+                plain=self._first == ALONE,
+            )  # fmt: skip
+        model = self._task.escalate if rung > ALONE + self._task.repairs else None
+        if model is not None:
+            body["model"] = model
+        else:
+            body = corrected(body, text_of(row.answer), row.problem, russian=is_russian(self._task))
+        return Unit(
+            (row.ordinal,),
+            _encode(body),
+            len(body["messages"]),
+            rung,
+            model=model,
+            max_output=longest,
+        )
+
+    # ---- judging ----------------------------------------------------------------------------
+
+    def rule(
+        self, rung: int | None, requests: Sequence[Asked], result: Result, answer: bytes
+    ) -> dict[int, Ruling]:
+        """What came of a call, by row; see `batch.store.units.Judge`."""
+        rung = ALONE if rung is None else rung
+        if result.state is ResultState.FAILED:
+            # Perhaps for the sake of one of its rows.
+            verdict = Verdict(problem=result.message)
+            splits = rung < ALONE and _is_refusal(result)
+            return {row.ordinal: self._ruled(row, rung, verdict) for row in requests if splits}
+        told = self._told(rung, requests, text_of(answer))
+        return {row.ordinal: self._ruled(row, rung, told[row.ordinal]) for row in requests}
+
+    def _told(self, rung: int, rows: Sequence[Asked], said: str) -> dict[int, Verdict]:
+        if rung >= ALONE:
+            return {row.ordinal: self._check(said) for row in rows}
+        items = {
+            row.ordinal: Item(
+                mark_of(self._job_id, row.ordinal), self._asker.own_text(row.body) or ""
+            )
+            for row in rows
+        }
+        told = pack.verdicts(said, list(items.values()), self._check)
+        missing = Verdict(problem="the answer lacks this row")
+        return {ordinal: told.get(item.mark, missing) for ordinal, item in items.items()}
+
+    def own(self, ordinal: int, body: bytes, answer: bytes) -> bytes:
+        """The answer to a row as if it had come alone: as it is if it did."""
+        mark = mark_of(self._job_id, ordinal)
+        if mark.encode() not in answer:
+            return answer
+        item = Item(mark, self._asker.own_text(body) or "")
+        said = pack.answer_of(text_of(answer), item)
+        return answer if said is None else _alone(answer, said)
+
+    def _ruled(self, row: Asked, rung: int, verdict: Verdict) -> Ruling:
+        stands_on = max(row.rung, rung)
+        climbs = verdict.problem and stands_on < self._top
+        return Ruling(verdict.problem, verdict.repaired, stands_on + 1 if climbs else None)
+
+
+def _alone(answer: bytes, said: str) -> bytes:
+    """A completion with this content; what it used was for all rows, so nothing is said of that."""
+    document = json.loads(answer)
+    kept = {key: document[key] for key in ("id", "object", "created", "model") if key in document}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": said},
+        "finish_reason": "stop",
+    }
+    return _encode({**kept, "choices": [choice]})
+
+
+def _is_refusal(result: Result) -> bool:
+    """Whether the endpoint won't have a call as it stands, as against its own troubles."""
+    return result.status in (400, 403, 413, 422)
+
+
+def _groups(waiting: list[tuple[Item, Asked]], most: int) -> Iterator[list[tuple[Item, Asked]]]:
+    """Rows that are about as long as each other, `most` to a group and no mark twice."""
+    group: list[tuple[Item, Asked]] = []
+    marks, size = set[str](), 0
+    for item, row in sorted(waiting, key=lambda each: (len(each[0].text), each[1].ordinal)):
+        size += len(item.text.encode())
+        if group and (len(group) >= most or size > LARGEST or item.mark in marks):
+            yield group
+            group, marks, size = [], set(), len(item.text.encode())
+        group.append((item, row))
+        marks.add(item.mark)
+    if group:
+        yield group
+
+
+def corrected(body: dict[str, Any], said: str, problem: str, *, russian: bool) -> dict[str, Any]:
+    """The request with the model's answer and what is wrong with it."""
+    asks = (
+        f"Этот ответ не подходит: {problem}. Ответь ещё раз, строго в требуемом виде."
+        if russian
+        else f"This answer can't be used: {problem}. Answer again, exactly in the required form."
+    )
+    quoted = [{"role": "assistant", "content": said[:_LONGEST_QUOTE]}] if said.strip() else []
+    return {**body, "messages": [*body["messages"], *quoted, {"role": "user", "content": asks}]}

@@ -1,0 +1,36 @@
+"""Who judges the answers of a job: made of its spec, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from batch.store.jobstore import JobStore
+from batch.store.units import Judge
+from batch.tables.followup import Ladder
+from batch.tables.requests import Asker
+from jobs.spec import Spec
+from jobs.task import Task
+
+
+def judge_of(job_id: str, spec: Spec) -> Judge | None:
+    """The judge of a job's answers; None where any answer will do."""
+    task = spec.task
+    if task is None or not task.checked:
+        return None
+    return _ladder(job_id, task, spec.model, spec.max_tokens)
+
+
+def own_answers(store: JobStore) -> Callable[[int, bytes], bytes] | None:
+    """What of a raw answer is a request's own, by its ordinal; None where all of it always is."""
+    job = store.job()
+    task = job.spec.task
+    if task is None or task.pack == 1:
+        return None
+    ladder = _ladder(job.id, task, job.spec.model, job.spec.max_tokens)
+    return lambda ordinal, answer: ladder.own(ordinal, store.queue.body(ordinal), answer)
+
+
+@lru_cache(64)
+def _ladder(job_id: str, task: Task, model: str | None, max_tokens: int | None) -> Ladder:
+    return Ladder(job_id, task, Asker(task, model, max_tokens))

@@ -1,0 +1,51 @@
+"""JSON Lines of records: one object a line; its keys are the columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from batch.reading.source import Overlong, Source, blocks
+from batch.tables.table import Row
+from jobs.errors import InvalidInput
+from jobs.task import TableForm
+
+_decode = msgspec.json.Decoder(dict[str, object]).decode
+
+
+def find_form(source: Source, given: TableForm, name: str) -> TableForm:
+    """The keys of the first record that is one, and those that later records add."""
+    columns: dict[str, None] = {}
+    for row in _records(source):
+        if isinstance(row, dict):
+            columns.update(dict.fromkeys(row))
+    if not columns:
+        raise InvalidInput(f"{name} holds no records: each line must be one object in {{}}")
+    return given.model_copy(update={"columns": tuple(columns)})
+
+
+def rows(source: Source, form: TableForm) -> Iterator[Row]:
+    """Every line that is not blank; `number` is the line's."""
+    for number, record in enumerate(_records(source), start=1):
+        if isinstance(record, dict):
+            yield Row(number, tuple(record.get(name) for name in form.columns))
+        elif record:
+            yield Row(number, (), record, ("input.json", f"line {number} is not one JSON object"))
+
+
+def _records(source: Source) -> Iterator[dict[str, object] | str]:
+    """A record, or the text of a line that is none; empty for a blank line."""
+    for block in blocks(source):
+        if isinstance(block, Overlong):
+            yield "…"
+            continue
+        for line in block.data[block.start : block.stop].removesuffix(b"\n").split(b"\n"):
+            yield _record(line.removeprefix(b"\xef\xbb\xbf").strip())
+
+
+def _record(line: bytes) -> dict[str, object] | str:
+    try:
+        return _decode(line) if line else ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return line.decode(errors="replace")

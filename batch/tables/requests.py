@@ -1,0 +1,253 @@
+"""Rows become requests, alone or several together, and what the answers are to look like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from batch.tables import pack
+from batch.tables.pack import Item
+from batch.tables.prompt import compile_prompt, parts_of
+from batch.tables.table import Row, Table
+from jobs.errors import UsageError
+from jobs.request import Fault, Request
+from jobs.task import Task
+
+_encode = msgspec.json.Encoder().encode
+
+Message = dict[str, Any]
+
+_PACKED_TOKENS = 24
+"""Tokens of an answer in a pack beyond the answer itself: its mark, its first words, brackets."""
+
+_MOST_PACK_BYTES = 256 * 2**10
+
+
+class _Said(msgspec.Struct):
+    content: str
+
+
+class _Body(msgspec.Struct):
+    messages: list[_Said]
+
+
+_messages_of = msgspec.json.Decoder(_Body).decode
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A row that can be asked, alone."""
+
+    number: int
+    custom_id: str
+    body: bytes
+    messages: int
+
+
+class Asker:
+    """Writes the requests of a task."""
+
+    def __init__(
+        self, task: Task, model: str | None, max_tokens: int | None, *, strict: bool = False
+    ) -> None:
+        """`strict`: the model takes a `response_format`."""
+        if model is None:
+            raise UsageError("a table names no model", hint="give one: --model minimax/minimax-m1")
+        self._task, self._model, self._max_tokens = task, model, max_tokens
+        columns = task.form.columns
+        self._head, _, self._tail = parts_of(task.prompt)
+        self._prompt = compile_prompt(task.prompt, columns, "--prompt")
+        self._system = compile_prompt(task.system, columns, "--system") if task.system else None
+        _check_columns(task, columns)
+        self._strict = strict
+
+    @cached_property
+    def _format(self) -> Message | None:
+        wanted = self._task.instructions_in
+        is_used = wanted in ("response_format", "both") or (wanted == "auto" and self._strict)
+        return response_format(self._task) if is_used else None
+
+    @cached_property
+    def _instructions(self) -> str:
+        """What is said behind a prompt, so that the answer can be checked."""
+        is_told = self._task.instructions_in in ("prompt", "both") or self._format is None
+        return instructions(self._task) if is_told else ""
+
+    def row(self, row: Row) -> Asked | Fault:
+        """A row as it would be asked alone, or the fault of one that can't be used."""
+        if row.fault:
+            return Fault(row.number, *row.fault)
+        cells = dict(zip(self._task.form.columns, row.cells, strict=True))
+        custom_id = self._id(row.number, cells)
+        try:
+            messages = self._messages(self._filled(cells) + self._instructions, cells)
+        except ValueError as error:
+            told = f"row {row.number}: {error}"
+            return Fault(row.number, "input.prompt", told, custom_id=custom_id)
+        body = self._body(messages, self._format, self._max_tokens)
+        return Asked(row.number, custom_id, _encode(body), len(messages))
+
+    def _filled(self, cells: dict[str, Any]) -> str:
+        prompt = self._prompt(cells)
+        if not prompt.strip():
+            raise ValueError("the prompt is empty")
+        return prompt
+
+    def own_text(self, body: bytes) -> str | None:
+        """What of a row's prompt is its own; None where it can't be cut out: it travels alone."""
+        content = _messages_of(body).messages[-1].content
+        tail = self._tail + self._instructions
+        if not (content.startswith(self._head) and content.endswith(tail)):
+            return None
+        return content[len(self._head) : len(content) - len(tail)]
+
+    def together(self, items: Sequence[Item]) -> Message:
+        """The request of several rows."""
+        prompt = pack.message(
+            self._head,
+            items,
+            self._tail,
+            _shape(self._task),
+            russian=is_russian(self._task),
+            lines=bool(self._task.choices) and self._format is None,
+        )
+        most = self._max_tokens
+        longest = None if most is None else len(items) * (most + _PACKED_TOKENS)
+        form = None if self._format is None else packed_format(self._format)
+        return self._body(self._messages(prompt, {}), form, longest)
+
+    def _messages(self, prompt: str, cells: dict[str, Any]) -> list[Message]:
+        messages = [{"role": "user", "content": prompt}]
+        if self._system is not None:
+            messages.insert(0, {"role": "system", "content": self._system(cells)})
+        return messages
+
+    def _body(
+        self, messages: list[Message], form: Message | None, max_tokens: int | None
+    ) -> Message:
+        body: Message = {"model": self._model, "messages": messages}
+        if max_tokens is not None:
+            body["max_tokens"] = max_tokens
+        if self._task.temperature is not None:
+            body["temperature"] = self._task.temperature
+        if form is not None:
+            body["response_format"] = form
+        return body
+
+    def _id(self, number: int, cells: dict[str, Any]) -> str:
+        cell = cells[self._task.id_column] if self._task.id_column else None
+        return f"row-{number}" if cell in (None, "") else str(cell)[:512]
+
+
+def _check_columns(task: Task, columns: tuple[str, ...]) -> None:
+    if task.id_column is not None and task.id_column not in columns:
+        raise UsageError(
+            f"--id-column: the table has no column {task.id_column!r}",
+            hint=f"its columns: {', '.join(columns)}",
+        )
+    if task.pack > 1 and not task.checked:
+        raise UsageError(
+            "--pack needs answers that can be told apart", hint="give --choices or --schema"
+        )
+    if task.pack > 1 and task.system and parts_of(task.system)[1]:
+        raise UsageError(
+            "--pack: rows in one call share their system message, and this one has columns",
+            hint="move the columns into --prompt",
+        )
+
+
+# ---- one by one, or in packs ----------------------------------------------------------------
+
+
+def requests_of(
+    asker: Asker, model: str, max_tokens: int | None, table: Table
+) -> Iterator[Request | Fault]:
+    """A request for every row, or the fault of one that can't be used."""
+    for row in table.rows():
+        asked = asker.row(row)
+        if isinstance(asked, Fault):
+            yield asked
+        else:
+            yield Request(
+                asked.number, asked.custom_id, model, asked.body, asked.messages, max_tokens
+            )
+
+
+# ---- what an answer is to look like ---------------------------------------------------------
+
+
+def response_format(task: Task) -> Message | None:
+    """OpenAI's `response_format` for a task's answers."""
+    if not task.checked:
+        return None
+    return _format_of(_schema(task))
+
+
+def packed_format(single: Message) -> Message:
+    """The same for several rows in one answer."""
+    item = _object(
+        id={"type": "string"}, begins={"type": "string"}, answer=single["json_schema"]["schema"]
+    )
+    return _format_of(_object(answers={"type": "array", "items": item}))
+
+
+def _schema(task: Task) -> Message:
+    if task.answer_schema is not None:
+        schema: Message = json.loads(task.answer_schema)
+        return schema
+    return _object(answer={"type": "string", "enum": list(task.choices)})
+
+
+def _object(**properties: Message) -> Message:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _format_of(schema: Message) -> Message:
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "strict": True, "schema": schema},
+    }
+
+
+def instructions(task: Task) -> str:
+    """What is said behind a prompt, in its language."""
+    russian = is_russian(task)
+    if task.choices:
+        asks = (
+            "Ответь ровно одним вариантом из списка, без пояснений"
+            if russian
+            else "Answer with exactly one of these and nothing else"
+        )
+        return f"\n\n{asks}: {', '.join(task.choices)}"
+    if task.answer_schema is not None:
+        asks = (
+            "Ответь только объектом JSON по этой схеме, без пояснений"
+            if russian
+            else "Answer only with JSON that matches this JSON Schema, without explanations"
+        )
+        return f"\n\n{asks}:\n{task.answer_schema}"
+    return ""
+
+
+def _shape(task: Task) -> str:
+    """What stands for an answer in the example of a pack."""
+    if task.choices:
+        return ", ".join(task.choices)
+    like = "объект JSON по схеме" if is_russian(task) else "JSON that matches the schema"
+    return f"<{like}: {task.answer_schema}>"
+
+
+def is_russian(task: Task) -> bool:
+    """Whether a prompt speaks Russian: what is added to it does, too."""
+    text = f"{task.prompt} {task.system or ''}".lower()
+    return 2 * sum("а" <= each <= "я" for each in text) > sum(each.isalpha() for each in text)

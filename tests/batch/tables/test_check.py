@@ -1,0 +1,97 @@
+"""Checks of answers: form is mended, meaning is not."""
+
+import json
+
+import pytest
+
+from batch.tables.check import Verdict, check_of, columns_of
+from jobs.task import Task
+
+CHOICES = Task(prompt="x", choices=("позитив", "негатив", "не позитив"))
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "tone": {"enum": ["good", "bad"]},
+        "score": {"type": "integer", "minimum": 1, "maximum": 5},
+        "why": {"type": "string"},
+    },
+    "required": ["tone", "score"],
+    "additionalProperties": False,
+}
+BY_SCHEMA = Task(prompt="x", answer_schema=json.dumps(SCHEMA))
+
+
+@pytest.mark.parametrize("text", ["позитив", " позитив\n", '{"answer": "позитив"}'])
+def test_a_choice_as_it_was_asked_for_is_right(text: str) -> None:
+    assert check_of(CHOICES)(text) == Verdict({"answer": "позитив"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Позитив.", "ПОЗИТИВ", "«позитив»", "**позитив**", "```\nпозитив\n```", '"позитив"',
+        '{"tone": "позитив"}', "Ответ: позитив", "Тон отзыва — Позитив.", '```json\n"позитив"\n```',
+    ],
+)  # fmt: skip
+def test_a_choice_in_another_form_is_repaired(text: str) -> None:
+    assert check_of(CHOICES)(text) == Verdict({"answer": "позитив"}, repaired=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "хорошо", "не негатив", "позитив или негатив", "позитив, но не совсем",
+        "Скорее позитив", '{"tone": "позитив", "other": 1}', "позитивный", "нет: позитив и негатив",
+    ],
+)  # fmt: skip
+def test_what_could_mean_something_else_is_no_choice(text: str) -> None:
+    assert check_of(CHOICES)(text).problem
+
+
+def test_the_longer_choice_is_not_taken_for_the_shorter() -> None:
+    assert check_of(CHOICES)("Не позитив!").values == {"answer": "не позитив"}
+
+
+GOOD = {"tone": "good", "score": 4, "why": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "repaired"),
+    [
+        ('{"tone": "good", "score": 4}', False),
+        ('```json\n{"tone": "good", "score": 4}\n```', True),
+        ('Вот ответ:\n{"tone": "good", "score": 4}\nНадеюсь, помог!', True),
+        ('{"tone": "good", "score": 4,}', True),
+        ("{'tone': 'good', 'score': 4}", True),
+        ('{tone: "good", score: 4}', True),
+    ],
+)
+def test_an_answer_is_held_against_its_schema(text: str, repaired: bool) -> None:
+    assert check_of(BY_SCHEMA)(text) == Verdict(GOOD, repaired)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"tone": "good"}', "score"),
+        ('{"tone": "fine", "score": 4}', "tone"),
+        ('{"tone": "good", "score": 6}', "score"),
+        ('{"tone": "good", "score": 4, "x": 1}', "x"),
+        ("good", "holds no JSON"),
+        ('{"tone": "good", "score": 4', "holds no JSON"),
+        ('{"tone": "good", "why": "{", "score": 4', "holds no JSON"),
+        ('{"tone": "good", "score": NaN}', "score"),
+        ("[1, 2]", "object"),
+    ],
+)
+def test_what_does_not_match_is_told(text: str, words: str) -> None:
+    assert words in check_of(BY_SCHEMA)(text).problem
+
+
+def test_columns_are_those_of_the_schema() -> None:
+    assert columns_of(BY_SCHEMA) == ("tone", "score", "why")
+    assert columns_of(CHOICES) == columns_of(Task(prompt="x")) == ("answer",)
+
+
+def test_without_a_check_every_text_is_right() -> None:
+    assert check_of(Task(prompt="x"))("").values == {"answer": ""}

@@ -1,0 +1,216 @@
+"""Packs and the ladder: answers go to their rows by mark, and what is missing goes again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batch.store.units import Asked, Ruling, Unit
+from batch.tables.followup import ALONE, PACKED, SMALLER, Ladder
+from batch.tables.pack import mark_of
+from batch.tables.requests import Asker, requests_of
+from batch.tables.table import Row
+from jobs.request import Request
+from jobs.result import Result, ResultState
+from jobs.task import TableForm, Task
+
+TASK = Task(
+    prompt="Тон отзыва: {{ review }}",
+    choices=("да", "нет"),
+    pack=8,
+    repairs=1,
+    escalate="big/model",
+    form=TableForm(columns=("review",)),
+)
+TEXTS = (
+    "Отлично всё!",
+    "плохо",
+    "good one",
+    "",
+    "Так себе, но «сойдёт»",
+    "7 из 10",
+    "Ок",
+    "Отлично, да",
+)
+ANSWERED = Result(0, ResultState.COMPLETED, "", "", 200, 1, "call", 0.1, 0.0)
+
+
+class Rows:
+    """A table of one column."""
+
+    form = TASK.form
+
+    def rows(self) -> list[Row]:
+        return [Row(number, (text,)) for number, text in enumerate(TEXTS)]
+
+
+def ladder(task: Task = TASK) -> tuple[Ladder, list[Asked]]:
+    asker = Asker(task, "small/model", 10)
+    requests = requests_of(asker, "small/model", 10, Rows())  # type: ignore[arg-type]
+    bodies = [request.body for request in requests if isinstance(request, Request)]
+    return Ladder("job", task, asker), [Asked(n, body) for n, body in enumerate(bodies)]
+
+
+def line(row: int, said: str = "да", mark: str = "", begins: int | None = None) -> str:
+    words = TEXTS[row if begins is None else begins].split()[:3]
+    return f"{mark or mark_of('job', row)}|{' '.join(words)}|{said}"
+
+
+def raw(text: str) -> bytes:
+    return json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+
+
+def ruled(lines: Sequence[str], before: str = "", after: str = "") -> dict[int, Ruling]:
+    steps, rows = ladder()
+    return steps.rule(PACKED, rows, ANSWERED, raw(before + "\n".join(lines) + after))
+
+
+def test_rows_travel_together_by_their_length_and_their_instruction_stands_first() -> None:
+    steps, rows = ladder()
+    (unit,) = steps.units(rows)
+
+    prompt = json.loads(unit.body)["messages"][0]["content"]
+    assert sorted(unit.members) == list(range(8))
+    assert list(unit.members) == sorted(range(8), key=lambda n: (len(TEXTS[n]), n))
+    assert prompt.startswith("Тон отзыва:\n\nНиже 8 записей")
+    assert all(f'{mark_of("job", n)} "{text}"' in prompt for n, text in enumerate(TEXTS))
+    assert json.loads(unit.body)["max_tokens"] == unit.max_output
+
+
+def test_every_answer_of_a_pack_goes_to_the_row_that_bears_its_mark() -> None:
+    lines = [line(n, "да" if n % 2 else "нет") for n in reversed(range(8))]
+
+    assert ruled(lines, "Конечно!\n```\n", "\n```") == dict.fromkeys(range(8), Ruling())
+
+
+def test_missing_doubled_foreign_swapped_and_wrong_answers_go_again_and_no_others() -> None:
+    lines = [
+        line(1), line(1, "нет"),  # doubled; row 0 is missing
+        line(2, mark="zzzz"),  # foreign
+        line(3),
+        line(4, begins=5),  # another row's words under this mark
+        line(5, "не знаю"),
+        line(6), line(7),
+    ]  # fmt: skip
+    found = ruled(lines)
+
+    assert {row for row, ruling in found.items() if ruling == Ruling()} == {3, 6, 7}
+    again = {row: ruling.problem for row, ruling in found.items() if ruling.rung == SMALLER}
+    assert again == {
+        0: "the answer lacks this row",
+        1: "the answer has this row twice",
+        2: "the answer lacks this row",
+        4: "the answer may be another row's",
+        5: "'не знаю' is none of: да, нет",
+    }
+
+
+def test_of_an_answer_that_was_cut_off_the_whole_lines_count() -> None:
+    found = ruled([line(0), line(1), line(2)[:6]])
+
+    assert [row for row, ruling in found.items() if ruling == Ruling()] == [0, 1]
+
+
+def test_objects_are_understood_as_well_as_lines() -> None:
+    answers = [
+        {"id": mark_of("job", n), "begins": " ".join(TEXTS[n].split()[:3]), "answer": "да"}
+        for n in range(8)
+    ]
+
+    assert ruled([json.dumps({"answers": answers})]) == dict.fromkeys(range(8), Ruling())
+
+
+def test_a_pack_that_is_refused_goes_again_in_smaller_ones_and_one_that_failed_does_not() -> None:
+    steps, rows = ladder()
+    failed = replace_state(400)
+
+    assert {each.rung for each in steps.rule(PACKED, rows, failed, b"").values()} == {SMALLER}
+    assert steps.rule(PACKED, rows, replace_state(503), b"") == {}
+    assert steps.rule(ALONE, rows[:1], failed, b"") == {}
+
+
+def replace_state(status: int) -> Result:
+    return Result(0, ResultState.FAILED, "x", "no", status, 1, "call", 0.1, 0.0)
+
+
+def test_a_row_climbs_the_ladder_and_is_given_up_at_its_top() -> None:
+    steps, rows = ladder()
+    row, units = rows[1], list[Unit]()
+    for _ in range(9):
+        (unit,) = steps.units([row])
+        units.append(unit)
+        ruling = steps.rule(unit.rung, [row], ANSWERED, raw("не скажу"))[1]
+        if ruling.rung is None:
+            break
+        row = replace(row, rung=ruling.rung, answer=raw("не скажу"), problem=ruling.problem)
+
+    alone, repair, other = units
+    assert alone.body == rows[1].body
+    messages = json.loads(repair.body)["messages"]
+    assert messages[-2] == {"role": "assistant", "content": "не скажу"}
+    assert "не подходит: 'не скажу' is none of: да, нет" in messages[-1]["content"]
+    assert [unit.model for unit in units] == [None, None, "big/model"]
+    assert json.loads(other.body)["model"] == "big/model"
+    assert ruling.problem == "'не скажу' is none of: да, нет"
+
+
+def test_an_answer_of_a_pack_is_handed_out_as_if_it_had_come_alone() -> None:
+    steps, rows = ladder()
+    whole = raw("\n".join(line(n, "да" if n else "нет") for n in range(8)))
+    own = [json.loads(steps.own(n, rows[n].body, whole)) for n in range(2)]
+
+    assert [each["choices"][0]["message"]["content"] for each in own] == ["нет", "да"]
+    assert steps.own(0, rows[0].body, raw("нет")) == raw("нет")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_a_model_answers_every_row_gets_its_own_answer_or_is_given_up(
+    data: st.DataObject,
+) -> None:
+    steps, rows = ladder()
+    ends: dict[int, str] = {}
+    waiting, calls = rows, 0
+    while waiting:
+        again = []
+        for unit in steps.units(waiting):
+            calls += 1
+            members = [row for row in waiting if row.ordinal in unit.members]
+            said = _said(data, unit)
+            for number, ruling in steps.rule(unit.rung, members, ANSWERED, raw(said)).items():
+                if ruling.rung is None:
+                    assert number not in ends
+                    ends[number] = ruling.problem or _own(steps, rows[number], said)
+                else:
+                    again.append(replace(rows[number], rung=ruling.rung, answer=raw(said)))
+        waiting = again
+
+    assert set(ends) == set(range(8))
+    truth = {n: "да" if n % 2 else "нет" for n in range(8)}
+    assert all(end == truth[n] or "none of" in end for n, end in ends.items())
+    assert calls <= 1 + 4 + 8 * 3
+
+
+def _own(steps: Ladder, row: Asked, said: str) -> str:
+    content = json.loads(steps.own(row.ordinal, row.body, raw(said)))["choices"][0]
+    return str(content["message"]["content"])
+
+
+def _said(data: st.DataObject, unit: Unit) -> str:
+    """What a model that errs says of some rows, each of which has one truth."""
+    how = st.sampled_from(["good", "good", "drop", "double", "wrong", "swap"])
+    told = []
+    for place, row in enumerate(unit.members):
+        truth = "да" if row % 2 else "нет"
+        drawn = data.draw(how)
+        if unit.rung >= ALONE:
+            return "что-то" if drawn == "wrong" else truth
+        other = unit.members[place - 1]
+        if drawn == "swap" and other != row:
+            told.append(line(row, "да" if other % 2 else "нет", begins=other))
+        elif drawn != "drop":
+            told.append(line(row, "что-то" if drawn == "wrong" else truth))
+            told += told[-1:] * (drawn == "double")
+    return "\n".join(told)
