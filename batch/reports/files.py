@@ -69,27 +69,44 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
     Raises `StorageUnavailable` with the system's word when that fails; what stood there stays.
     """
-    draft = path.with_name(f".{path.name}.part")
+    draft = f".{path.name}.part"
     try:
         _make_folder(path.parent)
-        draft.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-        try:
-            with os.fdopen(os.open(draft, flags, 0o600), "wb", buffering=256 * 1024) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            draft.rename(path)
-        except BaseException:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        with _opened(path.parent) as folder:
+            _remove(draft, folder)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            try:
+                descriptor = os.open(draft, flags, 0o600, dir_fd=folder)
+                with os.fdopen(descriptor, "wb", buffering=256 * 1024) as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.rename(draft, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with suppress(OSError):
+                    _remove(draft, folder)
+                raise
+            os.fsync(folder)
     except OSError as error:
         raise StorageUnavailable(
             f"{path} cannot be written: {error.strerror}",
             hint="the answers are safe in the home: nightshift results JOB -o DIR",
         ) from error
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """A handle on the folder, not on what a link in its place leads to: all goes through it."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _remove(name: str, folder: int) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
 
 
 def _make_folder(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,15 +35,31 @@ def _usable(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def _check_own(folder: Path) -> None:
+    found = folder.stat()
+    hint = "set NIGHTSHIFT_HOME to a folder of your own"
+    if found.st_uid != os.geteuid():
+        raise StorageUnavailable(f"the home {folder} belongs to another user", hint=hint)
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+        raise StorageUnavailable(
+            f"others may write to the home {folder}", hint=f"chmod go-w {folder}"
+        )
+
+
 class Home:
-    """A home on disk, made when absent: the folder for its owner alone."""
+    """A home on disk, made when absent: what is made is for its owner alone.
+
+    A folder that was there keeps its mode. `StorageUnavailable` for one that is another user's, or
+    in which others could put something in the place of what is ours.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.expanduser().absolute()
         self.jobs_folder = self.folder / "jobs"
         with _usable(self.folder):
-            self.jobs_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.folder.chmod(0o700)
+            for folder in (self.folder, self.jobs_folder):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _check_own(folder)
 
     def job_ids(self) -> list[str]:
         """All jobs, oldest first."""

@@ -30,9 +30,10 @@ from redis import Redis
 from batch import embedded
 from batch.coordinator.post import Post
 from batch.main import cli
+from batch.reports.files import whole_file
 from batch.store.home import Home
 from jobs import names
-from jobs.errors import BadMessage, NoSuchJob, ServiceUnavailable
+from jobs.errors import BadMessage, NoSuchJob, ServiceUnavailable, StorageUnavailable
 from jobs.ids import check_job_id
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import Shell, batch_lines
@@ -426,19 +427,69 @@ def test_s14_another_user_reads_nothing_of_a_home_and_does_not_reach_its_server(
     shell.write("in.jsonl", batch_lines(3))
     url = ""
     try:
-        (work / "home").mkdir(mode=0o777)
+        (work / "home").mkdir(mode=0o755)
         url = embedded.start_or_find(work / "home")
         shell("run", "in.jsonl", "-o", "out", "--yes")
         socket_path = url.removeprefix("unix://").partition("?")[0]
-        targets = [socket_path, *(work / "home").rglob("*"), *(work / "out").rglob("*")]
+        targets = [
+            work / "home",
+            socket_path,
+            *(work / "home").rglob("*"),
+            *(work / "out").rglob("*"),
+        ]
         reached = what_a_stranger_reaches([str(target) for target in targets])
     finally:
         if url:
             embedded.leave(url)
         shell.end()
 
-    assert stat.S_IMODE((work / "home").stat().st_mode) == 0o700
-    assert reached == ""
+    # What was there keeps its mode; what is made within it is nobody else's.
+    assert stat.S_IMODE((work / "home").stat().st_mode) == 0o755
+    assert reached == str(work / "home")
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o1777, ""), (0o755, ""), (0o775, "others may write")])
+def test_s14_a_folder_that_was_there_keeps_its_mode(tmp_path: Path, mode: int, told: str) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(mode)
+    if told:
+        with pytest.raises(StorageUnavailable, match=told):
+            Home(folder)
+    else:
+        assert stat.S_IMODE(Home(folder).jobs_folder.stat().st_mode) == 0o700
+
+    assert stat.S_IMODE(folder.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to give a folder away needs root")
+@pytest.mark.parametrize("name", ["", "jobs"])
+def test_s14_a_home_of_another_user_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "home"
+    (folder / "jobs").mkdir(parents=True, mode=0o700)
+    os.chown(folder / name, 65534, 65534)
+
+    with pytest.raises(StorageUnavailable, match="another user"):
+        Home(folder)
+
+
+def test_s14_results_follow_no_link_that_somebody_laid_in_the_place_of_their_folder(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(StorageUnavailable), whole_file(tmp_path / "out" / "cost.json") as file:
+        file.write(b"{}")
+    (tmp_path / "out").unlink()
+    (tmp_path / "out").mkdir()
+    with whole_file(tmp_path / "out" / "cost.json") as file:
+        (tmp_path / "out").rename(tmp_path / "moved")
+        (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+        file.write(b"{}")
+
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (tmp_path / "moved" / "cost.json").read_bytes() == b"{}"
 
 
 def what_a_stranger_reaches(paths: list[str]) -> str:
