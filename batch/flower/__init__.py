@@ -22,11 +22,14 @@ from flower.app import Flower, rewrite_handler
 from flower.options import options
 from flower.urls import settings as flower_settings
 from kombu import Queue  # type: ignore[attr-defined]  # half typed
+from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.ioloop import IOLoop, PeriodicCallback
+from tornado.netutil import bind_sockets
 from tornado.web import ErrorHandler
 
 from batch.flower.desk import Desk
+from batch.flower.guard import LIMITS, Guesses, SafeHeaders
 from batch.flower.masking import MaskedEvents
 from batch.flower.pages import ROUTES, prepare
 from batch.language import _
@@ -37,6 +40,8 @@ from jobs.seal import Seal, Target
 USER = "nightshift"
 PASSWORD_VARIABLE = "NIGHTSHIFT_FLOWER_PASSWORD"  # noqa: S105 - a name, no password
 DEFAULT_PORT = 5555
+
+LEAST_PASSWORD = 12
 
 MOST_TASKS = 20_000
 """Chunks kept in memory, at about 4 kB each."""
@@ -132,7 +137,15 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
         routes = [rewrite_handler(route, prefix) if prefix else route for route in ROUTES]
         self.add_handlers(".*", routes)
         self.inspector.inspect_methods = _INSPECTED
+        self.add_transform(SafeHeaders)
+        self._guesses = Guesses()
         self._ticket = b"Basic " + b64encode(_credentials(password).encode())
+
+    def start_http_server(self) -> int:
+        """Listens, within limits; returns the port."""
+        sockets = bind_sockets(options.port, address=options.address)
+        HTTPServer(self, **LIMITS).add_sockets(sockets)
+        return int(sockets[0].getsockname()[1])
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> HTTPMessageDelegate:
         """The handler of a request that carries the password; 401 for every other.
@@ -143,7 +156,8 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
         given = request.headers.get("Authorization", "").encode()
         if hmac.compare_digest(given, self._ticket):
             return super().find_handler(request, **kwargs)  # type: ignore[no-any-return]
-        return self.get_handler_delegate(request, Denied)  # type: ignore[no-any-return]
+        wait = self._guesses.wrong(request.remote_ip or "?") if given else 0.0
+        return self.get_handler_delegate(request, Denied, {"wait": wait})  # type: ignore[no-any-return]
 
     async def end_chunks(self) -> None:
         """Chunks of jobs that are over are not shown as running any more."""
@@ -158,9 +172,15 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
 class Denied(ErrorHandler):
     """Asks for the password, whatever the method."""
 
-    def initialize(self) -> None:  # type: ignore[override]
-        """Always 401."""
+    def initialize(self, wait: float) -> None:
+        """Always 401, after so many seconds."""
         super().initialize(401)
+        self._wait = wait
+
+    async def prepare(self) -> None:  # type: ignore[override]  # Tornado waits for it
+        """Whoever guesses waits."""
+        await asyncio.sleep(self._wait)
+        super().prepare()
 
     def set_default_headers(self) -> None:
         """Lets a browser ask its user."""
@@ -189,6 +209,11 @@ def _settings(url_prefix: str | None) -> dict[str, Any]:
 
 
 def _credentials(password: str) -> str:
+    if len(password) < LEAST_PASSWORD:
+        raise UsageError(
+            f"the password for Flower is shorter than {LEAST_PASSWORD} characters",
+            hint="make one: openssl rand -hex 16",
+        )
     if not (password.isascii() and password.isprintable()):
         raise UsageError(
             "the password for Flower has characters that not every browser can send",

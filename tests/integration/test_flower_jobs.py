@@ -27,7 +27,7 @@ from scripts.torturing.house import House
 from tests.conftest import ROOT, SEAL, SECRET, Server
 from tests.integration.browser import Browser, program
 
-PASSWORD = "open-sesame"
+PASSWORD = "open-sesame-open"
 HOSTILE = (
     "<script>document.title='owned'</script>\u202egnp.exe\x1b[31m\n'\"><img src=x onerror=a()>"
 )
