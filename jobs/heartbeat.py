@@ -9,6 +9,14 @@ import msgspec
 from jobs.counts import Count, Seconds
 from jobs.seal import Target
 
+_OUTAGE = frozenset(
+    f"endpoint.{name}"
+    for name in (
+        *("5xx", "overloaded", "down", "unreachable", "local_limit", "stale", "cut", "timeout"),
+        *("request_timeout", "conflict", "unexpected"),
+    )
+)
+
 
 class Wait(msgspec.Struct, frozen=True):
     """What holds a job up: the `code` of what the endpoint `said` instead of an answer, with its
@@ -20,6 +28,11 @@ class Wait(msgspec.Struct, frozen=True):
     said: Annotated[str, msgspec.Meta(max_length=400)]
     until: Seconds | None = None
     next_at: Seconds | None = None
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether it says that the endpoint is not there, and not that it will not."""
+        return self.code in _OUTAGE
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -491,10 +491,10 @@ class Runner:
         self, lane: Lane, ticket: Ticket, sent: Sent, answer: Answer, outcome: Outcome
     ) -> None:
         """Writes down what the call led to and acts upon it."""
+        outcome = self._judge.judge(ticket, outcome, in_flight=self._flying[sent.job])
         if not isinstance(outcome, Answered | Refused):
             said = Hindrance(outcome.code, outcome.message, answer.status, ticket.work.body)
             lane.hindrance = said
-        outcome = self._judge.judge(ticket, outcome, in_flight=self._flying[sent.job])
         row = call_row(sent, answer, outcome)
         ticket.chunk.grant.settle(ticket.bound, spent(row, ticket.bound))
         if row.billing is Billing.KNOWN:

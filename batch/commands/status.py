@@ -116,6 +116,10 @@ def _name(job: Progress, longest: int = _LONGEST_NAME) -> str:
     return fitted(safe(job.name), longest)
 
 
+def _is_away(progress: Progress) -> bool:
+    return progress.down and (progress.wait is None or progress.wait.is_outage)
+
+
 def _one(store: JobStore, glance: Glance) -> None:
     job = store.job()
     refusals = store.refusals()
@@ -140,7 +144,7 @@ def _one(store: JobStore, glance: Glance) -> None:
         _("workers"): glance.lack_of_workers(job) if not progress.workers else "",
         _("refusals"): refused or _("none"),
         _("last trouble"): last_trouble(progress),
-        _("endpoint"): job.spec.base_url + (_(", does not answer") if progress.down else ""),
+        _("endpoint"): job.spec.base_url + (_(", does not answer") if _is_away(progress) else ""),
         _("results"): safe(job.spec.output_dir),
     }
     wide = max(map(len, facts))

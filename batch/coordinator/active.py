@@ -601,7 +601,8 @@ class ActiveJob:
             self.series.looked(now, self.presence.in_flight, limit, new)
         for code, _times in reversed(new.most_common()):
             self._count(code, now)
-        if self.presence.down_s:
+        wait = self.presence.wait
+        if self.presence.down_s and (wait is None or wait.is_outage):
             self.troubles.meet(OUTAGE, now)
         self.refused_so_far |= refused
         if job.ended or time.monotonic() - self._kept_at >= _KEEP_S:

@@ -104,6 +104,7 @@ def _way_out(job: JobRow) -> tuple[str, str]:
         PauseReason.PRICE_RISE: _(
             "accept what is asked now (--max-price-rise PERCENT: and more than now), and go on:"
         ),
+        PauseReason.RATE_LIMITED: _("raise the limit at the endpoint or wait, then:"),
         PauseReason.SAMPLED: _("go on with all of it:"),
         PauseReason.MISCONFIGURED: _("mend what it says, then:"),
     }

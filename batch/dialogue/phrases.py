@@ -7,9 +7,9 @@ from datetime import datetime
 
 from batch.dialogue.terminal import cells, duration, safe
 from batch.language import _, again, decimal, moment, money, ngettext, number
+from batch.watching import waiting
 from batch.watching.progress import Progress
 from batch.watching.trouble import told
-from jobs.heartbeat import Wait
 from jobs.states import JobState
 
 STOPPING = "stopping"
@@ -147,33 +147,12 @@ def note(progress: Progress) -> str:
     if progress.workers == 0:
         return _("waiting for a worker")
     if progress.wait:
-        return _waiting(progress.wait)
+        return safe(waiting.told(progress.wait))
     if progress.down:
         return _("endpoint down, trying again")
     if progress.booked and progress.finished == progress.requests:
         return _("asking what the last calls cost")
     return ""
-
-
-def _waiting(wait: Wait) -> str:
-    """What holds it up, in the endpoint's own words, and until when."""
-    words = safe(again(wait.said))
-    if wait.until is None:
-        return _("endpoint down, trying again ({words})").format(words=words)
-    until = _clock(wait.until)
-    if wait.next_at is None or wait.until - wait.next_at < _A_MOMENT_S:
-        return _("waiting until {clock} ({words})").format(clock=until, words=words)
-    return _("told to wait until {clock}, asking at {next} ({words})").format(
-        clock=until, next=_clock(wait.next_at), words=words
-    )
-
-
-_A_MOMENT_S = 5.0
-
-
-def _clock(at: float) -> str:
-    when = datetime.fromtimestamp(at).astimezone()
-    return f"{when:%H:%M:%S}" if at - time.time() < _DAY_S else moment(when)
 
 
 def _spent(progress: Progress) -> str:

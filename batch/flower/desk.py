@@ -25,6 +25,7 @@ from batch.store.trouble import Trouble
 from batch.watching.series import Series, unpacked
 from jobs import names
 from jobs.errors import BadMessage, ServiceUnavailable
+from jobs.heartbeat import Wait
 from jobs.ids import JOB_ID
 from jobs.money import ZERO
 from jobs.seal import Seal
@@ -76,6 +77,7 @@ class Job(msgspec.Struct, frozen=True):
     lag_s: float = 0.0
     down: bool = False
     trouble: Trouble | None = None
+    wait: Wait | None = None
     at: float = 0.0
     created_at: float = 0.0
     started_at: float | None = None

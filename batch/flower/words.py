@@ -14,7 +14,7 @@ from batch.coordinator import clicks
 from batch.flower.desk import Job
 from batch.language import _, again, day, decimal, money, ngettext, number
 from batch.reports.page import visible
-from batch.watching import trouble
+from batch.watching import trouble, waiting
 from jobs.states import JobState, PauseReason
 
 MOST_CODES = 20
@@ -46,8 +46,21 @@ def _reasons() -> dict[str, str]:
         PauseReason.ENDPOINT_DOWN: _("the endpoint cannot be reached"),
         PauseReason.PRICE_RISE: _("prices have risen"),
         PauseReason.MISCONFIGURED: _("the address or the model is wrong"),
+        PauseReason.RATE_LIMITED: _("nothing but rate limits for too long"),
         PauseReason.USER: _("by the user"),
     }
+
+
+_SAID = frozenset(
+    {
+        PauseReason.INSUFFICIENT_BALANCE,
+        PauseReason.KEY_REJECTED,
+        PauseReason.ENDPOINT_DOWN,
+        PauseReason.MISCONFIGURED,
+        PauseReason.RATE_LIMITED,
+    }
+)
+"""Reasons that the endpoint told in its own words, which stand beside ours."""
 
 
 @cache
@@ -103,7 +116,11 @@ def kind(name: str) -> str:
 def reason(job: Job) -> str:
     """Why a job rests, or what troubles it."""
     if job.rests and job.reason in _reasons():
-        return _reasons()[job.reason]
+        short = _reasons()[job.reason]
+        said = job.reason_text if job.reason in _SAID else ""
+        return f"{short}: {visible(said)}" if said else short
+    if job.runs and job.wait:
+        return visible(waiting.told(job.wait))
     if job.reason_text:
         return visible(again(job.reason_text))
     if job.runs and job.down:

@@ -95,4 +95,5 @@ def _reason(reason: str) -> str:
         PauseReason.PRICE_RISE: _("Prices have risen."),
         PauseReason.SAMPLED: _("The sample is answered."),
         PauseReason.MISCONFIGURED: _("Something is set up wrongly."),
+        PauseReason.RATE_LIMITED: _("Nothing but rate limits for too long."),
     }.get(PauseReason(reason), reason)

@@ -1005,3 +1005,71 @@ def test_the_address_of_the_endpoint_is_part_of_the_pace(tmp_path: Path) -> None
             assert each.pace.scope == scope_name(BASE_URL, "fingerprint", "minimax/minimax-m1")
 
     asyncio.run(scene())
+
+
+# ---- verdicts --------------------------------------------------------------------------------
+
+
+def test_a_model_that_stops_rests_and_the_others_go_on_until_a_resume(tmp_path: Path) -> None:
+    def script(body: bytes, _: int) -> Answer:
+        return refusal(429, "limit: 0") if int(body) >= 10 and not lifted else completion()
+
+    lifted = False
+
+    async def scene() -> None:
+        nonlocal lifted
+        async with house(tmp_path, script) as one:
+            works = [work(n, model=int(n >= 10)) for n in range(20)]
+            models = ("minimax/minimax-m1", OTHER_MODEL)
+            terms: dict[str, Any] = {"stop_after_s": 0.05, "stop_after_rows": 2}
+            summary = await ran(one, payload(*works, models=models, **terms))
+
+            assert (summary.completed, summary.returned) == (10, 10)
+            reason = one.home.closed[JOB, 1].reason
+            assert (reason.code, reason.model) == ("endpoint.no_quota", OTHER_MODEL)
+            assert reason.message == "HTTP 429: limit: 0"
+            assert one.stopped == []
+
+            lifted = True
+            one.runner.lift(JOB, 2000.0)
+            again = payload(*works[10:], chunk=2, models=models, **terms)
+            assert (await ran(one, again)).completed == 10
+
+    asyncio.run(scene())
+
+
+def test_a_wait_is_told_until_somebody_lifts_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        answer = refusal(429, "come back tomorrow", retry_after="86400")
+        async with house(tmp_path, first(answer)) as one:
+            chunk = one.start(payload(work(0)))
+            await until(lambda: any(s.wait for s in one.runner.standing().values()))
+            wait = one.runner.standing()[JOB].wait
+            assert wait is not None
+            assert (wait.code, wait.said) == (
+                "endpoint.rate_limited",
+                "HTTP 429: come back tomorrow",
+            )
+            assert wait.until is not None
+            assert wait.next_at is not None
+            assert wait.until - wait.next_at > 80_000
+
+            one.runner.lift(JOB, 2000.0)
+
+            assert (await asyncio.wait_for(chunk, 5)).completed == 1
+
+    asyncio.run(scene())
+
+
+def test_a_refusal_for_what_is_not_so_is_repeated_once(tmp_path: Path) -> None:
+    def script(body: bytes, nth: int) -> Answer:
+        is_lost = nth == 1 or body == b"1"
+        return refusal(400, "No models provided") if is_lost else completion()
+
+    async def scene() -> None:
+        async with house(tmp_path, script) as one:
+            await ran(one, payload(work(0), work(1)))
+            assert (one.state(0), one.state(1)) == ("completed", "endpoint.lost_body")
+            assert one.endpoint.times == {b"0": 2, b"1": 2}
+
+    asyncio.run(scene())

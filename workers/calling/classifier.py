@@ -186,13 +186,18 @@ _DATED = re.compile(r"[-.@_](?:20[0-9]{2}-?[01][0-9]-?[0-3][0-9]|[01][0-9][0-3][
 
 
 def _is_same(model: str, asked: str) -> bool:
-    """Whether two names are of one model: of an author or without, dated or not, by an alias."""
+    """Whether two names are of one model: of an author or without, dated or not.
+
+    An alias stands for whatever is the latest, so nothing else is expected of it.
+    """
+    if asked.startswith("~") or asked.endswith("-latest"):
+        return True
     one, other = (_DATED.sub("", _bare(name)) for name in (model, asked))
     return one == other or _bare(model).startswith(f"{other}-20")
 
 
 def _bare(name: str) -> str:
-    return _VARIANT.sub("", name.casefold().lstrip("~").rpartition("/")[2])
+    return _VARIANT.sub("", name.casefold().rpartition("/")[2])
 
 
 def _bad_body(answer: Reply, told: Charge | None) -> Outcome:

@@ -19,6 +19,7 @@ from workers.delivery import journal
 from workers.delivery.journal import Claimed, Closed, Ended, Heard, Record, Sent
 from workers.delivery.outbox import Outbox
 from workers.delivery.verdict import call_row, call_without_answer, raw_body, result_of
+from workers.pacing.judge import NO_MODEL
 
 log = logging.getLogger("nightshift.recovery")
 
@@ -68,7 +69,9 @@ class Leftover:
         tariff = ROUBLES if chunk is None else chunk.tariff
         outcome = classify(answer, asked_model=sent.model, now=sent.sent_at, tariff=tariff)
         row = call_row(sent, answer, outcome)
-        final = isinstance(outcome, Answered | Refused)
+        # Of a model that is missing it takes more than one answer to believe it.
+        doubted = isinstance(outcome, Refused) and outcome.code == NO_MODEL
+        final = isinstance(outcome, Answered | Refused) and not doubted
         result = result_of(sent, answer, outcome, time.time()) if final else None
         if final or row.billing is not Billing.NONE:
             outbox.put(sent.job, row, result, raw_body(answer, outcome) if result else b"")

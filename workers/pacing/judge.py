@@ -118,6 +118,7 @@ class Judge:
 
     def _weigh(self, ticket: Ticket, stop: Stop) -> Outcome:
         terms, streak = ticket.chunk.payload.terms, self._note(ticket, stop.reason, stop.code)
+        ticket.doubted = self._apart(ticket, ticket.doubted, model_only=stop.code == NO_MODEL)
         if stop.is_sure or not self._knows(ticket, stop.code):
             often = min(AT_FIRST, terms.stop_after_rows)
             lasts = self._clock() - streak.since >= min(AT_FIRST_S, terms.stop_after_s)
@@ -127,7 +128,6 @@ class Judge:
         if stop.code == BLOCKED:
             return Refused("endpoint.forbidden", stop.message, stop.charge)
         most = MOST_MODEL_APART if stop.code == NO_MODEL else MOST_APART
-        ticket.doubted = self._apart(ticket, ticket.doubted, model_only=stop.code == NO_MODEL)
         if ticket.doubted.times >= most:
             return Refused(stop.code, stop.message, stop.charge)
         if not self._persists(streak, terms, stop.code):

@@ -28,7 +28,7 @@ from batch.money.caps import Room
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 from jobs.budget import UNCAPPED, Amount
-from jobs.chunk import MOST_MODELS
+from jobs.chunk import MOST_MODELS, ReturnReason
 from jobs.errors import ServiceUnavailable
 from jobs.period import Period
 from jobs.request import Request
@@ -483,3 +483,34 @@ def test_a_bound_knows_tokens_without_a_price_and_nothing_without_an_output() ->
     assert request_bound("un/priced", 1000, 200, known) == Amount(None, 1200)
     assert request_bound(MODEL, 1000, 200, None) == Amount(None, 1200)
     assert request_bound(MODEL, 1000, None, known) == NO_BOUND
+
+
+# ── Models that rest ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_of_a_model_that_is_set_aside_nothing_is_fed_until_it_may(tmp_path: Path) -> None:
+    other = "example/other"
+    job = Feeding(
+        tmp_path, [line(number, model=other if number % 2 else MODEL) for number in range(1, 9)]
+    )
+    job.feeder.aside[other] = ReturnReason("endpoint.no_quota", "limit: 0", model=other)
+
+    assert job.sizes() == [4]
+    assert {payload.models for payload in job.post.payloads.values()} == {(MODEL,)}
+    assert job.sizes() == []
+
+    job.feeder.aside.clear()
+    assert job.sizes() == [4]
+
+
+def test_a_worker_is_told_whether_anything_was_answered_and_how_much_is_left(
+    tmp_path: Path,
+) -> None:
+    job = Feeding(tmp_path, 8)
+    job.feed(1)
+    job.answer(1)
+    job.feed(1)
+
+    first, second = (job.post.payloads[JOB, number].terms for number in (1, 2))
+    assert (first.answered, first.left) == (False, 8)
+    assert (second.answered, second.left) == (True, 4)

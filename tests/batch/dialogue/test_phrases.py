@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+
+import pytest
+from msgspec import structs
 
 from batch.dialogue.phrases import sentence
 from batch.watching.progress import progress_of
+from jobs.heartbeat import Wait
 from jobs.states import JobState
 from tests.batch.making import publish
 
@@ -21,3 +26,40 @@ def test_when_all_answers_are_there_none_is_in_flight_whatever_workers_told_befo
 
     assert "3 in flight" in under_way
     assert "in flight" not in over
+
+
+NOW = 1_795_600_000.0
+SAID = "HTTP 429: slow\x1b[31m down"
+
+
+@pytest.mark.parametrize(
+    ("wait", "told"),
+    [
+        (Wait("endpoint.5xx", SAID), "endpoint down, trying again (HTTP 429: slow�[31m down)"),
+        (Wait("endpoint.key_rejected", SAID), "trying again (HTTP 429: slow�[31m down)"),
+        (Wait("endpoint.rate_limited", SAID, NOW, NOW), "waiting until {until} (HTTP 429: slow"),
+        (
+            Wait("endpoint.rate_limited", SAID, NOW, NOW - 3600),
+            "told to wait until {until}, asking at {next} (HTTP 429: slow",
+        ),
+    ],
+)
+def test_what_holds_a_job_up_is_told_in_the_endpoints_words(
+    tmp_path: Path, wait: Wait, told: str
+) -> None:
+    job = replace(publish(tmp_path, 10).job(), state=JobState.IN_PROGRESS, completed=4)
+    until, asking = (datetime.fromtimestamp(at).astimezone() for at in (NOW, NOW - 3600))
+
+    progress = progress_of(job, 0.0, workers=1, down_s=9.0, wait=wait)
+
+    expected = told.format(until=f"{until:%H:%M:%S}", next=f"{asking:%H:%M:%S}")
+    assert expected in sentence(progress)
+    document = progress.as_json()
+    assert document["wait"] == structs.asdict(wait)
+    assert document["reason_text"] == SAID
+
+
+def test_a_job_that_rests_waits_for_nothing_else(tmp_path: Path) -> None:
+    job = replace(publish(tmp_path, 10).job(), state=JobState.PAUSED, reason="user")
+
+    assert progress_of(job, 0.0, wait=Wait("endpoint.5xx", SAID)).wait is None

@@ -91,6 +91,9 @@ def test_a_plain_answer_is_answered_with_its_exact_cost() -> None:
         pytest.param(body('[{"message":{"content":"x"}}]'), ("odd_finish",), id="E24 missing"),
         pytest.param(body(model='"other/model"'), ("model_mismatch",), id="E38"),
         pytest.param(body(model='"MiniMax/MiniMax-M1"'), (), id="E38 only the case differs"),
+        pytest.param(body(model='"minimax-m1-2025-06-17"'), (), id="E38 dated, without its author"),
+        pytest.param(body(model='"minimax/minimax-m1:free"'), (), id="E38 a variant"),
+        pytest.param(body(model='"minimax/minimax-m10"'), ("model_mismatch",), id="E38 another"),
         pytest.param(body(model="7"), (), id="model is no name"),
         pytest.param(choice(message=r'{"content":"\ud800"}'), (), id="E41 lone surrogate"),
         pytest.param(choice(message=r'{"content":"\u0000\u001b[0m"}'), (), id="E41 NUL, ANSI"),
@@ -282,6 +285,46 @@ RETRIES = [
     pytest.param(200, b'{"error":{}}', RetryKind.PASSING, "endpoint.5xx", U, id="E20 empty"),
     pytest.param(200, error(1003), RetryKind.PASSING, "endpoint.5xx", U, id="E20 no HTTP code"),
     pytest.param(200, error(502), RetryKind.PASSING, "endpoint.5xx", U, id="E20 502"),
+    *(
+        pytest.param(
+            429, content, RetryKind.THROTTLED, "endpoint.rate_limited", N, id=f"429 {name}"
+        )
+        for name, content in {
+            "a code beats words": error("rate_limit_exceeded", "check your plan and billing"),
+            "a status beats words": error(429, "your billing details", status="RESOURCE_EXHAUSTED"),
+            "a delay beats words": error(429, "add credits, or retry in 38s"),
+            "a limit per minute beats an offer": error(
+                429, "Limit 3 requests per min. Add a payment method at https://x.example/billing"
+            ),
+            "what fits later": error(429, "TPM: Limit 30000, Used 29000, Requested 5000"),
+            "what the provider said itself": error(
+                429, "Provider error, see billing", metadata={"raw": '{"type":"rate_limit_error"}'}
+            ),
+        }.items()
+    ),
+    pytest.param(
+        400,
+        b'{"__type":"ThrottlingException","message":"Too many tokens, please wait"}',
+        RetryKind.THROTTLED,
+        "endpoint.rate_limited",
+        N,
+        id="400 that is a limit",
+    ),
+    pytest.param(
+        500,
+        error(500, "rate limit exceeded, try again in 2 seconds"),
+        RetryKind.THROTTLED,
+        "endpoint.rate_limited",
+        N,
+        id="500 that is a limit",
+    ),
+    pytest.param(
+        429, error(429, "limit: 0"), RetryKind.THROTTLED, "endpoint.no_quota", N, id="429 of none"
+    ),
+    pytest.param(
+        400, error(400, "No models provided"), RetryKind.ONCE, "endpoint.lost_body", N, id="lost"
+    ),
+    pytest.param(530, b"<html>", RetryKind.THROTTLED, "endpoint.down", N, id="E14 530"),
     pytest.param(
         402,
         error(402, type="in_flight_budget_exhausted"),
@@ -336,6 +379,27 @@ REFUSALS = [
     pytest.param(413, b"<html>413</html>", "endpoint.too_large", id="E34 413"),
     pytest.param(422, b'{"detail":[{"msg":"bad"}]}', "endpoint.unprocessable", id="E34 422"),
     pytest.param(451, error(), "endpoint.refused", id="another 4xx"),
+    pytest.param(
+        429,
+        error("rate_limit_exceeded", "TPM: Limit 30,000, Requested 30,601"),
+        "endpoint.too_large",
+        id="429 that never fits",
+    ),
+    pytest.param(
+        404,
+        b'{"object":"error","message":"The model `x` does not exist."}',
+        "endpoint.model_not_found",
+        id="E33 vLLM",
+    ),
+    pytest.param(
+        404,
+        b'{"detail":"Model not found in the list"}',
+        "endpoint.model_not_found",
+        id="E33 FastAPI",
+    ),
+    pytest.param(
+        403, error(403, "Request blocked by our firewall"), "endpoint.forbidden", id="a firewall"
+    ),
 ]
 
 
@@ -352,6 +416,23 @@ def test_what_will_never_pass_is_refused_and_costs_nothing(
 STOPS = [
     pytest.param(401, error(401), PauseReason.KEY_REJECTED, "endpoint.key_rejected", id="E30"),
     pytest.param(401, b"", PauseReason.KEY_REJECTED, "endpoint.key_rejected", id="E30 no body"),
+    pytest.param(
+        429,
+        error("1113", "您的账户已欠费，请充值后重试。"),
+        PauseReason.INSUFFICIENT_BALANCE,
+        "endpoint.insufficient_balance",
+        id="429 of an empty account",
+    ),
+    pytest.param(
+        403, b"<html>no</html>", PauseReason.MISCONFIGURED, "endpoint.blocked", id="403 page"
+    ),
+    pytest.param(
+        404,
+        b'{"error":{"message":"Invalid URL (POST /v1/x)"}}',
+        PauseReason.MISCONFIGURED,
+        "endpoint.wrong_address",
+        id="404 of a path",
+    ),
     pytest.param(
         402,
         error(402),
@@ -433,6 +514,43 @@ def test_e34_the_servers_text_is_kept_up_to_two_kilobytes() -> None:
     assert LONGEST_MESSAGE - 4 < len(outcome.message.encode()) <= LONGEST_MESSAGE
 
 
+def test_a_fault_of_a_field_is_told_with_its_place() -> None:
+    content = b'{"detail":[{"loc":["body","messages",0],"msg":"Field required","type":"missing"}]}'
+
+    assert refusal_of(content, 422).message == "body.messages.0: Field required"
+
+
+def test_a_page_is_told_by_its_heading() -> None:
+    outcome = outcome_of(b"<html><head><title>502\n <b>Bad</b> Gateway</title></head></html>", 404)
+
+    assert isinstance(outcome, Stop)
+    assert outcome.message == "HTTP 404 with a page that is not the API's: 502 Bad Gateway"
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ('"input_tokens":480,"output_tokens":20', Usage(480, 20)),
+        ('"prompt_tokens":480.0,"completion_tokens":20.00', Usage(480, 20)),
+    ],
+)
+@pytest.mark.parametrize(
+    "cost", ["0.25", '"0.25"', '{"total":0.25}', '{"total_cost":"0.25","input_cost":0.2}']
+)
+def test_tokens_and_costs_are_read_in_all_their_forms(usage: str, tokens: Usage, cost: str) -> None:
+    charge = outcome_of(body(usage=f'{{{usage},"cost":{cost}}}')).charge
+
+    assert (charge.billing, charge.cost, charge.usage) == (K, Decimal("0.25"), tokens)
+
+
+def test_a_cost_in_a_header_counts_where_the_body_has_none() -> None:
+    def cost(content: bytes) -> Decimal | None:
+        return outcome_of(content, x_litellm_response_cost="0.25").charge.cost
+
+    assert cost(body(usage="null")) == Decimal("0.25")
+    assert cost(body()) == COST
+
+
 def test_a_text_that_merely_quotes_keeps_its_words() -> None:
     outcome = refusal_of(error(400, 'No endpoints found for "a/b"'), 400)
 
@@ -468,6 +586,17 @@ WAITS = [
     pytest.param({"retry_after": "1e9"}, 86_400, id="E4 1e9"),
     pytest.param({"retry_after": "1000000000"}, 86_400, id="E4 30 years"),
     pytest.param({"retry_after": "0"}, 0, id="at once"),
+    pytest.param({"retry_after": f"{NOW + 11:.0f}"}, 11, id="a moment"),
+    pytest.param(
+        {"x_ratelimit_reset_requests": "1m3s", "x_ratelimit_remaining_requests": "0"},
+        63,
+        id="until a limit is whole again",
+    ),
+    pytest.param(
+        {"x_ratelimit_reset_requests": "1m3s", "x_ratelimit_remaining_requests": "5"},
+        None,
+        id="a limit that is not used up",
+    ),
     *(
         pytest.param({"retry_after": value, "date": DATE}, None, id=f"E4 {value}")
         for value in ("-5", "nan", "inf", "1_0", "soon", "", "Tue, 24 Nov 2026 09:00:00 GMT")
@@ -503,6 +632,15 @@ def test_e2_without_a_date_of_its_own_the_response_is_measured_by_our_clock() ->
         (error(429, "try again in 300ms"), 0.3),
         (error(429, "retry later, request 12345678"), None),
         (wrapped(error(429, retry_after=6).decode(), 2), 6),
+        (error(429, "Please retry in 2m59.5s."), 179.5),
+        (error(429, "try again in 1h2m"), 3720),
+        (error(429, "retry after 86400 seconds"), 86_400),
+        (error(429, "please wait 20 seconds"), 20),
+        (error(429, "wait for 3 minutes, then go on"), 180),
+        (error(429, details=[{"@type": "RetryInfo", "retryDelay": "38s"}]), 38),
+        (error(429, metadata={"headers": {"X-RateLimit-Reset": f"{NOW + 9:.0f}"}}), 9),
+        (error(429, metadata={"headers": {"X-RateLimit-Reset": f"{(NOW + 9) * 1000:.0f}"}}), 9),
+        (error(429, metadata={"headers": {"X-RateLimit-Reset": "17"}}), 17),
     ],
 )
 def test_the_word_may_stand_inside_the_wrapped_error(content: bytes, after: float | None) -> None:

@@ -258,3 +258,43 @@ def test_limits_that_the_endpoint_tells_count_where_they_are_lower() -> None:
 def test_of_the_limits_of_several_jobs_the_lowest_count() -> None:
     found = strictest([Terms(rpm=60, max_in_flight=9), Terms(), Terms(rpm=90, rub_per_hour=5.0)])
     assert (found.rpm, found.tpm, found.max_in_flight, found.rub_per_hour) == (60, None, 9, 5.0)
+
+
+def test_e4_however_long_a_wait_is_told_somebody_looks_now_and_then() -> None:
+    clock, day = Clock(), 86_400.0
+    one = paced(FakeKeeper(), clock)
+    waits = []
+    for _ in range(7):
+        for _ in range(50):
+            one.throttled(day, by_rate=True)
+        waits.append(one.pause_s)
+        assert one.waits_long
+        assert one.told_until == clock.now + day
+        clock.now += one.pause_s
+    assert waits == [60.0, 120.0, 240.0, 480.0, 900.0, 900.0, 900.0]
+
+    one.succeeded()
+    assert not one.waits_long
+    one.throttled(day, by_rate=True)
+    assert one.pause_s == 60.0
+
+
+def test_a_short_wait_is_kept_to_and_nobody_is_told() -> None:
+    one = paced(FakeKeeper())
+    one.throttled(20.0, by_rate=True)
+    assert (one.pause_s, one.waits_long) == (20.0, False)
+
+
+def test_a_wait_that_is_lifted_ends_here_and_for_all() -> None:
+    keeper = FakeKeeper()
+    keeper.pause_s = 60.0
+    one = paced(keeper)
+    one.throttled(86_400.0, by_rate=True)
+    exchange(one, 1)
+    assert not admitted(one)
+
+    one.lift()
+    exchange(one, 1)
+
+    assert len(admitted(one)) == 1
+    assert keeper.pause_s == 0.0

@@ -1,0 +1,32 @@
+"""What holds a job up, in a sentence: the endpoint's own words, and until when."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+from batch.language import _, again, moment
+from jobs.heartbeat import Wait
+
+_A_MOMENT_S = 5.0
+_DAY_S = 20 * 3600.0
+
+
+def told(wait: Wait) -> str:
+    """It may hold anything that an endpoint says: whoever shows it escapes it."""
+    words = again(wait.said)
+    if wait.until is None and wait.is_outage:
+        return _("endpoint down, trying again ({words})").format(words=words)
+    if wait.until is None:
+        return _("trying again ({words})").format(words=words)
+    until = _clock(wait.until)
+    if wait.next_at is None or wait.until - wait.next_at < _A_MOMENT_S:
+        return _("waiting until {clock} ({words})").format(clock=until, words=words)
+    return _("told to wait until {clock}, asking at {next} ({words})").format(
+        clock=until, next=_clock(wait.next_at), words=words
+    )
+
+
+def _clock(at: float) -> str:
+    when = datetime.fromtimestamp(at).astimezone()
+    return f"{when:%H:%M:%S}" if at - time.time() < _DAY_S else moment(when)

@@ -1,0 +1,341 @@
+"""An endpoint that behaves as others were met: each of its models is one behaviour.
+
+    {"model": "one-401", "messages": […]}   → what `BEHAVIOURS["one-401"]` says to its n-th call
+
+Real sockets, kept alive; it counts the calls of each model and row, and prices every model alike.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+COST = "0.0012"
+USAGE = f'{{"prompt_tokens":11,"completion_tokens":5,"total_tokens":16,"cost":{COST}}}'
+PAGE = "<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
+
+
+@dataclass
+class Said:
+    """A reply; a status of 0 drops the connection without a byte."""
+
+    body: str | bytes = ""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    kind: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A call: the n-th for its model, and of its row; rows count from 0 within a model."""
+
+    model: str
+    row: int
+    nth: int
+    of_row: int
+
+
+def answer(asked: Asked, usage: str = USAGE, message: str = "", **extra: str) -> Said:
+    """A chat completion; the values are JSON."""
+    message = message or f'{{"role":"assistant","content":"ответ {asked.row}"}}'
+    finish = extra.pop("finish", '"stop"')
+    fields = {
+        "id": f'"gen-{asked.model}-{asked.row}-{asked.of_row}"',
+        "object": '"chat.completion"',
+        "model": f'"{asked.model}"',
+        "choices": f'[{{"index":0,"finish_reason":{finish},"message":{message}}}]',
+        "usage": usage,
+        **extra,
+    }
+    return Said("{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}")
+
+
+def error(code_: int, message: str, /, **more: object) -> Said:
+    """An error in OpenAI's form."""
+    return Said(json.dumps({"error": {"message": message, **more}}), code_)
+
+
+def page(status: int, title: str) -> Said:
+    """A page that is nobody's API."""
+    return Said(PAGE.format(title=title), status, kind="text/html")
+
+
+Behaviour = Callable[[Asked], Said]
+
+
+def at(said: Said, *calls: int) -> Behaviour:
+    """This to the calls of these numbers, from 1; else an answer."""
+    return lambda asked: said if asked.nth in calls else answer(asked)
+
+
+def row(said: Said, number: int = 1) -> Behaviour:
+    """This to one row, whenever it comes; else an answer."""
+    return lambda asked: said if asked.row == number else answer(asked)
+
+
+def always(said: Said) -> Behaviour:
+    """This to every call."""
+    return lambda _: said
+
+
+def form(usage: str = USAGE, message: str = "", **extra: str) -> Behaviour:
+    """An answer with these parts."""
+    return lambda asked: answer(asked, usage, message, **extra)
+
+
+PLAN = (
+    "You exceeded your current quota, please check your plan and billing details. "
+    "Please retry in 1s."
+)
+FREE = (
+    "Rate limit reached on requests per min (RPM): Limit 3, Used 3, Requested 1. You can increase"
+    " it by adding a payment method to your account at https://example.com/account/billing."
+)
+DETAIL = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s"}
+RAW = json.dumps({"error": {"message": "Rate limit reached, try again in 1s", "code": 429}})
+POOR = error(402, "Upstream error from Some: insufficient balance (1008)", code=402)
+TOO_LARGE = "Request too large on tokens per min (TPM): Limit 30000, Requested 30601."
+
+
+def _until(_asked: Asked) -> Said:
+    then = f"{(time.time() + 1) * 1000:.0f}"
+    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": then}
+    return error(429, "free-models-per-min", code=429, metadata={"headers": headers})
+
+
+def _delta(asked: Asked) -> Said:
+    said = answer(asked)
+    return Said(str(said.body).replace('"message":', '"delta":'))
+
+
+def _data(asked: Asked) -> Said:
+    return Said('{"code":0,"data":' + str(answer(asked).body) + "}")
+
+
+def _stream(asked: Asked) -> Said:
+    pieces = [
+        {"role": "assistant", "content": ""},
+        {"content": "ответ "},
+        {"content": str(asked.row)},
+    ]
+    lines = [{"id": "gen-s", "model": asked.model, "choices": [{"delta": one}]} for one in pieces]
+    last = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+    events = [json.dumps(line) for line in (*lines, last)]
+    events.append('{"choices":[],"usage":' + USAGE + "}")
+    text = "".join(f"data: {event}\n\n" for event in (*events, "[DONE]"))
+    return Said(": wait\n\n" + text, kind="text/event-stream")
+
+
+def _gzip_in_name(asked: Asked) -> Said:
+    return Said(answer(asked).body, headers={"Content-Encoding": "gzip"})
+
+
+def _brotli_in_name(asked: Asked) -> Said:
+    return Said(answer(asked).body, headers={"Content-Encoding": "br"})
+
+
+def _raw_deflate(asked: Asked) -> Said:
+    packed = zlib.compress(str(answer(asked).body).encode(), wbits=-zlib.MAX_WBITS)
+    return Said(packed, headers={"Content-Encoding": "deflate"})
+
+
+def _latin(asked: Asked) -> Said:
+    said = answer(asked, message='{"role":"assistant","content":"réponse"}')
+    return Said(str(said.body).encode("latin-1"), kind="application/json; charset=iso-8859-1")
+
+
+def _header_cost(asked: Asked) -> Said:
+    said = answer(asked, '{"prompt_tokens":11,"completion_tokens":5}')
+    return Said(said.body, headers={"x-litellm-response-cost": COST})
+
+
+PASSING: dict[str, Behaviour] = {
+    "plan-and-billing": at(error(429, PLAN, code="rate_limit_exceeded"), 1, 2),
+    "resource-exhausted": at(
+        error(429, PLAN, status="RESOURCE_EXHAUSTED", code=429, details=[DETAIL]), 1, 2
+    ),
+    "free-tier": at(error(429, FREE), 1, 2),
+    "one-poor-provider": at(POOR, 2, 5),
+    "one-poor-provider-500": at(error(500, "Upstream error: insufficient balance (1008)"), 2, 5),
+    "one-401": at(error(401, "User not found."), 3),
+    "nginx-404": at(page(404, "404 Not Found"), 2, 3, 4),
+    "redirect-once": at(Said(status=302, headers={"Location": "/login"}), 3),
+    "maintenance": at(page(200, "Maintenance"), 2, 3),
+    "in-the-raw": at(
+        error(429, "Provider returned error", metadata={"raw": RAW, "provider_name": "X"}), 1, 2
+    ),
+    "twice-wrapped": at(Said(json.dumps({"error": json.dumps({"error": RAW})}), 503), 2),
+    "throttling-400": at(
+        Said(
+            '{"__type":"ThrottlingException","message":"Too many tokens, please wait before trying'
+            ' again."}',
+            400,
+        ),
+        2,
+    ),
+    "limit-as-500": at(error(500, "rate limit exceeded, try again in 1 seconds"), 2),
+    "no-models-once": at(error(400, "No models provided"), 2),
+    "cloudflare-520": at(page(520, "Web server is returning an unknown error"), 2),
+    "cloudflare-530": at(page(530, "Origin DNS error"), 2),
+    "cloudflare-1015": at(page(429, "Error 1015: You are being rate limited"), 2),
+    "retry-after-ms": at(Said("{}", 429, {"retry-after-ms": "300"}), 2),
+    "epoch-in-metadata": lambda asked: _until(asked) if asked.nth == 2 else answer(asked),
+    "dropped-once": at(Said(status=0), 2),
+}
+"""All rows are answered, each paid for once."""
+
+FORMS: dict[str, Behaviour] = {
+    "reasoning-alone": form(message='{"content":"","reasoning_content":"думаю"}'),
+    "max-tokens": form(message='{"content":null}', finish='"MAX_TOKENS"'),
+    "prohibited": form(message="null", finish='"PROHIBITED_CONTENT"'),
+    "safety": form(message="{}", finish='"SAFETY"'),
+    "delta": _delta,
+    "under-data": _data,
+    "stream": _stream,
+    "refused": form(message='{"content":null,"refusal":"не могу"}'),
+    "tools": form(message='{"content":null,"tool_calls":[{"id":"1"}]}', finish='"tool_calls"'),
+    "parts": form(message='{"content":[{"type":"text","text":"ответ"}]}'),
+    "capitals": form(finish='"STOP"'),
+    "dated": form(model='"dated-2026-04-14"'),
+    "plain-gzip": _gzip_in_name,
+    "plain-br": _brotli_in_name,
+    "raw-deflate": _raw_deflate,
+    "latin-1": _latin,
+    "cost-as-text": form(f'{{"prompt_tokens":11,"completion_tokens":5,"cost":"{COST}"}}'),
+    "cost-as-object": form(
+        f'{{"prompt_tokens":11,"completion_tokens":5,"cost":{{"total_cost":{COST}}}}}'
+    ),
+    "floats": form(f'{{"prompt_tokens":11.0,"completion_tokens":5.0,"cost":{COST}}}'),
+    "input-tokens": form(f'{{"input_tokens":11,"output_tokens":5,"cost":{COST}}}'),
+    "litellm-header": _header_cost,
+}
+"""All rows are answered at the first call, for `COST` each."""
+
+FAILING: dict[str, tuple[Behaviour, str, str]] = {
+    "too-large": (row(error(429, TOO_LARGE)), "endpoint.too_large", "Requested 30601"),
+    "firewall": (row(page(403, "Request blocked")), "endpoint.forbidden", "Request blocked"),
+    "moderation": (
+        row(error(403, "Your input was flagged")),
+        "endpoint.moderation",
+        "Your input was flagged",
+    ),
+    "fastapi-422": (
+        row(Said('{"detail":[{"loc":["body","top_p"],"msg":"must be below 1"}]}', 422)),
+        "endpoint.unprocessable",
+        "body.top_p: must be below 1",
+    ),
+    "no-models-ever": (row(error(400, "No models provided")), "endpoint.lost_body", "No models"),
+}
+"""One row of each fails, with this code and these words."""
+
+STOPPING: dict[str, Behaviour] = {
+    "well": answer,
+    "limit-0": always(error(429, "Quota exceeded, limit: 0. Please retry in 1s", code=429)),
+    "vllm-404": always(
+        Said('{"object":"error","message":"The model `vllm-404` does not exist."}', 404)
+    ),
+    "balance-1113": always(error(429, "您的账户已欠费，请充值后重试。", code="1113")),
+}
+"""But for the first, the rows of each wait for the user."""
+
+
+class World:
+    """The server, on a port of loopback. `calls` counts (model, row); `says` overrides them all."""
+
+    def __init__(self, behaviours: dict[str, Behaviour]) -> None:
+        self.behaviours = behaviours
+        self.calls: Counter[tuple[str, int]] = Counter()
+        self.says: Behaviour | None = None
+        self.times: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/api/v1"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def reply(self, body: dict[str, Any]) -> Said:
+        """To one chat completion."""
+        model, number = body["model"], int(body["messages"][0]["content"].split()[-1])
+        with self._lock:
+            self.times[model] += 1
+            self.calls[model, number] += 1
+            asked = Asked(model, number, self.times[model], self.calls[model, number])
+        return (self.says or self.behaviours[model])(asked)
+
+    def catalogue(self) -> Said:
+        """Every model at a price."""
+        prices = {"prompt": 0.00001, "completion": 0.00002}
+        listed = [{"id": name, "pricing": prices} for name in self.behaviours]
+        return Said(json.dumps({"data": listed}))
+
+    def _handler(world) -> type[BaseHTTPRequestHandler]:  # noqa: N805
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                here = self.path.endswith("/models")
+                self.send(world.catalogue() if here else Said('{"error":"Not Found"}', 404))
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send(world.reply(body))
+
+            def send(self, said: Said) -> None:
+                if said.status == 0:
+                    linger = struct.pack("ii", 1, 0)
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    self.close_connection = True
+                    return
+                body = said.body if isinstance(said.body, bytes) else said.body.encode()
+                self.send_response(said.status)
+                for name, value in {"Content-Type": said.kind, **said.headers}.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                with suppress(OSError):
+                    self.wfile.write(body)
+
+            def log_message(self, *_args: object) -> None:
+                """Says nothing."""
+
+        return Handler
+
+
+def lines(models: dict[str, Any] | list[str], rows: int) -> str:
+    """An input of so many rows for each model."""
+    return "".join(
+        json.dumps(
+            {
+                "custom_id": f"{model}/{number}",
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": {
+                    "model": model,
+                    "messages": [{"role": "user", "content": f"row {number}"}],
+                    "max_tokens": 20,
+                },
+            }
+        )
+        + "\n"
+        for number in range(rows)
+        for model in models
+    )
