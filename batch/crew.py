@@ -18,6 +18,7 @@ from typing import IO
 from batch import embedded
 from batch.credentials import key_fingerprint, post_seal, secret_file
 from batch.dialogue.terminal import Say, safe, say
+from batch.embedded import OwnServer
 from batch.language import _, again
 from batch.programs import environment, program
 from batch.settings import Settings
@@ -167,6 +168,7 @@ class Crew:
     workers: Workers
     seal: Seal
     key: str
+    own: OwnServer
 
 
 @contextmanager
@@ -183,7 +185,8 @@ def crew(home: Home, settings: Settings, base_url: str, workers: int) -> Iterato
         stack.enter_context(embedded.server(settings.redis_url, home.folder))
         # A server ends with the last that uses it.
         stack.callback(team.kill)
-        yield Crew(home, url, team, seal, key_fingerprint(os.environ))
+        own = OwnServer(settings.redis_url, home.folder, say)
+        yield Crew(home, url, team, seal, key_fingerprint(os.environ), own)
 
 
 def _environment(home: Home, url: str, base_url: str, secret: Path) -> dict[str, str]:

@@ -11,20 +11,27 @@ import hashlib
 import os
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from batch.language import _
 from batch.programs import for_a_server
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
 
 _START_S = 15.0
 _LOOK_AGAIN_S = 1.0
 _PROBE = 64 * 1024
+_MOST_STARTS, _STARTS_S = 5, 60.0
+"""A server that was started so often in so long will not stay."""
+
+_STANDS_STILL_S = 60.0
 _PLAIN_SOCKET = re.compile(r"[A-Za-z0-9/._-]{1,100}")
 """A path that may stand in a URL as it is. macOS allows 104 bytes for the path of a socket."""
 
@@ -47,6 +54,60 @@ def server(
     finally:
         if configured is None:
             leave(url)
+
+
+class OwnServer:
+    """This home's own server while it is used: started again if it dies; `tell` says so.
+
+    Does nothing where another is `configured`.
+    """
+
+    def __init__(self, configured: str | None, home: Path, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+        self._home = None if configured else home
+        self._starts: deque[float] = deque(maxlen=_MOST_STARTS)
+
+    def tend(self, away_since: float | None) -> None:
+        """`away_since` is since when it has not answered, monotonic seconds; None: it does.
+
+        Raises `ServiceUnavailable` where starting it is of no use, or where it stands still.
+        """
+        if self._home is None or away_since is None:
+            return
+        if _is_listening(_socket_path(self._home)):
+            self._bear(time.monotonic() - away_since)
+            return
+        now = time.monotonic()
+        if len(self._starts) == _MOST_STARTS and now - self._starts[0] < _STARTS_S:
+            raise ServiceUnavailable(
+                "the embedded server keeps ending", hint=f"see {self._home / 'redis' / 'redis.log'}"
+            )
+        self._starts.append(now)
+        self.tell(_("the embedded server was killed; it is started again, and nothing is lost"))
+        start_or_find(self._home)
+
+    def _bear(self, away_s: float) -> None:
+        """It is there. One that reads a long file does answer; one that was stopped does not."""
+        if away_s > _STANDS_STILL_S:
+            raise ServiceUnavailable(
+                "the embedded server has not answered for a minute",
+                hint=f"see {self._home}/redis/redis.log; end its process, then go on",
+            )
+
+
+def _is_listening(path: Path) -> bool:
+    """Whether a process has the socket open, whether or not it answers."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_LOOK_AGAIN_S)
+        try:
+            probe.connect(str(path))
+        except TimeoutError:
+            return True
+        except BlockingIOError:
+            return True  # too many wait there
+        except OSError:
+            return False
+    return True
 
 
 def check(url: str) -> None:
@@ -76,9 +137,9 @@ def address(home: Path) -> str:
 
 def find(home: Path) -> str | None:
     """The URL of this home's server if it runs."""
-    socket = _socket_path(home)
-    url = _url(socket)
-    return url if socket.exists() and _answers(url) else None
+    path = _socket_path(home)
+    url = _url(path)
+    return url if path.exists() and _answers(url) else None
 
 
 def start_or_find(home: Path) -> str:
@@ -94,18 +155,18 @@ def start_or_find(home: Path) -> str:
         ) from error
 
 
-def _start_once(folder: Path, socket: Path) -> str:
-    url = _url(socket)
+def _start_once(folder: Path, path: Path) -> str:
+    url = _url(path)
     with os.fdopen(os.open(folder / "start.lock", os.O_RDWR | os.O_CREAT, 0o600), "rb") as lock:
         # Two commands at once must not start two servers on one folder.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not socket.exists() or not _answers(url):
-            _wait(url, folder, _start(folder, socket))
+        if not path.exists() or not _answers(url):
+            _wait(url, folder, _start(folder, path))
     return url
 
 
-def _url(socket: Path) -> str:
-    return f"unix://{socket}?db=0"
+def _url(path: Path) -> str:
+    return f"unix://{path}?db=0"
 
 
 def leave(url: str) -> None:
@@ -134,9 +195,9 @@ def binary() -> str:
 
 
 def _socket_path(home: Path) -> Path:
-    socket = home / "redis" / "redis.sock"
-    if _PLAIN_SOCKET.fullmatch(str(socket)):
-        return socket
+    path = home / "redis" / "redis.sock"
+    if _PLAIN_SOCKET.fullmatch(str(path)):
+        return path
     name = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"nightshift-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -150,10 +211,10 @@ def _socket_path(home: Path) -> Path:
     return folder / f"{name}.sock"
 
 
-def _start(folder: Path, socket: Path) -> subprocess.Popen[bytes]:
+def _start(folder: Path, path: Path) -> subprocess.Popen[bytes]:
     options = {
         "port": "0",
-        "unixsocket": str(socket),
+        "unixsocket": str(path),
         "unixsocketperm": "700",
         "dir": str(folder),
         "appendonly": "yes",

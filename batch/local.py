@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,10 @@ from types import FrameType
 from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
-from batch.crew import DRAIN_S, Crew, Workers, stopped_by
+from batch.crew import DRAIN_S, Crew, stopped_by
 from batch.dialogue.display import Display, LogLines
 from batch.language import _
+from batch.settings import worker_patience
 from batch.store.home import Home
 from batch.store.jobstore import JobRow
 from jobs.errors import ServiceUnavailable
@@ -49,7 +51,7 @@ def run_job(its: Crew, job: JobRow) -> JobRow:
     with _at_work(its, job) as (coordinator, _sender, interrupts, display):
         _work(its, job, coordinator, interrupts, lambda: not _wants_workers(_row(home, job.id)))
         # Its files are written while the workers end, and Ctrl-C would make that no shorter.
-        _wind_up(coordinator, its.workers, interrupts, display)
+        _wind_up(its, coordinator, interrupts, display)
         told = False
         while _row(home, job.id).state is JobState.FINALIZING and interrupts.count <= 1:
             if interrupts.count and not told:
@@ -83,7 +85,7 @@ def settle_job(its: Crew, job: JobRow) -> None:
                 rate = plain(job.spec.rate)
                 sender.look_up(job.id, job.spec.name, _target(its, job), some, rate)
             _work(its, job, coordinator, interrupts, told)
-            _wind_up(coordinator, its.workers, interrupts, display)
+            _wind_up(its, coordinator, interrupts, display)
 
 
 @contextmanager
@@ -100,9 +102,16 @@ def _at_work(its: Crew, job: JobRow) -> Iterator[tuple[Coordinator, Sender, Inte
         display = stack.enter_context(closing(Display()))
         _log_to(display, stack)
         coordinator = stack.enter_context(
-            closing(Coordinator(its.home, post, sender, only=job.id, listen=display.show))
+            closing(
+                Coordinator(
+                    *(its.home, post, sender),
+                    only=job.id,
+                    listen=display.show,
+                    patience_s=worker_patience(os.environ),
+                )
+            )
         )
-        its.workers.tell = display.say
+        its.workers.tell = its.own.tell = display.say
         its.workers.restart()
         stack.callback(its.workers.end, lambda: interrupts.count > 0)
         yield coordinator, sender, interrupts, display
@@ -128,24 +137,24 @@ def _work(
 ) -> None:
     while not interrupts.count and not rests():
         coordinator.step()
+        its.own.tend(coordinator.away_since)
         its.workers.tend(lambda: _row(its.home, job.id).finished)
 
 
-def _wind_up(
-    coordinator: Coordinator, team: Workers, interrupts: Interrupts, display: Display
-) -> None:
+def _wind_up(its: Crew, coordinator: Coordinator, interrupts: Interrupts, display: Display) -> None:
     """Calls in flight end and their answers come home.
 
     A second Ctrl-C cuts the calls. A third, and any where the job rests already, leaves at once:
     then the next worker of this home delivers what is left.
     """
-    heard = interrupts.count
+    heard, team = interrupts.count, its.workers
     if heard:
         display.stopping(_("stopping; calls in flight end first (Ctrl-C again cuts them)"))
     team.signal(signal.SIGTERM)
     deadline, cut = time.monotonic() + DRAIN_S, False
     while team.alive and time.monotonic() < deadline:
         coordinator.step()
+        its.own.tend(coordinator.away_since)
         if interrupts.count > heard + 1 or (interrupts.count and not heard):
             break
         if interrupts.count > heard and not cut:

@@ -14,6 +14,8 @@ from jobs.secret import POST_SECRET_FILE, REDIS_URL, key_source, read_secret, se
 DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
 DEFAULT_HOME = "~/.nightshift"
 INSECURE_REDIS = "NIGHTSHIFT_INSECURE_REDIS"
+WORKER_PATIENCE = "NIGHTSHIFT_WORKER_PATIENCE"
+LEAST_PATIENCE_S = 20
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -66,6 +68,17 @@ def _unsafe(url: RedisUrl) -> UsageError:
 def _allows_insecure_redis(environ: Mapping[str, str]) -> bool:
     """Whether the user takes it upon himself that others may read or write there."""
     return environ.get(INSECURE_REDIS, "").strip().lower() not in {"", "0", "false", "no", "off"}
+
+
+def worker_patience(environ: Mapping[str, str]) -> float:
+    """How long a worker may be silent before its requests are given to others, in seconds."""
+    text = environ.get(WORKER_PATIENCE, "").strip() or str(LEAST_PATIENCE_S)
+    if not (text.isascii() and text.isdecimal() and LEAST_PATIENCE_S <= int(text) < 10**6):
+        raise UsageError(
+            f"{WORKER_PATIENCE} is {text!r}; it must be a number of seconds,"
+            f" {LEAST_PATIENCE_S} or more"
+        )
+    return float(text)
 
 
 def log_level(environ: Mapping[str, str], default: str) -> str:

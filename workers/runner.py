@@ -82,6 +82,12 @@ OUTAGE_IS_OVER_S = 2 * 3600.0
 
 ADDRESS = frozenset({"endpoint.redirect", "endpoint.wrong_address", "endpoint.blocked"})
 
+QUIET_S = 2.0
+"""So long after Redis was last asked something that it answered nothing starts: what is in flight
+when a worker is cut off for long is bought again, so there should be no more of it. At work it asks
+ten times a second.
+"""
+
 LOST = ReturnReason("lost", "the chunk was given to others meanwhile")
 
 log = logging.getLogger("nightshift.runner")
@@ -344,7 +350,9 @@ class Runner:
             self._stop_chunk(self.chunks[key], LOST)
 
     def _may_start(self) -> bool:
-        return self._clock() - self._renewed_at < LEASE_S
+        now = self._clock()
+        heard_at = max(self._renewed_at, *(lane.pace.heard_at for lane in self._lanes.values()))
+        return now - self._renewed_at < LEASE_S and now - heard_at < QUIET_S
 
     def _stop_job(self, job: str, reason: ReturnReason) -> None:
         """What the queue still has of it waits too, until the home has had the time to say."""

@@ -16,11 +16,19 @@ from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
 from batch.credentials import post_seal
 from batch.dialogue.helps import Command
-from batch.dialogue.options import caps_options, insecure_option, open_home, plain_option, set_caps
+from batch.dialogue.options import (
+    caps_options,
+    insecure_option,
+    open_home,
+    patience_option,
+    plain_option,
+    set_caps,
+)
 from batch.dialogue.terminal import safe, say
+from batch.embedded import OwnServer
 from batch.language import _
 from batch.programs import keep_only_needed
-from batch.settings import log_level, read_settings
+from batch.settings import log_level, read_settings, worker_patience
 from jobs.logs import log_to_stderr
 
 if TYPE_CHECKING:
@@ -56,11 +64,13 @@ class _Stop:
     help="Serve metrics for Prometheus there.",
 )
 @plain_option("--metrics-address", default="127.0.0.1", show_default=True, help="And listen there.")
+@patience_option
 @insecure_option
 def command(metrics_port: int | None, metrics_address: str, **options: Any) -> int:
     """See HELP."""
     log_to_stderr(log_level(os.environ, "INFO"), "%(asctime)s %(message)s")
     settings, home = read_settings(os.environ), open_home()
+    patience_s = worker_patience(os.environ)
     seal = post_seal(settings, home.folder)
     keep_only_needed("coordinator")
     set_caps(home, options)
@@ -69,12 +79,16 @@ def command(metrics_port: int | None, metrics_address: str, **options: Any) -> i
         embedded.server(settings.redis_url, home.folder, say) as url,
         closing(Post(url, seal)) as post,
         closing(Sender(url, seal)) as sender,
-        closing(Coordinator(home, post, sender, metrics=metrics)) as coordinator,
+        closing(
+            Coordinator(home, post, sender, metrics=metrics, patience_s=patience_s)
+        ) as coordinator,
     ):
-        stop = _Stop()
+        stop, own = _Stop(), OwnServer(settings.redis_url, home.folder, say)
         told = _("coordinator of {folder}; stop with Ctrl-C")
         say(told.format(folder=safe(str(home.folder))))
-        coordinator.run(lambda: stop.asked)
+        while not stop.asked:
+            coordinator.step()
+            own.tend(coordinator.away_since)
     return 0
 
 

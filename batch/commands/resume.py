@@ -38,6 +38,7 @@ from batch.dialogue.options import (
     job_argument,
     open_home,
     option,
+    patience_option,
     plain_option,
 )
 from batch.dialogue.phrases import state_word
@@ -135,6 +136,7 @@ def _as_option(field: str) -> str:
 @plain_option("--dry-run", is_flag=True, help="Show the table; change and send nothing.")
 @plain_option("--json", "as_json", is_flag=True, help="The table for programs.")
 @option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
+@patience_option
 @insecure_option
 def command(
     job: str,

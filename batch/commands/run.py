@@ -26,6 +26,7 @@ from batch.dialogue.options import (
     json_option,
     open_home,
     option,
+    patience_option,
     sample_options,
     set_caps,
     spec_options,
@@ -58,6 +59,7 @@ coordinator. Ctrl-C stops it cleanly; nightshift resume goes on.
 @option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
 @sample_options
 @json_option
+@patience_option
 @insecure_option
 def command(
     source: Path,

@@ -13,7 +13,7 @@ from batch.coordinator.lookups import Lookups
 from batch.coordinator.outputs import Writer
 from batch.coordinator.post import LOST, READ_AT_ONCE, WITHDRAWN, Mail, Post
 from batch.coordinator.presence import Presence
-from batch.coordinator.reconcile import Step, Watch, decide
+from batch.coordinator.reconcile import SILENCE_S, Step, Watch, decide
 from batch.coordinator.sender import Sender
 from batch.coordinator.splitter import CHUNKS_PER_WORKER, Pulse
 from batch.estimator.estimate import guess_again
@@ -74,8 +74,12 @@ class ActiveJob:
         writer: Writer,
         troubles: Troubles,
         whole_since: float = math.inf,
+        patience_s: float = SILENCE_S,
     ) -> None:
-        """`whole_since`: Redis knows all that was fed since then, Unix seconds."""
+        """`whole_since`: Redis knows all that was fed since then, Unix seconds. `patience_s`: how
+        long a worker may be silent before its chunks are given up.
+        """
+        self._patience_s = patience_s
         self.store = store
         self._writer = writer
         self.troubles = troubles
@@ -443,6 +447,7 @@ class ActiveJob:
                 heard_at=self._heard_at,
                 message_missing=missing > 0 or watch.is_stale,
                 held=held,
+                patience_s=self._patience_s,
             )
             for number, watch in self._watches.items()
         }

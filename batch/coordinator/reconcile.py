@@ -11,7 +11,9 @@ from enum import Enum
 
 DONE = "done"
 SILENCE_S = 20.0
-"""A chunk whose worker has shown no sign for so long is lost. Claims live 15 s without renewal."""
+"""A chunk whose worker has shown no sign for so long is lost, unless the user is more patient.
+Claims live 15 s without renewal.
+"""
 
 LOST_MESSAGE_S = 6.0
 """A chunk that nobody took, with fewer messages waiting than chunks, is sent again after this."""
@@ -71,16 +73,19 @@ def decide(
     heard_at: float,
     message_missing: bool,
     held: bool = False,
+    patience_s: float = SILENCE_S,
 ) -> Step:
     """What to do at `now`.
 
     `redis_since` is since when Redis has been answering with its memory whole: before that, silence
     proves nothing. `heard_at` is when all deliveries had been taken in: what seems lost may be told
     of in one that was not read yet. `message_missing` is whether fewer messages wait than chunks
-    were never taken, `held` whether the job is to rest.
+    were never taken, `held` whether the job is to rest; `patience_s` how long a worker may be
+    silent.
     """
     waits = not (message_missing or held)
-    if _is_silent(watch, claimed=claimed, now=now, redis_since=redis_since, waits=waits):
+    silent_for = OVERDUE_S if waits and watch.seen_at is None else patience_s
+    if _is_silent(watch, claimed=claimed, now=now, redis_since=redis_since, patience_s=silent_for):
         if watch.doubted_at is None:
             watch.doubted_at = now
         return Step.LOSE if heard_at > watch.doubted_at else Step.KEEP
@@ -93,17 +98,16 @@ def decide(
     return Step.KEEP
 
 
-def _is_silent(watch: Watch, *, claimed: bool, now: float, redis_since: float, waits: bool) -> bool:
-    """Whether nothing is to be expected of the chunk's worker any more.
-
-    `waits` is whether a message that asks for the chunk may still be in the queue.
-    """
+def _is_silent(
+    watch: Watch, *, claimed: bool, now: float, redis_since: float, patience_s: float
+) -> bool:
+    """Whether nothing is to be expected of the chunk's worker any more."""
     if watch.done_at is not None:
         return now - max(watch.done_at, redis_since) > UNTOLD_S
     if claimed:
         return False
     if watch.seen_at is not None:
-        return now - max(watch.seen_at, redis_since) > SILENCE_S
+        return now - max(watch.seen_at, redis_since) > patience_s
     if watch.mine:
         return False
-    return now - max(watch.sent_at, redis_since) > (OVERDUE_S if waits else SILENCE_S)
+    return now - max(watch.sent_at, redis_since) > patience_s

@@ -29,6 +29,7 @@ from batch.coordinator.fence import Fence
 from batch.coordinator.outputs import Writer
 from batch.coordinator.post import Mail, Post
 from batch.coordinator.presence import presence_of
+from batch.coordinator.reconcile import SILENCE_S
 from batch.coordinator.sender import Sender
 from batch.money.allowance import Allowance
 from batch.notices.teller import Teller
@@ -78,7 +79,9 @@ class Coordinator:
         only: str | None = None,
         listen: Callable[[Progress], None] = lambda _: None,
         metrics: Metrics | None = None,
+        patience_s: float = SILENCE_S,
     ) -> None:
+        self._patience_s = patience_s
         self._home = home
         self._post = post
         self._sender = sender
@@ -349,6 +352,7 @@ class Coordinator:
                     self._writer,
                     self._troubles[job_id],
                     self._fence.whole_since,
+                    self._patience_s,
                 )
                 if job.state is JobState.IN_PROGRESS and job.reason_text:
                     store.tell("")

@@ -13,7 +13,13 @@ import msgspec
 from batch.dialogue.helps import Option
 from batch.dialogue.kinds import Percent, Roubles, Share, more_than_nothing
 from batch.money.caps import ZONE, check_zone, read_caps, write_caps
-from batch.settings import DEFAULT_BASE_URL, INSECURE_REDIS, read_settings
+from batch.settings import (
+    DEFAULT_BASE_URL,
+    INSECURE_REDIS,
+    LEAST_PATIENCE_S,
+    WORKER_PATIENCE,
+    read_settings,
+)
 from batch.store.home import Home
 from jobs.gateways import GATEWAYS
 from jobs.prices import MOST_RISE
@@ -75,6 +81,24 @@ insecure_option = option(
     help="Use a Redis where others may read and write.",
 )
 """For every command that uses Redis; what reads the settings finds it in the environment."""
+
+
+def _be_patient(_context: click.Context, _parameter: click.Parameter, value: int | None) -> None:
+    if value is not None:
+        os.environ[WORKER_PATIENCE] = str(value)
+
+
+patience_option = option(
+    "--worker-patience",
+    type=click.IntRange(LEAST_PATIENCE_S, 10**6 - 1),
+    metavar="SECONDS",
+    expose_value=False,
+    callback=_be_patient,
+    help="How long a worker may be silent before its requests are given to others.  [default: 20]",
+)
+"""For every command that coordinates; what a worker that is cut off has answered is bought again
+after this.
+"""
 
 notify_options = _all(
     option(

@@ -8,13 +8,16 @@ import shutil
 import signal
 import sys
 import termios
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from typing import IO
 
 import pytest
+from redis import Redis
 
 from batch import embedded
+from jobs.errors import ServiceUnavailable
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import (
     Running,
@@ -216,6 +219,44 @@ def test_a_run_under_nohup_goes_on_when_its_terminal_goes_away(
     running.ends(0)
 
     assert len(ids(shell.folder / "out" / "output.jsonl")) == ROWS
+
+
+def own_server(run: Begun) -> int:
+    """The process id of the embedded server."""
+    with Redis.from_url(embedded.find(run.shell.folder / "home") or "") as redis:
+        return int(redis.info("server")["process_id"])
+
+
+def test_a_run_whose_server_is_killed_starts_it_again_and_buys_nothing_twice(
+    begun: Callable[..., Begun],
+) -> None:
+    run = begun("constant:1")
+
+    os.kill(own_server(run), signal.SIGKILL)
+    ended = run.running.ends(0)
+
+    assert "the embedded server was killed; it is started again" in ended.err
+    assert run.calls == ROWS
+    assert len(ids(run.shell.folder / "out" / "output.jsonl")) == ROWS
+
+
+def test_a_run_whose_server_stands_still_ends_and_says_so(
+    begun: Callable[..., Begun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_STANDS_STILL_S", 5.0)
+    run = begun("constant:1")
+    pid, own = own_server(run), embedded.OwnServer(None, run.shell.folder / "home", print)
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        own.tend(time.monotonic() - 4)
+        with pytest.raises(ServiceUnavailable, match="has not answered for a minute"):
+            own.tend(time.monotonic() - 6)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    run.running.ends(0)
+    assert run.calls == ROWS
 
 
 def test_f12_a_run_whose_workers_journal_is_deleted_ends_with_4_and_resume_completes(

@@ -12,6 +12,7 @@ import pytest
 
 from batch import local
 from batch.crew import Crew, Workers
+from batch.embedded import OwnServer
 from batch.local import Interrupts
 from batch.store.home import Home
 from jobs.states import JobState
@@ -38,6 +39,7 @@ class Played:
         """What it is asked for otherwise."""
 
     tend = signal = kill = withdraw = nothing
+    away_since = None
 
     @property
     def left(self) -> int:
@@ -67,7 +69,7 @@ def test_p10_one_ctrl_c_while_files_are_written_does_not_keep_a_job_from_its_end
         yield played, None, interrupts, played
 
     monkeypatch.setattr(local, "_at_work", at_work)
-    its = Crew(Home(tmp_path), "", cast("Workers", played), SEAL, "")
+    its = Crew(Home(tmp_path), "", cast("Workers", played), SEAL, "", cast("OwnServer", played))
 
     if ends:
         assert local.run_job(its, store.job()).state is JobState.COMPLETED

@@ -135,10 +135,10 @@ def test_a_call_that_was_bought_twice_is_noticed(case: Path) -> None:
     [
         (9.9, "client_gone", True),
         (10.05, "client_gone", True),  # sent before, and read by a busy endpoint after
-        (13.0, "client_gone", False),
+        (10.25, "client_gone", False),
         (10.05, "cut", False),
-        (9.0, "full", True),
-        (7.0, "full", False),
+        (9.7, "full", True),
+        (9.6, "full", False),
         (10.05, "full", False),
     ],
 )

@@ -723,6 +723,35 @@ def test_p13_nothing_starts_while_the_claims_may_be_void(tmp_path: Path) -> None
     asyncio.run(scene())
 
 
+def test_r13_a_worker_that_hears_nothing_from_redis_starts_nothing_long_before_its_claims_are_void(
+    tmp_path: Path,
+) -> None:
+    let_go = asyncio.Event()
+
+    async def slow() -> Answer:
+        await let_go.wait()
+        return completion()
+
+    async def scene() -> None:
+        async with house(tmp_path, lambda *_: slow(), FakeKeeper(slots=1)) as one:
+            chunk = one.start(payload(*map(work, range(3))))
+            await until(lambda: one.endpoint.in_flight == 1)
+            one.keeper.away = True
+            one.stop_beats()
+            one.now += runner.QUIET_S + 0.1
+            assert runner.QUIET_S < runner.LEASE_S
+            let_go.set()
+            await until(lambda: one.endpoint.in_flight == 0)
+            await asyncio.sleep(0.02)
+            assert len(one.endpoint.calls) == 1
+
+            one.keeper.away = False
+
+            assert (await asyncio.wait_for(chunk, 5)).completed == 3
+
+    asyncio.run(scene())
+
+
 def test_p13_a_claim_counts_from_before_its_renewal_left_not_from_the_answer(
     tmp_path: Path,
 ) -> None:

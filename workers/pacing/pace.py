@@ -137,6 +137,8 @@ class Pace:
         self._rests_until = 0.0
         self.told_until = self._told_s = 0.0
         self._known = False
+        self.heard_at = float("-inf")
+        """When something was asked that was answered, by the clock."""
 
     def set_terms(self, terms: Terms) -> None:
         """The limits that the user set."""
@@ -273,7 +275,9 @@ class Pace:
         if self._lifts:
             await self._keeper.lift(self.scope)
             self._lifts = False
+        asked_at = self._clock()
         got = await self._keeper.exchange(self.scope, ask)
+        self.heard_at = asked_at
         self._news.heard(ask)
         self._take(got)
 

@@ -61,6 +61,8 @@ LATE = 1e6
         # Its worker fell silent.
         (fed(seen_at=200.0), 200 + SILENCE_S, {}, Step.KEEP),
         (fed(seen_at=200.0), 201 + SILENCE_S, {}, Step.LOSE),
+        (fed(seen_at=200.0), 799.0, {"patience_s": 600.0}, Step.KEEP),
+        (fed(seen_at=200.0), 801.0, {"patience_s": 600.0}, Step.LOSE),
         (fed(seen_at=200.0), 201 + SILENCE_S, {"redis_since": 210.0}, Step.KEEP),
         (fed(seen_at=200.0), 211 + SILENCE_S, {"redis_since": 210.0}, Step.LOSE),
         # A former coordinator fed it: it may have been taken, and left.
