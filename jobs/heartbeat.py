@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated
 
 import msgspec
@@ -56,9 +57,17 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     down: bool = False
 
 
+class Rest(msgspec.Struct, frozen=True):
+    """₽ on the account `at` Unix seconds, when nothing of a worker was in flight."""
+
+    rub: Decimal
+    at: Seconds
+
+
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A worker. `key` is its API key's fingerprint, `started` Unix time, `outbox_lag_s` the age of
-    its oldest result that is not home. `foreign` counts what it dropped as not of our making.
+    its oldest result that is not home. `foreign` counts what it dropped as not of our making,
+    `now` is its clock. `rest` is the balance since when it has been at rest, or last was.
     """
 
     name: str = ""
@@ -72,6 +81,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     outbox_lag_s: Seconds = 0.0
     limits: list[LaneStatus] = []
     foreign: Count = 0
+    now: Seconds = 0.0
+    rest: Rest | None = None
 
     @property
     def target(self) -> Target:

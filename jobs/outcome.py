@@ -30,6 +30,7 @@ class CostSource(StrEnum):
 
     ENDPOINT = "endpoint"
     LOOKUP = "lookup"
+    BALANCE = "balance"
     UNKNOWN = "unknown"
 
 

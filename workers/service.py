@@ -21,6 +21,7 @@ from jobs.heartbeat import LaneStatus, WorkerStatus
 from jobs.ids import check_job_id
 from jobs.money import parse_amount
 from jobs.names import lookup_place
+from workers.calling.balance import Resting
 from workers.calling.endpoint import Broken, BrokenKind, Endpoint
 from workers.calling.lookup import found_in
 from workers.delivery import recovery
@@ -43,6 +44,9 @@ LONG_FAREWELL_S = 900.0
 
 CUT_S = 5.0
 """Calls that were cut have ended after this at the latest."""
+
+FIRST_REST_S = 2.0
+"""A chunk waits no longer for the balance that is asked for before its first call."""
 
 LOOKUP_S = 30.0
 MOST_CALLS = 1024
@@ -132,6 +136,8 @@ class Service:
         if folders:
             self._outbox.when_acknowledged(lambda: recovery.forget(folders))
         self._endpoint = Endpoint(settings.base_url, settings.api_key, max_connections=MOST_CALLS)
+        self._rest = Resting(self._endpoint, time.monotonic)
+        self._resting = asyncio.create_task(self._quietly(self._look_at_rest()), name="balance")
         dice = random.Random()  # noqa: S311  jitter, no secret
         self._runner = Runner(
             self._endpoint,
@@ -163,6 +169,8 @@ class Service:
     async def _chunk(self, job: str, chunk: int, fence: str) -> Summary | None:
         if self._runner.draining or self._outbox.has_open(job, chunk):
             return None
+        await asyncio.wait([self._resting], timeout=FIRST_REST_S)
+        self._rest.stirred()
         payload = await self._post.claim(job, chunk, fence)
         if payload is None or self._outbox.has_open(job, chunk):
             return None
@@ -196,7 +204,15 @@ class Service:
         while True:
             await asyncio.sleep(HEED_S)
             if jobs := {job for job, _ in self._runner.chunks}:
+                self._rest.stirred()
                 await self._quietly(self._heed_holds(jobs))
+            elif self._resting.done():
+                self._resting = asyncio.create_task(self._quietly(self._look_at_rest()))
+
+    async def _look_at_rest(self) -> None:
+        if await self._rest.look():
+            # A job may wait for it.
+            await self._one_beat()
 
     async def _heed_holds(self, jobs: set[str]) -> None:
         held = await self._post.held(jobs)
@@ -228,6 +244,8 @@ class Service:
             draining=self._runner.draining,
             jobs=self._runner.standing(),
             outbox_lag_s=round(self._outbox.lag_s, 1),
+            now=time.time(),
+            rest=self._rest.last,
             limits=[
                 LaneStatus(
                     scope=lane.pace.scope,
@@ -248,6 +266,7 @@ class Service:
             await asyncio.sleep(0.01)
         self._beat.cancel()
         self._heed.cancel()
+        self._resting.cancel()
         patience = FAREWELL_S if self._outbox.is_kept else LONG_FAREWELL_S
         if not await self._outbox.close(patience):
             log.warning(

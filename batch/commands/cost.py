@@ -68,6 +68,7 @@ def _say(cost: Cost) -> None:
     sources = {
         "endpoint": _("{rub} told by the endpoint"),
         "lookup": _("{rub} looked up afterwards"),
+        "balance": _("{rub} for calls of which the balance shows that they cost nothing"),
     }
     for source, rub in sorted(cost.by_source.items()):
         tell("  " + sources.get(source, source).format(rub=money(rub)))

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 
+from batch.coordinator.balances import Balances
 from batch.coordinator.feeder import POISON, Feeder
 from batch.coordinator.lookups import Lookups
 from batch.coordinator.outputs import Writer
@@ -94,6 +95,7 @@ class ActiveJob:
         judge = judge_of(self.id, store.job().spec)
         self._feeder = Feeder(store, post, sender, lambda: allowance.room(self.id, store), judge)
         self._lookups = Lookups(store)
+        self._balances = Balances(store)
         self._prices = PriceWatch(store)
         self._meter = Meter()
         now = time.monotonic()
@@ -114,6 +116,8 @@ class ActiveJob:
         self.rivals = 1
         self.lifted_at = 0.0
         """When the user last wanted that nothing waits any longer, Unix seconds."""
+        self.is_alone = True
+        """Whether no other job of its endpoint has anything with a worker."""
         self.is_in_a_hurry = False
         """Whether its workers have nothing of it any more: the next turn ends or feeds it."""
         self.series = series_of(store, time.time())
@@ -123,6 +127,11 @@ class ActiveJob:
     def is_fed(self) -> bool:
         """Whether it takes its part of the workers."""
         return bool(self._watches) or self.store.job().state is JobState.IN_PROGRESS
+
+    @property
+    def is_out(self) -> bool:
+        """Whether anything of it is with a worker, or on its way to one."""
+        return bool(self._watches)
 
     def redis_forgot(self) -> None:
         """What was told to Redis may not stand there any more, or what was taken back may again."""
@@ -261,6 +270,7 @@ class ActiveJob:
         job = self._heed_prices(self._heed_caps(job))
         held = self._why_held(job)
         self._hold(held)
+        self._balances.look(self.presence.rests)
         adrift = self._reconcile(job, redis_since, held=bool(held))
         self.store.failures.set_poison_aside(POISON, time.time())
         if not held:
@@ -518,7 +528,7 @@ class ActiveJob:
         lost = self.store.chunks.lost()
         if lost.chunks and time.monotonic() - self._lost_at < LOST_PATIENCE_S:
             return
-        if self._lookups.pending:
+        if self._lookups.pending or self._is_released():
             return
         if full is not None:
             self._wait_for_next(full)
@@ -574,8 +584,12 @@ class ActiveJob:
                 self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
 
     def _settled(self) -> bool:
-        """Nothing is out, and every uncertain call was looked up as often as is waited for."""
-        return not self._watches and not self._lookups.pending
+        """Nothing is out, and every uncertain call was asked for as often as is waited for."""
+        return not (self._watches or self._lookups.pending or self._is_released())
+
+    def _is_released(self) -> bool:
+        """Whether the balance just told, or may still tell, that uncertain calls cost nothing."""
+        return self.is_alone and self._balances.release(self.presence.rests, time.monotonic())
 
     def _end(self, job: JobRow, then: JobState) -> None:
         if not self._writer.stands(self.store):

@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from jobs.heartbeat import Wait, WorkerStatus
+from jobs.money import is_amount
 from jobs.seal import Target
+
+_SAME_TIME_S = 20.0
+"""A worker whose clock differs by more is not believed in what it measured when."""
+
+
+@dataclass(frozen=True)
+class Rested:
+    """₽ on the account of a key `at` Unix seconds, when nothing of a worker was in flight."""
+
+    key: str
+    rub: Decimal
+    at: float
 
 
 @dataclass(frozen=True)
@@ -28,10 +42,13 @@ class Presence:
     limits: dict[str, int] = field(default_factory=dict)
     refused: dict[int, Counter[str]] = field(default_factory=dict)
     lag_s: float = 0.0
+    rests: list[Rested] = field(default_factory=list)
 
 
-def presence_of(job: str, target: Target, workers: Iterable[WorkerStatus]) -> Presence:
-    """`workers` as `Post.workers` finds them."""
+def presence_of(
+    job: str, target: Target, workers: Iterable[WorkerStatus], now: float = 0.0
+) -> Presence:
+    """`workers` as `Post.workers` finds them at `now`, Unix seconds."""
     there = [worker for worker in workers if worker.target == target]
     here = [worker.jobs[job] for worker in there if job in worker.jobs]
     lanes = [lane for worker in there for lane in worker.limits]
@@ -50,4 +67,12 @@ def presence_of(job: str, target: Target, workers: Iterable[WorkerStatus]) -> Pr
             chunk: Counter(codes) for standing in here for chunk, codes in standing.refused.items()
         },
         lag_s=max((worker.outbox_lag_s for worker in there), default=0.0),
+        rests=[rest for worker in there if (rest := _rest(worker, now)) is not None],
     )
+
+
+def _rest(worker: WorkerStatus, now: float) -> Rested | None:
+    told = worker.rest
+    if told is None or abs(worker.now - now) > _SAME_TIME_S or not is_amount(told.rub.copy_abs()):
+        return None
+    return Rested(worker.key, told.rub, told.at)

@@ -250,6 +250,7 @@ class Coordinator:
         for job in list(self._jobs.values()):
             with self._apart(job.id):
                 job.try_suspects(allowed=not self._others_try(job))
+                job.is_alone = not any(other.is_out for other in self._beside(job))
                 job.turn(self._redis_since)
                 self._recovered(job)
                 self._tell(job)
@@ -282,8 +283,12 @@ class Coordinator:
                 store.tell("")
 
     def _others_try(self, job: ActiveJob) -> bool:
+        return any(other.is_trying() for other in self._beside(job))
+
+    def _beside(self, job: ActiveJob) -> list[ActiveJob]:
+        """The other jobs of its endpoint."""
         others = (other for other in self._jobs.values() if other is not job)
-        return any(other.is_trying() for other in others if other.target == job.target)
+        return [other for other in others if other.target == job.target]
 
     def _watch_redis(self) -> None:
         if time.monotonic() - self._looked_at < READ_S:
@@ -327,7 +332,7 @@ class Coordinator:
                 job.find_key(self._targets)
         at_work = Counter(job.target for job in self._jobs.values() if job.is_fed)
         for job in self._jobs.values():
-            job.presence = presence_of(job.id, job.target, workers)
+            job.presence = presence_of(job.id, job.target, workers, time.time())
             job.rivals = max(1, at_work[job.target])
         if self._metrics:
             self._metrics.see(workers)

@@ -20,7 +20,7 @@ from jobs.money import ZERO, add
 from jobs.result import ResultState
 from jobs.wire import unpack_bodies
 
-_SOURCES = ("endpoint", "lookup", "unknown")
+_SOURCES = ("endpoint", "lookup", "balance", "unknown")
 _CERTAINTY = {source: place for place, source in enumerate(_SOURCES)}
 _BLOCKS_KEPT = 64
 

@@ -19,6 +19,7 @@ from batch.store.draft import store_prices
 from batch.store.failures import Failures
 from batch.store.guess import Guess, packed, unpacked
 from batch.store.queue import Queue
+from batch.store.rests import Rests
 from batch.store.results import grow
 from batch.store.trouble import Trouble
 from batch.store.uncertain import UncertainCalls
@@ -106,6 +107,7 @@ class JobStore:
         self.units = Units(self.db, self.queue)
         self.failures = Failures(self.db)
         self.uncertain = UncertainCalls(self.db)
+        self.rests = Rests(self.db)
 
     def close(self) -> None:
         """Lets go of the files."""

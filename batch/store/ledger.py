@@ -10,12 +10,12 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from batch.store import database
 from batch.store.chunks import give_back
-from batch.store.jobstore import JobStore
 from batch.store.queue import Triple, decode_triples
 from batch.store.results import give_copies, grow, unfinished
 from batch.store.suspects import IN_FLIGHT, clear, suspect
@@ -27,6 +27,9 @@ from jobs.period import QUARTER_S
 from jobs.result import Call, Result, ResultState
 from jobs.usage import Usage
 from jobs.wire import Delivery, Found, unpack_bodies
+
+if TYPE_CHECKING:
+    from batch.store.jobstore import JobStore
 
 _NO_TOKENS = Usage()
 _NOT_TOLD = (None,) * len(Usage.__struct_fields__)
@@ -482,6 +485,22 @@ def _usage(row: sqlite3.Row) -> Usage | None:
     if row["prompt"] is None:
         return None
     return Usage(row["prompt"], row["completion"], row["cached"], row["written"], row["reasoning"])
+
+
+def settle_all(
+    db: sqlite3.Connection, which: str, values: tuple[Any, ...], source: CostSource
+) -> int:
+    """Calls of unknown cost cost nothing, as `source` tells; `which` is a condition of SQL.
+
+    Returns how many they are.
+    """
+    change = _Change()
+    with database.transaction(db):
+        rows = db.execute(f"SELECT * FROM calls WHERE {which}", values).fetchall()  # noqa: S608
+        for row in rows:
+            settle(db, row, ZERO, source, None, change)
+        _write_sums(db, change, Applied())
+    return len(rows)
 
 
 def _write_sums(db: sqlite3.Connection, change: _Change, applied: Applied) -> None:

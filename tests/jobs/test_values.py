@@ -202,7 +202,7 @@ def test_a_call_that_may_be_billed_is_not_one_that_is_not() -> None:
     assert NOT_BILLED.billing is Billing.NONE
     assert MAYBE_BILLED.billing is Billing.UNKNOWN
     assert MAYBE_BILLED.cost is None
-    assert [source.value for source in CostSource] == ["endpoint", "lookup", "unknown"]
+    assert [source.value for source in CostSource] == ["endpoint", "lookup", "balance", "unknown"]
 
 
 # ── Errors ───────────────────────────────────────────────────────────────────────────────────────
