@@ -31,6 +31,7 @@ COMMANDS = {
     "cancel": "End a job now; what was answered is kept.",
     "results": "Write the answers there are so far.",
     "cost": "Show what a job cost.",
+    "settle": "Give up what is set aside for workers that fell silent.",
     "budget": "Show or set caps for a day and a month, over all jobs.",
     "validate": "Check a file; nothing is sent.",
     "estimate": "Check a file and tell what it will cost; nothing is sent.",

@@ -84,9 +84,11 @@ def audit(
     allowed_twice: int = 0,
     deaths: Sequence[Death] = (),
     finished: bool = True,
+    host_gone: bool = False,
     only_this_input: bool = False,
 ) -> Audit:
-    """Checks the laws L1–L8.
+    """Checks the laws L1–L8, and L16: at a job's end nothing that was set aside is lost, unless a
+    host is gone with what a worker left there (`host_gone`).
 
     `only_this_input`: the book has calls of other jobs too; those that this input does not ask for
     are left out, so L2 says nothing of them.
@@ -113,6 +115,8 @@ def audit(
         _paid_twice(rows, found, allowed_twice, deaths)
         _money(rows, entries, output, found, finished=finished)
         _cap(entries, cap, found)
+        if finished and not host_gone:
+            _nothing_lost(output, found)
         return found
 
 
@@ -322,6 +326,14 @@ def _money(
         (Decimal(end["nightshift"]["cost_rub"]) for row in rows.values() for end in row.ends), ZERO
     )
     found.check("L7", lines == found.ledger_rub, f"rows {lines}, ledger {found.ledger_rub}")
+
+
+def _nothing_lost(output: Path, found: Audit) -> None:
+    """What was set aside has come home, and where every cost is known, the job says exactly."""
+    told = json.loads((output / "cost.json").read_text())
+    found.check("L16", told["lost"]["chunks"] == 0, f"{told['lost']} stay set aside")
+    exact = told["exact"] or found.uncertain > 0
+    found.check("L16", exact, "cost.json says not exact, and no call is uncertain")
 
 
 def _cap(entries: list[dict[str, Any]], cap: Decimal | None, found: Audit) -> None:

@@ -535,7 +535,10 @@ class ActiveJob:
             return
         text = "not one more request fits the budget"
         if lost.chunks and lost.rub:
-            text += f"; {show(lost.rub)} of it stay set aside for workers that fell silent"
+            text += (
+                f"; {show(lost.rub)} of it stay set aside for workers that fell silent; where none"
+                f" will come back: nightshift settle {self.id}"
+            )
         self._pause(PauseReason.BUDGET_EXHAUSTED, text)
 
     def _wait_for_next(self, full: Room) -> None:

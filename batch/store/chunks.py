@@ -11,7 +11,7 @@ import msgspec
 
 from batch.store import database
 from batch.store.queue import Triple, Waiting, decode_triples
-from batch.store.results import unfinished
+from batch.store.results import grow, unfinished
 from batch.store.suspects import IN_FLIGHT, PERHAPS, suspect
 from batch.store.units import Unit, drop_bodies, keep
 from jobs.budget import Amount
@@ -128,6 +128,21 @@ class Chunks:
             )
             drop_bodies(db, chunk.chunk)
             give_back(db, chunk.requests)
+
+    def give_up(self) -> int:
+        """The grants of all lost chunks are free; whatever is told of them yet is booked all the
+        same. Returns how many they were.
+        """
+        with database.transaction(self._db) as db:
+            gone = db.execute(
+                "UPDATE chunks SET state = 'closed', ordinals = x'90'"
+                " WHERE state <> 'closed' AND state = 'lost' RETURNING chunk"
+            ).fetchall()
+            for (chunk,) in gone:
+                drop_bodies(db, chunk)
+            if gone:
+                grow(db)
+        return len(gone)
 
     def keep(self, chunk: OpenChunk, requests: list[Triple]) -> None:
         """No other requests belong to the chunk any more; within a transaction."""

@@ -7,6 +7,7 @@ not of our workers' making.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -30,6 +31,9 @@ from jobs.wire import Delivery, Found, unpack_bodies
 
 if TYPE_CHECKING:
     from batch.store.jobstore import JobStore
+
+SLACK_S = 600.0
+"""So much a worker's clock may be behind the home's before it is thought to be wrong."""
 
 _NO_TOKENS = Usage()
 _NOT_TOLD = (None,) * len(Usage.__struct_fields__)
@@ -140,10 +144,11 @@ def apply(store: JobStore, deliveries: Iterable[Delivery], judge: Judge | None =
     """
     applied, change = Applied(), _Change()
     with store.transaction() as db:
-        fed = _Fed(db)
+        fed, clock = _Fed(db), _Clock(db, time.time())
         for delivery in deliveries:
-            _write_calls(db, [c for c in delivery.calls if fed.has(c.ordinal, c.chunk)], change)
-            results = [r for r in delivery.results if fed.has(r.ordinal)]
+            calls = [clock.call(c) for c in delivery.calls if fed.has(c.ordinal, c.chunk)]
+            _write_calls(db, calls, change)
+            results = [clock.result(r) for r in delivery.results if fed.has(r.ordinal)]
             _write_results(store, delivery, results, applied, judge)
             for found in delivery.found:
                 _write_found(db, found, change)
@@ -156,6 +161,38 @@ def apply(store: JobStore, deliveries: Iterable[Delivery], judge: Judge | None =
     applied.foreign += fed.foreign
     applied.overrun = change.overrun
     return applied
+
+
+class _Clock:
+    """Holds what workers say of times against the home's own: no call was sent before its chunk was
+    fed, and nothing ended after `now`. By a clock that is wrong a call would count on another day,
+    or be asked for tomorrow.
+    """
+
+    def __init__(self, db: sqlite3.Connection, now: float) -> None:
+        self._db = db
+        self._now = now
+        self._fed: dict[int, float] = {}
+
+    def call(self, call: Call) -> Call:
+        """The call, sent at a time that can be."""
+        latest = self._now - call.latency_s
+        earliest = self._fed_at(call.chunk) - SLACK_S
+        sent_at = min(max(call.sent_at, earliest), max(latest, 0.0))
+        return call if sent_at == call.sent_at else msgspec.structs.replace(call, sent_at=sent_at)
+
+    def result(self, result: Result) -> Result:
+        """The result, of a time that has been."""
+        if result.finished_at <= self._now:
+            return result
+        return msgspec.structs.replace(result, finished_at=self._now)
+
+    def _fed_at(self, chunk: int) -> float:
+        if chunk not in self._fed:
+            query = "SELECT fed_at FROM chunks WHERE chunk = ?"
+            row = self._db.execute(query, (chunk,)).fetchone()
+            self._fed[chunk] = 0.0 if row is None else row[0]
+        return self._fed[chunk]
 
 
 class _Fed:

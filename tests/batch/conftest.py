@@ -8,6 +8,7 @@ import pytest
 
 from batch.coordinator import active, board, outputs, service
 from batch.money import pricewatch
+from batch.store import ledger
 from jobs.errors import ServiceUnavailable
 from jobs.prices import PriceList
 from tests.batch.house import Clock, House
@@ -19,7 +20,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     # However busy the machine is: what is written is waited for.
     monkeypatch.setattr(outputs, "_PATIENCE_S", 60.0)
     monkeypatch.setattr(pricewatch, "read_prices", _nobody_there)
-    for module in (active, board, service):
+    for module in (active, board, ledger, service):
         monkeypatch.setattr(module, "time", one)
     return one
 

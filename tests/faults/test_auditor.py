@@ -166,3 +166,12 @@ def test_a_cap_that_was_exceeded_is_noticed(case: Path) -> None:
 
     assert "L8" in laws(judge(case, cap=spent - Decimal("0.0000001")))
     assert "L8" not in laws(judge(case, cap=spent))
+
+
+def test_what_was_set_aside_and_did_not_come_home_is_noticed(case: Path) -> None:
+    told = json.loads((case / "out" / "cost.json").read_text())
+    spoilt = {**told, "lost": {"chunks": 1, "at_most_rub": "8.94"}, "exact": False}
+    (case / "out" / "cost.json").write_text(json.dumps(spoilt))
+
+    assert laws(judge(case)) == {"L16"}
+    assert laws(judge(case, host_gone=True)) == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -472,3 +473,30 @@ def test_what_is_left_of_a_grant_is_free_only_when_all_calls_that_were_told_are_
     assert ledger.apply(store, [late]).closed == [1]
     assert store.chunks.exposure().rub == Decimal("0.5") + 2 + Decimal("0.5")
     assert ledger.apply(store, [late]).closed == []
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "counted"),
+    [(1500.0, 1500.0), (1500.0 + 86400, 2990.0), (100.0, 1001.0 - ledger.SLACK_S)],
+    ids=["right", "a day ahead", "far behind"],
+)
+def test_a_workers_clock_is_held_against_the_homes_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent_at: float, counted: float
+) -> None:
+    """Else a call of a worker a day ahead is asked for, and ends its job, a day late; and one a day
+    behind is counted to yesterday's cap.
+    """
+    monkeypatch.setattr(time, "time", lambda: 3000.0)
+    store = publish(tmp_path, 2)
+    feed(store, 2)
+
+    called = call(0, cost=None, sent_at=sent_at, latency_s=10.0, generation_id="gen", status=None)
+    ledger.apply(store, [delivery([called], [result(0, finished_at=sent_at)])])
+
+    (found,) = store.db.execute(
+        "SELECT sent_at, finished_at FROM calls JOIN results USING (ordinal)"
+    )
+    assert found["sent_at"] == counted
+    assert found["finished_at"] <= 3000
+    assert store.spent_between(0, 3600) == 2
+    assert len(store.uncertain.due([3000.0], 9)) == 1

@@ -23,6 +23,7 @@ def test_the_oldest_calls_that_are_due_are_found_by_how_often_they_were_asked_fo
 ) -> None:
     store = publish(tmp_path, 6)
     feed(store, 6)
+    store.db.execute("UPDATE chunks SET fed_at = 5")
     calls = [
         uncertain(0, 30.0),
         uncertain(1, 10.0),

@@ -1,0 +1,38 @@
+"""What a lost host keeps set aside is given up by hand, and it is said what that risks."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+from batch.store import ledger
+from jobs.budget import Amount
+from jobs.spec import Budget
+from jobs.states import JobState
+from tests.acceptance.conftest import Shell
+from tests.batch.making import answered, call, delivery, feed, publish, result
+
+
+def test_settle_gives_up_what_a_lost_host_keeps(shell: Shell) -> None:
+    store = publish(shell.folder / "home", 4, budget=Budget(rub=Decimal(9)))
+    gone = feed(store, 2, Amount(Decimal("8.94"), None))
+    store.chunks.lose(gone)
+    ledger.apply(store, [answered(feed(store, 4, Amount(Decimal("0.06"), None)), cost="0.01")])
+    store.set_state(JobState.PAUSED, text="not one more request fits the budget")
+
+    shown = shell("settle", "latest", "--dry-run").out
+    refused = shell("settle", "latest", code=2).err
+    assert "1 chunk went with a worker that fell silent; 8.94 ₽ are set aside" in shown
+    assert "--yes" in refused
+    assert store.chunks.lost().chunks == 1
+
+    done = shell("settle", "latest", "--yes", "--json")
+
+    assert json.loads(done.out)["at_most_rub"] == "8.94"
+    assert "it is free again" in done.err
+    assert store.chunks.lost().chunks == 0
+    assert store.chunks.exposure().rub == Decimal("0.04")
+    late = delivery([call(0, gone.chunk, cost="0.02")], [result(0, gone.chunk)], sequence=7)
+    ledger.apply(store, [late])
+    assert store.job().settled_rub == Decimal("0.06"), "what is told later is booked all the same"
+    assert "nothing is set aside" in shell("settle", "latest").err
