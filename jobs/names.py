@@ -2,6 +2,7 @@
 
 The home, on the user's side:
 
+    <home>/home.id                      random; a copy of the home has the same
     <home>/coordinator.lock             held by the one coordinator
     <home>/fence.json                   what Redis must know while its memory is whole
     <home>/caps.json                    what all jobs together may spend in a day, in a month
@@ -34,6 +35,7 @@ Redis, all under `ns:` (Celery's own keys under `ns.celery:`); what makes anyone
     ns:jobs                             sorted set of the jobs that Flower lists
     ns:wishes                           hash of what was clicked in Flower, by job, until heard
     ns:answer:<token>                   what came of a click
+    ns:serves:<id of a home>            which coordinator has it: a copy of the home has the same id
     ns:coordinator:<home>               who works on a home (JSON); lives as long as it is renewed
     ns:worker:<worker>                  who is there (JSON); lives as long as it is renewed
     ns:pace:<scope>                     shared pace of an endpoint, key and model
@@ -49,6 +51,7 @@ DATABASE = "job.sqlite"
 BLOCKS = "input.blocks"
 TABLE = "input.table"
 LOCK = "coordinator.lock"
+HOME_ID = "home.id"
 NOTICES = "notices.json"
 CAPS = "caps.json"
 FENCE = "fence.json"
@@ -117,6 +120,11 @@ def series_key(job: str) -> str:
 def answer_key(token: str) -> str:
     """Where Flower hears what came of a click."""
     return f"ns:answer:{token}"
+
+
+def serves_key(home_id: str) -> str:
+    """Where the coordinator of a home, or of its copy, writes its name."""
+    return f"ns:serves:{home_id}"
 
 
 def coordinator_key(home: str) -> str:

@@ -24,7 +24,7 @@ from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.watching.progress import Progress, progress_of
 from batch.watching.series import Series, series_of, unpacked
-from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable
+from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable, UsageError
 from jobs.ids import JOB_ID
 from jobs.money import plain
 from jobs.states import ENDED, PauseReason
@@ -34,6 +34,8 @@ MOST_DRAWN = 200
 """Jobs that are over, and whose past is gathered from the home if Redis does not know it."""
 
 PRESENT_S = 2.0
+RIVAL_S = 15.0
+"""A coordinator that was killed, on a host of another name, is remembered for a shorter time."""
 
 _ALIVE = 1e12
 """Added to the rank of jobs that are not over, so that they stand above all others."""
@@ -51,7 +53,9 @@ class Board:
         # A folder's name may hold bytes that are no text.
         name = os.fsencode(f"{socket.gethostname()}:{home.folder}")
         self.name = hashlib.sha256(name).hexdigest()[:12]
-        self._present_at = float("-inf")
+        self._home_id = home.id()
+        self._served_at = self._present_at = float("-inf")
+        self._refused_at: float | None = None
         self._drawn: dict[str, float] = {}
         self._to_draw: deque[str] = deque(maxlen=MOST_DRAWN)
 
@@ -106,6 +110,26 @@ class Board:
         }
 
     # ---- hearing ------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Makes sure that nobody serves this home or a copy of it beside us; Redis would give each
+        some of the other's results. `UsageError` when somebody does for longer than one that was
+        killed is remembered, `ServiceUnavailable` until then.
+        """
+        now = time.monotonic()
+        if now - self._served_at < PRESENT_S:
+            return
+        if self._post.serve(self._home_id, self.name):
+            self._served_at, self._refused_at = now, None
+            return
+        self._refused_at = self._refused_at or now
+        text = "another coordinator serves this home, or a copy of it, on this Redis"
+        if now - self._refused_at > RIVAL_S:
+            raise UsageError(
+                text,
+                hint="stop it, or give the copy another database of Redis and remove its home.id",
+            )
+        raise ServiceUnavailable(text)
 
     def turn(self) -> None:
         """A sign of life, the clicks, and the past of one job that is over."""

@@ -405,6 +405,14 @@ class Post:
         """What was last told of how a job went over time; empty where nothing was."""
         return self._take(names.series_key(job)) or b""
 
+    def serve(self, home_id: str, coordinator: str) -> bool:
+        """Whether no other coordinator works on the home of that id, or on a copy of it."""
+        key, mine = names.serves_key(home_id), coordinator.encode()
+        if self._take(key) not in (None, mine):
+            return False
+        self._put(key, mine, life_s=_PRESENT_S)
+        return True
+
     def be_present(self, home: str, facts: dict[str, object]) -> None:
         """A coordinator's sign of life."""
         self._put(names.coordinator_key(home), msgspec.json.encode(facts), life_s=_PRESENT_S)

@@ -136,6 +136,7 @@ class Coordinator:
         Raises `StorageUnavailable` when the files of the one job that it is for are not usable.
         """
         try:
+            self._board.serve()
             self._watch_redis()
             self._take_in()
             if time.monotonic() - self._last_late >= LATE_S:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import secrets
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from batch.store.jobstore import JobStore
 from jobs.errors import AlreadyRunning, NoSuchJob, StorageUnavailable
 from jobs.ids import JOB_ID
-from jobs.names import DATABASE, LOCK
+from jobs.names import DATABASE, HOME_ID, LOCK
 
 log = logging.getLogger("nightshift.home")
 
@@ -109,6 +110,16 @@ class Home:
         path = self.jobs_folder / job_id / DATABASE
         files = [path, path.with_name(f"{DATABASE}-wal")]
         return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+
+    def id(self) -> str:
+        """What a copy of this home has in common with it; made when there is none."""
+        path = self.folder / HOME_ID
+        with _usable(self.folder):
+            with suppress(FileExistsError):
+                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(fd, "w") as file:
+                    file.write(secrets.token_hex(8))
+            return path.read_text(encoding="ascii", errors="replace")
 
     def lock(self, job_id: str = "") -> HomeLock:
         """Takes the coordinator's place, for all jobs or for one; or raises `AlreadyRunning`."""

@@ -215,6 +215,7 @@ class FakePost:
         self.ranks: dict[str, float] = {}
         self.series: dict[str, bytes] = {}
         self.coordinators: dict[str, dict[str, object]] = {}
+        self.serves: dict[str, str] = {}
         self.wished: dict[str, Wish] = {}
         self.answers: dict[str, str] = {}
         self.present: list[dict[str, Any]] = []
@@ -329,6 +330,10 @@ class FakePost:
     def told_series(self, job: str) -> bytes:
         self._command("told_series")
         return self.series.get(job, b"")
+
+    def serve(self, home_id: str, coordinator: str) -> bool:
+        self._command("serve")
+        return self.serves.setdefault(home_id, coordinator) == coordinator
 
     def be_present(self, home: str, facts: dict[str, object]) -> None:
         self._command("be_present")

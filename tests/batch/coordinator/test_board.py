@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from batch.coordinator.post import Wish
 from batch.coordinator.presence import Presence, presence_of
 from batch.watching.series import unpacked
+from jobs.errors import UsageError
 from jobs.seal import Target
 from jobs.states import JobState
 from jobs.wire import Found
@@ -296,3 +298,25 @@ def test_workers_of_another_endpoint_or_older_ones_do_no_harm() -> None:
 
     assert (seen.workers, seen.busy, seen.in_flight) == (2, 1, 2)
     assert presence_of(JOB, Target(BASE_URL, ""), []) == Presence()
+
+
+def test_a_coordinator_of_a_copied_home_on_the_same_redis_is_refused(
+    house: House, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Each would take results of the other's for its own."""
+    job(house, 4)
+    house.turn()
+    folder = tmp_path_factory.mktemp("copied") / "home"
+    shutil.copytree(house.folder, folder)
+    copied = House(folder, house.clock)
+    copied.post.serves = house.post.serves
+
+    copied.turn(3)
+    assert copied.post.payloads == {}
+    assert copied.coordinator.away_since is not None, "it may be one that was just killed"
+
+    with pytest.raises(UsageError, match="a copy of it"):
+        copied.turn(20)
+
+    house.turn(2)
+    assert house.coordinator.away_since is None
