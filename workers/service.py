@@ -50,6 +50,8 @@ FIRST_REST_S = 2.0
 
 LOOKUP_S = 30.0
 MOST_CALLS = 1024
+MOST_REMEMBERED = 100_000
+"""Chunks that ran here, and never will again: who put one back into Redis buys nothing twice."""
 
 log = logging.getLogger("nightshift.worker")
 
@@ -74,6 +76,7 @@ class Service:
         self._settings = settings
         self._engine = Engine()
         self._started = time.time()
+        self._ran: dict[tuple[str, int], None] = {}
 
     # ---- for Celery's threads ------------------------------------------------------------------
 
@@ -167,7 +170,7 @@ class Service:
         os.kill(os.getpid(), signal.SIGTERM)
 
     async def _chunk(self, job: str, chunk: int, fence: str) -> Summary | None:
-        if self._runner.draining or self._outbox.has_open(job, chunk):
+        if self._runner.draining or self._outbox.has_open(job, chunk) or (job, chunk) in self._ran:
             return None
         await asyncio.wait([self._resting], timeout=FIRST_REST_S)
         self._rest.stirred()
@@ -176,6 +179,9 @@ class Service:
             return None
         if (payload.base_url, payload.key) != self._settings.target:
             raise BadMessage("that chunk is for another endpoint or key")
+        self._ran[job, chunk] = None
+        if len(self._ran) > MOST_REMEMBERED:
+            self._ran.pop(next(iter(self._ran)))
         summary = await self._runner.run(payload)
         await self._quietly(self._post.release(job, chunk))
         return summary

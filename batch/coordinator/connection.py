@@ -153,7 +153,7 @@ def _of_tls(error: Exception) -> NightshiftError | None:
 
 
 def _of_rights(error: Exception) -> NightshiftError | None:
-    text = str(error)
+    text = words_of(error)
     if "without any password configured" in text:
         return UsageError(
             "Redis has no password, and NIGHTSHIFT_REDIS_URL one", hint="set it there (requirepass)"
@@ -181,7 +181,7 @@ def _of_rights(error: Exception) -> NightshiftError | None:
 
 
 def _of_state(error: Exception) -> NightshiftError | None:
-    text = str(error)
+    text = words_of(error)
     if isinstance(error, ReadOnlyError):
         return ServiceUnavailable(
             "this Redis is a replica, which cannot be written to", hint="check NIGHTSHIFT_REDIS_URL"
@@ -237,9 +237,14 @@ def _cause(error: BaseException, kind: type[BaseException]) -> BaseException | N
     return seen
 
 
+def words_of(error: Exception) -> str:
+    """The server's own; in a pipeline redis-py puts the command before them, with its values."""
+    return str(error).rpartition("caused error: ")[2]
+
+
 def _quoted(error: Exception) -> str:
     """The server's words; they name a command or a user, and hold no value of ours."""
-    words = str(error).encode("ascii", "backslashreplace").decode()
+    words = words_of(error).encode("ascii", "backslashreplace").decode()
     return (words if words.isprintable() else ascii(words))[:_LONGEST_QUOTED] or type(
         error
     ).__name__

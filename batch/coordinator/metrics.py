@@ -64,6 +64,7 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self._jobs: dict[str, _Noted] = {}
         self._workers: list[WorkerStatus] = []
+        self._foreign = 0
         self.redis_up = True
 
     def serve(self, port: int, address: str) -> int:
@@ -103,15 +104,17 @@ class Metrics(Collector):
         kept.sort(key=lambda each: (each.over, -each.at))
         self._jobs = {each.progress.job: each for each in kept[:MOST_JOBS]}
 
-    def see(self, workers: list[WorkerStatus]) -> None:
-        """Who is there."""
-        self._workers = workers
+    def see(self, workers: list[WorkerStatus], foreign: int) -> None:
+        """Who is there, and how much the coordinator dropped as not of our making."""
+        self._workers, self._foreign = workers, foreign
 
     # ---- collecting ---------------------------------------------------------------------------
 
     def collect(self) -> Iterator[Metric]:
         """All families, those without a value included: their names are there from the start."""
         yield from _of_house(self._workers, redis_up=self.redis_up)
+        foreign = self._foreign + sum(worker.foreign for worker in self._workers)
+        yield _gauge("foreign_messages", "What was dropped as not of our making.", [((), foreign)])
         yield from _of_jobs(list(self._jobs.values()))
 
 

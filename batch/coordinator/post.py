@@ -19,7 +19,7 @@ from redis import Redis
 from redis.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from batch.coordinator.connection import connect, while_running
+from batch.coordinator.connection import connect, while_running, words_of
 from jobs import names
 from jobs.chunk import Payload
 from jobs.counts import Seconds
@@ -170,7 +170,7 @@ class Post:
             try:
                 return command()
             except ResponseError as error:
-                if not str(error).startswith("WRONGTYPE"):
+                if not words_of(error).startswith("WRONGTYPE"):
                     raise
             for key, expected in types.items():
                 if self._redis.type(key) not in {expected, b"none"}:

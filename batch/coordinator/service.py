@@ -336,7 +336,7 @@ class Coordinator:
             job.presence = presence_of(job.id, job.target, workers, time.time())
             job.rivals = max(1, at_work[job.target])
         if self._metrics:
-            self._metrics.see(workers)
+            self._metrics.see(workers, self._post.foreign)
 
     def _look_at(self, job_id: str) -> None:
         """Takes a job into its hands that is not ended, and that it has not yet."""

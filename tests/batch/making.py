@@ -218,6 +218,7 @@ class FakePost:
         self.serves: dict[str, str] = {}
         self.wished: dict[str, Wish] = {}
         self.answers: dict[str, str] = {}
+        self.foreign = 0
         self.present: list[dict[str, Any]] = []
         self.waiting = 0
 

@@ -670,7 +670,7 @@ def test_a_worker_without_its_settings_says_which(scene: Scenes) -> None:
     one = scene()
     for environ, words in (
         ({"ROUTERAI_API_KEY": ""}, b"no API key"),
-        ({"NIGHTSHIFT_REDIS_URL": f"nonsense://{CANARY}"}, b"address of Redis"),
+        ({"NIGHTSHIFT_REDIS_URL": f"nonsense://{CANARY}"}, b"address of a Redis"),
     ):
         worker = one.worker(**environ)
         assert worker.ended() == 2

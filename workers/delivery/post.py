@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
 from jobs import names
 from jobs.chunk import Payload, Speed
@@ -28,7 +28,7 @@ from jobs.heartbeat import WorkerStatus
 from jobs.redis_url import parse_redis_url
 from jobs.seal import Seal
 from jobs.wire import unpack_payload
-from workers.pacing.pace import LEASE_S, SCRIPT, Ask, Share
+from workers.pacing.pace import LEASE_S, SCRIPT, Ask, Share, share_of
 
 TIMEOUT_S = 4.0
 VOUCHING_S, _ASK_AGAIN_S = 3.0, 0.05
@@ -413,18 +413,17 @@ class Post:
             if keys[1] not in self._slots:
                 await self._free_places(keys[1])
                 self._slots.add(keys[1])
-            answer = await self._pace(keys=keys, args=[self.worker, LEASE_S, *vars(ask).values()])
-        slots, requests, tokens, rub, pause_s, limit, down_s, probe = answer
-        return Share(
-            slots,
-            requests,
-            float(tokens),
-            float(rub),
-            float(pause_s),
-            limit,
-            float(down_s),
-            probe=bool(probe),
-        )
+            try:
+                asked = [self.worker, LEASE_S, *vars(ask).values()]
+                return share_of(await self._pace(keys=keys, args=asked))
+            except (ResponseError, BadMessage) as error:
+                if not _is_spoilt(error):
+                    raise
+        # Somebody else wrote there: the pace is found anew.
+        self.foreign += 1
+        async with _as_connection_errors():
+            await self._redis.delete(*keys)
+        raise ConnectionError("the shared pace was not of our making")
 
     async def lift(self, scope: str) -> None:
         """No worker waits any longer for what the endpoint asked for; one looks at once."""
@@ -441,6 +440,12 @@ def _client(redis_url: str, **how: Any) -> Redis:
         health_check_interval=0,
         **how,
     )
+
+
+def _is_spoilt(error: Exception) -> bool:
+    """Whether the script met what it had not written itself; a server's refusal is none."""
+    of_script = ("WRONGTYPE", "user_script:", "ERR user_script:", "Error running script")
+    return isinstance(error, BadMessage) or str(error).startswith(of_script)
 
 
 @asynccontextmanager

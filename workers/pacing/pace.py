@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 from jobs.chunk import Terms
+from jobs.errors import BadMessage
 from workers.pacing.backoff import LONGEST_WAIT_S
 from workers.pacing.told import Told
 from workers.toll import Learned, Toll
@@ -28,6 +29,9 @@ a day may mean a minute."""
 
 NOTICED_S = 30.0
 """A longer wait is told to whoever watches."""
+
+_MOST = 1e15
+"""No figure of the shared pace is larger."""
 
 MOST_IN_FLIGHT = 1024
 """Calls that one process keeps in flight at most: each holds a connection."""
@@ -97,6 +101,28 @@ class Share(NamedTuple):
     limit: int = 0
     down_s: float = 0.0
     probe: bool = False
+
+
+def share_of(answer: object) -> Share:
+    """What `pace.lua` answered; `BadMessage` for figures that can be none of its own."""
+    try:
+        slots, requests, tokens, rub, pause_s, limit, down_s, probe = cast("list[bytes]", answer)
+        share = Share(
+            int(slots),
+            int(requests),
+            float(tokens),
+            float(rub),
+            float(pause_s),
+            int(limit),
+            float(down_s),
+            probe=bool(probe),
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadMessage("the shared pace is not of the agreed form") from error
+    least = (0, -1, -1.0, -1.0, 0.0, 0, 0.0, 0)
+    if all(low <= figure <= _MOST for low, figure in zip(least, share, strict=True)):
+        return share
+    raise BadMessage("the shared pace is not of the agreed form")
 
 
 class PaceKeeper(Protocol):

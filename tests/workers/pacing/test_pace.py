@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from jobs.chunk import Terms
+from jobs.errors import BadMessage
 from tests.workers.fakes import FakeKeeper
-from workers.pacing.pace import Ask, Pace, Share, strictest
+from workers.pacing.pace import Ask, Pace, Share, share_of, strictest
 from workers.toll import ENOUGH, Toll
 
 
@@ -298,3 +299,29 @@ def test_a_wait_that_is_lifted_ends_here_and_for_all() -> None:
 
     assert len(admitted(one)) == 1
     assert keeper.pause_s == 0.0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        b"x",
+        [],
+        [1] * 7,
+        [1, 1, b"nan", b"0", b"0", 1, b"0", 0],
+        [1, 1, b"0", b"inf", b"0", 1, b"0", 0],
+        [1, 1, b"0", b"0", b"-3", 1, b"0", 0],
+        [-1, 1, b"0", b"0", b"0", 1, b"0", 0],
+        [1, 1, b"0", b"0", b"0", 10**40, b"0", 0],
+        [b"x", 1, b"0", b"0", b"0", 1, b"0", 0],
+    ],
+)
+def test_a_share_that_the_script_cannot_have_given_is_none(answer: object) -> None:
+    with pytest.raises(BadMessage):
+        share_of(answer)
+
+
+def test_a_share_is_read_as_the_script_gives_it() -> None:
+    given = [4, -1, b"-1", b"0.5", b"1e-05", 40, b"0", 1]
+
+    assert share_of(given) == Share(4, -1, -1.0, 0.5, 1e-05, 40, 0.0, probe=True)
