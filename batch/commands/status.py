@@ -141,6 +141,7 @@ def _one(store: JobStore, glance: Glance) -> None:
         _("cost"): spending(progress),
         _("calls"): _("{count} billed or maybe billed").format(count=number(job.calls)),
         _("now"): sentence(progress) if progress.workers is not None else "",
+        _("attention"): glance.silence(job),
         _("workers"): glance.lack_of_workers(job) if not progress.workers else "",
         _("refusals"): refused or _("none"),
         _("last trouble"): last_trouble(progress),

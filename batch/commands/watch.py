@@ -83,12 +83,16 @@ class _Lines:
 def _follow(
     home: Home, job_id: str, glance: Glance, display: Display | _Lines, every: float
 ) -> JobRow:
-    meter, warned = Meter(), False
+    meter, warned, silent = Meter(), False, False
     with closing(home.open(job_id, read_only=True)) as store:
         while True:
             row = store.job()
             meter.note(time.monotonic(), row.finished)
             display.show(glance.at(row, meter.rate, sum(store.refusals().values())))
+            silence = glance.silence(row)
+            if bool(silence) != silent:
+                display.say(silence or _("the coordinator is heard again"))
+            silent = bool(silence)
             if row.ended or row.needs_user:
                 return row
             if not warned and not home.is_coordinated(job_id):

@@ -249,6 +249,8 @@ def test_a_run_whose_server_stands_still_ends_and_says_so(
 
     os.kill(pid, signal.SIGSTOP)
     try:
+        told = run.shell("status", "latest").out
+        assert "the embedded server does not answer; what is shown is" in told
         own.tend(time.monotonic() - 4)
         with pytest.raises(ServiceUnavailable, match="has not answered for a minute"):
             own.tend(time.monotonic() - 6)
