@@ -100,6 +100,8 @@ class _Commands(click.Group):
             ctx.fail(f"{there_is_none} {way}")
         if args and ctx.obj is not None and not {"-h", "--help"} & set(args):
             ctx.obj.ask(args[0])
+        if args and args[0] in COMMANDS:
+            _tell_unknown_variables(args[0])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -110,6 +112,15 @@ class _Commands(click.Group):
         """The help in the reader's language, which `.env` may have chosen."""
         _translated(self)
         super().format_help(ctx, formatter)
+
+
+def _tell_unknown_variables(command: str) -> None:
+    """Names of settings that mean nothing are told, and those that may be meant as caps refused."""
+    from batch.variables import PREFIX, check_variables
+
+    if any(name.startswith(PREFIX) for name in os.environ):
+        for told in check_variables(os.environ, command, COMMANDS):
+            _say(f"nightshift: {told}")
 
 
 def _translated(command: click.Command) -> click.Command:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +17,7 @@ import msgspec
 from ulid import ULID
 
 from batch.estimator.estimate import Estimate, Size, estimate, guess
+from batch.estimator.outlook import Bounds, outlook, rouble_ways
 from batch.estimator.sample import Sampler
 from batch.estimator.shape import Shape, shape_of
 from batch.money.caps import Caps, read_caps
@@ -30,6 +34,7 @@ from batch.tables.kinds import open_table
 from batch.tables.requests import Asker, requests_of
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.gateways import RUB
+from jobs.modelname import nearest, take_apart
 from jobs.prices import PriceList, margin
 from jobs.request import Fault, Form, Request
 from jobs.spec import Spec
@@ -39,10 +44,15 @@ from jobs.window import parse_window
 MOST_FAULTS = 1000
 """Faults that are listed one by one; more are only counted."""
 
+_LOCAL_IMAGE = re.compile(rb'"image_url"\s*:\s*(?:\{[^{}]*?"url"\s*:\s*)?"(?!https?:|data:)[^"]')
+"""The address of an image that is neither on the network nor the image itself."""
+
 _TELL_EVERY = 20_000
 
 _ASKING = (
-    *("source", "base_url", "gateway", "model", "max_tokens", "skip_invalid", "dedupe"),
+    *("source", "base_url", "gateway", "model", "model_map", "override_model", "max_tokens"),
+    "drop_last_assistant",
+    *("skip_invalid", "dedupe"),
     *("max_attempts", "never_pay_twice", "idle_timeout_s", "total_timeout_s"),
 )
 """Fields of a spec that decide what is asked, and how: a job keeps them for good."""
@@ -56,11 +66,15 @@ class Report:
     invalid: int = 0
     faults: list[Fault] = field(default_factory=list)
     groups: Groups = field(default_factory=Groups)
+    warnings: Groups = field(default_factory=Groups)
     models: list[str] = field(default_factory=list)
     estimate: Estimate = field(default_factory=Estimate)
     copies: int = 0
     window: str | None = None
     table: TableForm | None = None
+    notes: list[str] = field(default_factory=list)
+    unread: str = ""
+    """Why the prices could not be read, if so."""
 
     def add(self, fault: Fault) -> None:
         """Counts a fault, and keeps it if there is room."""
@@ -68,6 +82,13 @@ class Report:
         self.groups.add(fault)
         if len(self.faults) < MOST_FAULTS:
             self.faults.append(fault)
+
+    def warn(self, request: Request) -> None:
+        """Keeps what is odd about a request that will be sent."""
+        local = request.unbounded == "image_url" and _LOCAL_IMAGE.search(request.body)
+        told = "an image is a path of this machine, which the endpoint cannot read: use a data: URL"
+        for text in (*request.odd, *((told,) if local else ())):
+            self.warnings.add(Fault(request.line, "warning", text))
 
     @property
     def form(self) -> Form | None:
@@ -141,10 +162,14 @@ def submit(
         spec, lines = _opened(draft, spec, source)
         report = _fill(draft, spec, lines, tell, sampler, capped=caps.any)
         check_any_left(spec, report)
-        prices = _prices(spec, draft.models(), capped=caps.any)
+        prices = _prices(spec, report, capped=caps.any)
+        spec = _with_known_models(spec, draft, prices)
+        report.models = draft.models()
         spec = _in_cheap_hours(spec, draft.models(), prices)
         _estimate(draft, report, sampler, prices, spec, home)
-        _check_budget(spec, report, caps)
+        _look_ahead(draft, report, prices, spec, caps)
+        spec = spec.model_copy(update={"input_digest": draft.digest})
+        report.notes += _answered_before(home, spec)
         draft.keep_samples(sampler.packed())
         draft.publish(spec, prices, time.time(), report.estimate.guess, sample=sample)
         report.window = spec.window
@@ -166,8 +191,12 @@ def validate(
         caps, sampler = read_caps(home.folder), Sampler(shape)
         spec, lines = _opened(draft, spec, source)
         report = _fill(draft, spec, lines, tell, sampler, capped=caps.any)
-        prices = _prices(spec, draft.models(), capped=False) if priced else _given(spec)
+        prices = _prices(spec, report, capped=False) if priced else _given(spec)
+        if priced:
+            spec = _with_known_models(spec, draft, prices)
         _estimate(draft, report, sampler, prices, spec, home)
+        if priced and not is_refused(spec, report):
+            _look_ahead(draft, report, prices, spec, caps)
     return report
 
 
@@ -189,6 +218,56 @@ def is_refused(spec: Spec, report: Report) -> bool:
     return not report.requests or (report.invalid > 0 and not skips)
 
 
+def _with_known_models(spec: Spec, draft: Draft, prices: PriceList | None) -> Spec:
+    """Refuses models that the endpoint does not list; an alias is what it means now, for good."""
+    if prices is None:
+        return spec
+    check_listed(spec, draft.models(), prices)
+    meant = {name: prices.aliases[name] for name in draft.models() if name in prices.aliases}
+    if not meant:
+        return spec
+    draft.rename(meant)
+    return spec.model_copy(update={"model_map": {**spec.model_map, **meant}, "revised": True})
+
+
+def check_listed(spec: Spec, models: Iterable[str], prices: PriceList) -> None:
+    """`UsageError` for models that the catalogue lacks, if it could be read; tells near names.
+
+    A price by hand, and a name that is mapped to itself, say that the name is right all the same.
+    """
+    known = {*prices.models, *prices.listed}
+    lacking = [
+        name
+        for name in dict.fromkeys(models)
+        if not known.intersection(take_apart(name).listed) and spec.model_map.get(name) != name
+    ]
+    if not prices.listed or not lacking:
+        return
+    ways = [way for name in lacking[:_MOST_NAMED] for way in _near(name, prices.listed)]
+    told = "other names: --model-map OLD=NEW for each, --override-model NAME for all"
+    raise UsageError(
+        f"{spec.base_url} tells no price for {_some(lacking)}: it lists no such model",
+        hint="\n".join([*ways, told]),
+    )
+
+
+_MOST_NAMED = 5
+
+
+def _near(name: str, listed: Collection[str]) -> list[str]:
+    """The nearest names, and what to type for the first of them."""
+    found = nearest(name, listed)
+    if not found:
+        return []
+    told = f"near {name} it lists {', '.join(found)}"
+    return [told, f"--model-map {shlex.quote(f'{name}={found[0]}')}"]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
 def _estimate(
     draft: Draft,
     report: Report,
@@ -208,6 +287,19 @@ def _estimate(
     report.estimate = found
 
 
+def _look_ahead(
+    draft: Draft, report: Report, prices: PriceList | None, spec: Spec, caps: Caps
+) -> None:
+    """Refuses what cannot send a single request, and notes what will likely not be enough."""
+
+    def sizes() -> Iterator[Size]:
+        return map(Size._make, draft.sizes())
+
+    found, now = report.estimate, datetime.now().astimezone()
+    _check_budget(spec, found, Bounds(spec, found, sizes, prices), caps)
+    report.notes = outlook(spec, found, sizes, prices, caps, now)
+
+
 def _in_cheap_hours(spec: Spec, models: list[str], prices: PriceList | None) -> Spec:
     """With `--off-peak`, the hours in which all the models cost less become the job's window."""
     if not spec.off_peak or not models:
@@ -222,6 +314,19 @@ def _in_cheap_hours(spec: Spec, models: list[str], prices: PriceList | None) -> 
             hint="leave out --off-peak, or name hours of your own with --window",
         )
     return spec.model_copy(update={"window": str(parse_window(hours.pop()))})
+
+
+def _answered_before(home: Home, spec: Spec) -> list[str]:
+    """What is to be said of an earlier job that asked the same."""
+    for store in home.stores():
+        job = store.job()
+        if job.spec.input_digest == spec.input_digest and job.completed:
+            text = (
+                f"the same input ran as {job.id}, with {job.completed:,} of {job.requests:,}"
+                f" answered; its results are in {job.spec.output_dir}"
+            )
+            return [text]
+    return []
 
 
 def _check_unclaimed(home: Home, job_id: str, spec: Spec, source: Path | BinaryIO) -> None:
@@ -292,6 +397,8 @@ def _fill(
         if isinstance(item, Request) and capped and item.unbounded:
             item = _unbounded(item)
         if isinstance(item, Request):
+            if item.odd or item.unbounded:
+                report.warn(item)
             sampler.see(draft.requests, item)
             draft.add(item)
         else:
@@ -312,12 +419,15 @@ def _opened(
     """The requests of the input: its lines, or made of the rows of a table, whose form the spec
     tells then.
     """
+    names = (spec.model_map, spec.override_model)
+    defaults = Defaults(spec.model, spec.max_tokens, *names, spec.drop_last_assistant)
     if spec.task is None:
-        return spec, read(source, Defaults(spec.model, spec.max_tokens))
+        return spec, read(source, defaults)
+    model = defaults.model_for(None)
     table = open_table(draft.keep_table(source), spec.source, spec.task.form)
     task = spec.task.model_copy(update={"form": table.form})
-    asker = Asker(task, spec.model, spec.max_tokens)
-    lines = requests_of(asker, spec.model or "", spec.max_tokens, table)
+    asker = Asker(task, model, spec.max_tokens)
+    lines = requests_of(asker, model or "", spec.max_tokens, table)
     return spec.model_copy(update={"task": task}), lines
 
 
@@ -338,16 +448,18 @@ def _unbounded(request: Request) -> Fault:
     )
 
 
-def _prices(spec: Spec, models: list[str], *, capped: bool) -> PriceList | None:
+def _prices(spec: Spec, report: Report, *, capped: bool) -> PriceList | None:
+    """What the models cost; where that cannot be read now, `report` says why."""
+    given, models = _given(spec), report.models
     if not models:
         return None
-    given = _given(spec)
     asked = [model for model in models if given is None or model not in given.models]
     if given is not None and not asked:
         return given
     try:
         told = read_prices(spec.base_url, asked, now=time.time(), form=form_of(spec))
-    except ServiceUnavailable:
+    except ServiceUnavailable as error:
+        report.unread = error.message
         # Without prices a job can run, only without a cap in roubles.
         if (capped or spec.budget.rub is not None) and spec.request_bound_rub is None:
             raise
@@ -370,8 +482,7 @@ def _check_money(spec: Spec) -> None:
         )
 
 
-def _check_budget(spec: Spec, report: Report, caps: Caps) -> None:
-    found = report.estimate
+def _check_budget(spec: Spec, found: Estimate, bounds: Bounds, caps: Caps) -> None:
     in_roubles = spec.budget.rub is not None or caps.any
     answered_for = spec.request_bound_rub is not None
     if in_roubles and found.unpriced and not answered_for:
@@ -384,5 +495,12 @@ def _check_budget(spec: Spec, report: Report, caps: Caps) -> None:
     if unbounded and (in_roubles or spec.budget.tokens is not None):
         raise UsageError(
             "some requests do not bound their answer, so no cap in roubles or tokens can be kept",
-            hint="give --max-tokens",
+            hint=_bounding(spec, found, bounds),
         )
+
+
+def _bounding(spec: Spec, found: Estimate, bounds: Bounds) -> str:
+    """How the answers can be bounded so that all requests fit the budget."""
+    return (
+        "give --max-tokens" if not spec.budget.rub else rouble_ways(found, bounds, spec.budget.rub)
+    )

@@ -9,6 +9,7 @@ more tokens than its threshold, and then to the whole request; what it leaves ou
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from decimal import Decimal
 
 import msgspec
@@ -68,12 +69,13 @@ class Tier(msgspec.Struct, frozen=True):
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What one provider asks for a model."""
+    """What one provider asks for a model; `tag` is how a request names it."""
 
     provider: str
     rates: Rates
     tiers: tuple[Tier, ...] = ()
     max_completion_tokens: int | None = None
+    tag: str = ""
 
     def rates_for(self, prompt_tokens: int) -> Rates:
         """The rates of the highest size tier that the prompt exceeds, else the plain ones."""
@@ -82,6 +84,12 @@ class Offer(msgspec.Struct, frozen=True):
             if tier.prompt_over is not None and over < tier.prompt_over < prompt_tokens:
                 best, over = tier.rates, tier.prompt_over
         return best
+
+    @property
+    def names(self) -> set[str]:
+        """What a request may call the provider: its tag with the variant or without, its name."""
+        tag = self.tag.casefold()
+        return {tag, tag.partition("/")[0], self.provider.casefold()} - {""}
 
     def reachable(self, prompt_tokens: int | None = None) -> tuple[Rates, ...]:
         """All rates that may come to apply; a prompt of at most so many tokens excludes some."""
@@ -141,6 +149,12 @@ class ModelPrice(msgspec.Struct, frozen=True):
         most = self.dearest(prompt_tokens).cost(Usage(prompt_tokens, completion_tokens))
         return round_up(times(most, margin))
 
+    def served_by(self, providers: Collection[str]) -> ModelPrice:
+        """The same with the offers of these providers alone, by tag or name, if there are any."""
+        wanted = {each.casefold() for each in providers}
+        theirs = tuple(offer for offer in self.offers if wanted & offer.names)
+        return msgspec.structs.replace(self, offers=theirs) if theirs else self
+
     def off_peak(self) -> Tier | None:
         """The hours in which the default provider asks less, and never more, if there are any."""
         usual = self.offers[0].rates
@@ -176,12 +190,18 @@ class ModelPrice(msgspec.Struct, frozen=True):
 
 
 class PriceList(msgspec.Struct, frozen=True):
-    """A snapshot of the catalogue: prices by model, when it was taken and what it was read from."""
+    """A snapshot of the catalogue: prices by model, when it was taken and what it was read from.
+
+    `aliases` are names that stand for a listed model at that moment. `listed` are all names of the
+    catalogue, empty where none was read; they are not stored.
+    """
 
     taken_at: float
     source: str
     sha256: str
     models: dict[str, ModelPrice]
+    aliases: dict[str, str] = {}
+    listed: tuple[str, ...] = ()
 
     def kept_up(self, newer: PriceList) -> PriceList:
         """The newer list; models that it prices no more keep the price that was last known, and

@@ -17,6 +17,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     `body` is the JSON that goes out, UTF-8, as it came in but for defaults put in where the line
     left them out. `messages` is their number, `max_output` the most tokens asked for, if told.
     `unbounded` names the part of the body whose cost no size bounds (images, plugins), if any.
+    `odd` are sentences about what is sent and surely not meant. `pin` names the only providers that
+    may serve it, by tag, a comma between; "" for any.
     """
 
     line: int
@@ -26,6 +28,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     messages: int
     max_output: int | None
     unbounded: str = ""
+    odd: tuple[str, ...] = ()
+    pin: str = ""
 
     @property
     def prompt_bound(self) -> int:

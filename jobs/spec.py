@@ -21,6 +21,7 @@ from jobs.task import Task
 from jobs.window import parse_window
 
 Count = Annotated[int, Field(gt=0)]
+ModelName = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x20\x7f-\x9f]+$")]
 Seconds = Annotated[float, Field(gt=0)]
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -59,7 +60,11 @@ class Budget(BaseModel):
 
 
 class Spec(BaseModel):
-    """A job's whole wish: where from, where to, how asked, how fast, how dear."""
+    """A job's whole wish: where from, where to, how asked, how fast, how dear.
+
+    `revised`: models or bounds of stored requests were changed, so that their bodies are brought in
+    line with them as they are sent. `input_digest` tells inputs that ask the same.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,6 +75,11 @@ class Spec(BaseModel):
     key: Annotated[str, Field(pattern="^([0-9a-f]{12})?$")] = ""
     model: str | None = None
     max_tokens: Count | None = None
+    model_map: dict[str, ModelName] = {}
+    override_model: ModelName | None = None
+    revised: bool = False
+    drop_last_assistant: bool = False
+    input_digest: str = ""
     skip_invalid: bool = False
     limits: Limits = Limits()
     budget: Budget = Budget()

@@ -16,6 +16,7 @@ from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
 from batch.credentials import post_seal
 from batch.dialogue.helps import Command
+from batch.dialogue.kinds import Whole
 from batch.dialogue.options import (
     caps_options,
     insecure_option,
@@ -59,7 +60,7 @@ class _Stop:
 @caps_options
 @plain_option(
     "--metrics-port",
-    type=click.IntRange(0, 65535),
+    type=Whole(0, 65535),
     metavar="PORT",
     help="Serve metrics for Prometheus there.",
 )

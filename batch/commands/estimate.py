@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from batch.crew import crew
-from batch.dialogue.checking import check_in, requests_line, say_refused
+from batch.dialogue.checking import check_in, estimate_lines, requests_line, say_refused
 from batch.dialogue.consent import costs_nothing
 from batch.dialogue.ending import say_interrupted
 from batch.dialogue.guesses import guess_json, guess_lines
@@ -28,7 +28,7 @@ from batch.dialogue.options import (
     sample_options,
     spec_options,
 )
-from batch.dialogue.terminal import counting_lines, safe, say, tell
+from batch.dialogue.terminal import counting_lines, safe, say, say_faults, tell
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
 from batch.language import _, number
@@ -91,6 +91,7 @@ def command(
             shape=counted_by(tokenizer) if tokenizer else shape_of,
         )
     say_refused(report)
+    say_faults(report.warnings)
     if report.requests or as_json:
         _tell(report, report.estimate.guess, None, as_json=as_json)
     check_any_left(spec, report)
@@ -111,7 +112,7 @@ def _tell(report: Report, guess: Guess, job: JobRow | None, *, as_json: bool) ->
         click.echo(json.dumps(told, ensure_ascii=False))
         return
     tell(requests_line(report))
-    for line in guess_lines(guess, report.estimate.unpriced):
+    for line in estimate_lines(report) if job is None else guess_lines(guess):
         tell(line)
     if job is not None and not job.ended:
         say(_("the answers are kept; go on with all of it:"))

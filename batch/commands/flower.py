@@ -9,6 +9,7 @@ import click
 from batch import embedded
 from batch.credentials import key_fingerprint, post_seal
 from batch.dialogue.helps import Command
+from batch.dialogue.kinds import Whole
 from batch.dialogue.options import insecure_option, open_home, option, plain_option
 from batch.dialogue.terminal import say
 from batch.programs import keep_only_needed
@@ -37,7 +38,7 @@ once. To look from elsewhere, tunnel to the port rather than opening it.
     show_default=True,
     help="The endpoint whose queue to show before a worker has come.",
 )
-@option("--port", type=click.IntRange(0, 65535), default=5555, show_default=True)
+@option("--port", type=Whole(0, 65535), default=5555, show_default=True)
 @plain_option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
 @plain_option("--url-prefix", default="", help="The path below which a proxy serves it.")
 @plain_option(

@@ -23,7 +23,9 @@ from batch.credentials import key_fingerprint
 from batch.crew import crew
 from batch.dialogue.again import Again, codes_like, failures, plan
 from batch.dialogue.consent import ask, costs_nothing, question, send_question, table
+from batch.dialogue.ending import NO_MODEL
 from batch.dialogue.helps import Command
+from batch.dialogue.kinds import Seconds
 from batch.dialogue.making import read_deadline
 from batch.dialogue.options import (
     COUNT,
@@ -36,6 +38,7 @@ from batch.dialogue.options import (
     WORKERS,
     insecure_option,
     job_argument,
+    model_options,
     open_home,
     option,
     patience_option,
@@ -52,6 +55,8 @@ from batch.money.pricewatch import asked_for, form_of, keep
 from batch.settings import Settings, check_key, read_settings
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
+from batch.store.revision import Revision
+from batch.submission import check_listed
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.money import show
 from jobs.prices import PriceList
@@ -76,7 +81,7 @@ for all that has not left yet, and what may still come of calls in flight is tol
   nightshift resume latest --retry-failed --code endpoint.5xx,system.*
 """
 
-_FIXED = ("model", "max_tokens", "base_url", "output_dir", "name", "max_attempts", "chunk_size")
+_FIXED = ("model", "base_url", "output_dir", "name", "max_attempts", "chunk_size")
 _FIXED_FLAGS = ("never_pay_twice", "skip_invalid")
 
 
@@ -90,6 +95,9 @@ def _fixed_options(function: Callable[..., int]) -> Callable[..., int]:
     for field in _FIXED_FLAGS:
         function = add(_as_option(field), f"fixed_{field}", is_flag=True)(function)
     return function
+
+
+model_option_map, model_option_all = model_options(plain_option)
 
 
 def _as_option(field: str) -> str:
@@ -106,6 +114,9 @@ def _as_option(field: str) -> str:
     metavar="CODES",
     help="Of the failed only those with such a code: endpoint.5xx,system.*",
 )
+@model_option_map
+@model_option_all
+@plain_option("--max-tokens", **COUNT, help="For requests that do not bound their answer.")
 @plain_option("--budget-rub", **ROUBLES, help="A new cap.")
 @plain_option("--budget-tokens", **FROM_NONE, help="A new cap.")
 @plain_option("--budget-requests", **FROM_NONE, help="A new cap.")
@@ -124,7 +135,7 @@ def _as_option(field: str) -> str:
 @plain_option(
     "--stop-after",
     "stop_after_s",
-    type=click.FloatRange(0, 86_400),
+    type=Seconds(0, 86_400),
     metavar="SECONDS",
     help="A new limit.",
 )
@@ -165,22 +176,24 @@ def command(
         _check_deadline(spec)
         runs = row.state is JobState.IN_PROGRESS and not foreground
         _check_budget(row, None if runs else changes["budget_rub"])
-        retried = codes_like(wanted, failures(store)) if row.failed else ()
+        revision = _revision(changes)
+        retried = _retried(store, wanted, revision) if row.failed else ()
         if row.ended and not row.left and not retried:
             code = _nothing_left(row, tried=bool(wanted))
             if not dry_run and store.uncertain.calls():
                 _settle(home, settings, store, foreground=foreground)
             return code
         given = _prices_given(store, spec, changes["price_file"])
-        told = given or (None if runs else _prices_told(store, row))
-        found = plan(store, spec, retried, told)
+        told = given or (None if runs and not revision else _prices_told(store, row, revision))
+        _check_models(store, spec, told, revision)
+        found = plan(store, spec, retried, told, revision)
         sends = bool(retried) or not runs
         _show(found, sends=sends, as_json=as_json, dry_run=dry_run)
         if dry_run:
             return 0
         if sends and not yes and sys.stdin.isatty():
             _agree(home, found)
-        _apply(store, spec, retried)
+        _apply(store, spec, retried, revision)
         if told is not None:
             accepted = given is not None or row.reason == PauseReason.PRICE_RISE
             keep(store, told, accepted=accepted)
@@ -270,9 +283,9 @@ def _prices_given(store: JobStore, spec: Spec, path: Path | None) -> PriceList |
     return given if known is None else known.kept_up(given)
 
 
-def _prices_told(store: JobStore, row: JobRow) -> PriceList | None:
+def _prices_told(store: JobStore, row: JobRow, revision: Revision) -> PriceList | None:
     """What is asked now. Who goes on after a rise agrees to it, so then it must be known."""
-    models = asked_for(store)
+    models = [revision.model(name) for name in asked_for(store)]
     if not models:
         return None
     try:
@@ -285,12 +298,32 @@ def _prices_told(store: JobStore, row: JobRow) -> PriceList | None:
         return None
 
 
-def _apply(store: JobStore, spec: Spec, retried: tuple[str, ...]) -> None:
+def _apply(store: JobStore, spec: Spec, retried: tuple[str, ...], revision: Revision) -> None:
     # Also what the endpoint asked to wait for is not waited for any longer.
     store.want("lift")
     store.change_spec(spec)
     if retried:
         store.failures.retry(retried)
+    if revision:
+        store.revise(revision)
+
+
+def _retried(store: JobStore, wanted: tuple[str, ...], revision: Revision) -> tuple[str, ...]:
+    """The codes of failures that are tried again: with another model, those that had none."""
+    there = failures(store)
+    mended = {NO_MODEL} if revision.models or revision.override else set()
+    return tuple(dict.fromkeys((*codes_like(wanted, there), *(there.keys() & mended))))
+
+
+def _check_models(store: JobStore, spec: Spec, told: PriceList | None, revision: Revision) -> None:
+    """Refuses new names that the endpoint does not list."""
+    if told is not None and revision:
+        models = (*store.queue.models_left(), *revision.models)
+        check_listed(spec, map(revision.model, models), told)
+
+
+def _revision(changes: dict[str, Any]) -> Revision:
+    return Revision(changes["model_map"], changes["override_model"], changes["max_tokens"])
 
 
 def _go_on(store: JobStore, row: JobRow) -> None:
@@ -363,7 +396,12 @@ def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
         "limits": spec.limits.model_copy(update=limits),
         "budget": spec.budget.model_copy(update=budget),
     }
-    for name in ("max_price_rise", "request_bound_rub", "usd_rate", "priority"):
+    revision = _revision(changes)
+    if revision:
+        models = {**spec.model_map, **revision.models}
+        update |= {"revised": True, "model_map": models}
+        update["override_model"] = revision.override or spec.override_model
+    for name in ("max_price_rise", "request_bound_rub", "usd_rate", "priority", "max_tokens"):
         if changes[name] is not None:
             update[name] = changes[name]
     if changes["window"] is not None:

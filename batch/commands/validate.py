@@ -12,7 +12,7 @@ from batch.dialogue.checking import say_refused
 from batch.dialogue.helps import Command
 from batch.dialogue.making import make_spec, open_source
 from batch.dialogue.options import checking, input_argument, open_home, plain_option, spec_options
-from batch.dialogue.terminal import counting_lines
+from batch.dialogue.terminal import counting_lines, say_faults
 from batch.language import ngettext, number
 from batch.submission import Report, check_any_left, is_refused, new_job_id, validate
 
@@ -43,6 +43,11 @@ def command(source: Path, *, as_json: bool, **options: Any) -> int:
             "requests": report.requests,
             "invalid": report.invalid,
             "models": report.models,
+            "form": report.form.told if report.form else None,
+            "warnings": [
+                {"message": group.first.message, "count": group.count, "lines": group.lines}
+                for group in report.warnings.found.values()
+            ],
             "faults": [
                 {
                     "line": fault.line,
@@ -57,6 +62,7 @@ def command(source: Path, *, as_json: bool, **options: Any) -> int:
         click.echo(json.dumps(told, ensure_ascii=True))
         return 2 if is_refused(spec, report) else 0
     say_refused(report, click.echo)
+    say_faults(report.warnings, click.echo)
     if report.form is None or not report.form.whole:
         _tell_counts(report)
     check_any_left(spec, report)

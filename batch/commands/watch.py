@@ -13,6 +13,7 @@ from batch.dialogue.display import Display
 from batch.dialogue.ending import INTERRUPTED, say_ending
 from batch.dialogue.glance import Glance
 from batch.dialogue.helps import Command
+from batch.dialogue.kinds import Seconds
 from batch.dialogue.options import insecure_option, job_argument, open_home, option, plain_option
 from batch.dialogue.terminal import say
 from batch.language import _
@@ -33,7 +34,7 @@ HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching
 @job_argument
 @option(
     "--every",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(min=0.1),
     default=1.0,
     show_default=True,
     metavar="S",

@@ -13,6 +13,7 @@ import click
 from batch import embedded
 from batch.credentials import secret_file
 from batch.dialogue.helps import Command
+from batch.dialogue.kinds import Whole
 from batch.dialogue.options import insecure_option, open_home, option
 from batch.dialogue.terminal import say
 from batch.language import _
@@ -43,7 +44,7 @@ _PROGRAM = program("workers")
 )
 @option(
     "--open-chunks",
-    type=click.IntRange(1, 256),
+    type=Whole(1, 256),
     default=64,
     show_default=True,
     metavar="N",

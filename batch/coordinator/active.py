@@ -627,7 +627,7 @@ class ActiveJob:
         if self.presence.down_s and (wait is None or wait.is_outage):
             self.troubles.meet(OUTAGE, now)
         self.refused_so_far |= refused
-        if job.ended or time.monotonic() - self._kept_at >= _KEEP_S:
+        if job.ended or job.needs_user or time.monotonic() - self._kept_at >= _KEEP_S:
             self.keep_troubles()
         return progress_of(
             job,

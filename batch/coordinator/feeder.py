@@ -23,6 +23,7 @@ from batch.coordinator.splitter import (
 )
 from batch.money.bounds import request_bound
 from batch.money.caps import Room
+from batch.reading.rewriting import in_line
 from batch.store.chunks import OpenChunk
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.queue import Suspects, Waiting
@@ -311,6 +312,7 @@ class Feeder:
             margin(job.spec.max_price_rise),
             bounded=request.bounded,
             answered_for=job.spec.request_bound_rub,
+            pin=request.pin,
         )
 
     def _payload(self, job: JobRow, chunk: OpenChunk, calls: list[_Call]) -> Payload:
@@ -325,16 +327,19 @@ class Feeder:
             terms=structs.replace(job.spec.terms(), answered=job.completed > 0, left=job.left),
             grant=chunk.grant,
             models=models,
-            requests=[self._work(call, number[_model(call)]) for call in calls],
+            requests=[self._work(job, call, number[_model(call)]) for call in calls],
         )
 
-    def _work(self, call: _Call, model: int) -> Work:
+    def _work(self, job: JobRow, call: _Call, model: int) -> Work:
         lead, unit = call.requests[0], call.unit
         prompt = lead.prompt_bound if unit is None else unit.prompt_bound
+        body = self._store.queue.body(lead.ordinal) if unit is None else unit.body
+        if job.spec.revised:
+            body = in_line(body, _model(call), lead.output_bound if unit is None else None)
         return Work(
             ordinal=lead.ordinal if unit is None else unit.members[0],
             model=model,
-            body=self._store.queue.body(lead.ordinal) if unit is None else unit.body,
+            body=body,
             rub=call.bound.rub,
             tokens=call.bound.tokens or prompt + UNKNOWN_OUTPUT,
             attempts=max(each.attempts for each in call.requests),

@@ -12,6 +12,7 @@ from typing import Any
 
 from batch.estimator.estimate import Size, estimate, likely_of
 from batch.store.jobstore import JobRow, JobStore
+from batch.store.revision import UNREVISED, Revision
 from jobs.budget import Amount
 from jobs.errors import UsageError
 from jobs.money import ZERO, add, plain, subtract
@@ -34,7 +35,7 @@ class Kind(StrEnum):
 
 _TWICE = (Kind.UNCERTAIN, Kind.UNDER_WAY)
 
-_FEATURES = "name, prompt_bound, output_bound, bounded, count(*)"
+_FEATURES = "name, prompt_bound, output_bound, bounded, pin, count(*)"
 _GROUPED = "GROUP BY model, prompt_bound, output_bound, bounded"
 _QUERIES = {
     Kind.NEVER_SENT: "WHERE ordinal IN"
@@ -144,7 +145,13 @@ class Again:
         }
 
 
-def plan(store: JobStore, spec: Spec, codes: Iterable[str], told: PriceList | None) -> Again:
+def plan(
+    store: JobStore,
+    spec: Spec,
+    codes: Iterable[str],
+    told: PriceList | None,
+    revision: Revision = UNREVISED,
+) -> Again:
     """What going on with a job under this spec sends, and failures with one of these codes.
 
     At the prices `told` just now, or the last known ones, and as a bound at whatever is dearer.
@@ -162,7 +169,7 @@ def plan(store: JobStore, spec: Spec, codes: Iterable[str], told: PriceList | No
         ]
         newest, accepted = told or store.prices(), store.accepted_prices()
         prices = newest.joined(accepted) if newest and accepted else newest
-        groups = [_group(store, kind, value, prices, spec) for kind, value in chosen]
+        groups = [_group(store, kind, value, prices, spec, revision) for kind, value in chosen]
         (calls,) = store.db.execute(
             "SELECT count(*) FROM calls WHERE billing = 'unknown'"
         ).fetchone()
@@ -203,15 +210,22 @@ def codes_like(patterns: Iterable[str], there: dict[str, int]) -> tuple[str, ...
     return tuple(code for code in there if any(fnmatchcase(code, p) for p in wanted))
 
 
-def _group(store: JobStore, kind: Kind, value: str, prices: PriceList | None, spec: Spec) -> Group:
+def _group(
+    store: JobStore,
+    kind: Kind,
+    value: str,
+    prices: PriceList | None,
+    spec: Spec,
+    revision: Revision,
+) -> Group:
     rows = store.db.execute(
         f"SELECT {_FEATURES} FROM requests JOIN models ON models.id = model"  # noqa: S608
         f" {_QUERIES[kind]} {_GROUPED}",
         (value,) if "?1" in _QUERIES[kind] else (),
     )
     sizes = [
-        Size(alike, model, prompt, output, bool(bounded))
-        for model, prompt, output, bounded, alike in rows
+        revised(Size(alike, model, prompt, output, bool(bounded), pin), revision)
+        for model, prompt, output, bounded, pin, alike in rows
     ]
     found = estimate(sizes, prices, margin(spec.max_price_rise), spec.request_bound_rub)
     return Group(
@@ -220,6 +234,19 @@ def _group(store: JobStore, kind: Kind, value: str, prices: PriceList | None, sp
         likely_of(store, found, prices),
         found.highest,
         code=value if kind is Kind.FAILED else "",
+    )
+
+
+def revised(size: Size, revision: Revision) -> Size:
+    """The same with another model, and a bound where it has none."""
+    model = revision.model(size.model)
+    longer = max(len(model) - len(size.model), 0)
+    if size.output_bound is None:
+        longer += revision.longer
+    return size._replace(
+        model=model,
+        prompt_bound=size.prompt_bound + longer,
+        output_bound=revision.bound(size.output_bound),
     )
 
 

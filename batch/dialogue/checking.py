@@ -10,7 +10,7 @@ from batch.dialogue.making import open_source
 from batch.dialogue.terminal import Say, counting_lines, safe, say, say_faults
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
-from batch.language import _, moment, ngettext, number
+from batch.language import _, again, moment, ngettext, number
 from batch.store.home import Home
 from batch.submission import Refused, Report, submit
 from jobs.spec import Spec
@@ -38,11 +38,12 @@ def check_in(
         raise
     if report.invalid:
         say_faults(report.groups)
+    say_faults(report.warnings)
     say(job_id)
     say(f"  {requests_line(report)}")
     for line in (
         *plan_lines(report, spec),
-        *guess_lines(report.estimate.guess, report.estimate.unpriced),
+        *estimate_lines(report),
     ):
         say(f"  {line}")
     return report
@@ -86,6 +87,17 @@ def table_line(form: TableForm) -> str:
     return _("CSV in {encoding}, cells divided by {delimiter} ({columns})").format(
         encoding=form.encoding, delimiter=delimiter, columns=told
     )
+
+
+def estimate_lines(report: Report) -> Iterator[str]:
+    """What it will cost, and what will likely not be enough."""
+    found = report.estimate
+    if report.unread:
+        told = safe(again(report.unread))
+        yield _("the prices could not be read now: {trouble}").format(trouble=told)
+    yield from guess_lines(found.guess, found.unpriced, unread=bool(report.unread))
+    for note in report.notes:
+        yield _("note: {note}").format(note=again(note))
 
 
 def requests_line(report: Report) -> str:

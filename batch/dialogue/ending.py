@@ -13,6 +13,9 @@ from batch.language import _, again, exact, money, ngettext, number
 from batch.store.jobstore import JobRow, JobStore
 from jobs.states import JobState, PauseReason
 
+NO_MODEL = "endpoint.model_not_found"
+"""What another name of a model mends."""
+
 COMPLETED, SOME_FAILED, PAUSED, CANCELLED, INTERRUPTED = 0, 1, 3, 5, 130
 
 
@@ -98,6 +101,9 @@ def _way_out(job: JobRow) -> tuple[str, str]:
             kind = "tokens" if job.spec.budget.tokens is not None else "requests"
             options = f" --budget-{kind} N"
         return _("go on with a higher cap:"), options
+    lacks_model = any(trouble.code == NO_MODEL for trouble in job.troubles)
+    if reason is PauseReason.MISCONFIGURED and lacks_model:
+        return _("name a model that the endpoint lists:"), " --model-map OLD=NEW"
     ways = {
         PauseReason.INSUFFICIENT_BALANCE: _("put money on the account, then:"),
         PauseReason.KEY_REJECTED: _("set a key that works (ROUTERAI_API_KEY), then:"),

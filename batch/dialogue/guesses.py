@@ -14,14 +14,19 @@ from jobs.money import plain
 _MILLION, _THOUSAND = 1_000_000, 1_000
 
 
-def guess_lines(guess: Guess, unpriced: Iterable[str] = ()) -> Iterator[str]:
-    """What a job will cost, how many tokens it takes and how long, as far as that is known."""
+def guess_lines(
+    guess: Guess, unpriced: Iterable[str] = (), *, unread: bool = False
+) -> Iterator[str]:
+    """What a job will cost, how many tokens it takes and how long, as far as that is known.
+
+    `unread`: nothing is said of prices, since they could not be read now.
+    """
     models = ", ".join(map(safe, unpriced))
     if guess.likely is not None:
         yield _roubles(guess)
-    elif models:
+    elif models and not unread:
         yield _("no price is known for {models}").format(models=models)
-    else:
+    elif not unread:
         yield _("no price is known for it")
     if any(guess.prompt):
         yield _("tokens: {prompt} in, {output} out").format(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -10,17 +11,33 @@ import click
 from jobs.money import parse_amount
 from jobs.priority import parse_share
 
+_BLANKS = re.compile(r"[ \u00a0\u2009\u202f']")
+_GROUPED = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")
+_GROUPED_BY_POINTS = re.compile(r"\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}")
+_UNCLEAR = re.compile(r"[1-9]\d{0,2},\d{3}")
+_ROUBLES = re.compile(r"(?i)(?:₽|руб(?:\.|лей|ля|ль)?|р\.?|rub|rur)$")
+
+
+def _plain(text: str) -> str:
+    """A figure as programs write it: without spaces and thousands apart, with a point."""
+    text = _BLANKS.sub("", text)
+    if _GROUPED.fullmatch(text):
+        return text.replace(",", "")
+    if _GROUPED_BY_POINTS.fullmatch(text):
+        return text.replace(".", "").replace(",", ".")
+    return text.replace(",", ".")
+
 
 def _exact(text: str) -> Decimal | None:
-    """An amount with a point or a comma; None for what is none."""
+    """An amount as people write it; None for what is none."""
     try:
-        return parse_amount(text.replace(",", "."))
+        return parse_amount(_plain(text))
     except (ValueError, InvalidOperation):
         return None
 
 
 class Roubles(click.ParamType[Decimal]):
-    """An amount in ₽, exact: `500`, `0.35`."""
+    """An amount in ₽, exact: `500`, `0.35`, `1 000,50`, `1,000.50 ₽`."""
 
     name = "roubles"
 
@@ -30,7 +47,11 @@ class Roubles(click.ParamType[Decimal]):
         """The amount as `Decimal`."""
         if isinstance(value, Decimal):
             return value
-        found = _exact(str(value).replace(" ", ""))
+        text = _ROUBLES.sub("", str(value).strip()).strip()
+        if _UNCLEAR.fullmatch(text):
+            whole, _, part = text.partition(",")
+            self.fail(f"{value!r} may mean {whole}{part} or {whole}.{part}: write one of these")
+        found = _exact(text)
         if found is None:
             self.fail(f"{value!r} is not an amount in roubles such as 500 or 0.35", param, ctx)
         return found
@@ -63,6 +84,51 @@ def more_than_nothing(
     if value is not None and value <= 0:
         raise click.BadParameter("must be more than 0", param=param)
     return value
+
+
+class Whole(click.IntRange):
+    """A whole number: `1000`, `1,000`, `1 000`."""
+
+    name = "whole number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number, if it is within the range."""
+        text = _plain(str(value))
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+            self.fail(f"{value!r} is not a whole number such as 1000", param, ctx)
+        return int(super().convert(int(text), param, ctx))
+
+
+class Seconds(click.FloatRange):
+    """A time: `90`, `90s`, `15m`, `1h`."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """So many seconds."""
+        match = _TIME.fullmatch(_plain(str(value)).lower())
+        if match is None:
+            self.fail(f"{value!r} is not a time such as 90, 90s, 15m or 1h", param, ctx)
+        seconds = float(match[1]) * _UNITS[(match[2] or "s")[0]]
+        return float(super().convert(seconds, param, ctx))
+
+
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|sec|seconds?|m|min|minutes?|h|hours?|с|сек|м|мин|ч)?")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "с": 1, "м": 60, "ч": 3600}
+
+_RENAMED = re.compile(r"([^=@]+(?:@[^=]*=[^=&]*(?:&[^=&]*=[^=&]*)*)?)=(.+)")
+"""A name may have options of its own: `author/slug@provider=tag&allow_fallbacks=false`."""
+
+
+def model_map(_: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    """Each `OLD=NEW` taken apart."""
+    found = [(text, _RENAMED.fullmatch(text)) for text in value]
+    for text, match in found:
+        if match is None:
+            raise click.BadParameter(f"{text!r} is not of the form OLD=NEW", param=param)
+    return {match[1].strip(): match[2].strip() for _text, match in found if match}
 
 
 class Share(click.ParamType[float]):

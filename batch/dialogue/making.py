@@ -124,6 +124,9 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
             base_url=options["base_url"],
             model=options["model"],
             max_tokens=options["max_tokens"],
+            model_map=options["model_map"],
+            override_model=options["override_model"],
+            drop_last_assistant=options["drop_last_assistant"],
             skip_invalid=options["skip_invalid"],
             limits=Limits(
                 rpm=options["rpm"],

@@ -11,7 +11,15 @@ import click
 import msgspec
 
 from batch.dialogue.helps import Option
-from batch.dialogue.kinds import Percent, Roubles, Share, more_than_nothing
+from batch.dialogue.kinds import (
+    Percent,
+    Roubles,
+    Seconds,
+    Share,
+    Whole,
+    model_map,
+    more_than_nothing,
+)
 from batch.money.caps import ZONE, check_zone, read_caps, write_caps
 from batch.settings import (
     DEFAULT_BASE_URL,
@@ -29,15 +37,15 @@ from jobs.task import MOST_PACKED
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-COUNT: dict[str, Any] = {"type": click.IntRange(min=1), "metavar": "N"}
-FROM_NONE: dict[str, Any] = {"type": click.IntRange(min=0), "metavar": "N"}
+COUNT: dict[str, Any] = {"type": Whole(min=1), "metavar": "N"}
+FROM_NONE: dict[str, Any] = {"type": Whole(min=0), "metavar": "N"}
 ROUBLES: dict[str, Any] = {"type": Roubles(), "metavar": "RUB"}
 MORE_THAN_NONE: dict[str, Any] = {**ROUBLES, "callback": more_than_nothing}
 PERCENT: dict[str, Any] = {"type": Percent(), "metavar": "PERCENT"}
 SHARE: dict[str, Any] = {"type": Share(), "metavar": "high|normal|low|N"}
 FILE: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "FILE"}
 WORKERS: dict[str, Any] = {
-    "type": click.IntRange(1, 64),
+    "type": Whole(1, 64),
     "default": 1,
     "show_default": True,
     "metavar": "N",
@@ -166,6 +174,21 @@ table_options = _all(
 )
 """What is asked of a table's rows."""
 
+
+def model_options(kind: Callable[..., Callable[[F], F]]) -> tuple[Callable[[F], F], ...]:
+    """Other names for models, as options that the environment may set or not."""
+    return (
+        kind(
+            "--model-map",
+            metavar="OLD=NEW",
+            multiple=True,
+            callback=model_map,
+            help="Ask another model where a request names OLD; may be repeated.",
+        ),
+        kind("--override-model", metavar="NAME", help="Ask this model whatever a request names."),
+    )
+
+
 spec_options = _all(
     option(
         "-o",
@@ -176,7 +199,13 @@ spec_options = _all(
     ),
     option("--name", metavar="TEXT", help="What to call the job.  [default: the input's name]"),
     option("--model", metavar="NAME", help="For requests that name none."),
+    *model_options(option),
     option("--max-tokens", **COUNT, help="For requests that do not bound their answer."),
+    option(
+        "--drop-last-assistant",
+        is_flag=True,
+        help="Leave out an answer of the assistant that ends the messages, and ask for another.",
+    ),
     option(
         "--base-url",
         metavar="URL",
@@ -258,7 +287,7 @@ spec_options = _all(
     option(
         "--stop-after",
         "stop_after_s",
-        type=click.FloatRange(0, 86_400),
+        type=Seconds(0, 86_400),
         default=60.0,
         show_default=True,
         metavar="SECONDS",
@@ -283,7 +312,7 @@ spec_options = _all(
     option(
         "--timeout",
         "total_timeout_s",
-        type=click.FloatRange(min=1),
+        type=Seconds(min=1),
         default=900.0,
         show_default=True,
         metavar="S",
@@ -321,7 +350,7 @@ spec_options = _all(
     notify_options,
     option(
         "--chunk-size",
-        type=click.IntRange(1, 2000),
+        type=Whole(1, 2000),
         metavar="N",
         hidden=True,
         help="Requests per task.  [default: chosen]",
@@ -347,7 +376,7 @@ caps_options = _all(
 sample_options = _all(
     option(
         "--sample",
-        type=click.IntRange(1, 500),
+        type=Whole(1, 500),
         metavar="N",
         help="First buy N answers, spread over the file, and estimate by them. They are kept.",
     ),
@@ -388,7 +417,10 @@ def set_caps(home: Home, options: dict[str, Any]) -> None:
 
 _CHECKED = (
     "model",
+    "model_map",
+    "override_model",
     "max_tokens",
+    "drop_last_assistant",
     "base_url",
     "budget_rub",
     "skip_invalid",

@@ -20,29 +20,45 @@ from jobs.spec import Spec
 
 
 class Size(NamedTuple):
-    """So many requests that are alike in these; `bounded`: their size bounds what they cost."""
+    """So many requests that are alike in these; `bounded`: their size bounds what they cost; `pin`:
+    providers that alone may serve them.
+    """
 
     requests: int
     model: str
     prompt_bound: int
     output_bound: int | None
     bounded: bool = True
+    pin: str = ""
 
 
 @dataclass
 class Estimate:
     """What the sizes of all requests tell.
 
-    `highest` is ₽, None when one request has no bound or no price; `unbounded` counts those of
-    which nobody can tell how long the answer may get.
+    `highest` is ₽, None when one request has no bound or no price, and `tokens` the same;
+    `least` and `least_tokens` are those of the smallest request that has them. `unbounded` counts
+    requests of which nobody can tell how long the answer may get, `open_ended` all that do not say
+    it themselves.
     """
 
     requests: int = 0
     highest: Decimal | None = ZERO
     unpriced: tuple[str, ...] = ()
     unbounded: int = 0
+    open_ended: int = 0
+    tokens: int | None = 0
+    least: Decimal | None = None
+    least_tokens: int | None = None
     crowds: dict[str, Crowd] = field(default_factory=dict)
     guess: Guess = field(default_factory=Guess)
+
+    def add_tokens(self, bound: int | None, count: int) -> None:
+        """So many requests take so many tokens each at most; None: nobody can tell."""
+        self.tokens = None if bound is None or self.tokens is None else self.tokens + bound * count
+        if bound is not None:
+            least = bound if self.least_tokens is None else self.least_tokens
+            self.least_tokens = min(least, bound)
 
 
 def estimate(
@@ -54,7 +70,7 @@ def estimate(
     """Adds up the sizes of all requests; no guess yet. See `request_bound`."""
     result = Estimate()
     unpriced: set[str] = set()
-    for count, model, prompt_bound, output_bound, bounded in sizes:
+    for count, model, prompt_bound, output_bound, bounded, pin in sizes:
         crowd = result.crowds.get(model, Crowd(0, 0))
         result.crowds[model] = Crowd(crowd.requests + count, crowd.size + count * prompt_bound)
         result.requests += count
@@ -62,9 +78,15 @@ def estimate(
             *(model, prompt_bound, output_bound, prices, margin),
             bounded=bounded,
             answered_for=answered_for,
+            pin=pin,
         )
         if most.tokens is None:
             result.unbounded += count
+        if output_bound is None:
+            result.open_ended += count
+        result.add_tokens(most.tokens, count)
+        if most.rub is not None:
+            result.least = most.rub if result.least is None else min(result.least, most.rub)
         if prices is None or model not in prices.models:
             unpriced.add(model)
         if most.rub is None or result.highest is None:

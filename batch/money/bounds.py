@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from jobs.budget import Amount
-from jobs.prices import MARGIN, PriceList
+from jobs.prices import MARGIN, ModelPrice, PriceList
 
 NO_BOUND = Amount(None, None)
 """Of a request of which nobody can tell what a call of it costs at most."""
@@ -20,26 +20,26 @@ def request_bound(
     *,
     bounded: bool = True,
     answered_for: Decimal | None = None,
+    pin: str = "",
 ) -> Amount:
     """The most that one call of a request can cost: ₽ (None: no price or no bound) and tokens.
 
     It holds as long as nobody asks more than `margin` times these prices. Where nothing proves one,
     as of what is not `bounded` (an image, a search), it is the ₽ that the user `answered_for`.
+    With a `pin` only those providers serve it.
     """
     bound = NO_BOUND
     if bounded:
-        bound = _proven(model, prompt_bound, output_bound, prices, margin)
+        price = prices.models.get(model) if prices else None
+        if price is not None and pin:
+            price = price.served_by(pin.split(","))
+        bound = _proven(price, prompt_bound, output_bound, margin)
     return Amount(answered_for, bound.tokens) if bound.rub is None else bound
 
 
 def _proven(
-    model: str,
-    prompt_bound: int,
-    output_bound: int | None,
-    prices: PriceList | None,
-    margin: Decimal,
+    price: ModelPrice | None, prompt_bound: int, output_bound: int | None, margin: Decimal
 ) -> Amount:
-    price = prices.models.get(model) if prices else None
     output = output_bound
     if output is None and price is not None:
         output = price.max_completion_tokens

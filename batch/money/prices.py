@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from time import monotonic
@@ -27,6 +27,7 @@ from msgspec import Raw
 
 from jobs import gateways
 from jobs.errors import ServiceUnavailable
+from jobs.modelname import is_alias, take_apart
 from jobs.money import is_amount, parse_amount, times
 from jobs.prices import ModelPrice, Offer, PriceList, Rates, Tier
 
@@ -73,15 +74,66 @@ def read_prices(base_url: str, models: list[str], *, now: float, form: Form = PL
     with _client(url) as client:
         catalogue = _get(client, url)
         listed = read_catalogue(catalogue.body)
-        wanted = [listed[model] for model in dict.fromkeys(models) if listed and model in listed]
-        endpoints = [_get_endpoints(client, url, model.id) for model in wanted]
-    prices = [model_price(*pair, form) for pair in zip(wanted, endpoints, strict=True)]
+        wanted = _wanted(models, listed or {})
+        ids = dict.fromkeys(listing.id for listing in wanted.values())
+        endpoints = {model: _get_endpoints(client, url, model) for model in ids}
+        aliases = _aliases(ids, endpoints, listed or {})
+        for alias, target in aliases.items():
+            endpoints[alias] = endpoints.get(target) or _get_endpoints(client, url, target)
+    prices = _priced(wanted, endpoints, aliases, listed or {}, form)
     return PriceList(
         taken_at=now,
         source=url if listed is not None else f"{url} (no catalogue: HTTP {catalogue.status})",
-        sha256=hashlib.sha256(b"".join((catalogue.body, *endpoints))).hexdigest(),
-        models={price.model: price for price in prices if price is not None},
+        sha256=hashlib.sha256(b"".join((catalogue.body, *endpoints.values()))).hexdigest(),
+        models=prices,
+        aliases=aliases,
+        listed=tuple(listed or ()),
     )
+
+
+def _wanted(models: list[str], listed: Mapping[str, Listed]) -> dict[str, Listed]:
+    """How the catalogue lists each model, if it does."""
+    found = {}
+    for model in dict.fromkeys(models):
+        name = next((each for each in take_apart(model).listed if each in listed), None)
+        if name is not None:
+            found[model] = listed[name]
+    return found
+
+
+def _aliases(
+    ids: Iterable[str], endpoints: Mapping[str, bytes], listed: Mapping[str, Listed]
+) -> dict[str, str]:
+    """What each alias stands for now, where the endpoint tells it."""
+    found = {}
+    for alias in (each for each in ids if is_alias(each)):
+        entry = _decode(_data(endpoints[alias]), _Named) or _Named()
+        told = (entry.id, entry.canonical_slug, listed[alias].canonical_slug)
+        known = (name for name in told if name and name in listed and not is_alias(name))
+        target = next(known, None)
+        if target is not None:
+            found[alias] = target
+    return found
+
+
+def _priced(
+    wanted: Mapping[str, Listed],
+    endpoints: Mapping[str, bytes],
+    aliases: Mapping[str, str],
+    listed: Mapping[str, Listed],
+    form: Form,
+) -> dict[str, ModelPrice]:
+    """Prices by the names that were asked for, and by what aliases among them stand for."""
+    found = {}
+    for model, listing in wanted.items():
+        target = listed[aliases.get(listing.id, listing.id)]
+        price = model_price(target, endpoints[listing.id], form)
+        if price is not None:
+            pinned = price.served_by(take_apart(model).providers)
+            found[model] = msgspec.structs.replace(pinned, model=model)
+            if target is not listing:
+                found.setdefault(target.id, price)
+    return found
 
 
 # ── What the documents say ───────────────────────────────────────────────────────────────────────
@@ -100,6 +152,13 @@ class _Entry(msgspec.Struct):
     max_completion_tokens: Raw = _NULL
 
 
+class _Named(msgspec.Struct):
+    """What an alias may be told to stand for."""
+
+    id: str = ""
+    canonical_slug: str = ""
+
+
 class _TopProvider(msgspec.Struct):
     max_completion_tokens: Raw = _NULL
     pricing: dict[str, Raw] | None = None
@@ -109,6 +168,7 @@ class Listed(_Entry, kw_only=True):
     """A model of the catalogue: its id, and what its default provider asks."""
 
     id: str
+    canonical_slug: str | None = None
     context_length: Raw = _NULL
     top_provider: _TopProvider | None = None
 
@@ -116,6 +176,7 @@ class Listed(_Entry, kw_only=True):
 class _Provider(_Entry):
     provider_name: str | None = None
     name: str | None = None
+    tag: str | None = None
 
 
 class _Providers(msgspec.Struct):
@@ -170,7 +231,8 @@ def _listed_offer(listed: Listed, form: Form) -> Offer:
 def _provider_offer(entry: Raw, form: Form) -> Offer:
     provider = msgspec.json.decode(entry, type=_Provider)
     name = provider.provider_name or provider.name or ""
-    return _offer(provider, name, provider.max_completion_tokens, form)
+    offer = _offer(provider, name, provider.max_completion_tokens, form)
+    return msgspec.structs.replace(offer, tag=provider.tag or "")
 
 
 def _offer(entry: _Entry, provider: str, max_completion_tokens: Raw, form: Form) -> Offer:

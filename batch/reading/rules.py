@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
 from batch.reading.forms import CHAT, form_of_line
+from batch.reading.oddities import ends_with_answer, oddities
 from batch.reading.scan import Flaw, Kind, Node, scan, text_of
 from jobs.request import Fault, Request
 
@@ -49,10 +50,21 @@ _ABSENT = Node(Kind.NULL, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What `--model` and `--max-tokens` put in where a body leaves it out."""
+    """What `--model` and `--max-tokens` put in where a body leaves it out, and other names for
+    models: of some (`--model-map`), or of all (`--override-model`). `drop_last_assistant`: answers
+    at the end of the messages are left out.
+    """
 
     model: str | None = None
     max_tokens: int | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    override: str | None = None
+    drop_last_assistant: bool = False
+
+    def model_for(self, told: str | None) -> str | None:
+        """The model to ask where a body names this one or none; None if nothing names one."""
+        named = self.override or told or self.model
+        return self.renamed.get(named, named) if named else None
 
 
 class Edit(msgspec.Struct, frozen=True):
@@ -174,8 +186,9 @@ class _Rules:
         messages, unbounded = self._messages(body)
         max_output = self._max_output(body)
         unbounded = _printable(unbounded or self._unbounded(body, model))
-        custom_id = self.custom_id or ""
-        return Request(self._number, custom_id, model, b"", messages, max_output, unbounded)
+        odd = oddities(self._line, body, messages, bare=not self._path)
+        facts = (len(messages), max_output, unbounded, odd, self._pin(body))
+        return Request(self._number, self.custom_id or "", model, b"", *facts)
 
     def _refuse_foreign_keys(self, node: Node) -> None:
         for key, member in node.members.items():
@@ -201,13 +214,14 @@ class _Rules:
 
     def _model(self, body: Node) -> str:
         node = self._member(body, "model")
-        if node is not _ABSENT:
-            return self._name(node, f"{self._path}model")
-        if self._defaults.model is None:
+        named = None if node.kind is Kind.NULL else self._name(node, f"{self._path}model")
+        model = self._defaults.model_for(named)
+        if model is None:
             told = f'"{self._path}model" is missing; put it in, or name one for all with --model'
             raise Flaw("input.field", told, body.start)
-        self._put_in(body, "model", self._defaults.model)
-        return self._defaults.model
+        if model != named:
+            self._put_in(body, "model", model)
+        return model
 
     def _max_output(self, body: Node) -> int | None:
         told = [self._count(body, key) for key in ("max_tokens", "max_completion_tokens")]
@@ -236,15 +250,27 @@ class _Rules:
             return
         self._edits.append(Edit(body.start + 1, body.start + 1, b'"%b":%b,' % (key.encode(), text)))
 
-    def _messages(self, body: Node) -> tuple[int, str]:
-        """Their number, and the first part in them that no size bounds."""
+    def _messages(self, body: Node) -> tuple[list[Node], str]:
+        """Those that are sent, and the first part in them that no size bounds."""
         node = self._member(body, "messages")
         where = f"{self._path}messages"
         if node.kind is not Kind.ARRAY or not node.items:
             told = f'"{where}" must be a list of at least one message with "role" and "content"'
             raise Flaw("input.field", told, body.start if node is _ABSENT else node.start)
         found = [self._message(item, f"{where}[{place}]") for place, item in enumerate(node.items)]
-        return len(found), next(filter(None, found), "")
+        return self._sent(node), next(filter(None, found), "")
+
+    def _sent(self, messages: Node) -> list[Node]:
+        """All of them, or without the answers at their end that are not wanted."""
+        sent = list(messages.items)
+        while self._defaults.drop_last_assistant and sent and ends_with_answer(self._line, sent):
+            sent.pop()
+        if not sent:
+            told = "nothing is left to ask without the assistant's messages (--drop-last-assistant)"
+            raise Flaw("input.field", told, messages.start)
+        if len(sent) < len(messages.items):
+            self._edits.append(Edit(sent[-1].stop, messages.items[-1].stop, b""))
+        return sent
 
     def _message(self, node: Node, where: str) -> str:
         role, content = self._member(node, "role"), self._member(node, "content")
@@ -291,6 +317,16 @@ class _Rules:
         node = self._member(body, "modalities")
         plain = all(self._text(item) == "text" for item in node.items)
         return "" if node.kind is Kind.NULL or (node.kind is Kind.ARRAY and plain) else "modalities"
+
+    def _pin(self, body: Node) -> str:
+        """The providers that alone may serve it. Without `allow_fallbacks: false` any may."""
+        told = self._member(body, "provider")
+        if self._member(told, "allow_fallbacks").kind is not Kind.FALSE:
+            return ""
+        lists = (self._member(told, key).items for key in ("only", "order"))
+        tags = next(([self._text(tag) for tag in tags] for tags in lists if tags), [])
+        sound = all(tag and tag.isprintable() and "," not in tag for tag in tags)
+        return ",".join(filter(None, tags)) if sound else ""
 
     def _cut_around(self, body: Node) -> None:
         self._edits.append(Edit(0, body.start, b""))

@@ -93,8 +93,9 @@ class _Template:
         head_size, tail_size, first_size, last_size = map(len, (head, tail, id_first, id_last))
         before, lead, trail, behind = self._frame
         framed = bool(before or behind)
-        model, messages = self._request.model, self._request.messages
-        max_output, unbounded = self._request.max_output, self._request.unbounded
+        known, request = self._request, Request
+        model, messages, most = known.model, known.messages, known.max_output
+        unbounded, odd, pin = known.unbounded, known.odd, known.pin
         longest, check_string = LONGEST_NAME, _check_string
         find, startswith, endswith = data.find, data.startswith, data.endswith
         width = 0  # of the last id: ids of one file are mostly as long as each other
@@ -143,7 +144,9 @@ class _Template:
             body = data[first - lead : limit + trail]
             if framed:
                 body = before + body + behind
-            results.append(Request(number, custom_id, model, body, messages, max_output, unbounded))
+            results.append(
+                request(number, custom_id, model, body, messages, most, unbounded, odd, pin)
+            )
             number += 1
             start = stop + 1
         return start

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from jobs.errors import StorageUnavailable
 
-VERSION = 6
-_UPGRADES = {4: "upgrade-5.sql", 5: "upgrade-6.sql"}
+VERSION = 7
+_UPGRADES = {4: "upgrade-5.sql", 5: "upgrade-6.sql", 6: "upgrade-7.sql"}
 """By the version that is there, what makes the next one of it."""
 
 _BUSY_S = 30.0

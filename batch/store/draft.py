@@ -6,8 +6,9 @@ import fcntl
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +18,7 @@ from batch.store import database
 from batch.store.blocks import BlockWriter
 from batch.store.guess import Guess, packed
 from batch.store.order import Marks, arrange, mark_copies
+from batch.store.revision import give_model
 from jobs.names import BLOCKS, DATABASE, TABLE
 from jobs.prices import PriceList
 from jobs.request import Fault, Request
@@ -46,8 +48,9 @@ class Draft:
         self._db.execute("BEGIN")
         self._blocks = BlockWriter(self._folder / BLOCKS)
         self._rows: list[tuple[object, ...]] = []
-        self._models: dict[str, int] = {}
+        self._models: dict[tuple[str, str], int] = {}
         self._marks = Marks(self._db, dedupe)
+        self._digest = blake2b(digest_size=16)
         self.requests = 0
         self.invalid = 0
 
@@ -64,7 +67,7 @@ class Draft:
 
     def add(self, request: Request) -> None:
         """Stores a valid request."""
-        model = self._models.setdefault(request.model, len(self._models))
+        model = self._models.setdefault((request.model, request.pin), len(self._models))
         self._rows.append(
             (
                 self.requests,
@@ -77,6 +80,7 @@ class Draft:
             )
         )
         self._marks.see(self.requests, request)
+        self._digest.update(request.body)
         self.requests += 1
         self._place(self._blocks.append(request.body))
         if len(self._rows) >= _ROWS_AT_ONCE:
@@ -127,13 +131,26 @@ class Draft:
         self._flush_rows()
         return mark_copies(self._db)
 
+    @property
+    def digest(self) -> str:
+        """Tells requests that are the same, in the same order, from all others."""
+        return self._digest.hexdigest()
+
     def models(self) -> list[str]:
         """Every model that a request names."""
-        return list(self._models)
+        return list(dict.fromkeys(name for name, _ in self._models))
 
-    def sizes(self) -> Iterator[tuple[int, str, int, int | None, bool]]:
-        """(how many, model, prompt bound, output bound, whether these bound the cost) of requests
-        that are alike in all that.
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Requests for some models are for others; their bodies are not changed."""
+        self._flush_rows()
+        for old, pin in [key for key in self._models if key[0] in names]:
+            number = self._models.pop((old, pin))
+            new = self._models.setdefault((names[old], pin), number)
+            give_model(self._db, number, new, len(names[old]) - len(old))
+
+    def sizes(self) -> Iterator[tuple[int, str, int, int | None, bool, str]]:
+        """(how many, model, prompt bound, output bound, whether these bound the cost, pin) of
+        requests that are alike in all that.
         """
         self._flush_rows()
         names = {number: name for name, number in self._models.items()}
@@ -142,7 +159,8 @@ class Draft:
             " WHERE ordinal NOT IN (SELECT ordinal FROM copies)"
             " GROUP BY model, prompt_bound, output_bound, bounded"
         ):
-            yield count, names[model], prompt, output, bool(bounded)
+            name, pin = names[model]
+            yield count, name, prompt, output, bool(bounded), pin
 
     def keep_samples(self, shapes: Iterable[tuple[int, bytes]]) -> None:
         """Stores the shapes of some requests, by ordinal; of those that were taken out, none."""
@@ -173,7 +191,8 @@ class Draft:
         self._place(self._blocks.flush())
         self._blocks.finish()
         self._db.executemany(
-            "INSERT INTO models VALUES (?, ?)", [(i, name) for name, i in self._models.items()]
+            "INSERT INTO models VALUES (?, ?, ?)",
+            [(number, *key) for key, number in self._models.items()],
         )
         (stored,) = self._db.execute("SELECT count(*) FROM requests").fetchone()
         self._db.execute(
@@ -220,7 +239,7 @@ class Draft:
         models = prices.models if prices else {}
         return {
             number
-            for name, number in self._models.items()
+            for (name, _), number in self._models.items()
             if name in models and models[name].caches
         }
 
@@ -248,9 +267,10 @@ class Draft:
 
 def store_prices(db: sqlite3.Connection, prices: PriceList, *, accepted: bool) -> None:
     """Keeps a version of the catalogue. `accepted`: from now on a rise is counted from it."""
+    kept = msgspec.structs.replace(prices, listed=())
     db.execute(
         "INSERT OR REPLACE INTO prices VALUES (?, ?, ?)",
-        (prices.taken_at, msgspec.msgpack.encode(prices), accepted),
+        (prices.taken_at, msgspec.msgpack.encode(kept), accepted),
     )
 
 

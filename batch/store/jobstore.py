@@ -21,6 +21,7 @@ from batch.store.guess import Guess, packed, unpacked
 from batch.store.queue import Queue
 from batch.store.rests import Rests
 from batch.store.results import grow
+from batch.store.revision import Revision, revise
 from batch.store.trouble import Trouble
 from batch.store.uncertain import UncertainCalls
 from batch.store.units import Units
@@ -216,6 +217,10 @@ class JobStore:
         with self.transaction() as db:
             db.execute("UPDATE job SET spec = json_set(spec, '$.key', ?)", (key,))
 
+    def revise(self, revision: Revision) -> None:
+        """Changes models and bounds of the requests that have no result yet."""
+        revise(self.db, revision)
+
     def set_guess(self, guess: Guess) -> None:
         """Stores what the job is expected to cost, by what is known now."""
         with self.transaction() as db:
@@ -277,7 +282,8 @@ class JobStore:
 def _taken_along(spec: Spec) -> tuple[object, ...]:
     """What counts for a chunk as it was when the chunk was fed."""
     bounds = (spec.max_price_rise, spec.request_bound_rub, spec.usd_rate)
-    return (*bounds, spec.limits.refusals, spec.priority)
+    revised = (spec.model_map, spec.override_model, spec.max_tokens)
+    return (*bounds, *revised, spec.limits.refusals, spec.priority)
 
 
 @lru_cache(maxsize=256)

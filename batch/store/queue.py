@@ -38,6 +38,8 @@ class Waiting:
     uncertain: int
     rank: int = -1
     """Its place in the queue, -1 for one that was fed before."""
+    pin: str = ""
+    """Providers that alone may serve it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Queue:
     def __init__(self, db: sqlite3.Connection, blocks: BlockReader) -> None:
         self._db = db
         self._blocks = blocks
-        self._models: dict[int, str] = dict(db.execute("SELECT id, name FROM models").fetchall())
+        self._models = _names(db)
 
     def waiting(
         self, limit: int, head: int | None = None, aside: Collection[str] = ()
@@ -81,7 +83,7 @@ class Queue:
 
     def _numbers(self, models: Collection[str]) -> str:
         """How the tables know these models, as a list in JSON."""
-        return json.dumps([number for number, name in self._models.items() if name in models])
+        return json.dumps([number for number, (name, _) in self._known().items() if name in models])
 
     def smallest(self, limit: int, aside: Collection[str] = ()) -> list[Waiting]:
         """Of the requests of each model that wait, but those `aside`, the `limit` with the fewest
@@ -90,7 +92,7 @@ class Queue:
         Reads all that wait: for when those at the front do not fit the budget.
         """
         found: list[Waiting] = []
-        for model in [number for number, name in self._models.items() if name not in aside]:
+        for model in [number for number, (name, _) in self._known().items() if name not in aside]:
             rows = self._db.execute(
                 "SELECT ordinal, model, prompt_bound, output_bound, bounded,"
                 " coalesce(attempts, 0), coalesce(uncertain, 0), iif(attempts IS NULL, rank, -1)"
@@ -145,8 +147,16 @@ class Queue:
         return found
 
     def models(self) -> list[str]:
-        """Every model that a request names."""
-        return list(self._models.values())
+        """Every model that a request is or was for."""
+        return list(dict.fromkeys(name for name, _ in self._known().values()))
+
+    def models_left(self) -> list[str]:
+        """Every model that a request without a result is for. Reads all requests."""
+        rows = self._db.execute(
+            "SELECT DISTINCT name FROM models WHERE id IN (SELECT model FROM requests"
+            " WHERE ordinal NOT IN (SELECT ordinal FROM results)) ORDER BY id"
+        )
+        return [row[0] for row in rows]
 
     def details(self, triples: list[Triple]) -> list[Waiting]:
         """What is stored of these requests."""
@@ -176,8 +186,21 @@ class Queue:
         body: bytes = self._blocks.block(first, offset, length)[ordinal - first]
         return body
 
+    def _known(self, number: int | None = None) -> dict[int, tuple[str, str]]:
+        """Models by number, this one among them: a resume may have brought more of them."""
+        if number is None:
+            (number,) = self._db.execute("SELECT max(id) FROM models").fetchone()
+        if number is not None and number not in self._models:
+            self._models = _names(self._db)
+        return self._models
+
     def _waiting(self, row: sqlite3.Row) -> Waiting:
         ordinal, model, prompt, output, bounded, attempts, uncertain, rank = row
-        return Waiting(
-            ordinal, self._models[model], prompt, output, bool(bounded), attempts, uncertain, rank
-        )
+        name, pin = self._known(model)[model]
+        facts = (prompt, output, bool(bounded), attempts, uncertain, rank, pin)
+        return Waiting(ordinal, name, *facts)
+
+
+def _names(db: sqlite3.Connection) -> dict[int, tuple[str, str]]:
+    """Models by number: name, and the providers that alone may serve."""
+    return {row[0]: (row[1], row[2]) for row in db.execute("SELECT id, name, pin FROM models")}

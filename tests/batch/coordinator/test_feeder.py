@@ -31,6 +31,7 @@ from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, ReturnReason
 from jobs.errors import ServiceUnavailable
 from jobs.period import Period
+from jobs.prices import ModelPrice, Offer, PriceList, Rates
 from jobs.request import Request
 from jobs.spec import Budget, Limits
 from jobs.wire import pack_payload, unpack_payload
@@ -514,3 +515,20 @@ def test_a_worker_is_told_whether_anything_was_answered_and_how_much_is_left(
     first, second = (job.post.payloads[JOB, number].terms for number in (1, 2))
     assert (first.answered, first.left) == (False, 8)
     assert (second.answered, second.left) == (True, 4)
+
+
+def test_a_firm_provider_bounds_its_requests_alone(tmp_path: Path) -> None:
+    dear = Offer("Dear", Rates(Decimal("0.01"), Decimal("0.01")), tag="dear")
+    cheap = Offer("Cheap", Rates(Decimal("0.001"), Decimal("0.001")), tag="cheap/fp8")
+    listed = PriceList(1.0, BASE_URL, "", {MODEL: ModelPrice(MODEL, (cheap, dear))})
+    pinned = [line(1), line(2, pin="cheap"), line(3, pin="unknown"), line(4, pin="dear,cheap")]
+    store = publish(tmp_path, pinned, priced=listed)
+
+    bounds = [
+        request_bound(each.model, each.prompt_bound, each.output_bound, listed, pin=each.pin).rub
+        for each in store.queue.waiting(9)
+    ]
+
+    assert bounds == [BOUND * 10, BOUND, BOUND * 10, BOUND * 10]
+    assert store.queue.models() == [MODEL]
+    store.close()

@@ -568,3 +568,57 @@ def test_a_bound_covers_the_bill_whatever_the_hour() -> None:
     for answer in answers:
         usage = usage_of(answer)
         assert answer["usage"]["cost"] <= price.bound(usage.prompt, usage.completion)
+
+
+# ── Names that say more than a model ─────────────────────────────────────────────────────────────
+
+ALIAS = "~minimax/m-latest"
+ALIASED = ROUTERAI.replace(b'"data":[', b'"data":[{"id":"%s"},' % ALIAS.encode())
+TAGGED = ROUTERAI_ENDPOINTS.replace(b'"Minimax","status"', b'"Minimax","tag":"mm/fp8","status"')
+AT = "/v1/models/minimax/minimax-m1/endpoints"
+
+
+@pytest.mark.parametrize(
+    ("options", "providers"),
+    [
+        ("@provider=mm&allow_fallbacks=false", ["Minimax"]),
+        ("@provider=mm/fp8&allow_fallbacks=false", ["Minimax"]),
+        ("@provider=NOVITA&allow_fallbacks=false", ["Novita"]),
+        ("@provider=mm", ["Minimax", "Novita"]),
+        ("@provider=mm&allow_fallbacks=true", ["Minimax", "Novita"]),
+        ("@provider=unknown&allow_fallbacks=false", ["Minimax", "Novita"]),
+        (":nitro", ["Minimax", "Novita"]),
+    ],
+)
+def test_a_name_with_options_is_priced_and_a_firm_provider_bounds_it_alone(
+    options: str, providers: list[str]
+) -> None:
+    with serving({"/v1/models": (200, ROUTERAI), AT: (200, TAGGED)}) as (url, _):
+        told = read_prices(url, [f"{MODEL}{options}"], now=0)
+
+    (price,) = told.models.values()
+    assert price.model == f"{MODEL}{options}"
+    assert [offer.provider for offer in price.offers] == providers
+
+
+def test_an_alias_is_priced_as_the_model_that_it_stands_for() -> None:
+    pages = {
+        "/v1/models": (200, ALIASED),
+        AT: (200, ROUTERAI_ENDPOINTS),
+        f"/v1/models/{ALIAS}/endpoints": (200, b'{"data":{"id":"%s"}}' % MODEL.encode()),
+    }
+    with serving(pages) as (url, _):
+        told = read_prices(url, [ALIAS], now=0)
+
+    assert told.aliases == {ALIAS: MODEL}
+    assert told.models[ALIAS].offers == told.models[MODEL].offers
+    assert set(told.listed) == {ALIAS, MODEL, "example/free"}
+
+
+def test_an_alias_of_unknown_meaning_is_priced_by_its_own_entry() -> None:
+    priced = ALIASED.replace(f'"{ALIAS}"'.encode(), f'"{ALIAS}",{PRICING}'.encode())
+    with serving({"/v1/models": (200, priced)}) as (url, _):
+        told = read_prices(url, [ALIAS], now=0)
+
+    assert told.aliases == {}
+    assert told.models[ALIAS].offers[0].rates == BASE

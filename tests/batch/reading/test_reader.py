@@ -295,3 +295,24 @@ def test_a_fault_knows_the_id_where_it_can_be_read() -> None:
 
 def test_a_missing_model_tells_of_the_option() -> None:
     assert "--model" in fault_on(b'{"messages":' + HELLO.encode() + b"}").message
+
+
+@pytest.mark.parametrize(
+    ("provider", "pin"),
+    [
+        ('{"only":["mm"],"allow_fallbacks":false}', "mm"),
+        ('{"order":["mm","novita"],"allow_fallbacks":false}', "mm,novita"),
+        ('{"only":["mm"],"order":["x"],"allow_fallbacks":false}', "mm"),
+        ('{"only":["mm"]}', ""),
+        ('{"only":["mm"],"allow_fallbacks":true}', ""),
+        ('{"ignore":["mm"],"allow_fallbacks":false}', ""),
+        ('{"only":[7],"allow_fallbacks":false}', ""),
+        ('"mm"', ""),
+    ],
+)
+def test_only_a_firm_choice_of_providers_is_a_pin(provider: str, pin: str) -> None:
+    lines = body_with(f'"provider":{provider}') + b"\n"
+
+    found = read_all(lines + lines.replace(b'"a"', b'"b"'))
+
+    assert [each.pin for each in found if isinstance(each, Request)] == [pin, pin]

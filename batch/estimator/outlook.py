@@ -1,0 +1,206 @@
+"""Budget, caps and hours held against the estimate, before anything is sent.
+
+What cannot send a single request is an error. What will likely not be enough is told, each time
+with the figure that would do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
+
+from batch.estimator.estimate import Estimate, Size, estimate
+from batch.money.caps import Caps
+from jobs.errors import UsageError
+from jobs.money import show
+from jobs.prices import PriceList, margin
+from jobs.spec import Spec
+from jobs.window import parse_window
+
+Sizes = Callable[[], Iterable[Size]]
+
+_SHORTEST_ANSWER = 16
+"""Tokens; a bound of fewer is no help."""
+
+_FEW_AT_ONCE = 8
+
+
+def outlook(
+    spec: Spec, found: Estimate, sizes: Sizes, prices: PriceList | None, caps: Caps, now: datetime
+) -> list[str]:
+    """What is likely not enough, a sentence each. `UsageError` where not one request can be sent.
+
+    `now` is an aware moment; `sizes` are those of all requests, each time they are asked for.
+    """
+    if not found.requests:
+        return []
+    bounds = Bounds(spec, found, sizes, prices)
+    _check_rub(spec, found, bounds)
+    _check_tokens(spec, found, bounds)
+    _check_caps(found, caps)
+    return [*_money(spec, found, bounds), *_caps(found, caps), *_time(spec, found, now)]
+
+
+class Bounds:
+    """What all requests can cost at most, with another bound of their answers."""
+
+    def __init__(self, spec: Spec, found: Estimate, sizes: Sizes, prices: PriceList | None) -> None:
+        self._spec, self._found, self._sizes, self._prices = spec, found, sizes, prices
+
+    def with_answers(self, most: int) -> Estimate:
+        """All requests, had those without a bound one of so many tokens."""
+        longer = len(f'"max_tokens":{most},')
+        bounded = (
+            size
+            if size.output_bound is not None
+            else size._replace(output_bound=most, prompt_bound=size.prompt_bound + longer)
+            for size in self._sizes()
+        )
+        spec = self._spec
+        return estimate(bounded, self._prices, margin(spec.max_price_rise), spec.request_bound_rub)
+
+    def answer_that_fits(self, fits: Callable[[Estimate], bool]) -> int | None:
+        """The longest answers, in a round number of tokens, with which all requests fit."""
+        if not self._found.open_ended or not fits(self.with_answers(_SHORTEST_ANSWER)):
+            return None
+        low, high = _SHORTEST_ANSWER, 2**20
+        while high - low > max(low // 16, 1):
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(self.with_answers(middle)) else (low, middle)
+        return _round(low)
+
+
+def _round(tokens: int) -> int:
+    """Two digits, rounded down."""
+    step = int("1" + "0" * max(len(str(tokens)) - 2, 0))
+    return tokens // step * step
+
+
+def up(rub: Decimal) -> str:
+    """Roubles for an option: two digits, rounded up."""
+    step = Decimal(1).scaleb(max(rub.adjusted() - 1, -2))
+    return f"{(rub / step).to_integral_value(ROUND_CEILING) * step:f}"
+
+
+# ── What cannot begin ────────────────────────────────────────────────────────────────────────────
+
+
+def _check_rub(spec: Spec, found: Estimate, bounds: Bounds) -> None:
+    budget, least = spec.budget.rub, found.least
+    # A budget of nothing is a wish to hold a job, not a mistake.
+    if not budget or least is None or least <= budget:
+        return
+    if found.open_ended == found.requests:
+        told = (
+            f"budget {show(budget)}: not one of {found.requests:,} requests fits, since their"
+            f" answers have no bound ({show(least)} each at most)"
+        )
+    else:
+        told = (
+            f"budget {show(budget)}: not one of {found.requests:,} requests fits; each may cost"
+            f" {show(least)} or more"
+        )
+    raise UsageError(told, hint=rouble_ways(found, bounds, budget))
+
+
+def rouble_ways(found: Estimate, bounds: Bounds, budget: Decimal) -> str:
+    """What makes all requests fit the budget, a line each."""
+    most = bounds.answer_that_fits(lambda each: each.highest is not None and each.highest <= budget)
+    if most is not None:
+        highest = bounds.with_answers(most).highest or Decimal(0)
+        hint = f"--max-tokens {most} makes it at most {show(highest)} in all"
+    elif found.highest is not None and found.least is not None:
+        hint = (
+            f"--budget-rub {up(found.highest)} is enough for all of them, --budget-rub"
+            f" {up(found.least)} for the first"
+        )
+    else:
+        hint = "give --max-tokens"
+    return hint
+
+
+def _check_tokens(spec: Spec, found: Estimate, bounds: Bounds) -> None:
+    budget, least = spec.budget.tokens, found.least_tokens
+    if not budget or least is None or least <= budget:
+        return
+    most = bounds.answer_that_fits(lambda each: each.tokens is not None and each.tokens <= budget)
+    hint = f"--max-tokens {most} makes all of them fit"
+    if most is None:
+        hint = f"--budget-tokens {least} is enough for the first"
+    raise UsageError(
+        f"budget {budget:,} tokens: not one of {found.requests:,} requests fits; each may take"
+        f" {least:,} or more",
+        hint=hint,
+    )
+
+
+def _check_caps(found: Estimate, caps: Caps) -> None:
+    for cap, option in ((caps.rub_per_day, "day"), (caps.rub_per_month, "month")):
+        if cap and found.least is not None and found.least > cap:
+            raise UsageError(
+                f"the cap of {show(cap)} a {option} for all jobs: not one of"
+                f" {found.requests:,} requests fits; each may cost {show(found.least)} or more",
+                hint=f"nightshift budget --budget-rub-per-{option} {up(found.least)}, or bound the"
+                " answers: --max-tokens N",
+            )
+
+
+# ── What is likely not enough ────────────────────────────────────────────────────────────────────
+
+
+def _money(spec: Spec, found: Estimate, bounds: Bounds) -> Iterator[str]:
+    budget, likely = spec.budget.rub, found.guess.likely
+    if budget and likely is not None and likely > budget:
+        part = int(found.requests * budget / likely)
+        text = (
+            f"the budget of {show(budget)} is less than the likely cost of {show(likely)}: about"
+            f" {part:,} of {found.requests:,} requests will be answered; --budget-rub"
+            f" {up(found.guess.high or likely)} is likely enough for all"
+        )
+        yield text
+    elif budget and found.least and found.open_ended and budget < found.least * _FEW_AT_ONCE:
+        text = (
+            f"the budget of {show(budget)} lets few calls be in flight at once, since answers have"
+            f" no bound ({show(found.least)} each at most); {rouble_ways(found, bounds, budget)}"
+        )
+        yield text
+    asked = spec.budget.requests
+    if asked is not None and asked < found.requests:
+        text = f"the budget of {asked:,} requests leaves {found.requests - asked:,} for resume"
+        yield text
+
+
+def _caps(found: Estimate, caps: Caps) -> Iterator[str]:
+    likely, cap = found.guess.likely, caps.rub_per_day
+    if cap and likely is not None and likely > cap:
+        text = (
+            f"with the cap of {show(cap)} a day for all jobs it takes about"
+            f" {math.ceil(likely / cap)} days, since it likely costs {show(likely)}"
+        )
+        yield text
+
+
+def _time(spec: Spec, found: Estimate, now: datetime) -> Iterator[str]:
+    if spec.deadline is None:
+        return
+    deadline, start = spec.deadline.astimezone(UTC), now
+    window = None if spec.window is None else parse_window(spec.window)
+    if window is not None and not window.contains(now):
+        start = window.next_opening(now)
+    if start.astimezone(UTC) >= deadline:
+        raise UsageError(
+            f"not one of {found.requests:,} requests can be sent: the hours begin at"
+            f" {start:%Y-%m-%d %H:%M} and the deadline is {spec.deadline:%Y-%m-%d %H:%M}",
+            hint="choose another --deadline or --window",
+        )
+    work = timedelta(hours=found.guess.hours)
+    ends = start + work if window is None else window.after(now, work)
+    if ends.astimezone(UTC) > deadline:
+        local = ends.astimezone(spec.deadline.tzinfo)
+        text = (
+            f"it will likely not be done by the deadline but about {local:%Y-%m-%d %H:%M}; what is"
+            " left then is reported, and resume goes on with it"
+        )
+        yield text

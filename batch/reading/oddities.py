@@ -1,0 +1,100 @@
+"""What is accepted and surely not meant: it is sent as it stands and paid for, so it is told first.
+
+All of it follows from keys, roles and types, never from texts: lines of one form have the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from batch.reading.scan import Kind, Node, text_of
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_ANSWERS = ("tool_calls", "function_call", "refusal", "audio")
+"""What an assistant's message may have in place of content."""
+
+_FOREIGN_KEYS = {
+    **dict.fromkeys(
+        (
+            *("max_output_tokens", "max_new_tokens", "maxOutputTokens", "max_gen_len"),
+            *("num_predict", "n_predict", "max_length"),
+        ),
+        "max_tokens",
+    ),
+    **dict.fromkeys(
+        ("system", "instructions", "system_instruction"), "a message of the role system"
+    ),
+    **dict.fromkeys(("stop_sequences", "stopSequences"), "stop"),
+    **dict.fromkeys(("input", "contents", "prompt"), "messages"),
+}
+"""Keys of other APIs, which chat endpoints leave out, and what to write for them."""
+
+_FOREIGN_PARTS = {
+    **dict.fromkeys(("input_text", "output_text"), "text"),
+    **dict.fromkeys(("input_image", "image"), "image_url"),
+    **dict.fromkeys(("document", "input_file"), "file"),
+    **dict.fromkeys(("tool_use",), "tool_calls"),
+    **dict.fromkeys(("tool_result",), "a message of the role tool"),
+}
+
+
+def oddities(line: bytes, body: Node, messages: list[Node], *, bare: bool) -> tuple[str, ...]:
+    """A sentence for each, the same for all lines of which it is true; `messages` are sent."""
+    found = (
+        *_of_keys(body, bare=bare),
+        *(told for message in messages for told in _of_message(line, message)),
+        *_of_last(line, messages),
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def _of_keys(body: Node, *, bare: bool) -> Iterator[str]:
+    for key, instead in _FOREIGN_KEYS.items():
+        if key in body.members:
+            told = f'"{key}" is of another API and does nothing in a chat request: write {instead}'
+            yield told
+    if {"max_tokens", "max_completion_tokens"} <= body.members.keys():
+        told = "max_tokens and max_completion_tokens both stand there: many endpoints refuse that"
+        yield told
+    if bare and "id" in body.members:
+        told = '"id" is sent along as it stands: to name a request, call it custom_id'
+        yield told
+
+
+def _of_message(line: bytes, message: Node) -> Iterator[str]:
+    role = _text(line, message, "role")
+    if role not in ROLES:
+        told = f"the role {role[:40]!a} is not one that chat models know: write user or assistant"
+        yield told
+    content = message.members.get("content")
+    bare = (Kind.NULL, Kind.ARRAY)
+    empty = content is None or (content.value.kind in bare and not content.value.items)
+    if empty and not any(key in message.members for key in _ANSWERS):
+        told = "a message has no content"
+        yield told
+    for part in content.value.items if content else ():
+        kind = _text(line, part, "type")
+        if kind in _FOREIGN_PARTS:
+            told = f'a part of the type "{kind}" is of another API: write {_FOREIGN_PARTS[kind]}'
+            yield told
+
+
+def _of_last(line: bytes, messages: list[Node]) -> Iterator[str]:
+    if ends_with_answer(line, messages):
+        told = (
+            "the last message is the assistant's, so the model goes on behind it; to have it"
+            " answered anew: --drop-last-assistant"
+        )
+        yield told
+
+
+def ends_with_answer(line: bytes, messages: list[Node]) -> bool:
+    """Whether the last turn is the assistant's."""
+    return _text(line, messages[-1], "role") == "assistant"
+
+
+def _text(line: bytes, node: Node, key: str) -> str:
+    member = node.members.get(key)
+    if member is None or member.value.kind is not Kind.STRING:
+        return ""
+    return text_of(line, member.value)

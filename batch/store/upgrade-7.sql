@@ -1,0 +1,16 @@
+-- What version 7 of a job's file has beyond version 6: providers that alone may serve a request.
+
+CREATE TABLE pinned (
+    id            INTEGER PRIMARY KEY,
+    name          TEXT NOT NULL,
+    pin           TEXT NOT NULL,        -- their tags, a comma between; '': any may
+    UNIQUE (name, pin)
+);
+
+INSERT INTO pinned SELECT id, name, '' FROM models;
+
+DROP TABLE models;
+
+ALTER TABLE pinned RENAME TO models;
+
+PRAGMA user_version = 7;
