@@ -13,6 +13,7 @@ minutes, nothing is scaled but where a scene says so.
     slots         256 in flight, a median of 2 s each: the time against the best that is possible
     shares        a large job, then a small urgent one: how soon that is done
     trips         round trips to Redis for each call
+    mixed         7 % of the calls are refused by chance and 20 % fail: seconds for 900 requests
 """
 
 from __future__ import annotations
@@ -239,6 +240,21 @@ def _trips(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         }
 
 
+def _mixed(folder: Path, options: argparse.Namespace) -> dict[str, object]:
+    """Either kind of trouble alone, and both; the endpoint bears 400 in flight."""
+    refused, failed = ["--fault", "429:share=0.07"], ["--fault", "500:share=0.2"]
+    took = {}
+    for name, faults in {"429": refused, "500": failed, "both": [*refused, *failed]}.items():
+        endpoint = ["--max-in-flight", "400", "--latency", "lognormal:1:0.5:10", *faults]
+        with _house(folder / name, options, endpoint) as house:
+            house.submit("night", 900)
+            began = _until(house, 1)
+            while not house.is_over("night"):
+                time.sleep(0.1)
+            took[name] = round(time.monotonic() - began, 1)
+    return {"seconds": took}
+
+
 SCENES: dict[str, Scene] = {
     "rpm": _rpm,
     "tpm": _tpm,
@@ -248,6 +264,7 @@ SCENES: dict[str, Scene] = {
     "slots": _slots,
     "shares": _shares,
     "trips": _trips,
+    "mixed": _mixed,
 }
 
 

@@ -354,6 +354,24 @@ def test_e5_a_single_refusal_that_stops_all_of_many_is_worth_a_place(
     together(server, scene)
 
 
+def test_a_few_refusals_of_a_few_calls_are_no_crowd_and_do_not_keep_a_low_limit_low(
+    server: Server, redis: Redis
+) -> None:
+    """Two of seven may well be chance; and what is known to be chance does not end the growth."""
+
+    async def scene(crowd: Crowd) -> None:
+        await crowd.ask("a", wanted=999)
+        put(redis, limit=7, slow=0, calm=2)
+        await crowd.ask("a", wanted=999, successes=5, throttles=2)
+        assert limit_of(redis) >= 5
+
+        put(redis, limit=4, slow=1, deaf=60, calm=2, ok=20, bad=2, edge=0)
+        await crowd.ask("a", wanted=999, in_flight=4, successes=4, throttles=1)
+        assert limit_of(redis) >= 8
+
+    together(server, scene)
+
+
 def test_refusals_that_no_step_back_makes_fewer_are_chance_and_cost_no_speed(
     server: Server, redis: Redis
 ) -> None:

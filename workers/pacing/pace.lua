@@ -34,6 +34,7 @@
 
 local START, CALM, MEMORY = 4, 1.0, 5.0
 local CROWD, CUT, EDGE, GAIN = 0.25, 0.5, 0.05, 0.05
+local SURELY = 2.5
 local FREE, PAYS, DOUBLED_PAYS = 64, 1.04, 1.2
 -- A call that ended here may not have ended there yet: the last places of a limit are not taken.
 local LAST = 0.01
@@ -207,12 +208,15 @@ local function rest_here()
   s.tries, s.edge, s.slow = math.min(s.tries + 1, 10), s.limit, 0
   s.mark, s.served, s.since, s.best = s.limit, 0, 0, 0
 end
+-- Of a few calls as many may be refused by chance: what is a crowd is more than a tenth would bring.
+local ended = s.ok + s.bad
+local crowd = refused > CROWD and s.bad - 0.5 > 0.1 * ended + SURELY * math.sqrt(0.09 * ended)
 local beyond = s.edge > 0 and s.limit > s.edge
 -- A refusal that stops everybody for a while costs more than one place of many does.
 local dear = refused > EDGE or (ask.retry_after > 0 and s.limit >= FREE)
 if ask.throttles > 0 and not by_rate and s.calm > CALM
-   and (refused > CROWD or beyond or (dear and s.slow == 0 and s.deaf == 0)) then
-  if refused > CROWD then
+   and (crowd or beyond or (dear and s.slow == 0 and s.deaf == 0)) then
+  if crowd then
     s.limit = math.max(1, math.min(s.limit, math.max(used, math.floor(s.limit * CUT))))
     s.steps, s.tries = 0, beyond and s.tries or 0
   elseif beyond then
@@ -226,11 +230,14 @@ if ask.throttles > 0 and not by_rate and s.calm > CALM
     if s.steps > 4 then s.limit, s.steps, s.deaf = s.before, 0, DEAF end
   end
   rest_here()
+  -- No step back made them fewer: there is no edge here, and what is low grows as at first.
+  if s.deaf == DEAF and s.limit < FREE then s.edge, s.hold, s.slow = 0, 0, 1 end
   s.calm, s.ok, s.bad = 0, 0, 0
 elseif ask.throttles == 0 and used < 0.8 * math.floor(s.limit) then
   -- Nobody needs it all, so nothing is learned of it.
   s.mark, s.served, s.since, s.best = s.limit, 0, 0, 0
-elseif ask.successes > 0 and ask.throttles == 0 and s.calm > CALM then
+elseif ask.successes > 0 and s.calm > CALM
+   and (ask.throttles == 0 or (s.deaf > 0 and s.limit < FREE and not crowd)) then
   if s.calm > 2 * MEMORY then s.steps = 0 end
   s.served = s.served + ask.successes
   if s.edge == 0 or s.limit < s.edge or s.hold == 0 then
