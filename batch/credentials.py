@@ -1,4 +1,4 @@
-"""Secrets at the user's side: the post's, and of the API key its fingerprint alone."""
+"""Secrets at the user's side: the post's, and the API key for questions that cost nothing."""
 
 from __future__ import annotations
 
@@ -30,12 +30,17 @@ def post_seal(settings: Settings, home: Path) -> Seal:
     return Seal(post_secret(secret_file(settings, home)))
 
 
-def key_fingerprint(environ: Mapping[str, str]) -> str:
-    """Tells which API key is set here; empty where none is, or none that can be read."""
+def api_key(environ: Mapping[str, str]) -> str:
+    """The API key; empty where none is set, or none that can be read: workers say what is wrong."""
     try:
-        found = key(environ)
+        return key(environ)
     except UsageError:
         return ""
+
+
+def key_fingerprint(environ: Mapping[str, str]) -> str:
+    """Tells which API key is set here; empty where `api_key` is."""
+    found = api_key(environ)
     return fingerprint(found) if found else ""
 
 

@@ -26,6 +26,7 @@ from batch.store.home import Home
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.seal import Seal
 from jobs.secret import POST_SECRET_FILE
+from jobs.spec import Spec
 
 DRAIN_S = 930.0
 """A worker's calls in flight have ended by then."""
@@ -172,7 +173,7 @@ class Crew:
 
 
 @contextmanager
-def crew(home: Home, settings: Settings, base_url: str, workers: int) -> Iterator[Crew]:
+def crew(home: Home, settings: Settings, spec: Spec, workers: int) -> Iterator[Crew]:
     """Starts them, so that they are there when the input is checked and the user has agreed."""
     # All of them as Ctrl-C, so that no server is left behind.
     with stopped_by(signal.default_int_handler), ExitStack() as stack:
@@ -180,7 +181,7 @@ def crew(home: Home, settings: Settings, base_url: str, workers: int) -> Iterato
         # First the workers: what they import takes longer than a server to start.
         seal = post_seal(settings, home.folder)
         secret = secret_file(settings, home.folder)
-        team = Workers(workers, _environment(home, url, base_url, secret), say)
+        team = Workers(workers, _environment(home, url, spec, secret), say)
         stack.callback(team.kill)
         stack.enter_context(embedded.server(settings.redis_url, home.folder))
         # A server ends with the last that uses it.
@@ -189,10 +190,11 @@ def crew(home: Home, settings: Settings, base_url: str, workers: int) -> Iterato
         yield Crew(home, url, team, seal, key_fingerprint(os.environ), own)
 
 
-def _environment(home: Home, url: str, base_url: str, secret: Path) -> dict[str, str]:
+def _environment(home: Home, url: str, spec: Spec, secret: Path) -> dict[str, str]:
     settings = {
         "NIGHTSHIFT_REDIS_URL": url,
-        "NIGHTSHIFT_BASE_URL": base_url,
+        "NIGHTSHIFT_BASE_URL": spec.base_url,
+        "NIGHTSHIFT_INSECURE_HTTP": "1" if spec.insecure_http else "",
         "NIGHTSHIFT_HOME": str(home.folder),
         POST_SECRET_FILE: str(secret),
         "NIGHTSHIFT_TIED": "1",

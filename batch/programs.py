@@ -9,10 +9,11 @@ import re
 import sys
 from collections.abc import Mapping
 
+from jobs import headers
 from jobs.queue import is_celerys
 from jobs.secret import KEY_FILE, KEYS, REDIS_URL
 
-_OF_THE_KEY = re.compile(rf"(?:{'|'.join(KEYS)})(?:_FILE)?|{KEY_FILE}")
+_OF_THE_KEY = re.compile(rf"(?:{'|'.join(KEYS)})(?:_FILE)?|{KEY_FILE}|{headers.VARIABLE}")
 _OF_NOTIFICATIONS = re.compile(r"NIGHTSHIFT_(?:NOTIFY|TELEGRAM|SMTP)_\w+")
 _OF_FLOWER = re.compile(r"NIGHTSHIFT_FLOWER_PASSWORD(?:_FILE)?")
 _OF_REDIS = re.compile(rf"{REDIS_URL}(?:_FILE)?")

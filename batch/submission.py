@@ -10,19 +10,22 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 from ulid import ULID
 
+from batch.asking import check_reach
 from batch.estimator.estimate import Estimate, Size, estimate, guess
 from batch.estimator.outlook import Bounds, outlook, rouble_ways
 from batch.estimator.sample import Sampler
 from batch.estimator.shape import Shape, shape_of
+from batch.money import currency
 from batch.money.caps import Caps, read_caps
 from batch.money.pricefile import read_price_file
-from batch.money.prices import read_prices
+from batch.money.prices import NO_CATALOGUE, read_prices
 from batch.money.pricewatch import form_of
 from batch.reading.forms import command_line
 from batch.reading.grouping import Groups
@@ -33,9 +36,8 @@ from batch.store.home import Home
 from batch.tables.kinds import open_table
 from batch.tables.requests import Asker, requests_of
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
-from jobs.gateways import RUB
 from jobs.modelname import nearest, take_apart
-from jobs.prices import PriceList, margin
+from jobs.prices import FLEX, PRIORITY, PriceList, margin
 from jobs.request import Fault, Form, Request
 from jobs.spec import Spec
 from jobs.task import TableForm
@@ -53,6 +55,7 @@ _ASKING = (
     *("source", "base_url", "gateway", "model", "model_map", "override_model", "max_tokens"),
     "drop_last_assistant",
     *("skip_invalid", "dedupe"),
+    *("service_tier", "max_tokens_field"),
     *("max_attempts", "never_pay_twice", "idle_timeout_s", "total_timeout_s"),
 )
 """Fields of a spec that decide what is asked, and how: a job keeps them for good."""
@@ -75,6 +78,8 @@ class Report:
     notes: list[str] = field(default_factory=list)
     unread: str = ""
     """Why the prices could not be read, if so."""
+    spec: Spec | None = None
+    """The spec as it was taken in: with its currency."""
 
     def add(self, fault: Fault) -> None:
         """Counts a fault, and keeps it if there is room."""
@@ -153,7 +158,7 @@ def submit(
     Raises `Refused` with all faults of the input, `UsageError` where spec and input do not fit,
     `StorageUnavailable` where the home or the output folder cannot be written.
     """
-    _check_money(spec)
+    spec = currency.settled(spec)
     check_free(Path(spec.output_dir))
     _check_unclaimed(home, job_id, spec, source)
     check_writable(Path(spec.output_dir))
@@ -163,6 +168,7 @@ def submit(
         report = _fill(draft, spec, lines, tell, sampler, capped=caps.any)
         check_any_left(spec, report)
         prices = _prices(spec, report, capped=caps.any)
+        spec = currency.decided(spec, prices)
         spec = _with_known_models(spec, draft, prices)
         report.models = draft.models()
         spec = _in_cheap_hours(spec, draft.models(), prices)
@@ -172,7 +178,7 @@ def submit(
         report.notes += _answered_before(home, spec)
         draft.keep_samples(sampler.packed())
         draft.publish(spec, prices, time.time(), report.estimate.guess, sample=sample)
-        report.window = spec.window
+        report.window, report.spec = spec.window, spec
     return report
 
 
@@ -186,12 +192,13 @@ def validate(
     shape: Callable[[bytes], Shape] = shape_of,
 ) -> Report:
     """The same check; nothing stays. With `priced`, the catalogue is asked for an estimate."""
-    _check_money(spec)
+    spec = currency.settled(spec)
     with _draft(home, new_job_id(), spec) as draft:
         caps, sampler = read_caps(home.folder), Sampler(shape)
         spec, lines = _opened(draft, spec, source)
         report = _fill(draft, spec, lines, tell, sampler, capped=caps.any)
         prices = _prices(spec, report, capped=False) if priced else _given(spec)
+        report.spec = spec = currency.decided(spec, prices)
         if priced:
             spec = _with_known_models(spec, draft, prices)
         _estimate(draft, report, sampler, prices, spec, home)
@@ -284,6 +291,7 @@ def _estimate(
         models = {name: price.at_off_peak() for name, price in prices.models.items()}
         prices = msgspec.structs.replace(prices, models=models)
     found.guess = guess(found, sampler.samples.values(), prices, spec, home.folder)
+    found.in_flex = _in_flex(found, sampler, prices, spec, home)
     report.estimate = found
 
 
@@ -296,8 +304,22 @@ def _look_ahead(
         return map(Size._make, draft.sizes())
 
     found, now = report.estimate, datetime.now().astimezone()
-    _check_budget(spec, found, Bounds(spec, found, sizes, prices), caps)
+    _check_budget(spec, found, Bounds(spec, found, sizes, prices), caps, prices)
     report.notes = outlook(spec, found, sizes, prices, caps, now)
+
+
+def _in_flex(
+    found: Estimate, sampler: Sampler, prices: PriceList | None, spec: Spec, home: Home
+) -> Decimal | None:
+    """₽ that it would likely cost in the endpoint's cheaper lane; None where there is none."""
+    if prices is None or spec.service_tier is not None or found.guess.likely is None:
+        return None
+    if not any(price.sells(FLEX) for price in prices.models.values()):
+        return None
+    models = {name: price.in_lane(FLEX) for name, price in prices.models.items()}
+    cheaper = msgspec.structs.replace(prices, models=models)
+    likely = guess(found, sampler.samples.values(), cheaper, spec, home.folder).likely
+    return likely if likely is not None and likely < found.guess.likely else None
 
 
 def _in_cheap_hours(spec: Spec, models: list[str], prices: PriceList | None) -> Spec:
@@ -420,9 +442,21 @@ def _opened(
     tells then.
     """
     names = (spec.model_map, spec.override_model)
-    defaults = Defaults(spec.model, spec.max_tokens, *names, spec.drop_last_assistant)
+    defaults = Defaults(
+        spec.model,
+        spec.max_tokens,
+        *names,
+        drop_last_assistant=spec.drop_last_assistant,
+        service_tier=spec.service_tier,
+        max_tokens_field=spec.max_tokens_field,
+    )
     if spec.task is None:
         return spec, read(source, defaults)
+    if spec.service_tier or spec.max_tokens_field:
+        raise UsageError(
+            "--service-tier and --max-tokens-field are for files of requests, not for tables",
+            hint="leave them out",
+        )
     model = defaults.model_for(None)
     table = open_table(draft.keep_table(source), spec.source, spec.task.form)
     task = spec.task.model_copy(update={"form": table.form})
@@ -457,13 +491,16 @@ def _prices(spec: Spec, report: Report, *, capped: bool) -> PriceList | None:
     if given is not None and not asked:
         return given
     try:
-        told = read_prices(spec.base_url, asked, now=time.time(), form=form_of(spec))
+        form = form_of(spec)._replace(numbers_only=spec.currency is None)
+        told = read_prices(spec.base_url, asked, now=time.time(), form=form)
     except ServiceUnavailable as error:
         report.unread = error.message
         # Without prices a job can run, only without a cap in roubles.
         if (capped or spec.budget.rub is not None) and spec.request_bound_rub is None:
             raise
         return given
+    if NO_CATALOGUE in told.source:
+        check_reach(spec.base_url)
     return told if given is None else given.kept_up(told)
 
 
@@ -473,23 +510,31 @@ def _given(spec: Spec) -> PriceList | None:
     return read_price_file(Path(spec.price_file), spec.usd_rate, now=time.time())
 
 
-def _check_money(spec: Spec) -> None:
-    """The endpoint counts in roubles, or it is known what its money is in roubles."""
-    if spec.seller.currency != RUB and spec.usd_rate is None:
-        raise UsageError(
-            f"{spec.base_url} counts in dollars",
-            hint="say how many roubles one is: --usd-rate 90.5",
-        )
+def _without(lane: str, prices: PriceList | None) -> list[str]:
+    """The models that are not sold in a lane."""
+    models = prices.models if prices else {}
+    return sorted(name for name, price in models.items() if not price.sells(lane))
 
 
-def _check_budget(spec: Spec, found: Estimate, bounds: Bounds, caps: Caps) -> None:
+def _check_budget(
+    spec: Spec, found: Estimate, bounds: Bounds, caps: Caps, prices: PriceList | None
+) -> None:
     in_roubles = spec.budget.rub is not None or caps.any
+    if in_roubles:
+        currency.check_cap(spec)
     answered_for = spec.request_bound_rub is not None
     if in_roubles and found.unpriced and not answered_for:
         raise UsageError(
             f"{spec.base_url} tells no price for {', '.join(found.unpriced)}, "
             "so no cap in roubles can be kept",
             hint="check the name of the model, give its price (--price-file), or leave out the cap",
+        )
+    lacking = [] if spec.lane != PRIORITY else _without(PRIORITY, prices)
+    if in_roubles and lacking and not answered_for:
+        raise UsageError(
+            f"{spec.base_url} lists no price of {', '.join(lacking)} in the priority tier,"
+            " so no cap in roubles can be kept",
+            hint="leave out --service-tier or the cap, or answer for it: --request-bound-rub",
         )
     unbounded = found.unbounded and not (answered_for and spec.budget.tokens is None)
     if unbounded and (in_roubles or spec.budget.tokens is not None):

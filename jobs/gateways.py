@@ -7,7 +7,8 @@ listed. One table; a new gateway is a new line in it.
     Polza       usage.cost_rub; prices per million tokens, as text, within `top_provider`
     ProxyAPI    tells no cost and lists no prices
 
-An endpoint that is none of these is taken for one that counts in roubles, as RouterAI does.
+Of an endpoint that is none of these nobody knows in which currency it counts; the user says it, or
+its figures are left alone (`batch.money.currency`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-RUB, USD = "RUB", "USD"
+RUB, USD, UNKNOWN = "RUB", "USD", "unknown"
 ONE = Decimal(1)
 
 
@@ -70,6 +71,7 @@ class Gateway(NamedTuple):
 
 
 ROUTERAI = Gateway("routerai", ("routerai.ru",))
+OTHER = Gateway("other", currency=UNKNOWN)
 GATEWAYS: dict[str, Gateway] = {
     each.name: each
     for each in (
@@ -83,7 +85,7 @@ GATEWAYS: dict[str, Gateway] = {
 
 
 def gateway_of(base_url: str, named: str | None = None) -> Gateway:
-    """The gateway of this name, else the one whose host it is, else one like RouterAI.
+    """The gateway of this name, else the one whose host it is, else `OTHER`.
 
     `ValueError` for a name that is not in the table.
     """
@@ -95,4 +97,4 @@ def gateway_of(base_url: str, named: str | None = None) -> Gateway:
     for gateway in GATEWAYS.values():
         if any(host == one or host.endswith(f".{one}") for one in gateway.hosts):
             return gateway
-    return ROUTERAI
+    return OTHER

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from decimal import Decimal
+from functools import lru_cache
 
 import msgspec
 
@@ -68,14 +69,27 @@ class Tier(msgspec.Struct, frozen=True):
     utc_end: str | None = None
 
 
+FLEX, PRIORITY = "flex", "priority"
+SERVICE_TIERS = (FLEX, PRIORITY)
+"""Lanes that an endpoint sells beside the usual one: cheaper and slower, dearer and faster."""
+
+
 class Offer(msgspec.Struct, frozen=True):
-    """What one provider asks for a model; `tag` is how a request names it."""
+    """What one provider asks for a model; `tag` is how a request names it.
+
+    A lane of a provider is an offer of its own: its tag ends in `/flex`, and so does its name here.
+    """
 
     provider: str
     rates: Rates
     tiers: tuple[Tier, ...] = ()
     max_completion_tokens: int | None = None
     tag: str = ""
+
+    @property
+    def service_tier(self) -> str:
+        """The lane, "" for the usual one."""
+        return lane_of(self.tag)
 
     def rates_for(self, prompt_tokens: int) -> Rates:
         """The rates of the highest size tier that the prompt exceeds, else the plain ones."""
@@ -99,6 +113,13 @@ class Offer(msgspec.Struct, frozen=True):
             if prompt_tokens is None or tier.prompt_over is None or tier.prompt_over < prompt_tokens
         )
         return (self.rates, *(tier.rates for tier in tiers))
+
+
+@lru_cache(maxsize=256)
+def lane_of(provider: str) -> str:
+    """The lane that a provider's tag or name ends in, "" for the usual one."""
+    ending = provider.rpartition("/")[2]
+    return ending if ending in SERVICE_TIERS and "/" in provider else ""
 
 
 class ModelPrice(msgspec.Struct, frozen=True):
@@ -175,6 +196,19 @@ class ModelPrice(msgspec.Struct, frozen=True):
         first = msgspec.structs.replace(first, rates=tier.rates)
         return msgspec.structs.replace(self, offers=(first, *others))
 
+    def in_lane(self, lane: str) -> ModelPrice:
+        """The same with the offers that may serve a request for this lane, its own ones first.
+
+        What asks for less may be given the usual; nobody is given the dearer one unasked.
+        """
+        kept = [one for one in self.offers if one.service_tier in ("", FLEX, lane)]
+        kept.sort(key=lambda one: one.service_tier != lane)
+        return msgspec.structs.replace(self, offers=tuple(kept or self.offers))
+
+    def sells(self, lane: str) -> bool:
+        """Whether there is an offer in this lane."""
+        return any(offer.service_tier == lane for offer in self.offers)
+
     @property
     def caches(self) -> bool:
         """Whether the default provider asks less for what its cache holds."""
@@ -194,6 +228,7 @@ class PriceList(msgspec.Struct, frozen=True):
 
     `aliases` are names that stand for a listed model at that moment. `listed` are all names of the
     catalogue, empty where none was read; they are not stored.
+    `in_texts`: prices were there, but as texts, which may be of another currency, so none was read.
     """
 
     taken_at: float
@@ -202,6 +237,7 @@ class PriceList(msgspec.Struct, frozen=True):
     models: dict[str, ModelPrice]
     aliases: dict[str, str] = {}
     listed: tuple[str, ...] = ()
+    in_texts: bool = False
 
     def kept_up(self, newer: PriceList) -> PriceList:
         """The newer list; models that it prices no more keep the price that was last known, and

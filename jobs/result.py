@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from jobs.counts import Count, Place, Seconds
+from jobs.counts import Count, Latency, Place, Seconds, Tokens
 from jobs.outcome import Billing
 from jobs.usage import Usage
 
@@ -33,13 +33,13 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
     chunk: Count
     attempt: Count
     sent_at: Seconds
-    latency_s: Seconds
+    latency_s: Latency
     status: Count | None
     code: str
     billing: Billing
     cost: Decimal | None = None
     bound: Decimal | None = None
-    bound_tokens: Count = 0
+    bound_tokens: Tokens = 0
     usage: Usage | None = None
     generation_id: str = ""
     provider: str = ""
@@ -59,7 +59,7 @@ class Result(msgspec.Struct, frozen=True, array_like=True):
     status: Count | None
     attempts: Count
     call: str
-    latency_s: Seconds
+    latency_s: Latency
     finished_at: Seconds
     request_id: str = ""
     flags: tuple[str, ...] = ()

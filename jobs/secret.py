@@ -11,6 +11,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from jobs import headers
 from jobs.errors import UsageError
 from jobs.seal import LEAST_SECRET
 
@@ -82,6 +83,12 @@ def _others(path: Path, environ: Mapping[str, str]) -> int:
     own = environ.get("CREDENTIALS_DIRECTORY")
     granted = bool(own) and path.parent == Path(own or "")
     return stat.S_IRWXO if granted else stat.S_IRWXG | stat.S_IRWXO
+
+
+def extra_headers(environ: Mapping[str, str]) -> dict[str, str]:
+    """The headers that the endpoint wants beside the key; `UsageError` as `headers.resolve`."""
+    given = headers.lines(environ.get(headers.VARIABLE, ""))
+    return headers.resolve(given, environ, lambda path: read_secret(path, "--header", environ))
 
 
 def no_core_dumps() -> None:

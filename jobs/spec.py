@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from msgspec import structs
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from jobs.address import check_base_url
 from jobs.chunk import Speed, Terms
-from jobs.gateways import ONE, RUB, Gateway, Tariff, gateway_of
+from jobs.gateways import ONE, RUB, UNKNOWN, USD, Gateway, Tariff, gateway_of
 from jobs.notify import Notify
 from jobs.prices import MOST_RISE
 from jobs.priority import MOST, NORMAL
@@ -23,11 +22,6 @@ from jobs.window import parse_window
 Count = Annotated[int, Field(gt=0)]
 ModelName = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x20\x7f-\x9f]+$")]
 Seconds = Annotated[float, Field(gt=0)]
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-
-_PLAIN = re.compile(r"https?://[^\s\x00-\x20\x7f\\]+", re.IGNORECASE)
-"""Without spaces, controls and backslashes, of which parsers make different hosts."""
 
 
 class Limits(BaseModel):
@@ -64,6 +58,8 @@ class Spec(BaseModel):
 
     `revised`: models or bounds of stored requests were changed, so that their bodies are brought in
     line with them as they are sent. `input_digest` tells inputs that ask the same.
+    `headers` are the names of those that the endpoint wants beside the key; values are never kept.
+    `currency` is that of the endpoint's figures; None: its gateway's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,8 +67,10 @@ class Spec(BaseModel):
     name: str
     source: str
     output_dir: str
+    insecure_http: bool = False
     base_url: str
     key: Annotated[str, Field(pattern="^([0-9a-f]{12})?$")] = ""
+    headers: tuple[str, ...] = ()
     model: str | None = None
     max_tokens: Count | None = None
     model_map: dict[str, ModelName] = {}
@@ -80,6 +78,8 @@ class Spec(BaseModel):
     revised: bool = False
     drop_last_assistant: bool = False
     input_digest: str = ""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    service_tier: Literal["flex", "default", "priority"] | None = None
     skip_invalid: bool = False
     limits: Limits = Limits()
     budget: Budget = Budget()
@@ -91,6 +91,7 @@ class Spec(BaseModel):
     max_attempts: Count = 5
     never_pay_twice: bool = False
     gateway: str | None = None
+    currency: Literal["RUB", "USD", "unknown"] | None = None
     usd_rate: Annotated[Decimal, Field(gt=0, le=10**6, decimal_places=6)] | None = None
     price_file: str | None = None
     request_bound_rub: Annotated[Decimal, Field(ge=0)] | None = None
@@ -104,8 +105,8 @@ class Spec(BaseModel):
 
     @field_validator("base_url")
     @classmethod
-    def _one_safe_host(cls, value: str) -> str:
-        return check_base_url(value)
+    def _one_safe_host(cls, value: str, info: ValidationInfo) -> str:
+        return check_base_url(value, insecure=info.data.get("insecure_http", False))
 
     @field_validator("window")
     @classmethod
@@ -130,9 +131,21 @@ class Spec(BaseModel):
         return gateway_of(self.base_url, self.gateway)
 
     @property
+    def lane(self) -> str:
+        """The service tier whose prices count, "" for the usual one."""
+        return "" if self.service_tier in (None, "default") else self.service_tier
+
+    @property
+    def money(self) -> str:
+        """The currency of the endpoint's prices and costs: RUB, USD, or unknown."""
+        # Jobs of unknown hosts had none before it was asked for: theirs were taken for roubles.
+        seller = self.seller.currency
+        return self.currency or (RUB if seller == UNKNOWN else seller)
+
+    @property
     def rate(self) -> Decimal:
         """Roubles for one unit of the endpoint's money."""
-        return ONE if self.seller.currency == RUB else self.usd_rate or ONE
+        return self.usd_rate or ONE if self.money == USD else ONE
 
     def speed(self) -> Speed:
         """How fast it may go: what may change while it runs."""
@@ -156,31 +169,5 @@ class Spec(BaseModel):
             total_timeout_s=self.total_timeout_s,
             never_pay_twice=self.never_pay_twice,
             **structs.asdict(self.speed()),
-            tariff=Tariff(self.seller.fields, self.rate),
+            tariff=Tariff(self.seller.fields if self.money != UNKNOWN else (), self.rate),
         )
-
-
-def check_base_url(value: str) -> str:
-    """The endpoint's address without a trailing slash.
-
-    `ValueError` unless it is https, or http to this machine: a key must not cross a network in the
-    clear.
-    """
-    if "@" in value or "?" in value or "#" in value:
-        # Not shown: what stands before an @ may be a password.
-        raise ValueError("an endpoint's address may hold only a host and a path")
-    if not _is_address(value):
-        raise ValueError(f"{value!r} is not an address such as https://routerai.ru/api/v1")
-    parts = urlsplit(value)
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        raise ValueError(f"{value!r} would send the key unencrypted; use https")
-    return value.rstrip("/")
-
-
-def _is_address(value: str) -> bool:
-    try:
-        parts = urlsplit(value)
-        return _PLAIN.fullmatch(value) is not None and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        # Brackets that do not close, a port that is no number.
-        return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from jobs.counts import Count
+from jobs.counts import Tokens
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
@@ -14,11 +14,11 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     asserted here.
     """
 
-    prompt: Count = 0
-    completion: Count = 0
-    cached: Count = 0
-    written: Count = 0
-    reasoning: Count = 0
+    prompt: Tokens = 0
+    completion: Tokens = 0
+    cached: Tokens = 0
+    written: Tokens = 0
+    reasoning: Tokens = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(

@@ -1,6 +1,8 @@
 """`python -m workers.check`: what the endpoint says to the key, as JSON for `nightshift doctor`.
 
-A program of its own, since only workers know the key and the SDK.
+A program of its own, since only workers know the SDK. Each question is asked with the key and with
+one that is made up: only who refuses the second has looked at the first. It asks for the models and
+for the balance, and where those leave something open, for nothing (`jobs.reach`).
 """
 
 from __future__ import annotations
@@ -8,53 +10,180 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 import msgspec
 
 from jobs.errors import NightshiftError
+from jobs.gateways import USD, gateway_of
 from jobs.money import plain
+from jobs.reach import EMPTY, others, speaks
+from jobs.secret import extra_headers
 from workers.calling.endpoint import Answer, Endpoint, Reply
 from workers.calling.lookup import balance_in
 from workers.settings import api_key, endpoint_url
 
 _PATIENCE_S = 10.0
+_MADE_UP = "sk-nightshift-asks-who-looks-at-keys"
+_AS_EMPTY = b'{"messages":[]}'
+_FINE, _BAD_KEY = 200, 401
+_REFUSALS = frozenset({401, 403})
+_ALSO_REFUSALS = frozenset({400, 404, 500})
+"""What some say to an unknown key where a known one is served."""
 
 
-async def look(base_url: str, key: str) -> dict[str, Any]:
-    """What is reachable: `models`, `key` and `balance`, each a finding with `ok` and `text`."""
-    endpoint = Endpoint(base_url, key, idle_timeout_s=_PATIENCE_S, total_timeout_s=_PATIENCE_S)
-    try:
-        models, credits_ = await asyncio.gather(endpoint.models(), endpoint.credits())
-    finally:
-        await endpoint.close()
-    return {"endpoint": _reached(models), "key": _key(credits_)}
+Ask = Callable[[Endpoint], Awaitable[Answer]]
 
 
-def _reached(answer: Answer) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Pair:
+    """The same question, answered to the key and to one that is made up."""
+
+    mine: Answer
+    other: Answer
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the key was looked at and found good."""
+        if self.mine.status == _FINE and self.other.status in _ALSO_REFUSALS:
+            return True
+        return not _is_refusal(self.mine) and _is_refusal(self.other)
+
+    @property
+    def refused(self) -> int:
+        """The status by which the key was refused, 0 if it was not."""
+        return (self.mine.status or 0) if _is_refusal(self.mine) else 0
+
+
+class _Asker:
+    """One endpoint, with the key and without."""
+
+    def __init__(self, base_url: str, key: str, headers: Mapping[str, str]) -> None:
+        bare = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+        self._mine, self._other = _client(base_url, key, headers), _client(base_url, _MADE_UP, bare)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(self._mine.close(), self._other.close())
+
+    async def pair(self, ask: Ask) -> _Pair:
+        """Both answers to a question; to what is not there nobody is asked twice."""
+        mine = await ask(self._mine)
+        return _Pair(mine, await ask(self._other) if mine.status == _FINE else mine)
+
+    async def chat(self) -> _Pair:
+        """Both answers to an empty chat request; not the same one, which would be a repetition."""
+        mine = await self._mine.call(EMPTY)
+        return _Pair(mine, mine if _is_refusal(mine) else await self._other.call(_AS_EMPTY))
+
+
+async def look(base_url: str, key: str, headers: Mapping[str, str]) -> dict[str, Any]:
+    """What is reachable: `endpoint` and `key`, each a finding with `ok`, `text` and `cure`."""
+    async with _Asker(base_url, key, headers) as asker:
+        models, credits_ = await asyncio.gather(
+            asker.pair(Endpoint.models), asker.pair(Endpoint.credits)
+        )
+        chat: _Pair | None = None
+        if not _lists(models.mine) or not _tell_of_key(models, credits_):
+            chat = await asker.chat()
+    meant = "" if chat is None or _speaks(chat.mine) else await _meant(base_url, key, headers)
+    return {
+        "endpoint": _reached(models.mine, chat.mine if chat else None, meant),
+        "key": _key([each for each in (chat, credits_, models) if each], base_url),
+    }
+
+
+def _is_refusal(answer: Answer) -> bool:
+    return answer.status in _REFUSALS
+
+
+def _tell_of_key(*pairs: _Pair) -> bool:
+    """Whether these leave nothing open: the key was found good or bad, or a balance was told."""
+    return any(
+        pair.accepted or pair.mine.status == _BAD_KEY or balance_in(pair.mine) is not None
+        for pair in pairs
+    )
+
+
+def _client(base_url: str, key: str, headers: Mapping[str, str]) -> Endpoint:
+    return Endpoint(
+        base_url,
+        key,
+        idle_timeout_s=_PATIENCE_S,
+        total_timeout_s=_PATIENCE_S,
+        headers=headers,
+        insecure_http=True,
+    )
+
+
+async def _meant(base_url: str, key: str, headers: Mapping[str, str]) -> str:
+    """The address at that host where an API is; "" if none is found."""
+    for url in others(base_url):
+        client = _client(url, key, headers)
+        try:
+            if _speaks(await client.call(EMPTY)):
+                return url
+        finally:
+            await client.close()
+    return ""
+
+
+def _speaks(answer: Answer) -> bool:
+    return isinstance(answer, Reply) and speaks(answer.status, answer.body)
+
+
+def _lists(answer: Answer) -> bool:
+    return isinstance(answer, Reply) and answer.status == 200 and answer.body[:1] in (b"{", b"[")
+
+
+def _reached(models: Answer, chat: Answer | None, meant: str) -> dict[str, Any]:
+    answer = chat or models
     if not isinstance(answer, Reply):
         return {"ok": False, "text": answer.detail}
-    if answer.status != 200 or not answer.body.startswith(b"{"):
-        return {"ok": False, "text": f"no catalogue there (HTTP {answer.status})"}
+    if meant:
+        text = f"has no chat/completions (HTTP {answer.status})"
+        cure = f"use --base-url {meant}"
+        return {"ok": False, "text": text, "cure": cure}
+    if chat is not None and not _speaks(chat):
+        text = f"has no chat/completions (HTTP {answer.status}), nor has an address near it"
+        return {"ok": False, "text": text}
+    if not _lists(models):
+        text = f"answers in {answer.latency_s:.2f} s; lists no models, so no prices are known"
+        return {"ok": True, "text": text}
     return {"ok": True, "text": f"answers in {answer.latency_s:.2f} s"}
 
 
-def _key(answer: Answer) -> dict[str, Any]:
-    if not isinstance(answer, Reply):
-        return {"ok": False, "text": answer.detail}
-    if answer.status in {401, 403}:
-        return {"ok": False, "text": f"the endpoint refuses the key (HTTP {answer.status})"}
-    balance = balance_in(answer)
-    if balance is None:
+def _key(pairs: list[_Pair], base_url: str) -> dict[str, Any]:
+    """By the question that came first to tell keys apart.
+
+    Some tell the balance and the models to other keys than those that may call.
+    """
+    telling = next((pair for pair in pairs if pair.accepted or pair.refused), None)
+    if telling is not None and telling.refused:
+        return {"ok": False, "text": f"the endpoint refuses the key (HTTP {telling.refused})"}
+    balance = next((found for pair in pairs if (found := balance_in(pair.mine)) is not None), None)
+    if balance is not None:
+        money = "$" if gateway_of(base_url).currency == USD else "₽"
+        return {"ok": balance > 0, "text": f"accepted; balance {plain(balance)} {money}"}
+    if telling is not None:
         return {"ok": True, "text": "accepted; the endpoint tells no balance"}
-    return {"ok": balance > 0, "text": f"accepted; balance {plain(balance)} ₽"}
+    if not any(isinstance(pair.mine, Reply) for pair in pairs):
+        return {"ok": False, "text": "nobody was there to look at it"}
+    return {
+        "ok": True,
+        "text": "not looked at: the endpoint answers a made-up key as it does yours",
+    }
 
 
 def main() -> int:
     """Prints the findings; a key or an address that is missing is a finding too."""
     try:
         base_url, key = endpoint_url(os.environ), api_key(os.environ)
-        found = asyncio.run(look(base_url, key))
+        found = asyncio.run(look(base_url, key, extra_headers(os.environ)))
     except NightshiftError as error:
         found = {"key": {"ok": False, "text": f"{error.message}; {error.hint}"}}
     sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")

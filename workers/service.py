@@ -138,7 +138,14 @@ class Service:
         self._post.bury(folder.name for folder, _ in folders)
         if folders:
             self._outbox.when_acknowledged(lambda: recovery.forget(folders))
-        self._endpoint = Endpoint(settings.base_url, settings.api_key, max_connections=MOST_CALLS)
+        self._endpoint = Endpoint(
+            settings.base_url,
+            settings.api_key,
+            max_connections=MOST_CALLS,
+            headers=settings.headers,
+            # What may be called in the clear was asked when the settings were read.
+            insecure_http=True,
+        )
         self._rest = Resting(self._endpoint, time.monotonic)
         self._resting = asyncio.create_task(self._quietly(self._look_at_rest()), name="balance")
         dice = random.Random()  # noqa: S311  jitter, no secret

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from jobs.address import check_base_url
 from jobs.errors import UsageError
 from jobs.names import SECRET
 from jobs.seal import Seal, Target, fingerprint
@@ -16,14 +17,15 @@ from jobs.secret import (
     KEYS,
     POST_SECRET_FILE,
     REDIS_URL,
+    extra_headers,
     key,
     key_source,
     post_secret,
     secret,
 )
-from jobs.spec import check_base_url
 
 DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
+INSECURE_HTTP = "NIGHTSHIFT_INSECURE_HTTP"
 _KEY = re.compile(r"[!-~]+")
 _MOST_CHUNKS = 1024
 
@@ -38,6 +40,7 @@ class WorkerSettings:
     redis_url: str = field(repr=False)
     api_key: str = field(repr=False)
     secret: bytes = field(repr=False)
+    headers: dict[str, str] = field(repr=False, default_factory=dict)
 
     @cached_property
     def target(self) -> Target:
@@ -63,6 +66,7 @@ def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
         base_url=endpoint_url(environ),
         chunks=_chunks(environ.get("NIGHTSHIFT_OPEN_CHUNKS") or "64"),
         api_key=api_key(environ),
+        headers=extra_headers(environ),
         scratch=Path(scratch).expanduser() if scratch else home / "worker",
         secret=post_secret(Path(named).expanduser() if named else home / SECRET),
     )
@@ -76,10 +80,15 @@ def _chunks(text: str) -> int:
 
 def endpoint_url(environ: Mapping[str, str]) -> str:
     """The endpoint's address; `UsageError` for one that is none or not safe."""
+    url = environ.get("NIGHTSHIFT_BASE_URL") or DEFAULT_BASE_URL
     try:
-        return check_base_url(environ.get("NIGHTSHIFT_BASE_URL") or DEFAULT_BASE_URL)
+        return check_base_url(url, insecure=_is_on(environ.get(INSECURE_HTTP, "")))
     except ValueError as error:
         raise UsageError(str(error), hint="set NIGHTSHIFT_BASE_URL") from error
+
+
+def _is_on(text: str) -> bool:
+    return text.strip().lower() in {"1", "true", "yes", "on"}
 
 
 def api_key(environ: Mapping[str, str]) -> str:

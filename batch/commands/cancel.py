@@ -35,7 +35,7 @@ def command(job: str, *, as_json: bool) -> int:
     row = wish(home, home.find(job), "cancel")
     if row.state is JobState.CANCELLING and not home.is_coordinated():
         say(_("taking in what its workers left behind"))
-        with crew(home, settings, row.spec.base_url, 1) as its:
+        with crew(home, settings, row.spec, 1) as its:
             row = run_job(its, row)
     told = _("{job} is {state}; what was answered:")
     say(told.format(job=row.id, state=state_word(row.state)))

@@ -65,6 +65,14 @@ def _say(cost: Cost) -> None:
             output=number(model.usage.completion),
         )
         tell(f"  {told}")
+    lanes = cost.by_tier if cost.by_tier.keys() - {"default"} else {}
+    for name, tier in sorted(lanes.items()):
+        told = ngettext(
+            "{tier} tier: {count} call for {rub}",
+            "{tier} tier: {count} calls for {rub}",
+            tier.calls,
+        )
+        tell("  " + told.format(tier=name, count=number(tier.calls), rub=money(tier.rub)))
     sources = {
         "endpoint": _("{rub} told by the endpoint"),
         "lookup": _("{rub} looked up afterwards"),

@@ -23,7 +23,13 @@ from batch.credentials import post_seal
 from batch.dialogue.helps import Command
 from batch.dialogue.making import notify_of
 from batch.dialogue.manned import lack_of_workers, strangers_told
-from batch.dialogue.options import insecure_option, notify_options, option, plain_option
+from batch.dialogue.options import (
+    endpoint_options,
+    insecure_option,
+    notify_options,
+    option,
+    plain_option,
+)
 from batch.dialogue.terminal import safe, tell
 from batch.language import _, again, decimal, ngettext, number
 from batch.notices import ways
@@ -59,13 +65,16 @@ class Finding:
 
 @click.command("doctor", cls=Command, help=HELP)
 @option("--base-url", metavar="URL", default=DEFAULT_BASE_URL, show_default=True)
+@endpoint_options
 @plain_option("--notify", is_flag=True, help="Send a word to try the ways to you.")
 @notify_options
 @plain_option("--json", "as_json", is_flag=True, help="For programs.")
 @insecure_option
-def command(base_url: str, *, notify: bool, as_json: bool, **options: Any) -> int:
+def command(
+    base_url: str, *, insecure_http: bool, notify: bool, as_json: bool, **options: Any
+) -> int:
     """See HELP."""
-    findings = list(_findings(base_url))
+    findings = list(_findings(base_url, insecure=insecure_http))
     if notify:
         findings += _tried(options)
     if as_json:
@@ -103,7 +112,7 @@ def _tried(options: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(_("words"), _("no way to you is set up"), ok=False, cure=cure)
 
 
-def _findings(base_url: str) -> Iterator[Finding]:
+def _findings(base_url: str, *, insecure: bool) -> Iterator[Finding]:
     yield _versions()
     try:
         settings = read_settings(os.environ)
@@ -113,7 +122,7 @@ def _findings(base_url: str) -> Iterator[Finding]:
         yield _home(settings)
         yield from _redis(settings)
         yield from _workers(settings)
-    yield from _endpoint(base_url)
+    yield from _endpoint(base_url, insecure=insecure)
 
 
 def _versions() -> Finding:
@@ -184,10 +193,11 @@ def _workers(settings: Settings) -> Iterator[Finding]:
                 yield Finding(store.job().id, lack, ok=False)
 
 
-def _endpoint(base_url: str) -> Iterator[Finding]:
+def _endpoint(base_url: str, *, insecure: bool) -> Iterator[Finding]:
+    more = {"NIGHTSHIFT_BASE_URL": base_url, "NIGHTSHIFT_INSECURE_HTTP": "1" if insecure else ""}
     process = subprocess.run(
         program("workers.check"),
-        env=environment("workers.check", {"NIGHTSHIFT_BASE_URL": base_url}),
+        env=environment("workers.check", more),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=False,
@@ -202,4 +212,4 @@ def _endpoint(base_url: str) -> Iterator[Finding]:
         text = again(found["text"])
         if what == "endpoint":
             text = f"{base_url} {text}"
-        yield Finding(names[what], text, ok=found["ok"], cure=cures[what])
+        yield Finding(names[what], text, ok=found["ok"], cure=found.get("cure") or cures[what])

@@ -12,7 +12,13 @@ from typing import Any
 import click
 
 from batch.crew import crew
-from batch.dialogue.checking import check_in, estimate_lines, requests_line, say_refused
+from batch.dialogue.checking import (
+    check_in,
+    estimate_lines,
+    money_line,
+    requests_line,
+    say_refused,
+)
 from batch.dialogue.consent import costs_nothing
 from batch.dialogue.ending import say_interrupted
 from batch.dialogue.guesses import guess_json, guess_lines
@@ -39,6 +45,7 @@ from batch.store.home import Home
 from batch.store.jobstore import JobRow
 from batch.submission import Report, check_any_left, new_job_id, validate
 from jobs.errors import UsageError
+from jobs.money import plain
 from jobs.spec import Spec
 from jobs.states import JobState, PauseReason
 
@@ -99,6 +106,7 @@ def command(
 
 
 def _tell(report: Report, guess: Guess, job: JobRow | None, *, as_json: bool) -> None:
+    in_flex = report.estimate.in_flex
     if as_json:
         told = {
             **({"job": job.id} if job else {}),
@@ -107,11 +115,14 @@ def _tell(report: Report, guess: Guess, job: JobRow | None, *, as_json: bool) ->
             "copies": report.copies,
             "models": report.models,
             "unpriced": report.estimate.unpriced,
+            "flex_likely_rub": None if in_flex is None else plain(in_flex),
             **guess_json(guess),
         }
         click.echo(json.dumps(told, ensure_ascii=False))
         return
     tell(requests_line(report))
+    if report.spec is not None and (line := money_line(report.spec)):
+        tell(line)
     for line in estimate_lines(report) if job is None else guess_lines(guess):
         tell(line)
     if job is not None and not job.ended:
@@ -137,7 +148,7 @@ def _bought(
         click.confirm(
             question.format(count=number(sample), url=spec.base_url), abort=True, err=True
         )
-    with crew(home, settings, spec.base_url, 1) as its:
+    with crew(home, settings, spec, 1) as its:
         report = check_in(home, job_id, spec, source, sample, tokenizer)
         try:
             job = run_job(its, _job(home, job_id))

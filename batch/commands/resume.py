@@ -31,6 +31,7 @@ from batch.dialogue.options import (
     COUNT,
     FILE,
     FROM_NONE,
+    HEADER,
     MORE_THAN_NONE,
     PERCENT,
     ROUBLES,
@@ -57,6 +58,7 @@ from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.revision import Revision
 from batch.submission import check_listed
+from jobs import headers
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.money import show
 from jobs.prices import PriceList
@@ -142,6 +144,7 @@ def _as_option(field: str) -> str:
 @plain_option("--stop-after-rows", **COUNT, help="A new limit.")
 @plain_option("--window", metavar="HH:MM-HH:MM[@ZONE]", help='New hours; "" for any hour.')
 @plain_option("--deadline", metavar="HH:MM", help='A new deadline; "" for none.')
+@option("--header", **HEADER)
 @_fixed_options
 @option("--workers", **WORKERS, help="Worker processes, if this command brings them.")
 @plain_option("--dry-run", is_flag=True, help="Show the table; change and send nothing.")
@@ -154,6 +157,7 @@ def command(
     *,
     retry_failed: bool,
     codes: tuple[str, ...],
+    header: tuple[str, ...],
     workers: int,
     dry_run: bool,
     as_json: bool,
@@ -172,6 +176,7 @@ def command(
         if row.state is JobState.FAILED:
             raise UsageError(f"{job_id} was refused and never began")
         _check_fixed(row.spec, changes)
+        _check_headers(row.spec, header, needed=foreground and not dry_run)
         spec = _with_key(_changed(row.spec, changes))
         _check_deadline(spec)
         runs = row.state is JobState.IN_PROGRESS and not foreground
@@ -204,7 +209,7 @@ def command(
         say(_("the coordinator goes on with it; follow it with:"))
         say(f"  nightshift watch {job_id}")
         return 0
-    with crew(home, settings, spec.base_url, workers) as its:
+    with crew(home, settings, spec, workers) as its:
         return follow(its, job_id)
 
 
@@ -243,7 +248,7 @@ def _settle(home: Home, settings: Settings, store: JobStore, *, foreground: bool
     )
     say(told.format(count=number(count)))
     job = store.job()
-    with crew(home, settings, job.spec.base_url, 1) as its:
+    with crew(home, settings, job.spec, 1) as its:
         settle_job(its, job)
     job, left = store.job(), len(store.uncertain.calls())
     known = _("it told of {known}; cost {rub}")
@@ -349,6 +354,17 @@ def _check_deadline(spec: Spec) -> None:
         raise UsageError(
             f"the deadline of the job, {spec.deadline:%Y-%m-%d %H:%M %Z}, has passed",
             hint='name another with --deadline 07:00, or none with --deadline ""',
+        )
+
+
+def _check_headers(spec: Spec, given: tuple[str, ...], *, needed: bool) -> None:
+    """A job keeps only the names of its headers."""
+    missing = sorted(set(spec.headers) - set(headers.names(given)))
+    if missing and needed:
+        again_each = " ".join(f"--header {name}=…" for name in missing)
+        raise UsageError(
+            f"the job was submitted with headers whose values are not kept: {', '.join(missing)}",
+            hint=f"give them again: {again_each}",
         )
 
 

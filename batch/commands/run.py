@@ -87,7 +87,7 @@ def command(
         raise UsageError("nobody is here to be asked whether to spend money", hint="say --yes")
     if settings.redis_url is not None:
         embedded.check(settings.redis_url)
-    with crew(home, settings, spec.base_url, workers) as its:
+    with crew(home, settings, spec, workers) as its:
         # Here, so that the workers start meanwhile.
         from batch.dialogue.checking import check_in
 

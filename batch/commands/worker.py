@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -14,7 +14,7 @@ from batch import embedded
 from batch.credentials import secret_file
 from batch.dialogue.helps import Command
 from batch.dialogue.kinds import Whole
-from batch.dialogue.options import insecure_option, open_home, option
+from batch.dialogue.options import endpoint_options, insecure_option, open_home, option
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.programs import environment, program
@@ -42,6 +42,7 @@ _PROGRAM = program("workers")
     show_default=True,
     help="The endpoint whose jobs to take.",
 )
+@endpoint_options
 @option(
     "--open-chunks",
     type=Whole(1, 256),
@@ -51,13 +52,14 @@ _PROGRAM = program("workers")
     help="Chunks in progress at once.",
 )
 @insecure_option
-def command(base_url: str, open_chunks: int) -> int:
+def command(base_url: str, open_chunks: int, *, insecure_http: bool, **_headers: Any) -> int:
     """See HELP."""
     settings, home = read_settings(os.environ), open_home()
     check_key(settings)
     log_level(os.environ, "WARNING")
     more = {
         "NIGHTSHIFT_BASE_URL": base_url,
+        "NIGHTSHIFT_INSECURE_HTTP": "1" if insecure_http else "",
         "NIGHTSHIFT_OPEN_CHUNKS": str(open_chunks),
         "NIGHTSHIFT_HOME": str(home.folder),
         POST_SECRET_FILE: str(secret_file(settings, home.folder)),

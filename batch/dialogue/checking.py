@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from batch.dialogue.guesses import guess_lines
 from batch.dialogue.making import open_source
 from batch.dialogue.terminal import Say, counting_lines, safe, say, say_faults
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
-from batch.language import _, again, moment, ngettext, number
+from batch.language import _, again, moment, money, ngettext, number
+from batch.money.currency import is_sure
 from batch.store.home import Home
 from batch.submission import Refused, Report, submit
+from jobs.gateways import UNKNOWN, USD
 from jobs.spec import Spec
 from jobs.task import TableForm
 
@@ -56,9 +59,13 @@ def say_refused(report: Report, tell: Say = say) -> None:
 
 
 def plan_lines(report: Report, spec: Spec) -> Iterator[str]:
-    """How a table was read, what is not sent, and when the rest is."""
+    """How a table was read, in which money the endpoint counts, what is not sent, and when the rest
+    is.
+    """
     if report.table is not None:
         yield table_line(report.table)
+    if told := money_line(report.spec or spec):
+        yield told
     if report.copies:
         told = ngettext(
             "{count} of them is alike to another and is not bought",
@@ -95,9 +102,30 @@ def estimate_lines(report: Report) -> Iterator[str]:
     if report.unread:
         told = safe(again(report.unread))
         yield _("the prices could not be read now: {trouble}").format(trouble=told)
-    yield from guess_lines(found.guess, found.unpriced, unread=bool(report.unread))
+    yield from guess_lines(
+        found.guess, found.unpriced, unread=bool(report.unread), in_flex=found.in_flex
+    )
     for note in report.notes:
         yield _("note: {note}").format(note=again(note))
+
+
+def money_line(spec: Spec) -> str:
+    """How the endpoint's figures are taken; empty for a known gateway that counts in roubles."""
+    host = safe(urlsplit(spec.base_url).hostname or "")
+    if is_sure(spec):
+        return ""
+    if spec.money == UNKNOWN:
+        told = _(
+            "the currency of {host} is not known: its prices and costs are not read"
+            " (--currency RUB, or --usd-rate for dollars)"
+        )
+        return told.format(host=host)
+    if spec.money == USD:
+        told = _("prices and costs of {host} are dollars; one is taken for {rub}")
+        return told.format(host=host, rub=money(spec.rate))
+    return _("prices and costs of {host} are taken for roubles (--usd-rate: for dollars)").format(
+        host=host
+    )
 
 
 def requests_line(report: Report) -> str:

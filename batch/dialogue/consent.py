@@ -13,7 +13,8 @@ from batch.dialogue.again import Again, Group, Kind
 from batch.dialogue.terminal import folded, say, width
 from batch.language import _, money, ngettext, number
 from batch.store.home import Home
-from jobs.spec import LOOPBACK, Spec
+from jobs.address import LOOPBACK
+from jobs.spec import Spec
 from jobs.states import JobState, PauseReason
 
 

@@ -20,14 +20,20 @@ import click
 
 from batch.dialogue.terminal import safe, say
 from batch.language import _
+from jobs import headers
 from jobs.errors import UsageError
 from jobs.secret import KEYS, key_source
 
 NAME = ".env"
 
 _OURS = re.compile(rf"NIGHTSHIFT_\w+|{'|'.join(KEYS)}")
-_NEVER = frozenset({"NIGHTSHIFT_YES", "NIGHTSHIFT_INSECURE_REDIS", "NIGHTSHIFT_TIED"})
-"""Consent is the user's, and not the folder's."""
+_NEVER = frozenset(
+    {
+        *("NIGHTSHIFT_YES", "NIGHTSHIFT_INSECURE_REDIS", "NIGHTSHIFT_INSECURE_HTTP"),
+        *("NIGHTSHIFT_TIED", headers.VARIABLE),
+    }
+)
+"""Consent is the user's, and not the folder's; a header can name any file and any variable."""
 
 _NOTIFICATIONS = ("NOTIFY_URL", "NOTIFY_TELEGRAM", "NOTIFY_MAIL", "TELEGRAM_URL", "SMTP_URL")
 # A job of a foreign home brings an address of its own.

@@ -15,15 +15,24 @@ _MILLION, _THOUSAND = 1_000_000, 1_000
 
 
 def guess_lines(
-    guess: Guess, unpriced: Iterable[str] = (), *, unread: bool = False
+    guess: Guess,
+    unpriced: Iterable[str] = (),
+    *,
+    unread: bool = False,
+    in_flex: Decimal | None = None,
 ) -> Iterator[str]:
     """What a job will cost, how many tokens it takes and how long, as far as that is known.
 
-    `unread`: nothing is said of prices, since they could not be read now.
+    `unread`: nothing is said of prices, since they could not be read now. `in_flex`: ₽ that it
+    would likely cost in the endpoint's cheaper lane.
     """
     models = ", ".join(map(safe, unpriced))
     if guess.likely is not None:
         yield _roubles(guess)
+        if in_flex is not None:
+            yield _("with --service-tier flex likely about {rub}; it may take longer").format(
+                rub=money(in_flex)
+            )
     elif models and not unread:
         yield _("no price is known for {models}").format(models=models)
     elif not unread:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import click
 
+from jobs import headers
 from jobs.money import parse_amount
 from jobs.priority import parse_share
+from jobs.secret import extra_headers
 
 _BLANKS = re.compile(r"[ \u00a0\u2009\u202f']")
 _GROUPED = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")
@@ -144,3 +147,44 @@ class Share(click.ParamType[float]):
             return parse_share(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Header(click.ParamType[str]):
+    """A header for the endpoint, as `jobs.headers` describes; in the environment one a line."""
+
+    name = "header"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """The headers that a variable holds."""
+        return headers.lines(rv)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The words as they were given."""
+        try:
+            headers.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+def take_headers(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Puts them where this process, and those that it starts, look for them.
+
+    Refuses a secret on the command line, which everybody on the machine can read.
+    """
+    typed = ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE
+    for text in value if typed else ():
+        if headers.is_open_secret(text):
+            name = headers.parse(text)[0]
+            raise click.BadParameter(
+                f"the value of {name} looks like a secret, which would show in process lists; give"
+                f" it by a file or a variable: {name}=@FILE, {name}=env:VARIABLE",
+                ctx,
+                param,
+            )
+    if value:
+        os.environ[headers.VARIABLE] = "\n".join(value)
+        extra_headers(os.environ)
+    return value

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from batch.dialogue.tasks import take_task
 from batch.reading.source import check_readable
+from jobs import headers
 from jobs.deadline import parse_deadline
 from jobs.errors import UsageError
 from jobs.notify import Notify
@@ -122,11 +123,15 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
             source=_text(str(source)),
             output_dir=str(output.absolute()),
             base_url=options["base_url"],
+            insecure_http=options["insecure_http"],
+            headers=headers.names(options["header"]),
             model=options["model"],
             max_tokens=options["max_tokens"],
             model_map=options["model_map"],
             override_model=options["override_model"],
             drop_last_assistant=options["drop_last_assistant"],
+            max_tokens_field=options["max_tokens_field"],
+            service_tier=options["service_tier"],
             skip_invalid=options["skip_invalid"],
             limits=Limits(
                 rpm=options["rpm"],
@@ -151,6 +156,7 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
             price_file=_absolute(options["price_file"]),
             usd_rate=options["usd_rate"],
             gateway=options["gateway"],
+            currency=options["currency"],
             request_bound_rub=options["request_bound_rub"],
             max_price_rise=options["max_price_rise"],
             never_pay_twice=options["never_pay_twice"],

@@ -12,6 +12,7 @@ import msgspec
 
 from batch.dialogue.helps import Option
 from batch.dialogue.kinds import (
+    Header,
     Percent,
     Roubles,
     Seconds,
@@ -19,6 +20,7 @@ from batch.dialogue.kinds import (
     Whole,
     model_map,
     more_than_nothing,
+    take_headers,
 )
 from batch.money.caps import ZONE, check_zone, read_caps, write_caps
 from batch.settings import (
@@ -29,7 +31,7 @@ from batch.settings import (
     read_settings,
 )
 from batch.store.home import Home
-from jobs.gateways import GATEWAYS
+from jobs.gateways import GATEWAYS, RUB, USD
 from jobs.prices import MOST_RISE
 from jobs.priority import NORMAL
 from jobs.task import MOST_PACKED
@@ -173,6 +175,24 @@ table_options = _all(
     ),
 )
 """What is asked of a table's rows."""
+HEADER: dict[str, Any] = {
+    "type": Header(),
+    "metavar": "NAME=VALUE",
+    "multiple": True,
+    "callback": take_headers,
+    "help": "A header for the endpoint; again for each. Secrets as NAME=@FILE or NAME=env:VARIABLE;"
+    " NAME= leaves one out.",
+}
+
+endpoint_options = _all(
+    option("--header", **HEADER),
+    option(
+        "--insecure-http",
+        is_flag=True,
+        help="Allow http:// to a private address: the key crosses that network in the clear.",
+    ),
+)
+"""How the endpoint is called, beside its address."""
 
 
 def model_options(kind: Callable[..., Callable[[F], F]]) -> tuple[Callable[[F], F], ...]:
@@ -207,12 +227,27 @@ spec_options = _all(
         help="Leave out an answer of the assistant that ends the messages, and ask for another.",
     ),
     option(
+        "--max-tokens-field",
+        type=click.Choice(["max_tokens", "max_completion_tokens"]),
+        metavar="NAME",
+        help="What the endpoint calls that bound, if it refuses the other: max_tokens or"
+        " max_completion_tokens.",
+    ),
+    option(
+        "--service-tier",
+        type=click.Choice(["flex", "default", "priority"]),
+        metavar="TIER",
+        help="The endpoint's own lane for requests that name none: flex is cheaper and slower,"
+        " priority dearer and faster.",
+    ),
+    option(
         "--base-url",
         metavar="URL",
         default=DEFAULT_BASE_URL,
         show_default=True,
         help="The endpoint.",
     ),
+    endpoint_options,
     option(
         "--skip-invalid",
         is_flag=True,
@@ -245,6 +280,11 @@ spec_options = _all(
         "--usd-rate",
         **ROUBLES,
         help="What a dollar is, for endpoints and price files that count in dollars.",
+    ),
+    option(
+        "--currency",
+        type=click.Choice([RUB, USD], case_sensitive=False),
+        help="In which currency an unknown endpoint tells prices and costs; USD needs --usd-rate.",
     ),
     option(
         "--gateway",
@@ -421,11 +461,16 @@ _CHECKED = (
     "override_model",
     "max_tokens",
     "drop_last_assistant",
+    "max_tokens_field",
+    "service_tier",
     "base_url",
+    "header",
+    "insecure_http",
     "budget_rub",
     "skip_invalid",
     "price_file",
     "usd_rate",
+    "currency",
     "gateway",
     "off_peak",
     "dedupe",

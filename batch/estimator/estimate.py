@@ -52,6 +52,8 @@ class Estimate:
     least_tokens: int | None = None
     crowds: dict[str, Crowd] = field(default_factory=dict)
     guess: Guess = field(default_factory=Guess)
+    in_flex: Decimal | None = None
+    """₽ that it would likely cost in the endpoint's cheaper lane, where that is less."""
 
     def add_tokens(self, bound: int | None, count: int) -> None:
         """So many requests take so many tokens each at most; None: nobody can tell."""

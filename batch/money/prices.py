@@ -4,46 +4,35 @@
     GET /models/{author}/{slug}/endpoints  every provider of one model, with its tiers; RouterAI and
                                            OpenRouter have it, elsewhere the catalogue must do
 
-Both are open to all, so no key is sent. Prices are JSON numbers or strings, ₽ per token or as the
-gateway lists them (`jobs.gateways`); their digits are taken from the bytes as they came, never
-through a float. A model of which any price cannot be read is left out: a bound that leaves a
-provider out would be none.
+RouterAI and OpenRouter show them to all, others want the key, so it is sent. Prices are JSON
+numbers or strings, ₽ per token or as the gateway lists them (`jobs.gateways`); their digits are
+taken from the bytes as they came, never through a float. A model of which any price cannot be read
+is left out: a bound that leaves a provider out would be none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import ssl
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
 from msgspec import Raw
 
+from batch.asking import HINT, Ask, Page, asking
 from jobs import gateways
+from jobs.address import join
 from jobs.errors import ServiceUnavailable
 from jobs.modelname import is_alias, take_apart
 from jobs.money import is_amount, parse_amount, times
-from jobs.prices import ModelPrice, Offer, PriceList, Rates, Tier
+from jobs.prices import ModelPrice, Offer, PriceList, Rates, Tier, lane_of
 
-if TYPE_CHECKING:
-    import httpx2
+NO_CATALOGUE = "no catalogue"
+"""So the source of a list says that there was nothing to read."""
 
-LARGEST = 32 * 2**20
-"""Bytes that one document may have."""
-
-IDLE_S = 10.0
-"""Longest silence, in seconds: to a connection, and from one piece of a document to the next."""
-
-TOTAL_S = 60.0
-"""Longest time for one document, in seconds, however steadily it drips."""
-
-_HINT = "check the network and the address (--base-url, NIGHTSHIFT_BASE_URL), then try again"
 _OK = 200
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
 _NULL = Raw(b"null")
@@ -52,10 +41,16 @@ _T = TypeVar("_T")
 
 
 class Form(NamedTuple):
-    """How a gateway lists prices, and how many roubles a unit of its money is."""
+    """How a gateway lists prices, and how many roubles a unit of its money is.
+
+    `numbers_only`: prices that are texts are not read, since those are dollars elsewhere. `lane`:
+    the service tier that is asked for.
+    """
 
     keys: Mapping[str, gateways.Listed] = gateways.PER_TOKEN
     rate: Decimal = gateways.ONE
+    numbers_only: bool = False
+    lane: str = ""
 
 
 PLAIN = Form()
@@ -70,25 +65,58 @@ def read_prices(base_url: str, models: list[str], *, now: float, form: Form = PL
     cannot be reached or has a passing fault (5xx, 429, an error under 200): not to know the prices
     differs from there being none.
     """
-    url = f"{base_url.rstrip('/')}/models"
-    with _client(url) as client:
-        catalogue = _get(client, url)
-        listed = read_catalogue(catalogue.body)
-        wanted = _wanted(models, listed or {})
-        ids = dict.fromkeys(listing.id for listing in wanted.values())
-        endpoints = {model: _get_endpoints(client, url, model) for model in ids}
-        aliases = _aliases(ids, endpoints, listed or {})
-        for alias, target in aliases.items():
-            endpoints[alias] = endpoints.get(target) or _get_endpoints(client, url, target)
-    prices = _priced(wanted, endpoints, aliases, listed or {}, form)
+    url = join(base_url, "models")
+    read = asking(lambda ask: _read(ask, base_url, models))
+    catalogue, listed, wanted, endpoints, aliases = read
     return PriceList(
         taken_at=now,
-        source=url if listed is not None else f"{url} (no catalogue: HTTP {catalogue.status})",
+        source=url if listed is not None else f"{url} ({NO_CATALOGUE}: HTTP {catalogue.status})",
         sha256=hashlib.sha256(b"".join((catalogue.body, *endpoints.values()))).hexdigest(),
-        models=prices,
+        models=_priced(wanted, endpoints, aliases, listed or {}, form),
         aliases=aliases,
         listed=tuple(listed or ()),
+        in_texts=form.numbers_only and any(map(_is_in_texts, wanted.values())),
     )
+
+
+class _Read(NamedTuple):
+    """What was read: the catalogue, its models by id, those wanted by the name that was asked for,
+    endpoints by id, and what aliases stand for.
+    """
+
+    catalogue: Page
+    listed: dict[str, Listed] | None
+    wanted: dict[str, Listed]
+    endpoints: dict[str, bytes]
+    aliases: dict[str, str]
+
+
+async def _read(ask: Ask, base_url: str, models: list[str]) -> _Read:
+    catalogue = await _get(ask, join(base_url, "models"))
+    listed = read_catalogue(catalogue.body)
+    wanted = _wanted(models, listed or {})
+    ids = dict.fromkeys(listing.id for listing in wanted.values())
+    endpoints = {model: await _endpoints(ask, base_url, model) for model in ids}
+    aliases = _aliases(ids, endpoints, listed or {})
+    for alias, target in aliases.items():
+        endpoints[alias] = endpoints.get(target) or await _endpoints(ask, base_url, target)
+    return _Read(catalogue, listed, wanted, endpoints, aliases)
+
+
+async def _endpoints(ask: Ask, base_url: str, model: str) -> bytes:
+    author, _, slug = model.partition("/")
+    if not author or not slug or "/" in slug:
+        return b""
+    path = f"models/{quote(author)}/{quote(slug, safe=':')}/endpoints"
+    return (await _get(ask, join(base_url, path))).body
+
+
+async def _get(ask: Ask, url: str) -> Page:
+    """No body unless the status is 200; `ServiceUnavailable` for a fault that passes."""
+    page = await ask(url, b"")
+    if page.status in _PASSING:
+        raise ServiceUnavailable(f"{url} answers with HTTP {page.status}", hint=HINT)
+    return page if page.status == _OK else page._replace(body=b"")
 
 
 def _wanted(models: list[str], listed: Mapping[str, Listed]) -> dict[str, Listed]:
@@ -173,6 +201,11 @@ class Listed(_Entry, kw_only=True):
     top_provider: _TopProvider | None = None
 
 
+def _is_in_texts(listed: Listed) -> bool:
+    pricing = listed.pricing or (listed.top_provider and listed.top_provider.pricing) or {}
+    return any(bytes(pricing.get(key, _NULL)).startswith(b'"') for key in ("prompt", "completion"))
+
+
 class _Provider(_Entry):
     provider_name: str | None = None
     name: str | None = None
@@ -213,11 +246,13 @@ def model_price(listed: Listed, endpoints: bytes = b"", form: Form = PLAIN) -> M
         return None
     if not offers:
         return None
-    return ModelPrice(listed.id, tuple(offers), _count(listed.context_length) or None)
+    price = ModelPrice(listed.id, tuple(offers), _count(listed.context_length) or None)
+    return price.in_lane(form.lane)
 
 
 def _default_first(listed: Offer, offers: list[Offer]) -> list[Offer]:
-    default = next((offer for offer in offers if offer.rates == listed.rates), listed)
+    usual = (offer for offer in offers if not offer.service_tier)
+    default = next((offer for offer in usual if offer.rates == listed.rates), listed)
     return [default, *(offer for offer in offers if offer is not default)]
 
 
@@ -232,7 +267,9 @@ def _provider_offer(entry: Raw, form: Form) -> Offer:
     provider = msgspec.json.decode(entry, type=_Provider)
     name = provider.provider_name or provider.name or ""
     offer = _offer(provider, name, provider.max_completion_tokens, form)
-    return msgspec.structs.replace(offer, tag=provider.tag or "")
+    tag = provider.tag or ""
+    lane = lane_of(tag)
+    return msgspec.structs.replace(offer, tag=tag, provider=f"{name}/{lane}" if lane else name)
 
 
 def _offer(entry: _Entry, provider: str, max_completion_tokens: Raw, form: Form) -> Offer:
@@ -257,6 +294,8 @@ def _tier(base: Mapping[str, Raw], variable: Mapping[str, Raw], form: Form) -> T
 def _rates(pricing: Mapping[str, Raw], form: Form) -> Rates:
     """`ValueError` without both main prices, or for one that is not an amount (`-1`, text)."""
     given = _given(pricing)
+    if form.numbers_only and any(bytes(given.get(key, b"")).startswith(b'"') for key in form.keys):
+        raise ValueError("prices that are texts")
     told = {
         listed.part: _per_one(parse_amount(_text(given[key])), listed.per, form.rate)
         for key, listed in form.keys.items()
@@ -295,7 +334,7 @@ def _data(document: bytes) -> bytes | Raw:
         return _NULL
     if found.error:
         raise ServiceUnavailable(
-            "the endpoint answered the question for its prices with an error", hint=_HINT
+            "the endpoint answered the question for its prices with an error", hint=HINT
         )
     return found.data
 
@@ -305,62 +344,3 @@ def _decode(document: bytes | Raw, form: type[_T]) -> _T | None:
         return msgspec.json.decode(document, type=form)
     except (ValueError, RecursionError):
         return None
-
-
-# ── The way to them ──────────────────────────────────────────────────────────────────────────────
-
-
-class _Page(NamedTuple):
-    """A document with its HTTP status; no body unless that is 200."""
-
-    status: int
-    body: bytes
-
-
-@contextmanager
-def _client(url: str) -> Iterator[httpx2.Client]:
-    """Open a client whose every fault is `ServiceUnavailable`."""
-    import httpx2
-
-    try:
-        with httpx2.Client(
-            # The machine's own certificates, as the workers trust them.
-            verify=ssl.create_default_context(),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=IDLE_S,
-            # A compressed document could unpack to anything.
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-        ) as client:
-            yield client
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise ServiceUnavailable(
-            f"{url} cannot be read: {type(error).__name__}: {error}", hint=_HINT
-        ) from error
-
-
-def _get_endpoints(client: httpx2.Client, url: str, model: str) -> bytes:
-    author, _, slug = model.partition("/")
-    if not author or not slug or "/" in slug:
-        return b""
-    return _get(client, f"{url}/{quote(author)}/{quote(slug, safe=':')}/endpoints").body
-
-
-def _get(client: httpx2.Client, url: str) -> _Page:
-    with client.stream("GET", url) as response:
-        status = response.status_code
-        if status in _PASSING:
-            raise ServiceUnavailable(f"{url} answers with HTTP {status}", hint=_HINT)
-        return _Page(status, _body(response, url) if status == _OK else b"")
-
-
-def _body(response: httpx2.Response, url: str) -> bytes:
-    deadline = monotonic() + TOTAL_S
-    body = bytearray()
-    for piece in response.iter_bytes():
-        body += piece
-        if len(body) > LARGEST:
-            raise ServiceUnavailable(f"{url} sends more than {LARGEST} bytes", hint=_HINT)
-        if monotonic() > deadline:
-            raise ServiceUnavailable(f"{url} takes longer than {TOTAL_S:g} s", hint=_HINT)
-    return bytes(body)

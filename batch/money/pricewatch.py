@@ -14,6 +14,7 @@ from collections.abc import Callable
 from batch.money.prices import Form, read_prices
 from batch.store.jobstore import JobRow, JobStore
 from jobs.errors import NightshiftError
+from jobs.gateways import UNKNOWN
 from jobs.prices import PriceList, Rise, find_rise
 from jobs.spec import Spec
 
@@ -107,8 +108,9 @@ def asked_for(store: JobStore) -> list[str]:
 
 
 def form_of(spec: Spec) -> Form:
-    """How the endpoint of a job lists prices."""
-    return Form(spec.seller.prices, spec.rate)
+    """How the endpoint of a job lists prices; of an unknown currency none is read."""
+    keys = {} if spec.money == UNKNOWN else spec.seller.prices
+    return Form(keys, spec.rate, lane=spec.lane)
 
 
 def keep(store: JobStore, told: PriceList, *, accepted: bool = False) -> None:

@@ -27,6 +27,7 @@ _KEYS = frozenset({"api_key", "apikey", "authorization", "x_api_key"})
 _HOSTS = frozenset({"base_url", "api_base", "endpoint_url", "http_client", "proxy"})
 _EXTRAS = frozenset({"extra_headers", "extra_query", "extra_body", "default_headers", "headers"})
 
+_BOUNDS = ("max_tokens", "max_completion_tokens")
 _UNBOUNDED_KEYS = (
     "plugins",
     "web_search_options",
@@ -52,7 +53,8 @@ _ABSENT = Node(Kind.NULL, 0, 0)
 class Defaults:
     """What `--model` and `--max-tokens` put in where a body leaves it out, and other names for
     models: of some (`--model-map`), or of all (`--override-model`). `drop_last_assistant`: answers
-    at the end of the messages are left out.
+    at the end of the messages are left out. `service_tier` is put in as well; `max_tokens_field` is
+    what a bound of the answer is called.
     """
 
     model: str | None = None
@@ -60,6 +62,8 @@ class Defaults:
     renamed: Mapping[str, str] = field(default_factory=dict)
     override: str | None = None
     drop_last_assistant: bool = False
+    service_tier: str | None = None
+    max_tokens_field: str | None = None
 
     def model_for(self, told: str | None) -> str | None:
         """The model to ask where a body names this one or none; None if nothing names one."""
@@ -224,13 +228,24 @@ class _Rules:
         return model
 
     def _max_output(self, body: Node) -> int | None:
-        told = [self._count(body, key) for key in ("max_tokens", "max_completion_tokens")]
-        limits = [limit for limit in told if limit is not None]
-        default = self._defaults.max_tokens
+        told = {key: self._count(body, key) for key in _BOUNDS}
+        limits = [limit for limit in told.values() if limit is not None]
+        default, wanted = self._defaults.max_tokens, self._defaults.max_tokens_field
         if not limits and default is not None:
-            self._put_in(body, "max_tokens", default)
+            self._put_in(body, wanted or _BOUNDS[0], default)
             return default
+        if wanted is not None:
+            self._rename(body, [key for key in _BOUNDS if key in body.members], wanted)
         return max(limits, default=None)
+
+    def _rename(self, body: Node, keys: list[str], wanted: str) -> None:
+        """Has the bound of the answer stand under one name: two of them stay as they are."""
+        if len(keys) == 1 and keys[0] != wanted:
+            start = body.members[keys[0]].start
+            # The key may be written with escapes.
+            stop = self._line.index(b'"', start + 1) + 1
+            if self._line[start:stop] == b'"%b"' % keys[0].encode():
+                self._edits.append(Edit(start, stop, b'"%b"' % wanted.encode()))
 
     def _count(self, body: Node, key: str) -> int | None:
         node = self._member(body, key)
@@ -309,8 +324,10 @@ class _Rules:
         return next((name for name in names if name != "function"), "")
 
     def _tier(self, body: Node) -> str:
-        node = self._member(body, "service_tier")
-        bounded = node.kind is Kind.NULL or self._text(node) in _BOUNDED_TIERS
+        node, asked = self._member(body, "service_tier"), self._defaults.service_tier
+        if node.kind is Kind.NULL and asked is not None:
+            self._put_in(body, "service_tier", asked)
+        bounded = node.kind is Kind.NULL or self._text(node) in (*_BOUNDED_TIERS, asked)
         return "" if bounded else "service_tier"
 
     def _modality(self, body: Node) -> str:

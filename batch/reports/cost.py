@@ -13,7 +13,7 @@ from batch.reports.unlisted import Comparison
 from batch.store.jobstore import JobStore
 from jobs.money import ZERO, add, plain, times, total
 from jobs.outcome import Billing, CostSource
-from jobs.prices import ModelPrice, PriceList
+from jobs.prices import ModelPrice, PriceList, lane_of
 from jobs.result import ResultState
 from jobs.usage import Usage
 
@@ -62,8 +62,8 @@ class Cost:
     saved_rub: Decimal = ZERO
     prices: list[PriceList] = field(default_factory=list)
     unlisted: Comparison = field(init=False)
-    _sums: dict[tuple[str, str], _Sum] = field(default_factory=lambda: defaultdict(_Sum))
-    """By model and source: one addition for each call, from which all other sums follow."""
+    _sums: dict[tuple[str, str, str], _Sum] = field(default_factory=lambda: defaultdict(_Sum))
+    """By model, source and service tier: one addition for each call, and all other sums follow."""
 
     def __post_init__(self) -> None:
         self.unlisted = Comparison(self.prices)
@@ -87,7 +87,7 @@ class Cost:
     def by_model(self) -> dict[str, ModelCost]:
         """What each model came to."""
         models: dict[str, ModelCost] = defaultdict(ModelCost)
-        for (model, _), each in self._sums.items():
+        for (model, _, _), each in self._sums.items():
             so_far = models[model]
             so_far.rub = add(so_far.rub, each.rub)
             so_far.calls += each.calls
@@ -98,10 +98,21 @@ class Cost:
     def by_source(self) -> dict[str, Decimal]:
         """Known costs by who told them."""
         sources: dict[str, Decimal] = {}
-        for (_, source), each in self._sums.items():
+        for (_, source, _), each in self._sums.items():
             if source != CostSource.UNKNOWN:
                 sources[source] = add(sources.get(source, ZERO), each.rub)
         return sources
+
+    @property
+    def by_tier(self) -> dict[str, ModelCost]:
+        """What each of the endpoint's lanes came to, by the tier that answers told."""
+        tiers: dict[str, ModelCost] = defaultdict(ModelCost)
+        for (_, _, lane), each in self._sums.items():
+            so_far = tiers[lane or "default"]
+            so_far.rub = add(so_far.rub, each.rub)
+            so_far.calls += each.calls
+            so_far.usage += each.usage
+        return dict(tiers)
 
     @property
     def exact(self) -> bool:
@@ -110,7 +121,7 @@ class Cost:
 
     def count(self, call: Billed, model: str, state: str | None, final: str | None) -> None:
         """Adds a call of a request for `model` that ended in `state` by the call `final`."""
-        known = self._sums[model, call.source]
+        known = self._sums[model, call.source, lane_of(call.provider)]
         known.calls += 1
         if call.prompt is not None:
             known.prompt += call.prompt
@@ -197,6 +208,10 @@ def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
                 "tokens": tokens_json(each.usage),
             }
             for name, each in sorted(cost.by_model.items())
+        },
+        "by_service_tier": {
+            name: {"cost_rub": plain(each.rub), "calls": each.calls}
+            for name, each in sorted(cost.by_tier.items())
         },
         "by_source": {name: plain(rub) for name, rub in sorted(cost.by_source.items())},
         "saved_by_cache_rub": plain(cost.saved_rub),

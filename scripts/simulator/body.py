@@ -37,11 +37,6 @@ class Chat:
         form = self.fields.get("response_format")
         return isinstance(form, dict) and form.get("type") in ("json_object", "json_schema")
 
-    @property
-    def flex(self) -> bool:
-        """Whether the cheaper, slower tier is asked for."""
-        return self.fields.get("service_tier") == "flex"
-
     def preferred_providers(self) -> tuple[list[str], bool]:
         """The providers named in `provider`, lower case, and whether others may serve too."""
         wish = self.fields.get("provider")

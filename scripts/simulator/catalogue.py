@@ -90,7 +90,8 @@ class Model:
     context_length: int | None
     providers: tuple[Provider, ...]
     reasons: bool = False
-    flex: bool = False
+    lanes: Mapping[str, Decimal] = field(default_factory=dict)
+    """What the default provider asks in other service tiers, in times of its prices."""
 
     def listed(self) -> dict[str, object]:
         """The model as `GET /models` tells it."""
@@ -109,7 +110,21 @@ class Model:
 
     def listed_with_providers(self) -> dict[str, object]:
         """The model under ``/models/…/endpoints``."""
-        return {**self._head(), "endpoints": [each.listed(self) for each in self.providers]}
+        lanes = [
+            {**self.providers[0].times(factor).listed(self), "tag": f"{self._tag}/{lane}"}
+            for lane, factor in self.lanes.items()
+        ]
+        usual = [each.listed(self) for each in self.providers]
+        return {**self._head(), "endpoints": usual + lanes}
+
+    @property
+    def _tag(self) -> str:
+        return self.providers[0].name.lower()
+
+    def lane(self, wished: object, provider: str) -> str:
+        """The service tier that a call is served in."""
+        sold = wished in self.lanes and provider == self.providers[0].name
+        return str(wished) if sold else "default"
 
     def _head(self) -> dict[str, object]:
         return {
@@ -201,7 +216,7 @@ MODELS: tuple[Model, ...] = (
         created=1754587413,
         context_length=400_000,
         reasons=True,
-        flex=True,
+        lanes={"flex": Decimal("0.5"), "priority": Decimal(2)},
         providers=(
             Provider(
                 "OpenAI", _prices("0.000139535", "0.00111628", input_cache_read="0.0000139535")

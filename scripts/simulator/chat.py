@@ -17,7 +17,7 @@ from .exact import EXACT, dumps
 from .exchange import Exchange
 from .faults import Plot, Rule
 from .limits import ExceededError
-from .pricing import FLEX, Tokens, cost_of, prices_for
+from .pricing import Tokens, cost_of, prices_for
 from .refusals import RefusedError, Reply, now_utc, refusal
 from .scripted import scripted, seconds_before
 from .spoil import price_factor, spoil
@@ -125,8 +125,11 @@ class _Work:
         world.account.charge(call.key or "", generation.cost)
 
     def _factor(self) -> Decimal:
-        flex = FLEX if self.chat.flex and self.model.flex else Decimal(1)
-        return flex * price_factor(self.plot.answer)
+        return self.model.lanes.get(self._lane, Decimal(1)) * price_factor(self.plot.answer)
+
+    @property
+    def _lane(self) -> str:
+        return self.model.lane(self.chat.fields.get("service_tier"), self.provider.name)
 
     def _tokens(self, answer: Answer) -> Tokens:
         caches = "input_cache_read" in self.provider.prices
@@ -153,6 +156,8 @@ class _Work:
             "choices": [_choice(answer)],
             "usage": self._usage(generation),
         }
+        if self.chat.fields.get("service_tier"):
+            document["service_tier"] = self._lane
         if self._lot("error null") < self.world.options.null_error_share:
             document["error"] = None
         return document

@@ -15,8 +15,6 @@ from decimal import Decimal, localcontext
 from .catalogue import Hours, Prices, Provider, Threshold
 from .exact import EXACT
 
-FLEX = Decimal("0.5")
-
 
 @dataclass(frozen=True, slots=True)
 class Tokens:

@@ -30,7 +30,7 @@ from jobs.wire import Delivery, Found, pack_bodies, pack_delivery, unpack_delive
 JOB = "job_01k1abcdefghjkmnpqrstvwxyz"
 OTHER = "job_01k2abcdefghjkmnpqrstvwxyz"
 MODEL = "minimax/minimax-m1"
-BASE_URL = "https://routerai.example/v1"
+BASE_URL = "http://127.0.0.1:1/api/v1"
 ANSWER = json.dumps(
     {"choices": [{"message": {"role": "assistant", "content": "да"}, "finish_reason": "stop"}]},
     ensure_ascii=False,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.gateways import GATEWAYS, ROUTERAI, Tariff, gateway_of
+from jobs.gateways import GATEWAYS, OTHER, Tariff, gateway_of
 from jobs.spec import Spec
 
 
@@ -20,8 +20,8 @@ from jobs.spec import Spec
         ("https://api.polza.ai/v1", "polza"),
         ("https://polza.ai/api/v1", "polza"),
         ("https://api.proxyapi.ru/openai/v1", "proxyapi"),
-        ("http://127.0.0.1:8080/v1", "routerai"),
-        ("https://notopenrouter.ai/v1", "routerai"),
+        ("http://127.0.0.1:8080/v1", "other"),
+        ("https://notopenrouter.ai/v1", "other"),
     ],
 )
 def test_a_gateway_is_known_by_its_host(url: str, name: str) -> None:
@@ -32,7 +32,7 @@ def test_a_gateway_that_is_named_counts_whatever_the_host() -> None:
     assert gateway_of("https://routerai.ru/api/v1", "polza") is GATEWAYS["polza"]
     with pytest.raises(ValueError, match="openrouter"):
         gateway_of("", "nobody")
-    assert gateway_of("") is ROUTERAI
+    assert gateway_of("") is OTHER
 
 
 def spec(tmp_path: Path, **wish: object) -> Spec:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from jobs.spec import Budget, Limits, Spec, check_base_url
+from jobs.address import check_base_url, join
+from jobs.spec import Budget, Limits, Spec
 
 
 def spec(**wish: Any) -> Spec:
@@ -43,7 +44,7 @@ def test_an_address_is_taken_without_its_trailing_slash(url: str) -> None:
         *("", "routerai.ru", "ftp://routerai.ru", "file:///etc/passwd", "https://", "//host/v1"),
         *("https://[::1", "https://host:port/v1", "https://host:99999/v1", "https://host:0/v1"),
         *("https://ho st/v1", "https://host/v1\n", "https://host\t/v1", "https://host\\@evil/v1"),
-        *("https://host/v1?key=1", "https://host/v1?", "https://host/v1#top", "https://\x00host"),
+        *("https://host/v1?", "https://host/v1#top", "https://\x00host"),
     ],
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
@@ -61,6 +62,49 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 def test_a_key_is_not_sent_in_the_clear_to_another_machine_s4(url: str) -> None:
     with pytest.raises(ValueError, match="would send the key unencrypted"):
         check_base_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://10.0.0.5:8000/v1", "http://192.168.1.2/v1", "http://[fd00::1]/v1"),
+        *("http://vllm:8000/v1", "http://gpu.lan/v1", "http://100.64.3.2/v1"),
+    ],
+)
+def test_a_private_address_may_be_called_in_the_clear_once_that_is_said(url: str) -> None:
+    assert check_base_url(url, insecure=True) == url
+    assert spec(base_url=url, insecure_http=True).base_url == url
+    with pytest.raises(ValueError, match="or --insecure-http"):
+        check_base_url(url)
+
+
+@pytest.mark.parametrize("url", ["http://routerai.ru/v1", "http://8.8.8.8/v1", "http://0.0.0.0/v1"])
+def test_a_public_address_is_never_called_in_the_clear(url: str) -> None:
+    with pytest.raises(ValueError, match=r"use https$"):
+        check_base_url(url, insecure=True)
+
+
+def test_an_address_may_have_a_query_and_paths_go_before_it() -> None:
+    azure = "https://x.openai.azure.com/openai/deployments/gpt?api-version=2024-10-21"
+
+    assert check_base_url(azure.replace("?", "/?")) == azure
+    assert join(azure, "chat/completions") == azure.replace("?", "/chat/completions?")
+    assert join(azure, "generation?id=7").endswith("/generation?api-version=2024-10-21&id=7")
+    assert join("https://host/v1", "models") == "https://host/v1/models"
+
+
+@pytest.mark.parametrize("name", ["key", "api_key", "token", "sig", "client_secret", "code"])
+def test_a_key_in_the_query_would_be_stored_and_is_refused_unshown(name: str) -> None:
+    with pytest.raises(ValueError, match="--header") as refusal:
+        check_base_url(f"https://host/v1?a=1&{name}=canary")
+
+    assert "canary" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/completions/", "/responses"])
+def test_an_address_that_carries_too_much_is_told_with_the_one_meant(path: str) -> None:
+    with pytest.raises(ValueError, match="give https://host/v1\\?a=1 as it"):
+        check_base_url(f"https://host/v1{path}?a=1")
 
 
 @pytest.mark.parametrize(

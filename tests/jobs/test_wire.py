@@ -40,8 +40,9 @@ else:
     from backports import zstd
 
 JOB = "job_01k1abcdefghjkmnpqrstvwxyz"
-COUNTS = st.integers(0, 2**53)
+COUNTS = st.integers(0, 2**40)
 SECONDS = st.floats(0, 1e12)
+LATENCIES = st.floats(0, 1e6)
 RUB = st.decimals(0, Decimal("1e15"), places=13)
 TEXTS = st.text(max_size=20)
 TRIPLES = st.lists(st.tuples(COUNTS, COUNTS, COUNTS), max_size=4)
@@ -54,7 +55,7 @@ REASONS = st.builds(ReturnReason, TEXTS, TEXTS, st.one_of(st.none(), st.sampled_
 def calls(draw: st.DrawFn) -> Call:
     billing = draw(st.sampled_from(Billing))
     return Call(
-        *(draw(TEXTS), draw(COUNTS), draw(COUNTS), draw(COUNTS), draw(SECONDS), draw(SECONDS)),
+        *(draw(TEXTS), draw(COUNTS), draw(COUNTS), draw(COUNTS), draw(SECONDS), draw(LATENCIES)),
         *(draw(st.one_of(st.none(), st.integers(100, 599))), draw(TEXTS), billing),
         cost=draw(RUB) if billing is Billing.KNOWN else None,
         bound=draw(st.one_of(st.none(), RUB)),
@@ -70,7 +71,7 @@ def deliveries(draw: st.DrawFn) -> Delivery:
     results = st.builds(
         Result,
         *(COUNTS, st.sampled_from(ResultState), TEXTS, TEXTS, st.one_of(st.none(), COUNTS)),
-        *(COUNTS, TEXTS, SECONDS, SECONDS),
+        *(COUNTS, TEXTS, LATENCIES, SECONDS),
         flags=st.lists(TEXTS, max_size=2).map(tuple),
         body=st.integers(-1, len(bodies) - 1),
     )
@@ -341,6 +342,18 @@ def test_absurd_tokens_and_closings_are_refused(number: int) -> None:
 def test_an_absurd_time_is_refused(field: str, seconds: float) -> None:
     with pytest.raises(BadMessage):
         unpack_delivery(delivered(result={field: seconds}))
+
+
+def test_a_call_of_weeks_and_tokens_by_the_trillion_are_refused() -> None:
+    """Each minute of a call is looked at, and a thousand times 2^53 is no number of SQLite."""
+    for data in (
+        delivered({"latency_s": 1e12}),
+        delivered(result={"latency_s": 1e12}),
+        delivered({"usage": Usage(2**40 + 1, 1)}),
+        delivered({"bound_tokens": 2**53}),
+    ):
+        with pytest.raises(BadMessage):
+            unpack_delivery(data)
 
 
 @pytest.mark.parametrize("place", [-2, 1, 2**40])

@@ -8,6 +8,7 @@ from decimal import Decimal
 from jobs.gateways import ROUBLES, Tariff
 from jobs.money import is_amount, parse_amount, times
 from jobs.outcome import Billing, Charge
+from jobs.prices import SERVICE_TIERS
 from jobs.usage import Usage
 from workers.calling.reading import Json, count_in, text_of
 
@@ -33,8 +34,15 @@ def charge_of(
     told = next((fields[name] for name in tariff.fields if fields.get(name) is not None), header)
     amount = _amount(told, tariff.rate)
     billing = Billing.UNKNOWN if amount is None else Billing.KNOWN
-    provider = text_of(document.get("provider")) if isinstance(document, dict) else ""
-    return Charge(billing, amount, _usage(fields), provider)
+    return Charge(billing, amount, _usage(fields), served_by(document))
+
+
+def served_by(document: Json) -> str:
+    """The provider, and behind a slash the service tier where it was not the usual one."""
+    if not isinstance(document, dict):
+        return ""
+    provider, tier = text_of(document.get("provider")), document.get("service_tier")
+    return f"{provider}/{tier}" if tier in SERVICE_TIERS else provider
 
 
 def _amount(told: Json, rate: Decimal) -> Decimal | None:

@@ -79,7 +79,7 @@ from jobs.outcome import (
 )
 from jobs.states import PauseReason
 from workers.calling import forms, retry_after
-from workers.calling.bill import charge, charge_of
+from workers.calling.bill import charge, charge_of, served_by
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
 from workers.calling.reading import NO_JSON, Json, parse, text_of
 from workers.calling.trouble import LONGEST_MESSAGE, Trouble, unwrap
@@ -142,7 +142,7 @@ def _succeeded(status: int) -> bool:
 def _chosen(
     document: dict[str, Json], told: Charge | None, form: bytes, asked_model: str
 ) -> Outcome:
-    billed = told or Charge(Billing.UNKNOWN, provider=text_of(document.get("provider")))
+    billed = told or Charge(Billing.UNKNOWN, provider=served_by(document))
     choices = document["choices"]
     choice = choices[0] if choices and isinstance(choices[0], dict) else {}
     finish = text_of(choice.get("finish_reason"))
@@ -296,6 +296,12 @@ def _refuse(code: str) -> Rule:
     return lambda trouble: Refused(code, trouble.message)
 
 
+def _name_the_bound(trouble: Trouble) -> Outcome:
+    """It wants the bound of an answer under its other name."""
+    way = "--max-tokens-field max_completion_tokens"
+    return Refused("endpoint.bad_request", f"{trouble.message} ({way})")
+
+
 def _retry(kind: RetryKind, code: str, billed: Charge = NOT_BILLED) -> Rule:
     return lambda trouble: Retry(kind, code, trouble.message, billed, trouble.after)
 
@@ -368,6 +374,7 @@ _NO_MODEL = _says(
 _TOO_LONG = _says(
     re.compile(r"context.length|maximum context|context window|too many tokens|too long")
 )
+_OTHER_BOUND = _says(re.compile(r"use '?max_completion_tokens'? instead"))
 _LOST_BODY = _says(
     re.compile(
         r"no models? (?:was |were )?provided"
@@ -446,6 +453,7 @@ CODES: tuple[tuple[re.Pattern[str], Rule], ...] = (
 RULES: dict[int, Rule] = {
     NO_CODE: _by((_LIMITED, _LIMIT), (_MONEY, _NO_BALANCE), otherwise=_PASSING),
     400: _by(
+        (_OTHER_BOUND, _name_the_bound),
         (_NO_MODEL, _MODEL_NOT_FOUND),
         (_LIMITED, _LIMIT),
         (_TOO_LONG, _CONTEXT),

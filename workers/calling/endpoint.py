@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import cast
 from urllib.parse import quote
@@ -21,8 +21,8 @@ import httpx2
 import msgspec
 from openai import AsyncOpenAI
 
+from jobs.address import check_base_url, join
 from jobs.redaction import Redactor
-from jobs.spec import check_base_url
 from workers.calling.transport import (
     BrokenKind,
     HttpClient,
@@ -101,8 +101,11 @@ Listener = Callable[[dict[str, str]], None]
 class _Sdk(AsyncOpenAI):
     """The official client with a short way for requests that are bytes already."""
 
-    def __init__(self, base_url: str, api_key: str, http_client: HttpClient) -> None:
+    def __init__(
+        self, base_url: str, api_key: str, http_client: HttpClient, more: Mapping[str, str]
+    ) -> None:
         super().__init__(base_url=base_url, api_key=api_key, http_client=http_client, max_retries=0)
+        self._address, self._more = base_url, more
 
     @property
     def user_agent(self) -> str:
@@ -119,9 +122,12 @@ class _Sdk(AsyncOpenAI):
             "User-Agent": self.user_agent,
             **self.auth_headers,
         }
+        for name, value in self._more.items():
+            headers = {each: old for each, old in headers.items() if each.lower() != name.lower()}
+            headers |= {name: value} if value else {}
         # Given as a stream, httpx adds no headers of its own, such as a length of 0.
         nothing = httpx2.ByteStream(b"")
-        return httpx2.Request(method, self.base_url.join(path), headers=headers, stream=nothing)
+        return httpx2.Request(method, join(self._address, path), headers=headers, stream=nothing)
 
     async def send(self, request: httpx2.Request) -> httpx2.Response:
         """The response as soon as its headers are there."""
@@ -132,8 +138,9 @@ class Endpoint:
     """One endpoint with one key; `max_connections` calls can be in flight at once.
 
     Belongs to the event loop of its first call. Answers of more than `max_answer_bytes`, unpacked,
-    are cut, and the key is taken out of all that comes back. Raises `ValueError` for an address
-    that is not https (http to this machine is allowed).
+    are cut, and the key is taken out of all that comes back. `headers` go with every call, in place
+    of those of the same name; an empty one leaves that out. Raises `ValueError` for an address that
+    is not https (http is allowed to this machine, and with `insecure_http` to private addresses).
     """
 
     def __init__(
@@ -144,11 +151,13 @@ class Endpoint:
         idle_timeout_s: float = 60.0,
         total_timeout_s: float = 900.0,
         connect_timeout_s: float = 30.0,
-        max_answer_bytes: int = 64 * MEBIBYTE,
+        max_answer_bytes: int = 16 * MEBIBYTE,
         max_connections: int = 256,
         tls: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] = {},
+        insecure_http: bool = False,
     ) -> None:
-        self.base_url = check_base_url(base_url)
+        self.base_url = check_base_url(base_url, insecure=insecure_http)
         self._idle = idle_timeout_s
         self._total = total_timeout_s
         self._connect = connect_timeout_s
@@ -157,7 +166,7 @@ class Endpoint:
         transport = Transport(
             max_connections=max_connections, tls=tls or ssl.create_default_context()
         )
-        self._sdk = _Sdk(self.base_url, api_key, HttpClient(transport))
+        self._sdk = _Sdk(self.base_url, api_key, HttpClient(transport), headers)
         self._chat = self._sdk.mould("POST", "chat/completions")
 
     async def call(

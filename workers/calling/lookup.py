@@ -96,7 +96,7 @@ def balance_in(answer: Answer) -> Decimal | None:
         balance = _balance(data)
     except ArithmeticError:
         return None
-    return balance if balance is not None and balance.is_finite() else None
+    return balance if balance is not None and is_amount(balance.copy_abs()) else None
 
 
 def _balance(data: _Balance) -> Decimal | None:

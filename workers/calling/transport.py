@@ -426,15 +426,20 @@ async def _begun(stream: AsyncIterable[bytes]) -> tuple[bytes, AsyncIterable[byt
 
 
 async def _collect(stream: AsyncIterable[bytes], most: int, unpacker: _Unpacker | None) -> bytes:
+    """Ends with the compressed stream: what stands behind it is nobody's, and not even read."""
     parts: list[bytes] = []
-    size = 0
+    size = wire = 0
     async for piece in stream:
         part = unpacker.decompress(piece, most - size + 1) if unpacker else piece
         size += len(part)
-        if size > most:
+        # A stream may be long that unpacks to nothing.
+        wire += len(piece)
+        if max(size, wire) > most:
             raise TooLarge
         if parts or (part := part.lstrip(_SPACE)):
             parts.append(part)
+        if unpacker and unpacker.eof:
+            break
     if unpacker and not unpacker.eof:
         raise EOFError
     return b"".join(parts)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
@@ -19,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.money import prices as module
+from batch import asking
 from batch.money.prices import Form, model_price, read_catalogue, read_prices
 from jobs.errors import ServiceUnavailable
 from jobs.gateways import PER_MILLION
@@ -329,7 +332,9 @@ Pages = Mapping[str, tuple[int, bytes]]
 
 
 @contextmanager
-def serving(pages: Pages) -> Iterator[tuple[str, list[tuple[str, dict[str, str]]]]]:
+def serving(
+    pages: Pages, more: Mapping[str, str] = {}
+) -> Iterator[tuple[str, list[tuple[str, dict[str, str]]]]]:
     """A server with these pages (status, body) by path; gives its address and what it was asked."""
     asked: list[tuple[str, dict[str, str]]] = []
 
@@ -342,6 +347,8 @@ def serving(pages: Pages) -> Iterator[tuple[str, list[tuple[str, dict[str, str]]
             self.send_response(status)
             if 300 <= status < 400:
                 self.send_header("Location", "/elsewhere")
+            for name, value in more.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -371,13 +378,19 @@ def test_each_asked_model_is_fetched_once_and_the_bytes_read_are_hashed() -> Non
     assert len(prices.models[MODEL].offers) == 2
 
 
-def test_no_key_is_sent_though_the_environment_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_and_the_headers_go_with_it_as_some_endpoints_want_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+    monkeypatch.setenv("NIGHTSHIFT_HEADER", "X-Org=7\nAccept=application/*")
     with serving({"/v1/models": (200, ROUTERAI)}) as (url, asked):
         read_prices(url, [MODEL], now=0)
 
-    assert all("authorization" not in headers for _, headers in asked)
-    assert "sk-canary" not in str(asked)
+    for _, headers in asked:
+        assert headers["authorization"] == "Bearer sk-canary"
+        assert (headers["x-org"], headers["accept"]) == ("7", "application/*")
+        # Portkey refuses even a GET without it.
+        assert headers["content-type"] == "application/json"
 
 
 def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -466,21 +479,52 @@ def test_a_server_that_speaks_no_tls_cannot_be_read() -> None:
 
 
 def test_a_catalogue_that_outgrows_the_limit_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LARGEST", len(ROUTERAI) - 1)
+    monkeypatch.setattr(asking, "LARGEST", len(ROUTERAI) - 1)
     page = {"/v1/models": (200, ROUTERAI)}
     with serving(page) as (url, _), pytest.raises(ServiceUnavailable, match="more than"):
         read_prices(url, [MODEL], now=0)
 
 
 def test_a_catalogue_that_drips_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOTAL_S", 0.0)
+    monkeypatch.setattr(asking, "TOTAL_S", 0.0)
     page = {"/v1/models": (200, ROUTERAI)}
     with serving(page) as (url, _), pytest.raises(ServiceUnavailable, match="longer than"):
         read_prices(url, [MODEL], now=0)
 
 
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX-Slow: "], ids=["line", "header"])
+def test_a_head_that_drips_is_left_as_soon(monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
+    monkeypatch.setattr(asking, "TOTAL_S", 0.3)
+    done = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(head)
+            while not done.wait(0.05):
+                connection.sendall(b"H")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        with pytest.raises(ServiceUnavailable, match="longer than"):
+            read_prices(url, [MODEL], now=0)
+        done.set()
+        thread.join()
+
+
+def test_a_compressed_catalogue_is_refused_unread() -> None:
+    page = {"/v1/models": (200, gzip.compress(ROUTERAI))}
+    with (
+        serving(page, {"Content-Encoding": "gzip"}) as (url, _),
+        pytest.raises(ServiceUnavailable, match="compressed"),
+    ):
+        read_prices(url, [MODEL], now=0)
+
+
 def test_silence_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "IDLE_S", 0.05)
+    monkeypatch.setattr(asking, "IDLE_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
         with pytest.raises(ServiceUnavailable, match="ReadTimeout"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import hmac
 import json
 import logging
+import socket
 import ssl
 import subprocess
 import threading
@@ -366,3 +368,24 @@ def test_a_book_that_is_not_ours_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "notices.json").write_bytes(b"\xff{")
 
     assert book.read(tmp_path) == book.Book()
+
+
+def test_a_webhook_whose_head_drips_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ways, "PATIENCE_S", 0.3)
+    done = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not done.wait(0.05):
+                connection.sendall(b"z")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        with pytest.raises(ways.Undelivered, match="TimeoutError"):
+            ways.send("url", address, {"event": "x", "job": ""}, "n", {})
+        done.set()
+        thread.join()

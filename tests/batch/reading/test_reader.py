@@ -316,3 +316,57 @@ def test_only_a_firm_choice_of_providers_is_a_pin(provider: str, pin: str) -> No
     found = read_all(lines + lines.replace(b'"a"', b'"b"'))
 
     assert [each.pin for each in found if isinstance(each, Request)] == [pin, pin]
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted", "found"),
+    [
+        ('"max_tokens":7', "max_completion_tokens", {"max_completion_tokens": 7}),
+        ('"max_completion_tokens":7', "max_tokens", {"max_tokens": 7}),
+        ('"max_tokens":7', "max_tokens", {"max_tokens": 7}),
+        ("", "max_completion_tokens", {"max_completion_tokens": 9}),
+        (
+            '"max_tokens":7,"max_completion_tokens":8',
+            "max_tokens",
+            {"max_tokens": 7, "max_completion_tokens": 8},
+        ),
+    ],
+)
+def test_the_bound_of_an_answer_goes_by_the_name_that_the_endpoint_wants(
+    body: str, wanted: str, found: dict[str, int]
+) -> None:
+    line = body_with(body) if body else body_with('"user":"u"')
+    # By the rules, and then by the form that they taught.
+    request, again = all_of(line + b"\n" + line, wanted)
+
+    sent = json.loads(request.body)
+    assert {key: sent[key] for key in sent if "tokens" in key} == found
+    assert request.body == again.body
+
+
+def all_of(data: bytes, wanted: str) -> list[Request]:
+    defaults = Defaults(max_tokens=9, max_tokens_field=wanted)
+    results = list(read(BytesIO(data), defaults))
+    assert all(isinstance(each, Request) for each in results)
+    return [each for each in results if isinstance(each, Request)]
+
+
+@pytest.mark.parametrize(
+    ("body", "asked", "sent", "unbounded"),
+    [
+        ('"user":"u"', "flex", "flex", ""),
+        ('"service_tier":null', "flex", "flex", ""),
+        ('"service_tier":"default"', "flex", "default", ""),
+        ('"service_tier":"priority"', "flex", "priority", "service_tier"),
+        ('"service_tier":"priority"', "priority", "priority", ""),
+        ('"service_tier":"scale"', None, "scale", "service_tier"),
+        ('"user":"u"', None, None, ""),
+    ],
+)
+def test_a_lane_is_put_in_where_none_is_named_and_the_dear_one_is_bounded_only_if_it_is_the_jobs(
+    body: str, asked: str | None, sent: str | None, unbounded: str
+) -> None:
+    request = request_on(body_with(body), Defaults(service_tier=asked))
+
+    assert json.loads(request.body).get("service_tier") == sent
+    assert request.unbounded == unbounded

@@ -8,16 +8,18 @@ import json
 import math
 import os
 import re
+import tracemalloc
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.reports import finished_lines, write_all
+from batch.reports import finished_lines, lines, write_all
 from batch.reports.cost import cost_json, cost_of
 from batch.reports.files import whole_file
 from batch.reports.lines import embedded
@@ -740,3 +742,37 @@ def test_what_is_written_meanwhile_is_in_all_lines_or_in_none(tmp_path: Path) ->
     assert list(lines) == []
     assert len(list(finished_lines(reader))) == 3
     assert math.isfinite(cast(float, first["nightshift"]["latency_s"]))
+
+
+NESTED = st.recursive(
+    st.sampled_from(["[[", '"{"', "\\", '\\"[', "", "}}", 1, None]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from('[]\\"'), inner),
+    max_leaves=12,
+)
+
+
+def levels(value: object) -> int:
+    if isinstance(value, dict | list):
+        parts = value.values() if isinstance(value, dict) else value
+        return 1 + max(map(levels, parts), default=0)
+    return 0
+
+
+@given(NESTED, st.integers(0, 6))
+def test_the_depth_of_an_answer_is_told_without_reading_it(value: object, deepest: int) -> None:
+    with mock.patch.object(lines, "_DEEPEST", deepest):
+        assert lines._is_flat(json.dumps(value).encode()) is (levels(value) <= deepest)
+
+
+@pytest.mark.parametrize("token", [b"[],", b'"",', b'["["],', b"{},"])
+def test_an_answer_that_is_all_brackets_takes_little_more_than_its_size(token: bytes) -> None:
+    body = b'{"error":[' + token * (2**20 // len(token)) + b"0]}"
+    tracemalloc.start()
+    try:
+        found, _ = lines.embedded(body)
+        assert lines._has_error(found)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 8 * len(body)

@@ -793,6 +793,28 @@ def test_a_spoiled_packed_answer_is_cut(name: str, spoil: Callable[[bytes], byte
 
 
 @pytest.mark.parametrize("name", PACKERS)
+def test_e39_what_stands_behind_a_packed_answer_is_not_even_read(name: str) -> None:
+    head = HEAD + f"Content-Encoding: {name}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    body = PACKERS[name](b'{"a":1}')
+    tail = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    first = b"%x\r\n%b\r\n" % (len(body), body)
+    reply = answer_of(says(head, first, 0.05, *[tail] * 3200), max_answer_bytes=MOST)
+
+    assert isinstance(reply, Reply)
+    assert reply.body == b'{"a":1}'
+
+
+def test_e39_a_packed_answer_that_unpacks_to_nothing_is_left_at_the_limit() -> None:
+    head = HEAD + b"Content-Encoding: deflate\r\nTransfer-Encoding: chunked\r\n\r\n"
+    # Stored blocks of no bytes, without end.
+    empty = b"c350\r\n" + b"\x00\x00\x00\xff\xff" * 10_000 + b"\r\n"
+    broken = answer_of(says(head, b"2\r\n\x78\x9c\r\n", *[empty] * 40), max_answer_bytes=MOST)
+
+    assert isinstance(broken, Broken)
+    assert broken.kind is BrokenKind.TOO_LARGE
+
+
+@pytest.mark.parametrize("name", PACKERS)
 def test_e39_a_bomb_is_left_at_the_limit_with_little_memory(name: str) -> None:
     bomb = packed(name, bytes(200 * MOST))
     tracemalloc.start()

@@ -1,0 +1,157 @@
+"""Questions to the endpoint that cost nothing, asked with the key: bounded in bytes and in time.
+
+document   at most `LARGEST` bytes as they come, never unpacked; `TOTAL_S` from the first byte
+           that is sent on, however steadily a head or a body drips
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from batch.credentials import api_key
+from jobs.address import join
+from jobs.errors import ServiceUnavailable, UsageError
+from jobs.reach import EMPTY, others, speaks
+from jobs.secret import extra_headers
+
+if TYPE_CHECKING:
+    import httpx2
+
+LARGEST = 32 * 2**20
+"""Bytes that one document may have."""
+
+IDLE_S = 10.0
+"""Longest silence, in seconds: to a connection, and from one piece of a document to the next."""
+
+TOTAL_S = 60.0
+"""Longest time for one document, in seconds, however steadily it drips."""
+
+HINT = "check the network and the address (--base-url, NIGHTSHIFT_BASE_URL), then try again"
+
+_TROUBLE = 429
+"""From this status on it may pass."""
+
+_CHAT = "chat/completions"
+_T = TypeVar("_T")
+
+
+class Page(NamedTuple):
+    """An answer: its HTTP status, and its body."""
+
+    status: int
+    body: bytes
+
+
+Ask = Callable[[str, bytes], Awaitable[Page]]
+"""Asks an address: GET without a body, else POST."""
+
+
+def asking(questions: Callable[[Ask], Awaitable[_T]]) -> _T:
+    """Runs questions that share a connection. `ServiceUnavailable` for every fault of the road."""
+    import asyncio
+
+    return asyncio.run(_asked(questions))
+
+
+async def _asked(questions: Callable[[Ask], Awaitable[_T]]) -> _T:
+    async with _client() as client:
+        return await questions(lambda url, body: _ask(client, url, body))
+
+
+@asynccontextmanager
+async def _client() -> AsyncIterator[httpx2.AsyncClient]:
+    import httpx2
+
+    async with httpx2.AsyncClient(
+        # The machine's own certificates, as the workers trust them.
+        verify=ssl.create_default_context(),
+        trust_env=False,
+        follow_redirects=False,
+        timeout=IDLE_S,
+        headers=_headers(os.environ),
+    ) as client:
+        yield client
+
+
+def _headers(environ: Mapping[str, str]) -> dict[str, str]:
+    """As a worker's; some gateways want a content type even where there is no content."""
+    found = {
+        "Accept": "application/json",
+        # A compressed document could unpack to anything.
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "User-Agent": "Nightshift",
+    }
+    key = api_key(environ)
+    if key.isascii() and key.isprintable() and key:
+        found["Authorization"] = f"Bearer {key}"
+    for name, value in extra_headers(environ).items():
+        found = {each: old for each, old in found.items() if each.lower() != name.lower()}
+        found |= {name: value} if value else {}
+    return found
+
+
+async def _ask(client: httpx2.AsyncClient, url: str, body: bytes) -> Page:
+    import asyncio
+
+    import httpx2
+
+    try:
+        async with (
+            asyncio.timeout(TOTAL_S),
+            client.stream("POST" if body else "GET", url, content=body or None) as response,
+        ):
+            return Page(response.status_code, await _body(response, url))
+    except TimeoutError:
+        raise ServiceUnavailable(f"{url} takes longer than {TOTAL_S:g} s", hint=HINT) from None
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise ServiceUnavailable(
+            f"{url} cannot be read: {type(error).__name__}: {error}", hint=HINT
+        ) from error
+
+
+async def _body(response: httpx2.Response, url: str) -> bytes:
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise ServiceUnavailable(
+            f"{url} sends what nobody asked for: compressed ({encoding[:40]!r})", hint=HINT
+        )
+    body = bytearray()
+    async for piece in response.aiter_raw():
+        body += piece
+        if len(body) > LARGEST:
+            raise ServiceUnavailable(f"{url} sends more than {LARGEST} bytes", hint=HINT)
+    return bytes(body)
+
+
+# ── Is it there at all? ──────────────────────────────────────────────────────────────────────────
+
+
+def check_reach(base_url: str) -> None:
+    """`UsageError` with the right address where another one at that host is the API's.
+
+    For an endpoint that lists no models: one with a list was found by it. Where nothing answers as
+    an API does, nothing is raised: it may be a moment, and the first call tells.
+    """
+    with suppress(ServiceUnavailable):
+        asking(lambda ask: _check(ask, base_url))
+
+
+async def _check(ask: Ask, base_url: str) -> None:
+    page = await _chat(ask, base_url)
+    if page.status >= _TROUBLE or speaks(*page):
+        return
+    for other in others(base_url):
+        if speaks(*await _chat(ask, other)):
+            raise UsageError(
+                f"{join(base_url, _CHAT)} is not there (HTTP {page.status})",
+                hint=f"that of {other} is: --base-url {other}",
+            )
+
+
+async def _chat(ask: Ask, base_url: str) -> Page:
+    return await ask(join(base_url, _CHAT), EMPTY)

@@ -1,0 +1,97 @@
+"""An endpoint that is not the simulator: it answers by a function, and keeps what it was asked."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Asked:
+    """A request that came; header names are in lower case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body."""
+        return json.loads(self.body or b"null")
+
+
+Answer = tuple[int, Any]
+"""A status, and what is sent as JSON; text goes as HTML."""
+
+
+@dataclass
+class Foreign:
+    """The endpoint; `answer` tells what to say, `asked` is what came."""
+
+    answer: Callable[[Asked], Answer]
+    port: int = 0
+    asked: list[Asked] = field(default_factory=list)
+
+    @property
+    def root(self) -> str:
+        """Where the machine is, without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def chats(self) -> list[Asked]:
+        """The calls that could cost something."""
+        return [one for one in self.asked if one.method == "POST" and one.body not in (b"", b"{}")]
+
+
+def completion(**more: Any) -> dict[str, Any]:
+    """An answer that tells no cost."""
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": "да"},
+    }
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
+    return {"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage, **more}
+
+
+@contextmanager
+def foreign(answer: Callable[[Asked], Answer]) -> Iterator[Foreign]:
+    """Serves on loopback."""
+    one = Foreign(answer)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            names = {name.lower(): value for name, value in self.headers.items()}
+            asked = Asked(self.command, self.path, names, body)
+            one.asked.append(asked)
+            status, told = one.answer(asked)
+            html = isinstance(told, str)
+            data = told.encode() if html else json.dumps(told).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html" if html else "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_POST = do_GET  # noqa: N815  the library's name
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        one.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield one
+        finally:
+            server.shutdown()
+            thread.join()
