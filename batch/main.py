@@ -30,6 +30,7 @@ COMMANDS = {
     "pause": "Let a job rest; calls in flight end.",
     "cancel": "End a job now; what was answered is kept.",
     "results": "Write the answers there are so far.",
+    "failures": "Show why requests failed, by cause.",
     "cost": "Show what a job cost.",
     "settle": "Give up what is set aside for workers that fell silent.",
     "budget": "Show or set caps for a day and a month, over all jobs.",

@@ -48,7 +48,7 @@ def command(*, no_caps: bool, as_json: bool, **options: Any) -> int:
     caps, used = allowance.caps(), allowance.used()
     if as_json:
         periods = {period.value: _figures(caps.of(period), *used[period]) for period in Period}
-        click.echo(json.dumps({"zone": caps.zone, **periods}, indent=2))
+        click.echo(json.dumps({"version": 1, "zone": caps.zone, **periods}, indent=2))
         return 0
     for period, (spent, aside) in used.items():
         tell(_line(period, spent, aside, caps.of(period)))

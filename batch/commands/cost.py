@@ -12,6 +12,7 @@ from batch.dialogue.helps import Command
 from batch.dialogue.options import job_argument, open_home, plain_option
 from batch.dialogue.terminal import safe, tell
 from batch.language import _, exact, moment, money, ngettext, number
+from batch.money.words import paid, uncertain
 from batch.reports.cost import Cost, cost_json, cost_of
 from jobs.money import times
 from jobs.prices import MILLION, PriceList
@@ -46,12 +47,24 @@ def command(job: str, *, as_json: bool) -> int:
 
 
 def _say(cost: Cost) -> None:
-    told = ngettext(
-        "{rub}  (exactly {exact} ₽) for {count} call",
-        "{rub}  (exactly {exact} ₽) for {count} calls",
-        cost.calls,
-    )
-    tell(told.format(rub=money(cost.rub), exact=exact(cost.rub), count=number(cost.calls)))
+    more = uncertain(cost.uncertain_calls, cost.unbounded_calls, cost.uncertain_rub)
+    if more:
+        told = ngettext(
+            "at least {rub} for {count} call; {more}",
+            "at least {rub} for {count} calls; {more}",
+            cost.calls,
+        )
+    else:
+        told = ngettext(
+            "{rub}  (exactly {exact} ₽) for {count} call",
+            "{rub}  (exactly {exact} ₽) for {count} calls",
+            cost.calls,
+        )
+    known, count = money(cost.rub), number(cost.calls)
+    tell(told.format(rub=known, exact=exact(cost.rub), count=count, more=more))
+    if cost.estimated_rub:
+        told = _("by their tokens and the prices these cost about {rub}")
+        tell("  " + told.format(rub=money(cost.estimated_rub)))
     for name, model in sorted(cost.by_model.items()):
         told = ngettext(
             "{model}: {rub}, {count} call, {prompt} + {output} tokens",
@@ -59,7 +72,7 @@ def _say(cost: Cost) -> None:
             model.calls,
         ).format(
             model=safe(name),
-            rub=money(model.rub),
+            rub=paid(model.rub, model.unknown),
             count=number(model.calls),
             prompt=number(model.usage.prompt),
             output=number(model.usage.completion),
@@ -83,12 +96,12 @@ def _say(cost: Cost) -> None:
     if cost.saved_rub:
         told = _("{rub} saved by prompts that were read from a cache")
         tell("  " + told.format(rub=money(cost.saved_rub)))
-    if cost.repeated_rub:
-        told = _("{rub} of it for calls that were repeated")
-        tell("  " + told.format(rub=money(cost.repeated_rub)))
-    if cost.failed_rub:
-        told = _("{rub} of it for requests that failed")
-        tell("  " + told.format(rub=money(cost.failed_rub)))
+    if cost.repeated_rub or cost.repeated_unknown:
+        told = _("for repeated calls: {rub}")
+        tell("  " + told.format(rub=paid(cost.repeated_rub, cost.repeated_unknown)))
+    if cost.failed_rub or cost.failed_unknown:
+        told = _("for requests that failed: {rub}")
+        tell("  " + told.format(rub=paid(cost.failed_rub, cost.failed_unknown)))
     for each in cost.unlisted:
         told = ngettext(
             "{model}, served by {provider}: {count} call for {rub}, by the prices {listed}",
@@ -102,17 +115,6 @@ def _say(cost: Cost) -> None:
             listed=money(each.listed_rub),
         )
         tell(f"  {told}")
-    if cost.uncertain_calls:
-        told = ngettext(
-            "and {count} call of unknown outcome, at most {rub}",
-            "and {count} calls of unknown outcome, at most {rub}",
-            cost.uncertain_calls,
-        )
-        count = number(cost.uncertain_calls)
-        tell("  " + told.format(count=count, rub=money(cost.uncertain_rub)))
-        if cost.estimated_rub:
-            told = _("by their tokens and the prices these cost about {rub}")
-            tell("    " + told.format(rub=money(cost.estimated_rub)))
 
 
 def _say_prices(versions: list[PriceList]) -> None:

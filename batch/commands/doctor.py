@@ -82,7 +82,8 @@ def command(
             {"what": each.what, "ok": each.ok, "text": each.text, "cure": each.cure}
             for each in findings
         ]
-        click.echo(json.dumps(told, ensure_ascii=False))
+        ok = all(each.ok for each in findings)
+        click.echo(json.dumps({"version": 1, "ok": ok, "checks": told}, ensure_ascii=False))
         return 0 if all(each.ok for each in findings) else 4
     wide = max(9, *(len(finding.what) for finding in findings))
     for finding in findings:

@@ -109,6 +109,7 @@ def _tell(report: Report, guess: Guess, job: JobRow | None, *, as_json: bool) ->
     in_flex = report.estimate.in_flex
     if as_json:
         told = {
+            "version": 1,
             **({"job": job.id} if job else {}),
             "requests": report.requests,
             "invalid": report.invalid,

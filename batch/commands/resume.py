@@ -12,7 +12,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from pydantic import ValidationError
@@ -45,15 +45,16 @@ from batch.dialogue.options import (
     patience_option,
     plain_option,
 )
-from batch.dialogue.phrases import state_word
+from batch.dialogue.phrases import cost_line, state_word
 from batch.dialogue.recalls import tell_what_may_come
 from batch.dialogue.terminal import safe, say, tell, width
-from batch.language import _, again, money, ngettext, number
+from batch.language import _, again, ngettext, number
 from batch.local import settle_job
 from batch.money.pricefile import read_price_file
 from batch.money.prices import read_prices
 from batch.money.pricewatch import asked_for, form_of, keep
 from batch.settings import Settings, check_key, read_settings
+from batch.store.causes import TRUNCATED
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.revision import Revision
@@ -68,9 +69,10 @@ from jobs.window import parse_window
 
 HELP = """Go on with JOB after Ctrl-C, a crash, a pause, a cancel, or with what failed.
 
-Answered requests are never sent again. First a table tells what is sent and what it may cost; a
-person at a terminal is asked where something may be paid twice or failures are tried again. Where
-a coordinator serves the home, it goes on with the job; else this command does, in the foreground.
+Answered requests are sent again only by --retry truncated. First a table tells what is sent and
+what it may cost; a person at a terminal is asked where something may be paid twice or is tried
+again. Where a coordinator serves the home, it goes on with the job; else this command does, in the
+foreground.
 What the job may spend and when it may run stays as it was, unless an option here says otherwise;
 the environment has no say in that, and the input file is not needed any more. To go on after a
 price rise is to accept the prices that are asked now. Of a job that runs, what is lowered counts
@@ -80,7 +82,9 @@ for all that has not left yet, and what may still come of calls in flight is tol
   nightshift resume latest
   nightshift resume latest --dry-run
   nightshift resume latest --budget-rub 800
-  nightshift resume latest --retry-failed --code endpoint.5xx,system.*
+  nightshift resume latest --retry failed
+  nightshift resume latest --retry endpoint.5xx,system.*
+  nightshift resume latest --retry truncated --max-tokens 4000
 """
 
 _FIXED = ("model", "base_url", "output_dir", "name", "max_attempts", "chunk_size")
@@ -108,17 +112,22 @@ def _as_option(field: str) -> str:
 
 @click.command("resume", cls=Command, help=HELP)
 @job_argument
-@plain_option("--retry-failed", is_flag=True, help="Send failed requests again.")
 @plain_option(
-    "--code",
-    "codes",
+    "--retry",
     multiple=True,
-    metavar="CODES",
-    help="Of the failed only those with such a code: endpoint.5xx,system.*",
+    metavar="failed|truncated|CODE",
+    help="Send again what failed, or failed with such a CODE (endpoint.5xx,system.*), or answers"
+    " that were cut off, which takes --max-tokens. An answer is kept until there is a better one.",
 )
 @model_option_map
 @model_option_all
-@plain_option("--max-tokens", **COUNT, help="For requests that do not bound their answer.")
+@plain_option("--retry-failed", is_flag=True, hidden=True)
+@plain_option("--code", "codes", multiple=True, hidden=True)
+@plain_option(
+    "--max-tokens",
+    **COUNT,
+    help="For requests that do not bound their answer; with --retry truncated: for these.",
+)
 @plain_option("--budget-rub", **ROUBLES, help="A new cap.")
 @plain_option("--budget-tokens", **FROM_NONE, help="A new cap.")
 @plain_option("--budget-requests", **FROM_NONE, help="A new cap.")
@@ -155,6 +164,7 @@ def _as_option(field: str) -> str:
 def command(
     job: str,
     *,
+    retry: tuple[str, ...],
     retry_failed: bool,
     codes: tuple[str, ...],
     header: tuple[str, ...],
@@ -167,7 +177,9 @@ def command(
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
     job_id = home.find(job)
-    wanted = (codes or ("*",)) if retry_failed or codes else ()
+    wanted = _wanted(retry, codes or (("*",) if retry_failed else ()))
+    limit = changes["max_tokens"]
+    changes |= {"max_tokens": None} if TRUNCATED in wanted else {}
     foreground = not home.is_coordinated(job_id)
     if foreground and not dry_run:
         _check_services(home, settings)
@@ -182,7 +194,7 @@ def command(
         runs = row.state is JobState.IN_PROGRESS and not foreground
         _check_budget(row, None if runs else changes["budget_rub"])
         revision = _revision(changes)
-        retried = _retried(store, wanted, revision) if row.failed else ()
+        retried = _retried(store, wanted, limit, revision)
         if row.ended and not row.left and not retried:
             code = _nothing_left(row, tried=bool(wanted))
             if not dry_run and store.uncertain.calls():
@@ -191,7 +203,7 @@ def command(
         given = _prices_given(store, spec, changes["price_file"])
         told = given or (None if runs and not revision else _prices_told(store, row, revision))
         _check_models(store, spec, told, revision)
-        found = plan(store, spec, retried, told, revision)
+        found = plan(store, spec, retried.codes, told, revision, retried.max_tokens)
         sends = bool(retried) or not runs
         _show(found, sends=sends, as_json=as_json, dry_run=dry_run)
         if dry_run:
@@ -213,6 +225,53 @@ def command(
         return follow(its, job_id)
 
 
+class _Retried(NamedTuple):
+    """What is sent again though it ended: failures with these codes, and with `max_tokens` the
+    answers that were cut off below.
+    """
+
+    codes: tuple[str, ...]
+    max_tokens: int | None
+
+    def __bool__(self) -> bool:
+        return bool(self.codes or self.max_tokens)
+
+
+def _wanted(retry: tuple[str, ...], codes: tuple[str, ...]) -> list[str]:
+    """Patterns of the codes to try again, and `truncated` for answers that were cut off."""
+    named = [part for text in (*retry, *codes) for part in text.replace(",", " ").split()]
+    return ["*" if part == "failed" else part for part in named]
+
+
+def _retried(
+    store: JobStore, wanted: list[str], max_tokens: int | None, revision: Revision
+) -> _Retried:
+    """Failures that are tried again: with another model also those that had none."""
+    patterns, there = [part for part in wanted if part != TRUNCATED], failures(store)
+    mended = {NO_MODEL} if revision.models or revision.override else set()
+    codes = codes_like(patterns, there) if there else ()
+    codes = tuple(dict.fromkeys((*codes, *(there.keys() & mended))))
+    return _Retried(codes, _limit(store, max_tokens) if TRUNCATED in wanted else None)
+
+
+def _limit(store: JobStore, max_tokens: int | None) -> int:
+    """The limit under which cut answers are bought again, if it lets any of them be longer."""
+    why = store.why()
+    if not why.truncated:
+        raise UsageError("no answer of this job was cut off at its token limit")
+    if max_tokens is None:
+        raise UsageError(
+            "answers that were cut off would be cut off there again",
+            hint=f"give them a higher limit: --retry truncated --max-tokens {why.better_limit}",
+        )
+    if not store.failures.truncated_below(max_tokens):
+        raise UsageError(
+            f"the answers that were cut off had {max_tokens:,} tokens or more already",
+            hint=f"give them a higher limit: --retry truncated --max-tokens {why.better_limit}",
+        )
+    return max_tokens
+
+
 def _check_services(home: Home, settings: Settings) -> None:
     """What the foreground will need, before anything is changed."""
     if home.is_coordinated():
@@ -229,7 +288,7 @@ def _nothing_left(row: JobRow, *, tried: bool) -> int:
     told = _("{job} is {state}; nothing is left to send")
     say(told.format(job=row.id, state=state_word(row.state)))
     if row.failed:
-        say("  " + _("--retry-failed sends the failed again"))
+        say("  " + _("--retry failed sends the failed again"))
     elif tried:
         say("  " + _("no request failed"))
     return 1 if row.failed or row.invalid else 0
@@ -251,11 +310,8 @@ def _settle(home: Home, settings: Settings, store: JobStore, *, foreground: bool
     with crew(home, settings, job.spec, 1) as its:
         settle_job(its, job)
     job, left = store.job(), len(store.uncertain.calls())
-    known = _("it told of {known}; cost {rub}")
-    say("  " + known.format(known=number(count - left), rub=money(job.settled_rub)))
-    if job.booked_rub:
-        told = _("and calls of unknown outcome, at most {rub}")
-        say("  " + told.format(rub=money(job.booked_rub)))
+    known = _("it told of {known}; {cost}")
+    say("  " + known.format(known=number(count - left), cost=cost_line(job)))
 
 
 def _show(found: Again, *, sends: bool, as_json: bool, dry_run: bool) -> None:
@@ -303,21 +359,14 @@ def _prices_told(store: JobStore, row: JobRow, revision: Revision) -> PriceList 
         return None
 
 
-def _apply(store: JobStore, spec: Spec, retried: tuple[str, ...], revision: Revision) -> None:
+def _apply(store: JobStore, spec: Spec, retried: _Retried, revision: Revision) -> None:
     # Also what the endpoint asked to wait for is not waited for any longer.
     store.want("lift")
     store.change_spec(spec)
     if retried:
-        store.failures.retry(retried)
+        store.failures.retry(retried.codes, max_tokens=retried.max_tokens)
     if revision:
         store.revise(revision)
-
-
-def _retried(store: JobStore, wanted: tuple[str, ...], revision: Revision) -> tuple[str, ...]:
-    """The codes of failures that are tried again: with another model, those that had none."""
-    there = failures(store)
-    mended = {NO_MODEL} if revision.models or revision.override else set()
-    return tuple(dict.fromkeys((*codes_like(wanted, there), *(there.keys() & mended))))
 
 
 def _check_models(store: JobStore, spec: Spec, told: PriceList | None, revision: Revision) -> None:

@@ -14,7 +14,7 @@ import click
 from batch import embedded
 from batch.crew import Crew, crew
 from batch.dialogue.consent import ask, costs_nothing, send_question
-from batch.dialogue.ending import say_ending, say_interrupted, settling
+from batch.dialogue.ending import say_ending, say_interrupted
 from batch.dialogue.guesses import guess_lines
 from batch.dialogue.helps import Command
 from batch.dialogue.making import make_spec
@@ -133,8 +133,5 @@ def follow(its: Crew, job_id: str, sampled: Callable[[JobRow], bool] = lambda _j
         way = f"the job is kept; go on with: nightshift resume {job_id}"
         error.hint = f"{error.hint}\n  {way}" if error.hint else way
         raise
-    code = say_ending(job)
     with closing(home.open(job_id, read_only=True)) as store:
-        if told := settling(job, store):
-            say("  " + told)
-    return code
+        return say_ending(job, store)

@@ -83,6 +83,7 @@ def _line(lost: Lost) -> str:
 
 def _figures(job_id: str, lost: Lost, *, gave_up: bool) -> dict[str, object]:
     return {
+        "version": 1,
         "job": job_id,
         "chunks": lost.chunks,
         "at_most_rub": None if lost.rub is None else plain(lost.rub),

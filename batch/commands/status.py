@@ -10,6 +10,7 @@ from datetime import datetime
 
 import click
 
+from batch.dialogue.causes import cause_lines, ways_out
 from batch.dialogue.ending import skipped
 from batch.dialogue.glance import Glance, tell_programs
 from batch.dialogue.helps import Command
@@ -57,16 +58,18 @@ def command(job: str | None, *, as_json: bool) -> int:
             with closing(home.open(job_id, read_only=True)) as store:
                 _one(store, glance)
             return 0
+        if as_json:
+            found = [glance.all_of(store) for store in home.stores()]
+            click.echo(json.dumps({"version": 1, "jobs": found}, ensure_ascii=False))
+            return 0
         jobs = [glance.at(store.job()) for store in home.stores()]
-    if as_json:
-        click.echo(json.dumps([each.as_json() for each in jobs], ensure_ascii=False))
-    elif jobs:
+    if jobs:
         _all(jobs)
     else:
         told = _("no jobs in {folder}; nightshift run INPUT makes one")
         say(told.format(folder=safe(str(home.folder))))
     waiting = [each.job for each in jobs if each.state == JobState.IN_PROGRESS]
-    if waiting and not as_json and not home.is_coordinated():
+    if waiting and not home.is_coordinated():
         say(_("no coordinator is at work; go on with:"))
         say(f"  nightshift resume {waiting[-1]}")
     return 0
@@ -152,3 +155,9 @@ def _one(store: JobStore, glance: Glance) -> None:
     for name, fact in facts.items():
         if fact:
             tell(f"{name:>{wide}}  {fact}", wide + 2)
+    causes = store.why()
+    for line in cause_lines(causes, job.id):
+        tell(line, 4)
+    for words, command in ways_out(causes, job.id) if job.ended else ():
+        tell(words)
+        tell(f"  {command}")

@@ -40,6 +40,7 @@ def command(source: Path, *, as_json: bool, **options: Any) -> int:
         report = validate(open_home(), spec, open_source(source), tell=tell)
     if as_json:
         told = {
+            "version": 1,
             "requests": report.requests,
             "invalid": report.invalid,
             "models": report.models,

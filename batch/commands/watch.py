@@ -11,7 +11,7 @@ import click
 
 from batch.dialogue.display import Display
 from batch.dialogue.ending import INTERRUPTED, say_ending
-from batch.dialogue.glance import Glance
+from batch.dialogue.glance import Glance, facts_of
 from batch.dialogue.helps import Command
 from batch.dialogue.kinds import Seconds
 from batch.dialogue.options import insecure_option, job_argument, open_home, option, plain_option
@@ -19,7 +19,7 @@ from batch.dialogue.terminal import say
 from batch.language import _
 from batch.settings import read_settings
 from batch.store.home import Home
-from batch.store.jobstore import JobRow
+from batch.store.jobstore import JobRow, JobStore
 from batch.watching.progress import Meter, Progress
 
 HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching, not the job.
@@ -48,7 +48,7 @@ def command(job: str, every: float, *, as_json: bool) -> int:
     job_id = home.find(job)
     with (
         closing(Glance(home, settings)) as glance,
-        closing(_Lines() if as_json else Display()) as display,
+        closing(_Lines(home.open(job_id, read_only=True)) if as_json else Display()) as display,
     ):
         try:
             row = _follow(home, job_id, glance, display, every)
@@ -57,18 +57,20 @@ def command(job: str, every: float, *, as_json: bool) -> int:
             say(_("the job goes on; look again with:"))
             say(f"  nightshift watch {job_id}")
             return INTERRUPTED
-    return say_ending(row)
+    with closing(home.open(job_id, read_only=True)) as store:
+        return say_ending(row, store)
 
 
 class _Lines:
     """A line of JSON for each look at which something was new, on standard output."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
         self._last = ""
 
     def show(self, progress: Progress) -> None:
         """Shows a moment."""
-        line = json.dumps(progress.as_json(), ensure_ascii=False)
+        line = json.dumps({**progress.as_json(), **facts_of(self._store)}, ensure_ascii=False)
         if line != self._last:
             click.echo(line)
         self._last = line
@@ -78,7 +80,8 @@ class _Lines:
         say(text)
 
     def close(self) -> None:
-        """Nothing is to be left as it was."""
+        """Lets go of the job."""
+        self._store.close()
 
 
 def _follow(

@@ -121,7 +121,7 @@ class ActiveJob:
         self.is_in_a_hurry = False
         """Whether its workers have nothing of it any more: the next turn ends or feeds it."""
         self.series = series_of(store, time.time())
-        self._failed = store.job().failed
+        self._finished = store.job().finished
 
     @property
     def is_fed(self) -> bool:
@@ -611,10 +611,10 @@ class ActiveJob:
         """How the job stands now."""
         job = self.store.job()
         self._meter.note(time.monotonic(), job.finished)
-        if job.failed < self._failed:
-            # Failures were taken back, to be tried again.
+        if job.finished < self._finished:
+            # Results were taken back, to be tried again.
             self.series = series_of(self.store, time.time())
-        self._failed = job.failed
+        self._finished = job.finished
         now = time.time()
         refused = self._all_refused()
         new = refused - self.refused_so_far

@@ -58,6 +58,7 @@ class Writer:
 
 def write(store: JobStore) -> None:
     """Writes the four files of a job anew, and remembers what they show."""
+    store.failures.restore()
     with store.snapshot():
         revision = store.revision()
         reports.write_all(store)

@@ -114,7 +114,7 @@ class Coordinator:
         self._writer.close()
         for job in self._jobs.values():
             with suppress(NightshiftError, sqlite3.Error, OSError):
-                self._teller.see(job.store.job())
+                self._teller.see(job.store)
                 job.keep_troubles()
             job.store.close()
         self._teller.close()
@@ -255,7 +255,7 @@ class Coordinator:
                 job.turn(self._redis_since)
                 self._recovered(job)
                 self._tell(job)
-                self._teller.see(job.store.job())
+                self._teller.see(job.store)
                 if job.store.job().state in ENDED:
                     job.store.close()
                     del self._jobs[job.id]
@@ -370,7 +370,7 @@ class Coordinator:
             if store.chunks.lost().chunks:
                 # A worker that was only suspended must not go on with it when it wakes.
                 self._post.hold(job_id, job.state.value)
-            self._teller.see(job)
+            self._teller.see(store)
         finally:
             if job_id not in self._jobs:
                 store.close()

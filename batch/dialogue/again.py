@@ -11,6 +11,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from batch.estimator.estimate import Size, estimate, likely_of
+from batch.money.forecast import cost_of_all, cost_of_rest, shared_out
+from batch.reports.cost import uncertain_json
+from batch.store.causes import TRUNCATED_IN_FLAGS
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.revision import UNREVISED, Revision
 from jobs.budget import Amount
@@ -31,8 +34,11 @@ class Kind(StrEnum):
     UNDER_WAY = "under_way"
     """With a worker when all stopped: what was answered comes home first, the rest is sent."""
     FAILED = "failed"
+    TRUNCATED = "truncated"
+    """Answered, but cut off: the answer is bought again under a higher limit."""
 
 
+_ENDED = (Kind.FAILED, Kind.TRUNCATED)
 _TWICE = (Kind.UNCERTAIN, Kind.UNDER_WAY)
 
 _FEATURES = "name, prompt_bound, output_bound, bounded, pin, count(*)"
@@ -48,6 +54,10 @@ _QUERIES = {
     " OR ordinal IN (SELECT ordinal FROM suspects)",
     Kind.UNDER_WAY: "WHERE ordinal IN (SELECT value FROM json_each(?1))",
     Kind.FAILED: "JOIN results USING (ordinal) WHERE state = 'failed' AND code = ?1"
+    " AND ordinal NOT IN (SELECT ordinal FROM copies)",
+    Kind.TRUNCATED: "JOIN results USING (ordinal) WHERE flags <> '' AND "  # noqa: S608
+    + TRUNCATED_IN_FLAGS
+    + " AND coalesce(output_bound, 0) < CAST(?1 AS INTEGER)"
     " AND ordinal NOT IN (SELECT ordinal FROM copies)",
 }
 
@@ -79,7 +89,6 @@ class Again:
     job: JobRow
     spec: Spec
     groups: list[Group]
-    uncertain_calls: int
     set_aside: Decimal
     left: Amount
     left_requests: int | None
@@ -102,15 +111,15 @@ class Again:
         """Requests of which an answer may be paid for twice."""
         return sum(group.requests for group in self.groups if group.twice)
 
-    @property
-    def failed(self) -> int:
-        """Failed requests that are tried again."""
-        return sum(group.requests for group in self.groups if group.kind is Kind.FAILED)
+    def count(self, kind: Kind) -> int:
+        """Requests that are sent for this reason."""
+        return sum(group.requests for group in self.groups if group.kind is kind)
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`; amounts are exact strings in ₽."""
         job, everything, budget = self.job, self.total, self.spec.budget
         return {
+            "version": 1,
             "job": job.id,
             "state": job.state.value,
             "requests": job.requests,
@@ -126,11 +135,9 @@ class Again:
                 for group in self.groups
             ],
             "total": _figures(everything),
+            "forecast_rub": _plain(cost_of_all(job)),
             "spent_rub": plain(job.settled_rub),
-            "uncertain": {
-                "calls": self.uncertain_calls,
-                "at_most_rub": plain(job.booked_rub),
-            },
+            "uncertain": uncertain_json(job.unknown, job.unbounded, job.booked_rub),
             "set_aside_rub": plain(self.set_aside),
             "budget": {
                 "rub": _plain(budget.rub),
@@ -151,9 +158,11 @@ def plan(
     codes: Iterable[str],
     told: PriceList | None,
     revision: Revision = UNREVISED,
+    max_tokens: int | None = None,
 ) -> Again:
     """What going on with a job under this spec sends, and failures with one of these codes.
 
+    With `max_tokens` also answers that were cut off at a lower limit.
     At the prices `told` just now, or the last known ones, and as a bound at whatever is dearer.
     """
     with store.snapshot():
@@ -166,19 +175,17 @@ def plan(
             (Kind.UNCERTAIN, ""),
             (Kind.UNDER_WAY, json.dumps(ordinals)),
             *((Kind.FAILED, code) for code in codes),
+            *([(Kind.TRUNCATED, str(max_tokens))] if max_tokens else []),
         ]
         newest, accepted = told or store.prices(), store.accepted_prices()
         prices = newest.joined(accepted) if newest and accepted else newest
         groups = [_group(store, kind, value, prices, spec, revision) for kind, value in chosen]
-        (calls,) = store.db.execute(
-            "SELECT count(*) FROM calls WHERE billing = 'unknown'"
-        ).fetchone()
+        groups = _foretold(groups, job)
         exposed = store.chunks.exposure()
     return Again(
         job,
         spec,
         [group for group in groups if group.requests],
-        calls,
         subtract(exposed.rub or ZERO, add(job.settled_rub, job.booked_rub)),
         _left(spec, exposed),
         _requests_left(spec, job, groups),
@@ -218,8 +225,10 @@ def _group(
     spec: Spec,
     revision: Revision,
 ) -> Group:
+    limited = kind is Kind.TRUNCATED
+    features = _FEATURES.replace("output_bound", "CAST(?1 AS INTEGER)") if limited else _FEATURES
     rows = store.db.execute(
-        f"SELECT {_FEATURES} FROM requests JOIN models ON models.id = model"  # noqa: S608
+        f"SELECT {features} FROM requests JOIN models ON models.id = model"  # noqa: S608
         f" {_QUERIES[kind]} {_GROUPED}",
         (value,) if "?1" in _QUERIES[kind] else (),
     )
@@ -231,7 +240,8 @@ def _group(
     return Group(
         kind,
         found.requests,
-        likely_of(store, found, prices),
+        # How long an answer is that was cut off, nobody knows.
+        None if limited else likely_of(store, found, prices),
         found.highest,
         code=value if kind is Kind.FAILED else "",
     )
@@ -250,6 +260,19 @@ def revised(size: Size, revision: Revision) -> Size:
     )
 
 
+def _foretold(groups: list[Group], job: JobRow) -> list[Group]:
+    """What is left to send costs together what the forecast of the job leaves for it."""
+    open_ones = [each for each in groups if each.kind not in _ENDED and each.requests]
+    rest = cost_of_rest(job)
+    if rest is None or not open_ones:
+        return groups
+    likely = [each.likely for each in open_ones if each.likely]
+    by_price = len(likely) == len(open_ones)
+    weights = likely if by_price else [Decimal(each.requests) for each in open_ones]
+    parts = dict(zip(map(id, open_ones), shared_out(rest, weights), strict=True))
+    return [replace(each, likely=parts.get(id(each), each.likely)) for each in groups]
+
+
 def _left(spec: Spec, exposed: Amount) -> Amount:
     rub, tokens = spec.budget.rub, spec.budget.tokens
     return Amount(
@@ -261,7 +284,7 @@ def _left(spec: Spec, exposed: Amount) -> Amount:
 def _requests_left(spec: Spec, job: JobRow, groups: list[Group]) -> int | None:
     if spec.budget.requests is None:
         return None
-    again = sum(group.requests for group in groups if group.kind is Kind.FAILED)
+    again = sum(group.requests for group in groups if group.kind in _ENDED)
     return max(spec.budget.requests - job.finished + again, 0)
 
 

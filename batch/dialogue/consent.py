@@ -12,6 +12,8 @@ import click
 from batch.dialogue.again import Again, Group, Kind
 from batch.dialogue.terminal import folded, say, width
 from batch.language import _, money, ngettext, number
+from batch.money.forecast import cost_of_all
+from batch.money.words import uncertain
 from batch.store.home import Home
 from jobs.address import LOOPBACK
 from jobs.spec import Spec
@@ -73,13 +75,14 @@ def table(again: Again, columns: int) -> Iterator[str]:
 
 def question(again: Again) -> str:
     """What must be agreed to first; empty where nothing is paid for twice or tried again."""
-    if again.twice and again.failed:
-        asked = _("{twice} may be paid for twice, {failed} that failed are sent again. Go on?")
-    elif again.twice:
-        asked = _("{twice} may be paid for twice. Go on?")
-    else:
-        asked = _("{failed} that failed are sent again. Go on?") if again.failed else ""
-    return asked.format(twice=number(again.twice), failed=number(again.failed))
+    failed, cut = again.count(Kind.FAILED), again.count(Kind.TRUNCATED)
+    parts = [
+        _("{count} may be paid for twice").format(count=number(again.twice)) if again.twice else "",
+        _("{count} that failed are sent again").format(count=number(failed)) if failed else "",
+        _("{count} that were cut off are bought again").format(count=number(cut)) if cut else "",
+    ]
+    told = ", ".join(filter(None, parts))
+    return _("{what}. Go on?").format(what=told) if told else ""
 
 
 def _aligned(again: Again, columns: int) -> Iterator[str]:
@@ -109,6 +112,7 @@ def _name(group: Group) -> str:
         Kind.UNCERTAIN: _("sent before, outcome unknown: may be paid for twice"),
         Kind.UNDER_WAY: _("under way when it stopped: the unanswered may be paid for twice"),
         Kind.FAILED: _("failed with {code}").format(code=group.code),
+        Kind.TRUNCATED: _("cut off, bought again with a higher limit"),
     }
     return words[group.kind]
 
@@ -120,14 +124,11 @@ def _figures(group: Group) -> tuple[str, str, str]:
 def _spent(again: Again) -> Iterator[str]:
     job = again.job
     yield "  " + _("spent so far: {rub}").format(rub=money(job.settled_rub))
-    if again.uncertain_calls:
-        told = ngettext(
-            "at most {rub} more for {count} call of unknown outcome",
-            "at most {rub} more for {count} calls of unknown outcome",
-            again.uncertain_calls,
-        )
-        rub, count = money(job.booked_rub), number(again.uncertain_calls)
-        yield "  " + told.format(rub=rub, count=count)
+    if more := uncertain(job.unknown, job.unbounded, job.booked_rub):
+        yield f"  {more}"
+    forecast = cost_of_all(job)
+    if forecast is not None:
+        yield "  " + _("projected total {rub}").format(rub=money(forecast))
     if again.set_aside:
         told = _("set aside for what was under way: {rub}")
         yield "  " + told.format(rub=money(again.set_aside))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from batch.dialogue.phrases import STOPPING, last_trouble, lines, note, sentence, state_word
 from batch.dialogue.terminal import PLAIN_EVERY_S, Say, cells, folded, is_lively, safe, say
-from batch.language import _, again
+from batch.language import _, again, number
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress
 
@@ -31,12 +31,16 @@ class Display:
         self._told = ("", "")
         self._trouble: Trouble | None = None
         self._stopping = ""
+        self._warned = False
         self._bar = _Bar() if is_lively() else None
 
     def show(self, progress: Progress) -> None:
         """Shows a moment."""
         if self._stopping:
             progress = replace(progress, state=self._stopping)
+        elif progress.mostly_truncated and not self._warned:
+            self._warned = True
+            self.say(_truncated(progress))
         if self._bar:
             with suppress(OSError):
                 self._bar.show(progress)
@@ -67,6 +71,16 @@ class Display:
         if self._bar:
             with suppress(OSError):
                 self._bar.close()
+
+
+def _truncated(progress: Progress) -> str:
+    told = _(
+        "most answers so far are cut off at their token limit ({count} of {done}); to stop and buy"
+        " them with a higher one: Ctrl-C, then nightshift resume {job} --retry truncated"
+        " --max-tokens N"
+    )
+    count, done = number(progress.truncated), number(progress.completed)
+    return told.format(count=count, done=done, job=progress.job)
 
 
 def _trouble(progress: Progress) -> str:

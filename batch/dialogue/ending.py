@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
+from batch.dialogue.causes import cause_lines, ways_out
 from batch.dialogue.guesses import score
-from batch.dialogue.phrases import failed, reason_word, state_word
+from batch.dialogue.phrases import cost_line, failed, lost_line, reason_word, state_word
 from batch.dialogue.terminal import duration, safe, say
-from batch.language import _, again, exact, money, ngettext, number
+from batch.language import _, again, ngettext, number
+from batch.store.causes import Why
 from batch.store.jobstore import JobRow, JobStore
 from jobs.states import JobState, PauseReason
 
@@ -19,52 +22,64 @@ NO_MODEL = "endpoint.model_not_found"
 COMPLETED, SOME_FAILED, PAUSED, CANCELLED, INTERRUPTED = 0, 1, 3, 5, 130
 
 
-def say_ending(job: JobRow) -> int:
-    """Tells how the job ended or why it rests; returns the exit code."""
+def say_ending(job: JobRow, store: JobStore) -> int:
+    """Tells how the job ended or why it rests, and what can be done; returns the exit code."""
+    code = _say_state(job)
+    why = store.why()
+    for line in cause_lines(why, job.id):
+        say(line)
+    if job.ended:
+        say(cost_line(job))
+        for line in (lost_line(store.chunks.lost()), settling(job, store), _score(job)):
+            if line:
+                say(f"  {line}")
+        say(_("results in {folder}").format(folder=_folder(job)))
+    for words, command in _ways_out(job, why):
+        say(words)
+        say(f"  {command}")
+    return code
+
+
+def _say_state(job: JobRow) -> int:
+    done, requests = number(job.completed), number(job.requests)
     if job.state is JobState.COMPLETED:
-        return _completed(job)
+        took = (job.ended_at or 0) - (job.started_at or job.created_at)
+        parts = [_("{done} of {requests} answered").format(done=done, requests=requests)]
+        if job.failed:
+            parts.append(failed(job.failed))
+        if job.invalid:
+            parts.append(skipped(job.invalid))
+        say(_("{what} in {time}").format(what=", ".join(parts), time=duration(took)))
+        return SOME_FAILED if job.failed or job.invalid else COMPLETED
     if job.state is JobState.PAUSED:
         return _paused(job)
     if job.state is JobState.CANCELLED:
         told = _("{job} is cancelled; {done} of {requests} were answered")
-        say(told.format(job=job.id, done=number(job.completed), requests=number(job.requests)))
-        say(_("cost {rub}").format(rub=money(job.settled_rub)))
-        _say_booked(job)
-        say(_("results in {folder}").format(folder=_folder(job)))
+        say(told.format(job=job.id, done=done, requests=requests))
         return CANCELLED
     if job.state is JobState.EXPIRED:
         told = _("the deadline has passed: {done} of {requests} were answered")
-        say(told.format(done=number(job.completed), requests=number(job.requests)))
-        say(_("cost {rub}").format(rub=money(job.settled_rub)))
-        _say_booked(job)
-        say(_("results in {folder}").format(folder=_folder(job)))
-        say(_("do the rest with:"))
-        say(f"  nightshift resume {job.id} --deadline HH:MM")
+        say(told.format(done=done, requests=requests))
         return SOME_FAILED
     say(_("{job} is {state}").format(job=job.id, state=state_word(job.state)))
     return SOME_FAILED if job.ended else COMPLETED
 
 
-def _completed(job: JobRow) -> int:
-    took = (job.ended_at or 0) - (job.started_at or job.created_at)
-    answered = _("{done} of {requests} answered")
-    parts = [answered.format(done=number(job.completed), requests=number(job.requests))]
-    if job.failed:
-        parts.append(failed(job.failed))
-    if job.invalid:
-        parts.append(skipped(job.invalid))
-    say(_("{what} in {time}").format(what=", ".join(parts), time=duration(took)))
-    cost = _("cost {rub} (exactly {exact} ₽)")
-    say(cost.format(rub=money(job.settled_rub), exact=exact(job.settled_rub)))
-    _say_booked(job)
-    scored = score(job.guess, job.settled_rub)
-    if scored:
-        say(f"  {scored}")
-    say(_("results in {folder}").format(folder=_folder(job)))
-    if job.failed:
-        say(_("try the failed again with:"))
-        say(f"  nightshift resume {job.id} --retry-failed")
-    return SOME_FAILED if job.failed or job.invalid else COMPLETED
+def _score(job: JobRow) -> str:
+    known = job.state is JobState.COMPLETED and not job.unknown
+    return score(job.guess, job.settled_rub) if known else ""
+
+
+def _ways_out(job: JobRow, why: Why) -> Iterator[tuple[str, str]]:
+    """What goes on with a job that rests; else what helps with what failed or was cut off."""
+    if job.state is JobState.PAUSED:
+        words, options = _way_on(job)
+        yield words, f"nightshift resume {job.id}{options}"
+        return
+    if job.state is JobState.EXPIRED and job.left:
+        yield _("do the rest with:"), f"nightshift resume {job.id} --deadline HH:MM"
+    if job.ended:
+        yield from ways_out(why, job.id)
 
 
 def skipped(count: int) -> str:
@@ -74,12 +89,6 @@ def skipped(count: int) -> str:
     )
 
 
-def _say_booked(job: JobRow) -> None:
-    if job.booked_rub:
-        told = _("and calls of unknown outcome, at most {rub}")
-        say("  " + told.format(rub=money(job.booked_rub)))
-
-
 def _paused(job: JobRow) -> int:
     reason = reason_word(job.reason).replace("_", " ")
     say(_("{job} is paused: {reason}").format(job=job.id, reason=reason))
@@ -87,13 +96,10 @@ def _paused(job: JobRow) -> int:
         say(f"  {safe(again(job.reason_text))}")
     done = _("{done} of {requests} are done; nothing is lost")
     say("  " + done.format(done=number(job.finished), requests=number(job.requests)))
-    words, options = _way_out(job)
-    say(words)
-    say(f"  nightshift resume {job.id}{options}")
     return PAUSED
 
 
-def _way_out(job: JobRow) -> tuple[str, str]:
+def _way_on(job: JobRow) -> tuple[str, str]:
     reason = PauseReason(job.reason)
     if reason is PauseReason.BUDGET_EXHAUSTED:
         options = " --budget-rub RUB"

@@ -73,15 +73,8 @@ class Glance:
 
     def all_of(self, store: JobStore) -> dict[str, Any]:
         """What programs are told of one job; amounts are exact strings in ₽."""
-        job, refusals = store.job(), store.refusals()
-        return {
-            **self.at(job, refusals=sum(refusals.values())).as_json(),
-            "refusals_by_code": refusals,
-            "output_dir": job.spec.output_dir,
-            "invalid": job.invalid,
-            "model": job.spec.model,
-            "base_url": job.spec.base_url,
-        }
+        refusals = sum(store.refusals().values())
+        return {**self.at(store.job(), refusals=refusals).as_json(), **facts_of(store)}
 
     def close(self) -> None:
         """Drops the connection."""
@@ -126,6 +119,19 @@ class Glance:
             if url is not None:
                 self._post = Post(url, post_seal(self._settings, self._home.folder))
         return self._post
+
+
+def facts_of(store: JobStore) -> dict[str, Any]:
+    """What programs are told beside of a job that does not change by itself, and why."""
+    job, refusals = store.job(), store.refusals()
+    return {
+        "refusals_by_code": refusals,
+        "output_dir": job.spec.output_dir,
+        "invalid": job.invalid,
+        "model": job.spec.model,
+        "base_url": job.spec.base_url,
+        **store.why().as_json(),
+    }
 
 
 def tell_programs(home: Home, settings: Settings, job_id: str) -> None:

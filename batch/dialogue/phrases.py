@@ -6,7 +6,10 @@ import time
 from datetime import datetime
 
 from batch.dialogue.terminal import cells, duration, safe
-from batch.language import _, again, decimal, moment, money, ngettext, number
+from batch.language import _, again, decimal, exact, moment, money, ngettext, number
+from batch.money.words import uncertain
+from batch.store.chunks import Lost
+from batch.store.jobstore import JobRow
 from batch.watching import waiting
 from batch.watching.progress import Progress
 from batch.watching.trouble import told
@@ -49,11 +52,12 @@ def _parts(progress: Progress) -> list[str]:
         f"{number(progress.finished)}/{number(progress.requests)}",
         note(progress),
         failed(progress.failed) if progress.failed else "",
+        _cut_off(progress.truncated) if progress.truncated else "",
         _("{rate}/s").format(rate=rate) if rate else "",
         _("{time} left").format(time=duration(soon)) if soon else "",
         _done_at(progress),
         _spent(progress),
-        _("up to {rub} uncertain").format(rub=money(progress.booked)) if progress.booked else "",
+        uncertain(progress.unknown, progress.unbounded, progress.booked),
         _in_flight(flying) if flying else "",
         _in_all(progress),
         _refusals(progress.refusals) if progress.refusals else "",
@@ -64,6 +68,10 @@ def _parts(progress: Progress) -> list[str]:
 def failed(count: int) -> str:
     """`3 failed`."""
     return ngettext("{count} failed", "{count} failed", count).format(count=number(count))
+
+
+def _cut_off(count: int) -> str:
+    return ngettext("{count} cut off", "{count} cut off", count).format(count=number(count))
 
 
 def _in_flight(count: int) -> str:
@@ -99,7 +107,7 @@ _DAY_S = 20 * 3600.0
 def _in_all(progress: Progress) -> str:
     if progress.forecast is None or progress.state not in _GOING:
         return ""
-    return _("likely {rub} in all").format(rub=money(progress.forecast))
+    return _("projected total {rub}").format(rub=money(progress.forecast))
 
 
 _GOING = (JobState.IN_PROGRESS, JobState.PAUSED)
@@ -174,7 +182,22 @@ def last_trouble(progress: Progress) -> str:
 def spending(progress: Progress) -> str:
     """Spent, of how much, and how much more it may be."""
     text = _spent(progress)
-    if progress.booked:
-        more = _("up to {rub} uncertain").format(rub=money(progress.booked))
-        text += f" ({more})"
-    return text
+    more = uncertain(progress.unknown, progress.unbounded, progress.booked)
+    return f"{text} ({more})" if more else text
+
+
+def cost_line(job: JobRow) -> str:
+    """What a job cost: exactly only where the endpoint told the cost of every call."""
+    rub, more = money(job.settled_rub), uncertain(job.unknown, job.unbounded, job.booked_rub)
+    if more:
+        return _("cost at least {rub}; {more}").format(rub=rub, more=more)
+    return _("cost {rub} (exactly {exact} ₽)").format(rub=rub, exact=exact(job.settled_rub))
+
+
+def lost_line(lost: Lost) -> str:
+    """What workers that fell silent may have spent beside; "" if there are none."""
+    if not lost.chunks:
+        return ""
+    if not lost.rub:
+        return _("workers that fell silent may have spent more")
+    return _("workers that fell silent may have spent {rub} more").format(rub=money(lost.rub))

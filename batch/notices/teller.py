@@ -14,7 +14,7 @@ from batch.notices import book, ways
 from batch.notices.book import Book, Letter
 from batch.notices.ways import Undelivered, ways_of
 from batch.notices.word import Word, occasion, word_of
-from batch.store.jobstore import JobRow
+from batch.store.jobstore import JobStore
 from jobs.names import NOTICES
 from jobs.notify import Notify
 
@@ -45,8 +45,9 @@ class Teller:
         self._last: dict[str, str] = {}
         self._thread: threading.Thread | None = None
 
-    def see(self, job: JobRow) -> None:
-        """Takes in how a job stands; returns at once."""
+    def see(self, store: JobStore) -> None:
+        """Takes in how a job stands; waits for nobody."""
+        job = store.job()
         notify = job.spec.notify
         if not ways_of(notify):
             return
@@ -55,7 +56,8 @@ class Teller:
             return
         self._last[job.id] = event
         self._start()
-        self._seen.put(_Seen(job.id, notify, event, word_of(job, event) if event else None))
+        word = word_of(job, event, store.why()) if event else None
+        self._seen.put(_Seen(job.id, notify, event, word))
 
     def start(self) -> None:
         """Tries what is left from before, if anything is."""

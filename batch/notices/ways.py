@@ -16,7 +16,7 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import unquote, urlsplit
 
-from batch.notices.word import Word, text, title
+from batch.notices.word import FOR_PEOPLE, Word, text, title
 from jobs.errors import UsageError
 from jobs.notify import Notify
 from jobs.secret import secret as own_secret
@@ -71,7 +71,7 @@ def signature(key: str, moment: str, body: bytes) -> str:
 
 
 def _to_webhook(url: str, word: Word, name: str, environ: Mapping[str, str]) -> None:
-    body = json.dumps({key: each for key, each in word.items() if key != "spent"}).encode()
+    body = json.dumps({key: each for key, each in word.items() if key not in FOR_PEOPLE}).encode()
     moment = str(int(time.time()))
     headers = {"X-Nightshift-Delivery": name, "X-Nightshift-Timestamp": moment}
     key = secret(environ, SECRET)

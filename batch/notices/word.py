@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from batch.language import _, money, ngettext, number
+from batch.store.causes import Why
 from batch.store.jobstore import JobRow
 from jobs.money import plain
 from jobs.states import JobState, PauseReason
@@ -29,10 +30,11 @@ def occasion(job: JobRow) -> str:
     return ""
 
 
-def word_of(job: JobRow, event: str) -> Word:
-    """The word for an occasion."""
+def word_of(job: JobRow, event: str, why: Why) -> Word:
+    """The word for an occasion. Of failures their codes: an endpoint's words may quote a prompt."""
     budget = job.spec.budget.rub
     return {
+        "version": 1,
         "event": event,
         "job": job.id,
         "name": "".join(each if each.isprintable() else "�" for each in job.spec.name[:200]),
@@ -42,11 +44,24 @@ def word_of(job: JobRow, event: str) -> Word:
         "completed": job.completed,
         "failed": job.failed,
         "left": job.left,
+        "truncated": job.truncated,
+        "failures": [
+            {"code": each.code, "status": each.status, "requests": each.count, "lines": each.lines}
+            for each in why.failures
+        ],
+        "flagged": why.as_json()["flagged"],
         "spent_rub": plain(job.settled_rub),
         "uncertain_rub": plain(job.booked_rub),
+        "uncertain_calls": job.unknown,
         "budget_rub": None if budget is None else plain(budget),
         "spent": money(job.settled_rub),
+        "passing": why.passing,
+        "better_limit": why.better_limit,
     }
+
+
+FOR_PEOPLE = ("spent", "passing", "better_limit")
+"""What of a word is for its text alone."""
 
 
 def title(word: Word) -> str:
@@ -75,15 +90,47 @@ def text(word: Word) -> str:
     lines = [answered.format(done=number(word["completed"]), count=number(word["requests"]))]
     if word["failed"]:
         lines.append(_("failed: {count}").format(count=number(word["failed"])))
-    lines.append(_("cost {rub}").format(rub=word["spent"]))
+    lines += [_cause(each) for each in word.get("failures", ())][:_MOST_CAUSES]
+    if word.get("truncated"):
+        lines.append(_("cut off at the token limit: {count}").format(count=word["truncated"]))
+    lines.append(_cost(word))
     if word["state"] == JobState.PAUSED:
         lines.insert(0, _reason(word["reason"]))
         lines.append(f"nightshift resume {word['job']}")
+    elif word["failed"] and word.get("passing", True):
+        lines.append(f"nightshift resume {word['job']} --retry failed")
     elif word["failed"]:
-        lines.append(f"nightshift resume {word['job']} --retry-failed")
+        lines.append(f"nightshift failures {word['job']}")
+    elif word.get("truncated"):
+        limit = word["better_limit"]
+        lines.append(f"nightshift resume {word['job']} --retry truncated --max-tokens {limit}")
     else:
         lines.append(word["job"])
     return "\n".join(lines)
+
+
+_MOST_CAUSES = 5
+
+
+def _cause(cause: dict[str, Any]) -> str:
+    status = "" if cause["status"] is None else f" (HTTP {cause['status']})"
+    lines = ", ".join(map(str, cause["lines"][:3]))
+    told = _("{count} × {code}{status}, first in lines {lines}")
+    return told.format(
+        count=number(cause["requests"]), code=cause["code"], status=status, lines=lines
+    )
+
+
+def _cost(word: Word) -> str:
+    calls = word.get("uncertain_calls", 0)
+    if not calls:
+        return _("cost {rub}").format(rub=word["spent"])
+    told = ngettext(
+        "cost at least {rub}, and {count} call of unknown cost",
+        "cost at least {rub}, and {count} calls of unknown cost",
+        calls,
+    )
+    return told.format(rub=word["spent"], count=number(calls))
 
 
 def _reason(reason: str) -> str:

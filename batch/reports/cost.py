@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from batch.money.forecast import cost_of_all
 from batch.reports.billed import BILLED, Billed
 from batch.reports.unlisted import Comparison
 from batch.store.jobstore import JobStore
@@ -27,6 +28,8 @@ class ModelCost:
     rub: Decimal = ZERO
     calls: int = 0
     usage: Usage = NO_USAGE
+    unknown: int = 0
+    """Of the calls, those whose cost nobody knows."""
 
 
 class _Sum:
@@ -49,12 +52,17 @@ class Cost:
     """A job's cost: ₽, exact. `uncertain_rub` is the most that calls of unknown cost can cost, and
     `estimated_rub` what those of them cost by the prices whose tokens were told.
 
+    `failed_rub` is of all calls for requests without an answer, `repeated_rub` of those before the
+    one that brought it; beside each, how many calls of unknown cost are not in it.
+
     `prices` are all versions of the prices, oldest first: by them `saved_rub` is what reading from
     caches saved, and `unlisted` are calls that cost something else.
     """
 
     failed_rub: Decimal = ZERO
+    failed_unknown: int = 0
     repeated_rub: Decimal = ZERO
+    repeated_unknown: int = 0
     uncertain_calls: int = 0
     uncertain_rub: Decimal = ZERO
     estimated_rub: Decimal = ZERO
@@ -87,11 +95,12 @@ class Cost:
     def by_model(self) -> dict[str, ModelCost]:
         """What each model came to."""
         models: dict[str, ModelCost] = defaultdict(ModelCost)
-        for (model, _, _), each in self._sums.items():
+        for (model, source, _), each in self._sums.items():
             so_far = models[model]
             so_far.rub = add(so_far.rub, each.rub)
             so_far.calls += each.calls
             so_far.usage += each.usage
+            so_far.unknown += each.calls * (source == CostSource.UNKNOWN)
         return dict(models)
 
     @property
@@ -136,15 +145,17 @@ class Cost:
             self.unbounded_calls += call.bound is None
             self.uncertain_rub = add(self.uncertain_rub, Decimal(call.bound or 0))
             self._estimate(call, model)
+            self.failed_unknown += state != ResultState.COMPLETED
+            self.repeated_unknown += state == ResultState.COMPLETED and final != call.id
             return
         if call.prompt is not None:
             self.unlisted.look(call, model)
         rub = Decimal(call.cost or 0)
         known.rub = add(known.rub, rub)
-        if final and final != call.id:
-            self.repeated_rub = add(self.repeated_rub, rub)
-        elif state == ResultState.FAILED:
+        if state != ResultState.COMPLETED:
             self.failed_rub = add(self.failed_rub, rub)
+        elif final != call.id:
+            self.repeated_rub = add(self.repeated_rub, rub)
 
     def _estimate(self, call: Billed, model: str) -> None:
         price = self._price(call, model)
@@ -189,6 +200,7 @@ def cost_json(store: JobStore, cost: Cost | None = None) -> dict[str, Any]:
 def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
     job, lost, copies = store.job(), store.chunks.lost(), copies_of(store)
     return {
+        "version": 1,
         "job": job.id,
         "name": job.spec.name,
         "currency": "RUB",
@@ -198,6 +210,7 @@ def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
         "completed": job.completed,
         "failed": job.failed,
         "invalid": job.invalid,
+        **store.why().as_json(),
         "calls": cost.calls,
         "refused_calls": store.refusals(),
         "tokens": tokens_json(cost.usage),
@@ -205,6 +218,7 @@ def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
             name: {
                 "cost_rub": plain(each.rub),
                 "calls": each.calls,
+                "uncertain_calls": each.unknown,
                 "tokens": tokens_json(each.usage),
             }
             for name, each in sorted(cost.by_model.items())
@@ -229,13 +243,12 @@ def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
         "of_failed_requests_rub": plain(cost.failed_rub),
         "of_repeated_calls_rub": plain(cost.repeated_rub),
         "uncertain": {
-            "calls": cost.uncertain_calls,
-            "at_most_rub": plain(cost.uncertain_rub),
-            "calls_without_bound": cost.unbounded_calls,
+            **uncertain_json(cost.uncertain_calls, cost.unbounded_calls, cost.uncertain_rub),
             "estimated_rub": plain(cost.estimated_rub),
         },
         "lost": {"chunks": lost.chunks, "at_most_rub": _plain(lost.rub)},
         "copies": {"requests": copies.requests, "saved_rub": plain(copies.saved_rub)},
+        "forecast_rub": _plain(cost_of_all(job)),
         "estimate": {
             "low_rub": _plain(job.guess.low),
             "likely_rub": _plain(job.guess.likely),
@@ -274,6 +287,12 @@ def _listed(price: ModelPrice) -> dict[str, Any]:
         "request_rub": plain(rates.request),
         "offers": len(price.offers),
     }
+
+
+def uncertain_json(calls: int, unbounded: int, rub: Decimal) -> dict[str, Any]:
+    """Calls of unknown cost; `at_most_rub` is null where nothing bounds some of them."""
+    most = None if unbounded else plain(rub)
+    return {"calls": calls, "at_most_rub": most, "calls_without_bound": unbounded}
 
 
 def tokens_json(usage: Usage) -> dict[str, int]:

@@ -38,7 +38,11 @@ _ESCAPES = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     r"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
 )
-_BREAKS = tuple((each.encode(), b"\\u%04x" % ord(each)) for each in ("\x85", "\u2028", "\u2029"))
+_BREAKS = (
+    (b"\xc2", b"\xc2\x85", b"\\u0085"),
+    (b"\xa8", b"\xe2\x80\xa8", b"\\u2028"),
+    (b"\xa9", b"\xe2\x80\xa9", b"\\u2029"),
+)
 """Where str.splitlines() ends a line, too, beside the controls, which JSON escapes anyway."""
 
 _STEPS = [0] * 256
@@ -109,6 +113,12 @@ def fault_line(fault: sqlite3.Row, job: str) -> bytes:
     )
 
 
+def input_line(custom_id: str, body: bytes) -> bytes:
+    """A request as a line of an input: its body byte for byte."""
+    head = b'{"custom_id":%b,"method":"POST","url":"/v1/chat/completions","body":%b}\n'
+    return head % (_encode(custom_id), body)
+
+
 def line_of(row: Row, job: str) -> bytes:
     """The line of a finished request, in whichever file it belongs."""
     completed = row.state is ResultState.COMPLETED
@@ -118,8 +128,10 @@ def line_of(row: Row, job: str) -> bytes:
 def _line(job: str, line: int, **fields: Any) -> bytes:
     """One line for all readers: also for those that split at every line break of Unicode."""
     encoded = _encode({"id": f"batch_req_{job.removeprefix('job_')}_{line}", **fields})
-    for character, escape in _BREAKS:
-        encoded = encoded.replace(character, escape)
+    for telling, character, escape in _BREAKS:
+        # A search for one byte takes a tenth of the time.
+        if telling in encoded:
+            encoded = encoded.replace(character, escape)
     return encoded + b"\n"
 
 
@@ -138,8 +150,9 @@ def _facts(row: Row) -> dict[str, Any]:
         facts["together"] = row.together
     if row.copy_of is not None:
         facts["copy_of"] = row.copy_of
-    if row.uncertain:
-        facts["uncertain_rub"] = plain(row.uncertain)
+    if row.unknown:
+        facts["uncertain_calls"] = row.unknown
+        facts["uncertain_rub"] = plain(row.uncertain) if row.bounded else None
     return facts
 
 

@@ -17,10 +17,11 @@ from unicodedata import category
 from zoneinfo import ZoneInfo
 
 from batch import language
+from batch.money.forecast import cost_of_all
+from batch.money.words import paid, uncertain
 from batch.reports.cost import Cost, copies_of, lines_of
 from batch.reports.rows import rows
 from batch.reports.survey import (
-    MOST_LISTED,
     Survey,
     Tally,
     empty_survey,
@@ -28,6 +29,7 @@ from batch.reports.survey import (
     model_lines,
     span_of,
 )
+from batch.store.causes import MEANINGS, MOST_LISTED
 from batch.store.jobstore import JobRow, JobStore
 from jobs.spec import Spec
 from jobs.states import JobState
@@ -83,6 +85,9 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
         "spec": job.spec,
         "state": _SHOWN_STATE.get(job.state, job.state).value,
         "seen": seen,
+        "forecast": cost_of_all(job),
+        "why": store.why(),
+        "flag_words": {flag: language.again(told) for flag, told in MEANINGS.items()},
         "started": started,
         "last": last,
         "seconds": last - started,
@@ -125,10 +130,13 @@ def _template(lang: str) -> Template:
         decimal=language.decimal,
         exact=language.exact,
         rub=language.money,
+        paid=paid,
         sha256=_sha256,
     )
     environment.tests["code"] = lambda text: bool(_CODE.fullmatch(text))
-    environment.globals.update(_=language._, ngettext=language.ngettext, lang=lang)
+    environment.globals.update(
+        uncertain=uncertain, _=language._, ngettext=language.ngettext, lang=lang
+    )
     return environment.get_template("page.html")
 
 

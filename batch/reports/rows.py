@@ -36,7 +36,8 @@ class Row(msgspec.Struct, frozen=True):
     """A request and its end; `state` None while it has none.
 
     `cost` is ₽ over all its calls, known ones only; `source` the least certain among them, "none"
-    if nothing was billed; `uncertain` the ₽ bound of calls whose cost nobody knows.
+    if nothing was billed; `uncertain` the ₽ bound of the `unknown` calls whose cost nobody
+    knows, unless one of them is not `bounded`.
     """
 
     line: int
@@ -55,6 +56,8 @@ class Row(msgspec.Struct, frozen=True):
     source: str
     uncertain: Decimal
     calls: int
+    unknown: int
+    bounded: bool
     body: bytes
     copy_of: str | None = None
     """The `custom_id` of the request whose result this one was given."""
@@ -122,6 +125,8 @@ def rows(
             source=_SOURCES[cost.source] if cost.calls else unbilled,
             uncertain=cost.bound,
             calls=cost.calls,
+            unknown=cost.unknown,
+            bounded=cost.bounded,
             body=_own(own, ordinal, answers.body(pack, place)) if bodies and pack else b"",
             copy_of=copy_of,
             together=together(store.db, ordinal, final) if own and final else 1,
@@ -152,6 +157,8 @@ class _Cost:
     bound: Decimal = ZERO
     source: int = -1
     calls: int = 0
+    unknown: int = 0
+    bounded: bool = True
 
     def add(self, call: Billed | Share) -> None:
         """Adds a call, or a share of one."""
@@ -160,7 +167,11 @@ class _Cost:
         if call.cost is not None:
             cost = Decimal(call.cost)
             self.known = add(self.known, cost) if self.known else cost
-        elif call.bound is not None:
+            return
+        self.unknown += 1
+        if call.bound is None:
+            self.bounded = False
+        else:
             self.bound = add(self.bound, Decimal(call.bound))
 
 

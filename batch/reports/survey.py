@@ -14,51 +14,12 @@ from batch.reports.billed import Billed
 from batch.reports.charts import Chart, Growth, Spread, Timeline
 from batch.reports.cost import Cost, ModelCost
 from batch.reports.rows import Row
+from batch.store.causes import MOST_LISTED, Causes
 from batch.store.jobstore import JobRow, JobStore
 from jobs.result import ResultState
 
-MOST_LISTED = 40
-_MOST_EXAMPLES = 8
 _MOST_SLOW = 10
 _MINUTE_S = 60
-
-
-@dataclass
-class Group:
-    """Lines with something in common; the first ones and the first message stand for all."""
-
-    code: str
-    count: int = 0
-    lines: list[int] = field(default_factory=list)
-    message: str = ""
-
-
-class Groups:
-    """Lines grouped by code. Codes beyond the first `MOST_LISTED` share a group named ""."""
-
-    def __init__(self) -> None:
-        self._groups: dict[str, Group] = {}
-
-    def add(self, code: str, line: int, message: str = "") -> None:
-        """Counts a line."""
-        if code not in self._groups and len(self._groups) >= MOST_LISTED:
-            code, message = "", ""
-        group = self._groups.setdefault(code, Group(code, message=message))
-        group.count += 1
-        if len(group.lines) < _MOST_EXAMPLES:
-            group.lines.append(line)
-
-    def __iter__(self) -> Iterator[Group]:
-        """The largest first."""
-        return iter(sorted(self._groups.values(), key=lambda group: (-group.count, group.code)))
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    @property
-    def count(self) -> int:
-        """Lines in all groups; one that was added twice counts twice."""
-        return sum(group.count for group in self._groups.values())
 
 
 class Top:
@@ -99,8 +60,8 @@ class Survey:
     completed: int = 0
     failed: int = 0
     models: Counter[str] = field(default_factory=Counter)
-    errors: Groups = field(default_factory=Groups)
-    flags: Groups = field(default_factory=Groups)
+    errors: Causes = field(default_factory=Causes)
+    flags: Causes = field(default_factory=Causes)
     latencies: Spread = field(default_factory=Spread)
     slowest: Top = field(default_factory=lambda: Top(lambda row: row.latency_s))
     dearest: Top = field(default_factory=lambda: Top(lambda row: row.cost))
@@ -128,7 +89,7 @@ class Survey:
             self._add_completed(row)
         elif row.state is ResultState.FAILED:
             self.failed += 1
-            self.errors.add(row.code, row.line, row.message)
+            self.errors.add(row.code, row.line, row.message, row.status)
 
     def _add_completed(self, row: Row) -> None:
         self.completed += 1
@@ -226,9 +187,9 @@ def span_of(store: JobStore, job: JobRow) -> tuple[float, float]:
     return (began, began) if first is None else (min(began, first), last)
 
 
-def faults_of(store: JobStore) -> Groups:
+def faults_of(store: JobStore) -> Causes:
     """Lines that were no requests."""
-    groups = Groups()
+    groups = Causes()
     for fault in store.faults():
         groups.add(fault["code"], fault["line"], fault["message"])
     return groups

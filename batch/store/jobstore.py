@@ -14,6 +14,7 @@ import msgspec
 
 from batch.store import database, trouble
 from batch.store.blocks import BlockReader
+from batch.store.causes import Why, why_of
 from batch.store.chunks import Chunks
 from batch.store.draft import store_prices
 from batch.store.failures import Failures
@@ -67,6 +68,8 @@ class JobRow:
     booked_tokens: int
     calls: int
     unknown: int
+    unbounded: int
+    truncated: int
     troubles: tuple[Trouble, ...]
 
     @property
@@ -273,6 +276,11 @@ class JobStore:
     def faults(self) -> Iterator[sqlite3.Row]:
         """Skipped lines: line, code, message, custom_id, in order."""
         yield from self.db.execute("SELECT * FROM faults ORDER BY line")
+
+    def why(self) -> Why:
+        """Failures by cause, skipped lines, answers with flags."""
+        with self.snapshot():
+            return why_of(self.db)
 
     def refusals(self) -> dict[str, int]:
         """How often each refusal that cost nothing was met."""

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch.store import database
+from batch.store.causes import TRUNCATED
 from batch.store.chunks import give_back
 from batch.store.queue import Triple, decode_triples
-from batch.store.results import give_copies, grow, unfinished
+from batch.store.results import give_copies, grow, restore, unfinished
 from batch.store.suspects import IN_FLIGHT, clear, suspect
 from batch.store.units import Judge, drop_bodies, expand
 from jobs.chunk import WORKER_DIED, ChunkClosed, ReturnReason
@@ -60,6 +61,7 @@ class Applied:
 
     completed: int = 0
     failed: int = 0
+    truncated: int = 0
     calls: int = 0
     settled: int = 0
     foreign: int = 0
@@ -76,6 +78,7 @@ class Applied:
         self.told_results.append(result)
         if result.state is ResultState.COMPLETED:
             self.completed += 1 + copies
+            self.truncated += (1 + copies) * (TRUNCATED in result.flags)
         else:
             self.failed += 1 + copies
 
@@ -95,6 +98,7 @@ class _Change:
     booked_tokens: int = 0
     calls: int = 0
     unknown: int = 0
+    unbounded: int = 0
     settled: int = 0
     told: list[Call] = field(default_factory=list)
     costs: list[tuple[float, Decimal]] = field(default_factory=list)
@@ -121,6 +125,7 @@ class _Change:
                 self.booked_rub = add(self.booked_rub, rub)
                 self.booked_tokens += tokens
                 self.unknown += 1
+                self.unbounded += call.bound is None
             self.charge(call.chunk, call.sent_at, rub, tokens, 1)
 
     def charge(self, chunk: int, sent_at: float, rub: Decimal, tokens: int, calls: int = 0) -> None:
@@ -333,8 +338,10 @@ def _write_results(
         answer = db.execute("INSERT INTO answers (bodies) VALUES (?)", (delivery.bodies,)).lastrowid
     if judge is not None and results:
         results = store.units.judged(results, unpack_bodies(delivery.bodies), answer, judge)
+    any_copies, any_retried, any_returned, any_former = db.execute(_ANY).fetchone()
+    if any_former:
+        results = _not_worse(db, results, applied)
     rows = [_result_row(result, answer) for result in results]
-    any_copies, any_retried, any_returned = db.execute(_ANY).fetchone()
     if not any_retried and _insert_all(db, _RESULT, rows):
         new = results
     else:
@@ -361,9 +368,30 @@ def _is_quoted(db: sqlite3.Connection, answer: int | None) -> bool:
     return db.execute("SELECT 1 FROM climbs WHERE answer = ?", (answer,)).fetchone() is not None
 
 
+def _not_worse(db: sqlite3.Connection, results: list[Result], applied: Applied) -> list[Result]:
+    """Without failures of requests that have an answer from before: they keep that.
+
+    A better answer takes the place of the former one, also of the copies.
+    """
+    new = []
+    for result in results:
+        if result.state is ResultState.COMPLETED:
+            db.execute(
+                "DELETE FROM former WHERE ordinal = ?1"
+                " OR ordinal IN (SELECT ordinal FROM copies WHERE original = ?1)",
+                (result.ordinal,),
+            )
+        elif back := restore(db, "?1", (result.ordinal,)):
+            applied.completed += back
+            applied.truncated += back
+            continue
+        new.append(result)
+    return new
+
+
 _ANY = (
     "SELECT EXISTS (SELECT 1 FROM copies LIMIT 1), EXISTS (SELECT 1 FROM retried LIMIT 1),"
-    " EXISTS (SELECT 1 FROM returned LIMIT 1)"
+    " EXISTS (SELECT 1 FROM returned LIMIT 1), EXISTS (SELECT 1 FROM former LIMIT 1)"
 )
 _RESULT = "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _NEW_RESULT = (
@@ -509,6 +537,7 @@ def settle(
     change.booked_rub = subtract(change.booked_rub, bound or ZERO)
     change.booked_tokens -= old_tokens
     change.unknown -= 1
+    change.unbounded -= bound is None
     change.settled_rub = add(change.settled_rub, cost)
     change.settled_tokens += tokens
     change.costs.append((row["sent_at"] + row["latency_s"], cost))
@@ -545,7 +574,8 @@ def _write_sums(db: sqlite3.Connection, change: _Change, applied: Applied) -> No
     db.execute(
         "UPDATE job SET settled_rub = ?, booked_rub = ?, settled_tokens = settled_tokens + ?,"
         " booked_tokens = booked_tokens + ?, calls = calls + ?, unknown = unknown + ?,"
-        " completed = completed + ?, failed = failed + ?, revision = revision + ?",
+        " unbounded = unbounded + ?, completed = completed + ?,"
+        " failed = failed + ?, truncated = truncated + ?, revision = revision + ?",
         (
             str(add(Decimal(settled), change.settled_rub)),
             str(add(Decimal(booked), change.booked_rub)),
@@ -553,8 +583,10 @@ def _write_sums(db: sqlite3.Connection, change: _Change, applied: Applied) -> No
             change.booked_tokens,
             change.calls,
             change.unknown,
+            change.unbounded,
             applied.completed,
             applied.failed,
+            applied.truncated,
             bool(applied.completed or applied.failed or change.calls or change.settled),
         ),
     )

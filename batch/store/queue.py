@@ -179,12 +179,17 @@ class Queue:
 
     def body(self, ordinal: int) -> bytes:
         """The request's JSON as it will be sent."""
-        first, offset, length = self._db.execute(
-            "SELECT first, offset, length FROM blocks WHERE first <= ? ORDER BY first DESC LIMIT 1",
+        body, limit = self.original(ordinal)
+        return body if limit is None else _limited(body, limit)
+
+    def original(self, ordinal: int) -> tuple[bytes, int | None]:
+        """The request's JSON as it was submitted, and the `max_tokens` it was given since."""
+        first, offset, length, limit = self._db.execute(
+            "SELECT first, offset, length, (SELECT max_tokens FROM raised WHERE ordinal = ?1)"
+            " FROM blocks WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
             (ordinal,),
         ).fetchone()
-        body: bytes = self._blocks.block(first, offset, length)[ordinal - first]
-        return body
+        return self._blocks.block(first, offset, length)[ordinal - first], limit
 
     def _known(self, number: int | None = None) -> dict[int, tuple[str, str]]:
         """Models by number, this one among them: a resume may have brought more of them."""
@@ -204,3 +209,16 @@ class Queue:
 def _names(db: sqlite3.Connection) -> dict[int, tuple[str, str]]:
     """Models by number: name, and the providers that alone may serve."""
     return {row[0]: (row[1], row[2]) for row in db.execute("SELECT id, name, pin FROM models")}
+
+
+def _limited(body: bytes, limit: int) -> bytes:
+    """The same request with another limit, in the field that it uses; all else byte for byte."""
+    members = _members(body)
+    field = next((name for name in _LIMITS if members.get(name, _NULL) != _NULL), "max_tokens")
+    members[field] = msgspec.Raw(b"%d" % limit)
+    return msgspec.json.encode(members)
+
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_LIMITS = ("max_completion_tokens", "max_tokens")
+_NULL = msgspec.Raw(b"null")

@@ -1,4 +1,5 @@
--- A job on disk. Version 4. Money is exact decimal text, times are Unix seconds.
+-- A job on disk, version 4, of which upgrade-*.sql make the later ones. Money is exact decimal text,
+-- times are Unix seconds.
 
 CREATE TABLE job (                      -- one row
     id            TEXT PRIMARY KEY,

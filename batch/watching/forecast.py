@@ -1,20 +1,12 @@
-"""When a job will be done, and what it will have cost: by what is known at this moment."""
+"""When a job will be done, by what is known at this moment."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from decimal import Context, Decimal
 
 from batch.store.jobstore import JobRow
-from jobs.money import total
 from jobs.states import JobState, PauseReason
 from jobs.window import parse_window
-
-ENOUGH = 10
-"""So many results, and what they cost says more than the estimate."""
-
-_ROUND = Context(prec=28)
-_QUANTUM = Decimal("0.000001")
 
 
 def seconds_left(job: JobRow, rate: float) -> float | None:
@@ -41,23 +33,6 @@ def done_at(job: JobRow, rate: float, now: datetime) -> datetime | None:
     if job.spec.window is None:
         return now + timedelta(seconds=min(seconds, 1e9))
     return parse_window(job.spec.window).after(now, timedelta(seconds=min(seconds, 1e9)))
-
-
-def cost_of_all(job: JobRow) -> Decimal | None:
-    """₽ that all of the job will have cost: its price so far, carried on, or the estimate.
-
-    A call of unknown cost counts as much as the others did, not its bound, which is several times
-    that.
-    """
-    if not job.left:
-        return None
-    known = job.calls - job.unknown
-    if min(job.finished, known) < ENOUGH:
-        return job.guess.likely
-    unknown = _ROUND.multiply(_ROUND.divide(job.settled_rub, Decimal(known)), Decimal(job.unknown))
-    spent = total([job.settled_rub, min(unknown, job.booked_rub)])
-    each = _ROUND.divide(spent, Decimal(job.finished))
-    return _ROUND.multiply(each, Decimal(job.requests)).quantize(_QUANTUM, context=_ROUND)
 
 
 def is_late(job: JobRow, done: datetime | None) -> bool:

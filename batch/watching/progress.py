@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from msgspec import structs
 
+from batch.money.forecast import ENOUGH, cost_of_all
 from batch.store.jobstore import JobRow
 from batch.store.trouble import Trouble
-from batch.watching.forecast import cost_of_all, done_at, is_late
+from batch.watching.forecast import done_at, is_late
 from jobs.heartbeat import Wait
 from jobs.money import plain, total
 from jobs.states import JobState, PauseReason
@@ -73,6 +74,13 @@ class Progress:
     """Whether the deadline comes before."""
     forecast: Decimal | None = None
     """₽ that all of the job will have cost."""
+    truncated: int = 0
+    """Answers that were cut off at their limit of tokens."""
+    unknown: int = 0
+    """Calls of unknown cost; those of them that nothing bounds are `unbounded`."""
+    unbounded: int = 0
+    times: dict[str, float | None] = field(default_factory=dict)
+    """When it was submitted and so on, Unix seconds; see `times_of`."""
     trouble: Trouble | None = None
     """The last one that its coordinator knows of."""
     wait: Wait | None = None
@@ -83,6 +91,11 @@ class Progress:
         return self.down_s > 0
 
     @property
+    def mostly_truncated(self) -> bool:
+        """Whether of enough answers more than half were cut off: the rest will be like them."""
+        return self.truncated * 2 > self.completed >= ENOUGH
+
+    @property
     def finished(self) -> int:
         """Requests that have their result."""
         return self.completed + self.failed
@@ -90,6 +103,7 @@ class Progress:
     def as_json(self) -> dict[str, object]:
         """For Redis and `--json`; amounts as exact strings."""
         return {
+            "version": 1,
             "job": self.job,
             "name": self.name,
             "state": self.state,
@@ -98,10 +112,13 @@ class Progress:
             "requests": self.requests,
             "completed": self.completed,
             "failed": self.failed,
+            "truncated": self.truncated,
             "rate": round(self.rate, 3),
             "left_s": None if self.left_s is None else round(self.left_s, 1),
             "spent_rub": plain(self.spent),
             "uncertain_rub": plain(self.booked),
+            "uncertain_calls": self.unknown,
+            "unbounded_calls": self.unbounded,
             "budget_rub": None if self.budget is None else plain(self.budget),
             "in_flight": self.in_flight,
             "workers": self.workers,
@@ -112,8 +129,21 @@ class Progress:
             "late": self.late,
             "forecast_rub": None if self.forecast is None else plain(self.forecast),
             "wait": None if self.wait is None else structs.asdict(self.wait),
+            **self.times,
             "trouble": None if self.trouble is None else structs.asdict(self.trouble),
         }
+
+
+def times_of(job: JobRow) -> dict[str, float | None]:
+    """When things happened to a job or will happen, Unix seconds; None for what did or will not."""
+    deadline = job.spec.deadline
+    return {
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+        "goes_on_at": job.goes_on_at,
+        "deadline": None if deadline is None else deadline.timestamp(),
+    }
 
 
 def progress_of(
@@ -159,6 +189,10 @@ def progress_of(
         done_at=None if done is None else done.timestamp(),
         late=is_late(job, done),
         forecast=cost_of_all(job),
+        truncated=job.truncated,
+        unknown=job.unknown,
+        unbounded=job.unbounded,
+        times=times_of(job),
         trouble=trouble or next(iter(job.troubles), None),
         wait=wait,
     )

@@ -28,6 +28,7 @@ import pytest
 from redis import Redis
 
 from batch import embedded
+from scripts import schemas
 from scripts.simulator import Simulator
 from tests.conftest import CANARY, Server, Workdir
 
@@ -174,7 +175,10 @@ class Shell:
             check=False,
         )
         out, err = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
-        return self.check(Ended(self.line(arguments, environ), done.returncode, out, err), code)
+        ended = self.check(Ended(self.line(arguments, environ), done.returncode, out, err), code)
+        if "--json" in arguments:
+            _check_json(arguments, out)
+        return ended
 
     def start(self, *arguments: str | Path, **environ: str) -> Running:
         """Starts a command; it is killed at the test's end."""
@@ -236,7 +240,7 @@ class Shell:
 
     def jobs(self) -> list[dict[str, Any]]:
         """`nightshift status --json`."""
-        found: list[dict[str, Any]] = json.loads(self("status", "--json").out)
+        found: list[dict[str, Any]] = json.loads(self("status", "--json").out)["jobs"]
         return found
 
     def end(self) -> None:
@@ -250,6 +254,16 @@ class Shell:
     def _with(self, environ: dict[str, str]) -> dict[str, str]:
         every = {**self.environ, **environ}
         return {name: value for name, value in every.items() if value}
+
+
+def _check_json(arguments: tuple[str | Path, ...], out: str) -> None:
+    """What programs get is of its schema."""
+    kind = schemas.COMMANDS[str(arguments[0])]
+    if '"jobs": [' in out[:40]:
+        kind = schemas.Jobs
+    # `resume` tells in many lines, `watch` once a line.
+    for document in out.splitlines() if arguments[0] == "watch" else filter(None, [out]):
+        schemas.check(document, kind)
 
 
 def end_server(home: Path) -> None:

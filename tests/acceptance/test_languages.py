@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from scripts.simulator import Simulator
@@ -19,7 +18,7 @@ def test_a_run_speaks_russian_to_people_and_english_to_programs(
     run = shell("run", "reviews.jsonl", "-o", "out", code=1)
     table = shell("status").out
     cost = shell("cost", "latest").out
-    (job,) = json.loads(shell("status", "--json").out)
+    (job,) = shell.jobs()
 
     spent = f"{cost_of(shell.folder / 'out'):f}".replace(".", ",")
     assert "ответов 4 из 5, 1 ошибка за" in run.err

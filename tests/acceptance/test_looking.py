@@ -97,10 +97,10 @@ def test_validate_and_watch_tell_programs_the_same(
 ) -> None:
     shell.point_at(simulator())
     shell.write("bad.jsonl", batch_lines(2) + "[]\n")
-    shell("run", "bad.jsonl", "--skip-invalid")
+    shell("run", "bad.jsonl", "--skip-invalid", code=1)
 
     bad = json.loads(shell("validate", "bad.jsonl", "--json", code=2).out)
-    watch = shell("watch", "latest", "--json")
+    watch = shell("watch", "latest", "--json", code=1)
 
     assert (bad["requests"], bad["invalid"]) == (2, 1)
     assert [(fault["line"], fault["code"]) for fault in bad["faults"]] == [(3, "input.json")]

@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from scripts.simulator import Simulator
-from tests.acceptance.conftest import Shell, batch_lines, ids, read_lines, wait_until, worker_of
+from tests.acceptance.conftest import (
+    Shell,
+    batch_lines,
+    cost_of,
+    ids,
+    read_lines,
+    wait_until,
+    worker_of,
+)
 
 ROWS = 12
 
@@ -214,3 +222,37 @@ def test_what_is_still_unknown_at_the_end_is_said_and_a_later_resume_settles_it(
     assert Decimal(after["cost_rub"]) == endpoint.book().total_billed()
     assert told not in shell("cost", "latest").out
     assert len(endpoint.book().chats()) == 4
+
+
+def test_answers_that_were_cut_off_are_told_and_bought_again_by_the_printed_command(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator("--answer-tokens", "120", "--null-cost-share", "0")
+    shell.point_at(endpoint)
+    source = shell.write("reviews.jsonl", batch_lines(ROWS, max_tokens=10))
+    out = shell.folder / "out"
+
+    done = shell("run", source, "-o", "out")
+    cut = read_lines(out / "output.jsonl")
+
+    assert f"{ROWS} answers cut off at the token limit, lines 1, 2, 3" in done.err
+    assert "most answers so far are cut off" in done.err
+    assert json.loads((out / "cost.json").read_text())["flagged"][0]["requests"] == ROWS
+    way = next(line for line in done.err.splitlines() if "--retry truncated" in line[:80])
+    assert way.endswith("--max-tokens 4000")
+
+    assert "--max-tokens 4000" in shell("resume", "latest", "--retry", "truncated", code=2).err
+    few = shell("resume", "latest", "--retry", "truncated", "--max-tokens", "9", code=2)
+    assert "had 9 tokens or more already" in few.err
+    shell(*way.split()[1:])
+
+    whole = read_lines(out / "output.jsonl")
+    assert [line["nightshift"].get("flags") for line in whole] == [None] * ROWS
+    assert [line["custom_id"] for line in whole] == [line["custom_id"] for line in cut]
+    assert len(endpoint.book().billed()) == 2 * ROWS
+    assert cost_of(out) == endpoint.book().total_billed()
+    assert {call.finish_reason for call in endpoint.book().chats()[ROWS:]} == {"stop"}
+    assert (
+        "no answer of this job was cut off"
+        in shell("resume", "latest", "--retry", "truncated", "--max-tokens", "5000", code=2).err
+    )

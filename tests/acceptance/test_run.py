@@ -74,11 +74,15 @@ def test_what_failed_is_told_with_exit_1_and_can_be_sent_again(
     (error,) = read_lines(shell.folder / "out" / "errors.jsonl")
     assert error["custom_id"] == "r-2"
     assert "1 failed" in done.err
-    again = next(line for line in done.err.splitlines() if "--retry-failed" in line)
-    assert again.split()[:2] == ["nightshift", "resume"]
+    assert "1 × endpoint.bad_request (HTTP 400), line 3: " in done.err
+    way = next(line for line in done.err.splitlines() if "--input" in line)
+    printed = shell(*way.partition(" > ")[0].split()[1:]).out
+    line = source.read_text().splitlines()[2]
+    assert json.loads(printed) == json.loads(line)
+    assert printed.endswith(line.partition('"body": ')[2] + "\n")
 
     endpoint.control("faults", [])
-    shell(*again.split()[1:])
+    shell("resume", "latest", "--retry", "failed")
 
     assert ids(shell.folder / "out" / "output.jsonl") == ["r-0", "r-1", "r-2", "r-3"]
     assert (shell.folder / "out" / "errors.jsonl").read_bytes() == b""

@@ -215,7 +215,7 @@ class Judge:
             return refused
         text = (
             f"{alike.count} requests in a row were refused alike: {refused.message}"
-            " (--retry-failed sends these again, --max-refusals 0 never pauses for it)"
+            " (--retry failed sends these again, --max-refusals 0 never pauses for it)"
         )
         return Stop(PauseReason.MISCONFIGURED, refused.code, text, refused.charge)
 

@@ -24,11 +24,12 @@ from batch import language
 from batch.notices import book, ways
 from batch.notices.teller import Teller
 from batch.notices.word import TEST, occasion, text, title, word_of
+from batch.store import ledger
 from batch.store.jobstore import JobStore
 from jobs.notify import Notify
 from jobs.spec import Budget
 from jobs.states import JobState, PauseReason
-from tests.batch.making import JOB, publish
+from tests.batch.making import JOB, call, delivery, feed, publish, result
 from tests.batch.servers import Hook, MailBox, hook, mail_box
 
 _BY_ITSELF = (PauseReason.USER, PauseReason.WINDOW_CLOSED, PauseReason.DEADLINE)
@@ -98,7 +99,7 @@ def test_a_word_holds_counts_and_money_but_nothing_from_outside(tmp_path: Path) 
     store = job_at(tmp_path)
     pause(store, PauseReason.KEY_REJECTED, "the endpoint says: your prompt was 'canary'")
 
-    word = word_of(store.job(), "paused.key_rejected")
+    word = word_of(store.job(), "paused.key_rejected", store.why())
 
     assert (word["requests"], word["left"], word["spent_rub"]) == (2, 2, "0")
     assert word["budget_rub"] == "5"
@@ -111,7 +112,7 @@ def test_people_are_told_in_their_language(tmp_path: Path) -> None:
     pause(store, PauseReason.BUDGET_EXHAUSTED)
     language.use("ru")
     try:
-        word = word_of(store.job(), "paused.budget_exhausted")
+        word = word_of(store.job(), "paused.budget_exhausted", store.why())
 
         assert title(word) == "secret-free: пауза, нужны вы"
         assert text(word).startswith("Бюджет исчерпан.\nответов 0 из 2\n")
@@ -161,7 +162,7 @@ def test_a_mail_says_who_and_what_and_logs_in(tmp_path: Path) -> None:
     store.set_state(JobState.CANCELLING)
     store.set_state(JobState.CANCELLED, now=1.0)
     with mail_box() as box:
-        send_mail(box, word_of(store.job(), "cancelled"))
+        send_mail(box, word_of(store.job(), "cancelled", store.why()))
 
     (raw,) = box.mails
     mail = email.message_from_bytes(raw, policy=email.policy.default)
@@ -216,7 +217,7 @@ def test_over_a_network_nothing_is_told_to_a_server_without_starttls() -> None:
 def test_a_name_cannot_add_headers_to_a_mail(tmp_path: Path) -> None:
     store = publish(tmp_path, 2, name="a\r\nBcc: all@example.org\r\n\r\nbody")
     with mail_box() as box:
-        send_mail(box, word_of(store.job(), "completed"))
+        send_mail(box, word_of(store.job(), "completed", store.why()))
 
     mail = email.message_from_bytes(box.mails[0], policy=email.policy.default)
     assert mail["Bcc"] is None
@@ -288,10 +289,10 @@ def test_each_occasion_is_told_once_on_every_way_also_after_a_restart(
         teller = Teller(tmp_path / "jobs")
         teller.start()
         for _look in range(3):
-            teller.see(store.job())
+            teller.see(store)
         pause(store, PauseReason.BUDGET_EXHAUSTED) if _turn == 0 else None
         for _look in range(3):
-            teller.see(store.job())
+            teller.see(store)
         teller.close()
 
     assert [post.json["event"] for post in there.posts] == ["paused.budget_exhausted"]
@@ -302,9 +303,9 @@ def test_the_same_trouble_after_going_on_is_told_again(tmp_path: Path, there: Ho
     teller = Teller(tmp_path / "jobs")
     for _time in range(2):
         pause(store, PauseReason.BUDGET_EXHAUSTED)
-        teller.see(store.job())
+        teller.see(store)
         store.set_state(JobState.IN_PROGRESS)
-        teller.see(store.job())
+        teller.see(store)
     teller.close()
 
     names = {post.headers["X-Nightshift-Delivery"] for post in there.posts}
@@ -320,7 +321,7 @@ def test_a_word_that_did_not_arrive_is_sent_later_by_whoever_comes(
         pause(store, PauseReason.KEY_REJECTED)
         with caplog.at_level(logging.WARNING):
             first = Teller(tmp_path / "jobs")
-            first.see(store.job())
+            first.see(store)
             first.close()
         until("the first try", lambda: len(there.posts) == 1)
 
@@ -357,7 +358,7 @@ def test_a_way_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.Mo
     pause(store, PauseReason.KEY_REJECTED)
     teller, began = Teller(tmp_path / "jobs"), time.monotonic()
 
-    teller.see(store.job())
+    teller.see(store)
 
     assert time.monotonic() - began < 30
     ends.set()
@@ -389,3 +390,20 @@ def test_a_webhook_whose_head_drips_is_left_in_time(monkeypatch: pytest.MonkeyPa
             ways.send("url", address, {"event": "x", "job": ""}, "n", {})
         done.set()
         thread.join()
+
+
+def test_failures_are_told_by_code_without_the_endpoints_words(tmp_path: Path) -> None:
+    store = job_at(tmp_path)
+    feed(store, 2)
+    failed = [result(n, code="endpoint.context_length", message="canary") for n in (0, 1)]
+    ledger.apply(store, [delivery([call(0), call(1, cost=None)], failed, bodies=[])])
+
+    word = word_of(store.job(), "completed", store.why())
+
+    assert word["failures"] == [
+        {"code": "endpoint.context_length", "status": 400, "requests": 2, "lines": [1, 2]}
+    ]
+    assert "2 × endpoint.context_length (HTTP 400), first in lines 1, 2" in text(word)
+    assert "cost at least 0.50 ₽, and 1 call of unknown cost" in text(word)
+    assert text(word).endswith(f"nightshift failures {JOB}")
+    assert "canary" not in json.dumps(word) + text(word)

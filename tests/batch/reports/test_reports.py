@@ -162,6 +162,7 @@ def test_what_never_got_an_answer_has_an_error_and_no_response(tmp_path: Path) -
         "attempts": 2,
         "cost_rub": "0.3",
         "cost_source": "unknown",
+        "uncertain_calls": 1,
         "uncertain_rub": "2.5",
         **line["error"],
     }
@@ -776,3 +777,57 @@ def test_an_answer_that_is_all_brackets_takes_little_more_than_its_size(token: b
         tracemalloc.stop()
 
     assert peak < 8 * len(body)
+
+
+def test_what_failed_requests_cost_is_the_sum_of_the_errors(tmp_path: Path) -> None:
+    store = one_of_each(tmp_path)
+    feed(store, 1)
+    ledger.apply(
+        store, [delivery([call(3, 2, id="f", cost="0.07")], [], [closing(2, [(3, 1, 0)])])]
+    )
+    write_all(store)
+
+    told = json.loads((tmp_path / "out" / COST).read_text())
+    lines = lines_of(tmp_path / "out" / ERRORS)
+    spent = sum(Decimal(line["nightshift"]["cost_rub"]) for line in lines)
+    assert Decimal(told["of_failed_requests_rub"]) == spent == Decimal("0.37")
+    assert told["by_model"][MODEL]["uncertain_calls"] == 1
+
+
+def test_a_call_of_unknown_cost_without_a_bound_has_none_in_any_file(tmp_path: Path) -> None:
+    store = publish(tmp_path, 1)
+    feed(store, 1)
+    unknown = call(0, cost=None, bound=None)
+    ledger.apply(store, [delivery([unknown], [result(0, body=0)], bodies=[ANSWER])])
+
+    write_all(store)
+
+    told = json.loads((tmp_path / "out" / COST).read_text())
+    assert told["uncertain"]["at_most_rub"] is None
+    assert told["uncertain"]["calls_without_bound"] == store.job().unbounded == 1
+    (line,) = lines_of(tmp_path / "out" / OUTPUT)
+    assert (line["nightshift"]["uncertain_calls"], line["nightshift"]["uncertain_rub"]) == (1, None)
+    page = (tmp_path / "out" / REPORT).read_text()
+    assert "which nothing bounds" in page
+    assert not re.search(r"at most 0[.,]00|>0[.,]00 ₽</td>", page)
+
+
+def test_failures_are_told_by_cause_with_the_words_and_the_first_lines(tmp_path: Path) -> None:
+    store = publish(tmp_path, 4)
+    feed(store, 4)
+    words = ["limit 8192, you sent 9000", "limit 8192, you sent 9001", "no such role", ""]
+    failed = [
+        result(n, code="endpoint.bad_request" if said else "endpoint.5xx", message=said)
+        for n, said in enumerate(words)
+    ]
+    ledger.apply(store, [delivery([], failed, bodies=[])])
+
+    told = cost_json(store)["failures"]
+
+    assert [(each["code"], each["requests"], each["lines"]) for each in told] == [
+        ("endpoint.bad_request", 2, [1, 2]),
+        ("endpoint.5xx", 1, [4]),
+        ("endpoint.bad_request", 1, [3]),
+    ]
+    assert told[0]["message"] == words[0]
+    assert told[0]["status"] == 400

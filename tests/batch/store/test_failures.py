@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
+from contextlib import closing as closing_it
+from decimal import Decimal
+from importlib import resources
 from pathlib import Path
 
 from batch.store import ledger
@@ -12,6 +17,7 @@ from tests.batch.making import (
     delivery,
     feed,
     publish,
+    request,
     result,
     waiting,
 )
@@ -89,3 +95,132 @@ def test_a_request_that_is_tried_again_leaves_the_chunk_in_which_it_failed(tmp_p
     assert store.chunks.lost().chunks == 1
     assert old.chunk == 1
     assert waiting(store) == [1]
+
+
+# ── Answers that were cut off are bought again ───────────────────────────────────────────────────
+
+
+CUT = ("truncated",)
+
+
+def buy_cut(folder: Path, *, count: int = 3, limit: int = 4000) -> JobStore:
+    """All answered, the first two cut off; those are to be bought again under a higher limit."""
+    bodies = [b'{"model":"m","messages":[],"max_tokens":100,"x":1.0}', b'{"messages":[] }']
+    lines = [request(n + 1, body=bodies[n % 2]) for n in range(count)]
+    store = publish(folder, lines)
+    feed(store, count)
+    results = [result(n, flags=CUT if n < 2 else ()) for n in range(count)]
+    ledger.apply(store, [delivery([call(n) for n in range(count)], results, [closing(1)])])
+    assert store.job().truncated == 2
+    assert store.failures.retry([], max_tokens=limit) == 2
+    return store
+
+
+def test_cut_answers_are_sent_again_with_a_higher_limit_and_nothing_else_changed(
+    tmp_path: Path,
+) -> None:
+    store = buy_cut(tmp_path)
+
+    assert waiting(store) == [0, 1]
+    assert {each.output_bound for each in store.queue.waiting(2)} == {4000}
+    assert store.queue.body(0) == b'{"model":"m","messages":[],"max_tokens":4000,"x":1.0}'
+    assert store.queue.body(1) == b'{"messages":[],"max_tokens":4000}'
+    assert store.queue.original(0)[0] == b'{"model":"m","messages":[],"max_tokens":100,"x":1.0}'
+    assert (store.job().completed, store.job().left, store.job().truncated) == (1, 2, 0)
+
+
+def test_a_better_answer_takes_the_place_of_the_cut_one_and_both_are_paid(tmp_path: Path) -> None:
+    store = buy_cut(tmp_path)
+    feed(store, 2)
+    second = [result(0, 2), result(1, 2, flags=CUT)]
+
+    ledger.apply(store, [delivery([call(0, 2), call(1, 2)], second, [closing(2)])])
+
+    job = store.job()
+    assert (job.completed, job.failed, job.truncated, job.settled_rub) == (3, 0, 1, Decimal("2.5"))
+    assert [
+        row["call"] for row in store.db.execute("SELECT call FROM results ORDER BY ordinal")
+    ] == [
+        "box-2-0",
+        "box-2-1",
+        "box-1-2",
+    ]
+    assert not store.db.execute("SELECT * FROM former").fetchall()
+
+
+def test_a_failure_leaves_the_cut_answer_where_it_was(tmp_path: Path) -> None:
+    store = buy_cut(tmp_path)
+    feed(store, 2)
+    failed = [result(n, 2, code="endpoint.5xx") for n in (0, 1)]
+
+    for _ in range(2):
+        ledger.apply(store, [delivery([call(0, 2)], failed, [closing(2)])])
+
+    job = store.job()
+    assert (job.completed, job.failed, job.truncated) == (3, 0, 2)
+    assert {row[0] for row in store.db.execute("SELECT state FROM results")} == {"completed"}
+    assert waiting(store) == []
+
+
+def test_what_was_not_bought_again_at_the_end_has_its_former_answer(tmp_path: Path) -> None:
+    store = buy_cut(tmp_path)
+    chunk = feed(store, 1)
+
+    store.failures.restore()
+    ledger.apply(store, [delivery([call(0, chunk.chunk)], [result(0, 1, flags=CUT)])])
+
+    assert (store.job().completed, store.job().left, store.job().truncated) == (3, 0, 2)
+    assert waiting(store) == []
+
+
+def test_the_first_delivery_coming_again_is_not_the_better_answer(tmp_path: Path) -> None:
+    store = buy_cut(tmp_path)
+
+    ledger.apply(store, [delivery([call(0)], [result(0, flags=CUT)])])
+
+    assert store.job().completed == 1
+    assert waiting(store) == [0, 1]
+
+
+def test_who_had_that_limit_already_is_not_bought_again(tmp_path: Path) -> None:
+    store = buy_cut(tmp_path)
+    feed(store, 2)
+    second = [result(n, 2, flags=CUT) for n in (0, 1)]
+    ledger.apply(store, [delivery([call(0, 2), call(1, 2)], second, [closing(2)])])
+
+    assert store.failures.retry([], max_tokens=4000) == 0
+    assert store.failures.retry([], max_tokens=8000) == 2
+
+
+def test_a_row_that_kills_its_workers_keeps_the_answer_it_had(tmp_path: Path) -> None:
+    store = buy_cut(tmp_path)
+    feed(store, 2)
+    ledger.apply(store, [delivery(closed=[closing(2, [(0, 4, 3), (1, 2, 0)])])])
+
+    store.failures.set_poison_aside(3, 1005.0)
+
+    job = store.job()
+    assert (job.completed, job.failed, job.truncated) == (2, 0, 1)
+    assert waiting(store) == [1]
+
+
+def test_a_file_of_the_former_version_is_brought_up_to_this_one(tmp_path: Path) -> None:
+    store = publish(tmp_path, 1)
+    folder, body = store.folder, store.queue.body(0)
+    base = resources.files("batch.store").joinpath("schema.sql").read_text()
+    with closing_it(sqlite3.connect(tmp_path / "former")) as former:
+        former.executescript(base)
+        for table in re.findall(r"CREATE TABLE (\w+)", base):
+            columns = ", ".join(row[1] for row in former.execute(f"PRAGMA table_info({table})"))
+            rows = store.db.execute(f"SELECT {columns} FROM {table}").fetchall()
+            marks = ", ".join("?" * len(columns.split(", ")))
+            former.executemany(f"INSERT INTO {table} VALUES ({marks})", map(tuple, rows))
+        former.commit()
+    store.close()
+    for left in folder.glob("job.sqlite*"):
+        left.unlink()
+    (tmp_path / "former").rename(folder / "job.sqlite")
+
+    with closing_it(JobStore(folder, read_only=True)) as again:
+        assert again.job().truncated == 0
+        assert again.queue.body(0) == body

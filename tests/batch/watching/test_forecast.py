@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from batch.money.forecast import cost_of_all
 from batch.store.guess import Guess
 from batch.store.jobstore import JobRow
-from batch.watching.forecast import cost_of_all, done_at, is_late
+from batch.watching.forecast import done_at, is_late
 from batch.watching.progress import progress_of
 from jobs.states import JobState, PauseReason
 from tests.batch.making import publish

@@ -1,0 +1,90 @@
+"""nightshift failures"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+
+import click
+
+from batch.dialogue.again import codes_like, failures
+from batch.dialogue.causes import cause_lines, ways_out
+from batch.dialogue.ending import skipped
+from batch.dialogue.helps import Command
+from batch.dialogue.options import job_argument, open_home, plain_option
+from batch.dialogue.terminal import say, tell
+from batch.language import _, ngettext, number
+from batch.reports.lines import input_line
+from batch.store.causes import failed_lines
+from batch.store.jobstore import JobStore
+
+HELP = """Show why requests of JOB failed, by cause, and which answers are worth a look.
+
+A cause is a code, the HTTP status and the endpoint's own words; each with its count and its first
+lines. With --input the failed requests themselves are printed, as an input that can be corrected
+and submitted: each body byte for byte as it was sent. Lines that were skipped as no requests are
+not among them.
+
+\b
+  nightshift failures latest
+  nightshift failures latest --json | jq .failures
+  nightshift failures latest --code endpoint.context_length --input > long.jsonl
+"""
+
+
+@click.command("failures", cls=Command, help=HELP)
+@job_argument
+@plain_option("--input", "as_input", is_flag=True, help="Print the failed requests as an input.")
+@plain_option("--code", "codes", multiple=True, metavar="CODES", help="Of --input only these.")
+@plain_option("--json", "as_json", is_flag=True, help="For programs.")
+def command(job: str, codes: tuple[str, ...], *, as_input: bool, as_json: bool) -> int:
+    """See HELP."""
+    home = open_home()
+    with closing(home.open(home.find(job), read_only=True)) as store:
+        if as_input:
+            _print(store, codes)
+        elif as_json:
+            row, why = store.job(), store.why()
+            told = {"version": 1, "job": row.id, "requests": row.requests, "failed": row.failed}
+            click.echo(json.dumps({**told, "invalid": row.invalid, **why.as_json()}))
+        else:
+            _tell(store)
+    return 0
+
+
+def _tell(store: JobStore) -> None:
+    job, why = store.job(), store.why()
+    told = _("{failed} of {requests} requests failed")
+    parts = [told.format(failed=number(job.failed), requests=number(job.requests))]
+    tell(", ".join([*parts, *([skipped(job.invalid)] if job.invalid else [])]))
+    for line in cause_lines(why, job.id):
+        tell(line, 4)
+    for words, way in ways_out(why, job.id):
+        say(words)
+        say(f"  {way}")
+
+
+def _print(store: JobStore, codes: tuple[str, ...]) -> None:
+    wanted = set(codes_like(codes or ("*",), failures(store)))
+    count = 0
+    for count, line in enumerate(_lines(store, wanted), start=1):  # noqa: B007
+        sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+    told = ngettext("{count} request printed", "{count} requests printed", count)
+    say(told.format(count=number(count)))
+    if count := store.job().invalid:
+        told = ngettext(
+            "{count} line that was skipped is not among them; the input has it",
+            "{count} lines that were skipped are not among them; the input has them",
+            count,
+        )
+        say(told.format(count=number(count)))
+
+
+def _lines(store: JobStore, codes: Iterable[str]) -> Iterator[bytes]:
+    with store.snapshot():
+        for custom_id, code, ordinal in failed_lines(store.db):
+            if code in codes:
+                yield input_line(custom_id, store.queue.original(ordinal)[0])

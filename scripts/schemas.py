@@ -1,0 +1,489 @@
+"""The JSON that programs get, as types: docs/schemas is made of these, and tests hold output to it.
+
+A field that is new is described here; then `python -m scripts.schemas` writes the schemas.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+FOLDER = Path(__file__).parent.parent / "docs" / "schemas"
+BASE = "https://json-schema.org/draft/2020-12/schema"
+
+Rub = Annotated[str, Meta(pattern=r"^-?\d+(\.\d+)?$", description="₽, exact")]
+Count = Annotated[int, Meta(ge=0)]
+Moment = Annotated[float | None, Meta(description="Unix seconds")]
+Lines = Annotated[list[int], Meta(description="the first lines of the input, from 1")]
+
+
+class Cause(Struct):
+    """Requests that failed alike, or lines that were skipped for the same reason."""
+
+    code: Annotated[str, Meta(description='see docs/reference.md; "" for all beyond the first 40')]
+    status: Annotated[int | None, Meta(description="HTTP status, null where no answer came")]
+    message: Annotated[str, Meta(description="the endpoint's words, or ours, of the first")]
+    requests: Count
+    lines: Lines
+
+
+class Flagged(Struct):
+    """Answers with the same flag."""
+
+    flag: str
+    requests: Count
+    lines: Lines
+
+
+class Trouble(Struct):
+    """What went wrong last."""
+
+    code: str
+    at: float
+    times: Count
+
+
+class Job(Struct):
+    """How a job stands: status JOB, run, submit, pause, cancel, and each line of watch."""
+
+    version: Literal[1]
+    job: str
+    name: str
+    state: str
+    reason: Annotated[str, Meta(description="why it rests, else empty")]
+    reason_text: str
+    requests: Count
+    completed: Count
+    failed: Count
+    invalid: Annotated[int, Meta(description="lines that were skipped")]
+    truncated: Annotated[int, Meta(description="answers cut off at their limit of tokens")]
+    rate: Annotated[float, Meta(description="requests per second")]
+    left_s: float | None
+    spent_rub: Rub
+    uncertain_rub: Annotated[str, Meta(description="₽, the bounds of calls of unknown cost")]
+    uncertain_calls: Count
+    unbounded_calls: Annotated[int, Meta(description="those of them that nothing bounds")]
+    budget_rub: Rub | None
+    forecast_rub: Annotated[str | None, Meta(description="₽ that all of it will have cost")]
+    in_flight: Count
+    workers: int | None
+    refusals: Annotated[int, Meta(description="calls that cost nothing and are made again")]
+    refusals_by_code: dict[str, int]
+    down: Annotated[bool, Meta(description="whether the endpoint does not answer")]
+    down_s: float
+    done_at: Moment
+    late: Annotated[bool, Meta(description="whether the deadline comes before")]
+    wait: Annotated[dict[str, Any] | None, Meta(description="what the endpoint asked to wait for")]
+    trouble: Trouble | None
+    created_at: Moment
+    started_at: Moment
+    ended_at: Moment
+    goes_on_at: Moment
+    deadline: Moment
+    output_dir: str
+    model: str | None
+    base_url: str
+    failures: list[Cause]
+    skipped: list[Cause]
+    flagged: list[Flagged]
+
+
+class Jobs(Struct):
+    """status without JOB: all jobs of the home."""
+
+    version: Literal[1]
+    jobs: list[Job]
+
+
+class Tokens(Struct):
+    """Tokens as the endpoint counted them."""
+
+    prompt: Count
+    completion: Count
+    cached: Count
+    cache_written: Count
+    reasoning: Count
+
+
+class OfModel(Struct):
+    """What one model came to."""
+
+    cost_rub: Rub
+    calls: Count
+    uncertain_calls: Count
+    tokens: Tokens
+
+
+class Unlisted(Struct):
+    """Calls that cost something else than their tokens do by the catalogue."""
+
+    model: str
+    provider: str
+    calls: Count
+    billed_rub: Rub
+    by_prices_rub: Rub
+    lines: Lines
+
+
+class Uncertain(Struct):
+    """Calls whose cost nobody knows."""
+
+    calls: Count
+    at_most_rub: Annotated[str | None, Meta(description="₽, null where nothing bounds some")]
+    calls_without_bound: Count
+    estimated_rub: Rub | None = None
+
+
+class Lost(Struct):
+    """Chunks whose worker fell silent for good."""
+
+    chunks: Count
+    at_most_rub: Rub | None
+
+
+class Copies(Struct):
+    """Requests that were given the answer of one alike."""
+
+    requests: Count
+    saved_rub: Rub
+
+
+class Outcome(Struct):
+    """The estimate at submission, and what came of it."""
+
+    low_rub: Rub | None
+    likely_rub: Rub | None
+    high_rub: Rub | None
+    at_most_rub: Rub | None
+    basis: str
+    answers: Count
+    outcome_rub: Rub
+    ratio: float | None
+
+
+class Caps(Struct):
+    """The caps of a job; null: none."""
+
+    rub: Rub | None
+    tokens: int | None
+    requests: int | None
+
+
+class Prices(Struct):
+    """A version of the catalogue."""
+
+    taken_at: str
+    source: str
+    sha256: str
+    models: dict[str, Any]
+
+
+class Cost(Struct):
+    """cost.json, and cost JOB."""
+
+    version: Literal[1]
+    job: str
+    name: str
+    currency: Literal["RUB"]
+    cost_rub: Annotated[str, Meta(description="₽, all known costs")]
+    exact: Annotated[bool, Meta(description="whether the cost of every call is known")]
+    requests: Count
+    completed: Count
+    failed: Count
+    invalid: Count
+    failures: list[Cause]
+    skipped: list[Cause]
+    flagged: list[Flagged]
+    calls: Count
+    refused_calls: dict[str, int]
+    tokens: Tokens
+    by_model: dict[str, OfModel]
+    by_source: Annotated[dict[str, str], Meta(description="₽ by who told: endpoint, lookup")]
+    saved_by_cache_rub: Rub
+    unlisted: list[Unlisted]
+    of_failed_requests_rub: Annotated[str, Meta(description="₽, the sum of errors.jsonl")]
+    of_repeated_calls_rub: Annotated[str, Meta(description="₽, calls before the one that answered")]
+    uncertain: Uncertain
+    lost: Lost
+    copies: Copies
+    forecast_rub: Rub | None
+    estimate: Outcome
+    budget: Caps
+    prices: list[Prices]
+
+
+class Failures(Struct):
+    """failures JOB."""
+
+    version: Literal[1]
+    job: str
+    requests: Count
+    failed: Count
+    invalid: Count
+    failures: list[Cause]
+    skipped: list[Cause]
+    flagged: list[Flagged]
+
+
+class Sent(Struct):
+    """Requests that a resume sends for one reason; ₽ null without a price or a bound."""
+
+    group: str
+    requests: Count
+    likely_rub: Rub | None
+    at_most_rub: Rub | None
+    may_be_paid_twice: bool
+    code: str = ""
+
+
+class Total(Struct):
+    """All that a resume sends."""
+
+    requests: Count
+    likely_rub: Rub | None
+    at_most_rub: Rub | None
+
+
+class Resume(Struct):
+    """resume JOB: what it sends and what that may cost."""
+
+    version: Literal[1]
+    job: str
+    state: str
+    requests: Count
+    completed: Count
+    failed: Count
+    send: list[Sent]
+    total: Total
+    forecast_rub: Rub | None
+    spent_rub: Rub
+    uncertain: Uncertain
+    set_aside_rub: Rub
+    budget: Caps
+    left: Caps
+    dry_run: bool
+
+
+class Range(Struct):
+    """₽ in all: low, likely, high, and the most that it can be."""
+
+    low: Rub | None
+    likely: Rub | None
+    high: Rub | None
+    at_most: Rub | None
+
+
+class Estimate(Struct):
+    """estimate INPUT."""
+
+    version: Literal[1]
+    requests: Count
+    invalid: Count
+    copies: Count
+    models: list[str]
+    unpriced: list[str]
+    rub: Range
+    prompt_tokens: dict[str, int]
+    output_tokens: dict[str, int]
+    hours: float
+    hours_because: str
+    basis: str
+    answers: Count
+    job: str = ""
+
+
+class Fault(Struct):
+    """A line that is no request."""
+
+    line: int
+    byte: int | None
+    code: str
+    message: str
+    custom_id: str | None
+
+
+class Validate(Struct):
+    """validate INPUT."""
+
+    version: Literal[1]
+    requests: Count
+    invalid: Count
+    models: list[str]
+    faults: list[Fault]
+
+
+class Check(Struct):
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    text: str
+    cure: str
+
+
+class Doctor(Struct):
+    """doctor."""
+
+    version: Literal[1]
+    ok: bool
+    checks: list[Check]
+
+
+class Used(Struct):
+    """A day, or a month."""
+
+    cap_rub: Rub | None
+    spent_rub: Rub
+    set_aside_rub: Rub
+    used_rub: Rub
+
+
+class Budget(Struct):
+    """budget: caps over all jobs of the home."""
+
+    version: Literal[1]
+    zone: str
+    day: Used
+    month: Used
+
+
+class CodeCause(Struct):
+    """Requests that failed alike, without the endpoint's words."""
+
+    code: str
+    status: int | None
+    requests: Count
+    lines: Lines
+
+
+class Notification(Struct):
+    """What a webhook gets."""
+
+    version: Literal[1]
+    event: str
+    job: str
+    name: str
+    state: str
+    reason: str
+    requests: Count
+    completed: Count
+    failed: Count
+    left: Count
+    truncated: Count
+    failures: list[CodeCause]
+    flagged: list[Flagged]
+    spent_rub: Rub
+    uncertain_rub: Rub
+    uncertain_calls: Count
+    budget_rub: Rub | None
+
+
+class Response(Struct):
+    """An answer over HTTP."""
+
+    status_code: int | None
+    request_id: str
+    body: Any
+
+
+class Error(Struct):
+    """Why there is none."""
+
+    code: str
+    message: str
+
+
+class Facts(Struct):
+    """What a line has beyond the Batch form."""
+
+    line: int
+    attempts: Count
+    cost_rub: Annotated[str, Meta(description="₽ of all calls whose cost is known")]
+    cost_source: Annotated[
+        str, Meta(description="the least certain: endpoint, lookup, unknown, copy, none")
+    ]
+    latency_s: float = 0.0
+    flags: list[str] = []
+    together: Annotated[int, Meta(description="requests that had the call together")] = 1
+    copy_of: str = ""
+    uncertain_calls: Count = 0
+    uncertain_rub: Annotated[str | None, Meta(description="₽, null where nothing bounds some")] = (
+        None
+    )
+    code: str = ""
+    message: str = ""
+    raw: Annotated[str, Meta(description="the beginning of an answer that is not JSON")] = ""
+    response: Annotated[
+        Response | None, Meta(description="an error or a useless answer under status 200")
+    ] = None
+
+
+class Line(Struct):
+    """A line of output.jsonl or errors.jsonl: OpenAI's Batch form, and `nightshift`."""
+
+    id: Annotated[str, Meta(pattern=r"^batch_req_")]
+    custom_id: str | None
+    response: Response | None
+    error: Error | None
+    nightshift: Facts
+
+
+class Settle(Struct):
+    """settle JOB: what is set aside for workers that fell silent, and whether it was given up."""
+
+    version: Literal[1]
+    job: str
+    chunks: Count
+    at_most_rub: Rub | None
+    gave_up: bool
+
+
+DOCUMENTS: dict[str, type[Struct]] = {
+    "job": Job,
+    "jobs": Jobs,
+    "cost": Cost,
+    "failures": Failures,
+    "resume": Resume,
+    "estimate": Estimate,
+    "validate": Validate,
+    "doctor": Doctor,
+    "budget": Budget,
+    "settle": Settle,
+    "notification": Notification,
+    "line": Line,
+}
+"""By the name of their schema."""
+
+COMMANDS: dict[str, type[Struct]] = {
+    **dict.fromkeys(("run", "submit", "pause", "cancel", "watch", "status"), Job),
+    **{name: DOCUMENTS[name] for name in DOCUMENTS if name not in ("job", "jobs", "line")},
+}
+"""What `--json` of a command prints; status without JOB prints `Jobs`."""
+
+
+def schema(name: str) -> str:
+    """A JSON Schema as its file holds it."""
+    found = {"$schema": BASE, "title": name, **msgspec.json.schema(DOCUMENTS[name])}
+    return json.dumps(found, ensure_ascii=False, indent=2) + "\n"
+
+
+def check(text: str | bytes, kind: type[Struct]) -> None:
+    """Raises `msgspec.ValidationError` where a document is not of its kind."""
+    msgspec.json.decode(text, type=kind)
+
+
+def main() -> int:
+    """Writes all of them."""
+    FOLDER.mkdir(exist_ok=True)
+    for name in DOCUMENTS:
+        (FOLDER / f"{name}.schema.json").write_text(schema(name), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
