@@ -203,6 +203,9 @@ class Cost(Struct):
     refused_calls: dict[str, int]
     tokens: Tokens
     by_model: dict[str, OfModel]
+    by_service_tier: Annotated[
+        dict[str, Any], Meta(description="cost_rub and calls by service tier")
+    ]
     by_source: Annotated[dict[str, str], Meta(description="₽ by who told: endpoint, lookup")]
     saved_by_cache_rub: Rub
     unlisted: list[Unlisted]
