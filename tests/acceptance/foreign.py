@@ -26,6 +26,9 @@ class Asked:
         return json.loads(self.body or b"null")
 
 
+_FREE = (b"", b"{}", b'{"messages":[]}')
+"""Bodies by which an address and a key are tried, for nothing."""
+
 Answer = tuple[int, Any]
 """A status, and what is sent as JSON; text goes as HTML."""
 
@@ -45,7 +48,7 @@ class Foreign:
 
     def chats(self) -> list[Asked]:
         """The calls that could cost something."""
-        return [one for one in self.asked if one.method == "POST" and one.body not in (b"", b"{}")]
+        return [one for one in self.asked if one.method == "POST" and one.body not in _FREE]
 
 
 def completion(**more: Any) -> dict[str, Any]:
