@@ -35,6 +35,7 @@ COMMANDS = {
     "settle": "Give up what is set aside for workers that fell silent.",
     "budget": "Show or set caps for a day and a month, over all jobs.",
     "validate": "Check a file; nothing is sent.",
+    "preview": "Show requests as they would be sent; nothing is sent.",
     "estimate": "Check a file and tell what it will cost; nothing is sent.",
     "worker": "Serve: make the calls.",
     "coordinator": "Serve: feed jobs and take in their results.",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import BinaryIO
 
 import msgspec
@@ -33,6 +34,8 @@ from batch.reading.reader import Defaults, read
 from batch.reports.files import check_free, check_writable
 from batch.store.draft import Draft
 from batch.store.home import Home
+from batch.store.units import Asked
+from batch.tables.judge import judge_of
 from batch.tables.kinds import open_table
 from batch.tables.requests import Asker, requests_of
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
@@ -40,7 +43,7 @@ from jobs.modelname import nearest, take_apart
 from jobs.prices import FLEX, PRIORITY, PriceList, margin
 from jobs.request import Fault, Form, Request
 from jobs.spec import Spec
-from jobs.task import TableForm
+from jobs.task import MOST_PACKED, TableForm
 from jobs.window import parse_window
 
 MOST_FAULTS = 1000
@@ -461,8 +464,74 @@ def _opened(
     table = open_table(draft.keep_table(source), spec.source, spec.task.form)
     task = spec.task.model_copy(update={"form": table.form})
     asker = Asker(task, model, spec.max_tokens)
+    if task.escalate is not None:
+        draft.may_ask(task.escalate)
     lines = requests_of(asker, model or "", spec.max_tokens, table)
     return spec.model_copy(update={"task": task}), lines
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A request as it would be sent, and the lines or rows that it is for."""
+
+    name: str
+    prompt_bound: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Some requests of an input; the spec tells the form of a table."""
+
+    spec: Spec
+    shown: list[Shown]
+
+
+OTHERS = 3
+"""Requests that are shown besides the first and the longest."""
+
+
+def preview(home: Home, spec: Spec, source: Path | BinaryIO) -> Preview:
+    """The first request, the longest, and some others; of packs what the first rows make.
+
+    Raises `InvalidInput` where nothing could be sent, with the first fault.
+    """
+    with _draft(home, new_job_id(), spec) as draft:
+        spec, lines = _opened(draft, spec, source)
+        first: list[Request] = []
+        longest: Request | None = None
+        others, dice, fault = list[Request](), Random(0), None  # noqa: S311  no secret
+        for count, item in enumerate(each for each in lines):
+            if isinstance(item, Fault):
+                fault = fault or item
+                continue
+            if len(first) < MOST_PACKED:
+                first.append(item)
+            longest = item if longest is None or len(item.body) > len(longest.body) else longest
+            if len(others) < OTHERS:
+                others.append(item)
+            elif (place := dice.randrange(count + 1)) < OTHERS:
+                others[place] = item
+    if longest is None:
+        raise InvalidInput(
+            f"{spec.source} holds nothing that could be sent"
+            + (f"; the first fault: {fault.message}" if fault else "")
+        )
+    return Preview(spec, list(_shown(spec, first, longest, others)))
+
+
+def _shown(
+    spec: Spec, first: list[Request], longest: Request, others: list[Request]
+) -> Iterator[Shown]:
+    judge = judge_of("preview", spec)
+    if judge is not None and spec.task is not None and spec.task.pack > 1:
+        rows = [Asked(place, each.body) for place, each in enumerate(first[: spec.task.pack])]
+        for unit in judge.units(rows):
+            names = ", ".join(first[member].custom_id for member in unit.members)
+            yield Shown(names, unit.prompt_bound, unit.body)
+        return
+    for each in dict.fromkeys((first[0], longest, *others)):
+        yield Shown(each.custom_id, each.prompt_bound, each.body)
 
 
 def _refuse(draft: Draft, report: Report, fault: Fault, spec: Spec) -> None:

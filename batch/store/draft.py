@@ -126,6 +126,10 @@ class Draft:
         self._db.execute("DROP TABLE twice")
         self._db.execute("DROP TABLE firsts")
 
+    def may_ask(self, model: str) -> None:
+        """A model that no request names, but that may be asked in their place."""
+        self._models.setdefault((model, ""), len(self._models))
+
     def drop_copies(self) -> int:
         """Requests that are alike but for the first are given its result; returns how many."""
         self._flush_rows()

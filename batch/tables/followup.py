@@ -65,7 +65,8 @@ class Ladder:
 
     def _pack(self, group: Sequence[tuple[Item, Asked]], rung: int) -> Unit:
         items = [item for item, _ in group]
-        body = self._asker.together(items)
+        # Of the model that the rows ask: it may have been renamed since the job began.
+        body = {**self._asker.together(items), "model": json.loads(group[0][1].body)["model"]}
         return Unit(
             tuple(row.ordinal for _, row in group),
             _encode(body),
@@ -87,7 +88,9 @@ class Ladder:
         if model is not None:
             body["model"] = model
         else:
-            body = corrected(body, text_of(row.answer), row.problem, russian=is_russian(self._task))
+            body = corrected(
+                body, text_of(row.answer), row.problem, rung - ALONE, russian=is_russian(self._task)
+            )
         return Unit(
             (row.ordinal,),
             _encode(body),
@@ -172,12 +175,17 @@ def _groups(waiting: list[tuple[Item, Asked]], most: int) -> Iterator[list[tuple
         yield group
 
 
-def corrected(body: dict[str, Any], said: str, problem: str, *, russian: bool) -> dict[str, Any]:
-    """The request with the model's answer and what is wrong with it."""
+def corrected(
+    body: dict[str, Any], said: str, problem: str, times: int, *, russian: bool
+) -> dict[str, Any]:
+    """The request with the model's answer and what is wrong with it, for the so many-th time.
+
+    Which time it is stands in the text: the same question again would bring the same answer.
+    """
     asks = (
-        f"Этот ответ не подходит: {problem}. Ответь ещё раз, строго в требуемом виде."
+        f"Этот ответ не подходит ({times}): {problem}. Ответь ещё раз, строго в требуемом виде."
         if russian
-        else f"This answer can't be used: {problem}. Answer again, exactly in the required form."
+        else f"This answer can't be used ({times}): {problem}. Answer again, exactly as required."
     )
     quoted = [{"role": "assistant", "content": said[:_LONGEST_QUOTE]}] if said.strip() else []
     return {**body, "messages": [*body["messages"], *quoted, {"role": "user", "content": asks}]}

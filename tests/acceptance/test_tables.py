@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import random
+import re
+import shlex
 import signal
 from collections.abc import Callable
 from datetime import date, datetime
@@ -112,7 +114,7 @@ def test_rows_that_cannot_be_used_are_told_and_nothing_is_sent(
     refused = shell("run", source, *ASKING, *ASKED_OF, code=2)
     assert "row 5 has 1 columns, and the header has 4" in refused.err
 
-    shell("run", source, *ASKING, *ASKED_OF, "--skip-invalid", "-o", "out")
+    shell("run", source, *ASKING, *ASKED_OF, "--skip-invalid", "-o", "out", code=1)
     *good, bad = answered(shell.folder / "out" / "reviews.answered.csv")
     assert [row["answer"] for row in good] == [row[3] for row in reviews(3)]
     assert (bad["id"], bad["answer"]) == ("only one cell", "")
@@ -206,3 +208,45 @@ def test_packed_rows_survive_kills_of_all_processes(
     assert [(row["Отзыв"], row["answer"]) for row in found] == [(row[1], row[3]) for row in rows]
     known = sum(Decimal(row["cost_rub"]) for row in found)
     assert known == cost_of(shell.folder / "out")
+
+
+def test_a_preview_shows_what_would_be_sent_and_sends_nothing(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator()
+    shell.point_at(endpoint)
+    source = shell.write("reviews.csv", as_csv(reviews(30)))
+
+    alone = json.loads(shell("preview", source, *ASKING, *ASKED_OF, "--json").out)
+    packed = shell("preview", source, *ASKING, *ASKED_OF, "--pack", "3").out
+    wrong = shell("preview", source, "--prompt", "{{ отзыв }}", *ASKED_OF, code=2).err
+
+    bodies = [each["body"]["messages"][0]["content"] for each in alone["requests"]]
+    assert bodies[0].startswith(f"Определи тон отзыва: {reviews(1)[0][1]}")
+    assert max(map(len, bodies)) == max(len(each[1]) for each in reviews(30)) + len(
+        bodies[0]
+    ) - len(reviews(1)[0][1])
+    assert alone["columns"] == ["answer", "error", "cost_rub", "attempts", "flags"]
+    assert "row-2" in packed
+    assert "Ниже 3 записей" in packed
+    assert "did you mean {{ Отзыв }}?" in wrong
+    assert len(endpoint.book().billed()) == 0
+    assert shell.job_ids() == []
+
+
+def test_every_command_of_the_page_on_tables_can_be_run(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    endpoint = simulator("--answers", "table", "--reasoning-tokens", "0")
+    shell.point_at(endpoint)
+    page = (Path(__file__).parent.parent.parent / "docs" / "tables.md").read_text()
+    commands = re.findall(r"^```sh\n(nightshift .*)\n```$", page, re.MULTILINE)
+    source = shell.write("reviews.csv", "id,review\n1,good\n2,label: negative\n")
+
+    assert len(commands) == 2
+    for number, command in enumerate(commands):
+        shell(*shlex.split(command)[1:], "-o", f"out{number}")
+        found = (shell.folder / f"out{number}" / "reviews.answered.csv").read_text()
+        assert found.startswith("id,review,answer,error,cost_rub,attempts,flags\n1,good,positive,,")
+        assert "\n2,label: negative,negative,," in found
+    assert source.exists()

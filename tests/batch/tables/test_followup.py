@@ -150,7 +150,7 @@ def test_a_row_climbs_the_ladder_and_is_given_up_at_its_top() -> None:
     assert alone.body == rows[1].body
     messages = json.loads(repair.body)["messages"]
     assert messages[-2] == {"role": "assistant", "content": "не скажу"}
-    assert "не подходит: 'не скажу' is none of: да, нет" in messages[-1]["content"]
+    assert "не подходит (1): 'не скажу' is none of: да, нет" in messages[-1]["content"]
     assert [unit.model for unit in units] == [None, None, "big/model"]
     assert json.loads(other.body)["model"] == "big/model"
     assert ruling.problem == "'не скажу' is none of: да, нет"

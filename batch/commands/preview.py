@@ -1,0 +1,81 @@
+"""nightshift preview"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batch.dialogue.checking import table_line
+from batch.dialogue.helps import Command
+from batch.dialogue.making import make_spec, open_source
+from batch.dialogue.options import checking, input_argument, open_home, plain_option, spec_options
+from batch.dialogue.terminal import safe, tell
+from batch.language import _, number
+from batch.submission import Preview, new_job_id, preview
+from batch.tables.answered import added_columns
+from jobs.spec import Spec
+
+HELP = """Show requests as they would be sent, and send nothing: first, longest, and a few others.
+
+Takes all options of run. Of a table it also tells which columns the answers will fill.
+
+\b
+  nightshift preview reviews.csv --model minimax/minimax-m1 --prompt 'Tone? {{ review }}'
+  nightshift preview reviews.csv --model minimax/minimax-m1 --prompt-file task.md --pack 20
+  nightshift preview reviews.jsonl --json | jq .requests[0].body
+"""
+
+
+@checking
+@click.command("preview", cls=Command, help=HELP)
+@input_argument
+@spec_options
+@plain_option("--json", "as_json", is_flag=True, help="For programs.")
+def command(source: Path, *, as_json: bool, **options: Any) -> int:
+    """See HELP."""
+    spec = make_spec(new_job_id(), source, options)
+    found = preview(open_home(), spec, open_source(source))
+    if as_json:
+        click.echo(json.dumps(_for_programs(found), ensure_ascii=False))
+    else:
+        _show(found)
+    return 0
+
+
+def _for_programs(found: Preview) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "requests": [
+            {"name": each.name, "prompt_bound": each.prompt_bound, "body": json.loads(each.body)}
+            for each in found.shown
+        ],
+        "columns": list(_columns(found.spec)),
+    }
+
+
+def _show(found: Preview) -> None:
+    if found.spec.task is not None:
+        tell(table_line(found.spec.task.form))
+    for each in found.shown:
+        bound = _("{name}: at most {tokens} prompt tokens")
+        tell("")
+        tell(bound.format(name=safe(each.name), tokens=number(each.prompt_bound)))
+        body = json.loads(each.body)
+        for message in body.pop("messages"):
+            tell(f"  {message['role']}:")
+            text = message["content"]
+            lines = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+            for line in lines.splitlines():
+                tell(f"    {safe(line)}")
+        tell(f"  {safe(json.dumps(body, ensure_ascii=False))}")
+    if columns := _columns(found.spec):
+        tell("")
+        told = _("columns that are added to the table: {columns}")
+        tell(told.format(columns=safe(", ".join(columns))))
+
+
+def _columns(spec: Spec) -> tuple[str, ...]:
+    return () if spec.task is None else added_columns(spec.task, spec.task.form.columns)
