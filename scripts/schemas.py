@@ -48,6 +48,15 @@ class Trouble(Struct):
     times: Count
 
 
+class Attention(Struct):
+    """Why what is told of a job may be old: since when, and of when it is."""
+
+    text: str
+    since: float
+    shown_at: float
+    age_s: float
+
+
 class Job(Struct):
     """How a job stands: status JOB, run, submit, pause, cancel, and each line of watch."""
 
@@ -80,6 +89,7 @@ class Job(Struct):
     late: Annotated[bool, Meta(description="whether the deadline comes before")]
     wait: Annotated[dict[str, Any] | None, Meta(description="what the endpoint asked to wait for")]
     trouble: Trouble | None
+    attention: Annotated[Attention | None, Meta(description="Redis or the coordinator is silent")]
     created_at: Moment
     started_at: Moment
     ended_at: Moment

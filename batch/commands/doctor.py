@@ -8,6 +8,7 @@ import platform
 import secrets
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from batch import embedded
 from batch.coordinator import connection
 from batch.coordinator.post import Post
 from batch.credentials import post_seal
+from batch.dialogue.glance import Glance, worst
 from batch.dialogue.helps import Command
 from batch.dialogue.making import notify_of
 from batch.dialogue.manned import lack_of_workers, strangers_told
@@ -30,6 +32,7 @@ from batch.dialogue.options import (
     option,
     plain_option,
 )
+from batch.dialogue.phrases import attention
 from batch.dialogue.terminal import safe, tell
 from batch.language import _, again, decimal, ngettext, number
 from batch.notices import ways
@@ -37,6 +40,7 @@ from batch.notices.word import TEST
 from batch.programs import environment, program
 from batch.settings import DEFAULT_BASE_URL, Settings, read_settings
 from batch.store.home import Home
+from batch.watching.attention import NO_COORDINATOR
 from jobs.errors import NightshiftError, UsageError
 from jobs.redis_url import parse_redis_url
 
@@ -50,6 +54,7 @@ Each line that is not well says what to do about it. Nothing is spent.
 """
 
 _LEAST_FREE = 2**30
+_PROBE = 64 * 1024
 _PACKAGES = ("celery", "redis", "openai", "flower")
 
 
@@ -123,6 +128,7 @@ def _findings(base_url: str, *, insecure: bool) -> Iterator[Finding]:
         yield _home(settings)
         yield from _redis(settings)
         yield from _workers(settings)
+        yield from _jobs(settings)
     yield from _endpoint(base_url, insecure=insecure)
 
 
@@ -142,9 +148,37 @@ def _home(settings: Settings) -> Finding:
         "{folder}: {count} job, {free} GiB free", "{folder}: {count} jobs, {free} GiB free", jobs
     )
     text = told.format(folder=home.folder, count=number(jobs), free=decimal(free / 2**30, 1))
+    try:
+        _write_something(home)
+    except OSError as error:
+        text += ", " + _("cannot be written: {why}").format(why=error.strerror)
+        return Finding(_("home"), text, ok=False, cure="make room on this disk")
     if home.is_coordinated():
         text += ", " + _("a coordinator is at work")
     return Finding(_("home"), text, ok=free > _LEAST_FREE, cure="make room on this disk")
+
+
+def _write_something(home: Home) -> None:
+    with tempfile.TemporaryFile(dir=home.folder) as probe:
+        probe.write(bytes(_PROBE))
+        probe.flush()
+
+
+def _jobs(settings: Settings) -> Iterator[Finding]:
+    """What keeps jobs that should go on, each trouble once."""
+    try:
+        home = Home(settings.home)
+        with closing(Glance(home, settings)) as glance:
+            jobs = [glance.at(store.job()) for store in home.stores()]
+    except NightshiftError:
+        return  # of the home or the secret, which is told
+    for job in worst(jobs):
+        text, waits = attention(job), job.attention and job.attention.text == NO_COORDINATOR
+        if waits:
+            text = _("{trouble}; go on with: nightshift resume {job}").format(
+                trouble=text, job=job.job
+            )
+        yield Finding(job.job, text, ok=bool(waits))
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:
@@ -152,6 +186,8 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     try:
         if url is None:
             embedded.binary()
+            if Home(settings.home).is_coordinated():
+                connection.check(embedded.address(settings.home))
             yield Finding("redis", _("embedded, started when needed"))
             return
         told = _("answers, version {version}")

@@ -6,16 +6,18 @@ import json
 import os
 import sys
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 
 import click
 
 from batch.dialogue.causes import cause_lines, ways_out
 from batch.dialogue.ending import skipped
-from batch.dialogue.glance import Glance, tell_programs
+from batch.dialogue.glance import Glance, tell_programs, worst
 from batch.dialogue.helps import Command
 from batch.dialogue.options import insecure_option, open_home, plain_option
 from batch.dialogue.phrases import (
+    attention,
     failed,
     last_trouble,
     lines,
@@ -28,6 +30,7 @@ from batch.dialogue.terminal import cells, fitted, safe, say, tell, width
 from batch.language import _, again, moment, number
 from batch.settings import read_settings
 from batch.store.jobstore import JobStore
+from batch.watching.attention import NO_COORDINATOR
 from batch.watching.progress import Progress
 from jobs.states import JobState
 
@@ -68,6 +71,10 @@ def command(job: str | None, *, as_json: bool) -> int:
     else:
         told = _("no jobs in {folder}; nightshift run INPUT makes one")
         say(told.format(folder=safe(str(home.folder))))
+    for each in worst(jobs):
+        # That nobody works on a job is said below, with the way out.
+        if each.attention and each.attention.text != NO_COORDINATOR:
+            say(attention(each))
     waiting = [each.job for each in jobs if each.state == JobState.IN_PROGRESS]
     if waiting and not home.is_coordinated():
         say(_("no coordinator is at work; go on with:"))
@@ -143,8 +150,10 @@ def _one(store: JobStore, glance: Glance) -> None:
         ),
         _("cost"): spending(progress),
         _("calls"): _("{count} billed or maybe billed").format(count=number(job.calls)),
-        _("now"): sentence(progress) if progress.workers is not None else "",
-        _("attention"): glance.silence(job),
+        _("now"): sentence(replace(progress, attention=None))
+        if progress.workers is not None
+        else "",
+        _("attention"): attention(progress),
         _("workers"): glance.lack_of_workers(job) if not progress.workers else "",
         _("refusals"): refused or _("none"),
         _("last trouble"): last_trouble(progress),

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from contextlib import closing
+from typing import Any
 
 import click
 
@@ -15,6 +16,7 @@ from batch.dialogue.glance import Glance, facts_of
 from batch.dialogue.helps import Command
 from batch.dialogue.kinds import Seconds
 from batch.dialogue.options import insecure_option, job_argument, open_home, option, plain_option
+from batch.dialogue.phrases import attention
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.settings import read_settings
@@ -66,14 +68,15 @@ class _Lines:
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
-        self._last = ""
+        self._last: dict[str, Any] = {}
 
     def show(self, progress: Progress) -> None:
         """Shows a moment."""
-        line = json.dumps({**progress.as_json(), **facts_of(self._store)}, ensure_ascii=False)
-        if line != self._last:
-            click.echo(line)
-        self._last = line
+        told = {**progress.as_json(), **facts_of(self._store)}
+        news = {**told, "attention": progress.attention}
+        if news != self._last:
+            click.echo(json.dumps(told, ensure_ascii=False))
+        self._last = news
 
     def say(self, text: str) -> None:
         """A line for the person."""
@@ -92,11 +95,11 @@ def _follow(
         while True:
             row = store.job()
             meter.note(time.monotonic(), row.finished)
-            display.show(glance.at(row, meter.rate, sum(store.refusals().values())))
-            silence = glance.silence(row)
-            if bool(silence) != silent:
-                display.say(silence or _("the coordinator is heard again"))
-            silent = bool(silence)
+            progress = glance.at(row, meter.rate, sum(store.refusals().values()))
+            display.show(progress)
+            was, silent = silent, progress.attention is not None
+            if silent != was:
+                display.say(attention(progress) or _("the coordinator is heard again"))
             if row.ended or row.needs_user:
                 return row
             if not warned and not home.is_coordinated(job_id):

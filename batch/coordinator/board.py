@@ -6,10 +6,7 @@ and takes the clicks. Nothing of it is needed to run a job; what Redis forgets i
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
-import socket
 import time
 from collections import deque
 from contextlib import closing
@@ -20,6 +17,7 @@ from batch.coordinator import clicks
 from batch.coordinator.active import ActiveJob
 from batch.coordinator.post import Post
 from batch.coordinator.presence import Presence
+from batch.coordinator.sign import Ailment, Sign, board_name
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.watching.progress import Progress, progress_of
@@ -50,13 +48,14 @@ class Board:
         self._home = home
         self._post = post
         self._only = only
-        # A folder's name may hold bytes that are no text.
-        name = os.fsencode(f"{socket.gethostname()}:{home.folder}")
-        self.name = hashlib.sha256(name).hexdigest()[:12]
+        self.name = board_name(home)
         self._home_id = home.id()
         self._served_at = self._present_at = float("-inf")
         self._refused_at: float | None = None
+        self._waiting: set[str] = set()
         self._drawn: dict[str, float] = {}
+        self.ailing: dict[str, Ailment] = {}
+        """Jobs that are let be, by their ids."""
         self._to_draw: deque[str] = deque(maxlen=MOST_DRAWN)
 
     # ---- telling ------------------------------------------------------------------------------
@@ -64,6 +63,7 @@ class Board:
     def tell(self, job: ActiveJob, progress: Progress) -> None:
         """How a job stands that is worked on."""
         row = job.store.job()
+        (self._waiting.add if _waits(progress) else self._waiting.discard)(job.id)
         document = progress.as_json() | _for_all(row) | self._about(row, job.lifted_at)
         document |= _around(job.presence, job.refused_so_far)
         self._post.publish(job.id, document, _rank(row))
@@ -73,6 +73,7 @@ class Board:
             self._drawn[job.id] = now
         if row.ended:
             del self._drawn[job.id]
+            self._waiting.discard(job.id)
 
     def tell_ended(self, store: JobStore) -> None:
         """How a job stood when it ended; how it went is drawn later, unless it stands there."""
@@ -100,7 +101,7 @@ class Board:
             "pace": structs.asdict(row.spec.speed()),
             "lifted_at": lifted_at,
             "objections": {
-                wish: clicks.objection(wish, row)
+                wish: clicks.objection(wish, row, waits=row.id in self._waiting)
                 for wish in (clicks.PAUSE, clicks.RESUME, clicks.CANCEL)
             },
         }
@@ -131,7 +132,7 @@ class Board:
         """A sign of life, the clicks, and the past of one job that is over."""
         now = time.monotonic()
         if now - self._present_at >= PRESENT_S:
-            self._post.be_present(self.name, {"only": self._only})
+            self._post.be_present(self.name, Sign(self._only, self.ailing))
             self._present_at = now
         for job, wish in self._post.wishes().items():
             if self._is_ours(job) and self._post.take_wish(job, wish.token):
@@ -147,7 +148,7 @@ class Board:
         try:
             store = self._home.open(job)
             try:
-                came_of_it = clicks.heed(store, wish)
+                came_of_it = clicks.heed(store, wish, waits=job in self._waiting)
             finally:
                 store.close()
         except NightshiftError as error:
@@ -180,6 +181,10 @@ class Board:
 _BY_THE_ENDPOINT = frozenset(
     {PauseReason.INSUFFICIENT_BALANCE, PauseReason.KEY_REJECTED, PauseReason.MISCONFIGURED}
 )
+
+
+def _waits(progress: Progress) -> bool:
+    return progress.down or progress.wait is not None
 
 
 def _for_all(row: JobRow) -> dict[str, object]:

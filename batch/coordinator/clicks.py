@@ -25,21 +25,26 @@ _GOES_ON = (PauseReason.WINDOW_CLOSED, PauseReason.ENDPOINT_DOWN)
 """Of these a job may recover by itself, unless the user pauses it."""
 
 
-def heed(store: JobStore, wish: str) -> str:
-    """Does it, or has the next turn do it; returns `DONE`, or why it is not possible."""
+def heed(store: JobStore, wish: str, *, waits: bool = False) -> str:
+    """Does it, or has the next turn do it; returns `DONE`, or why it is not possible.
+
+    `waits`: something holds its calls up, such as a rate limit, which `RESUME` ends.
+    """
     job = store.job()
-    why_not = objection(wish, job)
+    why_not = objection(wish, job, waits=waits)
     if why_not:
         return why_not
     if wish != RESUME:
         store.want(wish)
         return DONE
     store.want("lift")
+    if job.state is JobState.IN_PROGRESS:
+        return DONE
     moved = store.set_state(JobState.IN_PROGRESS, standing=job.state)
     return DONE if moved else "moved"
 
 
-def objection(wish: str, job: JobRow) -> str:
+def objection(wish: str, job: JobRow, *, waits: bool = False) -> str:
     """Why a wish cannot be heeded as the job stands; empty if it can."""
     match wish:
         case "pause":
@@ -47,7 +52,7 @@ def objection(wish: str, job: JobRow) -> str:
         case "cancel":
             return _not_cancelled(job)
         case "resume":
-            return _not_resumed(job)
+            return _not_resumed(job, waits=waits)
     return "unknown"
 
 
@@ -65,7 +70,7 @@ def _not_cancelled(job: JobRow) -> str:
     return "" if job.state in (JobState.IN_PROGRESS, JobState.PAUSED) else "ending"
 
 
-def _not_resumed(job: JobRow) -> str:
+def _not_resumed(job: JobRow, *, waits: bool) -> str:
     if job.state is JobState.FAILED:
         return "never_began"
     deadline = job.spec.deadline
@@ -75,4 +80,6 @@ def _not_resumed(job: JobRow) -> str:
         return "" if job.left else "nothing_left"
     if job.state is JobState.PAUSED:
         return _NEEDS_A_COMMAND.get(PauseReason(job.reason), "") if job.reason else ""
-    return "running" if job.state is JobState.IN_PROGRESS else "ending"
+    if job.state is JobState.IN_PROGRESS:
+        return "" if waits else "running"
+    return "ending"

@@ -110,7 +110,7 @@ class Mail:
 
 
 class Wish(msgspec.Struct, frozen=True):
-    """A click in Flower at `at`, Unix seconds; what comes of it is answered to `token`."""
+    """A click in Flower at `at`, Unix seconds by Redis's clock; its answer is told to `token`."""
 
     wish: Word
     token: Word
@@ -413,9 +413,14 @@ class Post:
         self._put(key, mine, life_s=_PRESENT_S)
         return True
 
-    def be_present(self, home: str, facts: dict[str, object]) -> None:
+    def be_present(self, home: str, facts: object) -> None:
         """A coordinator's sign of life."""
         self._put(names.coordinator_key(home), msgspec.json.encode(facts), life_s=_PRESENT_S)
+
+    def present(self, home: str, kind: type[T]) -> T | None:
+        """A coordinator's last sign of life; None where there is none."""
+        data = self._take(names.coordinator_key(home))
+        return None if data is None else _read(data, kind)
 
     def wishes(self) -> dict[str, Wish]:
         """What was clicked for which job, and not yet taken; what is too old is dropped, and so is
@@ -423,7 +428,8 @@ class Post:
         """
         found = self._typed({names.WISHES: b"hash"}, self._clicked)
         read = {job: self._wish(job, data) for job, data in found.items()}
-        stale = [job for job, wish in read.items() if wish is None or self._is_stale(wish)]
+        now = self._time() if found else 0
+        stale = [job for job, wish in read.items() if wish is None or self._is_stale(wish, now)]
         if stale:
             with while_running():
                 self._redis.hdel(names.WISHES, *stale)
@@ -442,8 +448,12 @@ class Post:
         except BadMessage:
             return None
 
-    def _is_stale(self, wish: Wish) -> bool:
-        return wish.token in self._heeded or not -_WISH_S < time.time() - wish.at < _WISH_S
+    def _time(self) -> int:
+        with while_running():
+            return self._redis.time()[0]
+
+    def _is_stale(self, wish: Wish, now: int) -> bool:
+        return wish.token in self._heeded or not -_WISH_S < now - wish.at < _WISH_S
 
     def take_wish(self, job: str, token: str) -> bool:
         """Makes a wish ours; False if it was withdrawn, or somebody else took it."""

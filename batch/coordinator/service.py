@@ -20,6 +20,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batch.coordinator.active import ActiveJob, take_in_late
@@ -31,10 +32,12 @@ from batch.coordinator.post import Mail, Post
 from batch.coordinator.presence import presence_of
 from batch.coordinator.reconcile import SILENCE_S
 from batch.coordinator.sender import Sender
+from batch.coordinator.sign import Ailment
 from batch.money.allowance import Allowance
 from batch.notices.teller import Teller
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
+from batch.watching.attention import Attention
 from batch.watching.progress import Progress
 from batch.watching.trouble import DISK, FAULT, REDIS, Troubles
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
@@ -58,6 +61,9 @@ LATE_S = 1.0
 
 TROUBLE_S = 30.0
 """So long a job is let be whose files are not usable."""
+
+WELL_S = 1.0
+"""How often the home's lock is told that all is well."""
 
 _AWAY_S = 1.0
 
@@ -102,7 +108,8 @@ class Coordinator:
         self._asleep: dict[str, float] = {}
         self._retold_at = time.monotonic()
         self._let_be: dict[str, float] = {}
-        self._told: dict[str, str] = {}
+        self._last: Progress | None = None
+        self._well_at = float("-inf")
         self._troubles: dict[str, Troubles] = defaultdict(Troubles)
         self._fence = Fence(home.folder, post, sender)
         self._looked_at = float("-inf")
@@ -143,19 +150,32 @@ class Coordinator:
                 self._take_in_late()
             if time.monotonic() - self._last_turn >= TURN_S or self._is_in_a_hurry():
                 self._turn()
-            self.away_since = None
-            if self._metrics:
-                self._metrics.redis_up = True
+            self._is_well()
         except ServiceUnavailable as error:
-            if self._metrics:
-                self._metrics.redis_up = False
-            if self.away_since is None:
-                self.away_since = time.monotonic()
-                log.warning("%s; results wait with the workers", error.message)
-            self._redis_since = time.monotonic()
-            for job_id in self._jobs:
-                self._troubles[job_id].meet(REDIS, time.time())
+            self._is_away(error)
             time.sleep(_AWAY_S)
+
+    def _is_well(self) -> None:
+        self.away_since = None
+        if time.monotonic() - self._well_at >= WELL_S:
+            self._lock.is_well()
+            self._well_at = time.monotonic()
+        if self._metrics:
+            self._metrics.redis_up = True
+
+    def _is_away(self, error: ServiceUnavailable) -> None:
+        now = self._redis_since = time.monotonic()
+        if self._metrics:
+            self._metrics.redis_up = False
+        if self.away_since is None:
+            self.away_since = now
+            log.warning("%s; results wait with the workers", error.message)
+        for job_id in self._jobs:
+            self._troubles[job_id].meet(REDIS, time.time())
+        if self._last is not None:
+            since = self._home.well_at()
+            attention = Attention(error.message, since, since)
+            self._listen(replace(self._last, attention=attention))
 
     def _is_in_a_hurry(self) -> bool:
         some = any(job.is_in_a_hurry for job in self._jobs.values())
@@ -215,10 +235,11 @@ class Coordinator:
         self._let_be[job_id] = time.monotonic() + TROUBLE_S
         text = _sentence(error)
         self._troubles[job_id].meet(DISK if _is_of_disk(error) else FAULT, time.time())
-        if self._told.get(job_id) != text:
+        before = self._board.ailing.get(job_id)
+        if before is None or before.text != text:
             log.error("%s: %s; the other jobs go on", job_id, text)
             log.debug("", exc_info=error)
-            self._told[job_id] = text
+            self._board.ailing[job_id] = Ailment(text, time.time())
         self._tell_trouble(job_id, text)
         job = self._jobs.pop(job_id, None)
         if job is not None:
@@ -236,7 +257,7 @@ class Coordinator:
 
     def _recovered(self, job: ActiveJob) -> None:
         if self._let_be.pop(job.id, None) is not None:
-            self._told.pop(job.id, None)
+            self._board.ailing.pop(job.id, None)
             if job.store.job().state not in ENDED:
                 job.store.tell("")
 
@@ -382,6 +403,7 @@ class Coordinator:
         if self._metrics:
             self._metrics.note(job, progress)
         self._listen(progress)
+        self._last = progress
 
 
 def _sentence(error: Exception) -> str:

@@ -45,7 +45,8 @@ class Display:
             with suppress(OSError):
                 self._bar.show(progress)
             return
-        now, told = time.monotonic(), (progress.state, note(progress))
+        news = progress.attention.text if progress.attention else note(progress)
+        now, told = time.monotonic(), (progress.state, news)
         if now - self._last >= PLAIN_EVERY_S or told != self._told:
             self._last, self._told = now, told
             say(f"{state_word(progress.state)}: {sentence(progress)}")

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
 import time
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import msgspec
 
 from batch import embedded
 from batch.coordinator.post import Post
+from batch.coordinator.sign import Sign, board_name
 from batch.credentials import post_seal
 from batch.dialogue.manned import lack_of_workers
-from batch.dialogue.terminal import duration, safe
-from batch.language import _, again
 from batch.settings import Settings
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.trouble import Trouble
+from batch.watching.attention import NO_COORDINATOR, NO_SERVER, SILENT, Attention
 from batch.watching.progress import Progress, progress_of
 from jobs.errors import NightshiftError
 from jobs.heartbeat import Wait
@@ -29,6 +29,11 @@ from jobs.states import JobState
 
 _STALE_S = 5.0
 """A coordinator that is well tells how a job stands twice a second."""
+
+_ASK_AGAIN_S = 2.0
+"""Of many jobs only the first waits for a Redis that does not answer."""
+
+T = TypeVar("T")
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -47,7 +52,7 @@ class Told(msgspec.Struct, frozen=True):
     late: bool = False
     trouble: Trouble | None = None
     wait: Wait | None = None
-    at: float = math.inf
+    at: float = 0.0
 
 
 class Glance:
@@ -58,18 +63,42 @@ class Glance:
         self._settings = settings
         self._post: Post | None = None
         self._wrong = ""
+        self._asked_at = -_ASK_AGAIN_S
 
     def at(self, job: JobRow, rate: float = 0.0, refusals: int = 0) -> Progress:
         """The job as it stands; with a coordinator at work, also what is under way."""
-        progress, self._wrong = progress_of(job, rate, refusals=refusals), ""
-        if job.ended or not self._home.is_coordinated(job.id):
+        progress = progress_of(job, rate, refusals=refusals)
+        if job.ended:
             return progress
-        told = self._told(job.id)
-        if told is None or told.state != progress.state:
+        if not self._home.is_coordinated(job.id):
+            return progress if job.needs_user else self._attend(progress, NO_COORDINATOR)
+        told = self._asked(lambda post: post.published(job.id, Told))
+        if told is not None and told.state == progress.state:
+            known = msgspec.structs.asdict(told)
+            del known["at"]
+            progress = replace(progress, **{**known, "trouble": told.trouble or progress.trouble})
+        if self._wrong:
+            return self._attend(progress, self._wrong)
+        return self._heard(progress, told.at if told else 0.0)
+
+    def _heard(self, progress: Progress, at: float) -> Progress:
+        """Redis answered, and has a word of that moment of the coordinator, which is at work."""
+        now, well_at = time.time(), self._home.well_at()
+        if now - max(at, self._home.touched(progress.job)) < _STALE_S:
             return progress
-        known = msgspec.structs.asdict(told)
-        del known["at"]
-        return replace(progress, **{**known, "trouble": told.trouble or progress.trouble})
+        present = self._asked(lambda post: post.present(board_name(self._home), Sign))
+        if ailment := present and present.ailing.get(progress.job):
+            return self._attend(progress, ailment.text, ailment.since, at)
+        silent = now - well_at > _STALE_S
+        return self._attend(progress, SILENT, well_at, at) if silent else progress
+
+    def _attend(
+        self, progress: Progress, text: str, since: float = 0.0, at: float = 0.0
+    ) -> Progress:
+        """`since` is when it was found; without, when a coordinator was last well, or wrote."""
+        touched = self._home.touched(progress.job)
+        since = since or max(self._home.well_at(), touched)
+        return replace(progress, attention=Attention(text, since, max(at, touched)))
 
     def all_of(self, store: JobStore) -> dict[str, Any]:
         """What programs are told of one job; amounts are exact strings in ₽."""
@@ -90,28 +119,19 @@ class Glance:
                 return lack_of_workers(job, post.workers(), post.strangers)
         return ""
 
-    def silence(self, job: JobRow) -> str:
-        """What kept the coordinator's word from us at the last look, and how old what is shown
-        is; empty if nothing did.
-        """
-        if not self._wrong:
-            return ""
-        age = duration(max(0.0, time.time() - self._home.touched(job.id)))
-        told = _("{trouble}; what is shown is {age} old")
-        return told.format(trouble=safe(again(self._wrong)), age=age)
-
-    def _told(self, job_id: str) -> Told | None:
+    def _asked(self, ask: Callable[[Post], T | None]) -> T | None:
+        """What Redis answers; None where it does not, and what is wrong then is kept."""
+        if self._wrong and time.monotonic() - self._asked_at < _ASK_AGAIN_S:
+            return None
         try:
             post = self._connected()
-            told = post.published(job_id, Told) if post else None
+            self._wrong = "" if post else NO_SERVER
+            return ask(post) if post else None
         except (NightshiftError, ValueError) as error:
             self._wrong = error.message if isinstance(error, NightshiftError) else str(error)
             return None
-        if post is None:
-            self._wrong = "the embedded server does not answer"
-        elif told is not None and time.time() - told.at > _STALE_S:
-            self._wrong = "the coordinator has told nothing new for a while"
-        return told
+        finally:
+            self._asked_at = time.monotonic()
 
     def _connected(self) -> Post | None:
         if self._post is None:
@@ -119,6 +139,15 @@ class Glance:
             if url is not None:
                 self._post = Post(url, post_seal(self._settings, self._home.folder))
         return self._post
+
+
+def worst(jobs: Iterable[Progress]) -> list[Progress]:
+    """Of those that need attention one for each trouble, of which the oldest is shown."""
+    found: dict[str, Progress] = {}
+    for job in sorted(jobs, key=lambda each: each.attention.shown_at if each.attention else 0):
+        if job.attention:
+            found.setdefault(job.attention.text, job)
+    return list(found.values())
 
 
 def facts_of(store: JobStore) -> dict[str, Any]:

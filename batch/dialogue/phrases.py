@@ -10,6 +10,7 @@ from batch.language import _, again, decimal, exact, moment, money, ngettext, nu
 from batch.money.words import uncertain
 from batch.store.chunks import Lost
 from batch.store.jobstore import JobRow
+from batch.watching import attention as attentions
 from batch.watching import waiting
 from batch.watching.progress import Progress
 from batch.watching.trouble import told
@@ -148,6 +149,8 @@ def reason_word(reason: str) -> str:
 
 def note(progress: Progress) -> str:
     """Why nothing moves, if nothing does."""
+    if progress.attention:
+        return attention(progress)
     if progress.state == JobState.PAUSED:
         return safe(again(progress.reason_text))
     if progress.state != JobState.IN_PROGRESS:
@@ -161,6 +164,14 @@ def note(progress: Progress) -> str:
     if progress.booked and progress.finished == progress.requests:
         return _("asking what the last calls cost")
     return ""
+
+
+def attention(progress: Progress) -> str:
+    """Why what is shown may be old, since when, and how old it is; "" where it is not."""
+    found, now = progress.attention, time.time()
+    if found is None:
+        return ""
+    return safe(attentions.told(found, now, duration(found.age_s(now))))
 
 
 def _spent(progress: Progress) -> str:

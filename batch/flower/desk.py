@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from batch.coordinator.connection import TIMEOUT_S
 from batch.coordinator.post import Wish
+from batch.coordinator.sign import Sign
 from batch.store.trouble import Trouble
 from batch.watching.series import Series, unpacked
 from jobs import names
@@ -122,12 +123,6 @@ class Job(msgspec.Struct, frozen=True):
         return sum(self.limits.values())
 
 
-class _Presence(msgspec.Struct):
-    """A coordinator, of all jobs of its home or of `only` one."""
-
-    only: str = ""
-
-
 _job = msgspec.json.Decoder(Job)
 
 
@@ -199,10 +194,12 @@ class Desk:
     async def ask(self, job: Job, wish: str) -> str:
         """Hands a click to the job's coordinator; what came of it, a code of `clicks`."""
         token = secrets.token_hex(8)
-        data = msgspec.json.encode(Wish(wish, token, time.time()))
         try:
             if not await self._is_coordinated(job):
                 return "nobody"
+            # Redis's clock: this host's may differ from the coordinator's.
+            seconds, _ = await self._redis.time()
+            data = msgspec.json.encode(Wish(wish, token, seconds))
             signed = self._seal.sign(names.wish_place(job.job), data)
             await self._redis.hset(names.WISHES, job.job, signed)
             return await self._answer(job.job, token)
@@ -213,7 +210,7 @@ class Desk:
         key = names.coordinator_key(job.home)
         facts = cast("bytes | None", await self._redis.get(key))
         try:
-            there = msgspec.json.decode(self._seal.verify(key, facts or b""), type=_Presence)
+            there = msgspec.json.decode(self._seal.verify(key, facts or b""), type=Sign)
         except (BadMessage, msgspec.DecodeError):
             return False
         return there.only in ("", job.job)

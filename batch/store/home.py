@@ -106,10 +106,14 @@ class Home:
                 store.close()
 
     def touched(self, job_id: str) -> float:
-        """When the job's file last changed: an ended job that somebody resumes changes."""
+        """When the job's file last changed: an ended job that somebody resumes changes.
+
+        A look at it may make an empty log beside it, which is no change.
+        """
         path = self.jobs_folder / job_id / DATABASE
         files = [path, path.with_name(f"{DATABASE}-wal")]
-        return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+        found = [file.stat() for file in files if file.exists()]
+        return max((file.st_mtime for file in found if file.st_size), default=0.0)
 
     def id(self) -> str:
         """What a copy of this home has in common with it; made when there is none."""
@@ -124,6 +128,12 @@ class Home:
     def lock(self, job_id: str = "") -> HomeLock:
         """Takes the coordinator's place, for all jobs or for one; or raises `AlreadyRunning`."""
         return HomeLock(self.folder / LOCK, job_id)
+
+    def well_at(self) -> float:
+        """When a coordinator of this home last was well, Unix seconds; 0 if none ever was."""
+        with suppress(OSError):
+            return (self.folder / LOCK).stat().st_mtime
+        return 0.0
 
     def is_coordinated(self, job_id: str = "") -> bool:
         """Whether a coordinator works on this home now, and on this job if one is named."""
@@ -171,6 +181,14 @@ class HomeLock:
         except BlockingIOError:
             return False
         return True
+
+    def is_well(self) -> None:
+        """Notes for who looks from outside that its owner and Redis are well now.
+
+        A moment of a file that stands already needs no room on a full disk.
+        """
+        with suppress(OSError):
+            os.utime(self._file.fileno())
 
     def release(self) -> None:
         """Makes room for another."""

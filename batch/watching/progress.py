@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from msgspec import structs
 from batch.money.forecast import ENOUGH, cost_of_all
 from batch.store.jobstore import JobRow
 from batch.store.trouble import Trouble
+from batch.watching.attention import Attention
 from batch.watching.forecast import done_at, is_late
 from jobs.heartbeat import Wait
 from jobs.money import plain, total
@@ -84,6 +86,8 @@ class Progress:
     trouble: Trouble | None = None
     """The last one that its coordinator knows of."""
     wait: Wait | None = None
+    attention: Attention | None = None
+    """Where what is shown may be old."""
 
     @property
     def down(self) -> bool:
@@ -131,6 +135,7 @@ class Progress:
             "wait": None if self.wait is None else structs.asdict(self.wait),
             **self.times,
             "trouble": None if self.trouble is None else structs.asdict(self.trouble),
+            "attention": self.attention.as_json(time.time()) if self.attention else None,
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import sys
@@ -249,8 +250,15 @@ def test_a_run_whose_server_stands_still_ends_and_says_so(
 
     os.kill(pid, signal.SIGSTOP)
     try:
-        told = run.shell("status", "latest").out
-        assert "the embedded server does not answer; what is shown is" in told
+        told = [run.shell("status", "latest").out, run.shell("status").err]
+        told.append(run.shell("doctor", code=4).out)
+        (job,) = run.shell.jobs()
+        run.running.says(" old ")
+        told.append(run.running.err)
+        for text in told:
+            assert re.search(r"does not answer.*, since [0-9:]{8}; what is shown is .* old", text)
+        assert job["attention"]["text"] == "the embedded server does not answer"
+        assert job["attention"]["since"] <= time.time() - job["attention"]["age_s"] + 1
         own.tend(time.monotonic() - 4)
         with pytest.raises(ServiceUnavailable, match="has not answered for a minute"):
             own.tend(time.monotonic() - 6)

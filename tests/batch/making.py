@@ -214,7 +214,7 @@ class FakePost:
         self.published: dict[str, dict[str, object]] = {}
         self.ranks: dict[str, float] = {}
         self.series: dict[str, bytes] = {}
-        self.coordinators: dict[str, dict[str, object]] = {}
+        self.coordinators: dict[str, Any] = {}
         self.serves: dict[str, str] = {}
         self.wished: dict[str, Wish] = {}
         self.answers: dict[str, str] = {}
@@ -336,7 +336,7 @@ class FakePost:
         self._command("serve")
         return self.serves.setdefault(home_id, coordinator) == coordinator
 
-    def be_present(self, home: str, facts: dict[str, object]) -> None:
+    def be_present(self, home: str, facts: object) -> None:
         self._command("be_present")
         self.coordinators[home] = facts
 

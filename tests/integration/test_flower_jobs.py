@@ -10,6 +10,7 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -347,6 +348,25 @@ def test_a_click_that_nobody_can_hear_says_so(server: Server, post: Post, flower
     post.be_present("home", {"only": ""})
     assert site.click(job, "pause")[1]["code"] == "silent"
     assert post.wishes() == {}
+
+
+def test_a_click_is_heeded_whatever_the_clock_of_flowers_host_shows(
+    server: Server, post: Post, flowers: Flowers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home's side stands for it here: the two differ by an hour."""
+    job = tell(post)
+    post.be_present("home", {"only": ""})
+    site = flowers.start(server.url)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    with ThreadPoolExecutor(1) as pool:
+        came = pool.submit(site.click, job, "pause")
+        wait_for(lambda: bool(post.wishes()), "the click")
+        wish = post.wishes()[job]
+        assert post.take_wish(job, wish.token)
+        post.answer(wish.token, "done")
+
+        assert came.result()[1]["code"] == "done"
 
 
 def test_a_click_that_is_too_old_or_garbled_is_dropped(server: Server, post: Post) -> None:

@@ -65,6 +65,23 @@ def test_how_a_job_stands_and_went_is_told(house: House) -> None:
     assert point.flying / point.samples > 0
 
 
+def published(house: House) -> Any:
+    return house.post.published[JOB]
+
+
+def test_resume_can_be_clicked_while_a_job_waits_and_asks_the_endpoint_again(house: House) -> None:
+    job(house)
+    wait = {"code": "endpoint.rate_limited", "said": "429: come back tomorrow", "until": 9000.0}
+    house.worker(jobs={JOB: {"in_flight": 0, "chunks": 1, "wait": wait}})
+    house.turn(2)
+    assert published(house)["objections"]["resume"] == ""
+
+    assert click(house, "resume") == "done"
+
+    house.turn()
+    assert published(house)["lifted_at"] > 0
+
+
 def test_refusals_are_drawn_once_when_they_move_from_a_worker_to_the_home(house: House) -> None:
     job(house, 4)
     busy = {"in_flight": 1, "chunks": 1, "refused": {"1": {"endpoint.rate_limited": 5}}}

@@ -56,6 +56,14 @@ def test_a_job_that_rests_goes_on(store: JobStore, reason: PauseReason) -> None:
     assert store.job().wanted == "lift"
 
 
+def test_resume_lifts_the_wait_of_a_job_that_is_under_way(store: JobStore) -> None:
+    assert clicks.heed(store, "resume") == "running"
+    assert not store.job().wanted
+
+    assert clicks.heed(store, "resume", waits=True) == clicks.DONE
+    assert store.job().wanted == "lift"
+
+
 @pytest.mark.parametrize(
     ("reason", "why"),
     [

@@ -893,6 +893,8 @@ def test_a_damaged_job_stops_no_other(
 
     assert house.row(OTHER).state is JobState.COMPLETED
     assert caplog.text.count("the other jobs go on") == 1
+    (sign,) = house.post.coordinators.values()
+    assert sign.ailing[JOB].text  # told also where nothing can be written down
     if damage == BLOCKS:
         assert "input.blocks" in house.row().reason_text
 

@@ -1,0 +1,31 @@
+"""A coordinator's sign of life, as it goes through Redis."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+
+import msgspec
+
+from batch.store.home import Home
+
+
+class Ailment(msgspec.Struct, frozen=True):
+    """What is wrong with a job that cannot be worked on, `since` when (Unix seconds)."""
+
+    text: str
+    since: float
+
+
+class Sign(msgspec.Struct, frozen=True):
+    """The one job that it works on, or "" for all; and what ails jobs, by their ids."""
+
+    only: str = ""
+    ailing: dict[str, Ailment] = {}
+
+
+def board_name(home: Home) -> str:
+    """What a home is called on Redis. A folder's name may hold bytes that are no text."""
+    name = os.fsencode(f"{socket.gethostname()}:{home.folder}")
+    return hashlib.sha256(name).hexdigest()[:12]

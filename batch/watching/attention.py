@@ -1,0 +1,47 @@
+"""Why what is shown of a job may not be how it stands: found by whoever looks, nowhere on disk."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from batch.language import _, again, moment
+
+MEANINGS = {
+    "nobody": "no coordinator is at work on it",
+    "silent": "the coordinator has told nothing new for a while",
+    "away": "the embedded server does not answer",
+}
+NO_COORDINATOR, SILENT, NO_SERVER = MEANINGS.values()
+
+_DAY_S = 20 * 3600.0
+
+
+class Attention(msgspec.Struct, frozen=True):
+    """What is wrong, `since` when, and of when what is shown is (`shown_at`); Unix seconds."""
+
+    text: str
+    since: float
+    shown_at: float
+
+    def age_s(self, now: float) -> float:
+        """How old what is shown is."""
+        return max(0.0, now - self.shown_at)
+
+    def as_json(self, now: float) -> dict[str, object]:
+        """For programs."""
+        return {
+            "text": self.text,
+            "since": round(self.since, 1),
+            "shown_at": round(self.shown_at, 1),
+            "age_s": round(self.age_s(now), 1),
+        }
+
+
+def told(attention: Attention, now: float, age: str) -> str:
+    """A sentence; `age` is that of what is shown, in words."""
+    when = datetime.fromtimestamp(attention.since).astimezone()
+    since = f"{when:%H:%M:%S}" if now - attention.since < _DAY_S else moment(when)
+    sentence = _("{trouble}, since {moment}; what is shown is {age} old")
+    return sentence.format(trouble=again(attention.text), moment=since, age=age)
