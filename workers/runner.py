@@ -42,7 +42,7 @@ from jobs.result import Call, ResultState
 from jobs.states import PauseReason
 from workers.calling.balance import Balance
 from workers.calling.classifier import classify
-from workers.calling.endpoint import Answer, Listener
+from workers.calling.endpoint import Answer, Broken, BrokenKind, Listener
 from workers.calling.words import own_words
 from workers.delivery.journal import Sent
 from workers.delivery.outbox import Outbox
@@ -79,6 +79,9 @@ FAULTS = frozenset({RetryKind.PASSING, RetryKind.UNCERTAIN})
 
 OUTAGE_IS_OVER_S = 2 * 3600.0
 """Faults after so long an outage use up attempts again: it may be the requests themselves."""
+
+QUICK_S = 2.0
+"""An endpoint that cuts a connection sooner, as it does all, hardly worked on what it got."""
 
 ADDRESS = frozenset({"endpoint.redirect", "endpoint.wrong_address", "endpoint.blocked"})
 
@@ -553,7 +556,7 @@ class Runner:
     def _retry(
         self, lane: Lane, ticket: Ticket, sent: Sent, answer: Answer, outcome: Retry, row: Call
     ) -> None:
-        if self._spends_an_attempt(lane, ticket, outcome):
+        if self._spends_an_attempt(lane, ticket, answer, outcome):
             self._finish(ticket, sent, answer, outcome, row)
             return
         self._note(ticket, row)
@@ -566,24 +569,35 @@ class Runner:
         ticket.backoffs += 1
         lane.again(ticket, wait, budgeted=outcome.kind in FAULTS and not lane.outage.is_on)
 
-    def _spends_an_attempt(self, lane: Lane, ticket: Ticket, outcome: Retry) -> bool:
+    def _spends_an_attempt(
+        self, lane: Lane, ticket: Ticket, answer: Answer, outcome: Retry
+    ) -> bool:
         """Counts the fault; True when the request has no attempt left and so has failed."""
         terms = ticket.chunk.payload.terms
         maybe_billed = outcome.charge.billing is not Billing.NONE
-        if maybe_billed or outcome.kind is RetryKind.UNCERTAIN:
-            ticket.uncertain += 1
+        is_outage = lane.outage.is_on and lane.outage.lasts_s < OUTAGE_IS_OVER_S
         if terms.never_pay_twice and maybe_billed:
             return True
+        if is_cut(answer) and lane.outage.is_near:
+            # All are cut, so it is not this request's own.
+            ticket.faults += not (is_outage and answer.latency_s < QUICK_S)
+            return ticket.faults >= terms.max_attempts
+        if maybe_billed or outcome.kind is RetryKind.UNCERTAIN:
+            ticket.uncertain += 1
         if outcome.kind is RetryKind.UNCERTAIN:
             return ticket.uncertain >= 2
         if outcome.kind is RetryKind.ONCE:
             ticket.odd += 1
             return ticket.odd >= 2
-        is_outage = lane.outage.is_on and lane.outage.lasts_s < OUTAGE_IS_OVER_S
         if outcome.kind is RetryKind.PASSING and not is_outage:
             ticket.faults += 1
             return ticket.faults >= terms.max_attempts
         return False
+
+
+def is_cut(answer: Answer) -> bool:
+    """Whether the connection ended before the answer did."""
+    return isinstance(answer, Broken) and answer.kind is BrokenKind.CUT
 
 
 def check_payload(payload: Payload) -> None:

@@ -908,6 +908,27 @@ def test_e44_probes_are_shared_out_so_that_no_request_uses_itself_up(tmp_path: P
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("wave", [30, 90])
+def test_e44_an_outage_by_resets_that_comes_and_goes_fails_no_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wave: int
+) -> None:
+    """So many calls are cut, then a few answered, again and again: each request is cut often."""
+    monkeypatch.setattr(outage, "probe_wait", lambda *_: 0.01)
+    count = 0
+
+    def script(*_: object) -> Answer:
+        nonlocal count
+        count += 1
+        return cut() if count % (wave + 10) < wave else completion()
+
+    async def scene() -> None:
+        async with house(tmp_path, script, FakeKeeper(slots=40)) as one:
+            summary = await asyncio.wait_for(ran(one, payload(*map(work, range(60)))), 30)
+            assert (summary.completed, summary.failed) == (60, 0), count
+
+    asyncio.run(scene())
+
+
 def test_requests_that_always_fail_end_though_it_looks_like_an_outage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,9 @@ TROUBLE = 8
 CROWD, SHARE, MEMORY_S = 16.0, 0.75, 2.0
 """So many faults lately, and such a share of all that ended, are one too; both fade."""
 
+NEAR, NEAR_S = 3, 10.0
+"""So many faults in a row are more than one request's; and an outage may come back so soon."""
+
 LONGEST_PROBE_S = 32.0
 """Waits between probes double up to this: half an hour's outage sees about sixty of them."""
 
@@ -53,6 +56,13 @@ class Outage:
         self._probes = 0
         self._probe_at = float("inf")
         self._shared_s = 0.0
+        self._ended_at = float("-inf")
+
+    @property
+    def is_near(self) -> bool:
+        """Whether it is on, or may begin just now, or ended just now."""
+        lately = self._clock() - self._ended_at < NEAR_S
+        return self.is_on or self._trouble >= NEAR or lately
 
     @property
     def is_on(self) -> bool:
@@ -94,7 +104,7 @@ class Outage:
         self._shared_s = shared_s
 
     def _end(self) -> None:
-        self._own = False
+        self._own, self._ended_at = False, self._clock()
         self._trouble = self._probes = 0
         self._faults = self._shared_s = 0.0
 
