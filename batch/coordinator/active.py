@@ -383,12 +383,12 @@ class ActiveJob:
     def withdraw(self) -> None:
         """Takes back what was fed and no worker took, so that nothing of it is sent later.
 
-        Of chunks that another coordinator fed nobody knows whether they were ever taken.
+        Of chunks that Redis may have forgotten nobody knows whether they were ever taken.
         """
         untouched = {
             number
             for number, watch in self._watches.items()
-            if watch.mine and watch.seen_at is None and not watch.is_stale
+            if watch.seen_at is None and not watch.is_stale
         }
         if not untouched:
             return

@@ -374,6 +374,4 @@ def _plus(grant: Amount, bound: Amount) -> Amount:
     """Adds in the parts that are capped; a bound that is unknown there makes the sum unknown."""
     rub = None if grant.rub is None else (Amount(grant.rub) + Amount(bound.rub)).rub
     tokens = None if grant.tokens is None else (grant.tokens + (bound.tokens or 2**62))
-    if grant.rub is not None and rub is None:
-        return Amount(None, tokens)
     return Amount(rub, tokens)

@@ -77,15 +77,17 @@ def publish(
     job: str = JOB,
     faults: Iterable[Fault] = (),
     priced: PriceList | None = None,
+    dedupe: str = "",
     **wish: Any,
 ) -> JobStore:
     """A job in the home `folder`; its store must be closed by the caller, or left to the test."""
-    draft = Draft(folder / "jobs", job)
+    draft = Draft(folder / "jobs", job, dedupe=dedupe)
     lines = range(1, requests + 1) if isinstance(requests, int) else requests
     for line in lines:
         draft.add(line if isinstance(line, Request) else request(line))
     for fault in faults:
         draft.refuse(fault)
+    draft.drop_copies()
     draft.publish(spec(folder, **wish), priced, 1000.0)
     return JobStore(folder / "jobs" / job)
 

@@ -485,6 +485,19 @@ def test_a_rate_that_nobody_told_is_what_was_let_in_during_the_last_minute(
     together(server, scene)
 
 
+def test_a_rate_that_was_found_is_forgotten_when_nothing_met_it_for_long(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(crowd: Crowd) -> None:
+        for met, is_kept in ((890, True), (901, False)):
+            await crowd.ask("a", wanted=9)
+            put(redis, rate=1, found=1, met=met)
+            share = await crowd.ask("a", wanted=9, requests=9)
+            assert (read(redis, "rate") > 0, share.requests >= 0) == (is_kept, is_kept)
+
+    together(server, scene)
+
+
 def test_a_refusal_of_few_calls_is_no_rate_and_three_in_a_row_are(
     server: Server, redis: Redis
 ) -> None:

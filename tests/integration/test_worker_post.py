@@ -143,6 +143,22 @@ def test_a_chunk_that_the_home_forgot_leaves_nothing_and_is_not_taken(
     home.close()
 
 
+@pytest.mark.parametrize("sign", [names.claim_key, names.taken_key])
+def test_a_chunk_of_which_a_worker_left_a_sign_is_not_withdrawn(
+    server: Server, redis: Redis, sign: Callable[[str, int], str]
+) -> None:
+    """One that is dead may have called: to withdraw it would forget what that costs."""
+    home = HomePost(server.url, SEAL)
+    lay_down(redis)
+    redis.set(sign(*KEY), "one")
+
+    assert not home.withdraw(*KEY)
+
+    assert redis.get(sign(*KEY)) == b"one"
+    assert redis.exists(names.payload_key(*KEY))
+    home.close()
+
+
 def test_r19_another_chunks_payload_and_garbage_are_not_taken(server: Server, redis: Redis) -> None:
     async def scene(one: Post, _: Post) -> None:
         put(redis, names.payload_key(JOB, 7), pack_payload(payload(work(1), chunk=8)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 import random
 from collections import Counter
@@ -49,7 +50,7 @@ from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
 from workers.delivery import outbox
 from workers.delivery.outbox import Outbox
 from workers.delivery.post import CLAIM_S, TIMEOUT_S
-from workers.pacing import lane, outage
+from workers.pacing import lane, outage, retry_budget
 from workers.pacing.backoff import Backoff
 from workers.runner import Runner
 from workers.service import BEAT_S
@@ -508,6 +509,68 @@ def test_what_was_in_flight_when_its_job_stopped_is_not_tried_again(tmp_path: Pa
     asyncio.run(scene())
 
 
+def test_a_reason_to_pause_counts_more_than_what_came_back_before_it(tmp_path: Path) -> None:
+    """Else the home would feed the same again, and learn of it each time no sooner."""
+    returned = asyncio.Event()
+
+    async def late() -> Answer:
+        await returned.wait()
+        return refusal(401)
+
+    async def scene() -> None:
+        async with house(tmp_path, lambda *_: late()) as one:
+            some, grant = (work(0), work(1, rub=Decimal(9))), Amount(Decimal("0.6"))
+            chunk = one.start(payload(*some, grant=grant, **AT_ONCE))
+            await until(lambda: any(each.returned for each in one.runner.chunks.values()))
+            assert one.runner.chunks[JOB, 1].reason == UNAFFORDABLE
+            returned.set()
+            await asyncio.wait_for(chunk, 5)
+            await one.settle()
+
+            assert one.home.closed[JOB, 1].reason.pause is PauseReason.KEY_REJECTED
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("third", "resumed", "told"),
+    [
+        (completion(), True, PauseReason.INSUFFICIENT_BALANCE),
+        (refusal(500), True, PauseReason.KEY_REJECTED),
+        (refusal(500), False, PauseReason.INSUFFICIENT_BALANCE),
+    ],
+    ids=["an answer", "what goes back since it was stopped", "what goes back since it is held"],
+)
+def test_of_two_reasons_to_pause_the_last_that_was_met_is_told(
+    tmp_path: Path, third: Answer, told: PauseReason, *, resumed: bool
+) -> None:
+    answers: dict[bytes, asyncio.Future[Answer]] = {}
+
+    async def late(body: bytes) -> Answer:
+        answers[body] = asyncio.get_running_loop().create_future()
+        return await answers[body]
+
+    async def end(one: House, ordinal: int, answer: Answer) -> None:
+        answers[b"%d" % ordinal].set_result(answer)
+        await until(lambda: one.runner.in_flight == 2 - ordinal)
+        if resumed:
+            one.runner.hold(set())
+
+    async def scene() -> None:
+        async with house(tmp_path, lambda body, _: late(body)) as one:
+            one.endpoint.credits_ = "0"
+            chunk = one.start(payload(*map(work, range(3)), **AT_ONCE))
+            await until(lambda: len(answers) == 3)
+            for ordinal, answer in enumerate([refusal(401), refusal(402), third]):
+                await end(one, ordinal, answer)
+            await asyncio.wait_for(chunk, 5)
+            await one.settle()
+
+            assert one.home.closed[JOB, 1].reason.pause is told
+
+    asyncio.run(scene())
+
+
 def test_e33_a_model_that_is_missing_thrice_in_a_row_stops_the_job(tmp_path: Path) -> None:
     async def scene() -> None:
         answer = refusal(404, "model not found")
@@ -887,6 +950,24 @@ def test_e44_in_an_outage_one_probe_at_a_time_and_full_speed_after_it(tmp_path: 
             # The sixty that were in flight when it began count once; probes count nothing.
             assert summary.completed == 60
             assert one.endpoint.most_in_flight > 20
+
+    asyncio.run(scene())
+
+
+def test_e44_what_is_tried_again_in_an_outage_needs_no_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Probes are few already; who had to wait for them, too, would go on one a second."""
+    monkeypatch.setattr(retry_budget, "RESERVE", 8.0)
+    monkeypatch.setattr(retry_budget, "TRICKLE_S", 1000.0)
+    calls = itertools.count()
+
+    def script(*_: object) -> Answer:
+        return refusal(500) if next(calls) < 90 else completion()
+
+    async def scene() -> None:
+        async with house(tmp_path, script) as one:
+            assert (await ran(one, payload(*map(work, range(60))))).completed == 60
 
     asyncio.run(scene())
 

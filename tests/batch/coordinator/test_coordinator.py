@@ -21,6 +21,7 @@ from batch.coordinator.post import LOST, WITHDRAWN, Wish
 from batch.coordinator.reconcile import OVERDUE_S, SILENCE_S, UNTOLD_S
 from batch.coordinator.service import TROUBLE_S
 from batch.money.caps import Caps, write_caps
+from batch.store import ledger
 from batch.store.jobstore import JobStore
 from jobs.chunk import HELD, WORKER_DIED, ReturnReason
 from jobs.errors import StorageUnavailable, UsageError
@@ -36,10 +37,12 @@ from tests.batch.making import (
     JOB,
     MODEL,
     OTHER,
+    again,
     answered,
     call,
     closing,
     delivery,
+    feed,
     prices,
     publish,
     result,
@@ -364,6 +367,22 @@ def test_a_chunk_that_was_withdrawn_by_a_coordinator_that_died_is_fed_again(hous
 
     assert house.sender.chunks == [1, 2]
     assert house.store().chunks.lost().chunks == 0
+
+
+@pytest.mark.parametrize("restarts", [True, False], ids=["another's", "its own"])
+def test_what_redis_may_have_forgotten_is_not_withdrawn(house: House, *, restarts: bool) -> None:
+    """Nobody knows whether a worker had it: what that spent would be forgotten, too."""
+    job(house, 4)
+    house.turn()
+    house.post.mark = "server-2"
+    if restarts:
+        house.restart()
+    house.turn()
+    house.change().want("pause")
+
+    house.turn()
+
+    assert (house.row().state, house.out()) == (JobState.PAUSED, [1])
 
 
 def test_a_lost_message_is_sent_again(house: House) -> None:
@@ -784,6 +803,25 @@ def test_a_job_that_is_resumed_while_its_outputs_are_written_goes_on(
     house.turn(3)
 
     assert (between, house.row().state) == (JobState.IN_PROGRESS, JobState.COMPLETED)
+
+
+def test_what_comes_while_the_outputs_are_written_has_them_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, write = publish(tmp_path, 2), reports.write_all
+    chunk = feed(store, 2)
+
+    def write_while_answers_come(job: JobStore) -> Path:
+        ledger.apply(again(store), [answered(chunk)])
+        return write(job)
+
+    monkeypatch.setattr(reports, "write_all", write_while_answers_come)
+    outputs.write(store)
+    assert not store.is_written()
+
+    monkeypatch.setattr(reports, "write_all", write)
+    outputs.write(store)
+    assert store.is_written()
 
 
 # ── Its hours ────────────────────────────────────────────────────────────────────────────────────

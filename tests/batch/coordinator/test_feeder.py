@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -27,12 +28,13 @@ from batch.money.bounds import NO_BOUND, request_bound
 from batch.money.caps import Room
 from batch.store import ledger
 from batch.store.jobstore import JobStore
+from batch.store.units import Asked, Ruling, Unit
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, ReturnReason
 from jobs.errors import ServiceUnavailable
 from jobs.period import Period
 from jobs.prices import ModelPrice, Offer, PriceList, Rates
-from jobs.request import Request
+from jobs.request import HIDDEN_TOKENS, TOKENS_PER_MESSAGE, Request
 from jobs.spec import Budget, Limits
 from jobs.wire import pack_payload, unpack_payload
 from tests.batch.making import (
@@ -191,15 +193,19 @@ def test_what_the_post_does_not_take_is_open_on_the_disk(tmp_path: Path, broken:
     assert store.queue.waiting(9) == []
 
 
-def test_newer_prices_count_from_the_next_chunk_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("newer", "bounds"), [("0.002", 8), ("0.0005", 4)])
+def test_newer_prices_count_from_the_next_chunk_on_where_they_are_dearer(
+    tmp_path: Path, newer: str, bounds: int
+) -> None:
+    """A catalogue that fell may be wrong, or rise again: what was accepted is never undercut."""
     job = Feeding(tmp_path, 8, budget=budget(100))
     job.feed(room=1)
 
-    job.store.add_prices(prices("0.002", taken_at=2.0))
+    job.store.add_prices(prices(newer, taken_at=2.0))
     job.feed(room=1)
 
     grants = [chunk.grant.rub for chunk in job.store.chunks.alive()]
-    assert grants == [4 * BOUND, 8 * BOUND]
+    assert grants == [4 * BOUND, bounds * BOUND]
 
 
 # ── Under a cap (FAULTS L8) ──────────────────────────────────────────────────────────────────────
@@ -300,6 +306,18 @@ def test_a_cap_in_requests_counts_what_is_done_and_what_is_out(tmp_path: Path) -
     assert job.store.job().finished == 6
 
 
+def test_copies_are_not_bought_so_a_cap_in_requests_does_not_count_them(tmp_path: Path) -> None:
+    alike = [line(number, body=b'{"n":1}') for number in range(1, 4)]
+    others = [line(number, body=b'{"n":%d}' % number) for number in range(4, 9)]
+    job = Feeding(tmp_path, alike + others, chunk_size=2, budget=budget(requests=4), dedupe="all")
+
+    assert job.sizes(room=1) == [2]
+    job.answer(1)
+
+    assert job.store.job().finished == 4
+    assert job.sizes() == [2]
+
+
 def test_a_cap_of_as_many_requests_as_there_are_is_none(tmp_path: Path) -> None:
     job = Feeding(tmp_path, 6, budget=budget(requests=6))
 
@@ -310,16 +328,19 @@ def test_a_cap_of_as_many_requests_as_there_are_is_none(tmp_path: Path) -> None:
     assert job.feed() == Fed([], exhausted=False)
 
 
-def test_what_nobody_can_bound_fits_no_cap_i22(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cap", "fit"), [(Budget(rub=Decimal(100)), [3]), (Budget(tokens=10**9), [0, 3])]
+)
+def test_what_nobody_can_bound_fits_no_cap_i22(tmp_path: Path, cap: Budget, fit: list[int]) -> None:
     lines = [
         line(1, model="un/priced"),
         line(2, max_output=None),
         line(3, unbounded="image_url"),
         line(4),
     ]
-    job = Feeding(tmp_path, lines, budget=budget(100))
+    job = Feeding(tmp_path, lines, budget=cap)
 
-    assert [triple[0] for triple in job.feed().chunks[0].requests] == [3]
+    assert [triple[0] for triple in job.feed().chunks[0].requests] == fit
     job.answer(1)
     assert job.feed() == Fed([], exhausted=True)
 
@@ -532,3 +553,94 @@ def test_a_firm_provider_bounds_its_requests_alone(tmp_path: Path) -> None:
     assert bounds == [BOUND * 10, BOUND, BOUND * 10, BOUND * 10]
     assert store.queue.models() == [MODEL]
     store.close()
+
+
+# ── Calls for several requests ───────────────────────────────────────────────────────────────────
+
+
+class Pairs:
+    """Asks two at a time, and another model than the requests name."""
+
+    def units(self, requests: Iterable[Asked], *, alone: bool = False) -> Iterator[Unit]:
+        ordinals = [each.ordinal for each in requests]
+        size = 1 if alone else 2
+        for at in range(0, len(ordinals), size):
+            some = tuple(ordinals[at : at + size])
+            body = b"%d" % len(some)
+            yield Unit(some, body, 1, 0, (1,) * len(some), "b/n", max_output=100 * len(some))
+
+    def rule(self, *_: object) -> dict[int, Ruling]:
+        return {}
+
+
+PAIR = 1 + TOKENS_PER_MESSAGE + HIDDEN_TOKENS + 200
+
+
+def pairs(folder: Path, requests: int = 5, **wish: Any) -> Feeding:
+    job = Feeding(folder, requests, **wish)
+    job.feeder = Feeder(
+        job.store, cast(Post, job.post), cast(Sender, job.sender), lambda: None, Pairs()
+    )
+    return job
+
+
+def calls_of(job: Feeding, chunk: int = 1) -> list[tuple[int, bytes]]:
+    return [(work.ordinal, work.body) for work in job.post.payloads[JOB, chunk].requests]
+
+
+def test_a_call_for_several_travels_as_the_request_that_leads_it(tmp_path: Path) -> None:
+    job = pairs(tmp_path)
+
+    assert job.sizes() == [4, 1]
+
+    assert calls_of(job) == [(0, b"2"), (2, b"2")]
+    assert calls_of(job, 2) == [(4, b"1")]
+    payload = job.post.payloads[JOB, 1]
+    assert (payload.models, payload.requests[0].tokens) == (("b/n",), PAIR)
+
+
+def test_the_price_of_the_model_that_is_asked_bounds_a_call(tmp_path: Path) -> None:
+    job = pairs(tmp_path, budget=budget(100))
+    job.store.add_prices(prices("0.003", "b/n", taken_at=2.0), accepted=True)
+
+    job.feed()
+
+    (bound, *_) = [work.rub for work in job.post.payloads[JOB, 1].requests]
+    assert bound == PAIR * Decimal("0.003") * Decimal("1.2")
+
+
+def test_a_call_for_several_has_been_tried_as_often_as_any_of_them(tmp_path: Path) -> None:
+    job = pairs(tmp_path, 2)
+    job.feed()
+    job.store.db.execute("UPDATE chunks SET state = 'closed'")
+    job.store.db.execute("INSERT INTO returned VALUES (0, 1, 0), (1, 3, 2)")
+
+    job.feed()
+
+    (one,) = job.post.payloads[JOB, 2].requests
+    assert (one.attempts, one.uncertain) == (3, 2)
+
+
+def test_where_not_even_one_call_for_several_fits_one_request_may(tmp_path: Path) -> None:
+    job = pairs(tmp_path, budget=budget(tokens=PAIR - 1))
+
+    assert job.sizes() == [1]
+    assert calls_of(job) == [(0, b"1")]
+
+
+def test_a_cap_in_requests_counts_each_of_a_call(tmp_path: Path) -> None:
+    job = pairs(tmp_path, budget=budget(requests=3))
+
+    assert [job.sizes() for _ in range(3)] == [[2], [1], []]
+
+
+def test_calls_are_sent_again_as_they_were_but_for_those_that_are_done(tmp_path: Path) -> None:
+    job = pairs(tmp_path, 4)
+    (chunk,) = job.feed().chunks
+    done = [result(n, call=f"box-{n}") for n in (0, 1, 2)]
+    ledger.apply(job.store, [delivery(results=done)])
+    job.post.payloads.clear()
+
+    job.feeder.send_again(job.store.job(), chunk)
+
+    assert calls_of(job) == [(2, b"2")]

@@ -127,6 +127,29 @@ def test_of_two_ends_of_a_request_the_first_counts_and_both_are_paid(tmp_path: P
     assert (store.job().completed, store.chunks.lost().chunks) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("generations", "cost", "tokens"),
+    [(("gen", "gen"), "0.5", 25), (("gen", "other"), "1", 50), (("", ""), "1", 50)],
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_a_generation_that_two_calls_of_a_request_name_is_paid_once(
+    tmp_path: Path, generations: tuple[str, str], cost: str, tokens: int, *, together: bool
+) -> None:
+    store = publish(tmp_path, 1)
+    feed(store, 1)
+    calls = [
+        call(0, id=f"box-{nth}", attempt=nth, generation_id=name)
+        for nth, name in enumerate(generations, start=1)
+    ]
+
+    for some in [calls] if together else [[each] for each in calls]:
+        ledger.apply(store, [delivery(some)])
+
+    job = store.job()
+    assert (job.settled_rub, job.settled_tokens, job.calls) == (Decimal(cost), tokens, 2)
+    assert books_agree(store)
+
+
 def test_an_answer_of_a_worker_that_was_given_up_is_taken_all_the_same_p13(tmp_path: Path) -> None:
     store = publish(tmp_path, 2)
     chunk = feed(store, 2)

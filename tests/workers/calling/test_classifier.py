@@ -324,7 +324,18 @@ RETRIES = [
     pytest.param(
         400, error(400, "No models provided"), RetryKind.ONCE, "endpoint.lost_body", N, id="lost"
     ),
-    pytest.param(530, b"<html>", RetryKind.THROTTLED, "endpoint.down", N, id="E14 530"),
+    *(
+        pytest.param(status, b"<html>", RetryKind.THROTTLED, "endpoint.down", N, id=f"E14 {status}")
+        for status in (521, 523, 525, 526, 530)
+    ),
+    pytest.param(
+        503,
+        error(503, "add credits, or retry in 38s"),
+        RetryKind.THROTTLED,
+        "endpoint.overloaded",
+        N,
+        id="503 with a delay beats words",
+    ),
     pytest.param(
         402,
         error(402, type="in_flight_budget_exhausted"),
@@ -448,6 +459,13 @@ STOPS = [
         id="429 about money",
     ),
     pytest.param(
+        503,
+        error(503, "No provider can serve this: top up your balance"),
+        PauseReason.INSUFFICIENT_BALANCE,
+        "endpoint.insufficient_balance",
+        id="503 about money",
+    ),
+    pytest.param(
         200,
         wrapped("Недостаточно средств на балансе"),
         PauseReason.INSUFFICIENT_BALANCE,
@@ -505,6 +523,15 @@ def test_e20_a_cost_beside_an_error_is_booked() -> None:
     content = json.dumps({"error": {"code": 400, "message": "no"}, "usage": {"cost": 0.25}})
 
     assert outcome_of(content.encode()).charge.cost == Decimal("0.25")
+
+
+def test_e20_tokens_beside_an_error_are_told_though_their_cost_is_not() -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    content = json.dumps({"error": {"code": 500, "message": "no"}, "usage": usage})
+
+    charge = outcome_of(content.encode()).charge
+
+    assert (charge.billing, charge.cost, charge.usage) == (U, None, Usage(7, 3))
 
 
 def test_e34_the_servers_text_is_kept_up_to_two_kilobytes() -> None:
@@ -645,6 +672,11 @@ def test_e2_without_a_date_of_its_own_the_response_is_measured_by_our_clock() ->
 )
 def test_the_word_may_stand_inside_the_wrapped_error(content: bytes, after: float | None) -> None:
     assert retry_of(content).after == after
+
+
+def test_a_header_says_more_of_when_than_a_body() -> None:
+    assert retry_of(error(429, retry_after=7), 429, retry_after="9").after == 9
+    assert retry_of(error(429, retry_after=7), 429, retry_after="soon").after == 7
 
 
 # ── Broken calls ─────────────────────────────────────────────────────────────────────────────────

@@ -126,6 +126,18 @@ def test_f10_a_torn_last_record_is_dropped_and_told(
     assert f"at byte {whole}" in caplog.text
 
 
+def test_p18_a_last_record_that_is_as_long_as_it_says_but_was_not_all_written_is_torn(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(tmp_path / "box", 3)
+    whole, good = written(tmp_path / "shorter", 2).stat().st_size, path.read_bytes()
+
+    path.write_bytes(good[:-8] + bytes(8))
+
+    assert numbers(path.parent) == [0, 1]
+    assert f"at byte {whole}" in caplog.text
+
+
 def test_a_file_torn_within_its_first_line_holds_nothing(tmp_path: Path) -> None:
     path = written(tmp_path / "box", 2)
 

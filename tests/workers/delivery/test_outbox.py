@@ -439,6 +439,29 @@ def test_p4_a_chunk_is_held_from_its_claim_until_its_end_is_in_the_home(tmp_path
     run(scene())
 
 
+def test_the_end_of_a_chunk_tells_how_many_of_its_calls_may_be_billed(tmp_path: Path) -> None:
+    """Its grant is free only when the home has booked as many."""
+
+    async def scene() -> None:
+        post = FakePost()
+        home, box = FakeHome(post), Outbox(tmp_path, post)
+        for ordinal, billing in enumerate([Billing.UNKNOWN, Billing.UNKNOWN, Billing.NONE]):
+            box.put(JOB, call_of(sent_by(box, ordinal), billing), None)
+        answer(box, 3, job=OTHER_JOB)
+        close_chunk(box)
+        close_chunk(box, job=OTHER_JOB)
+        await box._turn(hurry=True)
+        home.take_in()
+
+        assert {job: closed.calls for (job, _), closed in home.closed.items()} == {
+            JOB: 2,
+            OTHER_JOB: 1,
+        }
+        await box.close(5)
+
+    run(scene())
+
+
 def test_what_was_not_acknowledged_stays_on_the_disk(tmp_path: Path) -> None:
     async def scene() -> None:
         post = FakePost()
@@ -503,6 +526,7 @@ def test_f1_with_a_full_disk_no_call_leaves_but_what_is_paid_comes_home_from_mem
         # Room or not: a worker that could not keep a fact sends nothing any more.
         with pytest.raises(StorageUnavailable):
             sent_by(box, 1)
+        assert not box.is_kept
 
         await home_has(home, 1)
         assert told == [True]
@@ -510,6 +534,39 @@ def test_f1_with_a_full_disk_no_call_leaves_but_what_is_paid_comes_home_from_mem
         await until(lambda: not box._on_the_way)
         assert home.closed[JOB, 1].returned == [(1, 0, 0)]
         assert await box.close(5)
+
+    run(scene())
+
+
+def test_f1_where_the_disk_only_refused_a_call_all_that_happened_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then a worker need not stay until the home has read what it holds."""
+
+    async def scene() -> None:
+        box = Outbox(tmp_path, FakePost())
+        answer(box, 0)
+        monkeypatch.setattr(os, "write", full_disk)
+        with pytest.raises(StorageUnavailable):
+            sent_by(box, 1)
+        monkeypatch.undo()
+
+        assert box.is_kept
+        await box.close(0)
+
+    run(scene())
+
+
+def test_f1_what_stands_in_a_folder_that_was_deleted_is_not_kept(tmp_path: Path) -> None:
+    async def scene() -> None:
+        box = Outbox(tmp_path, FakePost())
+        answer(box, 0)
+        shutil.rmtree(box.folder)
+        with pytest.raises(StorageUnavailable):
+            sent_by(box, 1)
+
+        assert not box.is_kept
+        await box.close(0)
 
     run(scene())
 
@@ -535,8 +592,17 @@ def test_f2_a_disk_that_failed_to_sync_is_not_asked_again_and_results_still_come
             await asyncio.sleep(3 * outbox.SYNC_S)
 
         await home_has(home, 1)
+        close_chunk(box)
+
+        def told() -> bool:
+            home.take_in()
+            return bool(home.closed)
+
+        await until(told)
+        # A disk that says yes the second time may have dropped what it refused the first time.
         assert len(syncs) == 1
         assert box.failure is not None
+        assert not box.is_kept
         await box.close(5)
 
     run(scene())
