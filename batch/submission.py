@@ -24,6 +24,7 @@ from batch.estimator.outlook import Bounds, outlook, rouble_ways
 from batch.estimator.sample import Sampler
 from batch.estimator.shape import Shape, shape_of
 from batch.money import currency
+from batch.money.balance import read_balance
 from batch.money.caps import Caps, read_caps
 from batch.money.pricefile import read_price_file
 from batch.money.prices import NO_CATALOGUE, read_prices
@@ -40,6 +41,7 @@ from batch.tables.kinds import open_table
 from batch.tables.requests import Asker, requests_of
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.modelname import nearest, take_apart
+from jobs.money import times
 from jobs.prices import FLEX, PRIORITY, PriceList, margin
 from jobs.request import Fault, Form, Request
 from jobs.spec import Spec
@@ -308,7 +310,15 @@ def _look_ahead(
 
     found, now = report.estimate, datetime.now().astimezone()
     _check_budget(spec, found, Bounds(spec, found, sizes, prices), caps, prices)
-    report.notes = outlook(spec, found, sizes, prices, caps, now)
+    report.notes = outlook(spec, found, sizes, prices, caps, now, _balance(spec, found))
+
+
+def _balance(spec: Spec, found: Estimate) -> Decimal | None:
+    """₽ on the account; not asked for where there is nothing to hold it against."""
+    if found.guess.likely is None or not found.requests:
+        return None
+    balance = read_balance(spec.base_url)
+    return None if balance is None else times(balance, spec.rate)
 
 
 def _in_flex(

@@ -28,11 +28,18 @@ _FEW_AT_ONCE = 8
 
 
 def outlook(
-    spec: Spec, found: Estimate, sizes: Sizes, prices: PriceList | None, caps: Caps, now: datetime
+    spec: Spec,
+    found: Estimate,
+    sizes: Sizes,
+    prices: PriceList | None,
+    caps: Caps,
+    now: datetime,
+    balance: Decimal | None = None,
 ) -> list[str]:
     """What is likely not enough, a sentence each. `UsageError` where not one request can be sent.
 
-    `now` is an aware moment; `sizes` are those of all requests, each time they are asked for.
+    `now` is an aware moment, `balance` ₽ on the account, None where nobody tells; `sizes` are those
+    of all requests, each time they are asked for.
     """
     if not found.requests:
         return []
@@ -40,7 +47,12 @@ def outlook(
     _check_rub(spec, found, bounds)
     _check_tokens(spec, found, bounds)
     _check_caps(found, caps)
-    return [*_money(spec, found, bounds), *_caps(found, caps), *_time(spec, found, now)]
+    return [
+        *_money(spec, found, bounds),
+        *_account(spec, found, balance),
+        *_caps(found, caps),
+        *_time(spec, found, now),
+    ]
 
 
 class Bounds:
@@ -169,6 +181,20 @@ def _money(spec: Spec, found: Estimate, bounds: Bounds) -> Iterator[str]:
     asked = spec.budget.requests
     if asked is not None and asked < found.requests:
         text = f"the budget of {asked:,} requests leaves {found.requests - asked:,} for resume"
+        yield text
+
+
+def _account(spec: Spec, found: Estimate, balance: Decimal | None) -> Iterator[str]:
+    """A budget holds the cost down, so an account that bears the budget bears the job."""
+    likely = found.guess.likely
+    if balance is None or likely is None:
+        return
+    expected = likely if not spec.budget.rub else min(likely, spec.budget.rub)
+    if balance < expected:
+        text = (
+            f"the account holds {show(max(balance, Decimal(0)))}, less than the {show(expected)}"
+            " that this will likely cost: top it up, or the job pauses when the money is used up"
+        )
         yield text
 
 

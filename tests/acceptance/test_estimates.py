@@ -236,3 +236,14 @@ def _alike(count: int, *, different: int, temperature: float | None = None) -> s
             request["body"] = dict(reversed(body.items()))
         found.append(json.dumps(request, ensure_ascii=False))
     return "\n".join(found) + "\n"
+
+
+def test_an_account_that_will_not_bear_the_job_is_told_before_the_night(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    shell.point_at(simulator("--balance", "0.05"))
+    source = shell.write("reviews.jsonl", batch_lines(50))
+
+    told = shell("estimate", source).out
+
+    assert "the account holds 0.05 ₽, less than the" in told

@@ -6,8 +6,9 @@ from decimal import Decimal
 
 import msgspec
 
+from jobs.credits import balance_of
 from jobs.gateways import ONE
-from jobs.money import is_amount, parse_amount, subtract, times
+from jobs.money import is_amount, parse_amount, times
 from jobs.usage import Usage
 from jobs.wire import Found
 from workers.calling.endpoint import Answer, Reply
@@ -26,22 +27,9 @@ class _Generation(msgspec.Struct):
     data: _Data
 
 
-class _Balance(msgspec.Struct):
-    """RouterAI tells `credits`; OpenRouter what was bought and what was used."""
-
-    credits: Decimal | None = None
-    total_credits: Decimal | None = None
-    total_usage: Decimal | None = None
-
-
-class _Credits(msgspec.Struct):
-    data: _Balance
-
-
 _MOST_TOKENS = 2**40
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _decoder = msgspec.json.Decoder(_Generation)
-_credits = msgspec.json.Decoder(_Credits)
 
 
 def found_in(answer: Answer, ordinal: int, call: str, rate: Decimal = ONE) -> Found:
@@ -85,23 +73,7 @@ def _usage(data: _Data) -> Usage | None:
 
 
 def balance_in(answer: Answer) -> Decimal | None:
-    """The balance in ₽, None where the endpoint does not tell it; may be below zero."""
+    """The balance in the endpoint's money, None where it isn't told; may be below zero."""
     if not isinstance(answer, Reply) or answer.status != 200:
         return None
-    try:
-        data = _credits.decode(answer.body).data
-    except _UNREADABLE:
-        return None
-    try:
-        balance = _balance(data)
-    except ArithmeticError:
-        return None
-    return balance if balance is not None and is_amount(balance.copy_abs()) else None
-
-
-def _balance(data: _Balance) -> Decimal | None:
-    if data.credits is not None:
-        return data.credits
-    if data.total_credits is None or data.total_usage is None:
-        return None
-    return subtract(data.total_credits, data.total_usage)
+    return balance_of(answer.body)

@@ -36,12 +36,14 @@ def look(
     *,
     likely: str = "5",
     hours: float = 1.0,
+    balance: str | None = None,
     **wish: Any,
 ) -> list[str]:
     asked, every = spec(tmp_path, **wish), list(sizes)
     found = estimate(every, PRICES)
     found.guess = Guess(likely=Decimal(likely), high=Decimal(likely) * 2, hours=hours)
-    return outlook(asked, found, lambda: iter(every), PRICES, caps, NOON)
+    held = None if balance is None else Decimal(balance)
+    return outlook(asked, found, lambda: iter(every), PRICES, caps, NOON, held)
 
 
 def test_a_budget_below_one_unbounded_request_tells_the_bound_that_fits(tmp_path: Path) -> None:
@@ -130,3 +132,25 @@ def test_what_is_enough_says_nothing(tmp_path: Path) -> None:
 )
 def test_a_figure_for_an_option_is_rounded_up(rub: str, told: str) -> None:
     assert up(Decimal(rub)) == told
+
+
+@pytest.mark.parametrize(
+    ("balance", "budget", "told"),
+    [
+        ("4.99", None, "the account holds 4.99 ₽, less than the 5.00 ₽"),
+        ("-3", None, "the account holds 0.00 ₽, less than the 5.00 ₽"),
+        ("1", "2", "the account holds 1.00 ₽, less than the 2.00 ₽"),
+        ("5", None, ""),
+        ("2", "2", ""),
+        (None, None, ""),
+    ],
+)
+def test_an_account_that_does_not_bear_the_job_is_told(
+    tmp_path: Path, balance: str | None, budget: str | None, told: str
+) -> None:
+    capped = Budget(rub=None if budget is None else Decimal(budget))
+    notes = look(tmp_path, balance=balance, budget=capped)
+
+    found = [note for note in notes if "account" in note]
+    assert len(found) == bool(told)
+    assert all(told in note for note in found)
