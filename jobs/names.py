@@ -26,7 +26,8 @@ Redis, all under `ns:` (Celery's own keys under `ns.celery:`); what makes anyone
     ns:voucher:<nonce>                  hash: the fences vouched for, the worker's own count
     ns:payload:<job>:<chunk>            a chunk, until it is closed
     ns:claim:<job>:<chunk>              who runs it; lives as long as it is renewed
-    ns:taken:<job>:<chunk>              who took it, alive or not: nobody else runs this chunk
+    ns:taken:<job>:<chunk>              who took it, alive or not: nobody else runs this chunk;
+                                        with UNBEGUN before any call of it may have left
     ns:results:<job>                    stream of deliveries
     ns:acks:<outbox>                    list of sequence numbers that are on disk in the home
     ns:hold:<job>                       why nothing new of the job may be sent
@@ -58,6 +59,9 @@ FENCE = "fence.json"
 LESSONS = "lessons.sqlite"
 SECRET = "post.secret"  # noqa: S105  a name
 OUTPUT, ERRORS, COST, REPORT = "output.jsonl", "errors.jsonl", "cost.json", "report.html"
+
+UNBEGUN = " unbegun "
+"""Stands after the worker's name, which has no blanks."""
 
 NONCES = "ns:nonces"
 CELERY_PREFIX = "ns.celery:"

@@ -17,7 +17,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, cast
 
 import msgspec
@@ -96,6 +96,10 @@ LOST = ReturnReason("lost", "the chunk was given to others meanwhile")
 log = logging.getLogger("nightshift.runner")
 
 
+async def _at_once(job: str, chunk: int) -> bool:  # noqa: ARG001
+    return True
+
+
 class Caller(Protocol):
     """What the runner asks of the endpoint's client; neither raises but `CancelledError`."""
 
@@ -127,7 +131,9 @@ class Runner:
         dice: random.Random,
         clock: Callable[[], float] = time.monotonic,
         on_stop: Callable[[str], None] = lambda _: None,
+        begin: Callable[[str, int], Awaitable[bool]] = _at_once,
     ) -> None:
+        """`begin`: whether calls of a (job, chunk) may leave, asked once it is in the journal."""
         self._endpoint = endpoint
         self._outbox = outbox
         self._keeper = keeper
@@ -135,6 +141,7 @@ class Runner:
         self._dice = dice
         self._clock = clock
         self._on_stop = on_stop
+        self._begin = begin
         self._renewed_at = clock()
         self._lanes: dict[str, Lane] = {}
         self._judge = Judge(clock)
@@ -221,6 +228,8 @@ class Runner:
             payload.terms.tariff,
         )
         try:
+            if not await self._begin(*chunk.key):
+                chunk.stopped = chunk.stopped or LOST
             self._distribute(chunk)
             await chunk.done
         finally:

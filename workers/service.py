@@ -156,6 +156,7 @@ class Service:
             settings.target.key,
             dice,
             on_stop=self._tell_all,
+            begin=self._post.begin,
         )
         self._telling: set[asyncio.Task[None]] = set()
         self._fences: set[bytes] = set()

@@ -12,7 +12,7 @@ from batch.coordinator.balances import Balances
 from batch.coordinator.feeder import POISON, Feeder
 from batch.coordinator.lookups import Lookups
 from batch.coordinator.outputs import Writer
-from batch.coordinator.post import LOST, READ_AT_ONCE, WITHDRAWN, Mail, Post
+from batch.coordinator.post import LOST, READ_AT_ONCE, WITHDRAWN, Given, Mail, Post
 from batch.coordinator.presence import Presence
 from batch.coordinator.reconcile import SILENCE_S, Step, Watch, decide
 from batch.coordinator.sender import Sender
@@ -137,10 +137,15 @@ class ActiveJob:
         """What was told to Redis may not stand there any more, or what was taken back may again."""
         self._holding = None
         for watch in self._watches.values():
-            watch.is_stale = watch.seen_at is None
+            watch.is_stale, watch.is_whole = watch.seen_at is None, False
         for chunk in self.store.chunks.alive():
             if chunk.lost:
                 self._post.lose(self.id, chunk.chunk)
+
+    def come_home(self, since: float) -> None:
+        """What was fed since then nobody can have taken: it waits again."""
+        for number in come_home(self.store, since):
+            self._watches.pop(number, None)
 
     # ---- deliveries -------------------------------------------------------------------------
 
@@ -480,13 +485,19 @@ class ActiveJob:
                 self._watches[chunk.chunk].was_sent(now)
 
     def _lose(self, chunk: OpenChunk) -> None:
-        if not self._post.lose(self.id, chunk.chunk):
+        place = (self.id, chunk.chunk)
+        given = self._post.lose(self.id, chunk.chunk)
+        watch = self._watches.get(chunk.chunk)
+        if given is Given.KEPT:
             return  # its worker came back just now
-        log.warning(
-            "%s: the worker of chunk %d fell silent; its rest is fed again", self.id, chunk.chunk
-        )
+        if given is Given.UNSPENT and watch is not None and watch.is_whole:
+            log.info("%s: the worker of chunk %d never began it; it is fed again", *place)
+            self.store.chunks.take_back(chunk)
+            del self._watches[chunk.chunk]
+            return
+        log.warning("%s: the worker of chunk %d fell silent; its rest is fed again", *place)
         self.troubles.meet(WORKER_SILENT, time.time())
-        watch = self._watches.pop(chunk.chunk, None)
+        self._watches.pop(chunk.chunk, None)
         self.store.chunks.lose(chunk, taken=watch is not None and watch.seen_at is not None)
         self._lost_at = time.monotonic()
 
@@ -650,7 +661,7 @@ class ActiveJob:
 
 def _watch(*, known: bool) -> Watch:
     """Of a chunk that a former coordinator fed; `known`: Redis remembers all since then."""
-    return Watch(-math.inf, mine=known, is_stale=not known)
+    return Watch(-math.inf, mine=known, is_stale=not known, is_whole=known)
 
 
 # ---- also for jobs that are not under the coordinator's hands -----------------------------------
@@ -664,6 +675,14 @@ def write_down(store: JobStore, mail: Mail) -> Applied:
     if dropped:
         log.warning("%s: %d things were not of our making and were dropped", mail.job, dropped)
     return applied
+
+
+def come_home(store: JobStore, since: float) -> list[int]:
+    """Takes back the chunks that were fed since then and that nobody can have taken."""
+    chunks = [each for each in store.chunks.alive() if not each.lost and each.fed_at >= since]
+    for chunk in chunks:
+        store.chunks.take_back(chunk)
+    return [chunk.chunk for chunk in chunks]
 
 
 def take_in_late(store: JobStore, mail: Mail) -> bool:

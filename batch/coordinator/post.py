@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import islice
 from typing import Annotated, Any, TypeVar, cast
 
@@ -48,35 +49,44 @@ _WISH_S = 60.0
 
 _VOUCH = """
 local fence, nonces = unpack(KEYS)
+local vouching, present = ARGV[8] == '1', 0
 local info = redis.pcall('INFO', 'server')
 local server = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
 local count, known = tonumber(ARGV[2]), tonumber(redis.call('GET', fence) or '-1')
 if server ~= ARGV[3] or (known ~= count and known ~= count - 1) then
-  return {0, server}
+  return {0, server, 0, known}
 end
 redis.call('SET', fence, count, 'EX', ARGV[4])
 local asked = redis.call('HGETALL', nonces)
 for i = 1, #asked, 2 do
   if redis.call('EXISTS', ARGV[6] .. asked[i]) == 1 then
-    redis.pcall('HSET', ARGV[7] .. asked[i + 1], ARGV[1], 1)
-    redis.call('EXPIRE', ARGV[7] .. asked[i + 1], ARGV[5])
+    present = present + 1
+    if vouching then
+      redis.pcall('HSET', ARGV[7] .. asked[i + 1], ARGV[1], 1)
+      redis.call('EXPIRE', ARGV[7] .. asked[i + 1], ARGV[5])
+    end
   else
     redis.call('HDEL', nonces, asked[i])
   end
 end
-return {1, server}
+return {1, server, present, known}
 """
 _VOUCH_TYPES = (b"string", b"hash")
 """Counts on and vouches in one step, by the server that holds the memory which is vouched for."""
 
 _LOSE = """
-local claim, payload, taken = unpack(KEYS)
-local by = redis.call('GET', claim)
+local claim, payload, taken, fence = unpack(KEYS)
+local by, who = redis.call('GET', claim), redis.call('GET', taken) or ''
+local whole = tonumber(redis.call('GET', fence) or '-1') >= tonumber(ARGV[3])
 if by and by ~= 'done' and by ~= ARGV[1] then
   return 0
 end
 redis.call('SET', claim, ARGV[1], 'EX', ARGV[2])
-redis.call('DEL', payload, taken)
+redis.call('DEL', payload)
+if whole and string.find(who, ARGV[4], 1, true) then
+  return 2
+end
+redis.call('DEL', taken)
 return 1
 """
 """In one step, so that a worker that wakes either keeps its chunk or learns that it is lost."""
@@ -97,6 +107,28 @@ Word = Annotated[str, msgspec.Meta(pattern="^[0-9a-z]{1,64}$")]
 T = TypeVar("T")
 
 log = logging.getLogger("nightshift.coordinator")
+
+
+class Given(IntEnum):
+    """What became of a chunk that was to be given up: a worker has it after all, or nobody knows
+    what it spent, or Redis proves that none of its calls ever left.
+    """
+
+    KEPT = 0
+    LOST = 1
+    UNSPENT = 2
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What Redis said of its memory: whether it is `whole`, and of which `server`, "" where INFO is
+    forbidden; how many workers ask to be vouched to, and the `count` that stands there, or -1.
+    """
+
+    whole: bool
+    server: str
+    asking: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -128,6 +160,7 @@ class Post:
         self._redis: Redis = connect(redis_url, self._connected)
         self._vouch = self._redis.register_script(_VOUCH)
         self._lose = self._redis.register_script(_LOSE)
+        self._fence, self._count = "", 0
         self._seal = seal
         self.foreign = self.strangers = 0
         self._held_since: dict[str, tuple[bytes, float]] = {}
@@ -181,22 +214,24 @@ class Post:
 
     # ---- whether its memory is whole ------------------------------------------------------------
 
-    def vouch(self, fence: str, count: int, server: str) -> tuple[bool, str]:
+    def vouch(self, fence: str, count: int, server: str, *, to_all: bool = True) -> Memory:
         """Vouches for Redis's memory to all workers that ask, if it is what it was.
 
         That is if the last count under this `fence` was `count` or the one before, and the server's
-        run id still is `server`. Returns whether, and the run id; "" where INFO is forbidden.
+        run id still is `server`. Only looks, and counts on, where it is not `to_all`.
         """
         keys = (names.fence_key(fence), names.NONCES)
         prefixes = (names.worker_key(""), names.voucher_key(""))
-        told = (fence, count, server, _FENCE_S, _VOUCHER_S, *prefixes)
-        whole, found = cast(
-            tuple[int, bytes],
+        told = (fence, count, server, _FENCE_S, _VOUCHER_S, *prefixes, int(to_all))
+        whole, found, asking, known = cast(
+            tuple[int, bytes, int, int],
             self._typed(
                 dict(zip(keys, _VOUCH_TYPES, strict=True)), lambda: self._vouch(keys, told)
             ),
         )
-        return bool(whole), found.decode()
+        if whole:
+            self._fence, self._count = fence, count
+        return Memory(bool(whole), found.decode(), asking, known)
 
     def begin_fence(self, fence: str, old: str) -> None:
         """From now on this one counts. What was clicked before is forgotten: it may be done."""
@@ -234,11 +269,12 @@ class Post:
             with while_running():
                 self._redis.delete(*(names.payload_key(job, chunk) for chunk in chunks))
 
-    def lose(self, job: str, chunk: int) -> bool:
-        """Gives a chunk up, for good; False if a worker has it after all."""
+    def lose(self, job: str, chunk: int) -> Given:
+        """Gives a chunk up, for good, unless a worker has it after all."""
         keys = [key(job, chunk) for key in (names.claim_key, names.payload_key, names.taken_key)]
+        told = (LOST, _LOST_S, self._count, names.UNBEGUN)
         with while_running():
-            return bool(self._lose(keys, (LOST, _LOST_S)))
+            return Given(cast(int, self._lose([*keys, names.fence_key(self._fence)], told)))
 
     def withdraw(self, job: str, chunk: int) -> bool:
         """Takes a chunk back before any worker takes it; False if one did."""

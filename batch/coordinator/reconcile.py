@@ -40,8 +40,9 @@ class Watch:
 
     `seen_at` is when its worker last showed a sign, None before the first. `mine` is whether this
     coordinator fed it, or Redis remembers all since it was fed: of others nobody knows whether they
-    were ever taken. `doubted_at` is since when all that is seen says that it is lost. Of one that
-    `is_stale` whatever message there is is older than Redis's present memory, and asks in vain.
+    were ever taken. `is_whole` is whether Redis remembers all since then. `doubted_at` is since
+    when all that is seen says that it is lost. Of one that `is_stale` whatever message there is is
+    older than Redis's present memory, and asks in vain.
     """
 
     sent_at: float
@@ -50,6 +51,7 @@ class Watch:
     done_at: float | None = None
     doubted_at: float | None = None
     is_stale: bool = False
+    is_whole: bool = True
 
     def was_sent(self, now: float) -> None:
         """Its message was sent anew."""

@@ -15,6 +15,7 @@ why; the others go on. In a foreground run, which has only one job, its trouble 
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import time
 from collections import Counter, defaultdict
@@ -23,7 +24,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batch.coordinator.active import ActiveJob, take_in_late
+from batch.coordinator.active import ActiveJob, come_home, take_in_late
 from batch.coordinator.afterwards import Afterwards
 from batch.coordinator.board import Board
 from batch.coordinator.fence import Fence
@@ -66,6 +67,13 @@ WELL_S = 1.0
 """How often the home's lock is told that all is well."""
 
 _AWAY_S = 1.0
+
+OLDER = (
+    "this home is older than what Redis remembers of it: it was restored, or its disk lost what was"
+    " written last. What was answered since is bought again and no cap knows of it: pause the jobs"
+    " in progress (nightshift pause JOB), put the caps at what is left (nightshift budget), then"
+    " nightshift resume JOB"
+)
 
 log = logging.getLogger("nightshift.coordinator")
 
@@ -322,8 +330,12 @@ class Coordinator:
     def _put_right(self) -> None:
         """Redis may be another, or older than it was: nothing that stands in it is taken now."""
         self._redis_since = time.monotonic()
+        # Before the old fence is forgotten, which is what proves it.
+        self._bring_home(self._fence.untaken_since)
         self._fence.renew()
-        if self._jobs:
+        if self._fence.is_behind:
+            log.warning(OLDER)
+        elif self._jobs:
             log.warning("Redis's memory is not what it was; what was on its way is sent again")
         self._asleep.clear()
         for job in list(self._jobs.values()):
@@ -331,6 +343,16 @@ class Coordinator:
                 job.redis_forgot()
         self._forget_payloads()
         self._fence.holds()
+
+    def _bring_home(self, since: float) -> None:
+        """What was fed since then nobody can have taken; infinity where somebody can."""
+        for job_id in self._home.job_ids() if since < math.inf else ():
+            with self._apart(job_id):
+                if job_id in self._jobs:
+                    self._jobs[job_id].come_home(since)
+                else:
+                    with closing(self._home.open(job_id)) as store:
+                        come_home(store, since)
 
     def _forget_payloads(self) -> None:
         """Those that an older memory brought back, of chunks that are closed."""

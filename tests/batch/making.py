@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from batch.coordinator.post import LOST, READ_AT_ONCE, WITHDRAWN, Mail, Wish
+from batch.coordinator.post import LOST, READ_AT_ONCE, WITHDRAWN, Given, Mail, Memory, Wish
 from batch.store.chunks import OpenChunk
 from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
@@ -206,10 +206,13 @@ class FakePost:
         self.fails: set[str] = set()
         self.mark = "server-1"
         self.fences: set[str] = set()
+        self.remembers = -1
+        self.vouches = False
         self.connections = 1
         self.payloads: dict[tuple[str, int], Payload] = {}
         self.claimed: dict[tuple[str, int], str] = {}
         self.took: set[tuple[str, int]] = set()
+        self.unbegun: set[tuple[str, int]] = set()
         self.streams: dict[str, list[bytes]] = {}
         self.acknowledged: list[tuple[str, int]] = []
         self.held: dict[str, str] = {}
@@ -228,9 +231,11 @@ class FakePost:
         if self.away or name in self.fails:
             raise ServiceUnavailable("Redis does not answer")
 
-    def vouch(self, fence: str, _count: int, server: str) -> tuple[bool, str]:
+    def vouch(self, fence: str, _count: int, server: str, *, to_all: bool = True) -> Memory:
         self._command("vouch")
-        return server == self.mark and fence in self.fences, self.mark
+        self.vouches = to_all
+        whole = server == self.mark and fence in self.fences
+        return Memory(whole, self.mark, len(self.present), self.remembers)
 
     def begin_fence(self, fence: str, _old: str) -> None:
         self._command("begin_fence")
@@ -246,13 +251,13 @@ class FakePost:
         for chunk in chunks:
             del self.payloads[job, chunk]
 
-    def lose(self, job: str, chunk: int) -> bool:
+    def lose(self, job: str, chunk: int) -> Given:
         self._command("lose")
         if self.claimed.get((job, chunk), LOST) not in (LOST, "done"):
-            return False
+            return Given.KEPT
         self.claimed[job, chunk] = LOST
         self.payloads.pop((job, chunk), None)
-        return True
+        return Given.UNSPENT if (job, chunk) in self.unbegun else Given.LOST
 
     def put_payload(self, payload: Payload) -> None:
         self._command("put_payload")

@@ -10,12 +10,13 @@ they outlast a command's time (4 s) and a claim's life (15 s).
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -545,3 +546,38 @@ def test_r20_commands_whose_replies_got_lost_count_once(stage: Stage) -> None:
     stage.end()
     assert set(lost.values()) == {3}
     assert stage.relay.lost_replies >= 10
+
+
+def test_what_no_worker_ever_began_comes_home_with_its_grant(tmp_path: Path) -> None:
+    """Redis forgets while no coordinator runs, before the first worker; a worker dies on taking."""
+    house = House(tmp_path, workers=0)
+    with Relay(house.port) as relay, closing(Redis(port=house.port)) as redis:
+        house.way_to_redis = relay.port
+        with house:
+            job = house.submit("job", 40, "--budget-rub", "90")
+            until("it is fed", lambda: bool(redis.keys("ns:payload:*")))
+            fed = len(redis.keys("ns:payload:*"))
+            house.kill("coordinator")
+            redis.flushall()
+            house.start("coordinator")
+            until("it is fed anew", lambda: bool(redis.keys("ns:payload:*")))
+
+            def hear(data: bytes) -> bool:
+                keys = re.search(rb"(ns:fence:(\w+)).*(ns:voucher:\w+)", data, re.DOTALL)
+                takes = b"ns:payload" in data and keys and redis.hexists(keys[3], keys[2])
+                if takes:
+                    house.processes["worker-0"].send_signal(signal.SIGSTOP)
+                return bool(takes)
+
+            relay.hear = hear
+            house.start("worker-0")
+            until("it stands still", lambda: bool(redis.keys("ns:taken:*")))
+            house.kill("worker-0")
+            relay.hear = lambda _: False
+            house.start("worker-0")
+            house.wait("job")
+            found = house.audit("job", job, 0, cap=Decimal(90))
+
+    assert fed > 0
+    assert found.broken == []
+    assert (found.completed, found.bought_twice, found.uncertain) == (40, 0, 0)

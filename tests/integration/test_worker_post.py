@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from redis import Redis
 
 from batch.coordinator.fence import Fence
+from batch.coordinator.post import Given
 from batch.coordinator.post import Post as HomePost
 from batch.coordinator.sender import Sender
 from jobs import names
@@ -62,8 +65,8 @@ async def vouched(server: Server, *workers: Post, fence: str = FENCE) -> None:
     home.begin_fence(fence, FENCE)
     for worker in workers:
         await worker.beat([], WorkerStatus())
-    _, server_id = home.vouch(fence, 1, "")
-    assert home.vouch(fence, 1, server_id) == (True, server_id)
+    server_id = home.vouch(fence, 1, "").server
+    assert home.vouch(fence, 1, server_id).whole
     home.close()
 
 
@@ -307,10 +310,11 @@ def test_a_chunk_is_given_up_or_kept_and_never_both(server: Server, redis: Redis
         for chunk in (1, 2):
             lay_down(redis, chunk)
             await one.claim(JOB, chunk, FENCE)
+            assert await one.begin(JOB, chunk)
         assert not home.lose(JOB, 1)
         redis.delete(names.claim_key(JOB, 1), names.claim_key(JOB, 2))
 
-        assert home.lose(JOB, 2)
+        assert home.lose(JOB, 2) is Given.LOST
         assert (await one.beat([(JOB, 1), (JOB, 2)], WorkerStatus())).lost == {(JOB, 2)}
         assert not home.lose(JOB, 1)
         assert home.lose(JOB, 2)
@@ -318,6 +322,94 @@ def test_a_chunk_is_given_up_or_kept_and_never_both(server: Server, redis: Redis
 
     between(server, scene)
     home.close()
+
+
+def test_a_chunk_begins_or_is_taken_back_unspent_and_never_both(
+    server: Server, redis: Redis
+) -> None:
+    home = HomePost(server.url, SEAL)
+
+    async def scene(one: Post, _: Post) -> None:
+        for chunk in (1, 2):
+            lay_down(redis, chunk)
+            await one.claim(JOB, chunk, FENCE)
+        redis.delete(names.claim_key(JOB, 1), names.claim_key(JOB, 2))
+        # Whoever has not seen that Redis's memory is whole proves nothing.
+        assert home.lose(JOB, 2) is Given.LOST
+        server_id = home.vouch(FENCE, 2, "").server
+        assert home.vouch(FENCE, 2, server_id).whole
+
+        # Also where a coordinator died before it had written that down.
+        assert [home.lose(JOB, 1) for _ in range(2)] == [Given.UNSPENT] * 2
+        assert not await one.begin(JOB, 1)
+        assert (await one.beat([(JOB, 1)], WorkerStatus())).lost == {(JOB, 1)}
+        assert not await one.begin(JOB, 1)
+
+        redis.decrby(names.fence_key(FENCE), 2)  # an older memory
+        lay_down(redis, 3)
+        await one.claim(JOB, 3, FENCE)
+        redis.delete(names.claim_key(JOB, 3))
+        assert home.lose(JOB, 3) is Given.LOST
+
+    between(server, scene)
+    home.close()
+
+
+def test_a_claim_whose_reply_is_lost_is_the_workers_all_the_same(
+    server: Server, redis: Redis
+) -> None:
+    async def scene(one: Post, two: Post) -> None:
+        lay_down(redis)
+        take, lose = one._claim, [True]
+
+        async def unheard(*given: Any) -> Any:
+            found = await take(*given)
+            if lose.pop() if lose else False:
+                raise ConnectionError("reset")
+            return found
+
+        one._claim = unheard  # type: ignore[assignment]
+        assert await one.claim(*CLAIM) == payload(work(1))
+        assert await one.claim(*CLAIM) is None
+        assert await two.claim(*CLAIM) is None
+        assert await one.begin(*KEY)
+        assert not await two.begin(*KEY)
+
+    between(server, scene)
+
+
+def test_nobody_is_vouched_to_before_the_home_has_written_that_down(
+    server: Server, tmp_path: Path
+) -> None:
+    class _Sender:
+        fence = ""
+
+    home, sender = HomePost(server.url, SEAL), _Sender()
+
+    async def scene(one: Post, _: Post) -> None:
+        fence = Fence(tmp_path, home, cast(Sender, sender))
+        assert not fence.holds()
+        fence.renew()
+        assert fence.holds()
+        assert fence.untaken_since < math.inf
+        assert Fence(tmp_path, home, cast(Sender, sender)).untaken_since < math.inf
+
+        assert not (await one.beat([], WorkerStatus())).fences
+        fence._write, write = _full, fence._write  # type: ignore[method-assign]
+        assert fence.holds()
+        assert not (await one.beat([], WorkerStatus())).fences
+        fence._write = write  # type: ignore[method-assign]
+
+        assert fence.holds()
+        assert (await one.beat([], WorkerStatus())).fences == {sender.fence.encode()}
+        assert Fence(tmp_path, home, cast(Sender, sender)).untaken_since == math.inf
+
+    between(server, scene, vouching=False)
+    home.close()
+
+
+def _full(**_: bool) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize("hidden", [False, True])

@@ -84,6 +84,7 @@ class House:
         self.keeper = keeper
         self.now = 1000.0
         self.stopped: list[str] = []
+        self.begins = True
         self.runner = Runner(
             self.endpoint,
             self.outbox,
@@ -92,6 +93,7 @@ class House:
             random.Random(1),
             lambda: self.now,
             self.stopped.append,
+            self._begin,
         )
         self._ticking = asyncio.create_task(self._tick())
 
@@ -103,6 +105,10 @@ class House:
             self.now = max(self.now, base + loop.time() - start)
             self.runner._renewed_at = max(self.runner._renewed_at, self.now)
             await asyncio.sleep(0.001)
+
+    async def _begin(self, job: str, chunk: int) -> bool:
+        assert self.outbox.has_open(job, chunk)
+        return self.begins
 
     def stop_beats(self) -> None:
         self._ticking.cancel()
@@ -658,6 +664,18 @@ def test_a_chunk_that_comes_while_draining_goes_back_at_once_though_the_pace_is_
             summary = await ran(one, payload(*map(work, range(4))))
             assert summary.returned == 4
             assert not one.endpoint.calls
+
+    asyncio.run(scene())
+
+
+def test_a_chunk_that_was_taken_back_before_it_began_is_not_called(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with house(tmp_path, always(completion())) as one:
+            one.begins = False
+            summary = await ran(one, payload(*map(work, range(4))))
+            assert summary.returned == 4
+            assert not one.endpoint.calls
+            assert [ordinal for ordinal, _, _ in one.back()] == [0, 1, 2, 3]
 
     asyncio.run(scene())
 

@@ -48,7 +48,7 @@ _STOPPED = b"stopped"
 
 _CLAIM = """
 local payload, hold, taken, claim, fence, nonces, voucher = unpack(KEYS)
-local me, taken_s, claim_ms, passed_over, count, nonce, named = unpack(ARGV)
+local me, taken_s, claim_ms, passed_over, count, nonce, named, attempt = unpack(ARGV)
 local function text(key)
   local found = redis.pcall('GET', key)
   return type(found) == 'string' and found
@@ -64,18 +64,33 @@ if redis.call('HEXISTS', voucher, named) == 0 then
   return 'unvouched'
 end
 local data, held = text(payload), text(hold)
-if not data or redis.call('EXISTS', taken, claim) > 0 then
+local mine = me .. attempt
+if not data or (text(taken) or mine) ~= mine or (text(claim) or me) ~= me then
   return false
 end
 if held and held ~= passed_over then
   return { held }
 end
-redis.call('SET', taken, me, 'EX', taken_s)
+redis.call('SET', taken, mine, 'EX', taken_s)
 redis.call('SET', claim, me, 'PX', claim_ms)
 return { false, data }
 """
 """In one step, so that a chunk without a payload is one that nobody can take any more. A hold is
 given back to be looked at; with one that is forged it is tried again, which is passed over then.
+Whoever asks again since no reply came has the chunk already: that is the same `attempt`.
+"""
+
+_BEGIN = """
+local claim, taken = unpack(KEYS)
+if redis.call('GET', claim) ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', taken, ARGV[1], 'EX', ARGV[2])
+redis.call('SET', claim, ARGV[1], 'PX', ARGV[3])
+return 1
+"""
+"""In one step, so that a chunk is given up either before its first call, and then surely unspent,
+or after it may have begun.
 """
 
 _ASK = """
@@ -88,7 +103,8 @@ return {count, redis.call('HKEYS', voucher)}
 
 _UNCLAIM = """
 for _, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then
+  local by = redis.call('GET', key)
+  if by == ARGV[1] or by == ARGV[2] then
     redis.call('DEL', key)
   end
 end
@@ -166,6 +182,7 @@ class Post:
                 hint="set NIGHTSHIFT_REDIS_URL to something like redis://localhost:6379/0",
             ) from error
         self._claim = self._line.register_script(_CLAIM)
+        self._begin = self._redis.register_script(_BEGIN)
         self._ask = self._line.register_script(_ASK)
         self._unclaim = self._line.register_script(_UNCLAIM)
         self._renew = self._redis.register_script(_RENEW)
@@ -256,10 +273,11 @@ class Post:
     async def _take(self, job: str, chunk: int, fence: str) -> bytes | None:
         """Its payload, once the fence is vouched for; None where it is not to be had."""
         deadline, passed_over = time.monotonic() + VOUCHING_S, b""
+        attempt = names.UNBEGUN + secrets.token_hex(8)
         while True:
             late = time.monotonic() > deadline
             try:
-                found = await self._take_once(job, chunk, fence, passed_over)
+                found = await self._take_once(job, chunk, fence, passed_over, attempt)
             except ConnectionError:
                 # It may have broken long ago, with nobody to notice.
                 if late:
@@ -275,7 +293,7 @@ class Post:
                 await asyncio.sleep(_ASK_AGAIN_S)
 
     async def _take_once(
-        self, job: str, chunk: int, fence: str, passed_over: bytes
+        self, job: str, chunk: int, fence: str, passed_over: bytes, attempt: str
     ) -> bytes | list[bytes | None] | None:
         """What `_CLAIM` gives back."""
         # A claim dies with its worker, but the chunk is not free then: answers of it may lie in
@@ -290,16 +308,30 @@ class Post:
             names.NONCES,
             names.voucher_key(nonce),
         )
-        mine = (self.worker, TAKEN_S, int(CLAIM_S * 1000), passed_over, count, nonce, fence)
+        life = int(CLAIM_S * 1000)
+        mine = (self.worker, TAKEN_S, life, passed_over, count, nonce, fence, attempt)
         async with _as_connection_errors(), asyncio.timeout(TIMEOUT_S):
             found = await self._claim(keys, mine)
             if isinstance(found, list) and self._nonce != nonce:
                 # The connection was made anew on the way, and may lead to an older memory.
-                await self._unclaim(taken, (self.worker,))
+                await self._unclaim(taken, (self.worker, self.worker + attempt))
                 return b"unvouched"
         if found == b"older" and (nonce, count) == (self._nonce, self._count):
             self._doubt()
         return cast("bytes | list[bytes | None] | None", found)
+
+    async def begin(self, job: str, chunk: int) -> bool:
+        """Whether calls of a chunk that was claimed may leave: its coordinator knows by then that
+        they may have, and before that nothing of it is spent.
+        """
+        keys, mine = (names.claim_key(job, chunk), names.taken_key(job, chunk)), self.worker
+        deadline = time.monotonic() + VOUCHING_S
+        while time.monotonic() < deadline:
+            with suppress(ConnectionError):
+                async with _as_connection_errors(), asyncio.timeout(TIMEOUT_S):
+                    return bool(await self._begin(keys, (mine, TAKEN_S, int(CLAIM_S * 1000))))
+            await asyncio.sleep(_ASK_AGAIN_S)
+        return False
 
     async def beat(self, chunks: list[Key], presence: WorkerStatus) -> Beat:
         """Renews the claims and the worker's sign of life."""

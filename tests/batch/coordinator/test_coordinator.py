@@ -17,7 +17,7 @@ import pytest
 from batch import reports
 from batch.coordinator import active as active_module
 from batch.coordinator import outputs
-from batch.coordinator.post import LOST, WITHDRAWN, Wish
+from batch.coordinator.post import LOST, WITHDRAWN, Given, Wish
 from batch.coordinator.reconcile import OVERDUE_S, SILENCE_S, UNTOLD_S
 from batch.coordinator.service import TROUBLE_S
 from batch.money.caps import Caps, write_caps
@@ -269,6 +269,74 @@ def test_a_chunk_that_nobody_asks_for_any_more_is_lost_only_if_redis_may_have_fo
     assert house.store().chunks.lost().chunks == len(set(then)) - 1
 
 
+@pytest.mark.parametrize("forgot", [False, True])
+def test_a_chunk_that_its_worker_never_began_comes_home_while_redis_can_prove_it(
+    forgot: bool, house: House
+) -> None:
+    """The reply to its claim was lost, or the worker died before its journal knew of it."""
+    job(house, 4, budget=Budget(rub=Decimal(10)))
+    house.turn()
+    house.post.take(JOB, 1)
+    house.post.unbegun.add((JOB, 1))
+    house.turn(2)
+    if forgot:
+        house.post.mark = "server-2"
+        house.turn()
+    del house.post.claimed[JOB, 1]
+
+    house.turn(int(SILENCE_S) + 4)
+
+    assert house.sender.chunks == [1, 2]
+    assert house.store().chunks.lost().chunks == int(forgot)
+    assert house.post.claimed[JOB, 1] == LOST
+
+
+@pytest.mark.parametrize("state", [JobState.IN_PROGRESS, JobState.PAUSED])
+@pytest.mark.parametrize("there", [False, True])
+def test_what_nobody_can_have_taken_comes_home_though_redis_forgot_while_nobody_looked(
+    there: bool, state: JobState, house: House
+) -> None:
+    """No worker was ever vouched to: none can have taken it."""
+    if not there:
+        house.post.present = []
+    house.turn(2)
+    job(house, 8, budget=Budget(rub=Decimal(20)))
+    house.turn(2)
+    before = house.out()
+    if state is JobState.PAUSED:
+        house.change().set_state(state, reason=PauseReason.USER, standing=JobState.IN_PROGRESS)
+    house.coordinator.close()
+    house.post.payloads.clear()
+    house.post.fences.clear()
+    house.coordinator = house._coordinator()
+
+    house.turn(int(SILENCE_S) + 4)
+
+    lost = len(before) if there else 0
+    assert len(before) == 2
+    assert house.store().chunks.lost().chunks == lost
+    assert not set(before) & set(house.out())
+
+
+def test_a_restored_home_says_so_and_takes_nothing_for_untaken(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its fence was vouched for since, of which it knows nothing."""
+    house.post.present = []
+    house.turn(2)
+    job(house, 8)
+    house.turn(2)
+    house.coordinator.close()
+    house.post.fences.clear()
+    house.post.remembers = 10_000
+    house.coordinator = house._coordinator()
+
+    house.turn(int(SILENCE_S) + 4)
+
+    assert caplog.text.count("this home is older") == 1
+    assert house.store().chunks.lost().chunks == 2
+
+
 def test_a_pause_that_an_older_memory_brings_back_holds_nothing(house: House) -> None:
     job(house)
     house.turn()
@@ -314,7 +382,7 @@ def test_a_worker_that_comes_back_as_its_chunk_is_given_up_keeps_it(house: House
     claim = house.post.claimed.pop((JOB, 1))
     lose = house.post.lose
 
-    def wakes(job: str, chunk: int) -> bool:
+    def wakes(job: str, chunk: int) -> Given:
         house.post.claimed[job, chunk] = claim
         return lose(job, chunk)
 
