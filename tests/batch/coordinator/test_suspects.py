@@ -149,10 +149,15 @@ def test_suspects_are_not_mixed_with_others_and_a_second_suspicion_is_tried_alon
     assert shop.feeder.feed(store.job(), 9).chunks == [], "others are still out"
     for each in fresh:
         answer(store, each)
+    store.db.execute("UPDATE results SET state = 'failed' WHERE ordinal = 39")
     (alone,) = shop.feeder.feed(store.job(), 9).chunks
     assert [triple[0] for triple in alone.requests] == [0]
     assert shop.feeder.feed(store.job(), 9).chunks == []
+    store.failures.retry()
+    assert len(store.queue.waiting(9)) == 1
+    assert shop.feeder.feed(store.job(), 9).chunks == [], "what is tried again would die with it"
     answer(store, alone)
+    answer(store, *shop.feeder.feed(store.job(), 9).chunks)
     assert store.job().left == 0
 
 

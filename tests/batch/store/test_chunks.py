@@ -8,6 +8,7 @@ from pathlib import Path
 from batch.store import ledger
 from batch.store.chunks import Lost
 from jobs.budget import Amount
+from jobs.usage import Usage
 from tests.batch.making import (
     again,
     answered,
@@ -58,9 +59,9 @@ def test_a_grant_that_was_overdrawn_counts_no_less_than_nothing_e27(tmp_path: Pa
     store = publish(tmp_path, 2)
     feed(store, 2, Amount(Decimal(3), 100))
 
-    ledger.apply(store, [delivery([call(0, cost="8")])])
+    ledger.apply(store, [delivery([call(0, cost="8", usage=Usage(90, 60))])])
 
-    assert store.chunks.exposure().rub == Decimal(8)
+    assert store.chunks.exposure() == Amount(Decimal(8), 150)
 
 
 def test_a_closed_chunk_gives_its_rest_back(tmp_path: Path) -> None:
@@ -91,6 +92,23 @@ def test_what_was_lost_without_a_grant_has_no_figure(tmp_path: Path) -> None:
     store.chunks.lose(feed(store, 2))
 
     assert store.chunks.lost() == Lost(2, None)
+
+
+def test_what_is_left_of_lost_grants_is_free_when_they_are_given_up(tmp_path: Path) -> None:
+    store = publish(tmp_path, 4)
+    lost, _ = (feed(store, 2, Amount(Decimal(9), 900)) for _ in range(2))
+    store.chunks.lose(lost)
+    ledger.apply(store, [delivery([call(0, cost="1")])])
+    before = store.revision()
+
+    assert store.chunks.give_up() == 1
+
+    assert store.chunks.exposure() == Amount(Decimal(10), 25 + 900)
+    assert (store.chunks.lost().chunks, store.chunks.out()) == (0, [2])
+    assert store.revision() > before, "the outputs tell of it"
+    ledger.apply(store, [delivery([call(1, cost="2")], [result(1)])])
+    assert store.job().settled_rub == Decimal(3)
+    assert store.chunks.give_up() == 0
 
 
 def test_a_chunk_that_was_closed_meanwhile_is_not_lost(tmp_path: Path) -> None:

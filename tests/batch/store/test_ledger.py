@@ -150,6 +150,22 @@ def test_a_generation_that_two_calls_of_a_request_name_is_paid_once(
     assert books_agree(store)
 
 
+def test_a_generation_whose_first_call_was_cut_is_paid_by_the_second(tmp_path: Path) -> None:
+    """Of the first nobody knew; when it is looked up, it is the same one."""
+    store = publish(tmp_path, 1)
+    feed(store, 1)
+    cut = call(0, id="box-x", cost=None, generation_id="gen")
+    whole = call(0, id="box-2", attempt=2, cost="0.5", generation_id="gen")
+
+    ledger.apply(store, [delivery([cut]), delivery([whole])])
+    assert (store.job().settled_rub, store.job().booked_rub) == (Decimal("0.5"), Decimal(2))
+
+    ledger.apply(store, [found("0.5", Usage(20, 5))])
+    assert (store.job().settled_rub, store.job().booked_rub) == (Decimal("0.5"), Decimal(0))
+    assert store.job().settled_tokens == 25
+    assert books_agree(store)
+
+
 def test_an_answer_of_a_worker_that_was_given_up_is_taken_all_the_same_p13(tmp_path: Path) -> None:
     store = publish(tmp_path, 2)
     chunk = feed(store, 2)
@@ -317,6 +333,18 @@ def test_a_lookup_moves_a_call_from_booked_to_settled(tmp_path: Path) -> None:
     assert store.chunks.exposure() == Amount(Decimal(9), 1000)
     assert cost_of(store).by_source == {"lookup": Decimal("0.75")}
     assert books_agree(store)
+
+
+def test_a_call_that_nothing_bounds_is_counted_as_such_until_its_cost_is_found(
+    tmp_path: Path,
+) -> None:
+    store = in_doubt(tmp_path, bound=None)
+    assert (store.job().unknown, store.job().unbounded) == (1, 1)
+
+    ledger.apply(store, [found("0.75")])
+
+    assert (store.job().unknown, store.job().unbounded) == (0, 0)
+    assert (store.job().settled_rub, store.job().booked_rub) == (Decimal("0.75"), Decimal(0))
 
 
 def test_a_lookup_that_tells_no_tokens_counts_the_most_there_can_be(tmp_path: Path) -> None:

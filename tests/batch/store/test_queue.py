@@ -43,6 +43,9 @@ def test_what_came_back_is_fed_before_what_was_never_fed(tmp_path: Path) -> None
     assert waiting(store, 1) == [1]
     assert chunk.chunk not in store.chunks.out()
 
+    store.chunks.grant(found[:2], Amount(), 1002.0)
+    assert waiting(store) == [4, 5], "what was fed is not fed anew"
+
 
 def test_what_is_passed_over_goes_on_waiting(tmp_path: Path) -> None:
     store = publish(tmp_path, 6)

@@ -190,11 +190,18 @@ def test_what_comes_back_counts_for_all_that_were_asked_with_it(job: Packed) -> 
     assert (applied.closed, applied.foreign) == ([1], 0)
 
 
-def test_a_call_is_kept_as_long_as_it_may_be_sent_again(job: Packed) -> None:
-    job.feed(0, 1, 2)
+@pytest.mark.parametrize("end", ["closed", "taken back", "given up"])
+def test_a_call_is_kept_as_long_as_it_may_be_sent_again(job: Packed, end: str) -> None:
+    chunk = job.feed(0, 1, 2)
     assert [unit.body for unit in job.store.units.of_chunk(1)] == [b"packed"]
 
-    job.apply(told(), delivery(closed=[closing(1)]))
+    if end == "closed":
+        job.apply(told(), delivery(closed=[closing(1)]))
+    elif end == "taken back":
+        job.store.chunks.take_back(chunk)
+    else:
+        job.store.chunks.lose(chunk)
+        job.store.chunks.give_up()
 
     (unit,) = job.store.units.of_chunk(1)
     assert (unit.body, unit.members) == (b"", (0, 1, 2))

@@ -1,0 +1,72 @@
+"""The fence of a home, at a memory that is only a dictionary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from batch.coordinator.fence import Fence
+from batch.coordinator.post import Post
+from batch.coordinator.sender import Sender
+from jobs.names import FENCE
+
+
+class Memory:
+    """Redis, as far as a fence asks it: fences and their counts."""
+
+    def __init__(self) -> None:
+        self.server, self.connections, self.fence = "a" * 40, 1, ""
+        self.counts: dict[str, int] = {}
+
+    def vouch(self, fence: str, count: int, server: str) -> tuple[bool, str]:
+        whole = server == self.server and self.counts.get(fence, -1) in (count, count - 1)
+        if whole:
+            self.counts[fence] = count
+        return whole, self.server
+
+    def begin_fence(self, fence: str, _old: str) -> None:
+        self.counts = {fence: 0}
+
+
+def fence(home: Path, memory: Memory) -> Fence:
+    return Fence(home, cast(Post, memory), cast(Sender, memory))
+
+
+def test_a_fence_is_known_after_a_restart_though_its_server_has_a_shorter_name(
+    tmp_path: Path,
+) -> None:
+    memory = Memory()
+    one = fence(tmp_path, memory)
+    for memory.server in ("a" * 40, "b"):
+        assert not one.holds()
+        one.renew()
+        assert one.holds()
+
+    again = fence(tmp_path, memory)
+    assert again.holds()
+    assert (again.whole_since, memory.fence) == (one.whole_since, next(iter(memory.counts)))
+
+
+def test_a_memory_in_which_a_count_is_missing_is_not_whole(tmp_path: Path) -> None:
+    memory = Memory()
+    one = fence(tmp_path, memory)
+    one.holds()
+    one.renew()
+    assert one.holds()
+    before = dict(memory.counts)
+    assert one.holds()
+    assert one.holds()
+
+    memory.counts = before
+    assert not one.holds()
+    assert not fence(tmp_path, memory).holds()
+
+
+def test_what_a_link_leads_to_is_not_written(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / FENCE).symlink_to(other)
+
+    assert not fence(tmp_path, Memory()).holds()
+
+    assert other.read_text() == "mine"
