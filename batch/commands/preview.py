@@ -23,8 +23,8 @@ HELP = """Show requests as they would be sent, and send nothing: first, longest,
 Takes all options of run. Of a table it also tells which columns the answers will fill.
 
 \b
-  nightshift preview reviews.csv --model minimax/minimax-m1 --prompt 'Tone? {{ review }}'
-  nightshift preview reviews.csv --model minimax/minimax-m1 --prompt-file task.md --pack 20
+  nightshift preview reviews.csv --model minimax/minimax-m1 --prompt '{{ review }}?'
+  nightshift preview reviews.csv --model minimax/minimax-m1 --prompt-file task.md
   nightshift preview reviews.jsonl --json | jq .requests[0].body
 """
 

@@ -18,6 +18,11 @@ _NARROW = 66
 def _sections() -> dict[str, tuple[str, ...]]:
     """Titles, and the options of each; all others come before."""
     return {
+        _("Tables"): (
+            *("prompt", "prompt_file", "system", "system_file", "choices", "schema"),
+            *("instructions_in", "repairs", "escalate", "pack", "temperature", "id_column"),
+            *("encoding", "delimiter", "no_header", "sheet", "to"),
+        ),
         _("Money"): (
             *("budget_rub", "budget_tokens", "budget_requests"),
             *("budget_rub_per_day", "budget_rub_per_month", "budget_zone"),

@@ -138,9 +138,10 @@ table_options = _all(
     option(
         "--instructions-in",
         type=click.Choice(["auto", "prompt", "response_format", "both"]),
+        metavar="HOW",
         default="auto",
         show_default=True,
-        help="Where the model is told what an answer must be.",
+        help="Where the model is told what an answer must be: prompt, response_format, both, auto.",
     ),
     option(
         "--repairs",
@@ -171,7 +172,8 @@ table_options = _all(
     option(
         "--to",
         type=click.Choice(["csv", "xlsx", "parquet", "jsonl"]),
-        help="How to write the answered table.  [default: like INPUT]",
+        metavar="KIND",
+        help="The answered table: csv, xlsx, parquet or jsonl.  [default: like INPUT]",
     ),
 )
 """What is asked of a table's rows."""

@@ -196,7 +196,7 @@ def test_a_long_help_comes_in_sections_and_fits_a_narrow_window(shell: Shell) ->
     options = told.split("jq -r .spent_rub")[1]
 
     assert [line for line in options.splitlines() if line and line[0] != " "] == [
-        *("Параметры:", "Деньги:", "Оценка:", "Темп:", "Часы:", "Вести:"),
+        *("Параметры:", "Таблицы:", "Деньги:", "Оценка:", "Темп:", "Часы:", "Вести:"),
     ]
     assert max(map(len, options.splitlines())) <= 50
     assert "https://routerai.ru/api/v1" in options
