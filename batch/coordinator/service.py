@@ -123,6 +123,7 @@ class Coordinator:
         self._looked_at = float("-inf")
         self._redis_since = time.monotonic()
         self.away_since: float | None = None
+        self._away_why: set[str] = set()
 
     def close(self) -> None:
         """Lets go of the home; nothing is lost, another may go on at once."""
@@ -165,6 +166,7 @@ class Coordinator:
 
     def _is_well(self) -> None:
         self.away_since = None
+        self._away_why.clear()
         if time.monotonic() - self._well_at >= WELL_S:
             self._lock.is_well()
             self._well_at = time.monotonic()
@@ -177,7 +179,10 @@ class Coordinator:
             self._metrics.redis_up = False
         if self.away_since is None:
             self.away_since = now
+        if error.message not in self._away_why:
+            # Also what keeps it away when it is back: a password, too few clients.
             log.warning("%s; results wait with the workers", error.message)
+            self._away_why.add(error.message)
         for job_id in self._jobs:
             self._troubles[job_id].meet(REDIS, time.time())
         if self._last is not None:

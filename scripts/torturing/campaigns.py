@@ -21,6 +21,7 @@ from redis import Redis
 from scripts.auditor import ZERO, Audit
 from scripts.simulator.kinds import MIX
 from scripts.torturing.house import House, dice
+from scripts.torturing.memories import Memories
 from scripts.torturing.nursery import Nursery
 
 _PATIENCE_S = 300.0
@@ -86,6 +87,7 @@ class Campaign:
         self._rows = rows
         self._dice = dice(seed)
         self._redis = Redis(port=house.port, socket_timeout=3)
+        self.memories = Memories(house, self._redis, self._dice)
         self._job = ""
         self._cap: Decimal | None = None
         self.tally = Tally()
@@ -195,6 +197,17 @@ class Campaign:
         self._redis.flushall()
         self.tally.blows["flushed"] += 1
 
+    def roll_back(self, how: Callable[[Memories], None], name: str) -> None:
+        """The server comes back older than it was; nothing may be bought again."""
+
+        def blow(_: Campaign) -> None:
+            self.memories.keep()
+            time.sleep(self._dice.uniform(0.5, 4))
+            how(self.memories)
+            self.tally.blows[name] += 1
+
+        self.time_recovery(blow, name)
+
     def time_recovery(self, blow: Callable[[Campaign], None], name: str) -> None:
         """Seconds from a blow's end until a call that was sent after it is booked at home."""
         blow(self)
@@ -273,6 +286,18 @@ def deal_losses_of_the_server(campaign: Campaign) -> None:
     )
 
 
+_OLDER = (
+    (Memories.put_back, "snapshot put back"),
+    (Memories.cut, "append-only file cut"),
+    (Memories.fail_over, "stale replica promoted"),
+)
+
+
+def deal_older_memories(campaign: Campaign) -> None:
+    """A Redis that comes back older than it was, in each of the ways in which it may, by turns."""
+    campaign.roll_back(*_OLDER[campaign.tally.blows.total() % len(_OLDER)])
+
+
 @dataclass(frozen=True)
 class Plan:
     """A campaign's settings: `workers` processes, `rows` a job, seconds between blows; one job in
@@ -333,6 +358,15 @@ PLANS = {
         pause_s=6.0,
         latency=_QUICK,
         capped=1,
+    ),
+    "rollback": Plan(
+        "Redis comes back older than it was: nothing may be bought again",
+        deal_older_memories,
+        workers=2,
+        rows=600,
+        pause_s=1.0,
+        in_flight=24,
+        latency=_QUICK,
     ),
     "server": Plan(
         "Redis killed and emptied: how soon is work going on?",

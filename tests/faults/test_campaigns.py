@@ -19,6 +19,7 @@ from scripts.torturing.campaigns import (
     deal_all_at_once,
     deal_everything,
     deal_harmless,
+    deal_older_memories,
 )
 from scripts.torturing.house import ROOT, House
 
@@ -42,6 +43,15 @@ def test_r2_r15_r16_a_lost_redis_and_lost_or_repeated_messages_cost_no_call(tmp_
 
     assert tally.broken == []
     assert tally.bought_twice == 0
+
+
+@pytest.mark.timeout(300)
+def test_r5_a_redis_that_comes_back_older_again_and_again_costs_no_call(tmp_path: Path) -> None:
+    with House(tmp_path, workers=2, endpoint=(*ENDPOINT[:2], "--max-in-flight", "16")) as house:
+        tally = Campaign(house, rows=200, seed=3).run(3, 0.5, deal_older_memories)
+
+    assert tally.broken == []
+    assert (tally.bought_twice, len(tally.blows)) == (0, 3)
 
 
 @pytest.mark.timeout(300)

@@ -298,6 +298,29 @@ def fed(redis: Redis, job: str) -> bool:
 # ---- it refuses ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("setting", "wrong", "well", "told"),
+    [
+        ("requirepass", "another", "", "Redis refuses the password"),
+        ("maxclients", "1", "10000", "Redis has no room for more clients"),
+    ],
+)
+def test_r18_a_server_that_lets_nobody_in_for_a_while_ends_nobody_and_is_told_by_name(
+    stage: Stage, setting: str, wrong: str, well: str, told: str
+) -> None:
+    stage.begin(4 * ROWS)
+
+    stage.tell("CONFIG", "SET", setting, wrong)
+    stage.relay.reset_all()
+    try:
+        until("it is told", lambda: told in stage.logged("coordinator"))
+        time.sleep(10)  # so long that a worker's patience with what it has in flight is used up
+    finally:
+        stage.tell("CONFIG", "SET", setting, well)
+
+    stage.end()
+
+
 def test_r6_a_server_that_turns_read_only_fails_no_request(stage: Stage) -> None:
     stage.begin()
 
