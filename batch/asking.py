@@ -118,7 +118,8 @@ async def _body(response: httpx2.Response, url: str) -> bytes:
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise ServiceUnavailable(
-            f"{url} sends what nobody asked for: compressed ({encoding[:40]!r})", hint=HINT
+            f"{url} sends a compressed response that was not requested ({encoding[:40]!r})",
+            hint=HINT,
         )
     body = bytearray()
     async for piece in response.aiter_raw():
@@ -148,7 +149,7 @@ async def _check(ask: Ask, base_url: str) -> None:
     for other in others(base_url):
         if speaks(*await _chat(ask, other)):
             raise UsageError(
-                f"{join(base_url, _CHAT)} is not there (HTTP {page.status})",
+                f"{join(base_url, _CHAT)} does not exist (HTTP {page.status})",
                 hint=f"that of {other} is: --base-url {other}",
             )
 

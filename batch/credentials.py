@@ -57,6 +57,6 @@ def _make(path: Path) -> None:
         draft.unlink()
     except OSError as error:
         raise StorageUnavailable(
-            f"the home {path.parent} cannot be used: {error.strerror}",
-            hint="set NIGHTSHIFT_HOME to a folder of a local disk that you may write",
+            f"the data directory {path.parent} cannot be used: {error.strerror}",
+            hint="set NIGHTSHIFT_HOME to a writable directory on a local disk",
         ) from error

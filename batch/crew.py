@@ -96,16 +96,16 @@ class Workers:
                 continue
             if code == UsageError.exit_code:
                 self._hear_out()
-                raise UsageError("the worker does not start", hint="its reason stands above")
+                raise UsageError("the worker failed to start", hint="see the reason above")
             if code == StorageUnavailable.exit_code:
                 self._hear_out()
-                raise StorageUnavailable("the worker had to end", hint="its reason stands above")
+                raise StorageUnavailable("the worker exited", hint="see the reason above")
             self._count_death(finished())
             born_dead = code >= 0 and time.monotonic() - born < _BORN_DEAD_S
             if born_dead or self._in_vain > _MOST_IN_VAIN:
                 self._hear_out()
                 raise _keeps_ending(code)
-            self.tell(_("a worker was killed; another goes on, and nothing answered is lost"))
+            self.tell(_("a worker was killed; another has taken over, no answers are lost"))
             self._processes[place] = self._one()
 
     def _count_death(self, finished: int) -> None:
@@ -141,8 +141,8 @@ class Workers:
 def _keeps_ending(code: int) -> ServiceUnavailable:
     if code >= 0:
         hint = "NIGHTSHIFT_LOG=INFO shows why"
-        return ServiceUnavailable(f"the worker keeps ending (exit code {code})", hint=hint)
-    hint = "if the system kills it for its memory, let it have more, or lower --max-in-flight"
+        return ServiceUnavailable(f"the worker keeps exiting (exit code {code})", hint=hint)
+    hint = "if it runs out of memory, give it more or lower --max-in-flight"
     return ServiceUnavailable(f"the worker keeps being killed (signal {-code})", hint=hint)
 
 

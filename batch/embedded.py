@@ -80,10 +80,11 @@ class OwnServer:
         now = time.monotonic()
         if len(self._starts) == _MOST_STARTS and now - self._starts[0] < _STARTS_S:
             raise ServiceUnavailable(
-                "the embedded server keeps ending", hint=f"see {self._home / 'redis' / 'redis.log'}"
+                "the embedded server keeps exiting",
+                hint=f"see {self._home / 'redis' / 'redis.log'}",
             )
         self._starts.append(now)
-        self.tell(_("the embedded server was killed; it is started again, and nothing is lost"))
+        self.tell(_("the embedded server was killed; restarting it, nothing is lost"))
         start_or_find(self._home)
 
     def _bear(self, away_s: float) -> None:
@@ -91,7 +92,7 @@ class OwnServer:
         if away_s > _STANDS_STILL_S:
             raise ServiceUnavailable(
                 "the embedded server has not answered for a minute",
-                hint=f"see {self._home}/redis/redis.log; end its process, then go on",
+                hint=f"see {self._home}/redis/redis.log; stop its process, then continue",
             )
 
 
@@ -151,7 +152,7 @@ def start_or_find(home: Path) -> str:
     except OSError as error:
         raise StorageUnavailable(
             f"{folder} cannot be used: {error.strerror}",
-            hint="set NIGHTSHIFT_HOME to a folder that you may write",
+            hint="set NIGHTSHIFT_HOME to a writable directory",
         ) from error
 
 
@@ -188,7 +189,7 @@ def binary() -> str:
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
         raise ServiceUnavailable(
-            "there is no embedded server for this machine",
+            "no embedded server is available for this platform",
             hint="install Redis 6.2 or newer, start it, and set NIGHTSHIFT_REDIS_URL",
         )
     return found
@@ -205,7 +206,7 @@ def _socket_path(home: Path) -> Path:
     found = folder.lstat()
     if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise ServiceUnavailable(
-            f"{folder} is open to others",
+            f"{folder} is accessible to others",
             hint="set NIGHTSHIFT_HOME to a folder with a shorter name",
         )
     return folder / f"{name}.sock"
@@ -252,6 +253,6 @@ def _wait(url: str, folder: Path, process: subprocess.Popen[bytes]) -> None:
             with tempfile.TemporaryFile(dir=folder) as probe:
                 probe.write(bytes(_PROBE))
             raise ServiceUnavailable(
-                "the embedded server does not start", hint=f"see {folder / 'redis.log'}"
+                "the embedded server failed to start", hint=f"see {folder / 'redis.log'}"
             )
         time.sleep(0.02)

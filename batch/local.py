@@ -56,7 +56,7 @@ def run_job(its: Crew, job: JobRow) -> JobRow:
         while _row(home, job.id).state is JobState.FINALIZING and interrupts.count <= 1:
             if interrupts.count and not told:
                 told = True
-                display.say(_("all is answered; the files are being written"))
+                display.say(_("all requests are done; writing the files"))
             coordinator.step()
     job = _row(home, job.id)
     if interrupts.count and not _rests(job):
@@ -149,7 +149,9 @@ def _wind_up(its: Crew, coordinator: Coordinator, interrupts: Interrupts, displa
     """
     heard, team = interrupts.count, its.workers
     if heard:
-        display.stopping(_("stopping; calls in flight end first (Ctrl-C again cuts them)"))
+        display.stopping(
+            _("stopping; waiting for calls in flight (press Ctrl-C again to abort them)")
+        )
     team.signal(signal.SIGTERM)
     deadline, cut = time.monotonic() + DRAIN_S, False
     while team.alive and time.monotonic() < deadline:
@@ -158,7 +160,7 @@ def _wind_up(its: Crew, coordinator: Coordinator, interrupts: Interrupts, displa
         if interrupts.count > heard + 1 or (interrupts.count and not heard):
             break
         if interrupts.count > heard and not cut:
-            display.stopping(_("cutting the calls in flight; they may be billed"))
+            display.stopping(_("aborting calls in flight; they may still be billed"))
             team.signal(signal.SIGQUIT)
             deadline, cut = time.monotonic() + _CUT_S, True
     team.kill()

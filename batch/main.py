@@ -22,47 +22,47 @@ if TYPE_CHECKING:
     from batch.dialogue.envfile import EnvFile
 
 COMMANDS = {
-    "run": "Run a file of requests, all in one, and wait for the answers.",
-    "submit": "Write a job into the home; a coordinator and workers do it.",
-    "status": "Show all jobs, or one in detail.",
+    "run": "Run a file of requests and wait for the answers.",
+    "submit": "Store a job; a coordinator and workers run it.",
+    "status": "List all jobs, or show one in detail.",
     "watch": "Follow a job until it ends.",
-    "resume": "Go on with a job that stopped.",
-    "pause": "Let a job rest; calls in flight end.",
-    "cancel": "End a job now; what was answered is kept.",
-    "results": "Write the answers there are so far.",
+    "resume": "Continue a stopped job or retry failures.",
+    "pause": "Pause a job; calls in flight finish.",
+    "cancel": "Cancel a job; answers received are kept.",
+    "results": "Write the results so far.",
     "failures": "Show why requests failed, by cause.",
     "cost": "Show what a job cost.",
-    "settle": "Give up what is set aside for workers that fell silent.",
-    "budget": "Show or set caps for a day and a month, over all jobs.",
+    "settle": "Release what is reserved for lost workers.",
+    "budget": "Show or set daily and monthly spending caps for all jobs.",
     "validate": "Check a file; nothing is sent.",
     "preview": "Show requests as they would be sent; nothing is sent.",
-    "estimate": "Check a file and tell what it will cost; nothing is sent.",
-    "worker": "Serve: make the calls.",
-    "coordinator": "Serve: feed jobs and take in their results.",
-    "flower": "Serve: a page to watch the queue.",
-    "doctor": "Tell what is reachable, and what to do about what is not.",
+    "estimate": "Check a file and estimate its cost; nothing is sent.",
+    "worker": "Run a worker: call the endpoint.",
+    "coordinator": "Run the coordinator: dispatch jobs and collect results.",
+    "flower": "Run the web dashboard (Flower).",
+    "doctor": "Check the setup and suggest fixes.",
 }
 
-HELP = """Runs large JSONL files of chat requests overnight, within a cap in roubles.
+HELP = """Runs large JSONL files of chat requests overnight, within a budget in roubles.
 
 \b
-  nightshift estimate reviews.jsonl               what it will cost
-  nightshift run reviews.jsonl --budget-rub 500   all in one, here
-  nightshift resume latest                        after anything
-  nightshift doctor                               what is reachable
+  nightshift estimate reviews.jsonl               estimate the cost
+  nightshift run reviews.jsonl --budget-rub 500   run it on this machine
+  nightshift resume latest                        continue after any stop
+  nightshift doctor                               check the setup
 
 The key is read from ROUTERAI_API_KEY. Every option can be set as NIGHTSHIFT_<OPTION>, also in a
-file .env. JOB is a job's id, a unique beginning of it, or "latest".
+file .env. JOB is a job id, a unique prefix of it, or "latest".
 
 \b
 Exit codes:
   0    every request is answered
-  1    some failed or were skipped; errors.jsonl says why
-  2    wrong use, or faults in the input; nothing was sent
-  3    paused, and needs you; it says how to go on
-  4    a service or the disk is not usable
+  1    some failed or were skipped; see errors.jsonl
+  2    wrong usage or invalid input; nothing was sent
+  3    paused, needs your action; the output says how to continue
+  4    a service or the disk is unavailable
   5    cancelled
-  130  interrupted; the job is kept, and resume goes on
+  130  interrupted; the job is saved, resume continues it
 """
 
 
@@ -95,7 +95,7 @@ class _Commands(click.Group):
         """Says what was probably meant where there is no such command."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             meant = difflib.get_close_matches(args[0], COMMANDS, 1)
-            way = _("The commands are listed by --help.")
+            way = _("Run with --help for a list of commands.")
             if meant:
                 way = _("Did you mean {command}?").format(command=meant[0])
             there_is_none = _("There is no command {command!r}.").format(command=args[0])
@@ -148,10 +148,10 @@ def _crashed(error: Exception) -> int:
         for at in traceback.extract_tb(error.__traceback__):
             file.write(f"{at.filename}:{at.lineno} in {at.name}\n")
         file.write(f"{type(error).__qualname__}\n")
-    told = _("a fault of its own ({kind}); nothing answered is lost")
+    told = _("internal error ({kind}); no answers are lost")
     click.echo(f"nightshift: {told.format(kind=type(error).__name__)}", err=True)
     click.echo("  " + _("please report {path}").format(path=path), err=True)
-    click.echo("  " + _("nightshift resume goes on with the job"), err=True)
+    click.echo("  " + _("nightshift resume continues the job"), err=True)
     return 4
 
 
@@ -217,7 +217,7 @@ def _with_variable(error: click.ClickException) -> click.ClickException:
     if isinstance(error, click.BadParameter) and error.ctx and error.param and error.param.name:
         source = error.ctx.get_parameter_source(error.param.name)
         if source is click.core.ParameterSource.ENVIRONMENT:
-            origin = _("it comes from {variable}").format(variable=error.param.envvar)
+            origin = _("set by {variable}").format(variable=error.param.envvar)
             text = f"{error.message} ({origin})"
             return click.BadParameter(text, ctx=error.ctx, param=error.param)
     return error

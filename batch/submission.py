@@ -626,5 +626,5 @@ def _check_budget(
 def _bounding(spec: Spec, found: Estimate, bounds: Bounds) -> str:
     """How the answers can be bounded so that all requests fit the budget."""
     return (
-        "give --max-tokens" if not spec.budget.rub else rouble_ways(found, bounds, spec.budget.rub)
+        "set --max-tokens" if not spec.budget.rub else rouble_ways(found, bounds, spec.budget.rub)
     )

@@ -29,19 +29,19 @@ def check_base_url(value: str, *, insecure: bool = False) -> str:
     """
     if "@" in value or "#" in value or value.endswith("?"):
         # Not shown: what stands before an @ may be a password.
-        raise ValueError("an endpoint's address may hold only a host and a path, and a query")
+        raise ValueError("an endpoint's address may contain only a host, a path and a query")
     if not _is_address(value):
         raise ValueError(f"{value!r} is not an address such as https://routerai.ru/api/v1")
     parts = urlsplit(value)
     if any(_SECRET.search(name) for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
-        raise ValueError("a key in the address would be stored with the job; give it by --header")
+        raise ValueError("a key in the address would be stored with the job; pass it with --header")
     host = parts.hostname or ""
     if parts.scheme == "http" and host not in LOOPBACK and not (insecure and is_private(host)):
         raise ValueError(_in_the_clear(value, host))
     path = parts.path.rstrip("/")
     if found := _METHOD.search(path):
         rest = urlunsplit(parts._replace(path=path[: found.start()]))
-        raise ValueError(f"{found[0]} is put behind the address by itself; give {rest} as it")
+        raise ValueError(f"{found[0]} is appended to the address automatically; use {rest}")
     return urlunsplit(parts._replace(path=path))
 
 

@@ -45,7 +45,7 @@ def parse(text: str) -> tuple[str, str]:
     if not found or not _NAME.fullmatch(name):
         raise ValueError("a header is given as NAME=VALUE, NAME=@FILE or NAME=env:VARIABLE")
     if name.lower() in _OURS:
-        raise ValueError(f"the header {name} is not for you to set")
+        raise ValueError(f"the header {name} cannot be set")
     return name, source
 
 
@@ -90,13 +90,13 @@ def _value(name: str, source: str, environ: Mapping[str, str], read: Callable[[s
         return source
     variable = source.removeprefix("env:")
     if not environ.get(variable, "").strip():
-        raise UsageError(f"the header {name} is to come from {variable}, which is not set")
+        raise UsageError(f"the header {name} is read from {variable}, which is not set")
     return environ[variable].strip()
 
 
 def _sound(name: str, value: str) -> str:
     if len(value) > _LONGEST or not _VALUE.fullmatch(value):
-        raise UsageError(f"the value of the header {name} is not a line of ASCII")
+        raise UsageError(f"the value of the header {name} must be one line of ASCII")
     return value
 
 

@@ -172,10 +172,10 @@ def _key(pairs: list[_Pair], base_url: str) -> dict[str, Any]:
     if telling is not None:
         return {"ok": True, "text": "accepted; the endpoint tells no balance"}
     if not any(isinstance(pair.mine, Reply) for pair in pairs):
-        return {"ok": False, "text": "nobody was there to look at it"}
+        return {"ok": False, "text": "not checked"}
     return {
         "ok": True,
-        "text": "not looked at: the endpoint answers a made-up key as it does yours",
+        "text": "not checked: the endpoint answers an invalid key the same way",
     }
 
 

@@ -18,11 +18,11 @@ from batch.money.caps import Caps, write_caps
 from jobs.money import add, plain
 from jobs.period import Period
 
-HELP = """Show or set what all jobs of this home together may spend in a day and in a month.
+HELP = """Show or set daily and monthly spending caps for all jobs in this data directory.
 
-The caps stand in the home: every job and every coordinator keeps them, beside the caps of each job.
-A job that reaches one goes on by itself on the next day, or in the next month. A cap that is
-lowered counts for all that has not left yet; what calls in flight may still cost is told.
+The caps are stored in the data directory and apply to every job, on top of the job's own budget.
+A job that reaches a cap continues by itself the next day or month. Lowering a cap affects all
+requests not sent yet; the command prints what calls in flight may still cost.
 
 \b
   nightshift budget
@@ -34,8 +34,8 @@ lowered counts for all that has not left yet; what calls in flight may still cos
 
 @click.command("budget", cls=Command, help=HELP)
 @caps_options
-@plain_option("--no-caps", is_flag=True, help="Take all caps away.")
-@plain_option("--json", "as_json", is_flag=True, help="For programs.")
+@plain_option("--no-caps", is_flag=True, help="Remove all caps.")
+@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(*, no_caps: bool, as_json: bool, **options: Any) -> int:
     """See HELP."""
     home = open_home()
@@ -61,11 +61,11 @@ def _line(period: Period, spent: Decimal, aside: Decimal, cap: Decimal | None) -
     if cap is None:
         told = _("{when}: {spent} spent, no cap").format(when=when, spent=money(spent))
     else:
-        told = _("{when}: {spent} spent, of {cap}").format(
+        told = _("{when}: {spent} of {cap} spent").format(
             when=when, spent=money(spent), cap=money(cap)
         )
     if aside:
-        told += _(", {aside} set aside for calls under way").format(aside=money(aside))
+        told += _(", {aside} reserved for calls in flight").format(aside=money(aside))
     return told
 
 

@@ -18,7 +18,7 @@ from batch.local import run_job
 from batch.settings import read_settings
 from jobs.states import JobState
 
-HELP = """End JOB now: calls in flight end, what was answered is written, the rest is not sent.
+HELP = """Cancel JOB: calls in flight finish, the answers are written, the rest is not sent.
 
 \b
   nightshift cancel latest
@@ -34,10 +34,10 @@ def command(job: str, *, as_json: bool) -> int:
     home, settings = open_home(), read_settings(os.environ)
     row = wish(home, home.find(job), "cancel")
     if row.state is JobState.CANCELLING and not home.is_coordinated():
-        say(_("taking in what its workers left behind"))
+        say(_("collecting results left by its workers"))
         with crew(home, settings, row.spec, 1) as its:
             row = run_job(its, row)
-    told = _("{job} is {state}; what was answered:")
+    told = _("{job} is {state}; answers received so far:")
     say(told.format(job=row.id, state=state_word(row.state)))
     say(f"  nightshift results {row.id}")
     if as_json:

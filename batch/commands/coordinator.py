@@ -35,9 +35,9 @@ from jobs.logs import log_to_stderr
 if TYPE_CHECKING:
     from batch.coordinator.metrics import Metrics
 
-HELP = """Serve: feed the jobs of this home to the workers and take in their results, until stopped.
+HELP = """Run the coordinator: dispatch jobs to workers and collect results until stopped.
 
-One per home. It may be stopped or killed at any moment; the next one goes on.
+One per data directory. It may be stopped or killed at any moment; the next one picks up its work.
 
 \b
   NIGHTSHIFT_REDIS_URL=redis://:password@queue:6379/0 nightshift coordinator
@@ -62,9 +62,14 @@ class _Stop:
     "--metrics-port",
     type=Whole(0, 65535),
     metavar="PORT",
-    help="Serve metrics for Prometheus there.",
+    help="Expose Prometheus metrics on this port.",
 )
-@plain_option("--metrics-address", default="127.0.0.1", show_default=True, help="And listen there.")
+@plain_option(
+    "--metrics-address",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to expose metrics on.",
+)
 @patience_option
 @insecure_option
 def command(metrics_port: int | None, metrics_address: str, **options: Any) -> int:
@@ -85,7 +90,7 @@ def command(metrics_port: int | None, metrics_address: str, **options: Any) -> i
         ) as coordinator,
     ):
         stop, own = _Stop(), OwnServer(settings.redis_url, home.folder, say)
-        told = _("coordinator of {folder}; stop with Ctrl-C")
+        told = _("coordinator for {folder} is running; press Ctrl-C to stop")
         say(told.format(folder=safe(str(home.folder))))
         while not stop.asked:
             coordinator.step()
@@ -101,5 +106,5 @@ def _metrics(port: int | None, address: str) -> Metrics | None:
 
     metrics = Metrics()
     at = metrics.serve(port, address)
-    say(_("metrics are at http://{address}:{port}/metrics").format(address=address, port=at))
+    say(_("metrics: http://{address}:{port}/metrics").format(address=address, port=at))
     return metrics

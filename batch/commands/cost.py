@@ -20,7 +20,7 @@ from jobs.prices import MILLION, PriceList
 _VERSIONS, _MODELS = 5, 10
 """So many are shown; --json has them all."""
 
-HELP = """Show what JOB cost, recounted from its ledger, exact to the last digit.
+HELP = """Show what JOB cost, recomputed from its ledger of calls.
 
 \b
   nightshift cost latest
@@ -30,7 +30,7 @@ HELP = """Show what JOB cost, recounted from its ledger, exact to the last digit
 
 @click.command("cost", cls=Command, help=HELP)
 @job_argument
-@plain_option("--json", "as_json", is_flag=True, help="For programs: the content of cost.json.")
+@plain_option("--json", "as_json", is_flag=True, help="Print JSON: the content of cost.json.")
 def command(job: str, *, as_json: bool) -> int:
     """See HELP."""
     home = open_home()
@@ -63,7 +63,7 @@ def _say(cost: Cost) -> None:
     known, count = money(cost.rub), number(cost.calls)
     tell(told.format(rub=known, exact=exact(cost.rub), count=count, more=more))
     if cost.estimated_rub:
-        told = _("by their tokens and the prices these cost about {rub}")
+        told = _("by tokens and list prices, about {rub}")
         tell("  " + told.format(rub=money(cost.estimated_rub)))
     for name, model in sorted(cost.by_model.items()):
         told = ngettext(
@@ -87,25 +87,25 @@ def _say(cost: Cost) -> None:
         )
         tell("  " + told.format(tier=name, count=number(tier.calls), rub=money(tier.rub)))
     sources = {
-        "endpoint": _("{rub} told by the endpoint"),
-        "lookup": _("{rub} looked up afterwards"),
-        "balance": _("{rub} for calls of which the balance shows that they cost nothing"),
+        "endpoint": _("{rub} reported by the endpoint"),
+        "lookup": _("{rub} looked up after the call"),
+        "balance": _("{rub} for calls that cost nothing according to the balance"),
     }
     for source, rub in sorted(cost.by_source.items()):
         tell("  " + sources.get(source, source).format(rub=money(rub)))
     if cost.saved_rub:
-        told = _("{rub} saved by prompts that were read from a cache")
+        told = _("{rub} saved by prompt caching")
         tell("  " + told.format(rub=money(cost.saved_rub)))
     if cost.repeated_rub or cost.repeated_unknown:
-        told = _("for repeated calls: {rub}")
+        told = _("for retried calls: {rub}")
         tell("  " + told.format(rub=paid(cost.repeated_rub, cost.repeated_unknown)))
     if cost.failed_rub or cost.failed_unknown:
-        told = _("for requests that failed: {rub}")
+        told = _("for failed requests: {rub}")
         tell("  " + told.format(rub=paid(cost.failed_rub, cost.failed_unknown)))
     for each in cost.unlisted:
         told = ngettext(
-            "{model}, served by {provider}: {count} call for {rub}, by the prices {listed}",
-            "{model}, served by {provider}: {count} calls for {rub}, by the prices {listed}",
+            "{model}, served by {provider}: {count} call for {rub}, {listed} at list prices",
+            "{model}, served by {provider}: {count} calls for {rub}, {listed} at list prices",
             each.calls,
         ).format(
             model=safe(each.model) or _("others"),
@@ -121,12 +121,12 @@ def _say_prices(versions: list[PriceList]) -> None:
     """The prices that the job ran by, the newest last; of many versions the last ones."""
     for prices in versions[-_VERSIONS:]:
         when = datetime.fromtimestamp(prices.taken_at).astimezone()
-        told = _("prices of {when}, from {source}")
+        told = _("prices as of {when}, source: {source}")
         source = safe(prices.source)
         tell(told.format(when=f"{moment(when)} {when:%Z}", source=source))
         for name, price in sorted(prices.models.items())[:_MODELS]:
             rates = price.offers[0].rates
-            told = _("{model}: {prompt} ₽ in, {completion} ₽ out per million tokens").format(
+            told = _("{model}: {prompt} ₽ input, {completion} ₽ output per million tokens").format(
                 model=safe(name),
                 prompt=exact(times(rates.prompt, MILLION)),
                 completion=exact(times(rates.completion, MILLION)),

@@ -44,9 +44,9 @@ from batch.watching.attention import NO_COORDINATOR
 from jobs.errors import NightshiftError, UsageError
 from jobs.redis_url import parse_redis_url
 
-HELP = """Tell what is reachable: the home, Redis, workers, the endpoint, the key and its balance.
+HELP = """Check the setup: data directory, Redis, workers, endpoint, key and balance.
 
-Each line that is not well says what to do about it. Nothing is spent.
+Each problem comes with a suggested fix. Nothing is spent.
 
 \b
   nightshift doctor
@@ -71,9 +71,9 @@ class Finding:
 @click.command("doctor", cls=Command, help=HELP)
 @option("--base-url", metavar="URL", default=DEFAULT_BASE_URL, show_default=True)
 @endpoint_options
-@plain_option("--notify", is_flag=True, help="Send a word to try the ways to you.")
+@plain_option("--notify", is_flag=True, help="Send a test notification.")
 @notify_options
-@plain_option("--json", "as_json", is_flag=True, help="For programs.")
+@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
 @insecure_option
 def command(
     base_url: str, *, insecure_http: bool, notify: bool, as_json: bool, **options: Any
@@ -112,10 +112,10 @@ def _tried(options: dict[str, Any]) -> Iterator[Finding]:
             cure = _("check the address and the secrets in the environment")
             yield Finding(names[way], again(str(error)), ok=False, cure=cure)
         else:
-            yield Finding(names[way], _("a word was sent"))
+            yield Finding(names[way], _("a test notification was sent"))
     if not found:
         cure = _("give --notify-url, --notify-telegram or --notify-mail")
-        yield Finding(_("words"), _("no way to you is set up"), ok=False, cure=cure)
+        yield Finding(_("notifications"), _("not configured"), ok=False, cure=cure)
 
 
 def _findings(base_url: str, *, insecure: bool) -> Iterator[Finding]:
@@ -141,7 +141,7 @@ def _home(settings: Settings) -> Finding:
     try:
         home = Home(settings.home)
     except NightshiftError as error:
-        return Finding(_("home"), again(error.message), ok=False, cure=error.hint)
+        return Finding(_("data directory"), again(error.message), ok=False, cure=error.hint)
     free = shutil.disk_usage(home.folder).free
     jobs = len(home.job_ids())
     told = ngettext(
@@ -152,10 +152,12 @@ def _home(settings: Settings) -> Finding:
         _write_something(home)
     except OSError as error:
         text += ", " + _("cannot be written: {why}").format(why=error.strerror)
-        return Finding(_("home"), text, ok=False, cure="make room on this disk")
+        return Finding(_("data directory"), text, ok=False, cure="free up space on this disk")
     if home.is_coordinated():
-        text += ", " + _("a coordinator is at work")
-    return Finding(_("home"), text, ok=free > _LEAST_FREE, cure="make room on this disk")
+        text += ", " + _("a coordinator is running")
+    return Finding(
+        _("data directory"), text, ok=free > _LEAST_FREE, cure="free up space on this disk"
+    )
 
 
 def _write_something(home: Home) -> None:
@@ -175,7 +177,7 @@ def _jobs(settings: Settings) -> Iterator[Finding]:
     for job in worst(jobs):
         text, waits = attention(job), job.attention and job.attention.text == NO_COORDINATOR
         if waits:
-            text = _("{trouble}; go on with: nightshift resume {job}").format(
+            text = _("{trouble}; continue with: nightshift resume {job}").format(
                 trouble=text, job=job.job
             )
         yield Finding(job.job, text, ok=bool(waits))
@@ -188,7 +190,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             embedded.binary()
             if Home(settings.home).is_coordinated():
                 connection.check(embedded.address(settings.home))
-            yield Finding("redis", _("embedded, started when needed"))
+            yield Finding("redis", _("embedded, started on demand"))
             return
         told = _("answers, version {version}")
         yield Finding("redis", told.format(version=connection.check(url)) + _exposure(url))
@@ -200,9 +202,11 @@ def _exposure(url: str) -> str:
     """What others may do there, as far as the address tells."""
     redis = parse_redis_url(url)
     if not redis.is_safe:
-        return "; " + _("insecure, as was asked for: others may read and write there")
+        return "; " + _("insecure, as requested: others may read and write there")
     if redis.is_remote and redis.is_plain:
-        return "; " + _("unencrypted: prompts pass the network as they are, unless it is a tunnel")
+        return "; " + _(
+            "not encrypted: prompts cross the network in plain text unless this is a tunnel"
+        )
     return ""
 
 
@@ -220,7 +224,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     except NightshiftError:
         return
     calls = sum(worker.in_flight for worker in workers)
-    text = _("{count} there, calls in flight: {calls}").format(count=len(workers), calls=calls)
+    text = _("{count} online, calls in flight: {calls}").format(count=len(workers), calls=calls)
     yield Finding(_("workers"), text, ok=bool(workers), cure="start one: nightshift worker")
     if strangers:
         yield Finding(_("workers"), strangers_told(strangers), ok=False)
@@ -243,7 +247,7 @@ def _endpoint(base_url: str, *, insecure: bool) -> Iterator[Finding]:
     names = {"endpoint": _("endpoint"), "key": _("key")}
     cures = {
         "endpoint": _("check --base-url and the network"),
-        "key": _("check ROUTERAI_API_KEY, and put money on the account"),
+        "key": _("check ROUTERAI_API_KEY and top up the account"),
     }
     for what, found in json.loads(process.stdout or b"{}").items():
         text = again(found["text"])

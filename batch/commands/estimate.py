@@ -49,12 +49,12 @@ from jobs.money import plain
 from jobs.spec import Spec
 from jobs.states import JobState, PauseReason
 
-HELP = """Check INPUT and tell what it will cost by the endpoint's prices. Nothing is sent or kept.
+HELP = """Check INPUT and estimate its cost from the endpoint's prices. Nothing is sent or stored.
 
-Low, likely and high: by the answers that earlier jobs got from the model, else by what is usual.
-With --sample it does spend: INPUT becomes a job, so many of its requests are answered, and what
-they cost is carried on to all. The answers are kept; resume goes on with the rest.
-Takes all options of submit; those that matter here are listed below.
+The range is based on answers that earlier jobs got from the model, or else on typical lengths.
+--sample N spends money: INPUT becomes a job, N of its requests are run, and their cost is
+extrapolated to all. The answers are kept; resume runs the rest.
+Takes all options of submit; the relevant ones are listed below.
 
 \b
   nightshift estimate reviews.jsonl
@@ -69,8 +69,8 @@ Takes all options of submit; those that matter here are listed below.
 @input_argument
 @spec_options
 @sample_options
-@option("-y", "--yes", is_flag=True, help="Do not ask before spending on a sample.")
-@plain_option("--json", "as_json", is_flag=True, help="For programs.")
+@option("-y", "--yes", is_flag=True, help="Do not ask for confirmation before buying a sample.")
+@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
 @insecure_option
 def command(
     source: Path,
@@ -127,7 +127,7 @@ def _tell(report: Report, guess: Guess, job: JobRow | None, *, as_json: bool) ->
     for line in estimate_lines(report) if job is None else guess_lines(guess):
         tell(line)
     if job is not None and not job.ended:
-        say(_("the answers are kept; go on with all of it:"))
+        say(_("the answers are kept; to run the rest:"))
         say(f"  nightshift resume {job.id}")
 
 
@@ -139,13 +139,16 @@ def _bought(
     check_key(settings)
     if home.is_coordinated():
         raise UsageError(
-            f"another nightshift is at work in {safe(str(home.folder))}",
-            hint="wait for it (nightshift status), or: nightshift submit INPUT --sample N",
+            f"another nightshift process is running in {safe(str(home.folder))}",
+            hint="wait for it to finish (nightshift status), or: nightshift submit INPUT"
+            " --sample N",
         )
     if not yes and not costs_nothing(spec):
         if not sys.stdin.isatty():
-            raise UsageError("nobody is here to be asked whether to spend money", hint="say --yes")
-        question = _("Buy up to {count} answers from {url} as a sample?")
+            raise UsageError(
+                "cannot ask whether to spend money: stdin is not a terminal", hint="pass --yes"
+            )
+        question = _("Buy a sample of up to {count} answers from {url}?")
         click.confirm(
             question.format(count=number(sample), url=spec.base_url), abort=True, err=True
         )
@@ -159,7 +162,7 @@ def _bought(
     if job.state is JobState.PAUSED and job.reason != PauseReason.SAMPLED:
         raise UsageError(
             f"the sample is not finished: {job.reason_text}",
-            hint=f"what was answered is kept; go on with: nightshift resume {job_id}",
+            hint=f"the answers received are kept; continue with: nightshift resume {job_id}",
         )
     return job, report
 

@@ -20,12 +20,11 @@ from batch.reports.lines import input_line
 from batch.store.causes import failed_lines
 from batch.store.jobstore import JobStore
 
-HELP = """Show why requests of JOB failed, by cause, and which answers are worth a look.
+HELP = """Show why requests of JOB failed, grouped by cause, and which answers need a review.
 
-A cause is a code, the HTTP status and the endpoint's own words; each with its count and its first
-lines. With --input the failed requests themselves are printed, as an input that can be corrected
-and submitted: each body byte for byte as it was sent. Lines that were skipped as no requests are
-not among them.
+A cause is a code, the HTTP status and the endpoint's message, with the number of requests and the
+first lines. --input prints the failed requests as an input file that can be corrected and
+submitted, each body byte for byte as it was sent. Skipped lines are not included.
 
 \b
   nightshift failures latest
@@ -36,9 +35,13 @@ not among them.
 
 @click.command("failures", cls=Command, help=HELP)
 @job_argument
-@plain_option("--input", "as_input", is_flag=True, help="Print the failed requests as an input.")
-@plain_option("--code", "codes", multiple=True, metavar="CODES", help="Of --input only these.")
-@plain_option("--json", "as_json", is_flag=True, help="For programs.")
+@plain_option(
+    "--input", "as_input", is_flag=True, help="Print the failed requests as an input file."
+)
+@plain_option(
+    "--code", "codes", multiple=True, metavar="CODES", help="With --input: only these codes."
+)
+@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(job: str, codes: tuple[str, ...], *, as_input: bool, as_json: bool) -> int:
     """See HELP."""
     home = open_home()
@@ -76,8 +79,8 @@ def _print(store: JobStore, codes: tuple[str, ...]) -> None:
     say(told.format(count=number(count)))
     if count := store.job().invalid:
         told = ngettext(
-            "{count} line that was skipped is not among them; the input has it",
-            "{count} lines that were skipped are not among them; the input has them",
+            "{count} skipped line is not included; see the input",
+            "{count} skipped lines are not included; see the input",
             count,
         )
         say(told.format(count=number(count)))

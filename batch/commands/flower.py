@@ -17,12 +17,12 @@ from batch.settings import DEFAULT_BASE_URL, read_settings
 from jobs.seal import Target
 from jobs.secret import secret
 
-HELP = """Serve: pages to watch jobs and workers, on this machine and behind a password.
+HELP = """Run the web dashboard for jobs and workers, on this machine and behind a password.
 
-Under "Jobs" each job has a page with plots, and can be paused, resumed and cancelled.
+Under "Jobs" each job has a page with charts and can be paused, resumed and cancelled.
 
-The user is "nightshift"; the password is NIGHTSHIFT_FLOWER_PASSWORD, else one is made up and shown
-once. To look from elsewhere, tunnel to the port rather than opening it.
+The user is "nightshift"; the password is NIGHTSHIFT_FLOWER_PASSWORD, or else a generated one, shown
+once. For access from another machine use a tunnel rather than opening the port.
 
 \b
   nightshift flower
@@ -36,18 +36,18 @@ once. To look from elsewhere, tunnel to the port rather than opening it.
     metavar="URL",
     default=DEFAULT_BASE_URL,
     show_default=True,
-    help="The endpoint whose queue to show before a worker has come.",
+    help="Endpoint whose queue to show until a worker connects.",
 )
 @option("--port", type=Whole(0, 65535), default=5555, show_default=True)
-@plain_option("--address", default="127.0.0.1", show_default=True, help="Where to listen.")
-@plain_option("--url-prefix", default="", help="The path below which a proxy serves it.")
+@plain_option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@plain_option("--url-prefix", default="", help="Path prefix under which a reverse proxy serves it.")
 @plain_option(
     "--allow-control/--read-only",
     default=False,
     show_default="--read-only",
-    help="Whether workers can be stopped and tasks revoked from the page.",
+    help="Allow stopping workers and revoking tasks from the page.",
 )
-@plain_option("--look-only", is_flag=True, help="Leave out the buttons that act on jobs.")
+@plain_option("--look-only", is_flag=True, help="Hide the buttons that control jobs.")
 @insecure_option
 def command(
     base_url: str,

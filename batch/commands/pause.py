@@ -16,7 +16,7 @@ from batch.language import _
 from batch.settings import read_settings
 from jobs.states import JobState
 
-HELP = """Let JOB rest: calls in flight end and are kept, nothing new is sent.
+HELP = """Pause JOB: calls in flight finish and are kept, nothing new is sent.
 
 \b
   nightshift pause latest
@@ -34,7 +34,7 @@ def command(job: str, *, as_json: bool) -> int:
     row = wish(home, home.find(job), "pause")
     say(_("{job} is {state}").format(job=row.id, state=state_word(row.state)))
     if row.state is JobState.PAUSED:
-        say(_("go on with:"))
+        say(_("resume with:"))
         say(f"  nightshift resume {row.id}")
     if as_json:
         tell_programs(home, settings, row.id)

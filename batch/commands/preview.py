@@ -18,9 +18,9 @@ from batch.submission import Preview, new_job_id, preview
 from batch.tables.answered import added_columns
 from jobs.spec import Spec
 
-HELP = """Show requests as they would be sent, and send nothing: first, longest, and a few others.
+HELP = """Show requests as they would be sent: first, longest and a few others. Sends nothing.
 
-Takes all options of run. Of a table it also tells which columns the answers will fill.
+Takes all options of run. For a table it also shows which columns the answers will fill.
 
 \b
   nightshift preview reviews.csv --model minimax/minimax-m1 --prompt '{{ review }}?'
@@ -33,7 +33,7 @@ Takes all options of run. Of a table it also tells which columns the answers wil
 @click.command("preview", cls=Command, help=HELP)
 @input_argument
 @spec_options
-@plain_option("--json", "as_json", is_flag=True, help="For programs.")
+@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(source: Path, *, as_json: bool, **options: Any) -> int:
     """See HELP."""
     spec = make_spec(new_job_id(), source, options)
@@ -73,7 +73,7 @@ def _show(found: Preview) -> None:
         tell(f"  {safe(json.dumps(body, ensure_ascii=False))}")
     if columns := _columns(found.spec):
         tell("")
-        told = _("columns that are added to the table: {columns}")
+        told = _("columns added to the table: {columns}")
         tell(told.format(columns=safe(", ".join(columns))))
 
 

@@ -14,7 +14,7 @@ from batch.dialogue.terminal import say
 from batch.language import _
 from batch.reports.files import check_free
 
-HELP = """Write the lines there are so far, in input order: to standard output, or all files to -o.
+HELP = """Write the results so far, in input order: to standard output, or all files to -o DIR.
 
 \b
   nightshift results latest | jq -r .response.body.choices[0].message.content
@@ -29,7 +29,7 @@ HELP = """Write the lines there are so far, in input order: to standard output, 
     "--output-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write output.jsonl, errors.jsonl, cost.json and report.html there.",
+    help="Directory for output.jsonl, errors.jsonl, cost.json and report.html.",
 )
 def command(job: str, output_dir: Path | None) -> int:
     """See HELP."""

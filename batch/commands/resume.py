@@ -116,8 +116,9 @@ def _as_option(field: str) -> str:
     "--retry",
     multiple=True,
     metavar="failed|truncated|CODE",
-    help="Send again what failed, or failed with such a CODE (endpoint.5xx,system.*), or answers"
-    " that were cut off, which takes --max-tokens. An answer is kept until there is a better one.",
+    help="Retry failed requests (failed), those with this CODE (endpoint.5xx,system.*), or"
+    " truncated answers (truncated, requires --max-tokens). An answer is kept until a better one"
+    " arrives.",
 )
 @model_option_map
 @model_option_all
@@ -126,39 +127,44 @@ def _as_option(field: str) -> str:
 @plain_option(
     "--max-tokens",
     **COUNT,
-    help="For requests that do not bound their answer; with --retry truncated: for these.",
+    help="max_tokens for requests that do not set it; with --retry truncated, for the"
+    " retried requests.",
 )
-@plain_option("--budget-rub", **ROUBLES, help="A new cap.")
-@plain_option("--budget-tokens", **FROM_NONE, help="A new cap.")
-@plain_option("--budget-requests", **FROM_NONE, help="A new cap.")
-@plain_option("--max-price-rise", **PERCENT, help="How much more than now the endpoint may ask.")
-@plain_option("--price-file", **FILE, help="New prices, for an endpoint that lists none.")
-@plain_option("--usd-rate", **ROUBLES, help="What a dollar is now.")
+@plain_option("--budget-rub", **ROUBLES, help="New budget.")
+@plain_option("--budget-tokens", **FROM_NONE, help="New budget.")
+@plain_option("--budget-requests", **FROM_NONE, help="New budget.")
 @plain_option(
-    "--request-bound-rub", **ROUBLES, help="A new bound for requests whose cost nothing bounds."
+    "--max-price-rise", **PERCENT, help="Pause if prices rise by more than PERCENT from now."
 )
-@plain_option("--rpm", **COUNT, help="A new limit.")
-@plain_option("--tpm", **COUNT, help="A new limit.")
-@plain_option("--max-in-flight", **COUNT, help="A new limit.")
-@plain_option("--rub-per-hour", **MORE_THAN_NONE, help="A new limit.")
-@plain_option("--priority", **SHARE, help="A new share.")
-@plain_option("--max-refusals", **FROM_NONE, help="A new limit.")
+@plain_option("--price-file", **FILE, help="New prices for an endpoint that lists none.")
+@plain_option("--usd-rate", **ROUBLES, help="New USD/RUB rate.")
+@plain_option(
+    "--request-bound-rub",
+    **ROUBLES,
+    help="New cost bound for requests whose cost has no upper bound.",
+)
+@plain_option("--rpm", **COUNT, help="New limit.")
+@plain_option("--tpm", **COUNT, help="New limit.")
+@plain_option("--max-in-flight", **COUNT, help="New limit.")
+@plain_option("--rub-per-hour", **MORE_THAN_NONE, help="New limit.")
+@plain_option("--priority", **SHARE, help="New priority.")
+@plain_option("--max-refusals", **FROM_NONE, help="New limit.")
 @plain_option(
     "--stop-after",
     "stop_after_s",
     type=Seconds(0, 86_400),
     metavar="SECONDS",
-    help="A new limit.",
+    help="New limit.",
 )
-@plain_option("--stop-after-rows", **COUNT, help="A new limit.")
-@plain_option("--window", metavar="HH:MM-HH:MM[@ZONE]", help='New hours; "" for any hour.')
-@plain_option("--deadline", metavar="HH:MM", help='A new deadline; "" for none.')
+@plain_option("--stop-after-rows", **COUNT, help="New limit.")
+@plain_option("--window", metavar="HH:MM-HH:MM[@ZONE]", help='New hours; "" for any time.')
+@plain_option("--deadline", metavar="HH:MM", help='New deadline; "" for none.')
 @option("--header", **HEADER)
 @_fixed_options
-@option("--workers", **WORKERS, help="Worker processes, if this command brings them.")
-@plain_option("--dry-run", is_flag=True, help="Show the table; change and send nothing.")
-@plain_option("--json", "as_json", is_flag=True, help="The table for programs.")
-@option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
+@option("--workers", **WORKERS, help="Worker processes to start if the job runs in this command.")
+@plain_option("--dry-run", is_flag=True, help="Show the plan; change and send nothing.")
+@plain_option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@option("-y", "--yes", is_flag=True, help="Do not ask for confirmation before spending.")
 @patience_option
 @insecure_option
 def command(
@@ -186,7 +192,7 @@ def command(
     with closing(home.open(job_id, read_only=dry_run)) as store:
         row = store.job()
         if row.state is JobState.FAILED:
-            raise UsageError(f"{job_id} was refused and never began")
+            raise UsageError(f"{job_id} was rejected and never started")
         _check_fixed(row.spec, changes)
         _check_headers(row.spec, header, needed=foreground and not dry_run)
         spec = _with_key(_changed(row.spec, changes))
@@ -218,7 +224,7 @@ def command(
         if runs and spec != row.spec:
             tell_what_may_come(store)
     if not foreground:
-        say(_("the coordinator goes on with it; follow it with:"))
+        say(_("the coordinator continues the job; follow it with:"))
         say(f"  nightshift watch {job_id}")
         return 0
     with crew(home, settings, spec, workers) as its:
@@ -258,16 +264,16 @@ def _limit(store: JobStore, max_tokens: int | None) -> int:
     """The limit under which cut answers are bought again, if it lets any of them be longer."""
     why = store.why()
     if not why.truncated:
-        raise UsageError("no answer of this job was cut off at its token limit")
+        raise UsageError("no answer of this job was truncated")
     if max_tokens is None:
         raise UsageError(
-            "answers that were cut off would be cut off there again",
-            hint=f"give them a higher limit: --retry truncated --max-tokens {why.better_limit}",
+            "truncated answers would be truncated again",
+            hint=f"set a higher limit: --retry truncated --max-tokens {why.better_limit}",
         )
     if not store.failures.truncated_below(max_tokens):
         raise UsageError(
-            f"the answers that were cut off had {max_tokens:,} tokens or more already",
-            hint=f"give them a higher limit: --retry truncated --max-tokens {why.better_limit}",
+            f"the truncated answers already had {max_tokens:,} tokens or more",
+            hint=f"set a higher limit: --retry truncated --max-tokens {why.better_limit}",
         )
     return max_tokens
 
@@ -276,8 +282,8 @@ def _check_services(home: Home, settings: Settings) -> None:
     """What the foreground will need, before anything is changed."""
     if home.is_coordinated():
         raise UsageError(
-            f"another nightshift is at work in {safe(str(home.folder))} on another job",
-            hint="wait for it (nightshift status)",
+            f"another nightshift process is running another job in {safe(str(home.folder))}",
+            hint="wait for it to finish (nightshift status)",
         )
     check_key(settings)
     if settings.redis_url is not None:
@@ -285,10 +291,10 @@ def _check_services(home: Home, settings: Settings) -> None:
 
 
 def _nothing_left(row: JobRow, *, tried: bool) -> int:
-    told = _("{job} is {state}; nothing is left to send")
+    told = _("{job} is {state}; there is nothing left to send")
     say(told.format(job=row.id, state=state_word(row.state)))
     if row.failed:
-        say("  " + _("--retry failed sends the failed again"))
+        say("  " + _("--retry failed retries failed requests"))
     elif tried:
         say("  " + _("no request failed"))
     return 1 if row.failed or row.invalid else 0
@@ -297,12 +303,12 @@ def _nothing_left(row: JobRow, *, tried: bool) -> int:
 def _settle(home: Home, settings: Settings, store: JobStore, *, foreground: bool) -> None:
     """What is left to do of a job that is over: to ask what calls of unknown outcome cost."""
     if not foreground:
-        say(_("the coordinator asks the endpoint what calls of unknown outcome cost"))
+        say(_("the coordinator is looking up the cost of unconfirmed calls"))
         return
     count = len(store.uncertain.calls())
     told = ngettext(
-        "asking the endpoint what {count} call of unknown outcome cost",
-        "asking the endpoint what {count} calls of unknown outcome cost",
+        "looking up the cost of {count} unconfirmed call",
+        "looking up the cost of {count} unconfirmed calls",
         count,
     )
     say(told.format(count=number(count)))
@@ -310,7 +316,7 @@ def _settle(home: Home, settings: Settings, store: JobStore, *, foreground: bool
     with crew(home, settings, job.spec, 1) as its:
         settle_job(its, job)
     job, left = store.job(), len(store.uncertain.calls())
-    known = _("it told of {known}; {cost}")
+    known = _("{known} confirmed; {cost}")
     say("  " + known.format(known=number(count - left), cost=cost_line(job)))
 
 
@@ -355,7 +361,7 @@ def _prices_told(store: JobStore, row: JobRow, revision: Revision) -> PriceList 
         if row.reason == PauseReason.PRICE_RISE:
             raise
         trouble = safe(again(error.message))
-        say("  " + _("{trouble}; the known prices are used").format(trouble=trouble))
+        say("  " + _("{trouble}; using the last known prices").format(trouble=trouble))
         return None
 
 
@@ -394,7 +400,10 @@ def _with_key(spec: Spec) -> Spec:
     if not key or key == spec.key:
         return spec
     if spec.key:
-        say("  " + _("it goes on with the API key that is set now, another than before"))
+        say(
+            "  "
+            + _("continuing with the API key that is set now; it differs from the previous one")
+        )
     return spec.model_copy(update={"key": key})
 
 
@@ -402,7 +411,7 @@ def _check_deadline(spec: Spec) -> None:
     if spec.deadline is not None and spec.deadline <= datetime.now(UTC):
         raise UsageError(
             f"the deadline of the job, {spec.deadline:%Y-%m-%d %H:%M %Z}, has passed",
-            hint='name another with --deadline 07:00, or none with --deadline ""',
+            hint='set a new one with --deadline 07:00, or remove it with --deadline ""',
         )
 
 
@@ -412,14 +421,14 @@ def _check_headers(spec: Spec, given: tuple[str, ...], *, needed: bool) -> None:
     if missing and needed:
         again_each = " ".join(f"--header {name}=…" for name in missing)
         raise UsageError(
-            f"the job was submitted with headers whose values are not kept: {', '.join(missing)}",
-            hint=f"give them again: {again_each}",
+            f"the job was submitted with headers whose values are not stored: {', '.join(missing)}",
+            hint=f"pass them again: {again_each}",
         )
 
 
 def _check_budget(row: JobRow, cap: Decimal | None) -> None:
     if cap is not None and cap < row.settled_rub:
-        raise UsageError(f"{show(row.settled_rub)} are spent already", hint="give a higher cap")
+        raise UsageError(f"{show(row.settled_rub)} already spent", hint="set a higher budget")
 
 
 def _check_fixed(spec: Spec, changes: dict[str, Any]) -> None:
@@ -435,9 +444,10 @@ def _check_fixed(spec: Spec, changes: dict[str, Any]) -> None:
             same = False
         if not same:
             raise UsageError(
-                f"{_as_option(field)} of a job stays as it was submitted:"
+                f"{_as_option(field)} of a submitted job cannot be changed:"
                 f" {safe(str(getattr(spec, field)))}",
-                hint="limits, budget and hours may change; for the rest submit a new job",
+                hint="only limits, budget and hours can be changed; for anything else submit a"
+                " new job",
             )
 
 

@@ -38,10 +38,10 @@ from batch.submission import new_job_id
 from jobs.errors import NightshiftError, UsageError
 from jobs.states import JobState, PauseReason
 
-HELP = """Run INPUT to the end: check it, call the endpoint, write the results.
+HELP = """Run INPUT to completion: check it, call the endpoint, write the results.
 
-Brings all it needs: an embedded server (unless NIGHTSHIFT_REDIS_URL names one), a worker and a
-coordinator. Ctrl-C stops it cleanly; nightshift resume goes on.
+Starts everything it needs: an embedded server (unless NIGHTSHIFT_REDIS_URL names one), a worker and
+a coordinator. Ctrl-C stops it cleanly; nightshift resume continues.
 
 \b
   nightshift run reviews.jsonl
@@ -55,8 +55,8 @@ coordinator. Ctrl-C stops it cleanly; nightshift resume goes on.
 @input_argument
 @spec_options
 @caps_options
-@option("--workers", **WORKERS, help="Worker processes; one does hundreds of calls at once.")
-@option("-y", "--yes", is_flag=True, help="Do not ask before spending.")
+@option("--workers", **WORKERS, help="Worker processes; each handles hundreds of concurrent calls.")
+@option("-y", "--yes", is_flag=True, help="Do not ask for confirmation before spending.")
 @sample_options
 @json_option
 @patience_option
@@ -76,15 +76,17 @@ def command(
     check_key(settings)
     if home.is_coordinated():
         raise UsageError(
-            f"another nightshift is at work in {safe(str(home.folder))}",
-            hint="wait for it (nightshift status), or use another NIGHTSHIFT_HOME",
+            f"another nightshift process is running in {safe(str(home.folder))}",
+            hint="wait for it to finish (nightshift status), or use another NIGHTSHIFT_HOME",
         )
     set_caps(home, options)
     job_id = new_job_id()
     spec = make_spec(job_id, source, options)
     spends = not yes and not costs_nothing(spec)
     if spends and not sys.stdin.isatty():
-        raise UsageError("nobody is here to be asked whether to spend money", hint="say --yes")
+        raise UsageError(
+            "cannot ask whether to spend money: stdin is not a terminal", hint="pass --yes"
+        )
     if settings.redis_url is not None:
         embedded.check(settings.redis_url)
     with crew(home, settings, spec, workers) as its:

@@ -18,12 +18,12 @@ from batch.store.jobstore import JobStore
 from jobs.errors import UsageError
 from jobs.money import plain
 
-HELP = """Give up what stays set aside of JOB for workers that fell silent.
+HELP = """Release what JOB still reserves for lost workers.
 
-The most that their calls can have cost is set aside until one of them, or another on its host with
-its scratch folder, tells what they did cost. Where none ever will, this makes it free again for
-the caps. The risk: should such a worker come back after all, its calls are booked then, and the
-caps may be exceeded by what is told here. Calls of unknown cost stay booked as they are.
+The most their calls can have cost stays reserved until one of them, or another worker on the same
+host with the same scratch directory, reports the real cost. If none ever will, this command
+releases the reservation. The risk: if such a worker does come back, its calls are recorded then,
+and the caps may be exceeded by the amount shown here. Calls of unknown cost stay recorded.
 
 \b
   nightshift settle latest --dry-run
@@ -33,9 +33,9 @@ caps may be exceeded by what is told here. Calls of unknown cost stay booked as 
 
 @click.command("settle", cls=Command, help=HELP)
 @job_argument
-@plain_option("--dry-run", is_flag=True, help="Show what is set aside; change nothing.")
-@plain_option("--json", "as_json", is_flag=True, help="For programs.")
-@option("-y", "--yes", is_flag=True, help="Do not ask.")
+@plain_option("--dry-run", is_flag=True, help="Show what is reserved; change nothing.")
+@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
+@option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(job: str, *, dry_run: bool, as_json: bool, yes: bool) -> int:
     """See HELP."""
     home = open_home()
@@ -50,7 +50,11 @@ def command(job: str, *, dry_run: bool, as_json: bool, yes: bool) -> int:
             # A coordinator writes the files of jobs that are over and have changed.
             if store.job().ended and not home.is_coordinated(job_id):
                 outputs.write(store)
-            say(_("it is free again; {spent} spent").format(spent=money(store.job().settled_rub)))
+            say(
+                _("the reservation is released; {spent} spent").format(
+                    spent=money(store.job().settled_rub)
+                )
+            )
         if as_json:
             click.echo(json.dumps(_figures(job_id, lost, gave_up=not dry_run), indent=2))
     return 0
@@ -58,27 +62,29 @@ def command(job: str, *, dry_run: bool, as_json: bool, yes: bool) -> int:
 
 def _agree() -> None:
     if not sys.stdin.isatty():
-        raise UsageError("nobody is there to be asked", hint="add --yes to give it up")
-    question = _("Give it up? Calls that are told of later may exceed the caps.")
+        raise UsageError(
+            "cannot ask for confirmation: stdin is not a terminal", hint="pass --yes to release it"
+        )
+    question = _("Release it? Calls reported later may exceed the caps.")
     click.confirm(question, abort=True, err=True)
 
 
 def _give_up(store: JobStore) -> None:
     if store.chunks.give_up() == 0:
-        raise UsageError("its workers told of it meanwhile; nothing is set aside any more")
+        raise UsageError("its workers have reported in the meantime; nothing is reserved any more")
 
 
 def _line(lost: Lost) -> str:
     if not lost.chunks:
-        return _("nothing is set aside for workers that fell silent")
+        return _("nothing is reserved for lost workers")
     told = ngettext(
-        "{count} chunk went with a worker that fell silent",
-        "{count} chunks went with workers that fell silent",
+        "{count} chunk is held by a lost worker",
+        "{count} chunks are held by lost workers",
         lost.chunks,
     ).format(count=number(lost.chunks))
     if lost.rub is None:
-        return told + _("; without a cap nothing is set aside for it")
-    return told + _("; {rub} are set aside").format(rub=money(lost.rub))
+        return told + _("; without a cap nothing is reserved for it")
+    return told + _("; {rub} reserved").format(rub=money(lost.rub))
 
 
 def _figures(job_id: str, lost: Lost, *, gave_up: bool) -> dict[str, object]:

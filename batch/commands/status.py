@@ -34,7 +34,7 @@ from batch.watching.attention import NO_COORDINATOR
 from batch.watching.progress import Progress
 from jobs.states import JobState
 
-HELP = """Show all jobs of the home, or one in detail.
+HELP = """List all jobs in the data directory, or show one in detail.
 
 \b
   nightshift status
@@ -47,7 +47,7 @@ _LONGEST_NAME = 40
 
 @click.command("status", cls=Command, help=HELP)
 @click.argument("job", metavar="[JOB]", required=False)
-@plain_option("--json", "as_json", is_flag=True, help="For programs.")
+@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
 @insecure_option
 def command(job: str | None, *, as_json: bool) -> int:
     """See HELP."""
@@ -69,7 +69,7 @@ def command(job: str | None, *, as_json: bool) -> int:
     if jobs:
         _all(jobs)
     else:
-        told = _("no jobs in {folder}; nightshift run INPUT makes one")
+        told = _("no jobs in {folder}; create one with nightshift run INPUT")
         say(told.format(folder=safe(str(home.folder))))
     for each in worst(jobs):
         # That nobody works on a job is said below, with the way out.
@@ -77,7 +77,7 @@ def command(job: str | None, *, as_json: bool) -> int:
             say(attention(each))
     waiting = [each.job for each in jobs if each.state == JobState.IN_PROGRESS]
     if waiting and not home.is_coordinated():
-        say(_("no coordinator is at work; go on with:"))
+        say(_("no coordinator is running; continue with:"))
         say(f"  nightshift resume {waiting[-1]}")
     return 0
 
@@ -87,7 +87,7 @@ _NUMBERS = (2, 3, 4)
 
 
 def _titles() -> tuple[str, ...]:
-    return _("job"), _("state"), _("done"), _("failed"), _("roubles"), _("name")
+    return _("job"), _("state"), _("done"), _("failed"), _("RUB"), _("name")
 
 
 def _all(jobs: list[Progress]) -> None:
@@ -149,15 +149,15 @@ def _one(store: JobStore, glance: Glance) -> None:
             [done, failed(job.failed), *([skipped(job.invalid)] if job.invalid else [])]
         ),
         _("cost"): spending(progress),
-        _("calls"): _("{count} billed or maybe billed").format(count=number(job.calls)),
+        _("calls"): _("{count} billed or unconfirmed").format(count=number(job.calls)),
         _("now"): sentence(replace(progress, attention=None))
         if progress.workers is not None
         else "",
         _("attention"): attention(progress),
         _("workers"): glance.lack_of_workers(job) if not progress.workers else "",
-        _("refusals"): refused or _("none"),
-        _("last trouble"): last_trouble(progress),
-        _("endpoint"): job.spec.base_url + (_(", does not answer") if _is_away(progress) else ""),
+        _("retried calls"): refused or _("none"),
+        _("last problem"): last_trouble(progress),
+        _("endpoint"): job.spec.base_url + (_(", not responding") if _is_away(progress) else ""),
         _("results"): safe(job.spec.output_dir),
     }
     wide = max(map(len, facts))

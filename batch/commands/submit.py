@@ -27,9 +27,9 @@ from batch.language import _
 from batch.settings import read_settings
 from batch.submission import new_job_id
 
-HELP = """Check INPUT and write it into the home as a job; prints the job's id alone.
+HELP = """Check INPUT and store it as a job in the data directory; prints only the job id.
 
-Nothing is sent by this command: a coordinator of the same home and workers do the job.
+This command sends nothing: a coordinator for the same data directory and workers run the job.
 
 \b
   job=$(nightshift submit reviews.jsonl --budget-rub 500)
@@ -62,6 +62,6 @@ def command(
     else:
         click.echo(job_id)
     if not home.is_coordinated(job_id):
-        say(_("no coordinator is at work yet: start nightshift coordinator and nightshift worker,"))
-        say(_("or do it here: nightshift resume {job}").format(job=job_id))
+        say(_("no coordinator is running: start nightshift coordinator and nightshift worker,"))
+        say(_("or run the job here: nightshift resume {job}").format(job=job_id))
     return 0

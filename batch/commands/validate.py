@@ -16,10 +16,10 @@ from batch.dialogue.terminal import counting_lines, say_faults
 from batch.language import ngettext, number
 from batch.submission import Report, check_any_left, is_refused, new_job_id, validate
 
-HELP = """Check INPUT as run and submit do, and list every fault. Nothing is sent or kept.
+HELP = """Check INPUT as run and submit do, and list all errors. Nothing is sent or stored.
 
-Takes all options of submit, so that the word alone can be changed; those that matter to a check are
-listed below. Exits with 2 if there are faults, unless they are to be skipped.
+Takes all options of submit, so only the command name has to be changed; the relevant ones are
+listed below. Exits with 2 if there are errors, unless --skip-invalid is set.
 
 \b
   nightshift validate reviews.jsonl
@@ -32,7 +32,7 @@ listed below. Exits with 2 if there are faults, unless they are to be skipped.
 @click.command("validate", cls=Command, help=HELP)
 @input_argument
 @spec_options
-@plain_option("--json", "as_json", is_flag=True, help="For programs.")
+@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(source: Path, *, as_json: bool, **options: Any) -> int:
     """See HELP."""
     spec = make_spec(new_job_id(), source, options)
@@ -71,8 +71,8 @@ def command(source: Path, *, as_json: bool, **options: Any) -> int:
 
 
 def _tell_counts(report: Report) -> None:
-    fine = ngettext("{count} request is fine", "{count} requests are fine", report.requests)
-    faulty = ngettext("{count} line is not", "{count} lines are not", report.invalid)
+    fine = ngettext("{count} valid request", "{count} valid requests", report.requests)
+    faulty = ngettext("{count} invalid line", "{count} invalid lines", report.invalid)
     click.echo(
         f"{fine.format(count=number(report.requests))}, "
         f"{faulty.format(count=number(report.invalid))}"

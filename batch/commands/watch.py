@@ -24,7 +24,7 @@ from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.watching.progress import Meter, Progress
 
-HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching, not the job.
+HELP = """Follow JOB until it ends; same exit codes as run. Ctrl-C stops watching, not the job.
 
 \b
   nightshift watch latest
@@ -40,9 +40,9 @@ HELP = """Follow JOB until it ends; exits as run does. Ctrl-C stops the watching
     default=1.0,
     show_default=True,
     metavar="S",
-    help="Look so often.",
+    help="Refresh interval in seconds.",
 )
-@plain_option("--json", "as_json", is_flag=True, help="For programs: a line at each look.")
+@plain_option("--json", "as_json", is_flag=True, help="Print JSON, one line per refresh.")
 @insecure_option
 def command(job: str, every: float, *, as_json: bool) -> int:
     """See HELP."""
@@ -56,7 +56,7 @@ def command(job: str, every: float, *, as_json: bool) -> int:
             row = _follow(home, job_id, glance, display, every)
         except KeyboardInterrupt:
             display.close()
-            say(_("the job goes on; look again with:"))
+            say(_("the job keeps running; watch it again with:"))
             say(f"  nightshift watch {job_id}")
             return INTERRUPTED
     with closing(home.open(job_id, read_only=True)) as store:
@@ -99,13 +99,13 @@ def _follow(
             display.show(progress)
             was, silent = silent, progress.attention is not None
             if silent != was:
-                display.say(attention(progress) or _("the coordinator is heard again"))
+                display.say(attention(progress) or _("the coordinator is back"))
             if row.ended or row.needs_user:
                 return row
             if not warned and not home.is_coordinated(job_id):
                 warned = True
                 display.say(
-                    _("no coordinator is at work on it: start one (nightshift coordinator),")
+                    _("no coordinator is running for this job: start one (nightshift coordinator),")
                 )
-                display.say(_("or go on here: nightshift resume {job}").format(job=job_id))
+                display.say(_("or continue it here: nightshift resume {job}").format(job=job_id))
             time.sleep(every)

@@ -21,11 +21,11 @@ from batch.programs import environment, program
 from batch.settings import DEFAULT_BASE_URL, check_key, log_level, read_settings
 from jobs.secret import POST_SECRET_FILE
 
-HELP = """Serve: take chunks of requests from the queue and make the calls, until stopped.
+HELP = """Run a worker: take chunks of requests from the queue and call the endpoint until stopped.
 
-Needs Redis (NIGHTSHIFT_REDIS_URL; unset: this home's embedded one), the key and the endpoint, and
-a scratch folder (NIGHTSHIFT_SCRATCH). Start as many as you like, on any hosts. SIGTERM lets calls
-in flight end; SIGQUIT cuts them.
+Needs Redis (NIGHTSHIFT_REDIS_URL; by default the embedded one of this data directory), the key, the
+endpoint and a scratch directory (NIGHTSHIFT_SCRATCH). Start as many as you like, on any hosts.
+SIGTERM lets calls in flight finish; SIGQUIT aborts them.
 
 \b
   NIGHTSHIFT_REDIS_URL=redis://:password@queue:6379/0 nightshift worker
@@ -40,7 +40,7 @@ _PROGRAM = program("workers")
     metavar="URL",
     default=DEFAULT_BASE_URL,
     show_default=True,
-    help="The endpoint whose jobs to take.",
+    help="Endpoint whose jobs to run.",
 )
 @endpoint_options
 @option(
@@ -49,7 +49,7 @@ _PROGRAM = program("workers")
     default=64,
     show_default=True,
     metavar="N",
-    help="Chunks in progress at once.",
+    help="Chunks processed concurrently.",
 )
 @insecure_option
 def command(base_url: str, open_chunks: int, *, insecure_http: bool, **_headers: Any) -> int:
@@ -67,10 +67,10 @@ def command(base_url: str, open_chunks: int, *, insecure_http: bool, **_headers:
     environ = environment("workers", more)
     if settings.redis_url is None:
         with embedded.server(None, home.folder) as url:
-            say(_("worker for {url}; stop with Ctrl-C").format(url=base_url))
+            say(_("worker for {url} is running; press Ctrl-C to stop").format(url=base_url))
             return _as_a_child({**environ, "NIGHTSHIFT_REDIS_URL": url})
     embedded.wait_for(settings.redis_url, say)
-    say(_("worker for {url}; stop with Ctrl-C").format(url=base_url))
+    say(_("worker for {url} is running; press Ctrl-C to stop").format(url=base_url))
     return _in_our_place({**environ, "NIGHTSHIFT_REDIS_URL": settings.redis_url})
 
 

@@ -224,8 +224,8 @@ class ActiveJob:
     def _mind(self, overrun: ledger.Overrun) -> None:
         """A call was dearer than it could be by the prices that are known: no cap holds by them."""
         text = (
-            f"a call cost {show(overrun.cost)}, and by the known prices {show(overrun.bound)} at"
-            " most; the prices may have risen. Bounds that cover more: nightshift resume"
+            f"a call cost {show(overrun.cost)}, more than the maximum of {show(overrun.bound)}"
+            " at known prices; prices may have risen. To allow for more: nightshift resume"
             f" {self.id} --max-price-rise PERCENT"
         )
         if self.store.job().spec.budget.rub is None:
@@ -330,7 +330,7 @@ class ActiveJob:
         is_open = window is None or window.contains(now)
         if job.state is JobState.IN_PROGRESS and window is not None and not is_open:
             opening = window.next_opening(now)
-            text = f"goes on at {opening:%Y-%m-%d %H:%M %Z}"
+            text = f"resumes at {opening:%Y-%m-%d %H:%M %Z}"
             self._pause(PauseReason.WINDOW_CLOSED, text)
         elif job.state is JobState.PAUSED and waits and is_open:
             self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
@@ -345,7 +345,7 @@ class ActiveJob:
         if not over or job.reason == PauseReason.DEADLINE:
             return job
         if job.state in (JobState.IN_PROGRESS, JobState.PAUSED):
-            text = "the deadline has passed; calls in flight end"
+            text = "the deadline has passed; waiting for calls in flight"
             self.store.set_state(
                 JobState.PAUSED, reason=PauseReason.DEADLINE, text=text, standing=job.state
             )
@@ -360,11 +360,11 @@ class ActiveJob:
         self.store.set_guess(guess)
         self.store.queue.leave_head()
         if job.left:
-            text = "the sample is answered"
+            text = "the sample is complete"
             if guess.likely is not None and guess.low is not None and guess.high is not None:
                 text = (
-                    f"by the answers to the sample all will likely cost {show(guess.likely)},"
-                    f" {show(guess.low)} to {show(guess.high)}"
+                    "estimated from the sample, the whole job will cost about"
+                    f" {show(guess.likely)} ({show(guess.low)} to {show(guess.high)})"
                 )
             self._pause(PauseReason.SAMPLED, text)
         return self.store.job()
@@ -495,7 +495,10 @@ class ActiveJob:
             self.store.chunks.take_back(chunk)
             del self._watches[chunk.chunk]
             return
-        log.warning("%s: the worker of chunk %d fell silent; its rest is fed again", *place)
+        log.warning(
+            "%s: lost contact with the worker of chunk %d; its remaining requests are sent again",
+            *place,
+        )
         self.troubles.meet(WORKER_SILENT, time.time())
         self._watches.pop(chunk.chunk, None)
         self.store.chunks.lose(chunk, taken=watch is not None and watch.seen_at is not None)
@@ -544,7 +547,7 @@ class ActiveJob:
         if full is not None:
             self._wait_for_next(full)
             return
-        text = "not one more request fits the budget"
+        text = "no further request fits the budget"
         if lost.chunks and lost.rub:
             text += (
                 f"; {show(lost.rub)} of it stay set aside for workers that fell silent; where none"
@@ -557,18 +560,18 @@ class ActiveJob:
         cap, daily = show(full.cap), full.period is Period.DAY
         if full.untouched:
             text = (
-                f"not one request fits the cap of {cap} for all jobs in a day"
+                f"no request fits the daily cap of {cap} for all jobs"
                 if daily
-                else f"not one request fits the cap of {cap} for all jobs in a month"
+                else f"no request fits the monthly cap of {cap} for all jobs"
             )
             self._pause(PauseReason.BUDGET_EXHAUSTED, text)
             return
         self._caps_stamp = self._allowance.stamp()
         then = f"{full.ends:%Y-%m-%d %H:%M %Z}"
         text = (
-            f"the cap of {cap} for all jobs in a day is reached; goes on at {then}"
+            f"the daily cap of {cap} for all jobs is reached; resumes at {then}"
             if daily
-            else f"the cap of {cap} for all jobs in a month is reached; goes on at {then}"
+            else f"the monthly cap of {cap} for all jobs is reached; resumes at {then}"
         )
         self._pause(PauseReason.BUDGET_EXHAUSTED, text, full.ends)
 
@@ -673,7 +676,7 @@ def write_down(store: JobStore, mail: Mail) -> Applied:
     applied = ledger.apply(store, mail.deliveries, judge_of(job.id, job.spec))
     dropped = mail.garbage + applied.foreign
     if dropped:
-        log.warning("%s: %d things were not of our making and were dropped", mail.job, dropped)
+        log.warning("%s: dropped %d invalid messages", mail.job, dropped)
     return applied
 
 

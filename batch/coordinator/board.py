@@ -120,11 +120,14 @@ class Board:
             self._served_at, self._refused_at = now, None
             return
         self._refused_at = self._refused_at or now
-        text = "another coordinator serves this home, or a copy of it, on this Redis"
+        text = (
+            "another coordinator is already running for this data directory, or a copy"
+            " of it, on this Redis"
+        )
         if now - self._refused_at > RIVAL_S:
             raise UsageError(
                 text,
-                hint="stop it, or give the copy another database of Redis and remove its home.id",
+                hint="stop it, or give the copy another Redis database and remove its home.id",
             )
         raise ServiceUnavailable(text)
 
@@ -152,9 +155,9 @@ class Board:
             finally:
                 store.close()
         except NightshiftError as error:
-            log.warning("%s: %s was clicked in Flower: %s", job, wish, error.message)
+            log.warning("%s: %s requested in Flower: %s", job, wish, error.message)
             return "trouble"
-        log.info("%s: %s was clicked in Flower: %s", job, wish, came_of_it)
+        log.info("%s: %s requested in Flower: %s", job, wish, came_of_it)
         return came_of_it
 
     def _draw(self, job: str) -> None:

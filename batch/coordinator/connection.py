@@ -72,19 +72,19 @@ def check(url: str) -> str:
 def _check_kind(info: dict[str, Any]) -> None:
     if info.get("cluster_enabled"):
         raise UsageError(
-            "this Redis is a cluster; what belongs together would lie on several servers",
-            hint="name a single server, with replicas if you like",
+            "this Redis is a cluster; related keys would be spread over several servers",
+            hint="use a single server; it may have replicas",
         )
     if info.get("role") == "slave":
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
         raise ServiceUnavailable(
-            "this Redis is a replica, which cannot be written to",
-            hint=f"name its primary: {primary}",
+            "this Redis is a read-only replica",
+            hint=f"use its primary: {primary}",
         )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise UsageError(
-            f"this Redis drops keys when it is full (maxmemory-policy {policy})",
+            f"this Redis evicts keys when its memory is full (maxmemory-policy {policy})",
             hint="set maxmemory-policy noeviction",
         )
 
@@ -127,7 +127,7 @@ def _named(error: Exception) -> NightshiftError:
         or _of_state(error)
         or _of_network(error)
         or ServiceUnavailable(
-            f"Redis does not answer as it should ({_quoted(error)})",
+            f"unexpected reply from Redis ({_quoted(error)})",
             hint="check NIGHTSHIFT_REDIS_URL",
         )
     )
@@ -137,17 +137,17 @@ def _of_tls(error: Exception) -> NightshiftError | None:
     fault = _cause(error, ssl.SSLError)
     if isinstance(fault, ssl.SSLCertVerificationError):
         return UsageError(
-            f"the certificate of Redis is not trusted ({fault.verify_message})",
-            hint="name who issued it: rediss://…?ssl_ca_certs=/path/to/ca.pem",
+            f"the TLS certificate of Redis is not trusted ({fault.verify_message})",
+            hint="set its CA: rediss://…?ssl_ca_certs=/path/to/ca.pem",
         )
     if fault is not None:
         return UsageError(
-            "Redis does not speak TLS as asked for",
-            hint="write redis:// if it has none; a certificate of yours goes into ssl_certfile",
+            "the TLS handshake with Redis failed",
+            hint="use redis:// if it has no TLS; a client certificate goes into ssl_certfile",
         )
     if isinstance(_cause(error, FileNotFoundError), FileNotFoundError):
         return UsageError(
-            "a file of certificates for Redis is not there", hint="check NIGHTSHIFT_REDIS_URL"
+            "a certificate file for Redis does not exist", hint="check NIGHTSHIFT_REDIS_URL"
         )
     return None
 
@@ -156,25 +156,28 @@ def _of_rights(error: Exception) -> NightshiftError | None:
     text = words_of(error)
     if "without any password configured" in text:
         return UsageError(
-            "Redis has no password, and NIGHTSHIFT_REDIS_URL one", hint="set it there (requirepass)"
+            "NIGHTSHIFT_REDIS_URL has a password, but Redis has none set",
+            hint="set it in Redis (requirepass)",
         )
     if isinstance(error, NoPermissionError) or text.startswith("NOPERM"):
         return UsageError(
-            f"Redis does not permit what is needed ({_quoted(error)})",
-            hint="give its user the rights that docs/deployment.md lists",
+            f"Redis denies a required permission ({_quoted(error)})",
+            hint="grant its user the permissions listed in docs/deployment.md",
         )
     if isinstance(error, AuthenticationError | AuthenticationWrongNumberOfArgsError):
-        return UsageError("Redis refuses the password", hint="check NIGHTSHIFT_REDIS_URL")
+        return UsageError("Redis rejected the password", hint="check NIGHTSHIFT_REDIS_URL")
     if "DB index is out of range" in text or "invalid DB index" in text:
-        return UsageError("Redis has no database of that number", hint="check NIGHTSHIFT_REDIS_URL")
+        return UsageError(
+            "Redis has no database with that number", hint="check NIGHTSHIFT_REDIS_URL"
+        )
     if "unknown command" in text.lower():
         return UsageError(
-            f"Redis lacks a command that is needed ({_quoted(error)})",
-            hint="permit it, scripts (EVAL, EVALSHA) included; Redis 6.2 or newer, or Valkey",
+            f"Redis lacks a required command ({_quoted(error)})",
+            hint="allow it, including scripts (EVAL, EVALSHA); requires Redis 6.2+ or Valkey",
         )
     if "protected mode" in text:
         return UsageError(
-            "Redis lets in nobody from elsewhere: it has no password (protected mode)",
+            "Redis refuses remote connections: it has no password (protected mode)",
             hint="set a password there, and in NIGHTSHIFT_REDIS_URL",
         )
     return None
@@ -184,47 +187,54 @@ def _of_state(error: Exception) -> NightshiftError | None:
     text = words_of(error)
     if isinstance(error, ReadOnlyError):
         return ServiceUnavailable(
-            "this Redis is a replica, which cannot be written to", hint="check NIGHTSHIFT_REDIS_URL"
+            "this Redis is a read-only replica", hint="check NIGHTSHIFT_REDIS_URL"
         )
     if isinstance(error, OutOfMemoryError):
-        return ServiceUnavailable("Redis is full", hint="give it more memory (maxmemory)")
+        return ServiceUnavailable("Redis is out of memory", hint="give it more memory (maxmemory)")
     if isinstance(error, BusyLoadingError):
-        return ServiceUnavailable("Redis is still reading its memory from disk", hint="wait for it")
+        return ServiceUnavailable(
+            "Redis is still loading its dataset from disk", hint="wait for it"
+        )
     if text.startswith(("MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN")):
-        return UsageError("this Redis is a cluster", hint="name a single server")
+        return UsageError("this Redis is a cluster", hint="use a single server")
     if text.startswith("MISCONF"):
-        return ServiceUnavailable("Redis cannot write to its disk", hint="make room there")
+        return ServiceUnavailable("Redis cannot write to disk", hint="free up space there")
     if "max number of clients" in text:
-        return ServiceUnavailable("Redis has no room for more clients", hint="raise its maxclients")
+        return ServiceUnavailable(
+            "Redis has reached its limit of clients", hint="raise its maxclients"
+        )
     if isinstance(error, InvalidResponse) or text.startswith("Protocol error"):
-        return UsageError("what answers there is no Redis", hint="check NIGHTSHIFT_REDIS_URL")
+        return UsageError(
+            "the server at that address is not Redis", hint="check NIGHTSHIFT_REDIS_URL"
+        )
     return None
 
 
 def _of_network(error: Exception) -> NightshiftError | None:
     if _cause(error, socket.gaierror) is not None:
         return ServiceUnavailable(
-            "the host of Redis is not known", hint="check NIGHTSHIFT_REDIS_URL"
+            "the host of Redis cannot be resolved", hint="check NIGHTSHIFT_REDIS_URL"
         )
     fault = _cause(error, OSError)
     if isinstance(fault, OSError) and fault.errno in {errno.ECONNREFUSED, errno.ENOENT}:
         return ServiceUnavailable(
             "Redis does not answer: nothing listens there",
-            hint="start it, or correct NIGHTSHIFT_REDIS_URL; if that is unset, an embedded server"
-            " is used",
+            hint="start it, or fix NIGHTSHIFT_REDIS_URL; if it is unset, an embedded server is"
+            " used",
         )
     if isinstance(fault, TimeoutError) and "handshake" in str(fault):
         return ServiceUnavailable(
-            "Redis does not answer to TLS", hint="write redis:// if it has none; else see its log"
+            "Redis does not answer to TLS",
+            hint="use redis:// if it has no TLS; otherwise check its log",
         )
     if isinstance(fault, TimeoutError):
         return ServiceUnavailable(
-            f"Redis does not answer within {TIMEOUT_S:.0f} s", hint="look into its log and its load"
+            f"Redis does not answer within {TIMEOUT_S:.0f} s", hint="check its log and load"
         )
     if "closed by server" in str(error) or isinstance(fault, ConnectionResetError):
         return ServiceUnavailable(
             "Redis closed the connection",
-            hint="if it wants TLS, write rediss://; else look into its log",
+            hint="if it requires TLS, use rediss://; otherwise check its log",
         )
     return None
 

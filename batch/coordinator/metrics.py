@@ -75,7 +75,7 @@ class Metrics(Collector):
             server, _thread = start_http_server(port, address, registry)
         except OSError as error:
             raise UsageError(
-                f"metrics cannot be served on {address}:{port}: {error.strerror}",
+                f"cannot expose metrics on {address}:{port}: {error.strerror}",
                 hint="choose another port with --metrics-port",
             ) from error
         return int(server.server_port)

@@ -207,7 +207,7 @@ class Post:
                     raise
             for key, expected in types.items():
                 if self._redis.type(key) not in {expected, b"none"}:
-                    log.warning("%s was not of our making and was dropped", key)
+                    log.warning("%s: dropped an invalid message", key)
                     self.foreign += 1
                     self._redis.delete(key)
             return command()
@@ -348,7 +348,7 @@ class Post:
             self._held_since[job] = (found, time.monotonic())
         genuine = self._ours(names.hold_key(job), found) is not None
         if not genuine or time.monotonic() - self._held_since[job][1] > _WORKER_HOLDS_S:
-            log.warning("%s was held in Redis by nobody of ours; it goes on", job)
+            log.warning("%s was paused in Redis by an unknown party; it continues", job)
             self.unhold(job)
 
     # ---- results -------------------------------------------------------------------------------
@@ -518,8 +518,8 @@ class Post:
 def _read(data: bytes, kind: type[T]) -> T:
     """A value of that kind; `BadMessage` for anything else, however it is made."""
     if len(data) > LARGEST_STATUS:
-        raise BadMessage("that is larger than anything of ours")
+        raise BadMessage("larger than any valid message")
     try:
         return msgspec.json.decode(data, type=kind)
     except (ValueError, RecursionError, ArithmeticError) as error:
-        raise BadMessage("that is not of the agreed form") from error
+        raise BadMessage("unexpected format") from error

@@ -73,8 +73,8 @@ class Sender:
             )
         except (OperationalError, OSError) as error:
             raise ServiceUnavailable(
-                f"Redis does not take messages ({type(error).__name__})",
-                hint="nightshift doctor tells what is reachable",
+                f"Redis does not accept messages ({type(error).__name__})",
+                hint="nightshift doctor checks the setup",
             ) from error
 
     def close(self) -> None:

@@ -181,7 +181,7 @@ class Coordinator:
             self.away_since = now
         if error.message not in self._away_why:
             # Also what keeps it away when it is back: a password, too few clients.
-            log.warning("%s; results wait with the workers", error.message)
+            log.warning("%s; results are waiting at the workers", error.message)
             self._away_why.add(error.message)
         for job_id in self._jobs:
             self._troubles[job_id].meet(REDIS, time.time())
@@ -341,7 +341,7 @@ class Coordinator:
         if self._fence.is_behind:
             log.warning(OLDER)
         elif self._jobs:
-            log.warning("Redis's memory is not what it was; what was on its way is sent again")
+            log.warning("Redis has lost data; everything in transit is sent again")
         self._asleep.clear()
         for job in list(self._jobs.values()):
             with self._apart(job.id):
@@ -438,8 +438,8 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, NightshiftError):
         return error.message
     if _is_of_disk(error):
-        return f"its files cannot be used: {error}"
-    return f"a fault of Nightshift's own ({type(error).__name__})"
+        return f"the job's files cannot be used: {error}"
+    return f"internal error ({type(error).__name__})"
 
 
 def _is_of_disk(error: Exception) -> bool:
@@ -448,5 +448,7 @@ def _is_of_disk(error: Exception) -> bool:
 
 def _as_ours(error: Exception) -> Exception:
     if isinstance(error, sqlite3.Error | OSError):
-        return StorageUnavailable(_sentence(error), hint="mend it, then: nightshift resume JOB")
+        return StorageUnavailable(
+            _sentence(error), hint="fix the problem, then: nightshift resume JOB"
+        )
     return error

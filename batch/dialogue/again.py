@@ -212,7 +212,7 @@ def codes_like(patterns: Iterable[str], there: dict[str, int]) -> tuple[str, ...
             known = ", ".join(f"{code} ({count:,})" for code, count in there.items())
             raise UsageError(
                 f"no request failed with the code {pattern}",
-                hint=f"there are: {known}" if known else "no request failed at all",
+                hint=f"codes in this job: {known}" if known else "no request failed",
             )
     return tuple(code for code in there if any(fnmatchcase(code, p) for p in wanted))
 

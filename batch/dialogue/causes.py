@@ -53,15 +53,15 @@ def ways_out(why: Why, job: str) -> Iterator[tuple[str, str]]:
     lasting = sorted(codes & LASTING)
     if passing := sorted(codes - LASTING):
         again = ",".join(passing) if lasting and "" not in passing else "failed"
-        yield _("send the failed requests again with:"), f"nightshift resume {job} --retry {again}"
+        yield _("retry the failed requests with:"), f"nightshift resume {job} --retry {again}"
     if lasting:
         only = f" --code {','.join(lasting)}" if passing else ""
         yield (
-            _("sent as they are these fail again; get their input lines, correct and submit them:"),
+            _("a retry would fail again; print their input lines, correct them and submit:"),
             f"nightshift failures {job}{only} --input > failed.jsonl",
         )
     if why.truncated:
-        yield _("get longer answers where they were cut off with:"), retry_truncated(why, job)
+        yield _("retry truncated answers with a higher limit:"), retry_truncated(why, job)
 
 
 def retry_truncated(why: Why, job: str) -> str:

@@ -68,13 +68,13 @@ def plan_lines(report: Report, spec: Spec) -> Iterator[str]:
         yield told
     if report.copies:
         told = ngettext(
-            "{count} of them is alike to another and is not bought",
-            "{count} of them are alike to others and are not bought",
+            "{count} of them is a duplicate and will not be sent",
+            "{count} of them are duplicates and will not be sent",
             report.copies,
         )
         yield told.format(count=number(report.copies))
     if spec.off_peak and report.window:
-        yield _("sent in the hours that cost less: {window}").format(window=report.window)
+        yield _("sent during off-peak hours: {window}").format(window=report.window)
     if spec.deadline is not None:
         local = spec.deadline.astimezone()
         yield _("nothing new is sent after {moment}").format(moment=moment(local))
@@ -101,7 +101,7 @@ def estimate_lines(report: Report) -> Iterator[str]:
     found = report.estimate
     if report.unread:
         told = safe(again(report.unread))
-        yield _("the prices could not be read now: {trouble}").format(trouble=told)
+        yield _("could not fetch prices: {trouble}").format(trouble=told)
     yield from guess_lines(
         found.guess, found.unpriced, unread=bool(report.unread), in_flex=found.in_flex
     )
@@ -116,14 +116,14 @@ def money_line(spec: Spec) -> str:
         return ""
     if spec.money == UNKNOWN:
         told = _(
-            "the currency of {host} is not known: its prices and costs are not read"
-            " (--currency RUB, or --usd-rate for dollars)"
+            "the currency of {host} is unknown, so its prices and costs are ignored (set"
+            " --currency RUB, or --usd-rate for dollars)"
         )
         return told.format(host=host)
     if spec.money == USD:
-        told = _("prices and costs of {host} are dollars; one is taken for {rub}")
+        told = _("prices and costs of {host} are in dollars, at {rub} per dollar")
         return told.format(host=host, rub=money(spec.rate))
-    return _("prices and costs of {host} are taken for roubles (--usd-rate: for dollars)").format(
+    return _("prices and costs of {host} are read as roubles (for dollars: --usd-rate)").format(
         host=host
     )
 

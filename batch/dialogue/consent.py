@@ -30,7 +30,7 @@ def ask(home: Home, job_id: str, question: str) -> None:
         click.confirm(folded(question, room), abort=True, err=True)
     except click.Abort:
         _let_rest(home, job_id)
-        say(_("nothing was sent; the job is kept:"))
+        say(_("nothing was sent; the job is saved:"))
         say(f"  nightshift resume {job_id}")
         raise
 
@@ -52,7 +52,7 @@ def _let_rest(home: Home, job_id: str) -> None:
     store = home.open(job_id)
     try:
         if store.job().state is JobState.IN_PROGRESS:
-            text = "waits for a yes to be sent"
+            text = "waiting for confirmation"
             store.set_state(JobState.PAUSED, reason=PauseReason.USER, text=text)
     finally:
         store.close()
@@ -78,11 +78,11 @@ def question(again: Again) -> str:
     failed, cut = again.count(Kind.FAILED), again.count(Kind.TRUNCATED)
     parts = [
         _("{count} may be paid for twice").format(count=number(again.twice)) if again.twice else "",
-        _("{count} that failed are sent again").format(count=number(failed)) if failed else "",
-        _("{count} that were cut off are bought again").format(count=number(cut)) if cut else "",
+        _("{count} failed are retried").format(count=number(failed)) if failed else "",
+        _("{count} truncated are retried").format(count=number(cut)) if cut else "",
     ]
     told = ", ".join(filter(None, parts))
-    return _("{what}. Go on?").format(what=told) if told else ""
+    return _("{what}. Continue?").format(what=told) if told else ""
 
 
 def _aligned(again: Again, columns: int) -> Iterator[str]:
@@ -91,8 +91,8 @@ def _aligned(again: Again, columns: int) -> Iterator[str]:
     if not rows:
         return
     if len(rows) > 1:
-        rows.append((_("all together"), *_figures(again.total)))
-    rows.insert(0, (_("what is sent"), _("requests"), _("likely"), _("at most")))
+        rows.append((_("total"), *_figures(again.total)))
+    rows.insert(0, (_("to send"), _("requests"), _("estimate"), _("at most")))
     first, *others = (max(len(row[place]) for row in rows) for place in range(4))
     first = min(first, max(columns - sum(others) - 2 * len(rows[0]), _NARROWEST))
     for what, *figures in rows:
@@ -108,11 +108,11 @@ _NARROWEST = 16
 def _name(group: Group) -> str:
     words = {
         Kind.NEVER_SENT: _("never sent"),
-        Kind.CAME_BACK: _("came back unfinished"),
-        Kind.UNCERTAIN: _("sent before, outcome unknown: may be paid for twice"),
-        Kind.UNDER_WAY: _("under way when it stopped: the unanswered may be paid for twice"),
+        Kind.CAME_BACK: _("returned unfinished"),
+        Kind.UNCERTAIN: _("sent before, unconfirmed: may be paid for twice"),
+        Kind.UNDER_WAY: _("in flight when the job stopped: unanswered ones may be paid for twice"),
         Kind.FAILED: _("failed with {code}").format(code=group.code),
-        Kind.TRUNCATED: _("cut off, bought again with a higher limit"),
+        Kind.TRUNCATED: _("truncated, retried with a higher limit"),
     }
     return words[group.kind]
 
@@ -130,22 +130,22 @@ def _spent(again: Again) -> Iterator[str]:
     if forecast is not None:
         yield "  " + _("projected total {rub}").format(rub=money(forecast))
     if again.set_aside:
-        told = _("set aside for what was under way: {rub}")
+        told = _("reserved for calls in flight: {rub}")
         yield "  " + told.format(rub=money(again.set_aside))
 
 
 def _left(again: Again) -> Iterator[str]:
     budget, left, likely = again.spec.budget, again.left, again.total.likely
     if budget.rub is not None and left.rub is not None:
-        told = _("of the budget of {budget} there stay {left}")
+        told = _("budget left: {left} of {budget}")
         yield "  " + told.format(budget=money(budget.rub), left=money(left.rub))
         if likely is not None and likely > left.rub:
-            yield "  " + _("that is less than it likely takes; it pauses when nothing more fits")
+            yield "  " + _("less than the estimate; the job pauses when nothing more fits")
     if budget.tokens is not None and left.tokens is not None:
-        told = _("of the budget of {budget} tokens there stay {left}")
+        told = _("token budget left: {left} of {budget}")
         yield "  " + told.format(budget=number(budget.tokens), left=number(left.tokens))
     if budget.requests is not None and again.left_requests is not None:
-        told = _("of the budget of {budget} requests there stay {left}")
+        told = _("request budget left: {left} of {budget}")
         yield "  " + told.format(budget=number(budget.requests), left=number(again.left_requests))
 
 

@@ -76,8 +76,8 @@ class Display:
 
 def _truncated(progress: Progress) -> str:
     told = _(
-        "most answers so far are cut off at their token limit ({count} of {done}); to stop and buy"
-        " them with a higher one: Ctrl-C, then nightshift resume {job} --retry truncated"
+        "most answers so far are truncated at max_tokens ({count} of {done}); to stop and retry"
+        " them with a higher limit: Ctrl-C, then nightshift resume {job} --retry truncated"
         " --max-tokens N"
     )
     count, done = number(progress.truncated), number(progress.completed)
@@ -86,7 +86,7 @@ def _truncated(progress: Progress) -> str:
 
 def _trouble(progress: Progress) -> str:
     told = last_trouble(progress)
-    return _("last trouble: {what}").format(what=told) if told else ""
+    return _("last problem: {what}").format(what=told) if told else ""
 
 
 class LogLines(logging.Handler):

@@ -54,11 +54,11 @@ def _say_state(job: JobRow) -> int:
     if job.state is JobState.PAUSED:
         return _paused(job)
     if job.state is JobState.CANCELLED:
-        told = _("{job} is cancelled; {done} of {requests} were answered")
+        told = _("{job} is cancelled; {done} of {requests} answered")
         say(told.format(job=job.id, done=done, requests=requests))
         return CANCELLED
     if job.state is JobState.EXPIRED:
-        told = _("the deadline has passed: {done} of {requests} were answered")
+        told = _("the deadline has passed: {done} of {requests} answered")
         say(told.format(done=done, requests=requests))
         return SOME_FAILED
     say(_("{job} is {state}").format(job=job.id, state=state_word(job.state)))
@@ -77,7 +77,7 @@ def _ways_out(job: JobRow, why: Why) -> Iterator[tuple[str, str]]:
         yield words, f"nightshift resume {job.id}{options}"
         return
     if job.state is JobState.EXPIRED and job.left:
-        yield _("do the rest with:"), f"nightshift resume {job.id} --deadline HH:MM"
+        yield _("run the rest with:"), f"nightshift resume {job.id} --deadline HH:MM"
     if job.ended:
         yield from ways_out(why, job.id)
 
@@ -94,7 +94,7 @@ def _paused(job: JobRow) -> int:
     say(_("{job} is paused: {reason}").format(job=job.id, reason=reason))
     if job.reason_text:
         say(f"  {safe(again(job.reason_text))}")
-    done = _("{done} of {requests} are done; nothing is lost")
+    done = _("{done} of {requests} done; nothing is lost")
     say("  " + done.format(done=number(job.finished), requests=number(job.requests)))
     return PAUSED
 
@@ -106,30 +106,30 @@ def _way_on(job: JobRow) -> tuple[str, str]:
         if job.spec.budget.rub is None:
             kind = "tokens" if job.spec.budget.tokens is not None else "requests"
             options = f" --budget-{kind} N"
-        return _("go on with a higher cap:"), options
+        return _("continue with a higher budget:"), options
     lacks_model = any(trouble.code == NO_MODEL for trouble in job.troubles)
     if reason is PauseReason.MISCONFIGURED and lacks_model:
-        return _("name a model that the endpoint lists:"), " --model-map OLD=NEW"
+        return _("choose a model that the endpoint lists:"), " --model-map OLD=NEW"
     ways = {
-        PauseReason.INSUFFICIENT_BALANCE: _("put money on the account, then:"),
-        PauseReason.KEY_REJECTED: _("set a key that works (ROUTERAI_API_KEY), then:"),
+        PauseReason.INSUFFICIENT_BALANCE: _("top up the account, then:"),
+        PauseReason.KEY_REJECTED: _("set a valid key (ROUTERAI_API_KEY), then:"),
         PauseReason.PRICE_RISE: _(
-            "accept what is asked now (--max-price-rise PERCENT: and more than now), and go on:"
+            "accept the current prices (--max-price-rise PERCENT also allows further"
+            " rises) and continue:"
         ),
-        PauseReason.RATE_LIMITED: _("raise the limit at the endpoint or wait, then:"),
-        PauseReason.SAMPLED: _("go on with all of it:"),
-        PauseReason.MISCONFIGURED: _("mend what it says, then:"),
+        PauseReason.RATE_LIMITED: _("raise the rate limit at the endpoint or wait, then:"),
+        PauseReason.SAMPLED: _("run the whole job:"),
+        PauseReason.MISCONFIGURED: _("fix the problem above, then:"),
     }
-    return ways.get(reason, _("go on with:")), ""
+    return ways.get(reason, _("resume with:")), ""
 
 
 def settling(job: JobRow, store: JobStore) -> str:
     """How calls of unknown cost of a job that is over are settled; empty where none can be."""
     count = len(store.uncertain.calls()) if job.ended else 0
     told = ngettext(
-        "the endpoint may still tell of {count} call what it cost: nightshift resume {job} asks it",
-        "the endpoint may still tell of {count} calls what they cost: nightshift resume {job} asks"
-        " it",
+        "the cost of {count} call is not confirmed yet: nightshift resume {job} looks it up",
+        "the cost of {count} calls is not confirmed yet: nightshift resume {job} looks it up",
         count,
     )
     return told.format(count=number(count), job=job.id) if count else ""
@@ -137,7 +137,7 @@ def settling(job: JobRow, store: JobStore) -> str:
 
 def say_interrupted(job_id: str) -> int:
     """After Ctrl-C."""
-    say(_("interrupted; the job is kept. Go on with:"))
+    say(_("interrupted; the job is saved. Continue with:"))
     say(f"  nightshift resume {job_id}")
     return INTERRUPTED
 

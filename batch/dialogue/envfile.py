@@ -66,7 +66,7 @@ class EnvFile:
                 os.environ[name] = value
                 self.taken.append(name)
         if self.taken:
-            told = _("taken from {file}: {names}")
+            told = _("read from {file}: {names}")
             say(told.format(file=safe(str(self.path)), names=safe(", ".join(self.taken))))
 
     def ask(self, command: str) -> None:
@@ -83,11 +83,11 @@ class EnvFile:
         secrets = ", ".join(lent)
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageError(
-                f"{told}, but {secrets} is not from there",
-                hint="set both in one place: in the environment, or in that file",
+                f"{told}, but {secrets} was set elsewhere",
+                hint="set both in the same place: in the environment or in that file",
             )
         say(safe(told))
-        question = _("Use that with {secrets}, which is not from there?")
+        question = _("Use it with {secrets}, which was set elsewhere?")
         click.confirm(question.format(secrets=secrets), abort=True, err=True)
 
     def _addresses(self) -> list[str]:
@@ -125,16 +125,14 @@ def _read_own(path: Path) -> str:
             return file.read(_MOST_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{path} cannot be read ({type(error).__name__})", hint="mend it, or move it away"
+            f"{path} cannot be read ({type(error).__name__})", hint="fix or remove it"
         ) from None
 
 
 def _check_own(path: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise UsageError(f"{path} is not a regular file", hint="move it away")
+        raise UsageError(f"{path} is not a regular file", hint="remove it")
     if found.st_uid != os.geteuid():
-        raise UsageError(f"{path} belongs to another user, so it is not read", hint="move it away")
+        raise UsageError(f"{path} belongs to another user and was ignored", hint="remove it")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UsageError(
-            f"{path} can be written by others, so it is not read", hint=f"chmod go-w {path}"
-        )
+        raise UsageError(f"{path} is writable by others and was ignored", hint=f"chmod go-w {path}")

@@ -30,7 +30,7 @@ def guess_lines(
     if guess.likely is not None:
         yield _roubles(guess)
         if in_flex is not None:
-            yield _("with --service-tier flex likely about {rub}; it may take longer").format(
+            yield _("with --service-tier flex about {rub}; it may take longer").format(
                 rub=money(in_flex)
             )
     elif models and not unread:
@@ -38,33 +38,35 @@ def guess_lines(
     elif not unread:
         yield _("no price is known for it")
     if any(guess.prompt):
-        yield _("tokens: {prompt} in, {output} out").format(
+        yield _("tokens: {prompt} input, {output} output").format(
             prompt=_tokens(guess.prompt), output=_tokens(guess.output)
         )
         yield basis(guess)
-        yield _("takes about {time}: {because}").format(
+        yield _("takes about {time}, {because}").format(
             time=duration(guess.hours * 3600), because=again(guess.hours_because)
         )
 
 
 def _roubles(guess: Guess) -> str:
-    likely = _("likely about {rub}").format(rub=money(guess.likely or Decimal(0)))
+    likely = _("estimated cost {rub}").format(rub=money(guess.likely or Decimal(0)))
     span = ""
     if guess.low is not None and guess.high is not None:
         span = " " + _("({low} to {high})").format(low=money(guess.low), high=money(guess.high))
     if guess.at_most is None:
-        return f"{likely}{span}, " + _("not bounded (give --max-tokens or --request-bound-rub)")
+        return f"{likely}{span}, " + _("no upper bound (set --max-tokens or --request-bound-rub)")
     return f"{likely}{span}, " + _("at most {highest}").format(highest=money(guess.at_most))
 
 
 def basis(guess: Guess) -> str:
     """What a guess rests on."""
     if guess.basis == "sample":
-        told = ngettext("measured by {count} answer", "measured by {count} answers", guess.answers)
+        told = ngettext(
+            "based on {count} sampled answer", "based on {count} sampled answers", guess.answers
+        )
         return told.format(count=number(guess.answers))
     if guess.basis == "learned":
-        return _("by the answers of earlier jobs")
-    return _("a guess: no answer was seen yet (--sample 20 measures it)")
+        return _("based on answers of earlier jobs")
+    return _("rough estimate; --sample 20 measures it")
 
 
 def _tokens(tokens: Tokens) -> str:
@@ -105,14 +107,16 @@ def score(guess: Guess, outcome: Decimal) -> str:
     off = Context(prec=6).divide(outcome, guess.likely) - 1
     percent, likely = number(round(abs(off) * 100)), money(guess.likely)
     if percent == "0":
-        told = _("as much as was likely ({rub})").format(rub=likely)
+        told = _("as estimated ({rub})").format(rub=likely)
     elif off > 0:
-        told = _("{percent} % more than was likely ({rub})").format(percent=percent, rub=likely)
+        told = _("{percent} % above the estimate ({rub})").format(percent=percent, rub=likely)
     else:
-        told = _("{percent} % less than was likely ({rub})").format(percent=percent, rub=likely)
+        told = _("{percent} % below the estimate ({rub})").format(percent=percent, rub=likely)
     if guess.low <= outcome <= guess.high:
         return told
-    span = _("outside of {low} to {high}").format(low=money(guess.low), high=money(guess.high))
+    span = _("outside the estimated range of {low} to {high}").format(
+        low=money(guess.low), high=money(guess.high)
+    )
     return f"{told}, {span}"
 
 

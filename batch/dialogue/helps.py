@@ -35,7 +35,7 @@ def _sections() -> dict[str, tuple[str, ...]]:
             *("max_attempts", "max_refusals", "stop_after_s", "stop_after_rows", "total_timeout_s"),
         ),
         _("Hours"): ("window", "off_peak", "deadline"),
-        _("Words to you"): ("notify_url", "notify_telegram", "notify_mail"),
+        _("Notifications"): ("notify_url", "notify_telegram", "notify_mail"),
     }
 
 

@@ -70,7 +70,7 @@ def _check_output(folder: Path) -> None:
         ) from None
     except OSError as error:
         raise UsageError(
-            f"{folder} cannot be the folder for results: {error.strerror}",
+            f"{folder} cannot be used as the output directory: {error.strerror}",
             hint="choose another with --output-dir",
         ) from None
 
@@ -111,7 +111,7 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
     """
     task = take_task(options)
     if options["off_peak"] and options["window"]:
-        raise UsageError("--off-peak and --window both name hours", hint="choose one of them")
+        raise UsageError("--off-peak and --window both set hours", hint="choose one of them")
     if str(source) != "-":
         check_readable(source)
     stem = _stem(source)

@@ -20,21 +20,21 @@ def lack_of_workers(job: JobRow, workers: Sequence[WorkerStatus], strangers: int
     near = [worker for worker in workers if worker.base_url == job.spec.base_url]
     if near and not job.spec.key:
         return _(
-            "workers with several API keys are there; say which is meant, where it is set:"
+            "workers with different API keys are online; choose one by running, where it is set:"
             " nightshift resume {job}"
         ).format(job=job.id)
     if near:
         told = ngettext(
-            "no worker has this job's API key ({key}); {count} has another. Start one that has it,"
-            " or go on with the key that is set here: nightshift resume {job}",
-            "no worker has this job's API key ({key}); {count} have another. Start one that has it,"
-            " or go on with the key that is set here: nightshift resume {job}",
+            "no worker has this job's API key ({key}); {count} has another. Start one with it,"
+            " or continue with the key that is set here: nightshift resume {job}",
+            "no worker has this job's API key ({key}); {count} have another. Start one with it,"
+            " or continue with the key that is set here: nightshift resume {job}",
             len(near),
         )
         return told.format(key=job.spec.key[:8], count=number(len(near)), job=job.id)
     if strangers:
         return strangers_told(strangers)
-    return _("no worker is there for {url}; start one: nightshift worker").format(
+    return _("no worker is online for {url}; start one: nightshift worker").format(
         url=job.spec.base_url
     )
 
@@ -42,9 +42,9 @@ def lack_of_workers(job: JobRow, workers: Sequence[WorkerStatus], strangers: int
 def strangers_told(count: int) -> str:
     """Of workers that have another secret than this home."""
     return ngettext(
-        "{count} worker has another secret than this home; give both the same:"
+        "{count} worker uses a different secret than this data directory; set the same one:"
         " NIGHTSHIFT_POST_SECRET_FILE",
-        "{count} workers have another secret than this home; give all the same:"
+        "{count} workers use a different secret than this data directory; set the same one:"
         " NIGHTSHIFT_POST_SECRET_FILE",
         count,
     ).format(count=number(count))

@@ -88,7 +88,7 @@ insecure_option = option(
     expose_value=False,
     is_eager=True,
     callback=_allow_insecure,
-    help="Use a Redis where others may read and write.",
+    help="Allow a Redis that others may read and write.",
 )
 """For every command that uses Redis; what reads the settings finds it in the environment."""
 
@@ -104,7 +104,8 @@ patience_option = option(
     metavar="SECONDS",
     expose_value=False,
     callback=_be_patient,
-    help="How long a worker may be silent before its requests are given to others.  [default: 20]",
+    help="Seconds without a heartbeat after which a worker is considered lost and its"
+    " requests are reassigned.  [default: 20]",
 )
 """For every command that coordinates; what a worker that is cut off has answered is bought again
 after this.
@@ -114,10 +115,10 @@ notify_options = _all(
     option(
         "--notify-url",
         metavar="URL",
-        help="A webhook that hears of the end and of trouble.  [https; signed, see docs]",
+        help="Webhook to notify on completion and problems.  [https; signed, see docs]",
     ),
-    option("--notify-telegram", metavar="CHAT", help="A chat of Telegram that hears of it, too."),
-    option("--notify-mail", metavar="ADDRESS", help="Who gets a mail about it."),
+    option("--notify-telegram", metavar="CHAT", help="Telegram chat to notify."),
+    option("--notify-mail", metavar="ADDRESS", help="Email address to notify."),
 )
 """Who hears of a job."""
 
@@ -125,16 +126,14 @@ table_options = _all(
     option(
         "--prompt",
         metavar="TEXT",
-        help="INPUT is a table (CSV, XLSX, Parquet, records in JSON Lines): what to ask for each"
-        " row, with {{ column }} for its cells.",
+        help="INPUT is a table (CSV, XLSX, Parquet or JSON Lines records): prompt template"
+        " for each row; {{ column }} inserts a cell.",
     ),
-    option("--prompt-file", **FILE, help="The same, from a file."),
-    option("--system", metavar="TEXT", help="A system message before it."),
-    option("--system-file", **FILE, help="The same, from a file."),
-    option("--choices", metavar="A,B,…", help="An answer must be one of these."),
-    option(
-        "--schema", **FILE, help="An answer must be JSON that matches this JSON Schema (2020-12)."
-    ),
+    option("--prompt-file", **FILE, help="Same, read from a file."),
+    option("--system", metavar="TEXT", help="System message template."),
+    option("--system-file", **FILE, help="Same, read from a file."),
+    option("--choices", metavar="A,B,…", help="Allowed answers; any other answer is rejected."),
+    option("--schema", **FILE, help="Require JSON answers that match this JSON Schema (2020-12)."),
     option(
         "--instructions-in",
         type=click.Choice(["auto", "prompt", "response_format", "both"]),
@@ -149,26 +148,33 @@ table_options = _all(
         default=1,
         show_default=True,
         metavar="N",
-        help="How often to show the model an answer that does not fit, and ask again.",
+        help="How many times to show the model an invalid answer and ask again.",
     ),
-    option("--escalate", metavar="MODEL", help="Whom to ask after that."),
+    option("--escalate", metavar="MODEL", help="Model to ask after that."),
     option(
         "--pack",
         type=click.IntRange(1, MOST_PACKED),
         default=1,
         metavar="N",
-        help="Rows in one call: less to pay for what is the same for all.",
+        help="Rows per call; the shared part of the prompt is paid for once.",
     ),
-    option("--temperature", type=click.FloatRange(0, 2), metavar="T", help="For every row."),
-    option("--id-column", metavar="NAME", help="The column with an id of its own for each row."),
-    option("--encoding", metavar="NAME", help="Of a CSV file, e.g. cp1251.  [default: recognized]"),
+    option(
+        "--temperature", type=click.FloatRange(0, 2), metavar="T", help="Temperature for every row."
+    ),
+    option("--id-column", metavar="NAME", help="Column with a unique id for each row."),
+    option(
+        "--encoding",
+        metavar="NAME",
+        help="Encoding of a CSV file, e.g. cp1251.  [default: detected]",
+    ),
     option(
         "--delimiter",
         metavar="CHAR",
-        help="Of a CSV file: a character, or tab, comma, semicolon, pipe.  [default: recognized]",
+        help="Delimiter of a CSV file: a character, or tab, comma, semicolon, pipe. "
+        " [default: detected]",
     ),
     option("--no-header", is_flag=True, help="The first row is data; columns are column_1, …"),
-    option("--sheet", metavar="NAME", help="Of an XLSX file.  [default: the first]"),
+    option("--sheet", metavar="NAME", help="Sheet of an XLSX file.  [default: the first]"),
     option(
         "--to",
         type=click.Choice(["csv", "xlsx", "parquet", "jsonl"]),
@@ -182,8 +188,8 @@ HEADER: dict[str, Any] = {
     "metavar": "NAME=VALUE",
     "multiple": True,
     "callback": take_headers,
-    "help": "A header for the endpoint; again for each. Secrets as NAME=@FILE or NAME=env:VARIABLE;"
-    " NAME= leaves one out.",
+    "help": "HTTP header for the endpoint; may be repeated. Secrets as NAME=@FILE or"
+    " NAME=env:VARIABLE; NAME= removes a header.",
 }
 
 endpoint_options = _all(
@@ -191,7 +197,7 @@ endpoint_options = _all(
     option(
         "--insecure-http",
         is_flag=True,
-        help="Allow http:// to a private address: the key crosses that network in the clear.",
+        help="Allow http:// to a private address; the key crosses that network unencrypted.",
     ),
 )
 """How the endpoint is called, beside its address."""
@@ -205,9 +211,13 @@ def model_options(kind: Callable[..., Callable[[F], F]]) -> tuple[Callable[[F], 
             metavar="OLD=NEW",
             multiple=True,
             callback=model_map,
-            help="Ask another model where a request names OLD; may be repeated.",
+            help="Replace model OLD with NEW in requests; may be repeated.",
         ),
-        kind("--override-model", metavar="NAME", help="Ask this model whatever a request names."),
+        kind(
+            "--override-model",
+            metavar="NAME",
+            help="Use this model for all requests, whatever they specify.",
+        ),
     )
 
 
@@ -217,114 +227,116 @@ spec_options = _all(
         "--output-dir",
         type=click.Path(path_type=Path),
         metavar="DIR",
-        help="Where the results go.  [default: <input>.<job>/ beside the input]",
+        help="Directory for the results.  [default: <input>.<job>/ next to the input]",
     ),
-    option("--name", metavar="TEXT", help="What to call the job.  [default: the input's name]"),
-    option("--model", metavar="NAME", help="For requests that name none."),
+    option("--name", metavar="TEXT", help="Job name.  [default: the input's name]"),
+    option("--model", metavar="NAME", help="Model for requests that do not specify one."),
     *model_options(option),
-    option("--max-tokens", **COUNT, help="For requests that do not bound their answer."),
+    option("--max-tokens", **COUNT, help="max_tokens for requests that do not set it."),
     option(
         "--drop-last-assistant",
         is_flag=True,
-        help="Leave out an answer of the assistant that ends the messages, and ask for another.",
+        help="Drop a trailing assistant message and ask for a new answer.",
     ),
     option(
         "--max-tokens-field",
         type=click.Choice(["max_tokens", "max_completion_tokens"]),
         metavar="NAME",
-        help="What the endpoint calls that bound, if it refuses the other: max_tokens or"
+        help="Name of that field, if the endpoint accepts only one: max_tokens or"
         " max_completion_tokens.",
     ),
     option(
         "--service-tier",
         type=click.Choice(["flex", "default", "priority"]),
         metavar="TIER",
-        help="The endpoint's own lane for requests that name none: flex is cheaper and slower,"
-        " priority dearer and faster.",
+        help="Service tier for requests that do not specify one: flex is cheaper and slower,"
+        " priority faster and more expensive.",
     ),
     option(
         "--base-url",
         metavar="URL",
         default=DEFAULT_BASE_URL,
         show_default=True,
-        help="The endpoint.",
+        help="Base URL of the endpoint.",
     ),
     endpoint_options,
     option(
         "--skip-invalid",
         is_flag=True,
-        help="Write faulty lines to errors.jsonl and go on with the others.",
+        help="Report invalid lines in errors.jsonl and run the others.",
     ),
     option(
         "--budget-rub",
         **ROUBLES,
-        help="Never spend more than this. Reserves each call's highest cost before it is sent.",
+        help="Never spend more than this. The maximum cost of each call is reserved"
+        " before it is sent.",
     ),
     option("--budget-tokens", **FROM_NONE, help="Never use more tokens than this."),
     option(
         "--budget-requests",
         **FROM_NONE,
-        help="Do no more requests than this; the rest waits for resume.",
+        help="Run at most this many requests; resume runs the rest.",
     ),
     option(
         "--max-price-rise",
         **PERCENT,
         default=MOST_RISE,
         show_default=True,
-        help="Pause when the endpoint asks so much more than at the start. Bounds cover it.",
+        help="Pause if prices rise by more than PERCENT since submission. Cost bounds"
+        " allow for it.",
     ),
     option(
         "--price-file",
         **FILE,
-        help="Prices for models that the endpoint lists none for (docs/money.md shows the form).",
+        help="Prices of models that the endpoint lists without one (format: docs/money.md).",
     ),
     option(
         "--usd-rate",
         **ROUBLES,
-        help="What a dollar is, for endpoints and price files that count in dollars.",
+        help="USD/RUB rate, for endpoints and price files in dollars.",
     ),
     option(
         "--currency",
         type=click.Choice([RUB, USD], case_sensitive=False),
-        help="In which currency an unknown endpoint tells prices and costs; USD needs --usd-rate.",
+        help="Currency of prices and costs of an unknown endpoint; USD requires --usd-rate.",
     ),
     option(
         "--gateway",
         type=click.Choice(list(GATEWAYS)),
         metavar="NAME",
-        help=f"How the endpoint tells costs and prices: {', '.join(GATEWAYS)}.  [default: by its"
-        " host]",
+        help=f"How the endpoint reports costs and prices: {', '.join(GATEWAYS)}.  [default:"
+        " by its host]",
     ),
     option(
         "--request-bound-rub",
         **ROUBLES,
-        help="The most that a request may cost whose cost nothing bounds (an image, a search).",
+        help="Maximum cost of a request that has no upper bound otherwise (images, web search).",
     ),
-    option("--rpm", **COUNT, help="Requests per minute, all workers together."),
-    option("--tpm", **COUNT, help="Tokens per minute, all workers together."),
+    option("--rpm", **COUNT, help="Maximum requests per minute, all workers together."),
+    option("--tpm", **COUNT, help="Maximum tokens per minute, all workers together."),
     option(
         "--max-in-flight",
         **COUNT,
-        help="Calls at once, all workers together.  [default: found out]",
+        help="Maximum concurrent calls, all workers together.  [default: adaptive]",
     ),
     option(
         "--rub-per-hour",
         **MORE_THAN_NONE,
-        help="Spend about this much an hour at most, all workers together.",
+        help="Maximum spending per hour (approximate), all workers together.",
     ),
     option(
         "--priority",
         **SHARE,
         default=NORMAL,
         show_default="normal",
-        help="The job's share of the pace against others: 100, 10, 1 or N.",
+        help="Weight of the job against other jobs: 100, 10, 1 or N.",
     ),
     option(
         "--max-refusals",
         **FROM_NONE,
         default=10,
         show_default=True,
-        help="Pause after so many refusals in a row that are alike; 0: never.",
+        help="Pause after N consecutive identical errors; 0: never.",
     ),
     option(
         "--stop-after",
@@ -333,23 +345,24 @@ spec_options = _all(
         default=60.0,
         show_default=True,
         metavar="SECONDS",
-        help="Once the endpoint has answered: pause when it rejects the key, the account or the "
-        "model for so long (the address, or with rate limits alone, for ten times as long).",
+        help="After the first answer: pause once the key, the account or the model has been"
+        " rejected for this long (ten times as long for a wrong address or nothing but"
+        " rate limits).",
     ),
     option(
         "--stop-after-rows",
         **COUNT,
         default=5,
         show_default=True,
-        help="And when so many requests in a row met it; what one request alone meets fails it.",
+        help="…and by this many requests in a row; an error of a single request fails"
+        " only that request.",
     ),
     option(
         "--max-attempts",
         **COUNT,
         default=5,
         show_default=True,
-        help="Calls of a request that meets faults of the endpoint (limits and outages do not "
-        "count).",
+        help="Maximum attempts per request (rate limits and outages do not count).",
     ),
     option(
         "--timeout",
@@ -358,35 +371,35 @@ spec_options = _all(
         default=900.0,
         show_default=True,
         metavar="S",
-        help="The longest that one call may take.",
+        help="Timeout of one call in seconds.",
     ),
     option(
         "--never-pay-twice",
         is_flag=True,
-        help="Do not repeat a call that may have been billed; report it as failed.",
+        help="Do not retry a call that may have been billed; report it as failed.",
     ),
     option(
         "--dedupe",
         is_flag=True,
-        help="Buy identical requests once, and write the answer to each of their lines. Not those "
-        "with a temperature above 0.",
+        help="Send identical requests once and copy the answer to each line, except with"
+        " temperature above 0.",
     ),
-    option("--dedupe-all", is_flag=True, help="The same, whatever the temperature is."),
+    option("--dedupe-all", is_flag=True, help="Same, regardless of temperature."),
     option(
         "--window",
         metavar="HH:MM-HH:MM[@ZONE]",
-        help="Send only in these hours, e.g. 23:00-07:00@Europe/Moscow.",
+        help="Send only during these hours, e.g. 23:00-07:00@Europe/Moscow.",
     ),
     option(
         "--off-peak",
         is_flag=True,
-        help="Send only in the hours in which the endpoint asks less, as its catalogue tells.",
+        help="Send only during the endpoint's off-peak hours, as listed in its catalogue.",
     ),
     option(
         "--deadline",
         metavar="HH:MM",
-        help="After this moment nothing new starts; what was not sent is reported. Or a date: "
-        "2026-05-04T07:00.",
+        help="Send nothing after this time; unsent requests are reported. Or a date:"
+        " 2026-05-04T07:00.",
     ),
     table_options,
     notify_options,
@@ -395,7 +408,7 @@ spec_options = _all(
         type=Whole(1, 2000),
         metavar="N",
         hidden=True,
-        help="Requests per task.  [default: chosen]",
+        help="Requests per task.  [default: automatic]",
     ),
 )
 """All options that make a job's spec."""
@@ -404,13 +417,13 @@ caps_options = _all(
     option(
         "--budget-rub-per-day",
         **ROUBLES,
-        help="All jobs of this home together: never more than this in a day.",
+        help="Maximum spending per day for all jobs in this data directory.",
     ),
-    option("--budget-rub-per-month", **ROUBLES, help="And never more than this in a month."),
+    option("--budget-rub-per-month", **ROUBLES, help="Maximum spending per month for all jobs."),
     option(
         "--budget-zone",
         metavar="ZONE",
-        help=f"Whose days and months they are.  [at first: {ZONE}]",
+        help=f"Time zone of these days and months.  [initially: {ZONE}]",
     ),
 )
 """Caps of the home; what is given here is stored there, and holds from then on."""
@@ -420,12 +433,13 @@ sample_options = _all(
         "--sample",
         type=Whole(1, 500),
         metavar="N",
-        help="First buy N answers, spread over the file, and estimate by them. They are kept.",
+        help="First run N requests spread over the file and estimate from their answers,"
+        " which are kept.",
     ),
     option(
         "--tokenizer",
         **FILE,
-        help="Estimate by the model's own tokenizer: a tokenizer.json on this machine.",
+        help="Estimate with the model's own tokenizer: path to its tokenizer.json.",
     ),
 )
 """How the estimate is made."""
@@ -434,7 +448,7 @@ json_option = plain_option(
     "--json",
     "as_json",
     is_flag=True,
-    help="For programs: how the job stands when this ends, as status --json tells it.",
+    help="Print the job's final status as JSON, in the format of status --json.",
 )
 
 input_argument = click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))

@@ -80,7 +80,9 @@ def _in_flight(count: int) -> str:
 
 
 def _refusals(count: int) -> str:
-    return ngettext("{count} refusal", "{count} refusals", count).format(count=number(count))
+    return ngettext("{count} retried call", "{count} retried calls", count).format(
+        count=number(count)
+    )
 
 
 _SOON_S = 600.0
@@ -93,13 +95,13 @@ def _done_at(progress: Progress) -> str:
         return ""
     when = datetime.fromtimestamp(progress.done_at).astimezone()
     if progress.late:
-        return _("not before the deadline; it would be {moment}").format(moment=moment(when))
+        return _("will miss the deadline; expected {moment}").format(moment=moment(when))
     left = progress.done_at - time.time()
     if left < _SOON_S:
         return ""
     if left < _DAY_S:
-        return _("done about {clock}").format(clock=f"{when:%H:%M}")
-    return _("done about {clock}").format(clock=moment(when))
+        return _("done at about {clock}").format(clock=f"{when:%H:%M}")
+    return _("done at about {clock}").format(clock=moment(when))
 
 
 _DAY_S = 20 * 3600.0
@@ -160,9 +162,9 @@ def note(progress: Progress) -> str:
     if progress.wait:
         return safe(waiting.told(progress.wait))
     if progress.down:
-        return _("endpoint down, trying again")
+        return _("endpoint down, retrying")
     if progress.booked and progress.finished == progress.requests:
-        return _("asking what the last calls cost")
+        return _("looking up the cost of the last calls")
     return ""
 
 

@@ -41,17 +41,17 @@ def tell_what_may_come(store: JobStore) -> None:
         job, aside = store.job(), store.chunks.out_aside()
         unlimited = store.chunks.unlimited_out(rub=True, tokens=False)
     if job.wanted:
-        say(_("the coordinator has not heard of it yet; it will"))
+        say(_("the coordinator has not picked it up yet, but will"))
     spent = add(job.settled_rub, job.booked_rub)
-    say(_("it counts for all that has not left yet; {spent} spent").format(spent=money(spent)))
+    say(_("applies to everything not sent yet; {spent} spent").format(spent=money(spent)))
     if unlimited:
-        say("  " + _("calls in flight end first; they were sent without a cap"))
+        say("  " + _("calls in flight finish first; they were sent without a cap"))
     elif aside:
-        say("  " + _("what is under way may still cost {rub} at most").format(rub=money(aside)))
+        say("  " + _("calls in flight may still cost {rub} at most").format(rub=money(aside)))
     _tell_excess(job.spec.budget.rub, add(spent, ZERO if unlimited else aside))
 
 
 def _tell_excess(cap: Decimal | None, most: Decimal) -> None:
     if cap is not None and most > cap:
-        told = _("so it may come to {most} in all, and nothing more is sent under a cap of {cap}")
+        told = _("the total may reach {most}; nothing more is sent under a cap of {cap}")
         say("  " + told.format(most=money(most), cap=money(cap)))

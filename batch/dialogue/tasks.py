@@ -33,12 +33,12 @@ def take_task(options: dict[str, Any]) -> Task | None:
         given = next((name for name in _NEED_A_PROMPT if told[name] not in (None, False)), None)
         if given is not None:
             raise UsageError(
-                f"--{given.replace('_', '-')} is for tables, which need a prompt",
+                f"--{given.replace('_', '-')} applies to tables, which need a prompt",
                 hint="--prompt 'What is asked of {{ column }}', or --prompt-file FILE",
             )
         return None
     if told["choices"] is not None and told["schema"] is not None:
-        raise UsageError("--choices and --schema both say what an answer is", hint="choose one")
+        raise UsageError("--choices and --schema both define the answer", hint="choose one")
     return Task(
         prompt=prompt,
         system=_text(told, "system"),
@@ -64,7 +64,7 @@ def _text(options: dict[str, Any], name: str) -> str | None:
     if file is not None:
         text = _read(file, f"--{name}-file")
     if text is not None and not text.strip():
-        raise UsageError(f"--{name} is empty", hint="say what is asked")
+        raise UsageError(f"--{name} is empty", hint="write what to ask")
     return text
 
 

@@ -55,4 +55,4 @@ def _wait(store: JobStore) -> None:
     while store.job().wanted and time.monotonic() < deadline:
         time.sleep(0.1)
     if store.job().wanted:
-        say(_("the coordinator has not heard of it yet; it will"))
+        say(_("the coordinator has not picked it up yet, but will"))

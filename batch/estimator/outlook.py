@@ -106,12 +106,12 @@ def _check_rub(spec: Spec, found: Estimate, bounds: Bounds) -> None:
         return
     if found.open_ended == found.requests:
         told = (
-            f"budget {show(budget)}: not one of {found.requests:,} requests fits, since their"
-            f" answers have no bound ({show(least)} each at most)"
+            f"budget {show(budget)}: none of {found.requests:,} requests fits, since max_tokens"
+            f" is not set (up to {show(least)} each)"
         )
     else:
         told = (
-            f"budget {show(budget)}: not one of {found.requests:,} requests fits; each may cost"
+            f"budget {show(budget)}: none of {found.requests:,} requests fits; each may cost"
             f" {show(least)} or more"
         )
     raise UsageError(told, hint=rouble_ways(found, bounds, budget))
@@ -122,14 +122,14 @@ def rouble_ways(found: Estimate, bounds: Bounds, budget: Decimal) -> str:
     most = bounds.answer_that_fits(lambda each: each.highest is not None and each.highest <= budget)
     if most is not None:
         highest = bounds.with_answers(most).highest or Decimal(0)
-        hint = f"--max-tokens {most} makes it at most {show(highest)} in all"
+        hint = f"--max-tokens {most} limits the total to {show(highest)}"
     elif found.highest is not None and found.least is not None:
         hint = (
             f"--budget-rub {up(found.highest)} is enough for all of them, --budget-rub"
             f" {up(found.least)} for the first"
         )
     else:
-        hint = "give --max-tokens"
+        hint = "set --max-tokens"
     return hint
 
 
@@ -142,7 +142,7 @@ def _check_tokens(spec: Spec, found: Estimate, bounds: Bounds) -> None:
     if most is None:
         hint = f"--budget-tokens {least} is enough for the first"
     raise UsageError(
-        f"budget {budget:,} tokens: not one of {found.requests:,} requests fits; each may take"
+        f"budget {budget:,} tokens: none of {found.requests:,} requests fits; each may take"
         f" {least:,} or more",
         hint=hint,
     )
@@ -152,9 +152,9 @@ def _check_caps(found: Estimate, caps: Caps) -> None:
     for cap, option in ((caps.rub_per_day, "day"), (caps.rub_per_month, "month")):
         if cap and found.least is not None and found.least > cap:
             raise UsageError(
-                f"the cap of {show(cap)} a {option} for all jobs: not one of"
-                f" {found.requests:,} requests fits; each may cost {show(found.least)} or more",
-                hint=f"nightshift budget --budget-rub-per-{option} {up(found.least)}, or bound the"
+                f"the cap of {show(cap)} a {option} for all jobs: none of {found.requests:,}"
+                f" requests fits; each may cost {show(found.least)} or more",
+                hint=f"nightshift budget --budget-rub-per-{option} {up(found.least)}, or limit the"
                 " answers: --max-tokens N",
             )
 
@@ -167,15 +167,15 @@ def _money(spec: Spec, found: Estimate, bounds: Bounds) -> Iterator[str]:
     if budget and likely is not None and likely > budget:
         part = int(found.requests * budget / likely)
         text = (
-            f"the budget of {show(budget)} is less than the likely cost of {show(likely)}: about"
+            f"the budget of {show(budget)} is below the estimated cost of {show(likely)}: about"
             f" {part:,} of {found.requests:,} requests will be answered; --budget-rub"
-            f" {up(found.guess.high or likely)} is likely enough for all"
+            f" {up(found.guess.high or likely)} should be enough for all"
         )
         yield text
     elif budget and found.least and found.open_ended and budget < found.least * _FEW_AT_ONCE:
         text = (
-            f"the budget of {show(budget)} lets few calls be in flight at once, since answers have"
-            f" no bound ({show(found.least)} each at most); {rouble_ways(found, bounds, budget)}"
+            f"the budget of {show(budget)} allows few concurrent calls, since max_tokens is not"
+            f" set (up to {show(found.least)} each); {rouble_ways(found, bounds, budget)}"
         )
         yield text
     asked = spec.budget.requests
@@ -202,8 +202,8 @@ def _caps(found: Estimate, caps: Caps) -> Iterator[str]:
     likely, cap = found.guess.likely, caps.rub_per_day
     if cap and likely is not None and likely > cap:
         text = (
-            f"with the cap of {show(cap)} a day for all jobs it takes about"
-            f" {math.ceil(likely / cap)} days, since it likely costs {show(likely)}"
+            f"with the daily cap of {show(cap)} for all jobs it takes about"
+            f" {math.ceil(likely / cap)} days, since the estimated cost is {show(likely)}"
         )
         yield text
 
@@ -217,7 +217,7 @@ def _time(spec: Spec, found: Estimate, now: datetime) -> Iterator[str]:
         start = window.next_opening(now)
     if start.astimezone(UTC) >= deadline:
         raise UsageError(
-            f"not one of {found.requests:,} requests can be sent: the hours begin at"
+            f"none of {found.requests:,} requests can be sent: the window opens at"
             f" {start:%Y-%m-%d %H:%M} and the deadline is {spec.deadline:%Y-%m-%d %H:%M}",
             hint="choose another --deadline or --window",
         )
@@ -226,7 +226,7 @@ def _time(spec: Spec, found: Estimate, now: datetime) -> Iterator[str]:
     if ends.astimezone(UTC) > deadline:
         local = ends.astimezone(spec.deadline.tzinfo)
         text = (
-            f"it will likely not be done by the deadline but about {local:%Y-%m-%d %H:%M}; what is"
-            " left then is reported, and resume goes on with it"
+            f"it will likely miss the deadline and finish at about {local:%Y-%m-%d %H:%M};"
+            " unsent requests are reported, and resume runs them"
         )
         yield text

@@ -282,15 +282,15 @@ def hours_for(found: Reckoning, requests: int, limits: Limits) -> tuple[float, s
     """Hours that the job takes, and what they rest on, as a sentence without a full stop."""
     at_once = limits.max_in_flight or found.at_once or AT_ONCE
     latency = found.busy_s / requests if requests else 0.0
-    text = f"{at_once:.0f} calls at once of {latency:.1f} s each"
+    text = f"with {at_once:.0f} concurrent calls of {latency:.1f} s each"
     if not found.at_once or found.basis == "usual":
-        text = f"if it is {at_once:.0f} calls at once of {latency:.1f} s each"
+        text = f"assuming {at_once:.0f} concurrent calls of {latency:.0f} s"
     ways = [(found.busy_s / max(at_once, 1.0) / 3600, text)]
     if limits.rpm:
-        text = f"{limits.rpm:,} requests a minute"
+        text = f"limited to {limits.rpm:,} requests per minute"
         ways.append((requests / limits.rpm / 60, text))
     if limits.tpm:
-        text = f"{limits.tpm:,} tokens a minute"
+        text = f"limited to {limits.tpm:,} tokens per minute"
         tokens = found.prompt.likely + found.output.likely
         ways.append((tokens / limits.tpm / 60, text))
     return max(ways)

@@ -31,18 +31,20 @@ def counted_by(path: Path) -> Callable[[bytes], Shape]:
 
 def _load(path: Path) -> Any:
     if not path.is_file():
-        raise UsageError(f"{path} is no file", hint="--tokenizer wants the model's tokenizer.json")
+        raise UsageError(
+            f"{path} is not a file", hint="--tokenizer expects the model's tokenizer.json"
+        )
     try:
         import tokenizers
     except ImportError:
         raise UsageError(
-            "--tokenizer needs the package tokenizers, which is not installed",
-            hint="install it beside Nightshift: pip install 'nightshift[tokenizer]'",
+            "--tokenizer requires the package tokenizers, which is not installed",
+            hint="install it with: pip install 'nightshift[tokenizer]'",
         ) from None
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # its errors have no class of their own
         raise UsageError(
-            f"{path} is not a tokenizer in Hugging Face's form: {error}",
+            f"{path} is not a Hugging Face tokenizer: {error}",
             hint="it is the file tokenizer.json among the model's files",
         ) from error

@@ -52,8 +52,8 @@ def check_cap(spec: Spec) -> None:
     if spec.currency == UNKNOWN and spec.price_file is None and spec.request_bound_rub is None:
         raise UsageError(
             f"the currency of {_host(spec)} is not known, so no cap in roubles can be kept",
-            hint="say it: --currency RUB, or --usd-rate 90.5 for dollars; --budget-tokens and"
-            " --budget-requests hold in any case",
+            hint="set --currency RUB, or --usd-rate 90.5 for dollars; --budget-tokens and"
+            " --budget-requests work in any case",
         )
 
 

@@ -16,11 +16,11 @@ def uncertain(calls: int, unbounded: int, booked: Decimal) -> str:
     if not unbounded:
         most = _("at most {rub}").format(rub=money(booked))
     elif not bounded:
-        most = _("which nothing bounds")
+        most = _("no upper bound")
     else:
         most = ngettext(
-            "at most {rub} for {count} of them, nothing bounds the others",
-            "at most {rub} for {count} of them, nothing bounds the others",
+            "at most {rub} for {count} of them, no upper bound for the others",
+            "at most {rub} for {count} of them, no upper bound for the others",
             bounded,
         ).format(rub=money(booked), count=number(bounded))
     return f"{told.format(count=number(calls))}, {most}"

@@ -40,8 +40,8 @@ MEANINGS = {
     TRUNCATED: "cut off at the token limit",
     "filtered": "stopped by a content filter",
     "model_mismatch": "given by another model than asked",
-    "refusal": "in which the model declined",
-    "only_reasoning": "with reasoning and nothing else",
+    "refusal": "refused by the model",
+    "only_reasoning": "with reasoning only",
     "odd_finish": "ended in an unusual way",
     "lone_surrogate": "with an invalid character, replaced by U+FFFD",
 }

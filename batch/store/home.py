@@ -31,8 +31,8 @@ def _usable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageUnavailable(
-            f"the home {folder} cannot be used: {error.strerror}",
-            hint="set NIGHTSHIFT_HOME to a folder of a local disk that you may write",
+            f"the data directory {folder} cannot be used: {error.strerror}",
+            hint="set NIGHTSHIFT_HOME to a writable directory on a local disk",
         ) from error
 
 
@@ -170,7 +170,7 @@ class HomeLock:
             if time.monotonic() > deadline:
                 self._file.close()
                 raise AlreadyRunning(
-                    f"another nightshift is at work in {home}",
+                    f"another nightshift process is running in {home}",
                     hint="watch it with: nightshift status",
                 )
             time.sleep(0.02)

@@ -10,7 +10,7 @@ from batch.language import _, again, moment
 
 MEANINGS = {
     "nobody": "no coordinator is at work on it",
-    "silent": "the coordinator has told nothing new for a while",
+    "silent": "no update from the coordinator for a while",
     "away": "the embedded server does not answer",
 }
 NO_COORDINATOR, SILENT, NO_SERVER = MEANINGS.values()
@@ -43,5 +43,5 @@ def told(attention: Attention, now: float, age: str) -> str:
     """A sentence; `age` is that of what is shown, in words."""
     when = datetime.fromtimestamp(attention.since).astimezone()
     since = f"{when:%H:%M:%S}" if now - attention.since < _DAY_S else moment(when)
-    sentence = _("{trouble}, since {moment}; what is shown is {age} old")
+    sentence = _("{trouble}, since {moment}; showing data from {age} ago")
     return sentence.format(trouble=again(attention.text), moment=since, age=age)

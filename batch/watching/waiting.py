@@ -16,13 +16,13 @@ def told(wait: Wait) -> str:
     """It may hold anything that an endpoint says: whoever shows it escapes it."""
     words = again(wait.said)
     if wait.until is None and wait.is_outage:
-        return _("endpoint down, trying again ({words})").format(words=words)
+        return _("endpoint down, retrying ({words})").format(words=words)
     if wait.until is None:
-        return _("trying again ({words})").format(words=words)
+        return _("retrying ({words})").format(words=words)
     until = _clock(wait.until)
     if wait.next_at is None or wait.until - wait.next_at < _A_MOMENT_S:
         return _("waiting until {clock} ({words})").format(clock=until, words=words)
-    return _("told to wait until {clock}, asking at {next} ({words})").format(
+    return _("asked to wait until {clock}, next attempt at {next} ({words})").format(
         clock=until, next=_clock(wait.next_at), words=words
     )
 

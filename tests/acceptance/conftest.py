@@ -40,7 +40,7 @@ import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
-_NOISE = ("Traceback", "celery", "kombu", "amqp", "Consumer", "a fault of its own")
+_NOISE = ("Traceback", "celery", "kombu", "amqp", "Consumer", "internal error")
 
 
 def batch_lines(count: int, *, model: str = MODEL, first: int = 0, max_tokens: int = 400) -> str:

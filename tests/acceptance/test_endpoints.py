@@ -57,7 +57,7 @@ def test_headers_and_a_query_reach_the_endpoint_and_their_values_nothing_else(
     [
         (("--header", "api-key=canary"), "api-key=@FILE, api-key=env:VARIABLE"),
         (("--header", "X-Title"), "NAME=VALUE, NAME=@FILE or NAME=env:VARIABLE"),
-        (("--header", "Host=evil"), "the header Host is not for you to set"),
+        (("--header", "Host=evil"), "the header Host cannot be set"),
         (("--header", "X-Org=env:NOT_SET"), "NOT_SET, which is not set"),
         (("--header", "X-Org=@nowhere"), "nowhere"),
         (("--base-url", "http://10.0.0.1/v1"), "use https, or --insecure-http"),
@@ -169,9 +169,9 @@ def test_dollars_of_an_unknown_host_are_not_counted_as_roubles(shell: Shell) -> 
         tokens = shell(*run, "-o", "tokens", "--budget-tokens", "2500")
 
     assert "--currency RUB, or --usd-rate 90.5" in capped.err
-    assert "the currency of 127.0.0.1 is not known" in bare.err
+    assert "the currency of 127.0.0.1 is unknown" in bare.err
     assert cost_of(shell.folder / "bare") == 0
-    assert "dollars; one is taken for 100.00 ₽" in rated.err
+    assert "in dollars, at 100.00 ₽ per dollar" in rated.err
     assert cost_of(shell.folder / "rated") == Decimal("0.006")
     assert "3 of 3 answered" in tokens.err
 
@@ -199,7 +199,7 @@ def test_a_lane_of_the_endpoint_is_priced_asked_for_and_booked_as_it_was_given(
     assert likely == sorted(set(likely))
     assert Decimal(usual["flex_likely_rub"]) == likely[0]
     assert flex["flex_likely_rub"] is None
-    assert "with --service-tier flex likely about" in told
+    assert "with --service-tier flex estimated cost" in told
     # A lane that is full may be served, and billed, as usual; nobody is given the dear one.
     assert Decimal(flex["rub"]["at_most"]) >= Decimal(usual["rub"]["at_most"])
     assert Decimal(priority["rub"]["at_most"]) > Decimal(usual["rub"]["at_most"])

@@ -42,5 +42,5 @@ def test_errors_and_helps_are_told_in_russian(shell: Shell) -> None:
     assert "строка 2, байт 0: в строке список" in faulty.err
     assert "негодных строк: 1; ничего не отправлено" in faulty.err
     assert "Нет команды 'rnu'. Может быть, run?" in unknown.err
-    assert "Не тратить больше этого." in told
+    assert "Не тратить больше." in told
     assert "Показать эту справку и выйти." in told

@@ -52,7 +52,7 @@ def test_every_view_of_a_finished_job_tells_the_same(
         assert files[0].read_bytes() == files[1].read_bytes(), again
     assert shell("watch", "latest", code=1).out == ""
     nothing = shell("resume", "latest", code=1)
-    assert "nothing is left to send" in nothing.err
+    assert "there is nothing left to send" in nothing.err
     assert len(endpoint.book().billed()) == 3
     assert nobody_reads("results", shell) == (0, b"")
 
@@ -86,8 +86,8 @@ def test_validate_lists_faults_on_standard_output_and_keeps_nothing(
     good = shell("validate", shell.write("good.jsonl", batch_lines(2)))
 
     assert [line.strip()[:7] for line in bad.out.splitlines()[:2]] == ["line 3,", "line 4:"]
-    assert bad.out.splitlines()[-1] == "2 requests are fine, 2 lines are not"
-    assert good.out == "2 requests are fine, 0 lines are not\n"
+    assert bad.out.splitlines()[-1] == "2 valid requests, 2 invalid lines"
+    assert good.out == "2 valid requests, 0 invalid lines\n"
     assert shell.jobs() == []
     assert len(endpoint.book()) == 0
 
@@ -136,7 +136,7 @@ def test_estimate_tells_what_it_will_cost_and_at_most(
 
     assert f"5 requests to {MODEL}" in told.out
     likely, highest = (
-        Decimal(told.out.split(word)[1].split(" ₽")[0]) for word in ("likely about ", "at most ")
+        Decimal(told.out.split(word)[1].split(" ₽")[0]) for word in ("estimated cost ", "at most ")
     )
     assert 0 < likely < highest
     assert told.err == ""
@@ -157,7 +157,7 @@ def test_doctor_finds_all_well_and_names_a_cure_for_what_is_not(
     assert "balance 12.5" in well.out
     assert "the endpoint refuses the key" in ill.out
     assert "check ROUTERAI_API_KEY" in ill.out
-    assert "correct NIGHTSHIFT_REDIS_URL" in ill.out
+    assert "fix NIGHTSHIFT_REDIS_URL" in ill.out
     assert "a-password" not in ill.out
     assert not endpoint.book().chats()
 
@@ -196,7 +196,7 @@ def test_a_long_help_comes_in_sections_and_fits_a_narrow_window(shell: Shell) ->
     options = told.split("jq -r .spent_rub")[1]
 
     assert [line for line in options.splitlines() if line and line[0] != " "] == [
-        *("Параметры:", "Таблицы:", "Деньги:", "Оценка:", "Темп:", "Часы:", "Вести:"),
+        *("Параметры:", "Таблицы:", "Деньги:", "Оценка:", "Темп:", "Часы:", "Уведомления:"),
     ]
     assert max(map(len, options.splitlines())) <= 50
     assert "https://routerai.ru/api/v1" in options

@@ -47,5 +47,5 @@ def test_a_port_that_is_taken_is_told_and_nothing_is_begun(
         done = workdir.run("coordinator", "--metrics-port", str(port))
 
     assert done.returncode == 2
-    assert f"metrics cannot be served on 127.0.0.1:{port}" in done.stderr
+    assert f"cannot expose metrics on 127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr

@@ -49,7 +49,7 @@ def test_doctor_tries_the_ways(simulator: Callable[..., Simulator], shell: Shell
     ill = shell("doctor", "--notify", "--notify-telegram", "12", "--json", code=4)
 
     assert there.posts[0].json["event"] == "test"
-    assert "a word was sent" in well.out
+    assert "a test notification was sent" in well.out
     (telegram,) = (each for each in json.loads(ill.out)["checks"] if each["what"] == "Telegram")
     assert telegram["text"] == "NIGHTSHIFT_TELEGRAM_TOKEN is not set"
 

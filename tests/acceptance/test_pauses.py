@@ -47,7 +47,7 @@ def test_e30_a_rejected_key_pauses_and_a_good_one_goes_on_without_an_extra_call(
 
     assert "is paused: key rejected" in paused.err
     assert "set a key that works" in paused.err
-    assert f"0 of {ROWS} are done; nothing is lost" in paused.err
+    assert f"0 of {ROWS} done; nothing is lost" in paused.err
     assert shell.jobs()[0]["reason"] == "key_rejected"
 
     shell(*resume_line(paused), ROUTERAI_API_KEY="good")
@@ -82,7 +82,7 @@ def test_a_budget_is_never_exceeded_and_higher_ones_go_on(
     assert "is paused: budget exhausted" in paused.err
     words = resume_line(paused)
     assert words[-2:] == ["--budget-rub", "RUB"]
-    assert "are spent already" in shell(*words[:-1], "0.01", code=2).err
+    assert " already spent" in shell(*words[:-1], "0.01", code=2).err
 
     shell(*words[:-1], "500", "--budget-requests", "8", code=3)
     assert len(endpoint.book().billed()) == 8
@@ -107,7 +107,7 @@ def test_a_cap_of_the_day_is_never_exceeded_and_the_job_waits_by_itself(
 
     assert Decimal(0) < spent <= cap
     assert waiting["reason"] == "budget_exhausted"
-    assert "for all jobs in a day is reached; goes on at" in waiting["reason_text"]
+    assert "for all jobs is reached; resumes at" in waiting["reason_text"]
     assert Decimal(used["day"]["spent_rub"]) == Decimal(used["month"]["spent_rub"]) == spent
 
     shell("budget", "--no-caps")
@@ -121,7 +121,7 @@ def test_e14_an_endpoint_that_is_away_is_waited_for_and_said_to_be(
 ) -> None:
     endpoint.stop()
     run = shell.start("run", "reviews.jsonl", "-o", "out")
-    run.says("endpoint down, trying again")
+    run.says("endpoint down, retrying")
     told = shell("status", "latest").out
     endpoint.start()
     run.ends(0)

@@ -147,14 +147,14 @@ def test_an_endpoint_that_is_away_gives_no_prices_so_no_cap_can_be_kept(
 def test_nobody_is_asked_for_money_where_nobody_is(refused: Callable[..., Ended]) -> None:
     ended = refused(2, "run", "reviews.jsonl", "--base-url", "https://127.0.0.2:1/v1")
 
-    assert "say --yes" in ended.err
+    assert "pass --yes" in ended.err
 
 
 def test_a_redis_that_is_away_is_named_without_its_password(refused: Callable[..., Ended]) -> None:
     ended = refused(4, "run", "reviews.jsonl", NIGHTSHIFT_REDIS_URL=NOBODY)
 
     assert "127.0.0.1:1" in ended.err
-    assert "correct NIGHTSHIFT_REDIS_URL" in ended.err
+    assert "fix NIGHTSHIFT_REDIS_URL" in ended.err
     assert "a-password" not in ended.err
 
 

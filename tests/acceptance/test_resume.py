@@ -61,7 +61,7 @@ def test_after_a_cut_the_table_tells_what_may_be_paid_twice_and_a_person_is_aske
     endpoint: Simulator, shell: Shell
 ) -> None:
     run = hang(shell, endpoint)
-    for said in ("stopping", "cutting"):
+    for said in ("stopping", "aborting"):
         run.send(signal.SIGINT)
         run.says(said)
     run.ends(130)
@@ -78,11 +78,12 @@ def test_after_a_cut_the_table_tells_what_may_be_paid_twice_and_a_person_is_aske
     assert Decimal(planned(shell, "--budget-rub", "3")["left"]["rub"]) == 3 - booked
 
     asked = shell.terminal("resume", "latest", columns=100)
-    asked.shows("5 may be paid for twice. Go on? [y/N]")
+    asked.shows("5 may be paid for twice. Continue? [y/N]")
     asked.press(b"n\n")
     text = asked.ends(130)
-    assert "sent before, outcome unknown: may be paid for twice" in text
-    assert "of the budget of 100.00 ₽ there stay" in text
+    assert "sent before, unconfirmed: may be paid for twice" in text
+    assert "budget left: " in text
+    assert " of 100.00 ₽" in text
     assert len(endpoint.book().chats()) == made
 
     endpoint.control("latency", {"latency": "none"})
@@ -132,7 +133,7 @@ def test_failures_are_tried_again_by_their_code_and_only_after_a_yes(
     assert "endpoint.bad_request (2), endpoint.unprocessable (1)" in unknown.err
 
     asked = shell.terminal("resume", "latest", "--code", "endpoint.unprocessable", columns=100)
-    asked.shows("1 that failed are sent again. Go on? [y/N]")
+    asked.shows("1 failed requests are retried. Continue? [y/N]")
     asked.press(b"y\n")
     asked.ends(1)
     assert len(ids(shell.folder / "out" / "errors.jsonl")) == 2
@@ -141,7 +142,7 @@ def test_failures_are_tried_again_by_their_code_and_only_after_a_yes(
     assert len(ids(shell.folder / "out" / "output.jsonl")) == ROWS
     assert len(endpoint.book().billed()) == ROWS
     nothing = shell("resume", "latest", "--retry-failed")
-    assert "nothing is left to send\n  no request failed" in nothing.err
+    assert "there is nothing left to send\n  no request failed" in nothing.err
 
 
 def test_what_makes_another_job_is_refused_by_name_and_what_may_change_is_not(
@@ -152,7 +153,7 @@ def test_what_makes_another_job_is_refused_by_name_and_what_may_change_is_not(
 
     for option, value in (("--model", "other/model"), ("--max-tokens", "301"), ("-o", "else")):
         refused = shell("resume", "latest", option, value, code=2)
-        assert f"{option.replace('-o', '--output-dir')} of a job stays as it" in refused.err
+        assert f"{option.replace('-o', '--output-dir')} of a submitted job cannot" in refused.err
     assert "submit a new job" in shell("resume", "latest", "--never-pay-twice", code=2).err
     again = shell("run", "reviews.jsonl", "-o", "out", "--model", "other/model", code=2)
     assert "waits for the results of job_" in again.err
@@ -173,7 +174,7 @@ def test_what_makes_another_job_is_refused_by_name_and_what_may_change_is_not(
         *("resume", "latest", "--max-tokens", "300", "-o", "out"),
         *("--budget-requests", "20", "--rpm", "1000", "--max-in-flight", "3", "--window", ""),
     )
-    assert "of the budget of 20 requests there stay 16" in told.err
+    assert "request budget left: 16 of 20" in told.err
     assert ids(shell.folder / "out" / "output.jsonl") == [f"r-{number}" for number in range(ROWS)]
     assert len(endpoint.book().billed()) == ROWS
 
@@ -186,7 +187,7 @@ def test_a_dry_run_changes_nothing_and_needs_nothing(endpoint: Simulator, shell:
     told = shell("resume", "latest", "--dry-run", "--budget-rub", "9", ROUTERAI_API_KEY="")
 
     assert f"0 of {ROWS} done, {ROWS} to send" in told.out
-    assert "of the budget of 9.00 ₽ there stay 9.00 ₽" in told.out
+    assert "budget left: 9.00 ₽ of 9.00 ₽" in told.out
     assert told.err == ""
     assert shell("status", "latest", "--json").out == before
     assert not endpoint.book().chats()
@@ -204,7 +205,7 @@ def test_what_is_still_unknown_at_the_end_is_said_and_a_later_resume_settles_it(
     shell.write("reviews.jsonl", batch_lines(3))
     done = shell("run", "reviews.jsonl", "-o", "out")
     job = shell.jobs()[0]["job"]
-    told = f"the endpoint may still tell of 1 call what it cost: nightshift resume {job} asks it"
+    told = f"the cost of 1 call is not confirmed yet: nightshift resume {job} looks it up"
     before = json.loads((shell.folder / "out" / "cost.json").read_text())
 
     assert told in done.err
@@ -215,8 +216,8 @@ def test_what_is_still_unknown_at_the_end_is_said_and_a_later_resume_settles_it(
 
     settled = shell("resume", "latest")
 
-    assert "asking the endpoint what 1 call of unknown outcome cost" in settled.err
-    assert "it told of 1; cost " in settled.err
+    assert "looking up the cost of 1 unconfirmed call" in settled.err
+    assert "1 confirmed; cost " in settled.err
     after = json.loads((shell.folder / "out" / "cost.json").read_text())
     assert after["uncertain"]["calls"] == 0
     assert Decimal(after["cost_rub"]) == endpoint.book().total_billed()
@@ -243,7 +244,7 @@ def test_answers_that_were_cut_off_are_told_and_bought_again_by_the_printed_comm
 
     assert "--max-tokens 4000" in shell("resume", "latest", "--retry", "truncated", code=2).err
     few = shell("resume", "latest", "--retry", "truncated", "--max-tokens", "9", code=2)
-    assert "had 9 tokens or more already" in few.err
+    assert "had 9 tokens or more" in few.err
     shell(*way.split()[1:])
 
     whole = read_lines(out / "output.jsonl")

@@ -131,7 +131,7 @@ def test_out_of_hours_a_run_waits_and_says_until_when_and_p15_a_second_is_refuse
     closed = f"{later:%H}:00-{later + timedelta(hours=1):%H}:00@UTC"
 
     waiting = shell.start("run", source, "-o", "out", "--window", closed)
-    waiting.says("paused: 0/3 · goes on at ")
+    waiting.says("paused: 0/3 · resumes at ")
     second = shell("run", source, "-o", "other", code=2)
     (job,) = shell.jobs()
     other = shell("submit", source, "-o", "other")
@@ -139,10 +139,10 @@ def test_out_of_hours_a_run_waits_and_says_until_when_and_p15_a_second_is_refuse
     waiting.send(signal.SIGINT)
     stopped = waiting.ends(130)
 
-    assert "another nightshift is at work" in second.err
+    assert "another nightshift process is running" in second.err
     assert job["reason"] == "window_closed"
-    assert "no coordinator is at work yet" in other.err
-    assert "on another job" in refused.err
+    assert "no coordinator is running" in other.err
+    assert "running another job" in refused.err
     assert not endpoint.book().chats()
     assert f"nightshift resume {job['job']}" in stopped.err
 

@@ -46,7 +46,7 @@ def test_how_far_a_long_file_is_read_is_shown_in_one_place(shell: Shell) -> None
     for count in (b"20,000", b"40,000"):
         assert b"\r  " + count + b" lines\x1b[K" in b"\r" + checked.raw
     assert checked.raw.count(b"\n") == 1
-    assert checked.lines[-1] == "45,000 requests are fine, 0 lines are not"
+    assert checked.lines[-1] == "45,000 valid requests, 0 invalid lines"
     assert shell("validate", "long.jsonl").err == ""
 
 
@@ -97,7 +97,7 @@ def test_money_is_spent_only_after_a_yes_and_a_no_keeps_the_job_at_rest(shell: S
 
     (job,) = shell.jobs()
     assert (job["state"], job["reason"]) == ("paused", "user")
-    assert "nothing was sent; the job is kept" in text
+    assert "nothing was sent; the job is saved" in text
     assert f"nightshift resume {job['job']}" in text
 
 
@@ -115,7 +115,7 @@ def test_ctrl_c_stops_the_watching_and_not_the_job(
     watch.press(b"\x03")
     text = watch.ends(130)
 
-    assert "the job goes on" in text
+    assert "the job keeps running" in text
     assert run.process.poll() is None
     assert max(len(line) for line in watch.lines if "nightshift" not in line) <= NARROW
 
@@ -156,13 +156,13 @@ def test_a_name_is_cut_by_columns_and_not_by_characters(
     ("text", "columns", "shown"),
     [
         (
-            "  likely about 3.11 ₽, at most 60.79 ₽",
+            "  estimated cost 3.11 ₽, at most 60.79 ₽",
             24,
-            ["  likely about 3.11 ₽,", "    at most 60.79 ₽"],
+            ["  estimated cost 3.11 ₽,", "    at most 60.79 ₽"],
         ),
         ("cost 3,11 ₽", 9, ["cost", "  3,11 ₽"]),
         ("評論と意見 評論", 12, ["評論と意見", "  評論"]),
-        ("go on with: nightshift resume job_x", 30, ["go on with:", "  nightshift resume job_x"]),
+        ("resume with: nightshift resume job_x", 30, ["resume with:", "  nightshift resume job_x"]),
         ("  nightshift resume job_x", 12, ["  nightshift resume job_x"]),
         ("results  /a/very/long/path", 12, ["results  /a/very/long/path"]),
         ("it fits", 7, ["it fits"]),
@@ -182,7 +182,7 @@ def test_nothing_is_left_out_where_the_window_is_narrow(
 
     run = shell.terminal("run", "reviews.jsonl", "--budget-rub", "50", columns=NARROWEST)
     run.shows("₽ of 50.00 ₽")
-    run.shows("in all")
+    run.shows("projected total")
     run.ends(0)
 
     assert max(len(line) for line in run.lines if "job_" not in line) <= NARROWEST
@@ -235,19 +235,19 @@ def test_the_last_trouble_stands_below_the_bar_and_in_every_other_view(
     endpoint = simulator("--latency", "constant:300", "--fault", "429:row=Отзыв 1,times=1")
     shell.point_at(endpoint)
     shell.write("reviews.jsonl", batch_lines(3))
-    told = "too many requests at a time"
+    told = "rate limited (HTTP 429)"
 
     run = shell.terminal("run", "reviews.jsonl", columns=NARROW)
-    run.shows(f"last trouble: {told}")
+    run.shows(f"last problem: {told}")
     status = shell("status", "latest").out
     watch = shell.start("watch", "latest")
-    watch.says(f"  last trouble: {told}")
+    watch.says(f"  last problem: {told}")
     trouble = json.loads(shell("status", "latest", "--json").out)["trouble"]
     run.press(b"\x03")
     run.shows("stopping ")
     run.press(b"\x03")
     run.ends(130)
 
-    assert f"last trouble  {told}, " in status
+    assert f"last problem  {told}, " in status
     assert (trouble["code"], trouble["times"]) == ("endpoint.rate_limited", 1)
-    assert max(len(line) for line in run.lines if "last trouble" in line) <= NARROW
+    assert max(len(line) for line in run.lines if "last problem" in line) <= NARROW

@@ -212,7 +212,7 @@ def test_a_wait_is_told_with_the_words_and_a_resume_ends_it(shell: Shell, world:
     assert "HTTP 429: Rate limit reached, please retry after 86400 seconds" in wait["said"]
     assert wait["until"] - wait["next_at"] > 80_000
     assert told["reason"] == "rate_limited"
-    assert "told to wait until" in status
+    assert "asked to wait until" in status
     assert "please retry after 86400 seconds" in status
     assert before <= 10
     assert Decimal(json.loads((shell.folder / "out" / "cost.json").read_text())["cost_rub"])

@@ -392,7 +392,7 @@ class FakeSender:
         self, _job: str, _name: str, _target: Target, chunk: int, _rows: int, share: float
     ) -> None:
         if self.fails:
-            raise ServiceUnavailable("Redis does not take messages")
+            raise ServiceUnavailable("Redis does not accept messages")
         self.chunks.append(chunk)
         self.shares.append(share)
 

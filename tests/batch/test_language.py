@@ -76,7 +76,7 @@ def test_money_and_numbers_are_written_as_the_reader_does() -> None:
 
 @pytest.mark.usefixtures("russian")
 def test_a_moment_in_a_stored_sentence_is_written_as_the_reader_does() -> None:
-    assert again("goes on at 2026-11-29 02:00 MSK") == "продолжится 29.11.2026 02:00 MSK"
+    assert again("resumes at 2026-11-29 02:00 MSK") == "продолжится 29.11.2026 02:00 MSK"
 
 
 @pytest.mark.usefixtures("russian")

@@ -73,7 +73,7 @@ def test_p10_one_ctrl_c_while_files_are_written_does_not_keep_a_job_from_its_end
 
     if ends:
         assert local.run_job(its, store.job()).state is JobState.COMPLETED
-        assert played.said == ["all is answered; the files are being written"]
+        assert played.said == ["all requests are done; writing the files"]
     else:
         with pytest.raises(KeyboardInterrupt):
             local.run_job(its, store.job())

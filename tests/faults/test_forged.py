@@ -158,7 +158,7 @@ def test_who_can_write_to_redis_neither_spends_nor_forges_nor_ends_anybody(tmp_p
         assert sum(bool(call.billed) for call in house.simulator.book().chats()) == ROWS + 12
         assert house.at_home(job, "SELECT count(*) FROM calls WHERE id = 'x-1'") == [(0,)]
         log = (tmp_path / "coordinator.log").read_text()
-        assert "not of our making" in log
+        assert "invalid messages" in log
         assert "held in Redis by nobody of ours" in log
         assert "Traceback" not in log + (tmp_path / "worker-0.log").read_text()
         intruder.close()

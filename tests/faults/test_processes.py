@@ -324,7 +324,7 @@ def test_p15_a_second_coordinator_or_run_on_a_home_is_refused_and_calls_nobody(
     for words in (("coordinator",), ("run", "in.jsonl")):
         refused = shell(*words, code=2)
 
-        assert "another nightshift is at work" in refused.err
+        assert "another nightshift process is running" in refused.err
     lock.release()
 
     assert Home(shell.folder / "home").job_ids() == [job]

@@ -301,8 +301,8 @@ def fed(redis: Redis, job: str) -> bool:
 @pytest.mark.parametrize(
     ("setting", "wrong", "well", "told"),
     [
-        ("requirepass", "another", "", "Redis refuses the password"),
-        ("maxclients", "1", "10000", "Redis has no room for more clients"),
+        ("requirepass", "another", "", "Redis rejected the password"),
+        ("maxclients", "1", "10000", "Redis has reached its limit of clients"),
     ],
 )
 def test_r18_a_server_that_lets_nobody_in_for_a_while_ends_nobody_and_is_told_by_name(

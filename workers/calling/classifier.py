@@ -147,7 +147,7 @@ def _chosen(
     choice = choices[0] if choices and isinstance(choices[0], dict) else {}
     finish = text_of(choice.get("finish_reason"))
     if choice.get("error") or finish.lower() == "error":
-        message = unwrap(choice.get("error"), 0.0).message or "the model broke off"
+        message = unwrap(choice.get("error"), 0.0).message or "the model stopped with an error"
         return Retry(RetryKind.UNCERTAIN, "endpoint.failed_midway", message, billed)
     finish = _FINISHES.get(finish.lower(), finish.lower())
     flags = _flags(finish, choice, document.get("model"), asked_model)

@@ -196,7 +196,7 @@ class Post:
             await self._redis.ping()
         except (AuthenticationError, AuthorizationError) as error:
             raise UsageError(
-                "Redis refuses the password", hint="check NIGHTSHIFT_REDIS_URL"
+                "Redis rejected the password", hint="check NIGHTSHIFT_REDIS_URL"
             ) from error
         except (RedisError, OSError, TimeoutError):
             return

@@ -214,8 +214,8 @@ class Judge:
         if not 0 < most <= alike.count or alike.count <= in_flight:
             return refused
         text = (
-            f"{alike.count} requests in a row were refused alike: {refused.message}"
-            " (--retry failed sends these again, --max-refusals 0 never pauses for it)"
+            f"{alike.count} consecutive requests failed with the same error: {refused.message}"
+            " (--retry failed retries them, --max-refusals 0 turns this pause off)"
         )
         return Stop(PauseReason.MISCONFIGURED, refused.code, text, refused.charge)
 

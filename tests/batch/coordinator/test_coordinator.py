@@ -502,7 +502,7 @@ def test_a_job_waits_for_what_is_out_before_its_budget_is_exhausted(house: House
     assert states == [JobState.IN_PROGRESS, JobState.PAUSED]
     row = house.row()
     assert row.reason == PauseReason.BUDGET_EXHAUSTED
-    assert row.reason_text == "not one more request fits the budget"
+    assert row.reason_text == "no further request fits the budget"
     assert house.post.held[JOB] == "budget_exhausted"
     assert row.settled_rub <= BOUND * 6
 
@@ -526,7 +526,7 @@ def test_a_job_that_reaches_the_cap_of_the_day_goes_on_by_itself_on_the_next(
 
     row = house.row()
     assert (row.state, row.reason) == (JobState.PAUSED, PauseReason.BUDGET_EXHAUSTED)
-    assert "for all jobs in a day is reached; goes on at 2027-01-16 00:00 MSK" in row.reason_text
+    assert "for all jobs is reached; resumes at 2027-01-16 00:00 MSK" in row.reason_text
     assert not row.needs_user
     house.turn(3)
     assert house.out() == []
@@ -575,7 +575,7 @@ def test_a_cap_of_the_day_that_no_request_fits_needs_the_user(house: House) -> N
     house.turn(2)
 
     row = house.row()
-    assert row.reason_text.startswith("not one request fits the cap of")
+    assert row.reason_text.startswith("no request fits the daily cap of")
     assert row.needs_user
 
 
@@ -918,7 +918,7 @@ def test_a_job_keeps_its_hours(house: House, wall: Wall) -> None:
     job(house, 8, window="23:00-07:00@Europe/Moscow")
     house.turn(2)
     assert house.row().reason == PauseReason.WINDOW_CLOSED
-    assert house.row().reason_text == "goes on at 2026-03-03 23:00 MSK"
+    assert house.row().reason_text == "resumes at 2026-03-03 23:00 MSK"
     assert house.sender.chunks == []
 
     wall.now += timedelta(hours=9)
@@ -1039,7 +1039,7 @@ def test_a_fault_of_our_own_in_one_job_stops_no_other_and_tells_no_secret(
     house.turn(3)
 
     assert house.row(OTHER).state is JobState.COMPLETED
-    assert house.row().reason_text == "a fault of Nightshift's own (KeyError)"
+    assert house.row().reason_text == "internal error (KeyError)"
 
 
 def test_deliveries_of_a_job_in_trouble_wait_and_are_not_read_in_a_loop(
@@ -1085,7 +1085,7 @@ def test_a_password_that_redis_refuses_is_no_trouble_of_a_job(
     house.turn()
 
     def refuse(*_: object) -> None:
-        raise UsageError("Redis refuses the password")
+        raise UsageError("Redis rejected the password")
 
     monkeypatch.setattr(house.post, "claims", refuse)
 
@@ -1283,7 +1283,7 @@ def test_forged_deliveries_are_dropped_and_told_of_r17_r19(
 
     row = house.row()
     assert (row.state, row.completed, row.settled_rub) == (JobState.COMPLETED, 4, Decimal("0.4"))
-    assert "were not of our making" in caplog.text
+    assert "dropped 7 invalid messages" in caplog.text
 
 
 def test_a_delivery_for_another_job_in_this_ones_stream_touches_neither(house: House) -> None:

@@ -93,14 +93,14 @@ def test_a_redis_that_is_away_is_told_since_when(scene: Scene, server: Server) -
 def test_a_coordinator_that_stands_still_is_told(scene: Scene) -> None:
     scene.coordinate()
 
-    check(scene.look(), "the coordinator has told nothing new", scene)
+    check(scene.look(), "no update from the coordinator", scene)
 
 
 def test_what_a_coordinator_cannot_write_down_is_told_by_its_sign_of_life(scene: Scene) -> None:
     scene.coordinate()
     assert scene.lock
     with closing(scene.post()) as post:
-        text = "its files cannot be used: database or disk is full"
+        text = "the job's files cannot be used: database or disk is full"
         sign = Sign("", {JOB: Ailment(text, scene.ago)})
         post.be_present(board_name(scene.home), sign)
     scene.lock.is_well()

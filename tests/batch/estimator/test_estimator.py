@@ -151,9 +151,9 @@ def test_a_model_without_a_price_leaves_the_whole_without_one() -> None:
 def test_the_hours_are_those_of_the_narrowest_limit() -> None:
     found = reckoned(bodies("descriptions", 100), {})
 
-    assert hours_for(found, 6000, Limits(rpm=100)) == (1.0, "100 requests a minute")
+    assert hours_for(found, 6000, Limits(rpm=100)) == (1.0, "limited to 100 requests per minute")
     assert hours_for(found, 100, Limits(max_in_flight=1))[1].startswith(
-        "if it is 1 calls at once of 20"
+        "assuming 1 concurrent calls of 20"
     )
     tokens = found.prompt.likely + found.output.likely
     assert hours_for(found, 100, Limits(tpm=10))[0] == pytest.approx(tokens / 10 / 60)

@@ -50,7 +50,7 @@ def test_a_budget_below_one_unbounded_request_tells_the_bound_that_fits(tmp_path
     with pytest.raises(UsageError) as refusal:
         look(tmp_path, OPEN, budget=Budget(rub=Decimal(20)))
 
-    assert "not one of 50 requests fits, since their answers have no bound" in str(refusal.value)
+    assert "none of 50 requests fits, since max_tokens is not set (up to" in str(refusal.value)
     most = int(refusal.value.hint.split()[1])
     fits = Bounds(spec(tmp_path), estimate(OPEN, PRICES), lambda: OPEN, PRICES).with_answers(most)
     assert fits.highest is not None
@@ -85,7 +85,7 @@ def test_caps_of_the_home_and_of_tokens_refuse_too(caps: Caps, option: str, tmp_
     with pytest.raises(UsageError) as refusal:
         look(tmp_path, caps=caps)
     assert option in refusal.value.hint
-    with pytest.raises(UsageError, match="not one of 50 requests fits"):
+    with pytest.raises(UsageError, match="none of 50 requests fits"):
         look(tmp_path, budget=Budget(tokens=1000))
 
 
@@ -102,7 +102,7 @@ def test_caps_of_the_home_and_of_tokens_refuse_too(caps: Caps, option: str, tmp_
         ),
         (
             {"sizes": OPEN, "budget": Budget(rub=Decimal(300))},
-            "lets few calls be in flight at once",
+            "allows few concurrent calls",
         ),
     ],
 )
@@ -113,7 +113,7 @@ def test_what_will_not_be_enough_is_told(wish: dict[str, Any], told: str, tmp_pa
 
 
 def test_hours_that_begin_after_the_deadline_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not one of 50 requests can be sent"):
+    with pytest.raises(UsageError, match="none of 50 requests can be sent"):
         look(tmp_path, deadline=datetime(2026, 11, 29, 20, tzinfo=UTC), window="22:00-23:00@UTC")
 
 

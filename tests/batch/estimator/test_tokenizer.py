@@ -36,7 +36,7 @@ def test_without_the_package_the_way_out_is_told(
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="is not a file"):
         counted_by(tmp_path / "none.json")
 
 

@@ -81,9 +81,9 @@ def test_prices_in_texts_of_an_unknown_host_are_not_taken_for_roubles() -> None:
     ("url", "wish", "words"),
     [
         ("https://routerai.ru/api/v1", {}, ""),
-        (HERE, {}, "prices and costs of 127.0.0.1 are taken for roubles"),
-        (AWAY, {"usd_rate": "90.5"}, "dollars; one is taken for 90.50 ₽"),
-        (AWAY, {}, "the currency of llm.example is not known: its prices and costs are not read"),
+        (HERE, {}, "prices and costs of 127.0.0.1 are read as roubles"),
+        (AWAY, {"usd_rate": "90.5"}, "in dollars, at 90.50 ₽ per dollar"),
+        (AWAY, {}, "the currency of llm.example is unknown, so its prices and costs are ignored"),
     ],
 )
 def test_it_is_said_in_which_money(url: str, wish: dict[str, Any], words: str) -> None:

@@ -248,7 +248,7 @@ def test_it_tells_what_it_cost_rounded_and_to_the_last_digit(job: Job) -> None:
     text = words(job.page())
 
     assert "Total at least 13.22 ₽" in text
-    assert "Known to the last digit 13.2206789012345 ₽" in text
+    assert "Exact total 13.2206789012345 ₽" in text
     assert "Budget 100.00 ₽, 13.2 % used" in text
 
 
@@ -279,7 +279,7 @@ def test_it_tells_what_copies_saved(tmp_path: Path) -> None:
 def test_it_tells_the_most_that_uncertain_calls_can_cost(job: Job) -> None:
     text = words(job.page())
 
-    told = "2 calls of unknown cost, at most 0.75 ₽ for 1 of them, nothing bounds the others"
+    told = "2 calls of unknown cost, at most 0.75 ₽ for 1 of them, no upper bound for the others"
     assert f"{told} ; not in the total" in text.replace("others;", "others ;")
 
 
@@ -393,7 +393,7 @@ def test_it_speaks_russian_to_who_reads_russian(job: Job) -> None:
 
     assert '<html lang="ru">' in page
     assert "3 готово из 6 запросов" in text
-    assert "Всего не меньше 13,22 ₽ Известно до последней цифры 13,2206789012345 ₽" in text
+    assert "Всего не меньше 13,22 ₽ Точная сумма 13,2206789012345 ₽" in text
     assert "2 вызова неизвестной стоимости, не больше 0,75 ₽ за 1 из них" in text
     assert "Подано 01.07.2026 22:59:00" in text
     assert not set(re.findall("[A-Za-z]+", words_of_ours(text))) - {"rpm"}

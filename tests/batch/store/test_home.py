@@ -142,7 +142,7 @@ def test_a_second_coordinator_is_refused_p15(tmp_path: Path) -> None:
     home = Home(tmp_path)
     lock = home.lock()
 
-    with pytest.raises(AlreadyRunning, match="another nightshift is at work"):
+    with pytest.raises(AlreadyRunning, match="another nightshift process is running"):
         Home(tmp_path).lock()
 
     lock.release()

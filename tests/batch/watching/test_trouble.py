@@ -219,18 +219,18 @@ def test_what_is_met_again_soon_is_one_and_later_another() -> None:
     [
         (
             Trouble(OUTAGE, 99.5),
-            "the endpoint did not answer, just now",
-            "API не отвечал, только что",
+            "the endpoint did not respond, just now",
+            "эндпоинт не отвечал, только что",
         ),
         (
             Trouble(OUTAGE, 40.0),
-            "the endpoint did not answer, 60 s ago",
-            "API не отвечал, 60 s назад",
+            "the endpoint did not respond, 60 s ago",
+            "эндпоинт не отвечал, 60 s назад",
         ),
         (
             Trouble("endpoint.rate_limited", 40.0, 1234),
-            "too many requests at a time, 1,234 times, last 60 s ago",
-            "слишком много запросов сразу, 1 234 раза, последний — 60 s назад",
+            "rate limited (HTTP 429), 1,234 times, last 60 s ago",
+            "превышен лимит запросов (HTTP 429), 1 234 раза, последний — 60 s назад",
         ),
         (Trouble("endpoint.new", 40.0), "endpoint.new, 60 s ago", "endpoint.new, 60 s назад"),
     ],

@@ -119,7 +119,7 @@ def test_a_worker_that_renews_its_claim_in_time_is_never_given_up(
 
 
 def in_doubt(folder: Path, calls: int) -> JobStore:
-    """A job with so many calls of unknown outcome that ended at 1000."""
+    """A job with so many unconfirmed calls that ended at 1000."""
     store = publish(folder, calls)
     feed(store, calls)
     unknown = [
