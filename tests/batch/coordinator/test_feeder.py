@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.coordinator.feeder import Fed, Feeder
+from batch.coordinator.feeder import WARMING_S, Fed, Feeder
 from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.coordinator.splitter import (
@@ -206,6 +208,20 @@ def test_newer_prices_count_from_the_next_chunk_on_where_they_are_dearer(
 
     grants = [chunk.grant.rub for chunk in job.store.chunks.alive()]
     assert grants == [4 * BOUND, bounds * BOUND]
+
+
+@pytest.mark.parametrize(("since", "fed"), [(WARMING_S - 9, [2]), (WARMING_S + 9, [2, 4, 2])])
+def test_requests_wait_so_long_at_most_for_those_that_warm_a_cache_for_them(
+    tmp_path: Path, since: float, fed: list[int]
+) -> None:
+    job = Feeding(tmp_path, 8)
+    row = replace(job.store.job(), warm=2)
+    sizes = [len(chunk.requests) for chunk in job.feeder.feed(row, 9).chunks]
+
+    late = replace(row, started_at=time.time() - since)
+    sizes += [len(chunk.requests) for chunk in job.feeder.feed(late, 9).chunks]
+
+    assert sizes == fed
 
 
 # ── Under a cap (FAULTS L8) ──────────────────────────────────────────────────────────────────────

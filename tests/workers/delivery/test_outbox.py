@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,22 +148,35 @@ def test_r2_while_redis_is_away_results_wait_and_then_all_arrive(tmp_path: Path)
     run(scene())
 
 
-def test_the_outbox_tells_for_how_long_its_oldest_result_has_waited(tmp_path: Path) -> None:
+def test_the_outbox_tells_for_how_long_its_oldest_result_has_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each station of its way: until it is on the disk, meanwhile, and until it is home."""
+    now = 100.0
+    monkeypatch.setattr(outbox, "time", SimpleNamespace(monotonic=lambda: now))
+
     async def scene() -> None:
+        nonlocal now
         post = FakePost()
         home, box = FakeHome(post), Outbox(tmp_path, post)
-        box.start()
         assert box.lag_s == 0.0
-        post.away = True
         answer(box, 0)
-        await asyncio.sleep(0.2)
+        now = 103.0
+        assert box.lag_s == 3.0
+
+        meanwhile: list[float] = []
+        monkeypatch.setattr(os, "fdatasync", lambda _: meanwhile.append(box.lag_s))
+        post.away = True
+        await box._turn(hurry=True)
         answer(box, 1)
-        assert box.lag_s >= 0.2
+        now = 105.0
+        assert (meanwhile, box.lag_s) == ([3.0], 5.0)
 
         post.away = False
-
-        await home_has(home, 2)
-        await until(lambda: box.lag_s == 0.0)
+        await box._turn(hurry=True)
+        home.take_in()
+        await box._turn(hurry=True)
+        assert box.lag_s == 0.0
         assert await box.close(5)
 
     run(scene())
@@ -286,6 +300,34 @@ def test_deliveries_are_bounded_in_rows_and_bytes(
     run(scene())
 
 
+def test_what_waited_long_goes_out_in_portions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it in one command would outlast the time that a command has, each time anew."""
+    monkeypatch.setattr(outbox, "MOST_BYTES", 1)
+
+    async def scene() -> None:
+        post = FakePost()
+        home, box = FakeHome(post), Outbox(tmp_path, post)
+        send, portions = post.send, list[int]()
+
+        async def counted(entries: list[tuple[str, bytes]]) -> None:
+            portions.append(len(entries))
+            await send(entries)
+
+        post.send = counted  # type: ignore[method-assign]
+        for ordinal in range(3):
+            answer(box, ordinal)
+        await box._turn(hurry=True)
+        home.take_in()
+
+        assert len(portions) > 1 == max(portions)
+        assert len(home.results) == 3
+        await box.close(5)
+
+    run(scene())
+
+
 def test_jobs_do_not_share_deliveries(tmp_path: Path) -> None:
     async def scene() -> None:
         post = FakePost()
@@ -329,6 +371,30 @@ def test_segments_go_when_nothing_needs_them_and_only_then(
         assert len(logs(box)) == 2
         await home_has(home, 3)
         await box.close(5)
+
+    run(scene())
+
+
+def test_the_segments_of_a_call_that_was_tried_again_go_with_its_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 1)
+
+    async def scene() -> None:
+        post = FakePost()
+        home, box = FakeHome(post), Outbox(tmp_path, post)
+        box.claimed(JOB, 1, [(0, 0, 0)])
+        sent = sent_by(box, 0)
+        box.ended(sent.call, cut())
+        box.put(JOB, call_of(sent), None)
+        for close in (False, True):
+            if close:
+                close_chunk(box)
+            await box._turn(hurry=True)
+            home.take_in()
+            await box._turn(hurry=True)
+            assert len(logs(box)) == (1 if close else 3)
+        assert await box.close(5)
 
     run(scene())
 
@@ -552,6 +618,30 @@ def test_f1_where_the_disk_only_refused_a_call_all_that_happened_is_kept(
         monkeypatch.undo()
 
         assert box.is_kept
+        await box.close(0)
+
+    run(scene())
+
+
+def test_f1_what_needed_the_room_set_aside_is_kept_and_no_call_leaves_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, refusals = os.write, [full_disk]
+
+    def full_until_room_is_made(fd: int, data: bytes) -> int:
+        return refusals.pop()() if refusals else write(fd, data)
+
+    async def scene() -> None:
+        box = Outbox(tmp_path, FakePost())
+        flying = sent_by(box, 0)
+        monkeypatch.setattr(os, "write", full_until_room_is_made)
+        box.heard(flying.call, "gen-1")
+        monkeypatch.undo()
+
+        with pytest.raises(StorageUnavailable, match="is full"):
+            sent_by(box, 1)
+        assert box.is_kept
+        assert len(list(journal.records(box.folder))) == 2
         await box.close(0)
 
     run(scene())
