@@ -6,36 +6,39 @@ from pathlib import Path
 from typing import cast
 
 from batch.coordinator.fence import Fence
-from batch.coordinator.post import Post
+from batch.coordinator.post import Memory, Post
 from batch.coordinator.sender import Sender
 from jobs.names import FENCE
 
 
-class Memory:
-    """Redis, as far as a fence asks it: fences and their counts."""
+class Remembering:
+    """Redis, as far as a fence asks it: fences and their counts, and who was vouched to."""
 
     def __init__(self) -> None:
-        self.server, self.connections, self.fence = "a" * 40, 1, ""
+        self.server, self.connections, self.fence, self.asking = "a" * 40, 1, "", 0
         self.counts: dict[str, int] = {}
+        self.vouched: list[bool] = []
 
-    def vouch(self, fence: str, count: int, server: str) -> tuple[bool, str]:
-        whole = server == self.server and self.counts.get(fence, -1) in (count, count - 1)
+    def vouch(self, fence: str, count: int, server: str, *, to_all: bool) -> Memory:
+        known = self.counts.get(fence, -1)
+        whole = server == self.server and known in (count, count - 1)
         if whole:
             self.counts[fence] = count
-        return whole, self.server
+            self.vouched.append(to_all)
+        return Memory(whole, self.server, self.asking, known)
 
     def begin_fence(self, fence: str, _old: str) -> None:
         self.counts = {fence: 0}
 
 
-def fence(home: Path, memory: Memory) -> Fence:
+def fence(home: Path, memory: Remembering) -> Fence:
     return Fence(home, cast(Post, memory), cast(Sender, memory))
 
 
 def test_a_fence_is_known_after_a_restart_though_its_server_has_a_shorter_name(
     tmp_path: Path,
 ) -> None:
-    memory = Memory()
+    memory = Remembering()
     one = fence(tmp_path, memory)
     for memory.server in ("a" * 40, "b"):
         assert not one.holds()
@@ -48,7 +51,7 @@ def test_a_fence_is_known_after_a_restart_though_its_server_has_a_shorter_name(
 
 
 def test_a_memory_in_which_a_count_is_missing_is_not_whole(tmp_path: Path) -> None:
-    memory = Memory()
+    memory = Remembering()
     one = fence(tmp_path, memory)
     one.holds()
     one.renew()
@@ -67,6 +70,22 @@ def test_what_a_link_leads_to_is_not_written(tmp_path: Path) -> None:
     other.write_text("mine")
     (tmp_path / FENCE).symlink_to(other)
 
-    assert not fence(tmp_path, Memory()).holds()
+    assert not fence(tmp_path, Remembering()).holds()
 
     assert other.read_text() == "mine"
+
+
+def test_that_workers_may_take_chunks_is_on_the_disk_before_any_is_vouched_to(
+    tmp_path: Path,
+) -> None:
+    memory = Remembering()
+    one = fence(tmp_path, memory)
+    one.holds()
+    one.renew()
+    assert one.holds()
+    assert one.untaken_since == one.whole_since, "nobody asked, so nobody has any of it"
+
+    memory.asking = 1
+    assert one.holds()
+    assert memory.vouched[-2:] == [False, True]
+    assert fence(tmp_path, memory).untaken_since == float("inf")
