@@ -16,13 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from jobs.names import SECRET
 from scripts.auditor import Audit, Death, audit
 from scripts.simulator import Simulator
 from scripts.torturing.nursery import Child, Nursery
@@ -33,6 +34,7 @@ INSIDE = Path(__file__).parent / "inside"
 MODEL = "minimax/minimax-m1"
 KEY = "canary-key-5f3a9c"
 _PATIENCE_S = 300.0
+_STARTS_S = 30.0
 _DYING_S = 1.0
 """Connections of a process are closed well before a busy machine has done with it."""
 NOTHING: Mapping[str, str] = {}
@@ -89,6 +91,8 @@ class House:
         self.simulator.start()
         self.start("server")
         self.start("coordinator")
+        # It makes the secret, without which a worker does not start.
+        _wait_for((self.folder / "home" / SECRET).exists, "the coordinator does not start")
         for number in range(self._workers):
             self.start(f"worker-{number}")
         return self
@@ -236,15 +240,13 @@ class House:
         return f"redis://127.0.0.1:{self.way_to_redis}/0"
 
     def _wait_for_server(self) -> None:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            try:
+        def answers() -> bool:
+            with suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return
-        raise TimeoutError("the server does not start")
+                return True
+            return False
+
+        _wait_for(answers, "the server does not start")
 
     # ---- jobs --------------------------------------------------------------------------------
 
@@ -345,6 +347,14 @@ class House:
             finished=finished,
             only_this_input=True,
         )
+
+
+def _wait_for(holds: Callable[[], bool], else_told: str) -> None:
+    deadline = time.monotonic() + _STARTS_S
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(else_told)
+        time.sleep(0.02)
 
 
 def _line(name: str, number: int) -> str:
