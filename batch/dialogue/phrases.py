@@ -212,5 +212,5 @@ def lost_line(lost: Lost) -> str:
     if not lost.chunks:
         return ""
     if not lost.rub:
-        return _("workers that fell silent may have spent more")
-    return _("workers that fell silent may have spent {rub} more").format(rub=money(lost.rub))
+        return _("lost workers may have spent more")
+    return _("lost workers may have spent {rub} more").format(rub=money(lost.rub))

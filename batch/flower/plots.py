@@ -207,7 +207,7 @@ def _latency(axis: _Axis) -> Chart:
 
     return Chart(
         "latency",
-        _("Seconds to an answer"),
+        _("Latency, seconds"),
         _latencies(last) if last else "",
         [
             Layer("ns-line-soft", _("19 of 20"), axis.line(most, top)),
@@ -255,14 +255,14 @@ def _money(axis: _Axis, budget: float | None) -> Chart:
     cap = [budget if near else None] * len(spent)
     return Chart(
         "money",
-        _("Roubles spent"),
+        _("Spent, RUB"),
         f"{_short(spent[-1])} ₽",
         [
             Layer("ns-money", _("spent"), axis.steps(spent, top, [0.0] * len(spent))),
             Layer("ns-limit", _("budget"), axis.line(cap, top)),
         ],
         axis.columns(
-            lambda s: _("{n} ₽ in all, {m} ₽ here").format(
+            lambda s: _("{n} ₽ total, {m} ₽ in this period").format(
                 n=_short(s.spent), m=_short(float(s.point.cost))
             )
         ),
@@ -286,8 +286,8 @@ def _errors(axis: _Axis) -> Chart:
         base = [low + value for low, value in zip(base, values, strict=True)]
     return Chart(
         "errors",
-        _("Refusals and errors"),
-        _("{n} in all").format(n=number(totals.total())),
+        _("Retried calls and errors"),
+        _("{n} total").format(n=number(totals.total())),
         layers,
         axis.columns(lambda s: _told_errors(s.point.errors)),
         axis.ticks(),

@@ -25,12 +25,12 @@ __all__ = ["money", "number"]
 @cache
 def _states() -> dict[str, str]:
     return {
-        JobState.VALIDATING: _("Being checked"),
+        JobState.VALIDATING: _("Validating"),
         JobState.IN_PROGRESS: _("Running"),
         JobState.PAUSED: _("Paused"),
         JobState.FINALIZING: _("Finishing"),
         JobState.COMPLETED: _("Completed"),
-        JobState.CANCELLING: _("Being cancelled"),
+        JobState.CANCELLING: _("Cancelling"),
         JobState.CANCELLED: _("Cancelled"),
         JobState.FAILED: _("Refused"),
         JobState.EXPIRED: _("Expired"),
@@ -41,12 +41,12 @@ def _states() -> dict[str, str]:
 def _reasons() -> dict[str, str]:
     return {
         PauseReason.BUDGET_EXHAUSTED: _("the budget is used up"),
-        PauseReason.INSUFFICIENT_BALANCE: _("the account has no money left"),
+        PauseReason.INSUFFICIENT_BALANCE: _("the account balance is used up"),
         PauseReason.KEY_REJECTED: _("the key was rejected"),
-        PauseReason.ENDPOINT_DOWN: _("the endpoint cannot be reached"),
+        PauseReason.ENDPOINT_DOWN: _("the endpoint is unreachable"),
         PauseReason.PRICE_RISE: _("prices have risen"),
-        PauseReason.MISCONFIGURED: _("the address or the model is wrong"),
-        PauseReason.RATE_LIMITED: _("nothing but rate limits for too long"),
+        PauseReason.MISCONFIGURED: _("wrong address or model"),
+        PauseReason.RATE_LIMITED: _("only rate limits for too long"),
         PauseReason.USER: _("by the user"),
     }
 
@@ -67,32 +67,32 @@ _SAID = frozenset(
 def _answers() -> dict[str, str]:
     return {
         clicks.DONE: _("Done."),
-        "ended": _("The job is over already."),
-        "paused_already": _("The job is paused already."),
-        "ending": _("The job is about to end; nothing can be changed any more."),
-        "running": _("The job runs already."),
-        "nothing_left": _("Every request has its result: nothing is left to send."),
-        "never_began": _("The job was refused and never began."),
+        "ended": _("The job has already finished."),
+        "paused_already": _("The job is already paused."),
+        "ending": _("The job is finishing; it can no longer be changed."),
+        "running": _("The job is already running."),
+        "nothing_left": _("Every request has a result; there is nothing left to send."),
+        "never_began": _("The job was rejected and never started."),
         "needs_budget": _(
             "The budget is used up. Give a higher one: nightshift resume JOB --budget-rub MORE"
         ),
-        "needs_prices": _("Prices have risen. Agree to them: nightshift resume JOB"),
+        "needs_prices": _("Prices have risen. Accept them: nightshift resume JOB"),
         "needs_hours": _(
-            "The job goes on by itself when its hours begin. Give others:"
-            " nightshift resume JOB --window HH:MM-HH:MM"
+            "The job resumes by itself when its window opens. Change it: nightshift"
+            " resume JOB --window HH:MM-HH:MM"
         ),
         "needs_deadline": _(
             "The deadline has passed. Give another: nightshift resume JOB --deadline HH:MM"
         ),
-        "moved": _("The job has changed meanwhile; look again."),
+        "moved": _("The job has changed in the meantime; check again."),
         "trouble": _("The job's files cannot be used; the coordinator's log tells more."),
         "nobody": _(
             "No coordinator works on this job now. Start one where the job's home is:"
             " nightshift coordinator"
         ),
-        "silent": _("The coordinator did not answer; the click was taken back."),
-        "slow": _("The coordinator has heard of it, but has not done it yet."),
-        "looking": _("This page is only for looking."),
+        "silent": _("The coordinator did not respond; the action was withdrawn."),
+        "slow": _("The coordinator has received the request but has not completed it yet."),
+        "looking": _("This page is read-only."),
         "away": _("Redis does not answer."),
         "no_job": _("There is no such job."),
         "unknown": _("That cannot be done to a job."),
@@ -109,7 +109,12 @@ def state(job: Job) -> str:
 
 def kind(name: str) -> str:
     """How a list of jobs is called."""
-    titles = {"all": _("All"), "running": _("Running"), "paused": _("Paused"), "ended": _("Over")}
+    titles = {
+        "all": _("All"),
+        "running": _("Running"),
+        "paused": _("Paused"),
+        "ended": _("Finished"),
+    }
     return titles[name]
 
 
@@ -124,7 +129,7 @@ def reason(job: Job) -> str:
     if job.reason_text:
         return visible(again(job.reason_text))
     if job.runs and job.down:
-        return _("the endpoint is down, trying again")
+        return _("the endpoint is down, retrying")
     if job.runs and job.workers == 0:
         return _("waiting for a worker")
     return ""
@@ -149,14 +154,14 @@ def wishes(job: Job) -> list[Button]:
     if not cannot.get(clicks.PAUSE, "-"):
         found.append(Button(clicks.PAUSE, _("Pause"), "btn-outline-secondary"))
     if not cannot.get(clicks.RESUME, "-") or job.rests:
-        ask = _("Go on with this job? What is left of it is sent, and paid for.")
+        ask = _("Resume this job? The remaining requests will be sent and paid for.")
         asked = job.ended or job.reason == PauseReason.SAMPLED
         button = Button(clicks.RESUME, _("Resume"), "btn-outline-primary", ask if asked else "")
         found.append(button)
     if not cannot.get(clicks.CANCEL, "-"):
         ask = _(
-            "Cancel this job? Calls in flight end, what was answered is kept, and the rest is not"
-            " sent."
+            "Cancel this job? Calls in flight finish, answers received are kept, the"
+            " rest is not sent."
         )
         found.append(Button(clicks.CANCEL, _("Cancel"), "btn-outline-danger", ask))
     return found
@@ -167,25 +172,25 @@ def facts(job: Job) -> list[tuple[str, str]]:
     limits = [
         _("{n} requests/min").format(n=number(job.rpm)) if job.rpm else "",
         _("{n} tokens/min").format(n=number(job.tpm)) if job.tpm else "",
-        _("{n} calls at once").format(n=number(job.max_in_flight)) if job.max_in_flight else "",
+        _("{n} concurrent calls").format(n=number(job.max_in_flight)) if job.max_in_flight else "",
     ]
     late = job.runs and job.lag_s >= 5
     forecast = None if job.ended else job.forecast_rub
     told = [
         (_("Submitted"), full(job.created_at)),
-        (_("Began"), full(job.started_at) if job.started_at else ""),
-        (_("Ended"), full(job.ended_at) if job.ended_at else ""),
+        (_("Started"), full(job.started_at) if job.started_at else ""),
+        (_("Finished"), full(job.ended_at) if job.ended_at else ""),
         (_("Tokens"), number(job.tokens)),
         (_("Paid calls"), number(job.calls)),
         (_("Refusals"), number(job.refusals)),
-        (_("Last trouble"), _trouble(job)),
+        (_("Last problem"), _trouble(job)),
         (_("Lines skipped"), number(job.invalid) if job.invalid else ""),
         (_("Estimate"), "" if job.likely_rub is None else money(job.likely_rub)),
         (_("Forecast"), "" if forecast is None else money(forecast)),
         (_("Limits"), ", ".join(filter(None, limits))),
         (_("Hours"), visible(job.window or "")),
         (_("Deadline"), full(job.deadline) if job.deadline else ""),
-        (_("Oldest result on its way"), duration(job.lag_s) if late else ""),
+        (_("Oldest undelivered result"), duration(job.lag_s) if late else ""),
     ]
     return [(name, text) for name, text in told if text]
 
@@ -224,7 +229,7 @@ def workers(count: int) -> str:
 
 def refusals(count: int) -> str:
     """So many of them."""
-    return ngettext("{n} refusal", "{n} refusals", count).format(n=number(count))
+    return ngettext("{n} retried call", "{n} retried calls", count).format(n=number(count))
 
 
 def limit(count: int) -> str:
@@ -234,12 +239,12 @@ def limit(count: int) -> str:
 
 def uncertain(rub: Decimal) -> str:
     """What may have been spent beside."""
-    return _("up to {n} uncertain").format(n=money(rub))
+    return _("up to {n} unconfirmed").format(n=money(rub))
 
 
 def needy(count: int) -> str:
     """Jobs that somebody must look after."""
-    return ngettext("{n} needs you", "{n} need you", count).format(n=number(count))
+    return ngettext("{n} needs action", "{n} need action", count).format(n=number(count))
 
 
 def paused(count: int) -> str:
@@ -262,7 +267,7 @@ def left(seconds: float) -> str:
 
 def taken(seconds: float) -> str:
     """From its beginning to its end."""
-    return _("{n} taken").format(n=duration(seconds))
+    return _("took {n}").format(n=duration(seconds))
 
 
 def code(name: str) -> str:

@@ -123,11 +123,11 @@ class Teller:
         except Undelivered as error:
             letter.missed(time.time())
             if letter.tries == 1 or not letter.waits:
-                text = "it is tried again" if letter.waits else "it is given up"
-                log.warning("%s: a word about it did not arrive: %s; %s", job, error, text)
+                text = "retrying" if letter.waits else "giving up"
+                log.warning("%s: notification failed: %s; %s", job, error, text)
         except Exception as error:  # a fault of ours must not end the thread
             letter.missed(time.time())
-            log.error("a word about a job went wrong: %s", type(error).__name__)  # noqa: TRY400
+            log.error("a notification failed: %s", type(error).__name__)  # noqa: TRY400
         else:
             letter.sent = True
             log.info("%s: told by %s", job, letter.way)
@@ -136,4 +136,4 @@ class Teller:
         try:
             book.write(self._folder / job, found)
         except OSError as error:
-            log.warning("%s: what was told cannot be noted: %s", job, error.strerror)
+            log.warning("%s: cannot record the notification: %s", job, error.strerror)

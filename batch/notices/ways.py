@@ -137,7 +137,7 @@ def _by_mail(address: str, word: Word, name: str, environ: Mapping[str, str]) ->
         with _mail_server(where, user, secret(environ, SMTP_PASSWORD)) as server:
             server.send_message(mail)
     except (smtplib.SMTPException, OSError, ValueError) as error:
-        raise Undelivered(f"the mail server does not take it ({type(error).__name__})") from None
+        raise Undelivered(f"the mail server rejected it ({type(error).__name__})") from None
 
 
 @contextmanager

@@ -67,21 +67,21 @@ FOR_PEOPLE = ("spent", "passing", "better_limit")
 def title(word: Word) -> str:
     """One line for people."""
     if word["event"] == TEST:
-        return _("Nightshift: a word to try the way")
+        return _("Nightshift: test notification")
     name = word["name"]
     titles = {
         "completed": _("{name}: done"),
         "failed": _("{name}: refused"),
         "cancelled": _("{name}: cancelled"),
-        "expired": _("{name}: its deadline has passed"),
+        "expired": _("{name}: deadline passed"),
     }
-    return titles.get(word["event"], _("{name}: paused, and needs you")).format(name=name)
+    return titles.get(word["event"], _("{name}: paused, needs action")).format(name=name)
 
 
 def text(word: Word) -> str:
     """Some lines for people."""
     if word["event"] == TEST:
-        return _("If you read this, words about jobs will arrive here.")
+        return _("If you can read this, job notifications will arrive here.")
     answered = ngettext(
         "{done} of {count} request answered",
         "{done} of {count} requests answered",
@@ -136,11 +136,11 @@ def _cost(word: Word) -> str:
 def _reason(reason: str) -> str:
     return {
         PauseReason.BUDGET_EXHAUSTED: _("The budget is used up."),
-        PauseReason.INSUFFICIENT_BALANCE: _("The account has no money left."),
+        PauseReason.INSUFFICIENT_BALANCE: _("The account balance is used up."),
         PauseReason.KEY_REJECTED: _("The key was rejected."),
-        PauseReason.ENDPOINT_DOWN: _("The endpoint cannot be reached."),
+        PauseReason.ENDPOINT_DOWN: _("The endpoint is unreachable."),
         PauseReason.PRICE_RISE: _("Prices have risen."),
-        PauseReason.SAMPLED: _("The sample is answered."),
-        PauseReason.MISCONFIGURED: _("Something is set up wrongly."),
-        PauseReason.RATE_LIMITED: _("Nothing but rate limits for too long."),
+        PauseReason.SAMPLED: _("The sample is complete."),
+        PauseReason.MISCONFIGURED: _("The configuration is wrong."),
+        PauseReason.RATE_LIMITED: _("Only rate limits for too long."),
     }.get(PauseReason(reason), reason)

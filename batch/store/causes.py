@@ -39,10 +39,10 @@ _MORE = 4
 MEANINGS = {
     TRUNCATED: "cut off at the token limit",
     "filtered": "stopped by a content filter",
-    "model_mismatch": "given by another model than asked",
+    "model_mismatch": "answered by a different model",
     "refusal": "refused by the model",
     "only_reasoning": "with reasoning only",
-    "odd_finish": "ended in an unusual way",
+    "odd_finish": "unusual finish reason",
     "lone_surrogate": "with an invalid character, replaced by U+FFFD",
 }
 """Of the flags of an answer."""

@@ -52,7 +52,7 @@ MEANINGS = {
     "endpoint.empty": "empty answer",
     "endpoint.failed_midway": "the model stopped with an error",
     "endpoint.key_rejected": "the key was rejected",
-    "endpoint.insufficient_balance": "the account has no money left",
+    "endpoint.insufficient_balance": "the account balance is used up",
     "endpoint.key_limit": "the key's own limit was reached",
     "endpoint.redirect": "the endpoint redirects elsewhere",
     "endpoint.wrong_address": "wrong address: not an API",

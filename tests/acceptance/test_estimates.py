@@ -147,7 +147,7 @@ def test_prompts_with_one_beginning_are_sent_so_that_the_cache_serves_them(
 ) -> None:
     endpoint = simulator("--cache-prefixes", "--latency", "constant:0.2", "--null-cost-share", "0")
     shell.point_at(endpoint)
-    # Ten roles, ten lines each: in the file's order, calls at once would find the cache cold.
+    # Ten roles, ten lines each: in the file's order, concurrent calls would find the cache cold.
     source = shell.write("in.jsonl", "".join(map(_in_a_role, range(100))))
 
     shell("run", source, "-o", "out", "--max-in-flight", "40")

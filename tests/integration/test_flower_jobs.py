@@ -394,7 +394,7 @@ def test_where_one_may_only_look_there_are_no_buttons(
     assert "data-click" not in site.ask("/jobs")[1] + site.ask(f"/job/{job}")[1]
     assert site.click(job, "pause") == (
         403,
-        {"done": False, "code": "looking", "text": "This page is only for looking."},
+        {"done": False, "code": "looking", "text": "This page is read-only."},
     )
 
 
@@ -420,7 +420,7 @@ def test_clicks_reach_the_coordinator_and_redis_may_forget_everything(
         wait_for(lambda: is_("paused"), "the pause")
         assert site.click(job, "pause") == (
             409,
-            {"done": False, "code": "paused_already", "text": "The job is paused already."},
+            {"done": False, "code": "paused_already", "text": "The job is already paused."},
         )
         with Redis.from_url(house.redis_url("test")) as redis:
             redis.flushall()

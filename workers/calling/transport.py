@@ -96,7 +96,7 @@ _KINDS: dict[type[BaseException], BrokenKind] = {
     httpx2.InvalidURL: BrokenKind.UNREACHABLE,
 }
 _SENTENCES = {
-    BrokenKind.UNREACHABLE: "the endpoint cannot be reached",
+    BrokenKind.UNREACHABLE: "the endpoint is unreachable",
     BrokenKind.EXHAUSTED: "this machine can open no more connections",
     BrokenKind.STALE: "the endpoint had closed an idle connection",
     BrokenKind.CERTIFICATE: "the endpoint's certificate is not to be trusted",

@@ -114,7 +114,7 @@ def test_people_are_told_in_their_language(tmp_path: Path) -> None:
     try:
         word = word_of(store.job(), "paused.budget_exhausted", store.why())
 
-        assert title(word) == "secret-free: пауза, нужны вы"
+        assert title(word) == "secret-free: пауза, требуется действие"
         assert text(word).startswith("Бюджет исчерпан.\nответов 0 из 2\n")
         assert word["state"] == "paused"
     finally:
@@ -154,7 +154,7 @@ def test_telegram_is_written_to_and_its_token_is_told_nobody(there: Hook) -> Non
     assert str(caught.value) == "Telegram answers HTTP 401"
     assert {post.path for post in there.posts} == {"/bot123:canary-bot/sendMessage"}
     assert there.posts[1].json["chat_id"] == "-1001"
-    assert "words about jobs will arrive here" in there.posts[1].json["text"]
+    assert "job notifications will arrive here" in there.posts[1].json["text"]
 
 
 def test_a_mail_says_who_and_what_and_logs_in(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_a_word_that_did_not_arrive_is_sent_later_by_whoever_comes(
 
     tries = [post.headers["X-Nightshift-Delivery"] for post in there.posts]
     assert tries[0] == tries[1]
-    assert "the webhook answers HTTP 500; it is tried again" in caplog.text
+    assert "the webhook answers HTTP 500; retrying" in caplog.text
     assert not book.read(tmp_path / "jobs" / JOB).waits
 
 
