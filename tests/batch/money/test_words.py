@@ -14,7 +14,7 @@ from batch.money.words import paid, uncertain
     [
         (0, 0, "0", ""),
         (1, 0, "1.84", "1 call of unknown cost, at most 1.84 ₽"),
-        (2, 2, "0", "2 calls of unknown cost, which nothing bounds"),
+        (2, 2, "0", "2 calls of unknown cost, no upper bound"),
         (3, 1, "1.5", "3 calls of unknown cost, at most 1.50 ₽ for 2 of them,"),
     ],
 )
