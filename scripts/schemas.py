@@ -320,6 +320,22 @@ class Fault(Struct):
     custom_id: str | None
 
 
+class Previewed(Struct):
+    """A request as it would be sent."""
+
+    name: Annotated[str, Meta(description="custom_id, of several rows theirs with commas")]
+    prompt_bound: Annotated[int, Meta(ge=0, description="tokens that the prompt cannot exceed")]
+    body: dict[str, Any]
+
+
+class Preview(Struct):
+    """preview INPUT."""
+
+    version: Literal[1]
+    requests: list[Previewed]
+    columns: Annotated[list[str], Meta(description="that the answers add to a table")]
+
+
 class Validate(Struct):
     """validate INPUT."""
 
@@ -463,6 +479,7 @@ DOCUMENTS: dict[str, type[Struct]] = {
     "failures": Failures,
     "resume": Resume,
     "estimate": Estimate,
+    "preview": Preview,
     "validate": Validate,
     "doctor": Doctor,
     "budget": Budget,

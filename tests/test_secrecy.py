@@ -133,7 +133,8 @@ def test_s2_the_key_is_nowhere_and_prompts_only_where_they_must_be(
         where = re.findall(r"http://\S+", log.read_text())[0]
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(where, timeout=20)
-        job = house.command("submit", str(source), "-o", str(house.output("night")))
+        believed = ("--stop-after", "2", "--stop-after-rows", "2")
+        job = house.command("submit", str(source), "-o", str(house.output("night")), *believed)
         wait_until("some calls are billed", lambda: len(house.simulator.book().billed()) >= 20)
         house.kill("worker-0")
         house.start("worker-0")

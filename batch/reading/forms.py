@@ -259,7 +259,7 @@ def _results(value: _Object) -> Form | None:
         if not failed
         else "errors of requests, not requests",
         hint="give the file whose requests these are the answers to; what failed in a job of ours"
-        " is sent again by: nightshift resume JOB --retry-failed",
+        " is sent again by: nightshift resume JOB --retry failed",
     )
 
 

@@ -14,8 +14,10 @@ from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import xlsxwriter
+from pyarrow import parquet
 from python_calamine import CalamineWorkbook
 
 from scripts.simulator import Simulator
@@ -250,3 +252,19 @@ def test_every_command_of_the_page_on_tables_can_be_run(
         assert found.startswith("id,review,answer,error,cost_rub,attempts,flags\n1,good,positive,,")
         assert "\n2,label: negative,negative,," in found
     assert source.exists()
+
+
+def test_parquet_keeps_its_types_and_gets_the_answers_behind(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    shell.point_at(simulator("--answers", "echo"))
+    table = pa.table({"n": pa.array([1, 2], pa.int32()), "text": ["да", None], "at": [1.5, 2.5]})
+    source = shell.folder / "r.parquet"
+    parquet.write_table(table, source)
+
+    shell("run", source, "--prompt", "{{ n }} {{ text }}", *ASKED_OF, "-o", "out")
+
+    found = parquet.read_table(shell.folder / "out" / "r.answered.parquet")
+    assert found.select(["n", "text", "at"]).equals(table)
+    assert found["answer"].to_pylist() == ["1 да", "2 "]
+    assert found.column_names[3:] == ["answer", "error", "cost_rub", "attempts", "flags"]

@@ -204,7 +204,7 @@ def test_the_pause_tells_what_the_endpoint_said_and_how_to_go_on() -> None:
     stop = Court(max_refusals=1)(BAD)
 
     assert isinstance(stop, Stop)
-    for told in ("temperature must be below 2", "--retry-failed", "--max-refusals 0"):
+    for told in ("temperature must be below 2", "--retry failed", "--max-refusals 0"):
         assert told in stop.message
 
 
