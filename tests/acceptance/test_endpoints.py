@@ -62,8 +62,8 @@ def test_headers_and_a_query_reach_the_endpoint_and_their_values_nothing_else(
         (("--header", "X-Org=@nowhere"), "nowhere"),
         (("--base-url", "http://10.0.0.1/v1"), "use https, or --insecure-http"),
         (("--base-url", "http://example.com/v1", "--insecure-http"), "unencrypted; use https"),
-        (("--base-url", "https://h/v1/chat/completions"), "give https://h/v1 as it"),
-        (("--base-url", "https://h/v1?api_key=canary"), "give it by --header"),
+        (("--base-url", "https://h/v1/chat/completions"), "use https://h/v1"),
+        (("--base-url", "https://h/v1?api_key=canary"), "pass it with --header"),
     ],
 )
 def test_what_cannot_be_a_header_or_an_address_is_told_before_anything_is_sent(
@@ -142,7 +142,7 @@ def test_doctor_tells_a_key_that_was_looked_at_from_one_that_was_not(shell: Shel
     assert "accepted; the endpoint tells no balance" in right
     assert "lists no models, so no prices are known" in right
     assert "the endpoint refuses the key (HTTP 401)" in wrong
-    assert "not looked at" in anyones
+    assert "not checked" in anyones
     assert "lists no models" not in anyones
 
 
@@ -199,7 +199,7 @@ def test_a_lane_of_the_endpoint_is_priced_asked_for_and_booked_as_it_was_given(
     assert likely == sorted(set(likely))
     assert Decimal(usual["flex_likely_rub"]) == likely[0]
     assert flex["flex_likely_rub"] is None
-    assert "with --service-tier flex estimated cost" in told
+    assert "with --service-tier flex about" in told
     # A lane that is full may be served, and billed, as usual; nobody is given the dear one.
     assert Decimal(flex["rub"]["at_most"]) >= Decimal(usual["rub"]["at_most"])
     assert Decimal(priority["rub"]["at_most"]) > Decimal(usual["rub"]["at_most"])

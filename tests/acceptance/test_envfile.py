@@ -38,7 +38,7 @@ def test_what_is_ours_is_taken_and_named_and_nothing_else(
     ended = shell("run", "in.jsonl", "--json")
 
     assert "--yes" in asks.err
-    assert "taken from .env: NIGHTSHIFT_BASE_URL, ROUTERAI_API_KEY, NIGHTSHIFT_NAME\n" in ended.err
+    assert "read from .env: NIGHTSHIFT_BASE_URL, ROUTERAI_API_KEY, NIGHTSHIFT_NAME\n" in ended.err
     assert '"name":"${ROUTERAI_API_KEY}"' in ended.out.replace(" ", "")
     assert CANARY not in ended.err + ended.out
 
@@ -47,7 +47,7 @@ def test_what_is_ours_is_taken_and_named_and_nothing_else(
 def test_a_file_that_others_can_write_is_not_read(shell: Shell, mode: int) -> None:
     env_file(shell, NIGHTSHIFT_LANG="ru").chmod(mode)
 
-    assert "can be written by others" in shell("status", code=2).err
+    assert "is writable by others" in shell("status", code=2).err
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="to give a file away needs root")
@@ -81,7 +81,10 @@ def test_an_address_from_there_meets_no_key_from_elsewhere(
 
     refused = shell(command, *words, NIGHTSHIFT_HOME="", HOME=str(shell.folder), code=2).err
 
-    assert f"NIGHTSHIFT_{name} (https://127.0.0.1:1/x), but ROUTERAI_API_KEY is not" in refused
+    assert (
+        f"NIGHTSHIFT_{name} (https://127.0.0.1:1/x), but ROUTERAI_API_KEY was set elsewhere"
+        in refused
+    )
     assert "secret@" not in refused
 
 
@@ -93,14 +96,16 @@ def test_a_file_of_a_key_that_is_named_there_is_not_sent_either(shell: Shell) ->
 
     refused = shell("run", "in.jsonl", "--yes", code=2)
 
-    assert "NIGHTSHIFT_API_KEY_FILE (id), but NIGHTSHIFT_API_KEY_FILE is not" in refused.err
+    assert (
+        "NIGHTSHIFT_API_KEY_FILE (id), but NIGHTSHIFT_API_KEY_FILE was set elsewhere" in refused.err
+    )
 
 
 def test_a_secret_of_notifications_is_lent_to_no_address_from_there(shell: Shell) -> None:
     alone(shell, "ROUTERAI_API_KEY")
     env_file(shell, ROUTERAI_API_KEY=CANARY, NIGHTSHIFT_TELEGRAM_URL="https://127.0.0.1:1")
 
-    assert "NIGHTSHIFT_TELEGRAM_TOKEN is not" in (
+    assert "NIGHTSHIFT_TELEGRAM_TOKEN was set elsewhere" in (
         shell("doctor", NIGHTSHIFT_TELEGRAM_TOKEN="123:abc", code=2).err
     )
 
