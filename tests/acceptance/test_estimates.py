@@ -86,7 +86,7 @@ def test_identical_requests_are_bought_once_and_every_line_gets_the_answer(
 
     done = shell("run", source, "-o", "out", "--dedupe")
 
-    assert "20 of them are alike to others" in done.err
+    assert "20 of them are duplicates" in done.err
     assert len(endpoint.book().billed()) == 10
     output = read_lines(shell.folder / "out" / "output.jsonl")
     assert [line["custom_id"] for line in output] == [f"r-{number}" for number in range(30)]

@@ -256,7 +256,7 @@ def test_a_dotenv_file_that_is_none_is_named(shell: Shell) -> None:
 
 def test_what_was_meant_by_an_unknown_command_is_guessed(shell: Shell) -> None:
     assert "Did you mean status?" in shell("staus", code=2).err
-    assert "listed by --help" in shell("xyzzy", code=2).err
+    assert "Run with --help" in shell("xyzzy", code=2).err
 
 
 @pytest.mark.parametrize("command", ["status", "watch", "resume", "pause", "cancel", "results"])

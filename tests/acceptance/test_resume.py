@@ -133,7 +133,7 @@ def test_failures_are_tried_again_by_their_code_and_only_after_a_yes(
     assert "endpoint.bad_request (2), endpoint.unprocessable (1)" in unknown.err
 
     asked = shell.terminal("resume", "latest", "--code", "endpoint.unprocessable", columns=100)
-    asked.shows("1 failed requests are retried. Continue? [y/N]")
+    asked.shows("1 failed are retried. Continue? [y/N]")
     asked.press(b"y\n")
     asked.ends(1)
     assert len(ids(shell.folder / "out" / "errors.jsonl")) == 2
@@ -237,7 +237,7 @@ def test_answers_that_were_cut_off_are_told_and_bought_again_by_the_printed_comm
     cut = read_lines(out / "output.jsonl")
 
     assert f"{ROWS} answers cut off at the token limit, lines 1, 2, 3" in done.err
-    assert "most answers so far are cut off" in done.err
+    assert "most answers so far are truncated" in done.err
     assert json.loads((out / "cost.json").read_text())["flagged"][0]["requests"] == ROWS
     way = next(line for line in done.err.splitlines() if "--retry truncated" in line[:80])
     assert way.endswith("--max-tokens 4000")
@@ -254,6 +254,6 @@ def test_answers_that_were_cut_off_are_told_and_bought_again_by_the_printed_comm
     assert cost_of(out) == endpoint.book().total_billed()
     assert {call.finish_reason for call in endpoint.book().chats()[ROWS:]} == {"stop"}
     assert (
-        "no answer of this job was cut off"
+        "no answer of this job was truncated"
         in shell("resume", "latest", "--retry", "truncated", "--max-tokens", "5000", code=2).err
     )

@@ -199,7 +199,7 @@ def test_a_job_is_shown_with_its_figures(server: Server, post: Post, flowers: Fl
     for shown in (
         "50.00 ₽",
         "endpoint.context_length",
-        "more tokens than",
+        "context length exceeded",
         ">17<",
         "10 ₽",
         "33.50 ₽",
