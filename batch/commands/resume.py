@@ -443,9 +443,11 @@ def _check_fixed(spec: Spec, changes: dict[str, Any]) -> None:
         except ValidationError:
             same = False
         if not same:
+            option, stands = _as_option(field), getattr(spec, field)
             raise UsageError(
-                f"{_as_option(field)} of a submitted job cannot be changed:"
-                f" {safe(str(getattr(spec, field)))}",
+                f"{option} of a submitted job cannot be changed"
+                if stands is None
+                else f"{option} of a submitted job cannot be changed: {safe(str(stands))}",
                 hint="only limits, budget and hours can be changed; for anything else submit a"
                 " new job",
             )

@@ -15,10 +15,10 @@ from tests.conftest import Server, Workdir
 def address(log: Path) -> str:
     """Where the coordinator says that its metrics are."""
     deadline = time.monotonic() + 60
-    while "metrics are at " not in log.read_text():
+    while "metrics: " not in log.read_text():
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
-    return log.read_text().partition("metrics are at ")[2].split()[0]
+    return log.read_text().partition("metrics: ")[2].split()[0]
 
 
 def test_a_coordinator_serves_its_metrics_on_this_machine_alone(

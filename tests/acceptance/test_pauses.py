@@ -46,7 +46,7 @@ def test_e30_a_rejected_key_pauses_and_a_good_one_goes_on_without_an_extra_call(
     paused = shell("run", "reviews.jsonl", "-o", "out", code=3)
 
     assert "is paused: key rejected" in paused.err
-    assert "set a key that works" in paused.err
+    assert "set a valid key" in paused.err
     assert f"0 of {ROWS} done; nothing is lost" in paused.err
     assert shell.jobs()[0]["reason"] == "key_rejected"
 
@@ -65,7 +65,7 @@ def test_e31_an_empty_account_pauses_until_there_is_money(
     shell(*resume_line(paused))
 
     assert "is paused: insufficient balance" in paused.err
-    assert "put money on the account" in paused.err
+    assert "top up the account" in paused.err
     all_answered(shell, endpoint)
 
 

@@ -236,7 +236,7 @@ def test_a_run_whose_server_is_killed_starts_it_again_and_buys_nothing_twice(
     os.kill(own_server(run), signal.SIGKILL)
     ended = run.running.ends(0)
 
-    assert "the embedded server was killed; it is started again" in ended.err
+    assert "the embedded server was killed; restarting it" in ended.err
     assert run.calls == ROWS
     assert len(ids(run.shell.folder / "out" / "output.jsonl")) == ROWS
 

@@ -690,7 +690,7 @@ def test_r18_a_wrong_password_is_told_at_once_and_not_printed(scene: Scenes) -> 
     assert worker.ended() == 2
 
     text = worker.log.read_bytes()
-    assert b"refuses the password" in text
+    assert b"rejected the password" in text
     assert CANARY.encode() not in text
 
 
