@@ -210,8 +210,8 @@ def _latency(axis: _Axis) -> Chart:
         _("Latency, seconds"),
         _latencies(last) if last else "",
         [
-            Layer("ns-line-soft", _("19 of 20"), axis.line(most, top)),
-            Layer("ns-line", _("half of them"), axis.line(half, top)),
+            Layer("ns-line-soft", "p95", axis.line(most, top)),
+            Layer("ns-line", "p50", axis.line(half, top)),
         ],
         axis.columns(tell),
         axis.ticks(),
@@ -223,7 +223,7 @@ def _latencies(both: tuple[float | None, float | None]) -> str:
     half, most = both
     if half is None or most is None:
         return _("no answers")
-    return _("half within {n} s, 19 of 20 within {m} s").format(n=_short(half), m=_short(most))
+    return _("p50 {n} s, p95 {m} s").format(n=_short(half), m=_short(most))
 
 
 def _in_flight(axis: _Axis) -> Chart:
