@@ -253,7 +253,7 @@ def test_a_run_whose_server_stands_still_ends_and_says_so(
         told = [run.shell("status", "latest").out, run.shell("status").err]
         told.append(run.shell("doctor", code=4).out)
         (job,) = run.shell.jobs()
-        run.running.says(" old ")
+        run.running.says("showing data from")
         told.append(run.running.err)
         for text in told:
             assert re.search(r"does not answer.*, since [0-9:]{8}; showing data from .* ago", text)

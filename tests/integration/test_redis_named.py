@@ -98,7 +98,7 @@ def refused(url: str) -> NightshiftError:
         (("--cluster-enabled", "yes"), 2, "cluster"),
         (("--replicaof", "127.0.0.1 1"), 4, "replica"),
         (("--maxmemory-policy", "allkeys-lru"), 2, "maxmemory-policy"),
-        (("--maxmemory", "1"), 4, "is full"),
+        (("--maxmemory", "1"), 4, "is out of memory"),
     ],
 )
 def test_a_server_that_does_not_fit_is_told_by_name(
@@ -133,7 +133,7 @@ def test_a_wrong_login_or_database_is_told_by_name(strange: Callable[..., Strang
     one = strange(rules="~* &* +@all")
     told = {
         "password": refused(one.url("me:wrong@")),
-        "no password": refused(one.url(":secret@")),
+        "has none set": refused(one.url(":secret@")),
         "database": refused(one.url(tail="/99")),
         "TLS": refused(one.url().replace("redis://", "rediss://")),
     }
@@ -149,13 +149,13 @@ def test_who_is_not_there_or_no_redis_is_told_by_name() -> None:
         answer = b"HTTP/1.1 400 Bad Request\r\n\r\n"
         threading.Thread(target=lambda: web.accept()[0].sendall(answer), daemon=True).start()
         error = refused(f"redis://127.0.0.1:{web.getsockname()[1]}/0")
-        assert (error.exit_code, "is no Redis" in error.message) == (2, True)
+        assert (error.exit_code, "is not Redis" in error.message) == (2, True)
 
     nobody = refused("redis://127.0.0.1:1/0")
     assert (nobody.exit_code, "127.0.0.1:1" in nobody.message) == (4, True)
     assert "start it" in nobody.hint
     unknown = refused("redis://:secret@no-such-host.invalid/0")
-    assert (unknown.exit_code, "not known" in unknown.message) == (4, True)
+    assert (unknown.exit_code, "cannot be resolved" in unknown.message) == (4, True)
 
 
 @pytest.mark.parametrize(
