@@ -517,7 +517,7 @@ def dropped(stage: Stage) -> int:
     lines = [line.split() for line in stage.logged("coordinator").splitlines()]
     mark = f"{stage.job}:"
     return sum(
-        int(line[line.index(mark) + 1]) for line in lines if mark in line and "things" in line
+        int(line[line.index("dropped") + 1]) for line in lines if mark in line and "dropped" in line
     )
 
 

@@ -6,6 +6,7 @@ These need more than a package alone; `docs/reliability.md` lists the tests of e
 from __future__ import annotations
 
 import ast
+import csv
 import http.server
 import json
 import os
@@ -36,7 +37,7 @@ from jobs import names
 from jobs.errors import BadMessage, NoSuchJob, ServiceUnavailable, StorageUnavailable
 from jobs.ids import check_job_id
 from scripts.simulator import Simulator
-from tests.acceptance.conftest import Shell, batch_lines
+from tests.acceptance.conftest import MODEL, Shell, batch_lines
 from tests.conftest import CANARY, ROOT, SEAL, Server, Workdir
 from workers.calling.classifier import classify
 from workers.calling.endpoint import Reply
@@ -285,17 +286,22 @@ def test_s4_the_address_of_a_request_comes_from_the_settings_alone(
 ) -> None:
     endpoint = simulator()
     shell.point_at(endpoint)
-    for url in (f"{trap.url}/v1/chat/completions", "//127.0.0.1/x", "/v1/files", "file:///etc"):
+    for url in ("//127.0.0.1/x", "/v1/files", "file:///etc"):
         line = json.loads(batch_lines(1))
         shell.write("in.jsonl", json.dumps({**line, "url": url}))
 
-        assert "input.url" in shell("run", "in.jsonl", "--yes", code=2).err
+        assert "nothing was sent" in shell("run", "in.jsonl", "--yes", code=2).err
     shell.write("in.jsonl", batch_lines(1))
     for base_url in ("http://example.com/v1", "ftp://127.0.0.1/", "file:///etc", "http://a@b/"):
         shell("run", "in.jsonl", "--yes", code=2, NIGHTSHIFT_BASE_URL=base_url)
 
-    assert trap.visits == 0
     assert not endpoint.book().chats()
+    # A full address of chat requests says what kind they are, and nothing of where they go.
+    full = {**json.loads(batch_lines(1)), "url": f"{trap.url}/v1/chat/completions"}
+    shell.write("in.jsonl", json.dumps(full))
+    shell("run", "in.jsonl", "--yes")
+    assert len(endpoint.book().chats()) == 1
+    assert trap.visits == 0
 
 
 def test_s5_proxies_of_the_environment_see_nothing_of_a_whole_run(
@@ -317,9 +323,20 @@ def test_s5_proxies_of_the_environment_see_nothing_of_a_whole_run(
 # ---- S6, S7, S8: what is shown ------------------------------------------------------------------
 
 
-def test_s6_there_is_no_table_for_a_spreadsheet_in_which_a_formula_could_stand() -> None:
-    for path in product_files():
-        assert not re.search(r"\bcsv\b|openpyxl|xlsx", path.read_text()), path
+def test_s6_no_answer_in_a_table_is_a_formula(shell: Shell, simulator: Simulators) -> None:
+    texts = ["=HYPERLINK(1)", "+1+cmd", "-2+3", "@SUM(1)", "-5", "+7.5", "plain", "\t=1"]
+    shell.point_at(simulator("--answers", "echo", "--reasoning-tokens", "0"))
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    shell.write("in.jsonl", lines)
+
+    asking = ("--prompt", "{{ text }}", "--model", MODEL, "--max-tokens", "50", "--to", "csv")
+    shell("run", "in.jsonl", "--yes", *asking, "-o", "out")
+
+    with (shell.folder / "out" / "in.answered.csv").open(newline="") as file:
+        answers = [row["answer"] for row in csv.DictReader(file)]
+    assert answers == [
+        *("'=HYPERLINK(1)", "'+1+cmd", "'-2+3", "'@SUM(1)", "-5", "+7.5", "plain", "'\t=1"),
+    ]
 
 
 def test_s7_s8_hostile_texts_of_an_endpoint_are_shown_escaped_and_one_to_a_line(

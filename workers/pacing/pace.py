@@ -172,7 +172,7 @@ class Pace:
 
     def hear(self, headers: Mapping[str, str]) -> None:
         """The limits that the endpoint tells in its headers, if it does."""
-        self._told.hear(headers, time.time())
+        self._told.hear(headers)
 
     @property
     def pause_s(self) -> float:

@@ -12,6 +12,7 @@ Unix time in s or ms, and from how much `…-remaining-…` says is left.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 
 from workers.calling.retry_after import span
@@ -28,8 +29,11 @@ class Told:
         self.tpm = 0
         self._longest = {"requests": 0.0, "tokens": 0.0}
 
-    def hear(self, headers: Mapping[str, str], now: float) -> None:
-        """Headers of an answer, names in lower case; `now` is Unix time in seconds."""
+    def hear(self, headers: Mapping[str, str], now: float | None = None) -> None:
+        """Headers of an answer, names in lower case; `now` is Unix time in seconds: some tell a
+        moment, which only a clock on the wall understands.
+        """
+        now = time.time() if now is None else now
         plain = "x-ratelimit-limit" in headers
         rpm = self._limit(headers, "requests", "" if plain else "-requests", now)
         tpm = self._limit(headers, "tokens", "-tokens", now)
