@@ -169,7 +169,9 @@ def test_p11_a_worker_that_the_kernel_kills_for_its_memory_costs_its_calls_in_fl
         died = house.dies("worker-0", 30)
         house.start("worker-0")
         house.wait("in")
-        found = house.audit("in", job)
+        # While the kernel looks for room the worker reads nothing: what was answered in that time,
+        # however long it is, was in flight when it dies.
+        found = house.audit("in", job, allowed_twice=10)
 
     assert died
     assert worker.wait() == -signal.SIGKILL
