@@ -279,11 +279,11 @@ async def _at_once(call: Callable[[bytes], Awaitable[object]], bodies: list[byte
     """All of them, so many in flight at a time."""
     waiting = iter(bodies)
 
-    async def lane() -> None:
+    async def dispatcher() -> None:
         for body in waiting:
             await call(body)
 
-    await asyncio.gather(*(lane() for _ in range(_IN_FLIGHT)))
+    await asyncio.gather(*(dispatcher() for _ in range(_IN_FLIGHT)))
 
 
 def _aggregate(store: JobStore, packed: list[bytes]) -> None:

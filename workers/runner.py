@@ -1,11 +1,11 @@
 """The life of a request at the worker.
 
-    ticket ─ lane (waits its turn) ─ grant.take ─ outbox.sent ─ endpoint.call ─ outbox.ended
+    request ─ dispatcher (waits its turn) ─ grant.take ─ outbox.sent ─ endpoint.call ─ outbox.ended
            ─ classify ─ answered | refused      → result
-                      ─ retry                   → back into the lane, later
+                      ─ retry                   → back into the dispatcher, later
                       ─ stop                    → everything of the job goes back to the home
 
-Every ticket leaves by one of two doors: `_finish` with a result, `_give_back` without.
+Every request leaves by one of two doors: `_finish` with a result, `_give_back` without.
 Runs on one event loop; hundreds of calls in flight, over several open chunks.
 """
 
@@ -46,7 +46,7 @@ from workers.calling.endpoint import Answer, Broken, BrokenKind, Listener
 from workers.calling.words import own_words
 from workers.delivery.journal import Sent
 from workers.delivery.outbox import Outbox
-from workers.delivery.verdict import (
+from workers.delivery.records import (
     GENERATION_ID,
     call_row,
     call_without_answer,
@@ -55,12 +55,12 @@ from workers.delivery.verdict import (
     result_of,
 )
 from workers.pacing.backoff import Backoff, delay
+from workers.pacing.circuit_breaker import HealthSignal
+from workers.pacing.dispatcher import Dispatcher, Hindrance
+from workers.pacing.feedback import NOTHING, dearer, is_dearer, spent, tell_limiter
 from workers.pacing.judge import Judge
-from workers.pacing.lane import Hindrance, Lane
-from workers.pacing.meaning import NOTHING, dearer, is_dearer, spent, tell_pace
-from workers.pacing.outage import Sign
-from workers.pacing.pace import Pace, PaceKeeper
-from workers.ticket import OpenChunk, Summary, Ticket
+from workers.pacing.limiter import Limiter, LimiterBackend
+from workers.pending import OpenChunk, PendingRequest, Summary
 
 RETRIES = Backoff(base=0.5, cap=60.0)
 DOUBTS = Backoff(base=0.5, cap=8.0)
@@ -126,7 +126,7 @@ class Runner:
         self,
         endpoint: Caller,
         outbox: Outbox,
-        keeper: PaceKeeper,
+        keeper: LimiterBackend,
         key_fingerprint: str,
         dice: random.Random,
         clock: Callable[[], float] = time.monotonic,
@@ -143,7 +143,7 @@ class Runner:
         self._on_stop = on_stop
         self._begin = begin
         self._renewed_at = clock()
-        self._lanes: dict[str, Lane] = {}
+        self._dispatchers: dict[str, Dispatcher] = {}
         self._judge = Judge(clock)
         self._balance = Balance(endpoint, clock)
         self._calls: set[asyncio.Task[tuple[Answer, Outcome]]] = set()
@@ -179,23 +179,27 @@ class Runner:
             for job, chunks in jobs.items()
         }
 
-    def _lanes_of(self, chunks: list[OpenChunk]) -> list[Lane]:
+    def _dispatchers_of(self, chunks: list[OpenChunk]) -> list[Dispatcher]:
         models = {model for chunk in chunks for model in chunk.payload.models}
-        return [self._lanes[model] for model in models & self._lanes.keys()]
+        return [self._dispatchers[model] for model in models & self._dispatchers.keys()]
 
     def _down_s(self, chunks: list[OpenChunk]) -> float:
         """For how long the endpoint has seemed down for a model of these."""
-        lanes = self._lanes_of(chunks)
-        return round(max((lane.outage.lasts_s for lane in lanes), default=0.0), 3)
+        dispatchers = self._dispatchers_of(chunks)
+        return round(
+            max((dispatcher.breaker.lasts_s for dispatcher in dispatchers), default=0.0), 3
+        )
 
     def _wait(self, chunks: list[OpenChunk]) -> Wait | None:
         """What holds a model of these up, if something does, in the endpoint's own words."""
-        waiting = [each for each in self._lanes_of(chunks) if each.hindrance and each.is_held_up]
+        waiting = [
+            each for each in self._dispatchers_of(chunks) if each.hindrance and each.is_held_up
+        ]
         if not waiting:
             return None
-        lane = max(waiting, key=lambda each: each.pace.told_until)
-        said, now = cast("Hindrance", lane.hindrance), self._clock()
-        left, rest = max(0.0, lane.pace.told_until - now), lane.pace.pause_s
+        dispatcher = max(waiting, key=lambda each: each.limiter.told_until)
+        said, now = cast("Hindrance", dispatcher.hindrance), self._clock()
+        left, rest = max(0.0, dispatcher.limiter.told_until - now), dispatcher.limiter.pause_s
         return Wait(
             code=said.code,
             said=own_words(said.message, said.body, said.status),
@@ -203,9 +207,9 @@ class Runner:
             next_at=time.time() + rest if rest else None,
         )
 
-    def lanes(self) -> Iterable[Lane]:
-        """All lanes, for a look at their pace."""
-        return self._lanes.values()
+    def dispatchers(self) -> Iterable[Dispatcher]:
+        """All dispatchers, for a look at their pace."""
+        return self._dispatchers.values()
 
     # ---- a chunk ----------------------------------------------------------------------------
 
@@ -243,40 +247,44 @@ class Runner:
     def _forget(self, job: str) -> None:
         self._judge.forget(job)
         self._stopped_models = {key for key in self._stopped_models if key[0] != job}
-        for lane in self._lanes.values():
-            lane.set_terms(job, None)
+        for dispatcher in self._dispatchers.values():
+            dispatcher.set_terms(job, None)
 
     def _distribute(self, chunk: OpenChunk) -> None:
-        tickets: dict[str, list[Ticket]] = {}
+        requests: dict[str, list[PendingRequest]] = {}
         if not chunk.left:
             chunk.done.set_result(None)
         for work in chunk.payload.requests:
             model = chunk.payload.models[work.model]
-            ticket = Ticket(chunk, work, model, work.attempts, work.uncertain)
-            if reason := self._why_not(ticket):
-                self._give_back(ticket, reason)
+            request = PendingRequest(chunk, work, model, work.attempts, work.uncertain)
+            if reason := self._why_not(request):
+                self._give_back(request, reason)
             elif chunk.payload.terms.never_pay_twice and work.uncertain:
-                self._fail_unsent(ticket)
+                self._fail_unsent(request)
             else:
-                tickets.setdefault(model, []).append(ticket)
-        for model, some in tickets.items():
-            lane = self._lane(model)
-            lane.set_terms(chunk.payload.job, chunk.payload.terms)
-            lane.add(some)
+                requests.setdefault(model, []).append(request)
+        for model, some in requests.items():
+            dispatcher = self._dispatcher(model)
+            dispatcher.set_terms(chunk.payload.job, chunk.payload.terms)
+            dispatcher.add(some)
 
-    def _lane(self, model: str) -> Lane:
-        if model not in self._lanes:
-            self._lanes = {name: lane for name, lane in self._lanes.items() if not lane.is_idle}
+    def _dispatcher(self, model: str) -> Dispatcher:
+        if model not in self._dispatchers:
+            self._dispatchers = {
+                name: dispatcher
+                for name, dispatcher in self._dispatchers.items()
+                if not dispatcher.is_idle
+            }
             scope = scope_name(self._endpoint.base_url, self._fingerprint, model)
-            self._lanes[model] = Lane(
-                Pace(scope, self._keeper, self._clock),
+            self._dispatchers[model] = Dispatcher(
+                Limiter(scope, self._keeper, self._clock),
                 self._start,
                 self._refuse,
                 self._may_start,
                 self._dice.uniform,
                 self._clock,
             )
-        return self._lanes[model]
+        return self._dispatchers[model]
 
     def renew_speed(self, job: str, speed: Speed) -> None:
         """The user changed what the job may have, while it runs."""
@@ -285,9 +293,9 @@ class Runner:
             return
         old = self.chunks[newest].payload.terms
         terms = msgspec.structs.replace(old, **msgspec.structs.asdict(speed))
-        for lane in self._lanes.values():
-            if lane.knows(job):
-                lane.set_terms(job, terms)
+        for dispatcher in self._dispatchers.values():
+            if dispatcher.knows(job):
+                dispatcher.set_terms(job, terms)
 
     def lift(self, job: str, at: float) -> None:
         """The user wanted, at that Unix time, that nothing of the job waits any longer."""
@@ -295,8 +303,10 @@ class Runner:
             return
         self._lifted_at[job] = at
         self._stopped_models = {key for key in self._stopped_models if key[0] != job}
-        for lane in self._lanes_of([each for each in self.chunks.values() if each.key[0] == job]):
-            lane.lift()
+        for dispatcher in self._dispatchers_of(
+            [each for each in self.chunks.values() if each.key[0] == job]
+        ):
+            dispatcher.lift()
 
     def _close(self, chunk: OpenChunk) -> None:
         back = [(t.work.ordinal, t.calls, t.uncertain) for t in chunk.returned]
@@ -312,20 +322,20 @@ class Runner:
         if chunk.left == 0 and not chunk.done.done():
             chunk.done.set_result(None)
 
-    def _give_back(self, ticket: Ticket, reason: ReturnReason) -> None:
-        chunk = ticket.chunk
-        chunk.returned.append(ticket)
+    def _give_back(self, request: PendingRequest, reason: ReturnReason) -> None:
+        chunk = request.chunk
+        chunk.returned.append(request)
         if chunk.reason is DONE or reason.pause is not None:
             chunk.reason = reason
         self._settle(chunk)
 
-    def _fail_unsent(self, ticket: Ticket) -> None:
+    def _fail_unsent(self, request: PendingRequest) -> None:
         """An earlier call may have been billed, and the user forbade to risk a second."""
         self._outbox.put_result(
-            ticket.chunk.payload.job, never_sent(ticket.work.ordinal, ticket.calls, time.time())
+            request.chunk.payload.job, never_sent(request.work.ordinal, request.calls, time.time())
         )
-        ticket.chunk.summary.failed += 1
-        self._settle(ticket.chunk)
+        request.chunk.summary.failed += 1
+        self._settle(request.chunk)
 
     # ---- stopping ---------------------------------------------------------------------------
 
@@ -343,7 +353,7 @@ class Runner:
         """Exactly these jobs are paused or cancelled: nothing of them starts."""
         self._held = jobs
         if jobs:
-            self._return_all(lambda ticket: ticket.chunk.payload.job in jobs, HELD)
+            self._return_all(lambda request: request.chunk.payload.job in jobs, HELD)
 
     def abort(self) -> None:
         """Cuts the calls in flight; each may be billed and is booked so."""
@@ -363,7 +373,10 @@ class Runner:
 
     def _may_start(self) -> bool:
         now = self._clock()
-        heard_at = max(self._renewed_at, *(lane.pace.heard_at for lane in self._lanes.values()))
+        heard_at = max(
+            self._renewed_at,
+            *(dispatcher.limiter.heard_at for dispatcher in self._dispatchers.values()),
+        )
         return now - self._renewed_at < LEASE_S and now - heard_at < QUIET_S
 
     def _stop_job(self, job: str, reason: ReturnReason) -> None:
@@ -378,88 +391,89 @@ class Runner:
         """Nothing of the job for that model starts here any more; the others go on."""
         self._stopped_models.add((job, reason.model))
         self._return_all(
-            lambda ticket: (ticket.chunk.payload.job, ticket.model) == (job, reason.model), reason
+            lambda request: (request.chunk.payload.job, request.model) == (job, reason.model),
+            reason,
         )
 
     def _stop_chunk(self, chunk: OpenChunk, reason: ReturnReason) -> None:
         chunk.stopped = chunk.stopped or reason
-        self._return_all(lambda ticket: ticket.chunk is chunk, reason)
+        self._return_all(lambda request: request.chunk is chunk, reason)
 
-    def _return_all(self, wanted: Callable[[Ticket], bool], reason: ReturnReason) -> None:
-        for lane in self._lanes.values():
-            for ticket in lane.take_back(wanted):
-                self._give_back(ticket, reason)
+    def _return_all(self, wanted: Callable[[PendingRequest], bool], reason: ReturnReason) -> None:
+        for dispatcher in self._dispatchers.values():
+            for request in dispatcher.take_back(wanted):
+                self._give_back(request, reason)
 
-    def _why_not(self, ticket: Ticket) -> ReturnReason | None:
-        """Why a ticket may not be called any more."""
+    def _why_not(self, request: PendingRequest) -> ReturnReason | None:
+        """Why a request may not be called any more."""
         if self.draining:
             return DRAINED
-        job = ticket.chunk.payload.job
+        job = request.chunk.payload.job
         if job in self._held:
             return HELD
-        if ticket.chunk.stopped:
-            return ticket.chunk.stopped
+        if request.chunk.stopped:
+            return request.chunk.stopped
         # Why was told by whoever met it first; the home may have thought better of it by now.
-        return HELD if (job, ticket.model) in self._stopped_models else None
+        return HELD if (job, request.model) in self._stopped_models else None
 
-    def _refuse(self, ticket: Ticket) -> bool:
-        """Whether a ticket whose turn it is may not be called after all; then it goes back."""
-        reason = self._why_not(ticket)
-        if reason is None and not ticket.chunk.grant.take(ticket.bound):
+    def _refuse(self, request: PendingRequest) -> bool:
+        """Whether a request whose turn it is may not be called after all; then it goes back."""
+        reason = self._why_not(request)
+        if reason is None and not request.chunk.grant.take(request.bound):
             reason = UNAFFORDABLE
         if reason is None:
             return False
-        self._give_back(ticket, reason)
+        self._give_back(request, reason)
         return True
 
     # ---- a call -----------------------------------------------------------------------------
 
-    def _start(self, ticket: Ticket) -> None:
-        lane = self._lanes[ticket.model]
+    def _start(self, request: PendingRequest) -> None:
+        dispatcher = self._dispatchers[request.model]
         try:
-            sent = self._sent(ticket)
+            sent = self._sent(request)
         except StorageUnavailable:
             # What cannot be remembered is not sent.
-            lane.pace.cancel(ticket.toll)
-            lane.ended(ticket, Sign.NONE)
-            ticket.chunk.grant.settle(ticket.bound, NOTHING)
-            self._give_back(ticket, DRAINED)
+            dispatcher.limiter.cancel(request.estimate)
+            dispatcher.ended(request, HealthSignal.NONE)
+            request.chunk.grant.settle(request.bound, NOTHING)
+            self._give_back(request, DRAINED)
             return
-        task = asyncio.get_running_loop().create_task(self._call(ticket, sent))
+        task = asyncio.get_running_loop().create_task(self._call(request, sent))
         self._calls.add(task)
         self._flying[sent.job] += 1
         # Not within the task: one that is cut before its first step never runs.
-        task.add_done_callback(functools.partial(self._ended, lane, ticket, sent))
+        task.add_done_callback(functools.partial(self._ended, dispatcher, request, sent))
 
-    def _sent(self, ticket: Ticket) -> Sent:
-        job, chunk = ticket.chunk.key
+    def _sent(self, request: PendingRequest) -> Sent:
+        job, chunk = request.chunk.key
         sent = Sent(
             self._outbox.new_call_id(),
             job,
             chunk,
-            ticket.work.ordinal,
-            ticket.calls + 1,
-            ticket.uncertain,
+            request.work.ordinal,
+            request.calls + 1,
+            request.uncertain,
             time.time(),
-            ticket.model,
-            ticket.bound,
+            request.model,
+            request.bound,
         )
         self._outbox.sent(sent)
-        ticket.calls += 1
+        request.calls += 1
         return sent
 
-    async def _call(self, ticket: Ticket, sent: Sent) -> tuple[Answer, Outcome]:
-        terms = ticket.chunk.payload.terms
+    async def _call(self, request: PendingRequest, sent: Sent) -> tuple[Answer, Outcome]:
+        terms = request.chunk.payload.terms
         answer = await self._endpoint.call(
-            ticket.work.body,
+            request.work.body,
             idle_timeout_s=terms.idle_timeout_s,
             total_timeout_s=terms.total_timeout_s,
             on_headers=lambda headers: self._heard(sent.call, headers),
         )
         self._outbox.ended(sent.call, answer)
-        outcome = classify(answer, asked_model=ticket.model, now=time.time(), tariff=terms.tariff)
+        outcome = classify(answer, asked_model=request.model, now=time.time(), tariff=terms.tariff)
         if isinstance(outcome, Stop) and outcome.reason is PauseReason.INSUFFICIENT_BALANCE:
-            outcome = await self._doubt(ticket, outcome)
+            outcome = await self._doubt(request, outcome)
         return answer, outcome
 
     def _heard(self, call: str, headers: dict[str, str]) -> None:
@@ -467,68 +481,82 @@ class Runner:
             self._generation_ids[call] = generation_id
             self._outbox.heard(call, generation_id)
 
-    async def _doubt(self, ticket: Ticket, stop: Stop) -> Outcome:
+    async def _doubt(self, request: PendingRequest, stop: Stop) -> Outcome:
         """402 also comes in bursts though there is money: the balance decides."""
         again = Retry(RetryKind.THROTTLED, stop.code, stop.message, stop.charge)
         try:
-            enough = await self._balance.bears(ticket.bound.rub or ZERO)
+            enough = await self._balance.bears(request.bound.rub or ZERO)
         except asyncio.CancelledError:
             # Cut while asking: the call itself had ended, and was refused.
             return again
         return again if enough else msgspec.structs.replace(stop, is_sure=enough is False)
 
     def _ended(
-        self, lane: Lane, ticket: Ticket, sent: Sent, task: asyncio.Task[tuple[Answer, Outcome]]
+        self,
+        dispatcher: Dispatcher,
+        request: PendingRequest,
+        sent: Sent,
+        task: asyncio.Task[tuple[Answer, Outcome]],
     ) -> None:
         """A call is over, however it went: no row may get lost."""
         self._calls.discard(task)
         self._flying[sent.job] -= 1
         generation_id = self._generation_ids.pop(sent.call, "")
         if task.cancelled():
-            self._lose(lane, ticket, sent, generation_id, DRAINED)
+            self._lose(dispatcher, request, sent, generation_id, DRAINED)
         elif error := task.exception():
             # Texts of exceptions may quote prompts, so only the class is told.
             log.error("a call went wrong here: %s", type(error).__name__)
             log.debug("", exc_info=error)
             reason = ReturnReason("system.error", type(error).__name__)
-            self._lose(lane, ticket, sent, generation_id, reason)
+            self._lose(dispatcher, request, sent, generation_id, reason)
         else:
-            self._account(lane, ticket, sent, *task.result())
-        lane.pump()
+            self._account(dispatcher, request, sent, *task.result())
+        dispatcher.pump()
 
     def _lose(
-        self, lane: Lane, ticket: Ticket, sent: Sent, generation_id: str, reason: ReturnReason
+        self,
+        dispatcher: Dispatcher,
+        request: PendingRequest,
+        sent: Sent,
+        generation_id: str,
+        reason: ReturnReason,
     ) -> None:
         """The call is cut: it may be billed, and its request goes back."""
-        lane.pace.ended(ticket.toll)
-        lane.ended(ticket, Sign.NONE)
-        ticket.chunk.grant.settle(ticket.bound, ticket.bound)
-        ticket.uncertain += 1
+        dispatcher.limiter.ended(request.estimate)
+        dispatcher.ended(request, HealthSignal.NONE)
+        request.chunk.grant.settle(request.bound, request.bound)
+        request.uncertain += 1
         self._outbox.put(sent.job, call_without_answer(sent, generation_id, reason.code), None)
-        self._give_back(ticket, reason)
+        self._give_back(request, reason)
 
     def _account(
-        self, lane: Lane, ticket: Ticket, sent: Sent, answer: Answer, outcome: Outcome
+        self,
+        dispatcher: Dispatcher,
+        request: PendingRequest,
+        sent: Sent,
+        answer: Answer,
+        outcome: Outcome,
     ) -> None:
         """Writes down what the call led to and acts upon it."""
-        outcome = self._judge.judge(ticket, outcome, in_flight=self._flying[sent.job])
+        outcome = self._judge.judge(request, outcome, in_flight=self._flying[sent.job])
         if not isinstance(outcome, Answered | Refused):
-            said = Hindrance(outcome.code, outcome.message, answer.status, ticket.work.body)
-            lane.hindrance = said
+            said = Hindrance(outcome.code, outcome.message, answer.status, request.work.body)
+            dispatcher.hindrance = said
         row = call_row(sent, answer, outcome)
-        ticket.chunk.grant.settle(ticket.bound, spent(row, ticket.bound))
+        request.chunk.grant.settle(request.bound, spent(row, request.bound))
         if row.billing is Billing.KNOWN:
-            ticket.chunk.summary.cost = add(ticket.chunk.summary.cost, row.cost or ZERO)
-        lane.ended(ticket, tell_pace(lane.pace, ticket, answer, outcome))
+            request.chunk.summary.cost = add(request.chunk.summary.cost, row.cost or ZERO)
+        dispatcher.ended(request, tell_limiter(dispatcher.limiter, request, answer, outcome))
         match outcome:
             case Answered() | Refused():
-                self._finish(ticket, sent, answer, outcome, row)
+                self._finish(request, sent, answer, outcome, row)
             case Retry():
-                self._retry(lane, ticket, sent, answer, outcome, row)
+                self._retry(dispatcher, request, sent, answer, outcome, row)
             case Stop():
-                self._note(ticket, row)
-                reason = self._reason_of(ticket, answer, outcome)
-                self._give_back(ticket, reason)
+                self._note(request, row)
+                reason = self._reason_of(request, answer, outcome)
+                self._give_back(request, reason)
                 if reason.model:
                     self._stop_model(sent.job, reason)
                 else:
@@ -536,71 +564,83 @@ class Runner:
         if is_dearer(row):
             self._stop_job(sent.job, dearer(row))
 
-    def _reason_of(self, ticket: Ticket, answer: Answer, stop: Stop) -> ReturnReason:
+    def _reason_of(self, request: PendingRequest, answer: Answer, stop: Stop) -> ReturnReason:
         """Why it stops, in the endpoint's own words."""
-        text = own_words(stop.message, ticket.work.body, answer.status)
-        if stop.code in ADDRESS and not self._judge.has_answered(ticket):
+        text = own_words(stop.message, request.work.body, answer.status)
+        if stop.code in ADDRESS and not self._judge.has_answered(request):
             text = f"{text}: check the base URL"
         return ReturnReason(stop.code, text, stop.reason, stop.model)
 
     def _finish(
-        self, ticket: Ticket, sent: Sent, answer: Answer, outcome: Outcome, row: Call
+        self, request: PendingRequest, sent: Sent, answer: Answer, outcome: Outcome, row: Call
     ) -> None:
         result = result_of(sent, answer, outcome, time.time())
         self._outbox.put(sent.job, row, result, raw_body(answer, outcome))
         if result.state is ResultState.COMPLETED:
-            ticket.chunk.summary.completed += 1
+            request.chunk.summary.completed += 1
         else:
-            ticket.chunk.summary.failed += 1
-        self._settle(ticket.chunk)
+            request.chunk.summary.failed += 1
+        self._settle(request.chunk)
 
-    def _note(self, ticket: Ticket, row: Call) -> None:
+    def _note(self, request: PendingRequest, row: Call) -> None:
         """A call that did not end its request: into the ledger if it may have cost something."""
         if row.billing is Billing.NONE:
             self._outbox.dismiss(row.id)
         else:
-            self._outbox.put(ticket.chunk.payload.job, row, None)
-        ticket.chunk.refusals[row.code] += 1
+            self._outbox.put(request.chunk.payload.job, row, None)
+        request.chunk.refusals[row.code] += 1
 
     def _retry(
-        self, lane: Lane, ticket: Ticket, sent: Sent, answer: Answer, outcome: Retry, row: Call
+        self,
+        dispatcher: Dispatcher,
+        request: PendingRequest,
+        sent: Sent,
+        answer: Answer,
+        outcome: Retry,
+        row: Call,
     ) -> None:
-        if self._spends_an_attempt(lane, ticket, answer, outcome):
-            self._finish(ticket, sent, answer, outcome, row)
+        if self._spends_an_attempt(dispatcher, request, answer, outcome):
+            self._finish(request, sent, answer, outcome, row)
             return
-        self._note(ticket, row)
-        if reason := self._why_not(ticket):
-            self._give_back(ticket, reason)
+        self._note(request, row)
+        if reason := self._why_not(request):
+            self._give_back(request, reason)
             return
         backoff = DOUBTS if outcome.kind is RetryKind.DOUBTED else RETRIES
-        after = outcome.after if outcome.after is None else min(outcome.after, lane.pace.pause_s)
-        wait = delay(ticket.backoffs, after, backoff, self._dice.uniform)
-        ticket.backoffs += 1
-        lane.again(ticket, wait, budgeted=outcome.kind in FAULTS and not lane.outage.is_on)
+        after = (
+            outcome.after
+            if outcome.after is None
+            else min(outcome.after, dispatcher.limiter.pause_s)
+        )
+        wait = delay(request.backoffs, after, backoff, self._dice.uniform)
+        request.backoffs += 1
+        dispatcher.again(
+            request, wait, budgeted=outcome.kind in FAULTS and not dispatcher.breaker.is_on
+        )
 
     def _spends_an_attempt(
-        self, lane: Lane, ticket: Ticket, answer: Answer, outcome: Retry
+        self, dispatcher: Dispatcher, request: PendingRequest, answer: Answer, outcome: Retry
     ) -> bool:
         """Counts the fault; True when the request has no attempt left and so has failed."""
-        terms = ticket.chunk.payload.terms
+        terms = request.chunk.payload.terms
         maybe_billed = outcome.charge.billing is not Billing.NONE
-        is_outage = lane.outage.is_on and lane.outage.lasts_s < OUTAGE_IS_OVER_S
+        is_outage = dispatcher.breaker.is_on and dispatcher.breaker.lasts_s < OUTAGE_IS_OVER_S
         if terms.never_pay_twice and maybe_billed:
             return True
-        if is_cut(answer) and lane.outage.is_near:
+        if is_cut(answer) and dispatcher.breaker.is_near:
             # All are cut, so it is not this request's own.
-            ticket.faults += not (is_outage and answer.latency_s < QUICK_S)
-            return ticket.faults >= terms.max_attempts
+            request.faults += not (is_outage and answer.latency_s < QUICK_S)
+            return request.faults >= terms.max_attempts
         if maybe_billed or outcome.kind is RetryKind.UNCERTAIN:
-            ticket.uncertain += 1
+            request.uncertain += 1
         if outcome.kind is RetryKind.UNCERTAIN:
-            return ticket.uncertain >= 2
+            return request.uncertain >= 2
         if outcome.kind is RetryKind.ONCE:
-            ticket.odd += 1
-            return ticket.odd >= 2
+            request.odd += 1
+            return request.odd >= 2
         if outcome.kind is RetryKind.PASSING and not is_outage:
-            ticket.faults += 1
-            return ticket.faults >= terms.max_attempts
+            request.faults += 1
+            return request.faults >= terms.max_attempts
         return False
 
 

@@ -28,9 +28,9 @@ from workers.delivery import recovery
 from workers.delivery.outbox import Outbox, new_name
 from workers.delivery.post import Post
 from workers.engine import Engine
+from workers.pending import Summary
 from workers.runner import Runner
 from workers.settings import WorkerSettings
-from workers.ticket import Summary
 
 BEAT_S = 2.0
 HEED_S = 0.25
@@ -262,12 +262,12 @@ class Service:
             rest=self._rest.last,
             limits=[
                 LaneStatus(
-                    scope=lane.pace.scope,
-                    limit=lane.pace.limit,
-                    waiting=lane.waiting,
-                    down=lane.outage.is_on,
+                    scope=dispatcher.limiter.scope,
+                    limit=dispatcher.limiter.limit,
+                    waiting=dispatcher.waiting,
+                    down=dispatcher.breaker.is_on,
                 )
-                for lane in self._runner.lanes()
+                for dispatcher in self._runner.dispatchers()
             ],
             foreign=self._post.foreign,
         )

@@ -14,8 +14,8 @@ from celery import Celery
 from jobs.errors import BadMessage
 from jobs.money import show
 from jobs.names import LOOK_UP, RUN_CHUNK
+from workers.pending import Summary
 from workers.service import Service
-from workers.ticket import Summary
 
 log = logging.getLogger("nightshift.tasks")
 

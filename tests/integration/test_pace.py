@@ -1,4 +1,4 @@
-"""The shared pace, decided by a real server: what `pace.lua` promises in its head.
+"""The shared pace, decided by a real server: what `limiter.lua` promises in its head.
 
 The ids name the lines of the catalogue of faults (E1, E5, P14).
 """
@@ -16,8 +16,8 @@ from redis import Redis
 from tests.conftest import SEAL, Server
 from workers.delivery import post as posts
 from workers.delivery.post import Post
-from workers.pacing.lane import TICK_S
-from workers.pacing.pace import LEASE_S, Ask, Share
+from workers.pacing.dispatcher import TICK_S
+from workers.pacing.limiter import LEASE_S, Lease, LeaseRequest
 
 SCOPE = "scope"
 HASH, SLOTS = f"ns:pace:{SCOPE}", f"ns:slots:{SCOPE}"
@@ -30,9 +30,9 @@ class Crowd:
         self._url = url
         self._posts: dict[str, Post] = {}
 
-    async def ask(self, worker: str, **changes: Any) -> Share:
+    async def ask(self, worker: str, **changes: Any) -> Lease:
         given: dict[str, Any] = {"wanted": 0, "in_flight": 0, **changes}
-        return await self.post(worker).exchange(SCOPE, Ask(**given))
+        return await self.post(worker).exchange(SCOPE, LeaseRequest(**given))
 
     def post(self, worker: str) -> Post:
         if worker not in self._posts:
@@ -128,7 +128,7 @@ def test_the_slots_of_a_dead_worker_come_back_after_its_lease(
         await crowd.ask("dead", wanted=10, in_flight=10, most=10)
         assert (await crowd.ask("b", wanted=10, most=10)).slots == 0
 
-        got = Share(0, 0, 0, 0, 0)
+        got = Lease(0, 0, 0, 0, 0)
         started = time.monotonic()
         while got.slots < 10:
             got = await crowd.ask("b", wanted=10, most=10)

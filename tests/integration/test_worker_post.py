@@ -25,7 +25,7 @@ from tests.conftest import SEAL, Server
 from tests.workers.fakes import JOB, OTHER_JOB, payload, work
 from workers.delivery import post as posts
 from workers.delivery.post import Post
-from workers.pacing.pace import Ask
+from workers.pacing.limiter import LeaseRequest
 
 KEY = (JOB, 1)
 
@@ -481,16 +481,20 @@ def test_a_dead_workers_places_are_its_successors_at_once_and_nobody_elses(
         )
         try:
             for post, wanted in ((dead, 6), (alive, 2)):
-                share = await post.exchange("scope", Ask(wanted=wanted, in_flight=0, most=8))
-                await post.exchange("scope", Ask(wanted=wanted, in_flight=share.slots, most=8))
+                share = await post.exchange(
+                    "scope", LeaseRequest(wanted=wanted, in_flight=0, most=8)
+                )
+                await post.exchange(
+                    "scope", LeaseRequest(wanted=wanted, in_flight=share.slots, most=8)
+                )
             heir.bury(["aaaa", "unknown"])
 
-            none = await stranger.exchange("scope", Ask(wanted=1, in_flight=0, most=8))
-            its = await heir.exchange("scope", Ask(wanted=9, in_flight=0, most=8))
+            none = await stranger.exchange("scope", LeaseRequest(wanted=1, in_flight=0, most=8))
+            its = await heir.exchange("scope", LeaseRequest(wanted=9, in_flight=0, most=8))
 
             assert none.slots == 0
             assert 1 <= its.slots <= 6
-            there = await alive.exchange("scope", Ask(wanted=2, in_flight=2, most=8))
+            there = await alive.exchange("scope", LeaseRequest(wanted=2, in_flight=2, most=8))
             assert there.slots >= 1
         finally:
             for post in (dead, alive, stranger, heir):

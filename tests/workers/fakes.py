@@ -14,7 +14,7 @@ from jobs.chunk import ChunkClosed, Payload, Terms, Work
 from jobs.result import Call, Result
 from jobs.wire import Delivery, unpack_bodies, unpack_delivery
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Listener, Reply
-from workers.pacing.pace import Ask, Share
+from workers.pacing.limiter import Lease, LeaseRequest
 
 JOB = "job_01jd0000000000000000000000"
 OTHER_JOB = "job_01jd1111111111111111111111"
@@ -96,17 +96,17 @@ class FakeKeeper:
         self.down_s = 0.0
         self.probe = False
         self.away = False
-        self.asks: list[Ask] = []
+        self.asks: list[LeaseRequest] = []
 
     async def lift(self, scope: str) -> None:  # noqa: ARG002
         self.pause_s = 0.0
 
-    async def exchange(self, scope: str, ask: Ask) -> Share:  # noqa: ARG002
+    async def exchange(self, scope: str, ask: LeaseRequest) -> Lease:  # noqa: ARG002
         await asyncio.sleep(0)
         if self.away:
             raise ConnectionError("away")
         self.asks.append(ask)
-        return Share(
+        return Lease(
             min(ask.wanted, self.slots),
             ask.requests if ask.rpm else -1,
             ask.tokens if ask.tpm else -1.0,

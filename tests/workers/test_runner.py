@@ -1,4 +1,4 @@
-"""The life of a request at the worker: real classifier, outbox and lanes; the rest is in memory.
+"""The life of a request at the worker: real classifier, outbox and queues; the rest is fake.
 
 The ids name the lines of the catalogue of faults (E1 to E44, F1, F12, P8, P12, P13, R19).
 """
@@ -50,11 +50,11 @@ from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
 from workers.delivery import outbox
 from workers.delivery.outbox import Outbox
 from workers.delivery.post import CLAIM_S, TIMEOUT_S
-from workers.pacing import lane, outage, retry_budget
+from workers.pacing import circuit_breaker, dispatcher, retry_budget
 from workers.pacing.backoff import Backoff
+from workers.pending import PendingRequest, Summary
 from workers.runner import Runner
 from workers.service import BEAT_S
-from workers.ticket import Summary, Ticket
 
 OTHER_MODEL = "other/model"
 
@@ -62,11 +62,11 @@ OTHER_MODEL = "other/model"
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits are as in life, but a hundred times shorter."""
-    monkeypatch.setattr(lane, "TICK_S", 0.001)
+    monkeypatch.setattr(dispatcher, "TICK_S", 0.001)
     monkeypatch.setattr(outbox, "SYNC_S", 0.002)
     monkeypatch.setattr(outbox, "DELIVER_S", 0.0)
     monkeypatch.setattr(runner, "RETRIES", Backoff(base=0.002, cap=0.02))
-    monkeypatch.setattr(outage, "probe_wait", lambda *_: 0.01)
+    monkeypatch.setattr(circuit_breaker, "probe_wait", lambda *_: 0.01)
 
 
 AT_ONCE: dict[str, Any] = {"stop_after_s": 0.0, "stop_after_rows": 1}
@@ -139,8 +139,8 @@ class House:
         assert not one.chunks
         assert not one._calls
         assert not one._generation_ids
-        assert all(not each.waiting for each in one.lanes())
-        assert all(each.pace.in_flight == 0 for each in one.lanes())
+        assert all(not each.waiting for each in one.dispatchers())
+        assert all(each.limiter.in_flight == 0 for each in one.dispatchers())
         assert not self.outbox._open_calls
         assert not self.outbox._claims
 
@@ -721,8 +721,8 @@ def test_a_call_that_is_cut_before_its_first_step_is_no_lost_row(
 ) -> None:
     start = Runner._start
 
-    def start_and_cut(self: Runner, ticket: Ticket) -> None:
-        start(self, ticket)
+    def start_and_cut(self: Runner, request: PendingRequest) -> None:
+        start(self, request)
         self.abort()
 
     monkeypatch.setattr(Runner, "_start", start_and_cut)
@@ -1012,7 +1012,7 @@ def test_e44_an_outage_by_resets_that_comes_and_goes_fails_no_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wave: int
 ) -> None:
     """So many calls are cut, then a few answered, again and again: each request is cut often."""
-    monkeypatch.setattr(outage, "probe_wait", lambda *_: 0.01)
+    monkeypatch.setattr(circuit_breaker, "probe_wait", lambda *_: 0.01)
     count = 0
 
     def script(*_: object) -> Answer:
@@ -1044,12 +1044,12 @@ def test_requests_that_always_fail_end_though_it_looks_like_an_outage(
 def test_an_endpoint_that_throttles_even_a_single_call_is_probed_not_hammered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outage, "probe_wait", lambda *_: 0.2)
+    monkeypatch.setattr(circuit_breaker, "probe_wait", lambda *_: 0.2)
 
     async def scene() -> None:
         async with house(tmp_path, always(refusal(503)), FakeKeeper(slots=1)) as one:
             chunk = one.start(payload(*map(work, range(500))))
-            await until(lambda: any(each.outage.is_on for each in one.runner.lanes()))
+            await until(lambda: any(each.breaker.is_on for each in one.runner.dispatchers()))
             count = len(one.endpoint.calls)
             await asyncio.sleep(0.5)
             assert len(one.endpoint.calls) <= count + 3
@@ -1110,8 +1110,8 @@ def test_lanes_of_models_that_nobody_asks_for_any_more_go(tmp_path: Path) -> Non
         async with house(tmp_path, always(completion())) as one:
             for number in range(10):
                 await one.runner.run(payload(work(number), chunk=number, models=(f"m/{number}",)))
-                await until(lambda: all(each.is_idle for each in one.runner.lanes()))
-            assert len(list(one.runner.lanes())) == 1
+                await until(lambda: all(each.is_idle for each in one.runner.dispatchers()))
+            assert len(list(one.runner.dispatchers())) == 1
 
     asyncio.run(scene())
 
@@ -1150,8 +1150,8 @@ def test_the_address_of_the_endpoint_is_part_of_the_pace(tmp_path: Path) -> None
     async def scene() -> None:
         async with house(tmp_path, always(completion())) as one:
             await one.runner.run(payload(work(0)))
-            (each,) = one.runner.lanes()
-            assert each.pace.scope == scope_name(BASE_URL, "fingerprint", "minimax/minimax-m1")
+            (each,) = one.runner.dispatchers()
+            assert each.limiter.scope == scope_name(BASE_URL, "fingerprint", "minimax/minimax-m1")
 
     asyncio.run(scene())
 

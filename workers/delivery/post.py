@@ -28,7 +28,7 @@ from jobs.heartbeat import WorkerStatus
 from jobs.redis_url import parse_redis_url
 from jobs.seal import Seal
 from jobs.wire import unpack_payload
-from workers.pacing.pace import LEASE_S, SCRIPT, Ask, Share, share_of
+from workers.pacing.limiter import LEASE_S, SCRIPT, Lease, LeaseRequest, lease_of
 
 TIMEOUT_S = 4.0
 VOUCHING_S, _ASK_AGAIN_S = 3.0, 0.05
@@ -438,7 +438,7 @@ class Post:
 
     # ---- the pace's port ----------------------------------------------------------------------
 
-    async def exchange(self, scope: str, ask: Ask) -> Share:
+    async def exchange(self, scope: str, ask: LeaseRequest) -> Lease:
         """Tells what happened, gets this process's share."""
         keys = [names.pace_key(scope), names.slots_key(scope), names.minute_key(scope)]
         async with _as_connection_errors():
@@ -447,7 +447,7 @@ class Post:
                 self._slots.add(keys[1])
             try:
                 asked = [self.worker, LEASE_S, *vars(ask).values()]
-                return share_of(await self._pace(keys=keys, args=asked))
+                return lease_of(await self._pace(keys=keys, args=asked))
             except (ResponseError, BadMessage) as error:
                 if not _is_spoilt(error):
                     raise

@@ -18,7 +18,7 @@ from workers.calling.endpoint import Answer
 from workers.delivery import journal
 from workers.delivery.journal import Claimed, Closed, Ended, Heard, Record, Sent
 from workers.delivery.outbox import Outbox
-from workers.delivery.verdict import call_row, call_without_answer, raw_body, result_of
+from workers.delivery.records import call_row, call_without_answer, raw_body, result_of
 from workers.pacing.judge import NO_MODEL
 
 log = logging.getLogger("nightshift.recovery")

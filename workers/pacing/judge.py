@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from jobs.chunk import Terms
 from jobs.outcome import Answered, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.states import PauseReason
-from workers.ticket import Apart, Ticket
+from workers.pending import Apart, PendingRequest
 
 NO_MODEL = "endpoint.model_not_found"
 BLOCKED = "endpoint.blocked"
@@ -81,9 +81,9 @@ class Judge:
         self._streaks: dict[tuple[str, str, str], _Streak] = {}
         self._alike: dict[tuple[str, str], _Alike] = {}
 
-    def has_answered(self, ticket: Ticket) -> bool:
-        """Whether anything was answered within the ticket's job, as far as is known here."""
-        return self._knows(ticket, "")
+    def has_answered(self, request: PendingRequest) -> bool:
+        """Whether anything was answered within the request's job, as far as is known here."""
+        return self._knows(request, "")
 
     def forget(self, job: str) -> None:
         """Nothing of the job is here any more."""
@@ -91,24 +91,24 @@ class Judge:
         self._streaks = {key: one for key, one in self._streaks.items() if key[0] != job}
         self._alike = {key: one for key, one in self._alike.items() if key[0] != job}
 
-    def judge(self, ticket: Ticket, outcome: Outcome, *, in_flight: int) -> Outcome:
+    def judge(self, request: PendingRequest, outcome: Outcome, *, in_flight: int) -> Outcome:
         """The outcome, or what is to be made of it; calls `in_flight` are those of the job."""
         match outcome:
             case Answered():
-                self._well(ticket)
+                self._well(request)
                 return outcome
             case Refused() if outcome.code == NO_MODEL:
-                return self._weigh(ticket, _stop_for(outcome, PauseReason.MISCONFIGURED))
+                return self._weigh(request, _stop_for(outcome, PauseReason.MISCONFIGURED))
             case Refused():
-                return self._count_alike(ticket, outcome, in_flight)
+                return self._count_alike(request, outcome, in_flight)
             case Retry() if outcome.kind is RetryKind.THROTTLED:
-                return self._wait(ticket, outcome)
+                return self._wait(request, outcome)
             case Stop():
-                return self._weigh(ticket, outcome)
+                return self._weigh(request, outcome)
         return outcome
 
-    def _well(self, ticket: Ticket) -> None:
-        job, model = ticket.chunk.payload.job, ticket.model
+    def _well(self, request: PendingRequest) -> None:
+        job, model = request.chunk.payload.job, request.model
         self._answered[job, model] = self._clock()
         self._alike.pop((job, model), None)
         for key in [key for key in self._streaks if key[:2] == (job, model)]:
@@ -116,49 +116,49 @@ class Judge:
 
     # ---- what would stop the job --------------------------------------------------------------
 
-    def _weigh(self, ticket: Ticket, stop: Stop) -> Outcome:
-        terms, streak = ticket.chunk.payload.terms, self._note(ticket, stop.reason, stop.code)
-        ticket.doubted = self._apart(ticket, ticket.doubted, model_only=stop.code == NO_MODEL)
-        if stop.is_sure or not self._knows(ticket, stop.code):
+    def _weigh(self, request: PendingRequest, stop: Stop) -> Outcome:
+        terms, streak = request.chunk.payload.terms, self._note(request, stop.reason, stop.code)
+        request.doubted = self._apart(request, request.doubted, model_only=stop.code == NO_MODEL)
+        if stop.is_sure or not self._knows(request, stop.code):
             often = min(AT_FIRST, terms.stop_after_rows)
             lasts = self._clock() - streak.since >= min(AT_FIRST_S, terms.stop_after_s)
             if streak.count >= often and lasts:
-                return self._believed(ticket, streak, stop)
+                return self._believed(request, streak, stop)
             return _doubted(stop, at_first=True)
         if stop.code == BLOCKED:
             return Refused("endpoint.forbidden", stop.message, stop.charge)
         most = MOST_MODEL_APART if stop.code == NO_MODEL else MOST_APART
-        if ticket.doubted.times >= most:
+        if request.doubted.times >= most:
             return Refused(stop.code, stop.message, stop.charge)
         if not self._persists(streak, terms, stop.code):
             return _doubted(stop)
-        return self._believed(ticket, streak, stop)
+        return self._believed(request, streak, stop)
 
-    def _knows(self, ticket: Ticket, code: str) -> bool:
+    def _knows(self, request: PendingRequest, code: str) -> bool:
         """Whether key and address, or the model if it is about that, answered within this job."""
-        job = ticket.chunk.payload.job
+        job = request.chunk.payload.job
         if code == NO_MODEL:
-            return (job, ticket.model) in self._answered
-        return ticket.chunk.payload.terms.answered or any(key[0] == job for key in self._answered)
+            return (job, request.model) in self._answered
+        return request.chunk.payload.terms.answered or any(key[0] == job for key in self._answered)
 
-    def _note(self, ticket: Ticket, reason: str, code: str, after: float = 0.0) -> _Streak:
-        key = (ticket.chunk.payload.job, ticket.model, reason)
-        now, terms = self._clock(), ticket.chunk.payload.terms
+    def _note(self, request: PendingRequest, reason: str, code: str, after: float = 0.0) -> _Streak:
+        key = (request.chunk.payload.job, request.model, reason)
+        now, terms = self._clock(), request.chunk.payload.terms
         streak = self._streaks.setdefault(key, _Streak(now))
         streak.count += 1
-        streak.rows.add(ticket.work.ordinal)
+        streak.rows.add(request.work.ordinal)
         if now - streak.since <= _patience(terms, code):
             streak.promised = max(streak.promised, now + after)
         return streak
 
-    def _apart(self, ticket: Ticket, before: Apart, *, model_only: bool) -> Apart:
+    def _apart(self, request: PendingRequest, before: Apart, *, model_only: bool) -> Apart:
         """Counts it if others were answered since this request last got it."""
-        job = ticket.chunk.payload.job
+        job = request.chunk.payload.job
         last = max(
             (
                 at
                 for key, at in self._answered.items()
-                if key == (job, ticket.model) or (key[0] == job and not model_only)
+                if key == (job, request.model) or (key[0] == job and not model_only)
             ),
             default=float("-inf"),
         )
@@ -169,45 +169,47 @@ class Judge:
         lasts = now - streak.since >= _patience(terms, code) and now >= streak.promised
         return lasts and streak.count >= terms.stop_after_rows
 
-    def _believed(self, ticket: Ticket, streak: _Streak, stop: Stop) -> Outcome:
+    def _believed(self, request: PendingRequest, streak: _Streak, stop: Stop) -> Outcome:
         """A stop, or the end of one of the few requests that are left."""
-        if self._is_its_own(ticket, streak):
+        if self._is_its_own(request, streak):
             return Refused(stop.code, stop.message, stop.charge)
-        return _of_model(stop, self._scope(ticket, streak, stop.code))
+        return _of_model(stop, self._scope(request, streak, stop.code))
 
-    def _is_its_own(self, ticket: Ticket, streak: _Streak) -> bool:
+    def _is_its_own(self, request: PendingRequest, streak: _Streak) -> bool:
         """Whether others were answered, and only few get this, which had their tries before."""
-        terms = ticket.chunk.payload.terms
+        terms = request.chunk.payload.terms
         few = len(streak.rows) < terms.stop_after_rows or len(streak.rows) >= terms.left
-        had_its_tries = ticket.doubted.times > 0 or ticket.work.attempts >= TRIES
-        return few and had_its_tries and self.has_answered(ticket)
+        had_its_tries = request.doubted.times > 0 or request.work.attempts >= TRIES
+        return few and had_its_tries and self.has_answered(request)
 
-    def _scope(self, ticket: Ticket, streak: _Streak, code: str) -> str:
+    def _scope(self, request: PendingRequest, streak: _Streak, code: str) -> str:
         """The model, where it is about that, or others of the job are answered meanwhile."""
-        job = ticket.chunk.payload.job
+        job = request.chunk.payload.job
         others = (at for key, at in self._answered.items() if key[0] == job)
         alone = code in _OF_A_MODEL or any(at > streak.since for at in others)
-        return ticket.model if alone else ""
+        return request.model if alone else ""
 
     # ---- what asks to wait --------------------------------------------------------------------
 
-    def _wait(self, ticket: Ticket, retry: Retry) -> Outcome:
-        terms = ticket.chunk.payload.terms
+    def _wait(self, request: PendingRequest, retry: Retry) -> Outcome:
+        terms = request.chunk.payload.terms
         reason = _reason_of(retry.code)
-        streak = self._note(ticket, reason, retry.code, retry.after or 0.0)
-        ticket.throttled = self._apart(ticket, ticket.throttled, model_only=True)
-        if ticket.throttled.times >= MOST_THROTTLED_APART:
+        streak = self._note(request, reason, retry.code, retry.after or 0.0)
+        request.throttled = self._apart(request, request.throttled, model_only=True)
+        if request.throttled.times >= MOST_THROTTLED_APART:
             return Refused(retry.code, retry.message, retry.charge)
         if not self._persists(streak, terms, retry.code):
             return retry
-        return self._believed(ticket, streak, Stop(reason, retry.code, retry.message, retry.charge))
+        return self._believed(
+            request, streak, Stop(reason, retry.code, retry.message, retry.charge)
+        )
 
     # ---- refusals of requests -----------------------------------------------------------------
 
-    def _count_alike(self, ticket: Ticket, refused: Refused, in_flight: int) -> Outcome:
+    def _count_alike(self, request: PendingRequest, refused: Refused, in_flight: int) -> Outcome:
         """Refusals come sooner than answers, so they must also outnumber the calls in flight."""
-        job, most = ticket.chunk.payload.job, ticket.chunk.payload.terms.max_refusals
-        alike = self._alike.setdefault((job, ticket.model), _Alike())
+        job, most = request.chunk.payload.job, request.chunk.payload.terms.max_refusals
+        alike = self._alike.setdefault((job, request.model), _Alike())
         if alike.code != refused.code:
             alike.code, alike.count = refused.code, 0
         alike.count += 1

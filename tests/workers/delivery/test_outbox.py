@@ -31,7 +31,7 @@ from tests.workers.fakes import JOB, MODEL, OTHER_JOB, FakeHome, FakePost, compl
 from workers.delivery import journal, outbox, recovery
 from workers.delivery.journal import Sent
 from workers.delivery.outbox import Outbox
-from workers.delivery.verdict import WORKER_DIED
+from workers.delivery.records import WORKER_DIED
 
 Test = Callable[[Path], Coroutine[Any, Any, None]]
 

@@ -11,7 +11,7 @@ from tests.workers.fakes import COST, MODEL, completion, refusal
 from workers.calling.classifier import classify
 from workers.calling.endpoint import Answer, Broken, BrokenKind
 from workers.delivery.journal import Sent
-from workers.delivery.verdict import call_row, call_without_answer, never_sent, raw_body, result_of
+from workers.delivery.records import call_row, call_without_answer, never_sent, raw_body, result_of
 
 SENT = Sent("box-1", "job", 4, 7, 3, 1, 100.0, MODEL, Amount(Decimal("0.5"), 900))
 

@@ -1,8 +1,8 @@
-"""The pace of one lane as this process knows it: leased from the pace all workers share.
+"""The limits of one dispatcher as this process knows it: leased from the pace all workers share.
 
 A call costs no round trip: the process leases calls in flight, and requests, tokens and roubles
 for the next moment, in one exchange for all that happened since the last. The decision itself is
-`pace.lua`. Roubles are floats here: they pace, they do not account.
+`limiter.lua`. Roubles are floats here: they pace, they do not account.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import NamedTuple, Protocol, TypeVar, cast
 from jobs.chunk import Terms
 from jobs.errors import BadMessage
 from workers.pacing.backoff import LONGEST_WAIT_S
-from workers.pacing.told import Told
-from workers.toll import Learned, Toll
+from workers.pacing.ratelimit_headers import RateLimitHeaders
+from workers.usage_estimate import UsageEstimate, UsageEstimator
 
-SCRIPT = resources.files("workers.pacing").joinpath("pace.lua").read_text()
+SCRIPT = resources.files("workers.pacing").joinpath("limiter.lua").read_text()
 LEASE_S = 15.0
 """A worker that fell silent gives its calls in flight back after this."""
 
@@ -38,7 +38,7 @@ MOST_IN_FLIGHT = 1024
 
 
 @dataclass(kw_only=True)
-class News:
+class UsageReport:
     """What happened since the last exchange.
 
     Calls `started`, `successes`, `throttles` (429, 503, 402 for a moment), of which `limited` by a
@@ -55,7 +55,7 @@ class News:
     retry_after_s: float = 0.0
     window_s: float = 0.0
 
-    def heard(self, told: News) -> None:
+    def heard(self, told: UsageReport) -> None:
         """What was told is no news any more; what came meanwhile is."""
         for name in ("started", "successes", "throttles", "limited", "faults"):
             setattr(self, name, getattr(self, name) - getattr(told, name))
@@ -66,8 +66,8 @@ class News:
 
 
 @dataclass(kw_only=True)
-class Ask(News):
-    """What a process tells and asks in one exchange; `pace.lua` takes the fields in this order.
+class LeaseRequest(UsageReport):
+    """What a process tells and asks in one exchange; `limiter.lua` takes the fields in this order.
 
     `weight` is the sum of the shares of the jobs that wait here; a limit of 0 is none. `left` is
     what the last share has left, below zero what was used beyond it: the next one replaces it.
@@ -88,7 +88,7 @@ class Ask(News):
     left_rub: float = 0.0
 
 
-class Share(NamedTuple):
+class Lease(NamedTuple):
     """What it gets: calls in flight; requests, tokens and roubles (-1: unlimited); a pause; the
     limit of all; for how long the endpoint has been down (0: it is not); whether to probe it.
     """
@@ -103,11 +103,11 @@ class Share(NamedTuple):
     probe: bool = False
 
 
-def share_of(answer: object) -> Share:
-    """What `pace.lua` answered; `BadMessage` for figures that can be none of its own."""
+def lease_of(answer: object) -> Lease:
+    """What `limiter.lua` answered; `BadMessage` for figures that can be none of its own."""
     try:
         slots, requests, tokens, rub, pause_s, limit, down_s, probe = cast("list[bytes]", answer)
-        share = Share(
+        share = Lease(
             int(slots),
             int(requests),
             float(tokens),
@@ -125,30 +125,30 @@ def share_of(answer: object) -> Share:
     raise BadMessage("the shared pace is not of the agreed form")
 
 
-class PaceKeeper(Protocol):
+class LimiterBackend(Protocol):
     """The one atomic verb of the shared pace. May raise `ConnectionError`."""
 
-    async def exchange(self, scope: str, ask: Ask) -> Share:
+    async def exchange(self, scope: str, ask: LeaseRequest) -> Lease:
         """Tells what happened, gets this process's share."""
 
     async def lift(self, scope: str) -> None:
         """Nobody waits any longer for what the endpoint asked for."""
 
 
-class Pace:
-    """One lane's allowance. Single-threaded: for the event loop's thread."""
+class Limiter:
+    """One dispatcher's allowance. Single-threaded: for the event loop's thread."""
 
     def __init__(
-        self, scope: str, keeper: PaceKeeper, clock: Callable[[], float] = time.monotonic
+        self, scope: str, keeper: LimiterBackend, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.scope = scope
         self._keeper = keeper
         self._clock = clock
         self._terms = Terms()
-        self._told = Told()
+        self._headers = RateLimitHeaders()
         self._lifts = False
-        self._tariff = Learned()
-        self._news = News()
+        self._usage = UsageEstimator()
+        self._report = UsageReport()
         self.in_flight = 0
         self.slots = 0
         self.limit = 0
@@ -172,7 +172,7 @@ class Pace:
 
     def hear(self, headers: Mapping[str, str]) -> None:
         """The limits that the endpoint tells in its headers, if it does."""
-        self._told.hear(headers)
+        self._headers.hear(headers)
 
     @property
     def pause_s(self) -> float:
@@ -192,9 +192,9 @@ class Pace:
     @property
     def has_news(self) -> bool:
         """Whether something happened that the others do not know of."""
-        return self._news != News()
+        return self._report != UsageReport()
 
-    def try_admit(self, weight: int, most_rub: float = 0.0) -> Toll | None:
+    def try_admit(self, weight: int, most_rub: float = 0.0) -> UsageEstimate | None:
         """Takes what a call of at most `weight` tokens is expected to need, if it may start now.
 
         It counts as in flight then. A request larger than a bucket would never fit, so that the
@@ -208,27 +208,29 @@ class Pace:
             self._rub is not None and self._rub <= 0
         ):
             return None
-        toll = self._tariff.toll(weight, most_rub)
+        estimate = self._usage.estimate(weight, most_rub)
         self.in_flight += 1
-        self._news.started += 1
-        self._pay(1, toll.tokens, toll.rub)
-        return toll
+        self._report.started += 1
+        self._pay(1, estimate.tokens, estimate.rub)
+        return estimate
 
-    def cancel(self, toll: Toll) -> None:
+    def cancel(self, estimate: UsageEstimate) -> None:
         """A call that was admitted does not start after all."""
         self.in_flight -= 1
-        self._news.started -= 1
-        self._pay(-1, -toll.tokens, -toll.rub)
+        self._report.started -= 1
+        self._pay(-1, -estimate.tokens, -estimate.rub)
 
-    def ended(self, toll: Toll, *, tokens: int | None = None, rub: float | None = None) -> None:
+    def ended(
+        self, estimate: UsageEstimate, *, tokens: int | None = None, rub: float | None = None
+    ) -> None:
         """A call ended that used so many tokens and roubles, if that is known."""
         self.in_flight -= 1
-        more = self._tariff.settle(toll, tokens, rub)
+        more = self._usage.settle(estimate, tokens, rub)
         self._pay(0, *more)
 
     def learn(self, weight: int, tokens: int | None, rub: float | None) -> None:
         """What an answered call of at most `weight` tokens needed."""
-        self._tariff.learn(weight, tokens, rub)
+        self._usage.learn(weight, tokens, rub)
 
     def _pay(self, requests: int, tokens: float, rub: float) -> None:
         if self._requests is not None:
@@ -240,26 +242,26 @@ class Pace:
 
     def succeeded(self) -> None:
         """A call was answered."""
-        self._news.successes += 1
+        self._report.successes += 1
         self._rests, self.told_until = 0, 0.0
 
     def throttled(self, retry_after: float | None, *, by_rate: bool) -> None:
         """A call was refused since there are too many, at once or (`by_rate`) per minute."""
-        self._news.throttles += 1
+        self._report.throttles += 1
         if by_rate:
-            self._news.limited += 1
-            self._news.window_s = max(self._news.window_s, retry_after or 0.0)
+            self._report.limited += 1
+            self._report.window_s = max(self._report.window_s, retry_after or 0.0)
         self.pause(retry_after or 0.0)
 
     def alive(self) -> None:
         """The endpoint gave a sign of life."""
-        self._news.alive, self._news.faults = 1, 0
+        self._report.alive, self._report.faults = 1, 0
 
     def faulty(self, weight: int = 1) -> None:
         """A call met what an endpoint that is down would do; it counts as so many."""
-        self._news.faults += weight
+        self._report.faults += weight
         if weight > 1:
-            self._news.alive = 0
+            self._report.alive = 0
 
     def pause(self, seconds: float) -> None:
         """Nothing starts for so long, here at once and for all workers with the next exchange; of
@@ -269,7 +271,7 @@ class Pace:
             if self._clock() + seconds > self.told_until:
                 self.told_until, self._told_s = self._clock() + seconds, seconds
             seconds = self._bearable(seconds)
-            self._news.retry_after_s = max(self._news.retry_after_s, seconds)
+            self._report.retry_after_s = max(self._report.retry_after_s, seconds)
             self._paused_until = max(self._paused_until, self._clock() + seconds)
 
     def _bearable(self, seconds: float) -> float:
@@ -304,19 +306,19 @@ class Pace:
         asked_at = self._clock()
         got = await self._keeper.exchange(self.scope, ask)
         self.heard_at = asked_at
-        self._news.heard(ask)
+        self._report.heard(ask)
         self._take(got)
 
-    def _ask(self, ready: int, weight_each: int, rub_each: float, share: float) -> Ask:
-        each = self._tariff.toll(weight_each, rub_each)
-        terms, news = self._terms, self._news
-        return Ask(
+    def _ask(self, ready: int, weight_each: int, rub_each: float, share: float) -> LeaseRequest:
+        each = self._usage.estimate(weight_each, rub_each)
+        terms, report = self._terms, self._report
+        return LeaseRequest(
             wanted=min(self.in_flight + ready, MOST_IN_FLIGHT),
             in_flight=self.in_flight,
             weight=share,
             most=terms.max_in_flight or 0,
-            rpm=_lower(terms.rpm or 0, self._told.rpm),
-            tpm=_lower(terms.tpm or 0, self._told.tpm),
+            rpm=_lower(terms.rpm or 0, self._headers.rpm),
+            tpm=_lower(terms.tpm or 0, self._headers.tpm),
             rub_per_hour=terms.rub_per_hour or 0.0,
             requests=ready,
             tokens=ready * each.tokens,
@@ -324,18 +326,18 @@ class Pace:
             left_requests=self._requests or 0,
             left_tokens=self._tokens or 0.0,
             left_rub=self._rub or 0.0,
-            **vars(news),
+            **vars(report),
         )
 
-    def _take(self, share: Share) -> None:
+    def _take(self, lease: Lease) -> None:
         self._known = True
-        self.slots, self.limit = share.slots, share.limit
-        self.down_s, self.may_probe = share.down_s, share.probe
-        self._requests = _more(self._requests, share.requests)
-        self._tokens = _more(self._tokens, share.tokens)
-        self._rub = _more(self._rub, share.rub)
-        if share.pause_s > 0:
-            self._paused_until = max(self._paused_until, self._clock() + share.pause_s)
+        self.slots, self.limit = lease.slots, lease.limit
+        self.down_s, self.may_probe = lease.down_s, lease.probe
+        self._requests = _more(self._requests, lease.requests)
+        self._tokens = _more(self._tokens, lease.tokens)
+        self._rub = _more(self._rub, lease.rub)
+        if lease.pause_s > 0:
+            self._paused_until = max(self._paused_until, self._clock() + lease.pause_s)
 
 
 def strictest(terms: Iterable[Terms]) -> Terms:

@@ -10,9 +10,9 @@ from jobs.budget import Grant
 from jobs.chunk import Terms
 from jobs.outcome import NOT_BILLED, Outcome, Refused, Retry, RetryKind
 from tests.workers.fakes import FakeKeeper, payload, refusal, work
-from workers.pacing.meaning import tell_pace
-from workers.pacing.pace import Pace
-from workers.ticket import OpenChunk, Ticket
+from workers.pacing.feedback import tell_limiter
+from workers.pacing.limiter import Limiter
+from workers.pending import OpenChunk, PendingRequest
 
 
 @pytest.mark.parametrize(
@@ -28,21 +28,21 @@ from workers.ticket import OpenChunk, Ticket
 )
 def test_tokens_of_a_call_that_used_none(outcome: Outcome, given_back: int) -> None:
     async def scene() -> None:
-        pace = Pace("scope", FakeKeeper())
-        pace.set_terms(Terms(tpm=60_000))
-        await pace.exchange(1, 1000)
+        limiter = Limiter("scope", FakeKeeper())
+        limiter.set_terms(Terms(tpm=60_000))
+        await limiter.exchange(1, 1000)
         some = payload(work(0))
         chunk = OpenChunk(some, Grant(some.grant), 1, asyncio.get_running_loop().create_future())
-        toll = pace.try_admit(1000)
-        assert toll
+        estimate = limiter.try_admit(1000)
+        assert estimate
         for _ in range(20):
-            pace.learn(1000, 1000, None)
-        before = pace._tokens
-        ticket = Ticket(chunk, some.requests[0], "m", 0, 0, toll=toll)
+            limiter.learn(1000, 1000, None)
+        before = limiter._tokens
+        request = PendingRequest(chunk, some.requests[0], "m", 0, 0, estimate=estimate)
 
-        tell_pace(pace, ticket, refusal(429), outcome)
+        tell_limiter(limiter, request, refusal(429), outcome)
 
         assert before is not None
-        assert pace._tokens == before + given_back
+        assert limiter._tokens == before + given_back
 
     asyncio.run(scene())

@@ -1,4 +1,4 @@
-"""The queue of one model: no ticket waits for ever."""
+"""The queue of one model: no request waits for ever."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ import pytest
 from jobs.budget import Grant
 from jobs.chunk import Terms
 from tests.workers.fakes import JOB, FakeKeeper, payload, until, work
-from workers.pacing import lane, outage, retry_budget
-from workers.pacing.lane import Lane
-from workers.pacing.outage import TROUBLE, Sign, probe_wait
-from workers.pacing.pace import Ask, Pace, Share
-from workers.ticket import OpenChunk, Ticket
+from workers.pacing import circuit_breaker, dispatcher, retry_budget
+from workers.pacing.circuit_breaker import TROUBLE, HealthSignal, probe_wait
+from workers.pacing.dispatcher import Dispatcher
+from workers.pacing.limiter import Lease, LeaseRequest, Limiter
+from workers.pending import OpenChunk, PendingRequest
 
 MODEL = "m"
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane, "TICK_S", 0.001)
+    monkeypatch.setattr(dispatcher, "TICK_S", 0.001)
 
 
-def tickets(count: int, job: str = JOB) -> list[Ticket]:
+def requests(count: int, job: str = JOB) -> list[PendingRequest]:
     some = payload(*map(work, range(count)), job=job)
     chunk = OpenChunk(some, Grant(some.grant), count, asyncio.get_running_loop().create_future())
-    return [Ticket(chunk, each, MODEL, 0, 0) for each in some.requests]
+    return [PendingRequest(chunk, each, MODEL, 0, 0) for each in some.requests]
 
 
 class Called:
-    """A lane whose calls only begin; `end` ends one."""
+    """A dispatcher whose calls only begin; `end` ends one."""
 
     def __init__(self, keeper: FakeKeeper) -> None:
-        self.calls: list[Ticket] = []
-        self.refused: list[Ticket] = []
+        self.calls: list[PendingRequest] = []
+        self.refused: list[PendingRequest] = []
         self.refusing = False
         self.may_start = True
-        self.lane = Lane(
-            Pace("scope", keeper),
+        self.dispatcher = Dispatcher(
+            Limiter("scope", keeper),
             self.calls.append,
             self._refuse,
             lambda: self.may_start,
             random.Random(1).uniform,
         )
 
-    def _refuse(self, ticket: Ticket) -> bool:
+    def _refuse(self, request: PendingRequest) -> bool:
         if self.refusing:
-            self.refused.append(ticket)
+            self.refused.append(request)
         return self.refusing
 
-    def end(self, ticket: Ticket, sign: Sign = Sign.ALIVE) -> None:
-        self.lane.pace.ended(ticket.toll, tokens=0)
-        self.lane.ended(ticket, sign)
-        self.lane.pump()
+    def end(self, request: PendingRequest, sign: HealthSignal = HealthSignal.ALIVE) -> None:
+        self.dispatcher.limiter.ended(request.estimate, tokens=0)
+        self.dispatcher.ended(request, sign)
+        self.dispatcher.pump()
 
-    def end_all(self, sign: Sign = Sign.ALIVE) -> None:
+    def end_all(self, sign: HealthSignal = HealthSignal.ALIVE) -> None:
         calls, self.calls[:] = list(self.calls), []
-        for ticket in calls:
-            self.end(ticket, sign)
+        for request in calls:
+            self.end(request, sign)
 
 
 def run(scene: Coroutine[Any, Any, None]) -> None:
@@ -70,12 +70,12 @@ def run(scene: Coroutine[Any, Any, None]) -> None:
 
 def test_tickets_are_called_in_turn() -> None:
     async def scene() -> None:
-        one, some = Called(FakeKeeper()), tickets(5)
-        one.lane.add(some)
+        one, some = Called(FakeKeeper()), requests(5)
+        one.dispatcher.add(some)
         await until(lambda: len(one.calls) == 5)
         assert one.calls == some
         one.end_all()
-        await until(lambda: one.lane.is_idle)
+        await until(lambda: one.dispatcher.is_idle)
 
     run(scene())
 
@@ -86,7 +86,7 @@ def test_work_that_comes_while_a_lane_says_goodbye_is_not_forgotten() -> None:
 
         late: asyncio.Event
 
-        async def exchange(self, scope: str, ask: Ask) -> Share:
+        async def exchange(self, scope: str, ask: LeaseRequest) -> Lease:
             if self.asks and ask.wanted == 0:
                 self.late.set()
                 await asyncio.sleep(0.02)
@@ -96,23 +96,23 @@ def test_work_that_comes_while_a_lane_says_goodbye_is_not_forgotten() -> None:
         keeper = Slow()
         keeper.late = asyncio.Event()
         one = Called(keeper)
-        one.lane.add(tickets(1))
+        one.dispatcher.add(requests(1))
         await until(lambda: one.calls)
         one.end_all()
         await keeper.late.wait()
 
-        one.lane.add(tickets(3))
+        one.dispatcher.add(requests(3))
 
         await until(lambda: len(one.calls) == 3)
         one.end_all()
-        await until(lambda: one.lane.is_idle)
+        await until(lambda: one.dispatcher.is_idle)
 
     run(scene())
 
 
 def test_a_lane_goes_on_when_redis_is_back_and_after_what_nobody_thought_of() -> None:
     class Strange(FakeKeeper):
-        async def exchange(self, scope: str, ask: Ask) -> Share:
+        async def exchange(self, scope: str, ask: LeaseRequest) -> Lease:
             if len(self.asks) == 1:
                 self.asks.append(ask)
                 raise ValueError("no share")
@@ -122,12 +122,12 @@ def test_a_lane_goes_on_when_redis_is_back_and_after_what_nobody_thought_of() ->
         keeper = Strange()
         keeper.away = True
         one = Called(keeper)
-        one.lane.add(tickets(2))
+        one.dispatcher.add(requests(2))
         await asyncio.sleep(0.01)
         keeper.away = False
         await until(lambda: len(one.calls) == 2)
         one.end_all()
-        await until(lambda: one.lane.is_idle)
+        await until(lambda: one.dispatcher.is_idle)
 
     run(scene())
 
@@ -135,14 +135,14 @@ def test_a_lane_goes_on_when_redis_is_back_and_after_what_nobody_thought_of() ->
 def test_a_ticket_that_tries_again_comes_before_those_that_were_never_called() -> None:
     async def scene() -> None:
         keeper = FakeKeeper(slots=1)
-        one, some = Called(keeper), tickets(5)
-        one.lane.add(some)
+        one, some = Called(keeper), requests(5)
+        one.dispatcher.add(some)
         await until(lambda: one.calls == some[:1])
-        one.lane.again(some[0], 0.0)
+        one.dispatcher.again(some[0], 0.0)
         await asyncio.sleep(0.01)
         one.end(some[0])
         assert one.calls == [some[0], some[0]]
-        one.lane.take_back(lambda _: True)
+        one.dispatcher.take_back(lambda _: True)
         one.end(some[0])
 
     run(scene())
@@ -150,16 +150,16 @@ def test_a_ticket_that_tries_again_comes_before_those_that_were_never_called() -
 
 def test_what_is_taken_back_is_never_called() -> None:
     async def scene() -> None:
-        one, some = Called(FakeKeeper(slots=0)), tickets(6)
-        one.lane.add(some[:5])
-        one.lane.again(some[5], 0.01)
+        one, some = Called(FakeKeeper(slots=0)), requests(6)
+        one.dispatcher.add(some[:5])
+        one.dispatcher.again(some[5], 0.01)
 
-        back = one.lane.take_back(lambda ticket: ticket.work.ordinal >= 3)
+        back = one.dispatcher.take_back(lambda request: request.work.ordinal >= 3)
 
         assert back == some[3:]
-        assert one.lane.waiting == 3
-        one.lane.take_back(lambda _: True)
-        await until(lambda: one.lane.is_idle)
+        assert one.dispatcher.waiting == 3
+        one.dispatcher.take_back(lambda _: True)
+        await until(lambda: one.dispatcher.is_idle)
         assert not one.calls
 
     run(scene())
@@ -169,10 +169,10 @@ def test_a_ticket_that_is_refused_at_its_turn_takes_no_place() -> None:
     async def scene() -> None:
         one = Called(FakeKeeper(slots=1))
         one.refusing = True
-        one.lane.add(tickets(4))
+        one.dispatcher.add(requests(4))
         await until(lambda: len(one.refused) == 4)
-        assert one.lane.pace.in_flight == 0
-        await until(lambda: one.lane.is_idle)
+        assert one.dispatcher.limiter.in_flight == 0
+        await until(lambda: one.dispatcher.is_idle)
 
     run(scene())
 
@@ -181,7 +181,7 @@ def test_nothing_starts_while_nothing_may() -> None:
     async def scene() -> None:
         one = Called(FakeKeeper())
         one.may_start = False
-        one.lane.add(tickets(2))
+        one.dispatcher.add(requests(2))
         await asyncio.sleep(0.02)
         assert not one.calls
         one.may_start = True
@@ -194,16 +194,16 @@ def test_nothing_starts_while_nothing_may() -> None:
 def test_e44_in_an_outage_only_who_is_told_probes_whatever_is_still_in_flight() -> None:
     async def scene() -> None:
         keeper = FakeKeeper()
-        one, some = Called(keeper), tickets(TROUBLE + 4)
-        one.lane.add(some[: TROUBLE + 1])
+        one, some = Called(keeper), requests(TROUBLE + 4)
+        one.dispatcher.add(some[: TROUBLE + 1])
         await until(lambda: len(one.calls) == TROUBLE + 1)
         keeper.down_s = 0.1
-        for ticket in some[1 : TROUBLE + 1]:
-            one.end(ticket, Sign.FAULTY)
-        assert one.lane.outage.is_on
+        for request in some[1 : TROUBLE + 1]:
+            one.end(request, HealthSignal.FAULTY)
+        assert one.dispatcher.breaker.is_on
         one.calls.clear()
 
-        one.lane.add(some[TROUBLE + 1 :])
+        one.dispatcher.add(some[TROUBLE + 1 :])
         await asyncio.sleep(0.02)
         assert not one.calls
 
@@ -212,10 +212,10 @@ def test_e44_in_an_outage_only_who_is_told_probes_whatever_is_still_in_flight() 
         keeper.probe = False
         assert one.calls == [some[TROUBLE + 1]]
         keeper.down_s = 0.0
-        one.end(one.calls[0], Sign.ALIVE)
-        assert not one.lane.outage.is_on
+        one.end(one.calls[0], HealthSignal.ALIVE)
+        assert not one.dispatcher.breaker.is_on
         await until(lambda: len(one.calls) == 3)
-        one.lane.take_back(lambda _: True)
+        one.dispatcher.take_back(lambda _: True)
 
     run(scene())
 
@@ -223,13 +223,13 @@ def test_e44_in_an_outage_only_who_is_told_probes_whatever_is_still_in_flight() 
 def test_e44_the_first_answer_that_another_worker_gets_ends_the_outage_here_too() -> None:
     async def scene() -> None:
         keeper = FakeKeeper()
-        one, some = Called(keeper), tickets(TROUBLE + 1)
-        one.lane.add(some[:TROUBLE])
+        one, some = Called(keeper), requests(TROUBLE + 1)
+        one.dispatcher.add(some[:TROUBLE])
         await until(lambda: len(one.calls) == TROUBLE)
         keeper.down_s = 1.0
-        one.end_all(Sign.FAULTY)
-        one.lane.add(some[TROUBLE:])
-        await until(lambda: one.lane.outage.lasts_s >= 1.0)
+        one.end_all(HealthSignal.FAULTY)
+        one.dispatcher.add(some[TROUBLE:])
+        await until(lambda: one.dispatcher.breaker.lasts_s >= 1.0)
 
         keeper.down_s = 0.0
 
@@ -240,14 +240,14 @@ def test_e44_the_first_answer_that_another_worker_gets_ends_the_outage_here_too(
 
 
 def test_who_alone_is_cut_off_probes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outage, "probe_wait", lambda *_: 0.05)
+    monkeypatch.setattr(circuit_breaker, "probe_wait", lambda *_: 0.05)
 
     async def scene() -> None:
-        one, some = Called(FakeKeeper()), tickets(TROUBLE + 3)
-        one.lane.add(some[:TROUBLE])
+        one, some = Called(FakeKeeper()), requests(TROUBLE + 3)
+        one.dispatcher.add(some[:TROUBLE])
         await until(lambda: len(one.calls) == TROUBLE)
-        one.end_all(Sign.FAULTY)
-        one.lane.add(some[TROUBLE:])
+        one.end_all(HealthSignal.FAULTY)
+        one.dispatcher.add(some[TROUBLE:])
         assert not one.calls
 
         await until(lambda: one.calls)
@@ -263,22 +263,22 @@ def test_who_alone_is_cut_off_probes_by_itself(monkeypatch: pytest.MonkeyPatch) 
 def test_jobs_are_called_by_their_shares_and_a_late_one_begins_at_once() -> None:
     async def scene() -> None:
         one = Called(FakeKeeper(slots=1))
-        large = tickets(200)
-        one.lane.add(large)
+        large = requests(200)
+        one.dispatcher.add(large)
         await until(lambda: one.calls)
         one.end(one.calls[0])
-        urgent = tickets(50, job="urgent")
-        one.lane.set_terms("urgent", Terms(share=100.0))
-        one.lane.add(urgent)
+        urgent = requests(50, job="urgent")
+        one.dispatcher.set_terms("urgent", Terms(share=100.0))
+        one.dispatcher.add(urgent)
 
         for _ in range(54):
             one.end(one.calls[-1])
 
         began = one.calls[2:]
-        assert sum(ticket in urgent for ticket in began[:11]) >= 10
-        assert all(ticket in began for ticket in urgent)
-        assert sum(ticket in large for ticket in began[:50]) >= 4
-        one.lane.take_back(lambda _: True)
+        assert sum(request in urgent for request in began[:11]) >= 10
+        assert all(request in began for request in urgent)
+        assert sum(request in large for request in began[:50]) >= 4
+        one.dispatcher.take_back(lambda _: True)
 
     run(scene())
 
@@ -286,15 +286,15 @@ def test_jobs_are_called_by_their_shares_and_a_late_one_begins_at_once() -> None
 def test_equal_jobs_take_turns_however_many_requests_each_has_here() -> None:
     async def scene() -> None:
         one = Called(FakeKeeper(slots=1))
-        some = tickets(30, job="a")
-        others = tickets(300, job="b")
-        one.lane.add(others)
-        one.lane.add(some)
+        some = requests(30, job="a")
+        others = requests(300, job="b")
+        one.dispatcher.add(others)
+        one.dispatcher.add(some)
         await until(lambda: one.calls)
         for _ in range(40):
             one.end(one.calls[-1])
-        assert 19 <= sum(ticket in some for ticket in one.calls) <= 22
-        one.lane.take_back(lambda _: True)
+        assert 19 <= sum(request in some for request in one.calls) <= 22
+        one.dispatcher.take_back(lambda _: True)
 
     run(scene())
 
@@ -306,23 +306,23 @@ def test_repetitions_for_faults_wait_when_their_budget_is_used_up(
     monkeypatch.setattr(retry_budget, "TRICKLE_S", 1000.0)
 
     async def scene() -> None:
-        one, some = Called(FakeKeeper()), tickets(10)
-        one.lane.add(some)
+        one, some = Called(FakeKeeper()), requests(10)
+        one.dispatcher.add(some)
         await until(lambda: len(one.calls) == 10)
-        for ticket in some:
-            ticket.calls += 1
-            one.end(ticket)
-            one.lane.again(ticket, 0.0, budgeted=True)
+        for request in some:
+            request.calls += 1
+            one.end(request)
+            one.dispatcher.again(request, 0.0, budgeted=True)
 
         # Two in reserve, one for ten requests, and one that is given in any case.
         await until(lambda: len(one.calls) == 14)
         await asyncio.sleep(0.05)
 
         assert len(one.calls) == 14
-        assert one.lane.waiting == 6
-        one.lane.take_back(lambda _: True)
-        for ticket in one.calls[10:]:
-            one.end(ticket)
+        assert one.dispatcher.waiting == 6
+        one.dispatcher.take_back(lambda _: True)
+        for request in one.calls[10:]:
+            one.end(request)
 
     run(scene())
 

@@ -18,7 +18,7 @@ _MEMORY = 512.0
 """Answers that the mean is taken over, about."""
 
 
-class Toll(NamedTuple):
+class UsageEstimate(NamedTuple):
     """What a call took: `weight` is its bound in tokens, `guessed` says that little was known."""
 
     weight: int
@@ -27,10 +27,10 @@ class Toll(NamedTuple):
     guessed: bool = False
 
 
-NO_TOLL = Toll(0, 0.0, 0.0)
+NO_USAGE = UsageEstimate(0, 0.0, 0.0)
 
 
-class Learned:
+class UsageEstimator:
     """Tokens and roubles that one token of a bound stands for, by the last few hundred answers."""
 
     def __init__(self) -> None:
@@ -38,11 +38,11 @@ class Learned:
         self._tokens = _Mean()
         self._rub = _Mean()
 
-    def toll(self, weight: int, most_rub: float) -> Toll:
+    def estimate(self, weight: int, most_rub: float) -> UsageEstimate:
         """What a call with these bounds is expected to need; 0 ₽ where there is no bound."""
         rub = most_rub if self._rub.value is None else weight * self._rub.value
         tokens = weight if self._tokens.value is None else weight * self._tokens.value
-        return Toll(weight, tokens, rub, self._answers < ENOUGH)
+        return UsageEstimate(weight, tokens, rub, self._answers < ENOUGH)
 
     def learn(self, weight: int, tokens: int | None, rub: float | None) -> None:
         """An answer of a call with this bound used so much, where it is known."""
@@ -52,14 +52,16 @@ class Learned:
         if rub is not None:
             self._rub.add(weight, rub)
 
-    def settle(self, toll: Toll, tokens: int | None, rub: float | None) -> tuple[float, float]:
+    def settle(
+        self, estimate: UsageEstimate, tokens: int | None, rub: float | None
+    ) -> tuple[float, float]:
         """What is still to be paid, in tokens and roubles; below zero what comes back."""
-        taken = toll.tokens
-        if toll.guessed:
-            taken = min(taken, self.toll(toll.weight, 0.0).tokens)
+        taken = estimate.tokens
+        if estimate.guessed:
+            taken = min(taken, self.estimate(estimate.weight, 0.0).tokens)
         return (
             0.0 if tokens is None else tokens - taken,
-            0.0 if rub is None else rub - toll.rub,
+            0.0 if rub is None else rub - estimate.rub,
         )
 
 

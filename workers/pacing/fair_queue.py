@@ -11,14 +11,14 @@ from collections import deque
 from collections.abc import Callable
 
 from jobs.priority import NORMAL
-from workers.ticket import Ticket
+from workers.pending import PendingRequest
 
 
-class Line:
-    """The tickets of one model that are ready."""
+class FairQueue:
+    """The requests of one model that are ready."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, deque[Ticket]] = {}
+        self._jobs: dict[str, deque[PendingRequest]] = {}
         self._shares: dict[str, float] = {}
         self._had: dict[str, float] = {}
         self._now = 0.0
@@ -43,26 +43,26 @@ class Line:
     def _share(self, job: str) -> float:
         return self._shares.get(job, NORMAL)
 
-    def add(self, tickets: list[Ticket]) -> None:
+    def add(self, requests: list[PendingRequest]) -> None:
         """Behind those of the same job that wait."""
-        for ticket in tickets:
-            self._of(ticket).append(ticket)
-        self._count += len(tickets)
+        for request in requests:
+            self._of(request).append(request)
+        self._count += len(requests)
 
-    def add_first(self, ticket: Ticket) -> None:
+    def add_first(self, request: PendingRequest) -> None:
         """Before those of the same job that wait."""
-        self._of(ticket).appendleft(ticket)
+        self._of(request).appendleft(request)
         self._count += 1
 
-    def _of(self, ticket: Ticket) -> deque[Ticket]:
-        job = ticket.chunk.payload.job
+    def _of(self, request: PendingRequest) -> deque[PendingRequest]:
+        job = request.chunk.payload.job
         if job not in self._jobs:
             self._jobs[job] = deque()
             self._had[job] = max(self._had.get(job, 0.0), self._now)
             self._next = None
         return self._jobs[job]
 
-    def peek(self) -> Ticket:
+    def peek(self) -> PendingRequest:
         """Whose turn it is. `IndexError` where nobody waits."""
         if not self._jobs:
             raise IndexError("nobody waits")
@@ -70,21 +70,21 @@ class Line:
             self._next = min(self._jobs, key=self._had.__getitem__)
         return self._jobs[self._next][0]
 
-    def pop(self) -> Ticket:
+    def pop(self) -> PendingRequest:
         """Lets the one through whose turn it is."""
-        ticket = self.peek()
-        job = ticket.chunk.payload.job
+        request = self.peek()
+        job = request.chunk.payload.job
         self._now = self._had[job]
         self._had[job] += 1.0 / self._share(job)
         self._jobs[job].popleft()
         self._count -= 1
         self._drop_empty(job)
         self._next = None
-        return ticket
+        return request
 
-    def take_back(self, wanted: Callable[[Ticket], bool]) -> list[Ticket]:
+    def take_back(self, wanted: Callable[[PendingRequest], bool]) -> list[PendingRequest]:
         """Removes and returns all of which `wanted` is true."""
-        back = [ticket for line in self._jobs.values() for ticket in line if wanted(ticket)]
+        back = [request for queue in self._jobs.values() for request in queue if wanted(request)]
         if back:
             for job in list(self._jobs):
                 self._jobs[job] = deque(each for each in self._jobs[job] if not wanted(each))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.pacing.outage import CROWD, TROUBLE, Outage, Sign
+from workers.pacing.circuit_breaker import CROWD, TROUBLE, CircuitBreaker, HealthSignal
 
 
 class Clock:
@@ -12,21 +12,21 @@ class Clock:
         return self.now
 
 
-def make() -> tuple[Outage, Clock]:
+def make() -> tuple[CircuitBreaker, Clock]:
     clock = Clock()
-    return Outage(lambda low, _high: low, clock), clock
+    return CircuitBreaker(lambda low, _high: low, clock), clock
 
 
 def test_faults_in_a_row_are_an_outage_and_an_answer_between_is_none() -> None:
     outage, _ = make()
     for _ in range(TROUBLE - 1):
-        outage.note(Sign.FAULTY, 99.0)
-    outage.note(Sign.ALIVE, 99.0)
-    outage.note(Sign.FAULTY, 99.0)
+        outage.note(HealthSignal.FAULTY, 99.0)
+    outage.note(HealthSignal.ALIVE, 99.0)
+    outage.note(HealthSignal.FAULTY, 99.0)
     assert not outage.is_on
 
     for _ in range(TROUBLE - 1):
-        outage.note(Sign.FAULTY, 99.0)
+        outage.note(HealthSignal.FAULTY, 99.0)
 
     assert outage.is_on
 
@@ -38,14 +38,14 @@ def test_e44_answers_to_calls_that_left_before_do_not_hide_an_outage() -> None:
     while not outage.is_on:
         clock.now += 0.01
         if faults % 5 == 4:
-            outage.note(Sign.ALIVE, 99.0)
-        outage.note(Sign.FAULTY, clock.now)
+            outage.note(HealthSignal.ALIVE, 99.0)
+        outage.note(HealthSignal.FAULTY, clock.now)
         faults += 1
     assert faults <= 3 * CROWD
 
-    assert outage.note(Sign.ALIVE, 99.0) is Sign.NONE
+    assert outage.note(HealthSignal.ALIVE, 99.0) is HealthSignal.NONE
     assert outage.is_on
-    assert outage.note(Sign.ALIVE, clock.now) is Sign.ALIVE
+    assert outage.note(HealthSignal.ALIVE, clock.now) is HealthSignal.ALIVE
     assert not outage.is_on
 
 
@@ -54,9 +54,9 @@ def test_an_endpoint_that_fails_every_third_call_is_not_down() -> None:
 
     for _ in range(1000):
         clock.now += 0.01
-        outage.note(Sign.FAULTY, clock.now)
-        outage.note(Sign.ALIVE, clock.now - 2.0)
-        outage.note(Sign.ALIVE, clock.now - 2.0)
+        outage.note(HealthSignal.FAULTY, clock.now)
+        outage.note(HealthSignal.ALIVE, clock.now - 2.0)
+        outage.note(HealthSignal.ALIVE, clock.now - 2.0)
 
         assert not outage.is_on
 
@@ -65,7 +65,7 @@ def test_e44_what_others_tell_is_not_ended_by_an_answer_from_before() -> None:
     outage, clock = make()
     outage.heard(0.1)
 
-    assert outage.note(Sign.ALIVE, clock.now - 1) is Sign.NONE
+    assert outage.note(HealthSignal.ALIVE, clock.now - 1) is HealthSignal.NONE
     assert outage.is_on
     outage.heard(0.0)
     assert not outage.is_on

@@ -29,8 +29,8 @@
 -- KEYS[2]  hash  worker -> "granted wanted expires weight flying"
 -- KEYS[3]  hash, the last minute's ring: "let_in", "reqs", "toks" and a bin's number -> count
 --
--- ARGV  1 worker, 2 lease in s, then the fields of workers.pacing.pace.Ask in their order.
--- Answers the fields of workers.pacing.pace.Share in theirs; requests, tokens, roubles -1 where unlimited.
+-- ARGV  1 worker, 2 lease in s, then the fields of workers.pacing.limiter.LeaseRequest in their order.
+-- Answers the fields of workers.pacing.limiter.Lease in theirs; requests, tokens, roubles -1 where unlimited.
 
 local START, CALM, MEMORY = 4, 1.0, 5.0
 local CROWD, CUT, EDGE, GAIN = 0.25, 0.5, 0.05, 0.05

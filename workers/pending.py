@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jobs.budget import Amount, Grant
 from jobs.chunk import DONE, Payload, ReturnReason, Work
 from jobs.money import ZERO
-from workers.toll import NO_TOLL, Toll
+from workers.usage_estimate import NO_USAGE, UsageEstimate
 
 
 @dataclass
@@ -37,7 +37,7 @@ class OpenChunk:
     grant: Grant
     left: int
     done: asyncio.Future[None]
-    returned: list[Ticket] = field(default_factory=list)
+    returned: list[PendingRequest] = field(default_factory=list)
     reason: ReturnReason = DONE
     stopped: ReturnReason | None = None
     refusals: Counter[str] = field(default_factory=Counter)
@@ -60,15 +60,15 @@ NEVER = Apart()
 
 
 @dataclass(slots=True)
-class Ticket:
+class PendingRequest:
     """A request at the worker, with what was tried so far.
 
     `calls` counts all calls made, in earlier chunks too; `faults` those that count towards
     `max_attempts`; `uncertain` those that may have been billed in vain;
     `backoffs` the waits, for the growth of the next; `odd` the refusals for what is not so;
     `doubted` and `throttled` are what it met while others were answered: what would stop the job,
-    and too many calls. `toll` is what its last call took of the pace, which left at `left_at`,
-    monotonic seconds; a ticket that `is_budgeted`
+    and too many calls. `estimate` is what its last call took of the pace, which left at `left_at`,
+    monotonic seconds; a request that `is_budgeted`
     needs one of the repetitions that are left.
     """
 
@@ -82,7 +82,7 @@ class Ticket:
     odd: int = 0
     doubted: Apart = NEVER
     throttled: Apart = NEVER
-    toll: Toll = NO_TOLL
+    estimate: UsageEstimate = NO_USAGE
     left_at: float = 0.0
     is_budgeted: bool = False
 

@@ -7,7 +7,7 @@
 Calls in flight may still be answered when an endpoint goes down, while new ones fail at once: such
 answers tell of the past. They end no outage, and they do not hide one.
 
-All workers count together, and share the probes: the shared pace decides (`pace.lua`). What one
+All workers count together, and share the probes: the shared pace decides (`limiter.lua`). What one
 process sees stops it at once, before it could ask; and where the others are well and only it is
 cut off, it probes by itself.
 """
@@ -33,7 +33,7 @@ LONGEST_PROBE_S = 32.0
 """Waits between probes double up to this: half an hour's outage sees about sixty of them."""
 
 
-class Sign(Enum):
+class HealthSignal(Enum):
     """What the end of a call says of the endpoint; `AWAY` that it says so itself."""
 
     ALIVE = "alive"
@@ -42,7 +42,7 @@ class Sign(Enum):
     NONE = "none"
 
 
-class Outage:
+class CircuitBreaker:
     """What one process sees of one model, and what the others say."""
 
     def __init__(self, dice: Dice, clock: Callable[[], float]) -> None:
@@ -74,25 +74,25 @@ class Outage:
         """For how long it has seemed so, in seconds."""
         return max(self._clock() - self._since if self._own else 0.0, self._shared_s)
 
-    def note(self, sign: Sign, left_at: float) -> Sign:
+    def note(self, signal: HealthSignal, left_at: float) -> HealthSignal:
         """A call ended that left at a moment of the clock; returns what that says of now."""
         self._fade()
-        if sign is Sign.ALIVE:
+        if signal is HealthSignal.ALIVE:
             self._answers += 1
             if self.is_on and left_at < self._since:
-                return Sign.NONE
+                return HealthSignal.NONE
             if self.is_on:
                 self._end()
             self._trouble = 0
-        elif sign in {Sign.FAULTY, Sign.AWAY}:
+        elif signal in {HealthSignal.FAULTY, HealthSignal.AWAY}:
             self._faults += 1
-            self._trouble += TROUBLE if sign is Sign.AWAY else 1
+            self._trouble += TROUBLE if signal is HealthSignal.AWAY else 1
             crowd = self._faults >= CROWD and self._faults >= SHARE * (self._faults + self._answers)
             if not self._own and (self._trouble >= TROUBLE or crowd):
                 self._own = True
                 self._since = self._clock()
                 self._plan()
-        return sign
+        return signal
 
     def heard(self, shared_s: float) -> None:
         """For how long the endpoint has been down by what all workers saw; 0: it is not."""

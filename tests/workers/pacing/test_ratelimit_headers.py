@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from workers.pacing.told import Told
+from workers.pacing.ratelimit_headers import RateLimitHeaders
 
 NOW = 1_741_305_600.0
 
 
 def told(*answers: dict[str, str]) -> tuple[int, int]:
-    one = Told()
+    one = RateLimitHeaders()
     for headers in answers:
         one.hear({f"x-ratelimit-{name}": text for name, text in headers.items()}, NOW)
     return one.rpm, one.tpm

@@ -9,15 +9,17 @@ from jobs.outcome import Answered, Billing, Outcome, Retry, RetryKind
 from jobs.result import Call
 from jobs.states import PauseReason
 from workers.calling.endpoint import Answer, Broken
-from workers.pacing.outage import Sign
-from workers.pacing.pace import PATIENT_S, Pace
-from workers.ticket import Ticket
+from workers.pacing.circuit_breaker import HealthSignal
+from workers.pacing.limiter import PATIENT_S, Limiter
+from workers.pending import PendingRequest
 
 NOTHING = Amount(ZERO, 0)
 _BY_RATE = "endpoint.rate_limited"
 
 
-def tell_pace(pace: Pace, ticket: Ticket, answer: Answer, outcome: Outcome) -> Sign:
+def tell_limiter(
+    limiter: Limiter, request: PendingRequest, answer: Answer, outcome: Outcome
+) -> HealthSignal:
     """The pace learns what the call took and how it ended; returns what it says of the endpoint."""
     charge = outcome.charge
     free = charge.billing is Billing.NONE
@@ -26,37 +28,37 @@ def tell_pace(pace: Pace, ticket: Ticket, answer: Answer, outcome: Outcome) -> S
     nothing = None if throttled else 0
     tokens = charge.usage.total if charge.usage else nothing if free else None
     rub = float(charge.cost) if charge.cost is not None else 0.0 if free else None
-    pace.ended(ticket.toll, tokens=tokens, rub=rub)
+    limiter.ended(request.estimate, tokens=tokens, rub=rub)
     if isinstance(outcome, Answered):
-        pace.succeeded()
-        pace.learn(ticket.work.tokens, tokens, rub)
-        pace.hear(answer.headers)
+        limiter.succeeded()
+        limiter.learn(request.work.tokens, tokens, rub)
+        limiter.hear(answer.headers)
     elif isinstance(outcome, Retry) and outcome.kind is RetryKind.THROTTLED:
-        pace.throttled(outcome.after, by_rate=outcome.code == _BY_RATE)
+        limiter.throttled(outcome.after, by_rate=outcome.code == _BY_RATE)
     elif isinstance(outcome, Retry) and outcome.after is not None:
-        pace.pause(outcome.after)
-    return sign_of(answer, outcome, alone=pace.in_flight == 0)
+        limiter.pause(outcome.after)
+    return signal_of(answer, outcome, alone=limiter.in_flight == 0)
 
 
-def sign_of(answer: Answer, outcome: Outcome, *, alone: bool) -> Sign:
+def signal_of(answer: Answer, outcome: Outcome, *, alone: bool) -> HealthSignal:
     """What a call's end says of the endpoint."""
     if not isinstance(outcome, Retry):
-        return Sign.ALIVE
+        return HealthSignal.ALIVE
     match outcome.kind:
         case RetryKind.DOUBTED if outcome.at_first:
             # Before anything else is sent it should be known whether anything is answered.
-            return Sign.AWAY
+            return HealthSignal.AWAY
         case RetryKind.UNREACHABLE | RetryKind.PASSING | RetryKind.DOUBTED:
-            return Sign.FAULTY
+            return HealthSignal.FAULTY
         case RetryKind.ONCE:
-            return Sign.ALIVE
+            return HealthSignal.ALIVE
         case RetryKind.UNCERTAIN:
-            return Sign.FAULTY if isinstance(answer, Broken) else Sign.ALIVE
+            return HealthSignal.FAULTY if isinstance(answer, Broken) else HealthSignal.ALIVE
         case RetryKind.THROTTLED if (outcome.after or 0.0) > PATIENT_S:
-            return Sign.AWAY
+            return HealthSignal.AWAY
         case RetryKind.THROTTLED:
             # Of a crowd some are refused. One alone is too where the endpoint is not well.
-            return Sign.FAULTY if alone and outcome.after is None else Sign.NONE
+            return HealthSignal.FAULTY if alone and outcome.after is None else HealthSignal.NONE
 
 
 def is_dearer(row: Call) -> bool:

@@ -10,8 +10,8 @@ import pytest
 from jobs.chunk import Terms
 from jobs.errors import BadMessage
 from tests.workers.fakes import FakeKeeper
-from workers.pacing.pace import Ask, Pace, Share, share_of, strictest
-from workers.toll import ENOUGH, Toll
+from workers.pacing.limiter import Lease, LeaseRequest, Limiter, lease_of, strictest
+from workers.usage_estimate import ENOUGH, UsageEstimate
 
 
 class Clock:
@@ -22,21 +22,21 @@ class Clock:
         return self.now
 
 
-def paced(keeper: FakeKeeper, clock: Clock | None = None, **terms: Any) -> Pace:
-    one = Pace("scope", keeper, clock or Clock())
+def paced(keeper: FakeKeeper, clock: Clock | None = None, **terms: Any) -> Limiter:
+    one = Limiter("scope", keeper, clock or Clock())
     one.set_terms(Terms(**terms))
     return one
 
 
-def exchange(one: Pace, ready: int, tokens: int = 0, rub: float = 0.0) -> None:
+def exchange(one: Limiter, ready: int, tokens: int = 0, rub: float = 0.0) -> None:
     asyncio.run(one.exchange(ready, tokens, rub))
 
 
-def admitted(one: Pace, tokens: int = 0) -> list[Toll]:
+def admitted(one: Limiter, tokens: int = 0) -> list[UsageEstimate]:
     """What those calls took that may start now."""
     tolls = []
-    while toll := one.try_admit(tokens):
-        tolls.append(toll)
+    while estimate := one.try_admit(tokens):
+        tolls.append(estimate)
     return tolls
 
 
@@ -65,8 +65,8 @@ def test_what_happened_is_told_once_and_again_if_it_was_not_heard() -> None:
     keeper = FakeKeeper()
     one = paced(keeper)
     exchange(one, 3)
-    for toll in admitted(one):
-        one.ended(toll)
+    for estimate in admitted(one):
+        one.ended(estimate)
     one.succeeded()
     one.throttled(7.0, by_rate=True)
     one.throttled(None, by_rate=False)
@@ -89,7 +89,7 @@ def test_what_happened_is_told_once_and_again_if_it_was_not_heard() -> None:
 
 def test_what_comes_while_the_others_are_told_is_told_next() -> None:
     class Slow(FakeKeeper):
-        async def exchange(self, scope: str, ask: Ask) -> Share:
+        async def exchange(self, scope: str, ask: LeaseRequest) -> Lease:
             one.succeeded()
             one.throttled(9.0, by_rate=False)
             return await super().exchange(scope, ask)
@@ -118,10 +118,10 @@ def test_e1_a_pause_holds_here_at_once_and_for_as_long_as_was_told() -> None:
     clock = Clock()
     one = paced(FakeKeeper(), clock)
     exchange(one, 9)
-    toll = one.try_admit(0)
-    assert toll
+    estimate = one.try_admit(0)
+    assert estimate
 
-    one.ended(toll)
+    one.ended(estimate)
     one.throttled(7.0, by_rate=False)
 
     assert not one.try_admit(0)
@@ -214,10 +214,10 @@ def test_what_a_call_used_more_or_less_than_it_took_is_settled() -> None:
 def test_what_was_taken_in_ignorance_does_not_come_back_as_a_burst() -> None:
     one = paced(FakeKeeper(), tpm=60_000)
     exchange(one, 1, 4000)
-    (toll,) = admitted(one, 4000)
+    (estimate,) = admitted(one, 4000)
 
     one.learn(4000, 1000, None)
-    one.ended(toll, tokens=1000)
+    one.ended(estimate, tokens=1000)
 
     assert one._tokens == 0
 
@@ -225,10 +225,10 @@ def test_what_was_taken_in_ignorance_does_not_come_back_as_a_burst() -> None:
 def test_unknown_usage_gives_no_tokens_back() -> None:
     one = paced(FakeKeeper(), tpm=60_000)
     exchange(one, 1, 400)
-    (toll,) = admitted(one, 400)
+    (estimate,) = admitted(one, 400)
     before = one._tokens
 
-    one.ended(toll)
+    one.ended(estimate)
 
     assert one._tokens == before
 
@@ -236,10 +236,10 @@ def test_unknown_usage_gives_no_tokens_back() -> None:
 def test_a_call_that_does_not_start_after_all_gives_everything_back() -> None:
     one = paced(FakeKeeper(slots=1), rpm=60, tpm=6000)
     exchange(one, 1, 50)
-    toll = one.try_admit(50)
-    assert toll
+    estimate = one.try_admit(50)
+    assert estimate
 
-    one.cancel(toll)
+    one.cancel(estimate)
 
     assert one.in_flight == 0
     assert one.try_admit(50)
@@ -318,10 +318,10 @@ def test_a_wait_that_is_lifted_ends_here_and_for_all() -> None:
 )
 def test_a_share_that_the_script_cannot_have_given_is_none(answer: object) -> None:
     with pytest.raises(BadMessage):
-        share_of(answer)
+        lease_of(answer)
 
 
 def test_a_share_is_read_as_the_script_gives_it() -> None:
     given = [4, -1, b"-1", b"0.5", b"1e-05", 40, b"0", 1]
 
-    assert share_of(given) == Share(4, -1, -1.0, 0.5, 1e-05, 40, 0.0, probe=True)
+    assert lease_of(given) == Lease(4, -1, -1.0, 0.5, 1e-05, 40, 0.0, probe=True)

@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"[0-9]{1,12}")
 _A_SECOND, _A_MINUTE = 1.05, 60.0
 
 
-class Told:
+class RateLimitHeaders:
     """The limits of one endpoint, key and model, per minute; 0 where none is told."""
 
     def __init__(self) -> None:
