@@ -9,7 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 from batch.money.forecast import cost_of_all
-from batch.reports.billed import BILLED, Billed
+from batch.reports.billed import Billed
+from batch.reports.rows import count_calls
+from batch.reports.shares import Share
 from batch.reports.unlisted import Comparison
 from batch.store.jobstore import JobStore
 from jobs.money import ZERO, add, plain, times, total
@@ -72,6 +74,8 @@ class Cost:
     unlisted: Comparison = field(init=False)
     _sums: dict[tuple[str, str, str], _Sum] = field(default_factory=lambda: defaultdict(_Sum))
     """By model, source and service tier: one addition for each call, and all other sums follow."""
+    _shared: set[tuple[bool, str]] = field(default_factory=set)
+    """Calls of unknown cost that several requests had together, once counted."""
 
     def __post_init__(self) -> None:
         self.unlisted = Comparison(self.prices)
@@ -128,8 +132,8 @@ class Cost:
         """Whether every figure is the endpoint's own."""
         return not self.uncertain_calls
 
-    def count(self, call: Billed, model: str, state: str | None, final: str | None) -> None:
-        """Adds a call of a request for `model` that ended in `state` by the call `final`."""
+    def count(self, call: Billed, model: str) -> None:
+        """Adds a call that asked `model`."""
         known = self._sums[model, call.source, lane_of(call.provider)]
         known.calls += 1
         if call.prompt is not None:
@@ -145,17 +149,32 @@ class Cost:
             self.unbounded_calls += call.bound is None
             self.uncertain_rub = add(self.uncertain_rub, Decimal(call.bound or 0))
             self._estimate(call, model)
-            self.failed_unknown += state != ResultState.COMPLETED
-            self.repeated_unknown += state == ResultState.COMPLETED and final != call.id
             return
         if call.prompt is not None:
             self.unlisted.look(call, model)
         rub = Decimal(call.cost or 0)
         known.rub = add(known.rub, rub)
-        if state != ResultState.COMPLETED:
-            self.failed_rub = add(self.failed_rub, rub)
-        elif final != call.id:
-            self.repeated_rub = add(self.repeated_rub, rub)
+
+    def bear(self, part: Billed | Share, state: str | None, final: str | None) -> None:
+        """Adds what a request bears that ended in `state` by the call `final`."""
+        failed = state != ResultState.COMPLETED
+        if not failed and final == part.id:
+            return
+        if part.cost is None:
+            self._bear_unknown(part, failed=failed)
+        elif failed:
+            self.failed_rub = add(self.failed_rub, Decimal(part.cost))
+        else:
+            self.repeated_rub = add(self.repeated_rub, Decimal(part.cost))
+
+    def _bear_unknown(self, part: Billed | Share, *, failed: bool) -> None:
+        if isinstance(part, Share):
+            # However many of those that had the call together ended so, it is one call.
+            if (failed, part.id) in self._shared:
+                return
+            self._shared.add((failed, part.id))
+        self.failed_unknown += failed
+        self.repeated_unknown += not failed
 
     def _estimate(self, call: Billed, model: str) -> None:
         price = self._price(call, model)
@@ -178,13 +197,7 @@ class Cost:
 def cost_of(store: JobStore) -> Cost:
     """Adds up every call of the ledger."""
     cost = Cost(prices=store.all_prices())
-    calls = store.db.execute(
-        f"SELECT {BILLED}, name, results.state, results.call"  # noqa: S608  names of columns
-        " FROM calls JOIN requests USING (ordinal) JOIN models ON models.id = requests.model"
-        " LEFT JOIN results USING (ordinal)"
-    )
-    for *call, name, state, final in calls:
-        cost.count(Billed._make(call), name, state, final)
+    count_calls(store, cost)
     return cost
 
 

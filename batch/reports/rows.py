@@ -28,8 +28,11 @@ _BLOCKS_KEPT = 64
 class Counter(Protocol):
     """Who wants to see every call of the ledger."""
 
-    def count(self, call: Billed, model: str, state: str | None, final: str | None) -> None:
-        """A call of a request for `model` that ended in `state` by the call `final`."""
+    def count(self, call: Billed, model: str) -> None:
+        """A call that asked `model`."""
+
+    def bear(self, part: Billed | Share, state: str | None, final: str | None) -> None:
+        """What a request bears that ended in `state` by the call `final`: a call, or its part."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -79,7 +82,7 @@ def rows(
     own = own_answers(store)
     answers = _Answers(store.db)
     (copied,) = store.db.execute("SELECT EXISTS (SELECT 1 FROM copies)").fetchone()
-    original, origin = (_ORIGINAL, _ORIGIN) if copied else ("NULL", "")
+    original, origin = (_ORIGINAL, _ORIGIN) if copied else ("NULL, NULL", "")
     query = (
         f"SELECT {_COLUMNS}, {original} FROM requests"  # noqa: S608  names of columns
         f" JOIN models ON models.id = requests.model"
@@ -105,6 +108,7 @@ def rows(
         pack,
         place,
         copy_of,
+        source,
     ) in _tuples(store.db, query):
         cost = costs.of(ordinal, model, state, final)
         unbilled = "copy" if copy_of is not None and state else "none"
@@ -127,10 +131,24 @@ def rows(
             calls=cost.calls,
             unknown=cost.unknown,
             bounded=cost.bounded,
-            body=_own(own, ordinal, answers.body(pack, place)) if bodies and pack else b"",
+            body=_own(own, ordinal if source is None else source, answers.body(pack, place))
+            if bodies and pack
+            else b"",
             copy_of=copy_of,
             together=together(store.db, ordinal, final) if own and final else 1,
         )
+
+
+def count_calls(store: JobStore, count: Counter) -> None:
+    """Shows every call of the ledger, without a look at the answers."""
+    costs = _Costs(store.db, count)
+    requests = (
+        "SELECT requests.ordinal, name, state, call FROM requests JOIN models"
+        " ON models.id = requests.model LEFT JOIN results ON results.ordinal = requests.ordinal"
+        " ORDER BY requests.ordinal"
+    )
+    for request in _tuples(store.db, requests):
+        costs.of(*request)
 
 
 def _own(own: Callable[[int, bytes], bytes] | None, ordinal: int, answer: bytes) -> bytes:
@@ -138,7 +156,7 @@ def _own(own: Callable[[int, bytes], bytes] | None, ordinal: int, answer: bytes)
     return answer if own is None else own(ordinal, answer)
 
 
-_ORIGINAL = "originals.custom_id"
+_ORIGINAL = "originals.custom_id, originals.ordinal"
 _ORIGIN = (
     "LEFT JOIN copies ON copies.ordinal = requests.ordinal"
     " LEFT JOIN requests AS originals ON originals.ordinal = copies.original"
@@ -195,15 +213,22 @@ class _Costs:
         while (call := self._next) is not None and call.ordinal <= ordinal:
             if call.ordinal == ordinal:
                 asked, shared = self._unit(call, model)
-                if not shared:
-                    cost.add(call)
                 if self._count is not None:
-                    self._count.count(call, asked, state, final)
+                    self._count.count(call, asked)
+                if not shared:
+                    self._bear(cost, call, state, final)
             self._next = next(self._calls, None)
         if self._has_units:
             for share in shares_of(self._db, ordinal):
-                cost.add(share)
+                self._bear(cost, share, state, final)
         return cost
+
+    def _bear(
+        self, cost: _Cost, part: Billed | Share, state: str | None, final: str | None
+    ) -> None:
+        cost.add(part)
+        if self._count is not None:
+            self._count.bear(part, state, final)
 
     def _unit(self, call: Billed, model: str) -> tuple[str, bool]:
         """The model that was asked, and whether for others, too."""

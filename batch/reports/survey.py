@@ -14,6 +14,7 @@ from batch.reports.billed import Billed
 from batch.reports.charts import Chart, Growth, Spread, Timeline
 from batch.reports.cost import Cost, ModelCost
 from batch.reports.rows import Row
+from batch.reports.shares import Share
 from batch.store.causes import MOST_LISTED, Causes
 from batch.store.jobstore import JobRow, JobStore
 from jobs.result import ResultState
@@ -167,10 +168,14 @@ class Tally:
     cost: Cost
     load: Load
 
-    def count(self, call: Billed, model: str, state: str | None, final: str | None) -> None:
+    def count(self, call: Billed, model: str) -> None:
         """Counts a call."""
-        self.cost.count(call, model, state, final)
+        self.cost.count(call, model)
         self.load.add(call)
+
+    def bear(self, part: Billed | Share, state: str | None, final: str | None) -> None:
+        """Counts what a request bears."""
+        self.cost.bear(part, state, final)
 
 
 def empty_survey(store: JobStore, job: JobRow, clock: Callable[[float], datetime]) -> Survey:
@@ -205,9 +210,10 @@ class ModelLine:
 
 
 def model_lines(requests: Counter[str], cost: Cost) -> list[ModelLine]:
-    """The dearest first."""
+    """The dearest first; also models that were asked in the place of another."""
+    costs = cost.by_model
     lines = [
-        ModelLine(name, asked, cost.by_model.get(name, ModelCost()))
-        for name, asked in requests.items()
+        ModelLine(name, requests[name], costs.get(name, ModelCost()))
+        for name in dict.fromkeys((*requests, *costs))
     ]
     return sorted(lines, key=lambda line: (-line.cost.rub, -line.requests, line.name))

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from batch.store.causes import TRUNCATED
 from batch.store.queue import Queue, decode_triples
 from jobs.request import HIDDEN_TOKENS, TOKENS_PER_MESSAGE
 from jobs.result import Result, ResultState
@@ -139,7 +140,7 @@ class Units:
             for member in fresh:
                 ruling = rulings.get(member, Ruling())
                 if ruling.rung is None:
-                    ends.append(_end(result, member, ruling))
+                    ends.append(_end(result, member, ruling, shared=len(members) > 1))
                 else:
                     self._climb(member, result, ruling, answer)
             again = {each for each in fresh if rulings.get(each, Ruling()).rung is not None}
@@ -270,11 +271,14 @@ def _unit(row: sqlite3.Row) -> Unit:
     )
 
 
-def _end(result: Result, member: int, ruling: Ruling) -> Result:
-    """The end of a request by a result of its unit."""
+def _end(result: Result, member: int, ruling: Ruling, *, shared: bool) -> Result:
+    """The end of a request by a result of its unit. Of an answer that is `shared` and was cut off
+    this request's part is whole, or it would have been asked again.
+    """
     if ruling.problem:
         return msgspec.structs.replace(
             result, ordinal=member, state=ResultState.FAILED, code=INVALID, message=ruling.problem
         )
-    flags = (*result.flags, REPAIRED) if ruling.repaired else result.flags
+    own = (flag for flag in result.flags if not (shared and flag == TRUNCATED))
+    flags = (*own, REPAIRED) if ruling.repaired else tuple(own)
     return msgspec.structs.replace(result, ordinal=member, flags=flags)

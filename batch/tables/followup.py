@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -128,19 +129,21 @@ class Ladder:
         missing = Verdict(problem="the answer lacks this row")
         return {ordinal: told.get(item.mark, missing) for ordinal, item in items.items()}
 
-    def own(self, ordinal: int, body: bytes, answer: bytes) -> bytes:
+    def own(self, ordinal: int, answer: bytes) -> bytes:
         """The answer to a row as if it had come alone: as it is if it did."""
-        mark = mark_of(self._job_id, ordinal)
-        if mark.encode() not in answer:
-            return answer
-        item = Item(mark, self._asker.own_text(body) or "")
-        said = pack.answer_of(text_of(answer), item)
+        said = _told_by(answer).get(mark_of(self._job_id, ordinal))
         return answer if said is None else _alone(answer, said)
 
     def _ruled(self, row: Asked, rung: int, verdict: Verdict) -> Ruling:
         stands_on = max(row.rung, rung)
         climbs = verdict.problem and stands_on < self._top
         return Ruling(verdict.problem, verdict.repaired, stands_on + 1 if climbs else None)
+
+
+@lru_cache(256)
+def _told_by(answer: bytes) -> dict[str, str]:
+    """Who is told what by a raw answer: as many rows as were asked together look into it."""
+    return pack.answers_by_mark(text_of(answer))
 
 
 def _alone(answer: bytes, said: str) -> bytes:

@@ -27,8 +27,7 @@ def own_answers(store: JobStore) -> Callable[[int, bytes], bytes] | None:
     task = job.spec.task
     if task is None or task.pack == 1:
         return None
-    ladder = _ladder(job.id, task, job.spec.model, job.spec.max_tokens)
-    return lambda ordinal, answer: ladder.own(ordinal, store.queue.body(ordinal), answer)
+    return _ladder(job.id, task, job.spec.model, job.spec.max_tokens).own
 
 
 @lru_cache(64)

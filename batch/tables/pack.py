@@ -117,10 +117,11 @@ def verdicts(text: str, items: Sequence[Item], check: Check) -> dict[str, Verdic
     return told
 
 
-def answer_of(text: str, item: Item) -> str | None:
-    """What a pack's answer says of a row that it settled; None where it says nothing of it."""
-    found = [each.answer for each in _answers(text) if each.mark == item.mark]
-    return found[0] if len(found) == 1 else None
+def answers_by_mark(text: str) -> dict[str, str]:
+    """What a pack's answer says of each row that it names once."""
+    found = list(_answers(text))
+    count = Counter(each.mark for each in found)
+    return {each.mark: each.answer for each in found if count[each.mark] == 1}
 
 
 class _Answer(NamedTuple):

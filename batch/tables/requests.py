@@ -34,9 +34,10 @@ class _Said(msgspec.Struct):
 
 class _Body(msgspec.Struct):
     messages: list[_Said]
+    max_tokens: int | None = None
 
 
-_messages_of = msgspec.json.Decoder(_Body).decode
+_decode = msgspec.json.Decoder(_Body).decode
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,12 @@ class Asker:
 
     def own_text(self, body: bytes) -> str | None:
         """What of a row's prompt is its own; None where it can't be cut out: it travels alone."""
-        content = _messages_of(body).messages[-1].content
-        tail = self._tail + self._instructions
+        asked = _decode(body)
+        content, tail = asked.messages[-1].content, self._tail + self._instructions
         if not (content.startswith(self._head) and content.endswith(tail)):
             return None
+        if asked.max_tokens not in (None, self._max_tokens):
+            return None  # its limit was raised
         return content[len(self._head) : len(content) - len(tail)]
 
     def together(self, items: Sequence[Item]) -> Message:

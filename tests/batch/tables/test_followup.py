@@ -157,12 +157,12 @@ def test_a_row_climbs_the_ladder_and_is_given_up_at_its_top() -> None:
 
 
 def test_an_answer_of_a_pack_is_handed_out_as_if_it_had_come_alone() -> None:
-    steps, rows = ladder()
+    steps, _ = ladder()
     whole = raw("\n".join(line(n, "да" if n else "нет") for n in range(8)))
-    own = [json.loads(steps.own(n, rows[n].body, whole)) for n in range(2)]
+    own = [json.loads(steps.own(n, whole)) for n in range(2)]
 
     assert [each["choices"][0]["message"]["content"] for each in own] == ["нет", "да"]
-    assert steps.own(0, rows[0].body, raw("нет")) == raw("нет")
+    assert steps.own(0, raw("нет")) == raw("нет")
 
 
 @settings(max_examples=60, deadline=None)
@@ -194,7 +194,7 @@ def test_whatever_a_model_answers_every_row_gets_its_own_answer_or_is_given_up(
 
 
 def _own(steps: Ladder, row: Asked, said: str) -> str:
-    content = json.loads(steps.own(row.ordinal, row.body, raw(said)))["choices"][0]
+    content = json.loads(steps.own(row.ordinal, raw(said)))["choices"][0]
     return str(content["message"]["content"])
 
 
