@@ -12,6 +12,7 @@ def _is_here(folder: str) -> bool:
 
 
 # Nothing is imported from the folder we are started in, where inputs lie: `python -m` and an empty
-# part of PYTHONPATH put it first. Unless we ourselves come from there.
+# part of PYTHONPATH put it first. Unless we ourselves come from there. `batch` and `workers` each
+# say so, since a module they shared would have to be imported first.
 if not _is_here(os.path.dirname(os.path.dirname(__file__))):  # noqa: PTH120
     sys.path[:] = [entry for entry in sys.path if not _is_here(entry)]

@@ -189,13 +189,9 @@ class Post:
         return cast("bytes | None", found)
 
     def _ours(self, place: str, signed: bytes | None) -> bytes | None:
-        if signed is None:
-            return None
-        try:
-            return self._seal.verify(place, signed)
-        except BadMessage:
-            self.foreign += 1
-            return None
+        data = self._seal.opened(place, signed)
+        self.foreign += data is None and signed is not None
+        return data
 
     def _typed(self, types: Mapping[str, bytes], command: Callable[[], T]) -> T:
         """Runs a command; keys that hold another type are not of our making, and are dropped."""

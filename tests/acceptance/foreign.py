@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.loopback import Quiet, serving
 
 
 @dataclass
@@ -67,34 +67,16 @@ def foreign(answer: Callable[[Asked], Answer]) -> Iterator[Foreign]:
     """Serves on loopback."""
     one = Foreign(answer)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+    class Handler(Quiet):
+        def answer(self) -> None:
             names = {name.lower(): value for name, value in self.headers.items()}
-            asked = Asked(self.command, self.path, names, body)
+            asked = Asked(self.command, self.path, names, self.body)
             one.asked.append(asked)
             status, told = one.answer(asked)
             html = isinstance(told, str)
             data = told.encode() if html else json.dumps(told).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "text/html" if html else "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            kind = "text/html" if html else "application/json"
+            self.reply(status, data, {"Content-Type": kind})
 
-        do_POST = do_GET  # noqa: N815  the library's name
-
-        def log_message(self, *_: object) -> None:
-            """Says nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        one.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield one
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as one.port:
+        yield one

@@ -17,8 +17,9 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
+
+from tests.loopback import Quiet, serving
 
 COST = "0.0012"
 USAGE = f'{{"prompt_tokens":11,"completion_tokens":5,"total_tokens":16,"cost":{COST}}}'
@@ -258,19 +259,15 @@ class World:
         self.says: Behaviour | None = None
         self.times: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/api/v1"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self.base_url = ""
+        self._serving = serving(self._handler())
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self.base_url = f"http://127.0.0.1:{self._serving.__enter__()}/api/v1"
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._serving.__exit__(None, None, None)
 
     def reply(self, body: dict[str, Any]) -> Said:
         """To one chat completion."""
@@ -287,17 +284,15 @@ class World:
         listed = [{"id": name, "pricing": prices} for name in self.behaviours]
         return Said(json.dumps({"data": listed}))
 
-    def _handler(world) -> type[BaseHTTPRequestHandler]:  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                here = self.path.endswith("/models")
-                self.send(world.catalogue() if here else Said('{"error":"Not Found"}', 404))
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self.send(world.reply(body))
+    def _handler(world) -> type[Quiet]:  # noqa: N805
+        class Handler(Quiet):
+            def answer(self) -> None:
+                if self.command == "POST":
+                    self.send(world.reply(json.loads(self.body)))
+                elif self.path.endswith("/models"):
+                    self.send(world.catalogue())
+                else:
+                    self.send(Said('{"error":"Not Found"}', 404))
 
             def send(self, said: Said) -> None:
                 if said.status == 0:
@@ -306,16 +301,8 @@ class World:
                     self.close_connection = True
                     return
                 body = said.body if isinstance(said.body, bytes) else said.body.encode()
-                self.send_response(said.status)
-                for name, value in {"Content-Type": said.kind, **said.headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
                 with suppress(OSError):
-                    self.wfile.write(body)
-
-            def log_message(self, *_args: object) -> None:
-                """Says nothing."""
+                    self.reply(said.status, body, {"Content-Type": said.kind, **said.headers})
 
         return Handler
 

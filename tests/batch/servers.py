@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 from scripts.torturing.house import free_port
+from tests.loopback import Quiet, serving
 
 
 @dataclass
@@ -51,29 +50,15 @@ def hook(*answers: int) -> Iterator[Hook]:
     """An HTTP server."""
     one = Hook(answers=list(answers))
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            one.posts.append(Post(self.path, dict(self.headers), body))
+    class Handler(Quiet):
+        def answer(self) -> None:
+            one.posts.append(Post(self.path, dict(self.headers), self.body))
             code = one.answers.pop(0) if one.answers else 200
-            self.send_response(code)
-            if code == 302:
-                self.send_header("Location", f"{one.url}/elsewhere")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            elsewhere = {"Location": f"{one.url}/elsewhere"} if code == 302 else {}
+            self.reply(code, headers=elsewhere)
 
-        def log_message(self, *_args: object) -> None:
-            """Says nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        one.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield one
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as one.port:
+        yield one
 
 
 @dataclass

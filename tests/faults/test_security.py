@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import http.server
 import json
 import os
 import re
@@ -39,6 +38,7 @@ from jobs.ids import check_job_id
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import MODEL, Shell, batch_lines
 from tests.conftest import CANARY, ROOT, SEAL, Server, Workdir
+from tests.loopback import Quiet, serving
 from workers.calling.classifier import classify
 from workers.calling.endpoint import Reply
 
@@ -238,25 +238,12 @@ def product_files() -> list[Path]:
 def redirecting(to: str) -> Iterator[str]:
     """A server that sends everybody elsewhere."""
 
-    class Elsewhere(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(307)
-            self.send_header("Location", f"{to}{self.path}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    class Elsewhere(Quiet):
+        def answer(self) -> None:
+            self.reply(307, headers={"Location": f"{to}{self.path}"})
 
-        do_POST = do_GET  # noqa: N815  the library's name
-
-        def log_message(self, *_: object) -> None:
-            """Says nothing."""
-
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
-    thread = threading.Thread(target=httpd.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}/api/v1"
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    with serving(Elsewhere) as port:
+        yield f"http://127.0.0.1:{port}/api/v1"
 
 
 def test_s4_a_catalogue_that_points_elsewhere_is_not_followed(shell: Shell, trap: Trap) -> None:

@@ -18,7 +18,8 @@ def test_what_is_signed_comes_out_as_it_went_in_and_with_no_other_secret(
 ) -> None:
     signed = OURS.sign(place, data)
 
-    assert OURS.verify(place, signed) == data
+    assert OURS.verify(place, signed) == OURS.opened(place, signed) == data
+    assert THEIRS.opened(place, signed) is OURS.opened(place, None) is None
     with pytest.raises(BadMessage):
         THEIRS.verify(place, signed)
 

@@ -13,9 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -31,6 +29,8 @@ from jobs.prices import ModelPrice, Offer, Rates, Tier
 from jobs.usage import Usage
 from scripts.simulator import Simulator
 from scripts.simulator.client import Client
+from tests import loopback
+from tests.loopback import Quiet
 
 MODEL = "minimax/minimax-m1"
 PRICING = '"pricing":{"prompt":0.0000446513,"completion":0.0002455823}'
@@ -338,31 +338,15 @@ def serving(
     """A server with these pages (status, body) by path; gives its address and what it was asked."""
     asked: list[tuple[str, dict[str, str]]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
+    class Handler(Quiet):
+        def answer(self) -> None:
             asked.append((self.path, {key.lower(): value for key, value in self.headers.items()}))
             status, body = pages.get(self.path, (404, b"<html>not here</html>"))
-            self.send_response(status)
-            if 300 <= status < 400:
-                self.send_header("Location", "/elsewhere")
-            for name, value in more.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            elsewhere = {"Location": "/elsewhere"} if 300 <= status < 400 else {}
+            self.reply(status, body, {**elsewhere, **more})
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/v1", asked
-        finally:
-            server.shutdown()
+    with loopback.serving(Handler) as port:
+        yield f"http://127.0.0.1:{port}/v1", asked
 
 
 def test_each_asked_model_is_fetched_once_and_the_bytes_read_are_hashed() -> None:
