@@ -6,13 +6,13 @@ job:
         │            ↑d  │e             │
         │          paused◄┘             │
         └─f→ failed      any of them ─g→ cancelling ─h→ cancelled
-                         any of them ─i→ expired
+                         any of them ─i→ expired   └─j→ in_progress
 
 a  the input is checked and stored            f  the input was refused, nothing was sent
 b  every request has its result               g  the user cancels
 c  the outputs stand                          h  nothing of the job is under way any more
 d  the reason is gone, or `resume`            i  the deadline passed
-e  for one of `PauseReason`
+e  for one of `PauseReason`                   j  `resume` before that
 
 request: pending → queued → completed | failed; back to pending when its chunk was given back.
 """
@@ -78,7 +78,7 @@ _ARROWS: dict[JobState, frozenset[JobState]] = {
     ),
     JobState.PAUSED: frozenset({JobState.IN_PROGRESS, JobState.CANCELLING, JobState.EXPIRED}),
     JobState.FINALIZING: frozenset({JobState.COMPLETED, JobState.IN_PROGRESS}),
-    JobState.CANCELLING: frozenset({JobState.CANCELLED}),
+    JobState.CANCELLING: frozenset({JobState.CANCELLED, JobState.IN_PROGRESS}),
     # A finished job comes back when failed or unfinished requests are to be tried again.
     JobState.COMPLETED: frozenset({JobState.IN_PROGRESS}),
     JobState.CANCELLED: frozenset({JobState.IN_PROGRESS}),

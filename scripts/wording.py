@@ -38,6 +38,8 @@ _RAISED = {name for name, each in vars(errors).items() if isinstance(each, type)
     "Undelivered",
     "Broken",
     "ReturnReason",
+    "Objection",
+    "Pause",
 }
 _TOLD = ("hint", "help", "cure", "text", "told", "message")
 """Keywords and variables whose texts are shown."""
@@ -116,6 +118,12 @@ class _Told(ast.NodeVisitor):
         for key, value in zip(node.keys, node.values, strict=True):
             if isinstance(key, ast.Constant) and key.value in _TOLD:
                 self._keep(value)
+        self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        """Texts that a value has where no other is given."""
+        if getattr(node.target, "id", "") in _TOLD and node.value is not None:
+            self._keep(node.value)
         self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:

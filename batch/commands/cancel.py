@@ -6,16 +6,17 @@ import os
 
 import click
 
+from batch import control
 from batch.crew import crew
 from batch.dialogue.glance import tell_programs
 from batch.dialogue.helps import Command
 from batch.dialogue.options import insecure_option, job_argument, json_option, open_home
 from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import say
-from batch.dialogue.wishes import wish
 from batch.language import _
 from batch.local import run_job
 from batch.settings import read_settings
+from jobs.commands import Cancel
 from jobs.states import JobState
 
 HELP = """Cancel JOB: calls in flight finish, the answers are written, the rest is not sent.
@@ -32,7 +33,7 @@ HELP = """Cancel JOB: calls in flight finish, the answers are written, the rest 
 def command(job: str, *, as_json: bool) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
-    row = wish(home, home.find(job), "cancel")
+    row = control.command(home, home.find(job), Cancel()).job
     if row.state is JobState.CANCELLING and not home.is_coordinated():
         say(_("collecting results left by its workers"))
         with crew(home, settings, row.spec, 1) as its:

@@ -6,14 +6,15 @@ import os
 
 import click
 
+from batch import control
 from batch.dialogue.glance import tell_programs
 from batch.dialogue.helps import Command
 from batch.dialogue.options import insecure_option, job_argument, json_option, open_home
 from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import say
-from batch.dialogue.wishes import wish
 from batch.language import _
 from batch.settings import read_settings
+from jobs.commands import Pause
 from jobs.states import JobState
 
 HELP = """Pause JOB: calls in flight finish and are kept, nothing new is sent.
@@ -31,7 +32,7 @@ HELP = """Pause JOB: calls in flight finish and are kept, nothing new is sent.
 def command(job: str, *, as_json: bool) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
-    row = wish(home, home.find(job), "pause")
+    row = control.command(home, home.find(job), Pause()).job
     say(_("{job} is {state}").format(job=row.id, state=state_word(row.state)))
     if row.state is JobState.PAUSED:
         say(_("resume with:"))

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import click
 from pydantic import ValidationError
 
-from batch import embedded
+from batch import control, embedded
 from batch.commands.run import follow
 from batch.credentials import key_fingerprint
 from batch.crew import crew
@@ -60,7 +61,9 @@ from batch.store.jobstore import JobRow, JobStore
 from batch.store.revision import Revision
 from batch.submission import check_listed
 from jobs import headers
+from jobs.commands import Change, Resume, Retry
 from jobs.errors import ServiceUnavailable, UsageError
+from jobs.lifecycle import Objected, Objection, decide
 from jobs.money import show
 from jobs.prices import PriceList
 from jobs.spec import Spec
@@ -87,6 +90,9 @@ for all that has not left yet, and what may still come of calls in flight is tol
   nightshift resume latest --retry truncated --max-tokens 4000
 """
 
+_LIMITS = ("rpm", "tpm", "max_in_flight", "rub_per_hour", "stop_after_s", "stop_after_rows")
+_BUDGETS = ("rub", "tokens", "requests")
+_FIELDS = ("max_price_rise", "request_bound_rub", "usd_rate", "priority", "max_tokens")
 _FIXED = ("model", "base_url", "output_dir", "name", "max_attempts", "chunk_size")
 _FIXED_FLAGS = ("never_pay_twice", "skip_invalid")
 
@@ -191,12 +197,11 @@ def command(
         _check_services(home, settings)
     with closing(home.open(job_id, read_only=dry_run)) as store:
         row = store.job()
-        if row.state is JobState.FAILED:
-            raise UsageError(f"{job_id} was rejected and never started")
         _check_fixed(row.spec, changes)
         _check_headers(row.spec, header, needed=foreground and not dry_run)
-        spec = _with_key(_changed(row.spec, changes))
-        _check_deadline(spec)
+        change = _change(row.spec, changes)
+        spec = change.applied(row.spec)
+        _check_allowed(row, spec)
         runs = row.state is JobState.IN_PROGRESS and not foreground
         _check_budget(row, None if runs else changes["budget_rub"])
         revision = _revision(changes)
@@ -216,11 +221,8 @@ def command(
             return 0
         if sends and not yes and sys.stdin.isatty():
             _agree(home, found)
-        _apply(store, spec, retried, revision)
-        if told is not None:
-            accepted = given is not None or row.reason == PauseReason.PRICE_RISE
-            keep(store, told, accepted=accepted)
-        _go_on(store, store.job())
+        accepted = given is not None or row.reason == PauseReason.PRICE_RISE
+        _apply(home, row, change, retried, _Beside(revision, told, accepted=accepted))
         if runs and spec != row.spec:
             tell_what_may_come(store)
     if not foreground:
@@ -365,14 +367,24 @@ def _prices_told(store: JobStore, row: JobRow, revision: Revision) -> PriceList 
         return None
 
 
-def _apply(store: JobStore, spec: Spec, retried: _Retried, revision: Revision) -> None:
-    # Also what the endpoint asked to wait for is not waited for any longer.
-    store.want("lift")
-    store.change_spec(spec)
-    if retried:
-        store.failures.retry(retried.codes, max_tokens=retried.max_tokens)
-    if revision:
-        store.revise(revision)
+class _Beside(NamedTuple):
+    """What changes with the job: its requests, and the prices that are known."""
+
+    revision: Revision
+    prices: PriceList | None
+    accepted: bool
+
+    def put(self, store: JobStore) -> None:
+        if self.revision:
+            store.revise(self.revision)
+        if self.prices is not None:
+            keep(store, self.prices, accepted=self.accepted)
+
+
+def _apply(home: Home, row: JobRow, change: Change, retried: _Retried, beside: _Beside) -> None:
+    """All of it or nothing. What the endpoint asked to wait for is not waited for any longer."""
+    retry = [Retry(retried.codes, retried.max_tokens)] if retried else []
+    control.command(home, row.id, change, *retry, Resume(mended=True), also=beside.put)
 
 
 def _check_models(store: JobStore, spec: Spec, told: PriceList | None, revision: Revision) -> None:
@@ -386,33 +398,25 @@ def _revision(changes: dict[str, Any]) -> Revision:
     return Revision(changes["model_map"], changes["override_model"], changes["max_tokens"])
 
 
-def _go_on(store: JobStore, row: JobRow) -> None:
-    """In progress again, by a lawful arrow."""
-    if row.state is JobState.CANCELLING:
-        store.set_state(JobState.CANCELLED, now=time.time())
-    if row.state is not JobState.IN_PROGRESS:
-        store.set_state(JobState.IN_PROGRESS)
-
-
-def _with_key(spec: Spec) -> Spec:
+def _key(spec: Spec) -> dict[str, str]:
     """The job goes on with the key that is set here, if one is."""
     key = key_fingerprint(os.environ)
     if not key or key == spec.key:
-        return spec
+        return {}
     if spec.key:
         say(
             "  "
             + _("continuing with the API key that is set now; it differs from the previous one")
         )
-    return spec.model_copy(update={"key": key})
+    return {"key": key}
 
 
-def _check_deadline(spec: Spec) -> None:
-    if spec.deadline is not None and spec.deadline <= datetime.now(UTC):
-        raise UsageError(
-            f"the deadline of the job, {spec.deadline:%Y-%m-%d %H:%M %Z}, has passed",
-            hint='set a new one with --deadline 07:00, or remove it with --deadline ""',
-        )
+def _check_allowed(row: JobRow, spec: Spec) -> None:
+    """Whether the job could go on with this spec, if something were left to send."""
+    job = replace(row, spec=spec, completed=0, failed=0)
+    found = decide(job, Resume(mended=True), datetime.now(UTC))
+    if isinstance(found, Objection) and not found.is_moot:
+        raise Objected(found)
 
 
 def _check_headers(spec: Spec, given: tuple[str, ...], *, needed: bool) -> None:
@@ -453,41 +457,24 @@ def _check_fixed(spec: Spec, changes: dict[str, Any]) -> None:
             )
 
 
-def _changed(spec: Spec, changes: dict[str, Any]) -> Spec:
-    limits = {
-        name: changes[name]
-        for name in ("rpm", "tpm", "max_in_flight", "rub_per_hour")
-        if changes[name]
-    }
+def _change(spec: Spec, changes: dict[str, Any]) -> Change:
+    limits = {name: changes[name] for name in _LIMITS if changes[name] is not None}
+    budget = {name: changes[f"budget_{name}"] for name in _BUDGETS}
+    fields = {name: changes[name] for name in _FIELDS if changes[name] is not None} | _key(spec)
     if changes["max_refusals"] is not None:
         limits["refusals"] = changes["max_refusals"]
-    for name in ("stop_after_s", "stop_after_rows"):
-        if changes[name] is not None:
-            limits[name] = changes[name]
-    budget = {
-        name: changes[f"budget_{name}"]
-        for name in ("rub", "tokens", "requests")
-        if changes[f"budget_{name}"] is not None
-    }
-    update: dict[str, Any] = {
-        "limits": spec.limits.model_copy(update=limits),
-        "budget": spec.budget.model_copy(update=budget),
-    }
     revision = _revision(changes)
     if revision:
         models = {**spec.model_map, **revision.models}
-        update |= {"revised": True, "model_map": models}
-        update["override_model"] = revision.override or spec.override_model
-    for name in ("max_price_rise", "request_bound_rub", "usd_rate", "priority", "max_tokens"):
-        if changes[name] is not None:
-            update[name] = changes[name]
+        override = revision.override or spec.override_model
+        fields |= {"revised": True, "model_map": models, "override_model": override}
     if changes["window"] is not None:
         try:
-            update["window"] = str(parse_window(changes["window"])) if changes["window"] else None
+            fields["window"] = str(parse_window(changes["window"])) if changes["window"] else None
         except ValueError as error:
             raise UsageError(f"--window: {error}") from None
     if changes["deadline"] is not None:
-        window = update.get("window", spec.window)
-        given = changes["deadline"]
-        update["deadline"] = read_deadline(given, window) if given else None
-    return spec.model_copy(update=update)
+        window, given = fields.get("window", spec.window), changes["deadline"]
+        fields["deadline"] = read_deadline(given, window) if given else None
+    given_budget = {name: value for name, value in budget.items() if value is not None}
+    return Change(limits, given_budget, fields)

@@ -25,7 +25,7 @@ from batch.money.caps import Room
 from batch.money.pricewatch import PriceWatch
 from batch.store import ledger
 from batch.store.chunks import OpenChunk
-from batch.store.jobstore import JobRow, JobStore
+from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore
 from batch.store.ledger import Applied
 from batch.tables.judge import judge_of
 from batch.watching.progress import Meter, Progress, progress_of
@@ -42,9 +42,6 @@ from jobs.window import parse_window
 
 RECALLED = "recalled"
 """Why a job in progress is held: somebody lowered what it may have."""
-
-LIFT = "lift"
-"""The wish that waits end."""
 
 LEAST_CHUNKS = 2
 """Of a job, however many others there are."""
@@ -299,22 +296,11 @@ class ActiveJob:
     def _heed_wishes(self, job: JobRow) -> JobRow:
         if not job.wanted:
             return job
-        if job.wanted == LIFT:
+        wishes = self.store.take_wishes()
+        if LIFT in wishes:
             self._lift()
-        resting = job.state in (JobState.IN_PROGRESS, JobState.PAUSED)
-        if job.wanted == "pause" and resting:
-            # Also of a job that waits for its hours: it is not to go on by itself.
-            self.store.set_state(
-                JobState.PAUSED,
-                reason=PauseReason.USER,
-                text="paused by the user",
-                standing=job.state,
-            )
-        elif job.wanted == "cancel" and resting:
-            self.store.set_state(JobState.CANCELLING, standing=job.state)
-        elif job.wanted == "recall":
+        if RECALL in wishes:
             self._recalled_until = time.monotonic() + RECALL_S
-        self.store.want("")
         return self.store.job()
 
     def _lift(self) -> None:

@@ -13,8 +13,8 @@ from contextlib import closing
 
 from msgspec import structs
 
-from batch.coordinator import clicks
 from batch.coordinator.active import ActiveJob
+from batch.coordinator.clicks import heed, objection
 from batch.coordinator.post import Post
 from batch.coordinator.presence import Presence
 from batch.coordinator.sign import Ailment, Sign, board_name
@@ -22,6 +22,7 @@ from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.watching.progress import Progress, progress_of
 from batch.watching.series import Series, series_of, unpacked
+from jobs.commands import NAMED
 from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable, UsageError
 from jobs.ids import JOB_ID
 from jobs.money import plain
@@ -101,8 +102,8 @@ class Board:
             "pace": structs.asdict(row.spec.speed()),
             "lifted_at": lifted_at,
             "objections": {
-                wish: clicks.objection(wish, row, waits=row.id in self._waiting)
-                for wish in (clicks.PAUSE, clicks.RESUME, clicks.CANCEL)
+                name: objection(row, command, waits=row.id in self._waiting)
+                for name, command in NAMED.items()
             },
         }
 
@@ -149,11 +150,8 @@ class Board:
 
     def _heed(self, job: str, wish: str) -> str:
         try:
-            store = self._home.open(job)
-            try:
-                came_of_it = clicks.heed(store, wish, waits=job in self._waiting)
-            finally:
-                store.close()
+            with closing(self._home.open(job)) as store:
+                came_of_it = heed(store, wish, waits=job in self._waiting)
         except NightshiftError as error:
             log.warning("%s: %s requested in Flower: %s", job, wish, error.message)
             return "trouble"

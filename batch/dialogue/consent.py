@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from urllib.parse import urlsplit
 
 import click
 
+from batch import control
 from batch.dialogue.again import Again, Group, Kind
 from batch.dialogue.terminal import folded, say, width
 from batch.language import _, money, ngettext, number
@@ -16,8 +18,9 @@ from batch.money.forecast import cost_of_all
 from batch.money.words import uncertain
 from batch.store.home import Home
 from jobs.address import LOOPBACK
+from jobs.commands import Pause
 from jobs.spec import Spec
-from jobs.states import JobState, PauseReason
+from jobs.states import JobState
 
 
 def ask(home: Home, job_id: str, question: str) -> None:
@@ -49,13 +52,10 @@ def costs_nothing(spec: Spec) -> bool:
 
 
 def _let_rest(home: Home, job_id: str) -> None:
-    store = home.open(job_id)
-    try:
-        if store.job().state is JobState.IN_PROGRESS:
-            text = "waiting for confirmation"
-            store.set_state(JobState.PAUSED, reason=PauseReason.USER, text=text)
-    finally:
-        store.close()
+    with closing(home.open(job_id, read_only=True)) as store:
+        runs = store.job().state is JobState.IN_PROGRESS
+    if runs:
+        control.command(home, job_id, Pause("waiting for confirmation"))
 
 
 def table(again: Again, columns: int) -> Iterator[str]:

@@ -151,19 +151,19 @@ def wishes(job: Job) -> list[Button]:
     """
     cannot = job.objections
     found = []
-    if not cannot.get(clicks.PAUSE, "-"):
-        found.append(Button(clicks.PAUSE, _("Pause"), "btn-outline-secondary"))
-    if not cannot.get(clicks.RESUME, "-") or job.rests:
+    if not cannot.get("pause", "-"):
+        found.append(Button("pause", _("Pause"), "btn-outline-secondary"))
+    if not cannot.get("resume", "-") or job.rests:
         ask = _("Resume this job? The remaining requests will be sent and paid for.")
         asked = job.ended or job.reason == PauseReason.SAMPLED
-        button = Button(clicks.RESUME, _("Resume"), "btn-outline-primary", ask if asked else "")
+        button = Button("resume", _("Resume"), "btn-outline-primary", ask if asked else "")
         found.append(button)
-    if not cannot.get(clicks.CANCEL, "-"):
+    if not cannot.get("cancel", "-"):
         ask = _(
             "Cancel this job? Calls in flight finish, answers received are kept, the"
             " rest is not sent."
         )
-        found.append(Button(clicks.CANCEL, _("Cancel"), "btn-outline-danger", ask))
+        found.append(Button("cancel", _("Cancel"), "btn-outline-danger", ask))
     return found
 
 

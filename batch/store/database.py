@@ -18,6 +18,11 @@ _UPGRADES = {4: "upgrade-5.sql", 5: "upgrade-6.sql", 6: "upgrade-7.sql"}
 _BUSY_S = 30.0
 
 
+class _Connection(sqlite3.Connection):
+    is_writing = False
+    """Whether a `transaction` is open: one within it is a part of it."""
+
+
 def create(path: Path) -> sqlite3.Connection:
     """A new job file with an empty schema, for its owner alone; it must not exist."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -77,7 +82,11 @@ def _upgrade(path: Path) -> None:
 
 def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        path,
+        timeout=_BUSY_S,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=_Connection,
     )
     connection.row_factory = sqlite3.Row
     if read_only:
@@ -114,9 +123,16 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """All of it or nothing; on disk when this ends. `StorageUnavailable` when the disk says no."""
+    """All of it or nothing; on disk when this ends, or when the one does that it is a part of.
+
+    `StorageUnavailable` when the disk says no.
+    """
+    if isinstance(connection, _Connection) and connection.is_writing:
+        yield connection
+        return
     try:
         connection.execute("BEGIN IMMEDIATE")
+        _mark(connection, is_writing=True)
         yield connection
         connection.execute("COMMIT")
     except sqlite3.DatabaseError as error:
@@ -125,6 +141,13 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     except BaseException:
         _roll_back(connection)
         raise
+    finally:
+        _mark(connection, is_writing=False)
+
+
+def _mark(connection: sqlite3.Connection, *, is_writing: bool) -> None:
+    if isinstance(connection, _Connection):
+        connection.is_writing = is_writing
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

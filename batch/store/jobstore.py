@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -26,13 +27,18 @@ from batch.store.revision import Revision, revise
 from batch.store.trouble import Trouble
 from batch.store.uncertain import UncertainCalls
 from batch.store.units import Units
+from jobs.commands import Change, Command, Retry
 from jobs.errors import StorageUnavailable
+from jobs.lifecycle import Objected, Objection, Transition, decide
 from jobs.money import total
 from jobs.names import BLOCKS, DATABASE
 from jobs.period import QUARTER_S
 from jobs.prices import PriceList
 from jobs.spec import Spec
 from jobs.states import ENDED, JobState, PauseReason, check_arrow
+
+LIFT, RECALL = "lift", "recall"
+"""Wishes: that nothing waits any longer; that what is out comes back, and is fed anew."""
 
 _PASSING = (PauseReason.WINDOW_CLOSED, PauseReason.DEADLINE)
 """Reasons for a pause that end without anybody's doing."""
@@ -196,10 +202,49 @@ class JobStore:
         with self.transaction() as db:
             db.execute("UPDATE job SET troubles = ?", (trouble.packed(troubles),))
 
+    def heed(
+        self, *commands: Command, now: datetime, waits: bool | None = None
+    ) -> tuple[Objection, ...]:
+        """Carries out what is asked of the job, in one transaction; returns the moot objections.
+
+        Raises `Objected` for the others; then nothing is changed. `waits` as for `decide`.
+        """
+        moot = []
+        with self.transaction():
+            for command in commands:
+                job = self.job()
+                found = decide(job, command, now, waits=waits)
+                if isinstance(found, Transition):
+                    self._carry_out(command, job, found)
+                elif found.is_moot:
+                    moot.append(found)
+                else:
+                    raise Objected(found)
+        return tuple(moot)
+
+    def _carry_out(self, command: Command, job: JobRow, found: Transition) -> None:
+        if isinstance(command, Change):
+            self.change_spec(command.applied(job.spec))
+        elif isinstance(command, Retry):
+            self.failures.retry(command.codes, max_tokens=command.max_tokens)
+        if found.lifts:
+            self.want(LIFT)
+        if found.state is not job.state or found.reason is not None:
+            self.set_state(
+                found.state, reason=found.reason, text=found.text, goes_on_at=found.goes_on_at
+            )
+
     def want(self, wish: str) -> None:
-        """Leaves a wish for the coordinator: `pause`, `cancel`, `recall` or nothing."""
+        """Leaves a wish for the coordinator: `LIFT` or `RECALL`."""
         with self.transaction() as db:
-            db.execute("UPDATE job SET wanted = ?", (wish,))
+            db.execute("UPDATE job SET wanted = trim(wanted || ' ' || ?)", (wish,))
+
+    def take_wishes(self) -> set[str]:
+        """What is wished of the coordinator, and is not any more."""
+        with self.transaction() as db:
+            (wanted,) = db.execute("SELECT wanted FROM job").fetchone()
+            db.execute("UPDATE job SET wanted = ''")
+        return set(wanted.split())
 
     def change_spec(self, spec: Spec) -> None:
         """Stores new limits, budget or window. What a chunk takes along has what is out recalled;
@@ -208,10 +253,12 @@ class JobStore:
         with self.transaction() as db:
             (old,) = db.execute("SELECT spec FROM job").fetchone()
             recalls = _taken_along(_spec(old)) != _taken_along(spec)
-            db.execute(
-                "UPDATE job SET wanted = iif(?1 AND state = ?2, 'recall', wanted), spec = ?3",
-                (recalls, JobState.IN_PROGRESS, spec.model_dump_json()),
-            )
+            (state,) = db.execute(
+                "UPDATE job SET spec = ? RETURNING state",
+                (spec.model_dump_json(),),
+            ).fetchone()
+            if recalls and state == JobState.IN_PROGRESS:
+                self.want(RECALL)
 
     def set_key(self, key: str) -> None:
         """Stores which API key the job is for (a fingerprint), whatever else of its spec changes

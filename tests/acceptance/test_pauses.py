@@ -142,7 +142,7 @@ def test_a_paused_job_and_a_cancelled_one_wait_for_resume(
     cancelled = shell("cancel", "latest")
     assert f"{job} is cancelled" in cancelled.err
     assert shell("watch", job, code=5)
-    assert "is cancelled already" in shell("pause", job, code=2).err
+    assert "the job has already finished" in shell("pause", job, code=2).err
     assert set(ids(shell.folder / "out" / "errors.jsonl")) == {
         f"r-{number}" for number in range(ROWS)
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +12,7 @@ from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
+from jobs.commands import NAMED
 from tests.batch.making import (
     BASE_URL,
     JOB,
@@ -86,6 +89,11 @@ class House:
     def change(self, job: str = JOB) -> JobStore:
         """As another process would have it."""
         return self.home.open(job)
+
+    def ask(self, name: str, job: str = JOB) -> None:
+        """Has the job paused, resumed or cancelled, as another process does it."""
+        with contextlib.closing(self.home.open(job)) as store:
+            store.heed(NAMED[name], now=datetime.now(UTC))
 
     def answer(
         self, *chunks: int, job: str = JOB, cost: str = "0.1", sent_at: float = 1002.0

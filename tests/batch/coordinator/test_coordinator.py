@@ -446,7 +446,7 @@ def test_what_redis_may_have_forgotten_is_not_withdrawn(house: House, *, restart
     if restarts:
         house.restart()
     house.turn()
-    house.change().want("pause")
+    house.ask("pause")
 
     house.turn()
 
@@ -758,7 +758,7 @@ def test_a_paused_job_takes_in_what_its_workers_deliver(house: House) -> None:
     job(house, 8)
     house.turn()
     house.post.take(JOB, 1)
-    house.change().want("pause")
+    house.ask("pause")
     house.turn()
     assert house.row().state is JobState.PAUSED
     assert house.out() == [1]
@@ -778,7 +778,7 @@ def test_a_job_whose_last_answers_come_while_it_is_paused_ends_when_it_goes_on(
     job(house, 4)
     house.turn()
     house.post.take(JOB, 1)
-    house.change().want("pause")
+    house.ask("pause")
     house.turn()
     house.post.waiting += 1
     house.answer(1)
@@ -795,7 +795,7 @@ def test_a_cancelled_job_waits_for_its_calls_and_keeps_their_answers(house: Hous
     job(house, 8)
     house.turn()
     house.post.take(JOB, 1)
-    house.change().want("cancel")
+    house.ask("cancel")
     house.turn()
     assert house.row().state is JobState.CANCELLING
 
@@ -815,7 +815,7 @@ def test_a_cancelled_job_with_a_lost_chunk_ends_and_stays_held(house: House) -> 
     house.post.take(JOB, 1)
     house.turn(2)
     del house.post.claimed[JOB, 1]
-    house.change().want("cancel")
+    house.ask("cancel")
 
     house.turn(int(SILENCE_S) + 4)
 
@@ -831,7 +831,7 @@ def test_an_ended_job_goes_on_when_its_failures_are_tried_again(
     house.turn()
     house.post.take(JOB, 1)
     if ended is JobState.CANCELLED:
-        house.change().want("cancel")
+        house.ask("cancel")
         house.turn()
     failures = [result(n, code="endpoint.5xx") for n in range(4)]
     house.post.send(delivery([call(n) for n in range(4)], failures, [closing(1)]))
@@ -936,7 +936,7 @@ def test_a_job_keeps_its_hours(house: House, wall: Wall) -> None:
 def test_a_job_that_waits_for_its_hours_can_be_paused_for_good(house: House, wall: Wall) -> None:
     job(house, 8, window="23:00-07:00@Europe/Moscow")
     house.turn(2)
-    house.change().want("pause")
+    house.ask("pause")
     house.turn()
     assert house.row().reason == PauseReason.USER
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
-from batch.commands.resume import _changed
 from batch.coordinator.active import LEAST_CHUNKS
 from batch.coordinator.splitter import CHUNKS_PER_WORKER
 from jobs.chunk import Speed
+from jobs.commands import Change
 from jobs.spec import Limits
 from jobs.states import JobState
 from tests.batch.house import House, job
@@ -53,10 +53,8 @@ def test_what_the_user_changes_reaches_workers_that_run_the_job(house: House) ->
     job(house, 4)
     house.turn()
     store = house.change()
-    before = store.job().spec
-    store.change_spec(
-        _changed(before, defaultdict(lambda: None, rpm=7, priority=100.0, max_refusals=0))
-    )
+    change = Change(limits={"rpm": 7, "refusals": 0}, fields={"priority": 100.0})
+    store.heed(change, now=datetime.now(UTC))
     store.close()
     house.turn()
 

@@ -19,7 +19,7 @@ from batch.store.blocks import BlockReader, BlockWriter
 from batch.store.draft import Draft
 from batch.store.guess import Guess
 from batch.store.home import Home
-from batch.store.jobstore import JobStore
+from batch.store.jobstore import LIFT, JobStore
 from jobs.errors import StorageUnavailable
 from jobs.names import BLOCKS, DATABASE
 from jobs.request import Fault
@@ -372,4 +372,4 @@ def test_a_read_only_store_changes_nothing(tmp_path: Path) -> None:
     reader = JobStore(tmp_path / "jobs" / JOB, read_only=True)
 
     with pytest.raises(StorageUnavailable):
-        reader.want("cancel")
+        reader.want(LIFT)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from batch.store.home import Home
+from batch.store.jobstore import LIFT
 from jobs.errors import AlreadyRunning, NoSuchJob, StorageUnavailable
 from jobs.names import DATABASE, LOCK
 from tests.batch.making import JOB, OTHER, publish
@@ -90,7 +91,7 @@ def test_a_change_of_a_job_is_seen_on_its_file(tmp_path: Path) -> None:
     time.sleep(0.02)
 
     store = home.open(JOB)
-    store.want("cancel")
+    store.want(LIFT)
 
     assert home.touched(JOB) > before
     store.close()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from batch.store import ledger
+from batch.store.jobstore import LIFT, RECALL
 from jobs.errors import UsageError
 from jobs.states import JobState, PauseReason
 from tests.batch.making import (
-    JOB,
     again,
     answered,
     feed,
@@ -86,10 +86,11 @@ def test_the_newest_prices_count_and_all_are_kept(tmp_path: Path) -> None:
 def test_a_wish_is_left_for_the_coordinator(tmp_path: Path) -> None:
     store = publish(tmp_path)
 
-    again(store).want("cancel")
+    again(store).want(LIFT)
+    again(store).want(RECALL)
 
-    assert store.job().wanted == "cancel"
-    assert store.job().id == JOB
+    assert store.take_wishes() == {LIFT, RECALL}
+    assert store.take_wishes() == set()
 
 
 def test_no_question_of_a_turn_reads_a_table_to_its_end(tmp_path: Path) -> None:
