@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib import resources
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from batch.store import migrations
 from jobs.errors import StorageUnavailable
-
-VERSION = 7
-_UPGRADES = {4: "upgrade-5.sql", 5: "upgrade-6.sql", 6: "upgrade-7.sql"}
-"""By the version that is there, what makes the next one of it."""
 
 _BUSY_S = 30.0
 
@@ -27,57 +23,31 @@ def create(path: Path) -> sqlite3.Connection:
     """A new job file with an empty schema, for its owner alone; it must not exist."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection = _connect(path)
-    _execute(connection, "schema.sql", *_UPGRADES.values())
+    migrations.migrate(connection)
     return connection
 
 
-def _execute(connection: sqlite3.Connection, *names: str) -> None:
-    """All of these files in one transaction."""
-    texts = (resources.files("batch.store").joinpath(name).read_text() for name in names)
-    connection.executescript(f"BEGIN IMMEDIATE; {' '.join(texts)} COMMIT;")
-
-
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """An existing job file; one of a former version is brought up to this one.
+    """An existing job file; one of a former format is carried over to this one.
 
-    Raises `StorageUnavailable` when it is absent, damaged or written by another version.
+    Raises `StorageUnavailable` when it is absent, damaged or written by a version that is unknown.
     """
     if not path.exists():
         raise StorageUnavailable(f"{path} is missing")
     with readable(path):
         connection = _connect(path, read_only=read_only)
-        version = _version(connection)
-        if version in _UPGRADES:
-            _upgrade(path)
-            version = _version(connection)
-    if version != VERSION:
-        connection.close()
-        raise StorageUnavailable(
-            f"{path} was written by another version of Nightshift (format {version}, "
-            f"this one knows {VERSION})",
-            hint="use the version that wrote it",
-        )
+        found = migrations.format_of(connection)
+        if not migrations.is_known(found):
+            connection.close()
+            raise StorageUnavailable(
+                f"{path} was written by another version of Nightshift (format {found}, "
+                f"this one knows {migrations.latest()})",
+                hint="use the version that wrote it",
+            )
+        if found != migrations.latest():
+            with closing(_connect(path)) as writing:
+                migrations.migrate(writing)
     return connection
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
-def _upgrade(path: Path) -> None:
-    """Two that come at a time do it one after the other: the second finds it done."""
-    connection = _connect(path)
-    try:
-        while (version := _version(connection)) in _UPGRADES:
-            try:
-                _execute(connection, _UPGRADES[version])
-            except sqlite3.OperationalError:
-                _roll_back(connection)
-                if _version(connection) == version:
-                    raise
-    finally:
-        connection.close()
 
 
 def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import sqlite3
-from contextlib import closing as closing_it
 from decimal import Decimal
-from importlib import resources
 from pathlib import Path
 
 from batch.store import ledger
@@ -202,25 +198,3 @@ def test_a_row_that_kills_its_workers_keeps_the_answer_it_had(tmp_path: Path) ->
     job = store.job()
     assert (job.completed, job.failed, job.truncated) == (2, 0, 1)
     assert waiting(store) == [1]
-
-
-def test_a_file_of_the_former_version_is_brought_up_to_this_one(tmp_path: Path) -> None:
-    store = publish(tmp_path, 1)
-    folder, body = store.folder, store.queue.body(0)
-    base = resources.files("batch.store").joinpath("schema.sql").read_text()
-    with closing_it(sqlite3.connect(tmp_path / "former")) as former:
-        former.executescript(base)
-        for table in re.findall(r"CREATE TABLE (\w+)", base):
-            columns = ", ".join(row[1] for row in former.execute(f"PRAGMA table_info({table})"))
-            rows = store.db.execute(f"SELECT {columns} FROM {table}").fetchall()
-            marks = ", ".join("?" * len(columns.split(", ")))
-            former.executemany(f"INSERT INTO {table} VALUES ({marks})", map(tuple, rows))
-        former.commit()
-    store.close()
-    for left in folder.glob("job.sqlite*"):
-        left.unlink()
-    (tmp_path / "former").rename(folder / "job.sqlite")
-
-    with closing_it(JobStore(folder, read_only=True)) as again:
-        assert again.job().truncated == 0
-        assert again.queue.body(0) == body

@@ -1,5 +1,4 @@
--- A job on disk, version 4, of which upgrade-*.sql make the later ones. Money is exact decimal text,
--- times are Unix seconds.
+-- Format 4 of a job's file. Money is exact decimal text, times are Unix seconds.
 
 CREATE TABLE job (                      -- one row
     id            TEXT PRIMARY KEY,
@@ -173,5 +172,3 @@ CREATE TABLE retried (                  -- failures that were taken back: should
 ) WITHOUT ROWID;
 
 CREATE TABLE refusals (code TEXT PRIMARY KEY, count INTEGER NOT NULL);  -- calls that cost nothing
-
-PRAGMA user_version = 4;

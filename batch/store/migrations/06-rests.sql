@@ -1,4 +1,4 @@
--- What version 6 of a job's file has beyond version 5: what the balance told.
+-- Format 6: what the balance told.
 
 CREATE TABLE rests (                    -- of a key's account, while nothing was in flight
     key           TEXT PRIMARY KEY,     -- its fingerprint
@@ -6,5 +6,3 @@ CREATE TABLE rests (                    -- of a key's account, while nothing was
     at            REAL NOT NULL,        -- when
     others        TEXT NOT NULL         -- what the home's other jobs had spent by then
 );
-
-PRAGMA user_version = 6;

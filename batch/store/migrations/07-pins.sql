@@ -1,4 +1,4 @@
--- What version 7 of a job's file has beyond version 6: providers that alone may serve a request.
+-- Format 7: providers that alone may serve a request.
 
 CREATE TABLE pinned (
     id            INTEGER PRIMARY KEY,
@@ -12,5 +12,3 @@ INSERT INTO pinned SELECT id, name, '' FROM models;
 DROP TABLE models;
 
 ALTER TABLE pinned RENAME TO models;
-
-PRAGMA user_version = 7;
