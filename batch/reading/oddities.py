@@ -1,17 +1,21 @@
 """What is accepted and surely not meant: it is sent as it stands and paid for, so it is told first.
 
-All of it follows from keys, roles and types, never from texts: lines of one form have the same.
+All of it follows from keys, roles, types and from where a text is blank, never from what a text
+says: lines of one form have the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batch.reading.scan import Kind, Node, text_of
+from batch.reading.scan import Kind, Node, is_blank, text_of
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _ANSWERS = ("tool_calls", "function_call", "refusal", "audio")
 """What an assistant's message may have in place of content."""
+
+_MAY_BE_SILENT = frozenset({"tool", "function"})
+"""A tool that prints nothing has still been called."""
 
 _FOREIGN_KEYS = {
     **dict.fromkeys(
@@ -66,17 +70,28 @@ def _of_message(line: bytes, message: Node) -> Iterator[str]:
     if role not in ROLES:
         told = f"the role {role[:40]!a} is not one that chat models know: write user or assistant"
         yield told
+    if role not in _MAY_BE_SILENT and not _says(line, message, "content"):
+        if not any(key in message.members for key in _ANSWERS):
+            yield "a message has no content"
     content = message.members.get("content")
-    bare = (Kind.NULL, Kind.ARRAY)
-    empty = content is None or (content.value.kind in bare and not content.value.items)
-    if empty and not any(key in message.members for key in _ANSWERS):
-        told = "a message has no content"
-        yield told
     for part in content.value.items if content else ():
         kind = _text(line, part, "type")
         if kind in _FOREIGN_PARTS:
             told = f'a part of the type "{kind}" is of another API: write {_FOREIGN_PARTS[kind]}'
             yield told
+
+
+def _says(line: bytes, node: Node, key: str) -> bool:
+    """Whether there is a text that is not blank, or a part that is more than text."""
+    member = node.members.get(key)
+    if member is None or member.value.kind is Kind.NULL:
+        return False
+    value = member.value
+    if value.kind is Kind.ARRAY:
+        return any(
+            _text(line, part, "type") != "text" or _says(line, part, "text") for part in value.items
+        )
+    return value.kind is not Kind.STRING or not is_blank(line, value.start)
 
 
 def _of_last(line: bytes, messages: list[Node]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import msgspec
 
 from batch.reading.forms import CHAT, form_of_line
 from batch.reading.oddities import ends_with_answer, oddities
-from batch.reading.scan import Flaw, Kind, Node, scan, text_of
+from batch.reading.scan import Flaw, Kind, Node, is_blank, scan, text_of
 from jobs.request import Fault, Request
 
 LONGEST_NAME = 512
@@ -146,7 +146,7 @@ class _Rules:
         request = msgspec.structs.replace(
             request, body=edited(self._line, 0, len(self._line), edits)
         )
-        return Draft(request, edits, id_at, tuple(sorted(_free_texts(body))))
+        return Draft(request, edits, id_at, tuple(sorted(_free_texts(self._line, body))))
 
     def _read_id(self, root: Node) -> tuple[int, int] | None:
         member = root.members.get("custom_id")
@@ -407,20 +407,21 @@ def _cut(node: Node, key: str) -> Edit:
     return Edit(before, member.value.stop, b"")
 
 
-def _free_texts(body: Node) -> Iterator[tuple[int, int]]:
+def _free_texts(line: bytes, body: Node) -> Iterator[tuple[int, int]]:
     for key in _FREE_KEYS:
         if key in body.members:
-            yield from _texts(body.members[key].value)
+            yield from _texts(line, body.members[key].value)
 
 
-def _texts(node: Node) -> Iterator[tuple[int, int]]:
-    if node.kind is Kind.STRING:
+def _texts(line: bytes, node: Node) -> Iterator[tuple[int, int]]:
+    """A blank one is told of, so it belongs to the form of its line."""
+    if node.kind is Kind.STRING and not is_blank(line, node.start):
         yield node.start, node.stop
     for item in node.items:
-        yield from _texts(item)
+        yield from _texts(line, item)
     for key, member in node.members.items():
         if key not in _JUDGED_KEYS:
-            yield from _texts(member.value)
+            yield from _texts(line, member.value)
 
 
 def _printable(text: str) -> str:

@@ -53,6 +53,7 @@ _STRING = re.compile(
                       ) ) ){0,512}""",
     re.VERBOSE,
 )
+_BLANK = re.compile(rb'"(?: |\\[nrt]|\xc2\xa0|\\u00[aA]0){0,64}"')
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
@@ -86,6 +87,11 @@ class Member(msgspec.Struct):
 def scan(line: bytes) -> Node:
     """The line's one value; `Flaw` when it is not strict JSON. The line must be valid UTF-8."""
     return _Scanner(line).document()
+
+
+def is_blank(line: bytes, start: int) -> bool:
+    """Whether the string whose opening quote stands at `start` has nothing in it to read."""
+    return _BLANK.match(line, start) is not None
 
 
 def text_of(line: bytes, node: Node) -> str:

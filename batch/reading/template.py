@@ -8,6 +8,7 @@ does not fit goes to the rules, which alone refuse and explain.
 
 The proof that a gap holds one whole string: the byte before it, part of the template, is the
 opening quote, and a strict parser accepts what follows up to the next known byte, or refuses it.
+A blank string fits no gap: the reader is told of it, so it belongs to another form.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import msgspec
 
 from batch.reading.rules import LONGEST_NAME, Draft, edited
+from batch.reading.scan import is_blank
 from batch.reading.source import Block
 from jobs.request import Fault, Request
 
@@ -24,6 +26,9 @@ _LONGEST_FIXED = 4096
 _LARGEST = 64 * 2**10
 
 _check_string = msgspec.json.Decoder(msgspec.Raw).decode
+
+_MAY_BE_BLANK = frozenset(b'" \\\xc2')
+"""What a blank string begins with, its opening quote left out."""
 
 _Slot = tuple[int, int, bool]
 """Where a value stands that may differ, and whether it is the id."""
@@ -96,7 +101,7 @@ class _Template:
         known, request = self._request, Request
         model, messages, most = known.model, known.messages, known.max_output
         unbounded, odd, pin = known.unbounded, known.odd, known.pin
-        longest, check_string = LONGEST_NAME, _check_string
+        longest, check_string, may_be_blank = LONGEST_NAME, _check_string, _MAY_BE_BLANK
         find, startswith, endswith = data.find, data.startswith, data.endswith
         width = 0  # of the last id: ids of one file are mostly as long as each other
         seam, fits = tail + b"\n" + head, start < size and startswith(head, start)
@@ -137,8 +142,12 @@ class _Template:
                     if not startswith(piece, end):
                         return start
                     check_string(data[at - 1 : end])
+                    if data[at] in may_be_blank and is_blank(data, at - 1):
+                        return start
                     at = end + piece_size
                 check_string(data[at - 1 : limit])
+                if data[at] in may_be_blank and is_blank(data, at - 1):
+                    break
             except (msgspec.DecodeError, UnicodeDecodeError):
                 break
             body = data[first - lead : limit + trail]

@@ -35,6 +35,12 @@ ODD = [
     ({"messages": [{"role": "user"}]}, "no content"),
     ({"messages": [{"role": "user", "content": None}]}, "no content"),
     ({"messages": [{"role": "user", "content": []}]}, "no content"),
+    ({"messages": [{"role": "user", "content": ""}]}, "no content"),
+    ({"messages": [{"role": "user", "content": " \t\r\n\u00a0"}]}, "no content"),
+    ({"messages": [{"role": "system", "content": ""}, ASKED]}, "no content"),
+    ({"messages": [ASKED, {"role": "assistant", "content": " "}, ASKED]}, "no content"),
+    (parts("text", text=""), "no content"),
+    (parts("text"), "no content"),
     (parts("input_text", text="x"), '"input_text" is of another API: write text'),
     (parts("image", source={}), '"image" is of another API: write image_url'),
     (parts("image_url", image_url={"url": "cat.png"}), "a path of this machine"),
@@ -50,6 +56,9 @@ FINE = [
     {},
     {"messages": [ASKED, ANSWER, ASKED]},
     {"messages": [{"role": "assistant", "tool_calls": []}, {"role": "tool", "content": "x"}]},
+    {"messages": [{"role": "assistant", "content": "", "tool_calls": []}, ASKED]},
+    {"messages": [ASKED, {"role": "tool", "content": ""}]},
+    {"user": ""},
     parts("image_url", image_url={"url": "https://x/y.png"}),
     parts("image_url", image_url={"url": "data:image/png;base64,AA"}),
     {"messages": [{"role": "developer", "content": "x"}, ASKED]},
@@ -70,6 +79,15 @@ def test_each_oddity_is_told_once_with_its_lines(
     assert told in group.first.message
     assert (group.count, group.lines) == (30, [2, 3, 4, 5, 6])
     assert (report.requests, report.invalid) == (32, 0)
+
+
+def test_a_blank_text_is_told_wherever_it_comes(tmp_path: Path) -> None:
+    """Lines are known again by their form, whatever their texts say; a blank one has its own."""
+    asked = [{"messages": [{"role": "user", "content": each}]} for each in ("a", "b", "", "c", " ")]
+    report = checked(tmp_path, lines(*asked * 20))
+
+    (group,) = report.warnings.found.values()
+    assert (group.count, group.lines) == (40, [3, 5, 8, 10, 13])
 
 
 @pytest.mark.parametrize("body", FINE)

@@ -32,6 +32,9 @@ texts = st.text(max_size=12) | st.sampled_from(
         "é",
         "\u202e",
         "a b",
+        "",
+        " \n",
+        "\u00a0",
     ]
 )
 ids = st.sampled_from(
