@@ -96,7 +96,7 @@ class Report:
     def warn(self, request: Request) -> None:
         """Keeps what is odd about a request that will be sent."""
         local = request.unbounded == "image_url" and _LOCAL_IMAGE.search(request.body)
-        told = "an image is a path of this machine, which the endpoint cannot read: use a data: URL"
+        told = "an image is a local path, which the endpoint cannot read; use a data: URL"
         for text in (*request.odd, *((told,) if local else ())):
             self.warnings.add(Fault(request.line, "warning", text))
 

@@ -17,7 +17,7 @@ def parse_deadline(text: str, now: datetime, zone: tzinfo) -> datetime:
     clock = _CLOCK.fullmatch(text.strip())
     moment = _next(clock, text, now, zone) if clock else _given(text, zone)
     if moment <= now:
-        raise ValueError(f"{text!r} is over already")
+        raise ValueError(f"{text!r} is in the past")
     return moment
 
 
@@ -40,4 +40,4 @@ def _given(text: str, zone: tzinfo) -> datetime:
 
 
 def _unreadable(text: str) -> ValueError:
-    return ValueError(f"{text!r} is not a moment such as 07:00 or 2026-05-04T07:00+03:00")
+    return ValueError(f"{text!r} is not a time such as 07:00 or 2026-05-04T07:00+03:00")

@@ -91,7 +91,7 @@ def gateway_of(base_url: str, named: str | None = None) -> Gateway:
     """
     if named is not None:
         if named not in GATEWAYS:
-            raise ValueError(f"{named!r} is no gateway known here: {', '.join(GATEWAYS)}")
+            raise ValueError(f"{named!r} is not a known gateway: {', '.join(GATEWAYS)}")
         return GATEWAYS[named]
     host = urlsplit(base_url).hostname or ""
     for gateway in GATEWAYS.values():

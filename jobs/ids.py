@@ -20,11 +20,11 @@ def check_job_id(text: object) -> str:
     """
     if isinstance(text, str) and JOB_ID.fullmatch(text):
         return text
-    raise BadMessage("that is not a job id")
+    raise BadMessage("not a job id")
 
 
 def check_outbox(text: str) -> str:
     """The text if it can be the name of an outbox; else `BadMessage`."""
     if OUTBOX.fullmatch(text):
         return text
-    raise BadMessage("that is not the name of an outbox")
+    raise BadMessage("not an outbox name")

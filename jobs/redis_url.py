@@ -137,8 +137,8 @@ def _check_options(scheme: str, asked: Mapping[str, str]) -> None:
     if strange := sorted(set(asked) - set(known)):
         name = "".join(each for each in strange[0] if each.isalnum() or each == "_")[:40]
         if scheme == "redis" and name in _TLS:
-            raise _flaw(f"NIGHTSHIFT_REDIS_URL says {name}, which is of rediss:// only")
-        raise _flaw(f"NIGHTSHIFT_REDIS_URL has an option {name}, which is not known")
+            raise _flaw(f"NIGHTSHIFT_REDIS_URL has {name}, which applies only to rediss://")
+        raise _flaw(f"NIGHTSHIFT_REDIS_URL has an unknown option {name}")
     if asked.get("ssl_cert_reqs", "required") not in {"required", "optional", "none"}:
         raise _flaw("NIGHTSHIFT_REDIS_URL has an ssl_cert_reqs that is none: required")
     if not asked.get("ssl_min_version", "0").isdecimal():

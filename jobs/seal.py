@@ -60,7 +60,7 @@ class Seal:
         data = signed[_TAG:]
         if hmac.compare_digest(signed[:_TAG], self._tag(place, data)):
             return data
-        raise BadMessage("what stands in Redis was not signed with our secret")
+        raise BadMessage("the data in Redis is not signed with this secret")
 
     def opened(self, place: str, signed: bytes | None) -> bytes | None:
         """The data that was signed for this place; None where nothing is, or somebody else's."""

@@ -64,7 +64,7 @@ def parse_window(text: str, *, default_zone: str = "UTC") -> Window:
     try:
         start, end = time(int(hour), int(minute)), time(int(end_hour), int(end_minute))
     except ValueError:
-        raise ValueError(f"{text!r} has an hour or minute that no clock shows") from None
+        raise ValueError(f"{text!r} has an invalid hour or minute") from None
     if start == end:
-        raise ValueError(f"{text!r} opens and closes at the same minute")
+        raise ValueError(f"{text!r} starts and ends at the same minute")
     return Window(start, end, zone or default_zone)

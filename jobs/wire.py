@@ -81,14 +81,14 @@ def unpack(data: bytes, largest: int = LARGEST) -> bytes:
     try:
         size = zstd.get_frame_info(data).decompressed_size
         if size is None or size > largest:
-            raise BadMessage("a compressed message is too large, or does not tell its size")
+            raise BadMessage("a compressed message is too large or does not declare its size")
         # One frame and nothing behind it: a second one could unpack to any size.
         frame = zstd.ZstdDecompressor()
         unpacked = frame.decompress(data, size + 1)
     except zstd.ZstdError as error:
-        raise BadMessage("a message is not compressed as ours are") from error
+        raise BadMessage("a message is not compressed as expected") from error
     if not frame.eof or frame.unused_data or len(unpacked) != size:
-        raise BadMessage("a compressed message is not whole")
+        raise BadMessage("a compressed message is incomplete")
     return unpacked
 
 
@@ -103,7 +103,7 @@ def _decoding(what: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, RecursionError, ArithmeticError) as error:
-        raise BadMessage(f"{what} is not of the agreed form") from error
+        raise BadMessage(f"{what} is malformed") from error
 
 
 def unpack_payload(data: bytes) -> Payload:
@@ -114,11 +114,11 @@ def unpack_payload(data: bytes) -> Payload:
     check_job_id(payload.job)
     _check_rub(payload.grant.rub)
     if len(payload.models) > MOST_MODELS:
-        raise BadMessage("a payload is for more models than any of ours")
+        raise BadMessage("a payload has too many models")
     for work in payload.requests:
         _check_rub(work.rub)
         if work.model >= len(payload.models):
-            raise BadMessage("a request of a payload is for no model")
+            raise BadMessage("a payload has a request without a model")
     return payload
 
 
@@ -144,7 +144,7 @@ def pack_delivery(delivery: Delivery) -> bytes:
 def unpack_delivery(data: bytes) -> Delivery:
     """The delivery; `BadMessage` for anything that is not one, absurd figures included."""
     if len(data) > LARGEST:
-        raise BadMessage("a delivery is larger than any of ours")
+        raise BadMessage("a delivery is too large")
     with _decoding("a delivery"):
         delivery = _delivery.decode(data)
     check_job_id(delivery.job)
@@ -155,7 +155,7 @@ def unpack_delivery(data: bytes) -> Delivery:
         _check_rub(found.cost)
     answers = len(unpack_bodies(delivery.bodies))
     if any(result.body >= answers for result in delivery.results):
-        raise BadMessage("a result of a delivery lacks its answer")
+        raise BadMessage("a delivery has a result without an answer")
     return delivery
 
 
@@ -163,9 +163,9 @@ def _check_call(call: Call) -> None:
     _check_rub(call.cost)
     _check_rub(call.bound)
     if (call.billing is Billing.KNOWN) != (call.cost is not None):
-        raise BadMessage("a call has no cost, or one that nobody knows")
+        raise BadMessage("a call has no valid cost")
 
 
 def _check_rub(rub: Decimal | None) -> None:
     if rub is not None and not is_amount(rub):
-        raise BadMessage("a message holds an amount that is none")
+        raise BadMessage("a message has an invalid amount")

@@ -82,7 +82,15 @@ class _Told(ast.NodeVisitor):
 
     def __init__(self, path: Path) -> None:
         self.found: list[str] = []
-        self.visit(ast.parse(path.read_text(encoding="utf-8")))
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        self._constants = {
+            target.id: node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        self.visit(tree)
 
     def visit_Call(self, node: ast.Call) -> None:
         """Errors and faults, keywords that are shown, warnings."""
@@ -138,6 +146,8 @@ class _Told(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _keep(self, node: ast.expr) -> None:
+        if isinstance(node, ast.Name):
+            node = self._constants.get(node.id, node)
         if isinstance(node, ast.IfExp):
             self._keep(node.body)
             self._keep(node.orelse)

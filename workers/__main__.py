@@ -16,7 +16,7 @@ def _run() -> int:
     except ImportError as error:
         lacking = f"the Python module {error.name or error} is missing or does not fit"
         print(f"nightshift worker: {lacking}", file=sys.stderr)
-        print("  install nightshift anew, together with what it needs", file=sys.stderr)
+        print("  reinstall nightshift with its dependencies", file=sys.stderr)
         return 2
 
 

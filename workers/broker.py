@@ -62,7 +62,7 @@ def _or_drop(read: Callable[[], Any]) -> Any:
         return read()
     except _FOREIGN as error:
         # Its text may quote the message, so only the class is told.
-        log.warning("a message that is not ours was dropped: %s", type(error).__name__)
+        log.warning("dropped an invalid message: %s", type(error).__name__)
         raise Empty from error
 
 

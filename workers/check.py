@@ -149,7 +149,7 @@ def _reached(models: Answer, chat: Answer | None, meant: str) -> dict[str, Any]:
         cure = f"use --base-url {meant}"
         return {"ok": False, "text": text, "cure": cure}
     if chat is not None and not _speaks(chat):
-        text = f"has no chat/completions (HTTP {answer.status}), nor has an address near it"
+        text = f"has no chat/completions (HTTP {answer.status}), and neither do nearby addresses"
         return {"ok": False, "text": text}
     if not _lists(models):
         text = f"answers in {answer.latency_s:.2f} s; lists no models, so no prices are known"
@@ -164,13 +164,13 @@ def _key(pairs: list[_Pair], base_url: str) -> dict[str, Any]:
     """
     telling = next((pair for pair in pairs if pair.accepted or pair.refused), None)
     if telling is not None and telling.refused:
-        return {"ok": False, "text": f"the endpoint refuses the key (HTTP {telling.refused})"}
+        return {"ok": False, "text": f"the endpoint rejects the key (HTTP {telling.refused})"}
     balance = next((found for pair in pairs if (found := balance_in(pair.mine)) is not None), None)
     if balance is not None:
         money = "$" if gateway_of(base_url).currency == USD else "₽"
         return {"ok": balance > 0, "text": f"accepted; balance {plain(balance)} {money}"}
     if telling is not None:
-        return {"ok": True, "text": "accepted; the endpoint tells no balance"}
+        return {"ok": True, "text": "accepted; the endpoint does not report a balance"}
     if not any(isinstance(pair.mine, Reply) for pair in pairs):
         return {"ok": False, "text": "not checked"}
     return {

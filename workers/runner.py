@@ -91,7 +91,7 @@ when a worker is cut off for long is bought again, so there should be no more of
 ten times a second.
 """
 
-LOST = ReturnReason("lost", "the chunk was given to others meanwhile")
+LOST = ReturnReason("lost", "the chunk has been reassigned")
 
 log = logging.getLogger("nightshift.runner")
 
@@ -506,7 +506,7 @@ class Runner:
             self._lose(dispatcher, request, sent, generation_id, DRAINED)
         elif error := task.exception():
             # Texts of exceptions may quote prompts, so only the class is told.
-            log.error("a call went wrong here: %s", type(error).__name__)
+            log.error("internal error in a call: %s", type(error).__name__)
             log.debug("", exc_info=error)
             reason = ReturnReason("system.error", type(error).__name__)
             self._lose(dispatcher, request, sent, generation_id, reason)
@@ -652,9 +652,9 @@ def is_cut(answer: Answer) -> bool:
 def check_payload(payload: Payload) -> None:
     """`BadMessage` unless it makes sense; that its figures do was checked when it was unpacked."""
     if len({work.ordinal for work in payload.requests}) != len(payload.requests):
-        raise BadMessage("a payload names a request twice")
+        raise BadMessage("a payload contains a request twice")
     terms = payload.terms
     limits = (terms.rpm, terms.tpm, terms.max_in_flight, terms.rub_per_hour)
     needed = (terms.max_attempts, terms.idle_timeout_s, terms.total_timeout_s, terms.share)
     if not all(limit is None or 0 < limit < float("inf") for limit in (*limits, *needed)):
-        raise BadMessage("a payload's terms make no sense")
+        raise BadMessage("a payload has invalid terms")

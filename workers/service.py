@@ -91,9 +91,9 @@ class Service:
         `BadMessage` for names and payloads that are not of our making.
         """
         if type(chunk) is not int or chunk < 0:
-            raise BadMessage("that is not a chunk's number")
+            raise BadMessage("not a chunk number")
         if not isinstance(fence, str):
-            raise BadMessage("that is not a fence")
+            raise BadMessage("not a fence")
         return self._engine.run(self._chunk(check_job_id(job), chunk, fence))
 
     def look_up(self, job: object, signed: object) -> tuple[int, int]:
@@ -107,7 +107,7 @@ class Service:
             asked, rate = msgspec.json.decode(told, type=tuple[list[_Asked], str])
             roubles = parse_amount(rate)
         except ValueError as error:
-            raise BadMessage("those are not calls") from error
+            raise BadMessage("not a list of calls") from error
         return self._engine.run(self._look_up(check_job_id(job), asked, roubles)), len(asked)
 
     def drain(self) -> None:
@@ -186,7 +186,7 @@ class Service:
         if payload is None or self._outbox.has_open(job, chunk):
             return None
         if (payload.base_url, payload.key) != self._settings.target:
-            raise BadMessage("that chunk is for another endpoint or key")
+            raise BadMessage("the chunk is for another endpoint or key")
         self._ran[job, chunk] = None
         if len(self._ran) > MOST_REMEMBERED:
             self._ran.pop(next(iter(self._ran)))
@@ -203,7 +203,7 @@ class Service:
                 async with asyncio.timeout(LOOKUP_S):
                     answer = await self._endpoint.generation(asked.generation_id)
             except TimeoutError:
-                answer = Broken(BrokenKind.TIMEOUT, "no answer to a lookup", LOOKUP_S)
+                answer = Broken(BrokenKind.TIMEOUT, "no answer to a cost lookup", LOOKUP_S)
             found = found_in(answer, asked.ordinal, asked.call, rate)
             known += found.cost is not None
             self._outbox.put_found(job, found)
@@ -284,7 +284,7 @@ class Service:
         patience = FAREWELL_S if self._outbox.is_kept else LONG_FAREWELL_S
         if not await self._outbox.close(patience):
             log.warning(
-                "the home has not acknowledged everything; the rest waits in %s",
+                "the coordinator has not acknowledged all results; the rest is kept in %s",
                 self._outbox.folder,
             )
         self.failure = self._outbox.failure
@@ -300,5 +300,5 @@ class Service:
         except ConnectionError:
             return
         except Exception as error:
-            log.error("a sign of life stumbled: %s", type(error).__name__)  # noqa: TRY400
+            log.error("heartbeat failure: %s", type(error).__name__)  # noqa: TRY400
             log.debug("", exc_info=error)

@@ -57,7 +57,7 @@ def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
     """Reads the environment; `UsageError` names what is missing and how to set it."""
     redis_url = secret(environ, REDIS_URL)
     if not redis_url:
-        raise UsageError("a worker needs Redis", hint="set NIGHTSHIFT_REDIS_URL")
+        raise UsageError("a worker requires Redis", hint="set NIGHTSHIFT_REDIS_URL")
     scratch = environ.get("NIGHTSHIFT_SCRATCH")
     home = Path(environ.get("NIGHTSHIFT_HOME") or "~/.nightshift").expanduser()
     named = environ.get(POST_SECRET_FILE)
@@ -100,5 +100,5 @@ def api_key(environ: Mapping[str, str]) -> str:
 
 def _sound(key: str, where: str) -> str:
     if not _KEY.fullmatch(key):
-        raise UsageError(f"what {where} holds is not a key", hint="a key is one word of ASCII")
+        raise UsageError(f"{where} does not contain a valid key", hint="a key is one word of ASCII")
     return key

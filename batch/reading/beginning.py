@@ -64,7 +64,7 @@ def _zip(head: bytes) -> Form:
             whole=True,
         )
     if b"word/" in head[:4096]:
-        return Form(told="a Word document", hint="save its texts as lines", whole=True)
+        return Form(told="a Word document", hint="export its text as CSV or JSON Lines", whole=True)
     return _packed("unzip", "-p", told="a zip archive")
 
 
@@ -72,18 +72,18 @@ _PARQUET = Form(told="a Parquet file", hint=EACH_ROW, command=ask_each_row("colu
 
 
 def _no_text(*, told: str) -> Form:
-    return Form(told=told, hint="give a file of JSON Lines: docs/input.md shows them", whole=True)
+    return Form(told=told, hint="use a JSON Lines file; see docs/input.md", whole=True)
 
 
 _MAGICS = (
     (b"PK\x05\x06", _no_text(told="an empty zip archive")),
-    (b"BZh", _packed("bzip2", "-dc", told="a file that bzip2 packed")),
-    (b"\xfd7zXZ\x00", _packed("xz", "-dc", told="a file that xz packed")),
-    (b"\x04\x22\x4d\x18", _packed("lz4", "-dc", told="a file that lz4 packed")),
-    (b"\x1f\x8b", _packed("gzip", "-dc", told="a file that was packed twice, with gzip")),
+    (b"BZh", _packed("bzip2", "-dc", told="a bzip2-compressed file")),
+    (b"\xfd7zXZ\x00", _packed("xz", "-dc", told="an xz-compressed file")),
+    (b"\x04\x22\x4d\x18", _packed("lz4", "-dc", told="an lz4-compressed file")),
+    (b"\x1f\x8b", _packed("gzip", "-dc", told="a file compressed twice with gzip")),
     (
         b"\x28\xb5\x2f\xfd",
-        _packed("zstd", "-dc", told="a file that was packed twice, with zstd"),
+        _packed("zstd", "-dc", told="a file compressed twice with zstd"),
     ),
     (b"7z\xbc\xaf\x27\x1c", _packed("7z", "x", "-so", told="a 7z archive")),
     (b"Rar!\x1a\x07", _packed("unrar", "p", "-inul", told="a rar archive")),
@@ -106,16 +106,16 @@ _MAGICS = (
 def _encoding(head: bytes) -> Form | None:
     if head and not head.strip(b"\0"):
         return Form(
-            told="zero bytes only: it was never written to its end (a power cut, a broken copy)",
-            hint="make or copy it again",
+            told="only zero bytes: it was never fully written (power loss or an interrupted copy)",
+            hint="create or copy it again",
             whole=True,
         )
     name = _wide(head)
     if name is None:
         return None
     return Form(
-        told=f"text in {name}, not in UTF-8",
-        hint="write it in UTF-8:",
+        told=f"text in {name}, not UTF-8",
+        hint="convert it to UTF-8:",
         command=("iconv", "-f", name, "-t", "UTF-8"),
         whole=True,
     )
@@ -142,7 +142,7 @@ def _wide(head: bytes) -> str | None:
 def _pointer(head: bytes) -> Form | None:
     if head.startswith(b"version https://git-lfs"):
         return Form(
-            told="a pointer of Git LFS, not the file itself",
+            told="a Git LFS pointer, not the file itself",
             hint="fetch the file:",
             command=("git", "lfs", "pull"),
             alone=True,
@@ -150,7 +150,7 @@ def _pointer(head: bytes) -> Form | None:
         )
     if b"annex/objects/" in head[:1024] and b"{" not in head[:1024]:
         return Form(
-            told="a pointer of git-annex, not the file itself",
+            told="a git-annex pointer, not the file itself",
             hint="fetch the file:",
             command=("git", "annex", "get", "."),
             alone=True,
@@ -163,7 +163,7 @@ def _markup(head: bytes) -> Form | None:
     start = head[:1024].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return Form(
-            told="a web page: perhaps an error or a log-in in place of the file",
+            told="a web page, perhaps an error or a login page, not the file itself",
             hint="download the file again",
             whole=True,
         )
@@ -172,7 +172,7 @@ def _markup(head: bytes) -> Form | None:
     if re.match(rb"---[ \t]*\r?\n|- ?[a-z_]+:[ \n]", start):
         return Form(
             told="YAML, not JSON",
-            hint="write it as JSON Lines:",
+            hint="convert it to JSON Lines:",
             command=("yq", "-o=json", "-I=0", ".[]"),
             whole=True,
         )
@@ -282,7 +282,7 @@ def _prose(lines: list[str]) -> Form | None:
         return None
     return Form(
         told="plain text, not JSON",
-        hint="make a request of each line, with words of your own around it; name a model with"
+        hint="turn each line into a request, adding your own instructions; set the model with"
         " --model:",
         command=("jq", "-R", *jq('select(. != "") | {messages: [{role: "user", content: .}]}')[1:]),
         whole=True,

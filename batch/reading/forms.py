@@ -35,8 +35,8 @@ def form_of_line(line: bytes) -> Form | None:
     text = line.strip(b" \t\r\0")
     if _is_windows_1251(text):
         return Form(
-            told="text in Windows-1251, not in UTF-8",
-            hint="write it in UTF-8:",
+            told="text in Windows-1251, not UTF-8",
+            hint="convert it to UTF-8:",
             command=("iconv", "-f", "WINDOWS-1251", "-t", "UTF-8"),
             whole=True,
         )
@@ -94,21 +94,21 @@ _BY_NAME = ("tar", "unzip", "git", "7z", "unrar")
 def _form_of_text(text: bytes) -> Form | None:
     if text.endswith(b",") and _is_json(text[:-1]):
         return Form(
-            told="JSON with a comma behind each line",
-            hint="put each request on a line of its own, without a comma:",
+            told="JSON with a comma after each line",
+            hint="put each request on its own line, without a comma:",
             command=("sed", "s/,[[:space:]]*$//"),
             whole=True,
         )
     if _PYTHON.match(text):
         return Form(
-            told="Python dictionaries, as print shows them, not JSON",
-            hint="write them with json.dumps:",
+            told="Python dict literals, not JSON",
+            hint="convert them with json.dumps:",
             command=("python3", "-c", _FROM_PYTHON),
         )
     if text[:1] == b"{" and _holds_several(text):
         return Form(
             told="several JSON objects on one line",
-            hint="put each request on a line of its own:",
+            hint="put each request on its own line:",
             command=jq("."),
         )
     return None
@@ -156,14 +156,13 @@ def _string(value: str) -> Form:
     with suppress(ValueError, RecursionError):
         if isinstance(msgspec.json.decode(value), dict | list):
             return Form(
-                told="JSON that was encoded twice: each line is a string with JSON in it",
+                told="double-encoded JSON: each line is a string that contains JSON",
                 hint="decode it once:",
                 command=jq("fromjson"),
             )
     return Form(
-        told="one text per line, as a JSON string",
-        hint="make a request of each, with words of your own around the text; name a model with"
-        " --model:",
+        told="one JSON string per line",
+        hint="turn each into a request, adding your own instructions; set the model with --model:",
         command=jq('{messages: [{role: "user", content: .}]}'),
     )
 
@@ -173,8 +172,8 @@ def _list(value: list[Any]) -> Form | None:
         return None
     if all(map(_is_message, value)):
         return Form(
-            told="lists of messages, without the request around them",
-            hint="make a request of each; name a model with --model:",
+            told="lists of messages without the surrounding request",
+            hint="turn each into a request; set the model with --model:",
             command=jq("{messages: .}"),
         )
     return array_of(value[0])
@@ -188,7 +187,7 @@ def array_of(first: object) -> Form:
         program = f".[] | {inner.command[-1]}"
     return Form(
         told="a JSON array, not one request per line",
-        hint="put each element on a line of its own:" if program == ".[]" else _hint(inner),
+        hint="put each element on its own line:" if program == ".[]" else _hint(inner),
         command=jq(program),
         whole=True,
     )
@@ -199,8 +198,8 @@ def spread(value: object) -> Form:
     inner = form_of(value)
     program = inner.command[-1] if inner is not None and inner.command[:1] == ("jq",) else "."
     return Form(
-        told="JSON that is spread over several lines, not one request per line",
-        hint="put each request on a line of its own:" if program == "." else _hint(inner),
+        told="JSON spread over several lines, not one request per line",
+        hint="put each request on its own line:" if program == "." else _hint(inner),
         command=jq(program),
         whole=True,
     )
@@ -241,8 +240,8 @@ def _batch_object(value: _Object) -> Form | None:
     if value.get("object") != "batch" and "input_file_id" not in value:
         return None
     return Form(
-        told="the description of a batch, not its requests",
-        hint="give the file that was uploaded for it (its input_file_id)",
+        told="a batch object, not its requests",
+        hint="use the file that was uploaded for it (its input_file_id)",
     )
 
 
@@ -255,11 +254,9 @@ def _results(value: _Object) -> Form | None:
         return None
     failed = answered is None and not alone
     return Form(
-        told="results of requests, not requests"
-        if not failed
-        else "errors of requests, not requests",
-        hint="give the file whose requests these are the answers to; what failed in a job of ours"
-        " is sent again by: nightshift resume JOB --retry failed",
+        told="batch results, not requests" if not failed else "batch errors, not requests",
+        hint="use the original input file; to retry the failed requests of a Nightshift job:"
+        " nightshift resume JOB --retry failed",
     )
 
 
@@ -269,8 +266,8 @@ def _error(value: _Object) -> Form | None:
     if "error" not in value and "detail" not in value:
         return None
     return Form(
-        told="the error message of a server, not requests",
-        hint="the file was not downloaded: fetch it again",
+        told="a server's error message, not requests",
+        hint="the download failed; download the file again",
     )
 
 
@@ -279,11 +276,11 @@ def _anthropic(value: _Object) -> Form | None:
     if not isinstance(params, dict) or "messages" not in params:
         return None
     return Form(
-        told="requests for Anthropic's Message Batches (custom_id, params)",
-        hint="as chat requests they say the same (other model names: --model-map OLD=NEW):"
+        told="Anthropic Message Batches requests (custom_id, params)",
+        hint="convert them to chat requests, nothing is lost (model names: --model-map OLD=NEW):"
         if _plain_anthropic(params)
-        else "write them as chat requests (custom_id, body); tools, images and options of"
-        " Anthropic's own must be rewritten by hand",
+        else "convert them to chat requests (custom_id, body); tools, images and"
+        " Anthropic-specific options must be rewritten by hand",
         command=jq(_FROM_ANTHROPIC) if _plain_anthropic(params) else (),
     )
 
@@ -311,11 +308,11 @@ def _gemini(value: _Object) -> Form | None:
         return None
     plain = _plain_gemini(request) and isinstance(value.get("key", ""), str)
     return Form(
-        told="requests for Gemini or Vertex AI (contents)",
-        hint="as chat requests they say the same; name a model with --model:"
+        told="Gemini or Vertex AI requests (contents)",
+        hint="convert them to chat requests, nothing is lost; set the model with --model:"
         if plain
-        else "write them as chat requests (custom_id, body); files, tools and options of Gemini's"
-        " own must be rewritten by hand",
+        else "convert them to chat requests (custom_id, body); files, tools and Gemini-specific"
+        " options must be rewritten by hand",
         command=jq(_from_gemini(value)) if plain else (),
     )
 
@@ -356,8 +353,8 @@ def _bedrock(value: _Object) -> Form | None:
     if not isinstance(value.get("modelInput"), dict):
         return None
     return Form(
-        told="requests for Amazon Bedrock's batch inference (recordId, modelInput)",
-        hint="write them as chat requests: custom_id, and a body with model and messages",
+        told="Amazon Bedrock batch inference requests (recordId, modelInput)",
+        hint="convert them to chat requests: custom_id, and a body with model and messages",
     )
 
 
@@ -367,7 +364,7 @@ def _encoded(value: _Object) -> Form | None:
         with suppress(ValueError, RecursionError):
             if isinstance(inner, str) and isinstance(msgspec.json.decode(inner), dict | list):
                 return Form(
-                    told=f'requests whose "{key}" is a string with JSON in it',
+                    told=f'requests whose "{key}" is JSON encoded as a string',
                     hint="decode it once:",
                     command=jq(f".{key} |= fromjson"),
                 )
@@ -386,8 +383,8 @@ def _elsewhere(value: _Object) -> Form | None:
     if path.endswith("/embeddings") or (not path and embeds and "input" in body):
         return Form(
             told="requests for /v1/embeddings",
-            hint="they are not supported yet: only chat requests are; a loop over the endpoint's"
-            " /embeddings does it today",
+            hint="not supported yet, only chat requests are; for now, call the endpoint's"
+            " /embeddings in a loop",
         )
     if path.endswith("/responses") or (not path and "model" in body and "input" in body):
         return _responses(body, enveloped=enveloped)
@@ -396,7 +393,7 @@ def _elsewhere(value: _Object) -> Form | None:
     if path and not path.endswith(CHAT):
         return Form(
             told=f"requests for {_short(path)}",
-            hint="only chat requests are supported, those whose url ends in /chat/completions",
+            hint="only chat requests are supported: their url ends in /chat/completions",
         )
     return None
 
@@ -411,10 +408,9 @@ def _responses(body: _Object, *, enveloped: bool) -> Form:
     plain = enveloped and _only(body, known) and (isinstance(asked, str) or listed)
     return Form(
         told="requests for /v1/responses (input)",
-        hint="they are not supported yet; as chat requests they say the same:"
+        hint="not supported yet; convert them to chat requests, nothing is lost:"
         if plain
-        else "they are not supported yet: write them as chat requests, with messages in place of"
-        " input",
+        else "not supported yet; convert them to chat requests, with messages instead of input",
         command=jq(_FROM_RESPONSES) if plain else (),
     )
 
@@ -431,9 +427,9 @@ def _completions(body: _Object, *, enveloped: bool) -> Form:
     plain = enveloped and isinstance(body.get("prompt"), str)
     return Form(
         told="requests for /v1/completions (prompt)",
-        hint="they are not supported: ask a chat model, with each prompt as a message:"
+        hint="not supported; convert each prompt to a chat message:"
         if plain
-        else "they are not supported: ask a chat model, with each prompt as a message",
+        else "not supported; convert each prompt to a chat message",
         command=jq(
             '.url = "/v1/chat/completions" | .body |= (.messages ='
             ' [{role: "user", content: .prompt}] | del(.prompt))'
@@ -448,9 +444,9 @@ def _sharegpt(value: _Object) -> Form | None:
         turns = value.get(key)
         if isinstance(turns, list) and turns and all(map(_is_turn, turns)):
             return Form(
-                told="conversations in ShareGPT's form (from, value)",
-                hint="make a request of each; --drop-last-assistant leaves out the answer that"
-                " stands there already; name a model with --model:",
+                told="ShareGPT conversations (from, value)",
+                hint="turn each into a request; --drop-last-assistant removes the answer that is"
+                " already there; set the model with --model:",
                 command=jq(
                     f"{{messages: [.{key}[] | {{role: ({{human: "
                     '"user", gpt: "assistant", chatgpt: "assistant", bing: "assistant"}[.from]'
@@ -472,20 +468,20 @@ def _nested(value: _Object) -> Form | None:
         if isinstance(inner, list) and inner and all(map(_is_message, inner)):
             return Form(
                 told=f'messages under the key "{_short(key)}"',
-                hint="make a request of each; name a model with --model:",
+                hint="turn each into a request; set the model with --model:",
                 command=jq(f"{{messages: .{key}}}"),
             )
         if isinstance(inner, dict) and isinstance(inner.get("messages"), list):
             return Form(
                 told=f'requests under the key "{_short(key)}"',
-                hint="put them under body:",
+                hint="move them to body:",
                 command=jq(f"{{custom_id, body: .{key}}}" if "custom_id" in value else f".{key}"),
             )
         if isinstance(inner, list) and inner and isinstance(inner[0], dict):
             program = array_of(inner[0]).command[-1].removeprefix(".[]")
             return Form(
                 told=f'one JSON object with a list under the key "{_short(key)}"',
-                hint="put each element on a line of its own:",
+                hint="put each element on its own line:",
                 command=jq(f".{key}[]{program}"),
                 whole=True,
             )
@@ -496,8 +492,8 @@ def _message(value: _Object) -> Form | None:
     if not _is_message(value):
         return None
     return Form(
-        told="one message per line, without the request around it",
-        hint="make a request of each (or of all together: jq -s -c '{messages: .}'); name a model"
+        told="one message per line without the surrounding request",
+        hint="turn each into a request (or all into one: jq -s -c '{messages: .}'); set the model"
         " with --model:",
         command=jq("{messages: [.]}"),
     )
@@ -507,8 +503,8 @@ def _alpaca(value: _Object) -> Form | None:
     if not isinstance(value.get("instruction"), str):
         return None
     return Form(
-        told="records in Alpaca's form (instruction, input, output)",
-        hint="make a request of each instruction; name a model with --model:",
+        told="Alpaca records (instruction, input, output)",
+        hint="turn each instruction into a request; set the model with --model:",
         command=jq(
             '{messages: [{role: "user", content: ([.instruction, .input // empty]'
             ' | map(select(. != "")) | join("\\n\\n"))}]}'
@@ -529,13 +525,13 @@ def _record(value: _Object) -> Form | None:
         return None
     column = text_column({key: len(each) for key, each in texts.items()})
     return Form(
-        told=f"records with texts ({columns(list(value))}), not requests",
+        told=f"data records ({columns(list(value))}), not requests",
         hint=EACH_ROW,
         command=ask_each_row(column),
     )
 
 
-EACH_ROW = "a table needs a question to ask of each row, with its columns in double braces:"
+EACH_ROW = "give a prompt for each row, with column names in double braces:"
 
 
 def ask_each_row(column: str) -> tuple[str, ...]:

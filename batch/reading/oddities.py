@@ -55,29 +55,31 @@ def oddities(line: bytes, body: Node, messages: list[Node], *, bare: bool) -> tu
 def _of_keys(body: Node, *, bare: bool) -> Iterator[str]:
     for key, instead in _FOREIGN_KEYS.items():
         if key in body.members:
-            told = f'"{key}" is of another API and does nothing in a chat request: write {instead}'
+            told = (
+                f'"{key}" belongs to another API and has no effect in chat requests; use {instead}'
+            )
             yield told
     if {"max_tokens", "max_completion_tokens"} <= body.members.keys():
-        told = "max_tokens and max_completion_tokens both stand there: many endpoints refuse that"
+        told = "both max_tokens and max_completion_tokens are set; many endpoints reject that"
         yield told
     if bare and "id" in body.members:
-        told = '"id" is sent along as it stands: to name a request, call it custom_id'
+        told = '"id" is sent to the endpoint as is; to name a request, use custom_id'
         yield told
 
 
 def _of_message(line: bytes, message: Node) -> Iterator[str]:
     role = _text(line, message, "role")
     if role not in ROLES:
-        told = f"the role {role[:40]!a} is not one that chat models know: write user or assistant"
+        told = f"the role {role[:40]!a} is unknown to chat models; use user or assistant"
         yield told
-    if role not in _MAY_BE_SILENT and not _says(line, message, "content"):
-        if not any(key in message.members for key in _ANSWERS):
-            yield "a message has no content"
+    answers = any(key in message.members for key in _ANSWERS)
+    if role not in _MAY_BE_SILENT and not answers and not _says(line, message, "content"):
+        yield "a message has no content"
     content = message.members.get("content")
     for part in content.value.items if content else ():
         kind = _text(line, part, "type")
         if kind in _FOREIGN_PARTS:
-            told = f'a part of the type "{kind}" is of another API: write {_FOREIGN_PARTS[kind]}'
+            told = f'the part type "{kind}" belongs to another API; use {_FOREIGN_PARTS[kind]}'
             yield told
 
 
@@ -97,8 +99,8 @@ def _says(line: bytes, node: Node, key: str) -> bool:
 def _of_last(line: bytes, messages: list[Node]) -> Iterator[str]:
     if ends_with_answer(line, messages):
         told = (
-            "the last message is the assistant's, so the model goes on behind it; to have it"
-            " answered anew: --drop-last-assistant"
+            "the last message is from the assistant, so the model will continue it; to get a new"
+            " answer instead: --drop-last-assistant"
         )
         yield told
 

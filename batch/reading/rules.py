@@ -136,7 +136,7 @@ class _Rules:
         _check_encoding(self._line)
         root = scan(self._line)
         if root.kind is not Kind.OBJECT:
-            told = f"the line holds {root.kind.value}; each line must hold one object in {{}}"
+            told = f"the line is {root.kind.value}; each line must be one object in {{}}"
             raise Flaw("input.json", told, root.start)
         id_at = self._read_id(root)
         body = self._bare(root) if _is_bare(root) else self._enveloped(root)
@@ -171,10 +171,10 @@ class _Rules:
             told = '"body" must be an object with "messages"; a line may also be such a body itself'
             raise Flaw("input.field", told, body.start)
         if self.custom_id is None:
-            raise Flaw("input.field", '"custom_id" is missing; give each request one of its own', 0)
-        message = '"method" must be "POST"; there is no other for chat requests'
+            raise Flaw("input.field", '"custom_id" is missing; give each request a unique one', 0)
+        message = '"method" must be "POST"'
         self._expect(root, "method", lambda text: text == "POST", message)
-        told = f'"url" must end in {CHAT}; the host that requests go to is set by --base-url alone'
+        told = f'"url" must end in {CHAT}; the host is set only by --base-url'
         self._expect(root, "url", _is_chat_url, told)
         return body
 
@@ -198,22 +198,22 @@ class _Rules:
         for key, member in node.members.items():
             plain = key.lower().replace("-", "_")
             if plain in _KEYS:
-                told = "an API key stands in the line; remove it, and from the file's copies too"
+                told = "the line contains an API key; remove it, also from copies of the file"
                 raise Flaw("input.api_key", told, member.start)
             if plain in _HOSTS:
-                told = f'"{plain}" may not stand in a line; set the endpoint with --base-url'
+                told = f'"{plain}" is not allowed in a line; set the endpoint with --base-url'
                 raise Flaw("input.url", told, member.start)
             if plain in _EXTRAS:
-                told = f'"{plain}" is an option of an SDK, not of the endpoint; remove it'
+                told = f'"{plain}" is an SDK option, not a request field; remove it'
                 raise Flaw("input.unsupported", told, member.start)
 
     def _refuse_many_answers(self, body: Node) -> None:
         stream, n = self._member(body, "stream"), self._member(body, "n")
         if stream.kind not in (Kind.FALSE, Kind.NULL):
-            told = f'"{self._path}stream" must be false or left out: answers are stored whole'
+            told = f'"{self._path}stream" must be false or absent: answers are stored whole'
             raise Flaw("input.unsupported", told, stream.start)
         if n.kind is not Kind.NULL and self._raw(n) != b"1":
-            told = f'"{self._path}n" must be 1 or left out; write a line for each answer you want'
+            told = f'"{self._path}n" must be 1 or absent; add a line for each answer you want'
             raise Flaw("input.unsupported", told, n.start)
 
     def _model(self, body: Node) -> str:
@@ -221,7 +221,9 @@ class _Rules:
         named = None if node.kind is Kind.NULL else self._name(node, f"{self._path}model")
         model = self._defaults.model_for(named)
         if model is None:
-            told = f'"{self._path}model" is missing; put it in, or name one for all with --model'
+            told = (
+                f'"{self._path}model" is missing; add it, or set one for all requests with --model'
+            )
             raise Flaw("input.field", told, body.start)
         if model != named:
             self._put_in(body, "model", model)
@@ -281,7 +283,7 @@ class _Rules:
         while self._defaults.drop_last_assistant and sent and ends_with_answer(self._line, sent):
             sent.pop()
         if not sent:
-            told = "nothing is left to ask without the assistant's messages (--drop-last-assistant)"
+            told = "no messages are left without the assistant's (--drop-last-assistant)"
             raise Flaw("input.field", told, messages.start)
         if len(sent) < len(messages.items):
             self._edits.append(Edit(sent[-1].stop, messages.items[-1].stop, b""))
@@ -372,13 +374,13 @@ class _Rules:
 
 def _check_encoding(line: bytes) -> None:
     if line.startswith(b"\0\0\0\0"):
-        told = "the line begins with zero bytes: it was not written to its end; write it again"
+        told = "the line begins with zero bytes: it was not fully written; write it again"
         raise Flaw("input.encoding", told, 0)
     if b"\0" in line[:4]:
         told = "the line is not UTF-8 but looks like UTF-16 or UTF-32; save the file as UTF-8"
         raise Flaw("input.encoding", told, 0)
     if line.startswith(_BOM):
-        told = "a byte order mark stands in the middle of the file; remove it (bytes EF BB BF)"
+        told = "there is a byte order mark in the middle of the file; remove it (bytes EF BB BF)"
         raise Flaw("input.encoding", told, 0)
     try:
         line.decode()

@@ -108,7 +108,7 @@ class _Scanner:
     def document(self) -> Node:
         node = self._value(1)
         if self._peek():
-            raise self._flaw("text follows the JSON value; put each request on a line of its own")
+            raise self._flaw("text follows the JSON value; put each request on its own line")
         return node
 
     def _value(self, depth: int) -> Node:
@@ -125,7 +125,7 @@ class _Scanner:
 
     def _container(self, first: bytes, depth: int) -> Node:
         if depth > DEEPEST:
-            told = f"the line is nested more than {DEEPEST} levels deep; make it flatter"
+            told = f"the line is nested more than {DEEPEST} levels deep; flatten it"
             raise Flaw("input.depth", told, self._at)
         return self._object(depth) if first == b"{" else self._array(depth)
 
@@ -163,7 +163,7 @@ class _Scanner:
             raise self._flaw("a key in double quotes is missing")
         key = _decoded(self._line[start : self._string_end()])
         if key in seen:
-            told = f"the key {key[:40]!a} stands twice in one object; keep one of the two"
+            told = f"duplicate key {key[:40]!a} in one object; keep one of the two"
             raise Flaw("input.duplicate_key", told, start)
         return key
 
@@ -183,8 +183,8 @@ class _Scanner:
         if stop == len(self._line):
             return self._flaw("a string is not closed")
         if self._line[stop : stop + 1] == b"\\":
-            return self._flaw("a backslash in a string begins no escape that JSON knows; double it")
-        return self._flaw("a string has a raw control character; write it as an escape")
+            return self._flaw("invalid escape in a string; double the backslash")
+        return self._flaw("unescaped control character in a string; escape it")
 
     def _scalar(self, first: bytes) -> Node:
         start = self._at
@@ -196,7 +196,7 @@ class _Scanner:
         if number is None:
             raise self._no_value(first)
         if math.isinf(float(number[0])):
-            told = "a number is larger than any JSON reader can hold (1.8e308); write a smaller one"
+            told = "a number is too large (over 1.8e308); write a smaller one"
             raise Flaw("input.number", told, start)
         self._at = number.end()
         return Node(Kind.NUMBER, start, self._at)
@@ -205,7 +205,7 @@ class _Scanner:
         if _NOT_FINITE.match(self._line, self._at):
             told = "NaN and Infinity are not JSON; write a number or null"
             return Flaw("input.number", told, self._at)
-        return self._flaw("a value is missing" if first else "the line ends in the middle")
+        return self._flaw("a value is missing" if first else "the line is cut off")
 
     def _peek(self) -> bytes:
         """Goes over white space; the byte that stands there, empty at the end."""

@@ -30,13 +30,15 @@ _PIECE = 16 * 2**10
 _BOMB_RATIO = 1000
 _BOMB_FROM = 64 * 2**20
 
-_WORDS = {
-    errno.ENOENT: "does not exist",
-    errno.EISDIR: "is a folder, not a file",
-    errno.EACCES: "may not be read by this user",
-    errno.EPERM: "may not be read by this user",
-    errno.ENAMETOOLONG: "has a name that is too long for this system",
+MEANINGS = {
+    errno.ENOENT: "{0} does not exist",
+    errno.EISDIR: "{0} is a directory, not a file",
+    errno.EACCES: "{0} cannot be read: permission denied",
+    errno.EPERM: "{0} cannot be read: permission denied",
+    errno.ENAMETOOLONG: "{0} has a name that is too long",
+    errno.ELOOP: "{0} is a symbolic link that leads back to itself",
 }
+"""Why a file cannot be opened; `{0}` is its name."""
 
 
 class Overlong(NamedTuple):
@@ -154,8 +156,8 @@ def _unpacked(stream: BinaryIO, name: str) -> Iterator[bytes]:
     named = next((kind for kind in _FORMATS if name.lower().endswith(kind.suffix)), None)
     if named and named is not kind:
         raise InvalidInput(
-            f"{name} is named {named.suffix} but does not begin as {named.name} does (byte 0)",
-            hint=f"compress it again, or name it without {named.suffix}",
+            f"{name} has the extension {named.suffix} but does not contain {named.name} data",
+            hint=f"compress it again, or remove {named.suffix} from its name",
         )
     chunks = _chunks(start, stream, name)
     return _members(chunks, kind, name) if kind else chunks
@@ -185,14 +187,17 @@ def _members(chunks: Iterator[bytes], kind: _Format, name: str) -> Iterator[byte
             try:
                 data = member.decompress(left, _BLOCK)
             except (zlib.error, zstd.ZstdError) as error:
-                raise _damaged(name, kind, taken - len(left), "is damaged") from error
+                raise _damaged(name, kind, taken - len(left)) from error
             given += len(data)
             if given > _BOMB_FROM and given > taken * _BOMB_RATIO:
                 raise _bomb(name, taken)
             yield data
             left, member = (member.unused_data, None) if member.eof else (b"", member)
     if member is not None:
-        raise _damaged(name, kind, taken, "ends in the middle")
+        raise InvalidInput(
+            f"{name} is truncated: its {kind.name} data ends in the middle (at byte {taken})",
+            hint=_AGAIN,
+        )
 
 
 def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -202,18 +207,21 @@ def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
             yield chunk[at : at + _PIECE]
 
 
-def _damaged(name: str, kind: _Format, offset: int, what: str) -> InvalidInput:
+_AGAIN = "copy or compress the file again"
+
+
+def _damaged(name: str, kind: _Format, offset: int) -> InvalidInput:
     return InvalidInput(
-        f"{name} {what}: its {kind.name} data cannot be unpacked from about byte {offset} on",
-        hint="copy or compress the file again",
+        f"{name} is damaged: its {kind.name} data cannot be decompressed beyond byte {offset}",
+        hint=_AGAIN,
     )
 
 
 def _bomb(name: str, offset: int) -> InvalidInput:
     return InvalidInput(
-        f"{name} unpacks to more than {_BOMB_RATIO} times its size (at byte {offset}) "
-        "and was not read further",
-        hint="unpack it yourself if you trust it",
+        f"{name} decompresses to more than {_BOMB_RATIO} times its size;"
+        f" reading stopped at byte {offset}",
+        hint="if you trust it, decompress it yourself",
     )
 
 
@@ -243,19 +251,24 @@ def _opened(source: Source, name: str) -> AbstractContextManager[BinaryIO]:
 
 
 def _no_name(name: str) -> InvalidInput:
-    return InvalidInput(f"{name} is not a name that a file can have")
+    return InvalidInput(f"{name} is not a valid file name")
 
 
 def _read(stream: BinaryIO, size: int, name: str, offset: int) -> bytes:
     try:
         return stream.read(size) or b""
     except OSError as error:
-        raise _unreadable(name, error, f" (at byte {offset})") from error
+        told = f"{name} cannot be read at byte {offset}: {error.strerror or 'unknown error'}"
+        raise InvalidInput(told, hint=_CHECK) from error
 
 
-def _unreadable(name: str, error: OSError, where: str = "") -> InvalidInput:
-    told = _WORDS.get(error.errno or 0, f"cannot be read: {error.strerror or 'unknown error'}")
-    return InvalidInput(f"{name} {told}{where}", hint="check the name and the permissions")
+_CHECK = "check the name and the permissions"
+
+
+def _unreadable(name: str, error: OSError) -> InvalidInput:
+    known = MEANINGS.get(error.errno or 0)
+    told = f"{name} cannot be read: {error.strerror or 'unknown error'}"
+    return InvalidInput(known.format(name) if known else told, hint=_CHECK)
 
 
 def _name(source: Source) -> str:

@@ -20,7 +20,7 @@ def _pyarrow() -> Any:
         from pyarrow import parquet
     except ImportError:
         raise UsageError(
-            "Parquet needs the package pyarrow, which is not installed",
+            "Parquet requires the package pyarrow, which is not installed",
             hint="pip install 'nightshift[parquet]', or convert the table to CSV",
         ) from None
     return pa, parquet
@@ -47,7 +47,7 @@ def _file(path: Path, name: str) -> Any:
         return parquet.ParquetFile(path)
     except (arrow.ArrowException, OSError) as error:
         raise InvalidInput(
-            f"{name} can't be read as Parquet: {str(error).splitlines()[0]}"
+            f"{name} cannot be read as Parquet: {str(error).splitlines()[0]}"
         ) from None
 
 

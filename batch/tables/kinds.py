@@ -66,7 +66,7 @@ def kind_of(path: Path, name: str) -> Kind:
         raise InvalidInput(f"{name} is an old Excel file (.xls)", hint="save it as .xlsx or CSV")
     named = ending(name)
     if named in ("xlsx", "parquet"):
-        raise InvalidInput(f"{name} does not begin as {named.upper()} does", hint="export it again")
+        raise InvalidInput(f"{name} does not contain {named.upper()} data", hint="export it again")
     return named or ("jsonl" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "csv")
 
 
@@ -89,7 +89,9 @@ def open_table(path: Path, name: str, given: TableForm) -> FileTable:
     if given.kind in ("xlsx", "parquet"):
         path = _plain(path, name)
     if "sheet" in told and given.kind != "xlsx":
-        raise UsageError(f"--sheet is for XLSX, and {name} is not", hint="leave it out")
+        raise UsageError(
+            f"--sheet applies only to XLSX, which {name} is not", hint="remove --sheet"
+        )
     if given.kind == "csv":
         form = text.find_form(lambda: unpacked(path, name), given, name, told=told)
     elif given.kind == "jsonl":

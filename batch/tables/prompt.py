@@ -39,7 +39,7 @@ def compile_prompt(text: str, columns: tuple[str, ...], option: str) -> Render:
         template = environment.from_string(tree)
     except TemplateSyntaxError as error:
         raise UsageError(
-            f"{option}, line {error.lineno}: {error.message}", hint="{{ column }} puts a cell in"
+            f"{option}, line {error.lineno}: {error.message}", hint="{{ column }} inserts a cell"
         ) from None
 
     def render(row: Mapping[str, Any]) -> str:
@@ -49,7 +49,7 @@ def compile_prompt(text: str, columns: tuple[str, ...], option: str) -> Render:
         except UndefinedError as error:
             raise ValueError(str(error.message)) from None
         except (TemplateError, SecurityError, ArithmeticError, TypeError, ValueError) as error:
-            raise ValueError(f"the prompt can't be made: {error}") from None
+            raise ValueError(f"cannot render the prompt: {error}") from None
 
     return render
 
@@ -108,10 +108,10 @@ def _check(tree: nodes.Template, option: str) -> None:
         if isinstance(node, nodes.Call):
             if isinstance(node.node, nodes.Getattr):
                 continue  # a method of a cell, such as .strip()
-            raise UsageError(f"{option}, line {node.lineno}: nothing can be called here")
-        raise UsageError(f"{option}, line {node.lineno}: a prompt can't load other templates")
+            raise UsageError(f"{option}, line {node.lineno}: function calls are not allowed")
+        raise UsageError(f"{option}, line {node.lineno}: a prompt cannot load other templates")
     if _loops(tree) > _DEEPEST_LOOP:
-        raise UsageError(f"{option}: loops within loops within loops are not supported")
+        raise UsageError(f"{option}: loops may be nested at most two deep")
 
 
 def _loops(node: nodes.Node) -> int:

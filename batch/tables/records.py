@@ -21,7 +21,7 @@ def find_form(source: Source, given: TableForm, name: str) -> TableForm:
         if isinstance(row, dict):
             columns.update(dict.fromkeys(row))
     if not columns:
-        raise InvalidInput(f"{name} holds no records: each line must be one object in {{}}")
+        raise InvalidInput(f"{name} contains no records: each line must be one object in {{}}")
     return given.model_copy(update={"columns": tuple(columns)})
 
 

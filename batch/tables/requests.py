@@ -58,7 +58,7 @@ class Asker:
     ) -> None:
         """`strict`: the model takes a `response_format`."""
         if model is None:
-            raise UsageError("a table names no model", hint="give one: --model minimax/minimax-m1")
+            raise UsageError("no model is set", hint="set one: --model minimax/minimax-m1")
         self._task, self._model, self._max_tokens = task, model, max_tokens
         columns = task.form.columns
         self._head, _, self._tail = parts_of(task.prompt)
@@ -155,11 +155,11 @@ def _check_columns(task: Task, columns: tuple[str, ...]) -> None:
         )
     if task.pack > 1 and not task.checked:
         raise UsageError(
-            "--pack needs answers that can be told apart", hint="give --choices or --schema"
+            "--pack requires answers that are checked", hint="add --choices or --schema"
         )
     if task.pack > 1 and task.system and parts_of(task.system)[1]:
         raise UsageError(
-            "--pack: rows in one call share their system message, and this one has columns",
+            "--pack: rows in one call share one system message, so it cannot use columns",
             hint="move the columns into --prompt",
         )
 

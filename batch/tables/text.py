@@ -52,10 +52,11 @@ def find_form(chunks: Chunks, given: TableForm, name: str, *, told: frozenset[st
         form = form.model_copy(update={"delimiter": _delimiter(head, name)})
     first = next(_records(chunks, form), None)
     if first is None:
-        raise InvalidInput(f"{name} is empty: it has no rows", hint="check what was exported")
+        raise InvalidInput(f"{name} is empty: it has no rows", hint="check the export")
     if first.fault:
         raise InvalidInput(
-            f"{name}: {first.fault[1]}", hint="--delimiter and --encoding say how it is written"
+            f"{name}: {first.fault[1]}",
+            hint="if they were detected wrongly, set --delimiter and --encoding",
         )
     return form.model_copy(update={"columns": columns_of(first.cells, form, name)})
 
@@ -85,7 +86,7 @@ def rows(chunks: Chunks, form: TableForm) -> Iterator[Row]:
 
 def _misfit(row: Row, width: int) -> Row:
     found = len(row.cells)
-    told = f"row {row.number} has {found} columns, and the header has {width}"
+    told = f"row {row.number} has {found} columns, but the header has {width}"
     return Row(row.number, row.cells, row.raw, ("input.columns", told))
 
 
@@ -113,8 +114,8 @@ def _known(encoding: str) -> str:
         found = codecs.lookup(encoding).name
     except LookupError:
         raise UsageError(
-            f"--encoding: {encoding!r} is not known",
-            hint="for instance utf-8, cp1251, cp866, koi8-r, utf-16",
+            f"--encoding: unknown encoding {encoding!r}",
+            hint="for example utf-8, cp1251, cp866, koi8-r, utf-16",
         ) from None
     return {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}.get(found, found)
 
@@ -124,7 +125,7 @@ def _wide(head: bytes, name: str) -> str:
     even, odd = head[::2].count(0), head[1::2].count(0)
     if max(even, odd) * 8 < len(head):
         raise InvalidInput(
-            f"{name} holds zero bytes: it is not a text", hint="export it as CSV, or as XLSX"
+            f"{name} contains zero bytes: it is not text", hint="export it as CSV or XLSX"
         )
     return "utf-16-le" if odd > even else "utf-16-be"
 
@@ -149,7 +150,7 @@ def _guessed(chunks: Chunks, wrong: int, name: str) -> str:
     if best is None or best.encoding == "utf_8":
         raise InvalidInput(
             f"{name} is not UTF-8 (byte {wrong}), and its encoding was not recognized",
-            hint="add --encoding, for instance cp1251",
+            hint="add --encoding, for example cp1251",
         )
     return codecs.lookup(best.encoding).name
 
@@ -180,8 +181,8 @@ def _texts(chunks: Chunks, form: TableForm) -> Iterator[str]:
         except UnicodeDecodeError as error:
             place = start - pending + error.start
             raise InvalidInput(
-                f"byte {place} of the table is not {form.encoding.upper()}",
-                hint="save it again as UTF-8, or name another --encoding",
+                f"byte {place} of the table is not valid {form.encoding.upper()}",
+                hint="save it again as UTF-8, or set another --encoding",
             ) from None
         yield text if begun else text.removeprefix("\ufeff")
         begun, start = True, start + len(chunk)
@@ -282,14 +283,14 @@ def _row(number: int, line: int, cells: tuple[str, ...], raw: str, error: str | 
     wrong = _UNDECODED.search(raw)
     if wrong:
         byte = f"byte {ord(wrong[0]) - 0xDC00:#04x}"
-        told = f"{where}: character {wrong.start() + 1} ({byte}) is not text in this encoding"
+        told = f"{where}: character {wrong.start() + 1} ({byte}) is not valid in this encoding"
         return Row(number, cells, raw, ("input.encoding", told))
     return Row(number, cells, raw)
 
 
 def _sentence(error: str) -> str:
     if "unexpected end" in error or "larger than" in error:
-        return "a quote opens here and never closes"
+        return "a quote opens here and is never closed"
     if "expected after" in error:
         return "text follows a closing quote; a quote within a cell must be doubled"
-    return f"it can't be split into cells ({error})"
+    return f"the table cannot be split into cells ({error})"

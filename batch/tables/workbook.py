@@ -38,7 +38,7 @@ def find_form(path: Path, given: TableForm, name: str) -> TableForm:
     header = next(_cells(sheet), None)
     if header is None:
         raise InvalidInput(
-            f"{name}: the sheet {sheet.name!r} is empty", hint="name another: --sheet"
+            f"{name}: the sheet {sheet.name!r} is empty", hint="choose another: --sheet"
         )
     return form.model_copy(update={"columns": columns_of(header, form, name)})
 
@@ -61,14 +61,16 @@ def _sheet(path: Path, wanted: str | None, name: str) -> CalamineSheet:
         names = book.sheet_names
         if wanted is not None and wanted not in names:
             raise UsageError(
-                f"{name} has no sheet {wanted!r}", hint=f"--sheet takes one of: {', '.join(names)}"
+                f"{name} has no sheet {wanted!r}", hint=f"available sheets: {', '.join(names)}"
             )
         return book.get_sheet_by_name(wanted or names[0])
     except PasswordError:
-        raise InvalidInput(f"{name} is protected by a password", hint="save it without") from None
+        raise InvalidInput(
+            f"{name} is protected by a password", hint="save it without a password"
+        ) from None
     except (CalamineError, zipfile.BadZipFile, OSError) as error:
         raise InvalidInput(
-            f"{name} can't be read as XLSX: {error}", hint="save it again, or as CSV"
+            f"{name} cannot be read as XLSX: {error}", hint="save it again, or as CSV"
         ) from None
 
 

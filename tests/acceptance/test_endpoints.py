@@ -139,9 +139,9 @@ def test_doctor_tells_a_key_that_was_looked_at_from_one_that_was_not(shell: Shel
     right, wrong = doctor(careful, "right"), doctor(careful, "wrong", code=4)
     anyones = doctor(careless, "right")
 
-    assert "accepted; the endpoint tells no balance" in right
+    assert "accepted; the endpoint does not report a balance" in right
     assert "lists no models, so no prices are known" in right
-    assert "the endpoint refuses the key (HTTP 401)" in wrong
+    assert "the endpoint rejects the key (HTTP 401)" in wrong
     assert "not checked" in anyones
     assert "lists no models" not in anyones
 

@@ -155,7 +155,7 @@ def test_doctor_finds_all_well_and_names_a_cure_for_what_is_not(
 
     assert {line.split()[0] for line in well.out.splitlines()} == {"ok"}
     assert "balance 12.5" in well.out
-    assert "the endpoint refuses the key" in ill.out
+    assert "the endpoint rejects the key" in ill.out
     assert "check ROUTERAI_API_KEY" in ill.out
     assert "fix NIGHTSHIFT_REDIS_URL" in ill.out
     assert "a-password" not in ill.out

@@ -48,7 +48,7 @@ def refused(endpoint: Simulator, shell: Shell) -> Callable[..., Ended]:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--window", "25:00-26:00"), "--window: '25:00-26:00' has an hour"),
+        (("--window", "25:00-26:00"), "--window: '25:00-26:00' has an invalid hour"),
         (("--window", "23:00-07:00@Mars/City"), "'Mars/City' is not a time zone"),
         (("--budget-rub", "much"), "'much' is not an amount in roubles"),
         (("--base-url", "http://example.com/v1"), "would send the key unencrypted; use https"),
@@ -98,7 +98,7 @@ def test_a_missing_file_and_a_folder_are_no_input(refused: Callable[..., Ended])
         ended = refused(2, command, "missing.jsonl")
         assert "missing.jsonl does not exist" in ended.err
         assert "--yes" not in ended.err
-    assert "is a folder" in refused(2, "run", ".").err
+    assert "is a directory" in refused(2, "run", ".").err
 
 
 def test_every_fault_of_an_input_is_listed_in_the_order_of_lines(

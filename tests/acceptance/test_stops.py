@@ -277,7 +277,7 @@ def test_f12_a_run_whose_workers_journal_is_deleted_ends_with_4_and_resume_compl
     shutil.rmtree(run.shell.folder / "home" / "worker" / "outbox")
     ended = run.running.ends(4)
 
-    assert "was deleted while its worker ran" in ended.err
+    assert "was deleted while the worker was running" in ended.err
     assert "the worker exited" in ended.err
     assert run.calls < ROWS
     run.completes(bought_twice=0)

@@ -114,7 +114,7 @@ def test_rows_that_cannot_be_used_are_told_and_nothing_is_sent(
     source = shell.write("reviews.csv", as_csv(reviews(3)) + b"only one cell\r\n")
 
     refused = shell("run", source, *ASKING, *ASKED_OF, code=2)
-    assert "row 5 has 1 columns, and the header has 4" in refused.err
+    assert "row 5 has 1 columns, but the header has 4" in refused.err
 
     shell("run", source, *ASKING, *ASKED_OF, "--skip-invalid", "-o", "out", code=1)
     *good, bad = answered(shell.folder / "out" / "reviews.answered.csv")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from batch import language
+from batch.asking import HINT
 from batch.language import _, again, decimal, exact, money, ngettext, number
+from batch.reading.forms import EACH_ROW
 from batch.reading.reader import Defaults
 from batch.reading.rules import draft
+from batch.reading.source import blocks
+from jobs.errors import InvalidInput
 from jobs.request import Fault
 from jobs.window import parse_window
 from scripts import wording
@@ -81,11 +87,11 @@ def test_a_moment_in_a_stored_sentence_is_written_as_the_reader_does() -> None:
 
 @pytest.mark.usefixtures("russian")
 def test_what_was_said_in_english_is_said_again() -> None:
-    text = "a call cost 3.10 ₽, though 2.50 ₽ should have been the most"
-    nested = "--window: '25:00-26:00' has an hour or minute that no clock shows"
+    text = "a call cost 3.10 ₽, more than the maximum of 2.50 ₽"
+    nested = "--window: '25:00-26:00' has an invalid hour or minute"
 
-    assert again(text) == "вызов обошёлся в 3,10 ₽, хотя не должен был превысить 2,50 ₽"
-    assert again(nested) == "--window: в '25:00-26:00' час или минута, каких не бывает"
+    assert again(text) == "вызов стоил 3,10 ₽, больше максимума 2,50 ₽"
+    assert again(nested) == "--window: в '25:00-26:00' неверный час или минута"
     assert again("paused by the user") == "приостановлено пользователем"
     assert again("no sentence of ours, {0} or not") == "no sentence of ours, {0} or not"
     assert again("x" * 10_000) == "x" * 10_000
@@ -111,6 +117,25 @@ def test_faults_of_a_line_are_told_in_russian(line: bytes) -> None:
 
     assert isinstance(fault, Fault)
     assert _CYRILLIC.search(again(fault.message)), fault.message
+
+
+@pytest.mark.usefixtures("russian")
+def test_a_file_that_cannot_be_read_is_told_in_russian(tmp_path: Path) -> None:
+    torn = tmp_path / "a.jsonl.gz"
+    torn.write_bytes(gzip.compress(b"{}" * 999)[:-9])
+    (loop := tmp_path / "loop").symlink_to("loop")
+
+    for path in (tmp_path / "none", tmp_path, loop, torn):
+        with pytest.raises(InvalidInput) as refusal:
+            list(blocks(path))
+        assert _CYRILLIC.search(again(refusal.value.message).replace(str(path), "")), path
+        assert _CYRILLIC.search(again(refusal.value.hint)), path
+
+
+@pytest.mark.usefixtures("russian")
+def test_a_hint_that_several_sentences_share_is_told_in_russian() -> None:
+    for hint in (EACH_ROW, HINT):
+        assert _CYRILLIC.search(again(hint)), hint
 
 
 @pytest.mark.usefixtures("russian")

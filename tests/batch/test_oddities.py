@@ -41,16 +41,16 @@ ODD = [
     ({"messages": [ASKED, {"role": "assistant", "content": " "}, ASKED]}, "no content"),
     (parts("text", text=""), "no content"),
     (parts("text"), "no content"),
-    (parts("input_text", text="x"), '"input_text" is of another API: write text'),
-    (parts("image", source={}), '"image" is of another API: write image_url'),
-    (parts("image_url", image_url={"url": "cat.png"}), "a path of this machine"),
-    (parts("image_url", image_url="/tmp/cat.png"), "a path of this machine"),
-    ({"system": "be brief"}, '"system" is of another API'),
-    ({"max_output_tokens": 5}, "write max_tokens"),
-    ({"max_new_tokens": 5}, "write max_tokens"),
-    ({"stop_sequences": ["x"]}, "write stop"),
-    ({"max_completion_tokens": 5}, "both stand there"),
-    ({"id": "a"}, "call it custom_id"),
+    (parts("input_text", text="x"), '"input_text" belongs to another API; use text'),
+    (parts("image", source={}), '"image" belongs to another API; use image_url'),
+    (parts("image_url", image_url={"url": "cat.png"}), "a local path"),
+    (parts("image_url", image_url="/tmp/cat.png"), "a local path"),
+    ({"system": "be brief"}, '"system" belongs to another API'),
+    ({"max_output_tokens": 5}, "use max_tokens"),
+    ({"max_new_tokens": 5}, "use max_tokens"),
+    ({"stop_sequences": ["x"]}, "use stop"),
+    ({"max_completion_tokens": 5}, "are set"),
+    ({"id": "a"}, "use custom_id"),
 ]
 FINE = [
     {},
@@ -114,7 +114,7 @@ def test_the_last_answer_is_left_out_if_that_is_wished() -> None:
     assert sent == [[ASKED], [ASKED, ANSWER, ASKED], [ASKED]]
     assert [each.messages for each in found if isinstance(each, Request)] == [1, 3, 1]
     (fault,) = (each for each in found if isinstance(each, Fault))
-    assert "nothing is left to ask" in fault.message
+    assert "no messages are left" in fault.message
 
 
 def test_an_input_that_was_answered_before_is_told(desk: Desk) -> None:  # noqa: F811

@@ -509,7 +509,7 @@ def test_r17_garbage_and_huge_messages_are_dropped_and_counted(stage: Stage) -> 
 
     stage.end()
     assert dropped(stage) == 5
-    assert stage.logged("worker-0").count("not ours was dropped") == 3
+    assert stage.logged("worker-0").count("dropped an invalid message") == 3
 
 
 def dropped(stage: Stage) -> int:

@@ -109,7 +109,7 @@ def test_a_module_that_is_missing_is_named(shell: Shell) -> None:
 
     assert ended.returncode == 4
     assert "the Python module msgspec" in ended.stderr
-    assert "install nightshift anew" in ended.stderr
+    assert "reinstall nightshift" in ended.stderr
 
 
 def test_a_module_that_a_worker_lacks_is_named(shell: Shell) -> None:

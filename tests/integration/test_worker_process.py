@@ -650,7 +650,7 @@ def test_f12_a_worker_whose_journal_was_deleted_makes_no_further_call(scene: Sce
 
     log = worker.log.read_text()
     assert ended == 4, log
-    assert "was deleted while its worker ran" in log
+    assert "was deleted while the worker was running" in log
     assert "Traceback" not in log
     calls = list(one.calls())
     assert len(calls) < 60

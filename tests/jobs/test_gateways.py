@@ -49,5 +49,5 @@ def test_a_worker_is_told_where_a_cost_stands_and_what_it_is_in_roubles(tmp_path
 
 
 def test_a_name_that_no_gateway_has_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no gateway known here"):
+    with pytest.raises(ValueError, match="not a known gateway"):
         spec(tmp_path, gateway="nobody")

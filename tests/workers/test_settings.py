@@ -92,7 +92,7 @@ def test_s14_a_key_file_that_others_may_read_is_refused(tmp_path: Path, mode: in
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe\x00", b"two words"])
 def test_a_key_file_without_a_key_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(UsageError, match="not a key"):
+    with pytest.raises(UsageError, match="valid key"):
         api_key(key_file(tmp_path, content))
 
 

@@ -204,9 +204,9 @@ def _bad_body(answer: Reply, told: Charge | None) -> Outcome:
     if _is_html(answer):
         return _wrong_address(answer, MAYBE_BILLED if answer.generation_id else NOT_BILLED)
     packed = answer.headers.get("content-encoding", "identity").strip().lower()
-    message = "the body is not a chat completion"
+    message = "the response is not a chat completion"
     if packed not in {"", "identity", "gzip", "x-gzip", "deflate", "zstd"}:
-        message = f"the answer came packed as {text_of(packed, 40)!r}, which was not asked for"
+        message = f"the response is compressed as {text_of(packed, 40)!r}, which was not requested"
     billed = charge(told, MAYBE_BILLED)
     return Retry(RetryKind.UNCERTAIN, "endpoint.bad_body", message, billed)
 

@@ -154,8 +154,8 @@ class Journal:
             kept = False
         if not kept:
             raise StorageUnavailable(
-                f"the outbox {self.folder} was deleted while its worker ran",
-                hint="leave the worker's scratch folder alone, then start the worker again",
+                f"the outbox {self.folder} was deleted while the worker was running",
+                hint="keep the worker's scratch directory, then restart the worker",
             )
 
     def sync(self) -> None:
@@ -299,7 +299,7 @@ def _segment_records(path: Path) -> Iterator[Record]:
         while (offset := file.tell()) < size:
             data = _record_at(file, path, offset, size)
             if data is None:
-                log.warning("%s ends with a torn record at byte %d; it is dropped", path, offset)
+                log.warning("%s: dropped an incomplete last record at byte %d", path, offset)
                 return
             try:
                 yield _decoder.decode(data)
@@ -312,8 +312,8 @@ def _is_ours(file: BinaryIO, path: Path) -> bool:
     magic = file.read(len(MAGIC))
     if magic != MAGIC and not MAGIC.startswith(magic):
         raise UsageError(
-            f"{path} is not an outbox that this version knows",
-            hint="start the version of Nightshift that wrote it",
+            f"{path} was written by another version of Nightshift",
+            hint="run that version",
         )
     return magic == MAGIC
 
@@ -345,7 +345,7 @@ def _is_blank(head: bytes, file: BinaryIO) -> bool:
 
 def _damaged(path: Path, offset: int) -> StorageUnavailable:
     return StorageUnavailable(
-        f"{path} is damaged at byte {offset}", hint="move the file away to go on without it"
+        f"{path} is damaged at byte {offset}", hint="to continue without it, move the file away"
     )
 
 
@@ -377,7 +377,7 @@ def _as_ours(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageUnavailable(
             f"the outbox {folder} cannot be used: {error.strerror}",
-            hint="make room or mend the disk, then start the worker again",
+            hint="free up space or repair the disk, then restart the worker",
         ) from error
 
 
@@ -406,5 +406,5 @@ def _lock(folder: Path) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(fd)
-        raise AlreadyRunning(f"another worker uses {folder}") from error
+        raise AlreadyRunning(f"{folder} is in use by another worker") from error
     return fd

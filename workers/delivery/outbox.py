@@ -339,7 +339,7 @@ class Outbox:
             self._fail(error)
         except Exception as error:
             # Texts of exceptions may quote answers, so only the class is told.
-            log.error("the outbox stumbled: %s", type(error).__name__)  # noqa: TRY400
+            log.error("outbox failure: %s", type(error).__name__)  # noqa: TRY400
             log.debug("", exc_info=error)
             await asyncio.sleep(_STUMBLED_S)
 
@@ -450,8 +450,8 @@ class Outbox:
         if self._journal.is_full:
             self._fail(
                 StorageUnavailable(
-                    f"the disk of the outbox {self.folder} is full",
-                    hint="make room, then start the worker again",
+                    f"no space left for the outbox {self.folder}",
+                    hint="free up space, then restart the worker",
                 )
             )
         self._users[segment] += 1
@@ -476,7 +476,7 @@ class Outbox:
     def _fail(self, error: StorageUnavailable) -> None:
         if self.failure is None:
             self.failure = error
-            log.error("%s; nothing new is sent", error.message)
+            log.error("%s; no new calls are sent", error.message)
             self.on_failure()
 
     def _batch(self, job: str, size: int = 0) -> _Batch:

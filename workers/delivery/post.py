@@ -178,8 +178,8 @@ class Post:
         except ValueError as error:
             # Its text may quote the address, and with it the password.
             raise UsageError(
-                "the address of Redis is not one",
-                hint="set NIGHTSHIFT_REDIS_URL to something like redis://localhost:6379/0",
+                "the Redis address is invalid",
+                hint="set NIGHTSHIFT_REDIS_URL, for example redis://localhost:6379/0",
             ) from error
         self._claim = self._line.register_script(_CLAIM)
         self._begin = self._redis.register_script(_BEGIN)
@@ -451,7 +451,7 @@ class Post:
         self.foreign += 1
         async with _as_connection_errors():
             await self._redis.delete(*keys)
-        raise ConnectionError("the shared pace was not of our making")
+        raise ConnectionError("invalid state of the shared limiter")
 
     async def lift(self, scope: str) -> None:
         """No worker waits any longer for what the endpoint asked for; one looks at once."""

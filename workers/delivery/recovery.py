@@ -127,7 +127,7 @@ def recover(root: Path, outbox: Outbox) -> list[tuple[Path, int]]:
             leftover.read(record, outbox)
         uncertain = leftover.finish(outbox)
         log.warning(
-            "a worker that was here before left %d open chunks and %d calls in flight",
+            "the previous worker left %d open chunks and %d calls in flight",
             len(leftover.chunks),
             uncertain,
         )

@@ -242,7 +242,7 @@ class Dispatcher:
             # Without Redis the last share stays; what happened is told when it is back.
             return
         except Exception as error:
-            log.error("the shared pace stumbled: %s", type(error).__name__)  # noqa: TRY400
+            log.error("shared limiter failure: %s", type(error).__name__)  # noqa: TRY400
             log.debug("", exc_info=error)
             return
         self.breaker.heard(self.limiter.down_s)

@@ -69,7 +69,7 @@ def is_dearer(row: Call) -> bool:
 def dearer(row: Call) -> ReturnReason:
     """Why a job stops after a call that cost more than it could."""
     cost, bound = plain(row.cost or ZERO), plain(row.bound or ZERO)
-    text = f"a call cost {cost} ₽, though {bound} ₽ should have been the most"
+    text = f"a call cost {cost} ₽, more than the maximum of {bound} ₽"
     return ReturnReason("price_rise", text, PauseReason.PRICE_RISE)
 
 

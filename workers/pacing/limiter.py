@@ -118,11 +118,11 @@ def lease_of(answer: object) -> Lease:
             probe=bool(probe),
         )
     except (TypeError, ValueError, OverflowError) as error:
-        raise BadMessage("the shared pace is not of the agreed form") from error
+        raise BadMessage("the state of the shared limiter is malformed") from error
     least = (0, -1, -1.0, -1.0, 0.0, 0, 0.0, 0)
     if all(low <= figure <= _MOST for low, figure in zip(least, share, strict=True)):
         return share
-    raise BadMessage("the shared pace is not of the agreed form")
+    raise BadMessage("the state of the shared limiter is malformed")
 
 
 class LimiterBackend(Protocol):

@@ -118,15 +118,15 @@ def test_a_bomb_is_cut_f9(compress: object, content: bytes) -> None:
 def test_a_name_that_lies_is_refused(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"in{suffix}").write_bytes(LINES)
 
-    assert "does not begin as" in refusal(tmp_path / f"in{suffix}")
+    assert "has the extension" in refusal(tmp_path / f"in{suffix}")
 
 
 def test_what_cannot_be_opened_is_told_in_words_f15(tmp_path: Path) -> None:
     for word, path in (
         ("does not exist", tmp_path / "none.jsonl"),
-        ("is a folder", tmp_path),
+        ("is a directory", tmp_path),
         ("too long", tmp_path / ("x" * 300)),
-        ("not a name", Path("a\0b")),
+        ("not a valid file name", Path("a\0b")),
     ):
         assert word in refusal(path)
         with pytest.raises(InvalidInput, match=word):

@@ -65,9 +65,9 @@ def test_rows_are_numbered_as_a_spreadsheet_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "code", "words"),
     [
-        (b"a,b\n1,2\n3\n", "input.columns", "row 3 has 1 columns, and the header has 2"),
-        (b"a,b\n1,2\n3,4,5\n", "input.columns", "row 3 has 3 columns, and the header has 2"),
-        (b'a,b\n1,2\n3,"open\nand on\n', "input.quotes", "row 3: a quote opens here and never"),
+        (b"a,b\n1,2\n3\n", "input.columns", "row 3 has 1 columns, but the header has 2"),
+        (b"a,b\n1,2\n3,4,5\n", "input.columns", "row 3 has 3 columns, but the header has 2"),
+        (b'a,b\n1,2\n3,"open\nand on\n', "input.quotes", "row 3: a quote opens here and is never"),
         (b'a,b\n1,2\n3,"x" y\n', "input.quotes", "row 3: text follows a closing quote"),
     ],
 )
@@ -91,7 +91,7 @@ def test_bytes_that_are_no_text_are_told_with_their_place_and_kept(tmp_path: Pat
     assert last.cells == ("3", "нет")
     assert wrong.fault == (
         "input.encoding",
-        "row 3: character 3 (byte 0x98) is not text in this encoding",
+        "row 3: character 3 (byte 0x98) is not valid in this encoding",
     )
     assert wrong.raw.encode("cp1251", "surrogateescape") == b"2;\x98"
 
@@ -101,7 +101,7 @@ def test_a_quote_that_never_closes_does_not_swallow_the_memory(tmp_path: Path) -
     *_, last = opened(tmp_path, data, delimiter=",").rows()
 
     assert last == Row(
-        3, (), last.raw, ("input.quotes", "row 3: a quote opens here and never closes")
+        3, (), last.raw, ("input.quotes", "row 3: a quote opens here and is never closed")
     )
 
 
@@ -118,12 +118,12 @@ def test_a_table_without_header_gets_names(tmp_path: Path) -> None:
         (b"", "t.csv", "empty"),
         (b"\n\n", "t.csv", "empty"),
         (b"a,a\n1,2\n", "t.csv", "two columns named 'a'"),
-        (b"a\0b\0" * 10 + b"\x01\x02\x03" * 400, "t.csv", "not a text"),
-        (b"PK\x03\x04 and nothing else", "t.xlsx", "can't be read as XLSX"),
-        (b"a,b\n1,2\n", "t.xlsx", "does not begin as XLSX does"),
+        (b"a\0b\0" * 10 + b"\x01\x02\x03" * 400, "t.csv", "it is not text"),
+        (b"PK\x03\x04 and nothing else", "t.xlsx", "cannot be read as XLSX"),
+        (b"a,b\n1,2\n", "t.xlsx", "does not contain XLSX data"),
         (b"\xd0\xcf\x11\xe0" * 200, "t.xls", "old Excel file"),
-        (b"PAR1" + b"x" * 100, "t.parquet", "can't be read as Parquet"),
-        (b"[1]\n[2]\n", "t.jsonl", "holds no records"),
+        (b"PAR1" + b"x" * 100, "t.parquet", "cannot be read as Parquet"),
+        (b"[1]\n[2]\n", "t.jsonl", "contains no records"),
     ],
 )
 def test_what_is_no_table_is_told_by_name(

@@ -638,7 +638,7 @@ def test_f1_what_needed_the_room_set_aside_is_kept_and_no_call_leaves_after_it(
         box.heard(flying.call, "gen-1")
         monkeypatch.undo()
 
-        with pytest.raises(StorageUnavailable, match="is full"):
+        with pytest.raises(StorageUnavailable, match="no space left"):
             sent_by(box, 1)
         assert box.is_kept
         assert len(list(journal.records(box.folder))) == 2
