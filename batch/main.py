@@ -31,7 +31,10 @@ COMMANDS = {
     "cancel": "Cancel a job; answers received are kept.",
     "results": "Write the results so far.",
     "failures": "Show why requests failed, by cause.",
+    "show": "Show one request: prompt, answer, calls, cost.",
     "cost": "Show what a job cost.",
+    "rm": "Remove jobs that are over.",
+    "prune": "Remove old jobs, or show how much room jobs take.",
     "settle": "Release what is reserved for lost workers.",
     "budget": "Show or set daily and monthly spending caps for all jobs.",
     "validate": "Check a file; nothing is sent.",
@@ -41,6 +44,7 @@ COMMANDS = {
     "coordinator": "Run the coordinator: dispatch jobs and collect results.",
     "flower": "Run the web dashboard (Flower).",
     "doctor": "Check the setup and suggest fixes.",
+    "completion": "Print a completion script for a shell.",
 }
 
 HELP = """Runs large JSONL files of chat requests overnight, within a budget in roubles.
@@ -52,7 +56,8 @@ HELP = """Runs large JSONL files of chat requests overnight, within a budget in 
   nightshift doctor                               check the setup
 
 The key is read from ROUTERAI_API_KEY. Every option can be set as NIGHTSHIFT_<OPTION>, also in a
-file .env. JOB is a job id, a unique prefix of it, or "latest".
+file .env. JOB is a job id, a unique beginning or end of one, a job's name, or "latest", which it is
+where it can be left out.
 
 \b
 Exit codes:

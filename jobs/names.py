@@ -6,6 +6,7 @@ The home, on the user's side:
     <home>/coordinator.lock             held by the one coordinator
     <home>/fence.json                   what Redis must know while its memory is whole
     <home>/caps.json                    what all jobs together may spend in a day, in a month
+    <home>/removed.json                 what removed jobs spent of that, lately
     <home>/lessons.sqlite               what answers taught about the models' tokens
     <home>/post.secret                  what signs all that passes Redis (jobs.seal)
     <home>/redis/                       the embedded server's folder
@@ -55,6 +56,7 @@ LOCK = "coordinator.lock"
 HOME_ID = "home.id"
 NOTICES = "notices.json"
 CAPS = "caps.json"
+REMOVED = "removed.json"
 FENCE = "fence.json"
 LESSONS = "lessons.sqlite"
 SECRET = "post.secret"  # noqa: S105  a name

@@ -472,6 +472,37 @@ class Settle(Struct):
     gave_up: bool
 
 
+class ShownCall(Struct):
+    """A call of the ledger; one that several rows shared stands at each of them, whole."""
+
+    sent_at: float
+    latency_s: float
+    status: int | None
+    code: str
+    cost: Rub | None
+    bound: Rub | None
+    prompt: Count | None
+    completion: Count | None
+    cached: Count | None
+    reasoning: Count | None
+    provider: str
+    generation_id: str
+
+
+class Shown(Struct):
+    """show JOB ROW: a request as it was submitted, its end and its calls."""
+
+    version: Literal[1]
+    custom_id: str
+    line: Count
+    state: Literal["pending", "completed", "failed"]
+    body: dict[str, Any]
+    response: Response | None
+    error: Error | None
+    nightshift: Facts | None
+    calls: list[ShownCall]
+
+
 DOCUMENTS: dict[str, type[Struct]] = {
     "job": Job,
     "jobs": Jobs,
@@ -484,6 +515,7 @@ DOCUMENTS: dict[str, type[Struct]] = {
     "doctor": Doctor,
     "budget": Budget,
     "settle": Settle,
+    "show": Shown,
     "notification": Notification,
     "line": Line,
 }

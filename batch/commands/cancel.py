@@ -10,7 +10,7 @@ from batch import control
 from batch.crew import crew
 from batch.dialogue.glance import tell_programs
 from batch.dialogue.helps import Command
-from batch.dialogue.options import insecure_option, job_argument, json_option, open_home
+from batch.dialogue.options import insecure_option, json_option, named_job_argument, open_home
 from batch.dialogue.phrases import state_word
 from batch.dialogue.terminal import say
 from batch.language import _
@@ -27,7 +27,7 @@ HELP = """Cancel JOB: calls in flight finish, the answers are written, the rest 
 
 
 @click.command("cancel", cls=Command, help=HELP)
-@job_argument
+@named_job_argument
 @json_option
 @insecure_option
 def command(job: str, *, as_json: bool) -> int:

@@ -10,7 +10,7 @@ import click
 
 from batch.coordinator import outputs
 from batch.dialogue.helps import Command
-from batch.dialogue.options import job_argument, open_home, option, plain_option
+from batch.dialogue.options import named_job_argument, open_home, option, plain_option
 from batch.dialogue.terminal import say, tell
 from batch.language import _, money, ngettext, number
 from batch.store.chunks import Lost
@@ -32,7 +32,7 @@ and the caps may be exceeded by the amount shown here. Calls of unknown cost sta
 
 
 @click.command("settle", cls=Command, help=HELP)
-@job_argument
+@named_job_argument
 @plain_option("--dry-run", is_flag=True, help="Show what is reserved; change nothing.")
 @plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
 @option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")

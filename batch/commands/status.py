@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 
 import click
 
@@ -15,10 +18,17 @@ from batch.dialogue.causes import cause_lines, ways_out
 from batch.dialogue.ending import skipped
 from batch.dialogue.glance import Glance, tell_programs, worst
 from batch.dialogue.helps import Command
-from batch.dialogue.options import insecure_option, open_home, plain_option
+from batch.dialogue.options import (
+    FROM_NONE,
+    complete_job,
+    insecure_option,
+    open_home,
+    plain_option,
+)
 from batch.dialogue.phrases import (
     attention,
     failed,
+    is_moving,
     last_trouble,
     lines,
     reason_word,
@@ -26,9 +36,10 @@ from batch.dialogue.phrases import (
     spending,
     state_word,
 )
-from batch.dialogue.terminal import cells, fitted, safe, say, tell, width
-from batch.language import _, again, moment, number
+from batch.dialogue.terminal import cells, fitted, roughly, safe, say, tell, width
+from batch.language import _, again, moment, ngettext, number
 from batch.settings import read_settings
+from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.watching.attention import NO_COORDINATOR
 from batch.watching.progress import Progress
@@ -38,39 +49,89 @@ HELP = """List all jobs in the data directory, or show one in detail.
 
 \b
   nightshift status
+  nightshift status --state paused --watch
   nightshift status latest
   nightshift status latest --json | jq .completed
 """
 
 _LONGEST_NAME = 40
+_MOST_SHOWN = 20
+_EVERY_S = 2.0
+_HOME_AND_CLEAR = "\x1b[H\x1b[J"
 
 
 @click.command("status", cls=Command, help=HELP)
-@click.argument("job", metavar="[JOB]", required=False)
+@click.argument("job", metavar="[JOB]", required=False, shell_complete=complete_job)
+@plain_option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([each.value for each in JobState]),
+    metavar="STATE",
+    help=f"List only jobs in this state; may be repeated: {', '.join(JobState)}.",
+)
+@plain_option(
+    "--limit",
+    **FROM_NONE,
+    help=f"List at most N jobs; 0: all.  [default: {_MOST_SHOWN}; all with --json]",
+)
+@plain_option("--watch", is_flag=True, help="Refresh until Ctrl-C.")
 @plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
 @insecure_option
-def command(job: str | None, *, as_json: bool) -> int:
+def command(
+    job: str | None, states: tuple[str, ...], limit: int | None, *, watch: bool, as_json: bool
+) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
     with closing(Glance(home, settings)) as glance:
-        if job is not None:
-            job_id = home.find(job)
-            if as_json:
-                tell_programs(home, settings, job_id)
-                return 0
-            with closing(home.open(job_id, read_only=True)) as store:
-                _one(store, glance)
-            return 0
-        if as_json:
-            found = [glance.all_of(store) for store in home.stores()]
+        if watch:
+            _refresh(lambda: _show(home, glance, job, states, limit))
+        elif not as_json:
+            _show(home, glance, job, states, limit)
+        elif job is not None:
+            tell_programs(home, settings, home.find(job))
+        else:
+            listed = islice(_listed(home, states), limit or None)
+            found = [glance.all_of(store) for store in listed]
             click.echo(json.dumps({"version": 1, "jobs": found}, ensure_ascii=False))
-            return 0
-        jobs = [glance.at(store.job()) for store in home.stores()]
+    return 0
+
+
+def _refresh(show: Callable[[], None]) -> None:
+    """Shows it again and again: on a terminal in one place."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            if sys.stdout.isatty():
+                click.echo(_HOME_AND_CLEAR, nl=False)
+            show()
+            time.sleep(_EVERY_S)
+
+
+def _show(
+    home: Home,
+    glance: Glance,
+    job: str | None,
+    states: tuple[str, ...],
+    limit: int | None,
+) -> None:
+    if job is not None:
+        with closing(home.open(home.find(job), read_only=True)) as store:
+            _one(store, glance)
+        return
+    jobs = [glance.at(store.job()) for store in _listed(home, states)]
+    most = _MOST_SHOWN if limit is None else limit or len(jobs)
     if jobs:
-        _all(jobs)
+        _all(jobs[:most])
     else:
         told = _("no jobs in {folder}; create one with nightshift run INPUT")
         say(told.format(folder=safe(str(home.folder))))
+    if more := len(jobs) - most if len(jobs) > most else 0:
+        told = ngettext(
+            "… and {count} more job; --limit 0 lists all",
+            "… and {count} more jobs; --limit 0 lists all",
+            more,
+        )
+        say(told.format(count=number(more)))
     for each in worst(jobs):
         # That nobody works on a job is said below, with the way out.
         if each.attention and each.attention.text != NO_COORDINATOR:
@@ -78,16 +139,23 @@ def command(job: str | None, *, as_json: bool) -> int:
     waiting = [each.job for each in jobs if each.state == JobState.IN_PROGRESS]
     if waiting and not home.is_coordinated():
         say(_("no coordinator is running; continue with:"))
-        say(f"  nightshift resume {waiting[-1]}")
-    return 0
+        say(f"  nightshift resume {waiting[0]}")
 
 
-_NUMBERS = (2, 3, 4)
+def _listed(home: Home, states: tuple[str, ...]) -> Iterator[JobStore]:
+    """The newest first."""
+    for store in home.stores(newest_first=True):
+        if not states or store.job().state in states:
+            yield store
+
+
+_NUMBERS = (2, 3, 4, 5, 6)
 """Columns of figures, which stand to the right."""
 
 
 def _titles() -> tuple[str, ...]:
-    return _("job"), _("state"), _("done"), _("failed"), _("RUB"), _("name")
+    counts = _("done"), _("failed"), _("RUB"), _("age"), _("left")
+    return _("job"), _("state"), *counts, _("name")
 
 
 def _all(jobs: list[Progress]) -> None:
@@ -97,7 +165,8 @@ def _all(jobs: list[Progress]) -> None:
     columns = width(sys.stdout)
     if sys.stdout.isatty() and sum(widths) + 2 * len(widths) > columns:
         for job in jobs:
-            tell(f"{job.job}  {_name(job, columns - len(job.job) - 2)}")
+            age = roughly(time.time() - (job.times["created_at"] or time.time()))
+            tell(f"{job.job}  {age}  {_name(job, columns - len(job.job) - cells(age) - 4)}")
             state = f"  {_state(job)}: "
             first, *more = lines(job, columns - 4, columns - cells(state))
             tell(state + first)
@@ -114,7 +183,9 @@ def _all(jobs: list[Progress]) -> None:
 
 def _row(job: Progress) -> tuple[str, ...]:
     done = f"{number(job.finished)}/{number(job.requests)}"
-    return (job.job, _state(job), done, number(job.failed), spending(job), _name(job))
+    created = job.times["created_at"] or time.time()
+    times = roughly(time.time() - created), roughly(job.left_s) if is_moving(job) else ""
+    return (job.job, _state(job), done, number(job.failed), spending(job), *times, _name(job))
 
 
 def _state(job: Progress) -> str:

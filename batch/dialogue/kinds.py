@@ -103,7 +103,7 @@ class Whole(click.IntRange):
 
 
 class Seconds(click.FloatRange):
-    """A time: `90`, `90s`, `15m`, `1h`."""
+    """A time: `90`, `90s`, `15m`, `1h`, `30d`."""
 
     name = "seconds"
 
@@ -118,8 +118,11 @@ class Seconds(click.FloatRange):
         return float(super().convert(seconds, param, ctx))
 
 
-_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|sec|seconds?|m|min|minutes?|h|hours?|с|сек|м|мин|ч)?")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "с": 1, "м": 60, "ч": 3600}
+_TIME = re.compile(
+    r"([0-9]+(?:\.[0-9]+)?)"
+    r"(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?|с|сек|м|мин|ч|д|дн)?"
+)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "с": 1, "м": 60, "ч": 3600, "д": 86_400}
 
 _RENAMED = re.compile(r"([^=@]+(?:@[^=]*=[^=&]*(?:&[^=&]*=[^=&]*)*)?)=(.+)")
 """A name may have options of its own: `author/slug@provider=tag&allow_fallbacks=false`."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import msgspec
+from click.shell_completion import CompletionItem
 
 from batch.dialogue.helps import Option
 from batch.dialogue.kinds import (
@@ -31,6 +33,7 @@ from batch.settings import (
     read_settings,
 )
 from batch.store.home import Home
+from jobs.errors import StorageUnavailable
 from jobs.gateways import GATEWAYS, RUB, USD
 from jobs.prices import MOST_RISE
 from jobs.priority import NORMAL
@@ -454,7 +457,32 @@ json_option = plain_option(
 input_argument = click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 """The input file, or `-` for standard input."""
 
-job_argument = click.argument("job", metavar="JOB")
+
+def complete_job(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Jobs of the home, newest first, by id; what was typed may also begin a job's name."""
+    folder = read_settings(os.environ).home
+    if not (folder / "jobs").is_dir():
+        return []
+    home, found = Home(folder), []
+    for job_id in reversed(home.job_ids()[-_MOST_COMPLETED:]):
+        with suppress(StorageUnavailable), closing(home.open(job_id, read_only=True)) as store:
+            name = store.job().spec.name
+            for word, told in ((job_id, name), (name, job_id)):
+                if word.startswith(incomplete) and (incomplete or word is job_id):
+                    found.append(CompletionItem(word, help=told))
+    return found
+
+
+_MOST_COMPLETED = 100
+"""Jobs that are looked at when a shell asks how a word may go on."""
+
+job_argument = click.argument("job", metavar="[JOB]", default="latest", shell_complete=complete_job)
+"""The job that is meant; the latest where none is named."""
+
+named_job_argument = click.argument("job", metavar="JOB", shell_complete=complete_job)
+"""The job that is meant, for what cannot be taken back: it has to be named."""
 
 
 def set_caps(home: Home, options: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ _BETWEEN = " · "
 def _parts(progress: Progress) -> list[str]:
     left = progress.left_s
     moving = progress.state in (JobState.IN_PROGRESS, STOPPING)
-    soon = left if left and left >= 1 and moving and not progress.down else None
+    soon = left if left and left >= 1 and is_moving(progress) else None
     rate = decimal(progress.rate, 1) if progress.rate and moving else ""
     # Workers tell of it every other second: of the last answers it comes too late.
     flying = progress.in_flight if moving and progress.finished < progress.requests else 0
@@ -64,6 +64,11 @@ def _parts(progress: Progress) -> list[str]:
         _refusals(progress.refusals) if progress.refusals else "",
     ]
     return [part for part in parts if part]
+
+
+def is_moving(progress: Progress) -> bool:
+    """Whether there is a time left to tell of."""
+    return progress.state in (JobState.IN_PROGRESS, STOPPING) and not progress.down
 
 
 def failed(count: int) -> str:

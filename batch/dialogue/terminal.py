@@ -121,6 +121,23 @@ def duration(seconds: float) -> str:
     return _("{seconds} s").format(seconds=rest)
 
 
+def roughly(seconds: float | None) -> str:
+    """A time in its largest unit: `45 s`, `12 min`, `3 h`, `2 d`; "" for None."""
+    if seconds is None:
+        return ""
+    whole = max(round(seconds), 0)
+    if whole < _MINUTE_S:
+        return _("{seconds} s").format(seconds=whole)
+    if whole < _HOUR_S:
+        return _("{minutes} min").format(minutes=whole // _MINUTE_S)
+    if whole < 2 * _DAY_S:
+        return _("{hours} h").format(hours=whole // _HOUR_S)
+    return _("{days} d").format(days=whole // _DAY_S)
+
+
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
+
+
 @contextmanager
 def counting_lines() -> Iterator[Callable[[int], None]]:
     """Tells how far a file is read: on a terminal in one place, else by a line now and then."""

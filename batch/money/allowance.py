@@ -13,13 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 from batch.money.caps import Caps, Room, read_caps
+from batch.money.removed import Spending, read_spending, spent_between
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.errors import StorageUnavailable
 from jobs.money import ZERO, add, subtract
-from jobs.names import CAPS
+from jobs.names import CAPS, REMOVED
 from jobs.period import Period, span
 
 _SETTLED_S = 2.0
@@ -61,6 +63,8 @@ class Allowance:
         self._stamp: object = None
         self._caps = Caps()
         self._kept: object = None
+        self._removed_stamp: object = None
+        self._spending: Spending = {}
 
     def caps(self) -> Caps:
         """As they stand in the home now."""
@@ -71,11 +75,7 @@ class Allowance:
 
     def stamp(self) -> object:
         """Changes when somebody sets the caps."""
-        try:
-            facts = (self._home.folder / CAPS).stat()
-        except OSError:
-            return ()
-        return (facts.st_mtime_ns, facts.st_ino, facts.st_size)
+        return _stamp_of(self._home.folder / CAPS)
 
     def room(self, job_id: str, store: JobStore) -> Room | None:
         """What is left for a job, whose store this is; None without caps."""
@@ -142,8 +142,31 @@ class Allowance:
         return {period: span(period, caps.zone, now) for period in Period}
 
     def _others(self, job_id: str, spans: dict[Period, tuple[datetime, datetime]]) -> list[Share]:
-        others = [other for other in self._home.job_ids() if other != job_id]
-        return [share for other in others if (share := self._share(other, spans)) is not None]
+        ids = self._home.job_ids()
+        others = [other for other in ids if other != job_id]
+        found = [share for other in others if (share := self._share(other, spans)) is not None]
+        return found + self._removed(set(ids), spans)
+
+    def _removed(
+        self, there: set[str], spans: dict[Period, tuple[datetime, datetime]]
+    ) -> list[Share]:
+        stamp = _stamp_of(self._home.folder / REMOVED)
+        if stamp != self._removed_stamp:
+            self._spending, self._removed_stamp = read_spending(self._home.folder), stamp
+        nothing = dict.fromkeys(spans, ZERO)
+        return [
+            Share(
+                {
+                    period: spent_between(self._spending, job, start.timestamp(), end.timestamp())
+                    for period, (start, end) in spans.items()
+                },
+                nothing,
+                out=False,
+                unlimited=False,
+            )
+            # A removal that was cut short left the job where it was.
+            for job in self._spending.keys() - there
+        ]
 
     def _share(self, job_id: str, spans: dict[Period, tuple[datetime, datetime]]) -> Share | None:
         starts = tuple(start.timestamp() for start, _ in spans.values())
@@ -163,6 +186,14 @@ class Allowance:
         if abs(time.time() - touched) > _SETTLED_S:
             self._seen[job_id] = _Seen(touched, starts, share)
         return share
+
+
+def _stamp_of(path: Path) -> tuple[int, ...]:
+    try:
+        facts = path.stat()
+    except OSError:
+        return ()
+    return (facts.st_mtime_ns, facts.st_ino, facts.st_size)
 
 
 def share_of(store: JobStore, spans: dict[Period, tuple[datetime, datetime]]) -> Share:

@@ -88,12 +88,16 @@ def read_caps(home: Path) -> Caps:
 
 
 def write_caps(home: Path, caps: Caps) -> None:
-    """Stores them: the old file or the new one stands whatever happens."""
-    path = home / CAPS
-    half = path.with_name(f".{CAPS}.{os.getpid()}")
+    """Stores them."""
+    write_whole(home / CAPS, msgspec.json.encode(caps) + b"\n")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file of the home: the old one or the new one stands whatever happens."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with os.fdopen(os.open(half, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(caps) + b"\n")
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         half.replace(path)

@@ -68,17 +68,29 @@ class Row(msgspec.Struct, frozen=True):
     """How many requests had the call together that ended it."""
 
 
+def row_of(store: JobStore, ordinal: int) -> Row:
+    """One request with all that is known of it."""
+    with store.snapshot():
+        return next(rows(store, only=ordinal))
+
+
 def rows(
-    store: JobStore, *, bodies: bool = True, finished: bool = False, count: Counter | None = None
+    store: JobStore,
+    *,
+    bodies: bool = True,
+    finished: bool = False,
+    count: Counter | None = None,
+    only: int | None = None,
 ) -> Iterator[Row]:
     """Every request, or only the finished ones, with the raw answers if `bodies` are wanted.
+    `only`: the request of this ordinal alone.
 
     `count` gets every call of theirs, so that one walk of the ledger serves both. To be used within
     a snapshot of the store.
     """
     join = "JOIN" if finished else "LEFT JOIN"
     # Two walks side by side, both in the order of their keys: nothing is sorted or kept.
-    costs = _Costs(store.db, count)
+    costs = _Costs(store.db, count, only)
     own = own_answers(store)
     answers = _Answers(store.db)
     (copied,) = store.db.execute("SELECT EXISTS (SELECT 1 FROM copies)").fetchone()
@@ -86,7 +98,7 @@ def rows(
     query = (
         f"SELECT {_COLUMNS}, {original} FROM requests"  # noqa: S608  names of columns
         f" JOIN models ON models.id = requests.model"
-        f" {join} results ON results.ordinal = requests.ordinal {origin}"
+        f" {join} results ON results.ordinal = requests.ordinal {origin} {_among('requests', only)}"
         # Named in full: `ordinal` alone is that of the result, which a request may not have.
         " ORDER BY requests.ordinal"
     )
@@ -151,6 +163,10 @@ def count_calls(store: JobStore, count: Counter) -> None:
         costs.of(*request)
 
 
+def _among(table: str, only: int | None) -> str:
+    return "" if only is None else f"WHERE {table}.ordinal = {int(only)}"
+
+
 def _own(own: Callable[[int, bytes], bytes] | None, ordinal: int, answer: bytes) -> bytes:
     """What of an answer is a request's own."""
     return answer if own is None else own(ordinal, answer)
@@ -196,8 +212,11 @@ class _Cost:
 class _Costs:
     """Walks the ledger in step with the requests."""
 
-    def __init__(self, db: sqlite3.Connection, count: Counter | None) -> None:
-        query = f"SELECT {BILLED} FROM calls ORDER BY ordinal, id"  # noqa: S608  names of columns
+    def __init__(
+        self, db: sqlite3.Connection, count: Counter | None, only: int | None = None
+    ) -> None:
+        among = _among("calls", only)
+        query = f"SELECT {BILLED} FROM calls {among} ORDER BY ordinal, id"  # noqa: S608  names
         self._calls = map(Billed._make, _tuples(db, query))
         self._next: Billed | None = next(self._calls, None)
         self._count = count

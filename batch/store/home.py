@@ -20,6 +20,10 @@ from jobs.names import DATABASE, HOME_ID, LOCK
 
 log = logging.getLogger("nightshift.home")
 
+_SHORTEST_END = 4
+"""Characters by which a job can be named from the end of its id, where ids of one evening differ.
+Flower shows six."""
+
 _PROBES_S = 1.0
 """A lock that is held for longer than this is no other command's short look at it."""
 
@@ -68,7 +72,11 @@ class Home:
         return [name for name in names if JOB_ID.fullmatch(name)]
 
     def find(self, named: str) -> str:
-        """The id that an id, a unique beginning of one, or `latest` means; else `NoSuchJob`."""
+        """The id of the job that is meant, else `NoSuchJob`.
+
+        `named` is an id, a beginning or an end of one, the job's name, or `latest`; what fits
+        several jobs is refused.
+        """
         ids = self.job_ids()
         if not named:
             raise NoSuchJob("no job is named", hint="nightshift status lists all jobs")
@@ -79,22 +87,30 @@ class Home:
         if named == "latest":
             return ids[-1]
         fitting = [job for job in ids if job.startswith((named, f"job_{named}"))]
+        if len(named) >= _SHORTEST_END:
+            fitting += [job for job in ids if job.endswith(named) and job not in fitting]
+        fitting = fitting or self._called(named)
         if len(fitting) == 1:
             return fitting[0]
         if not fitting:
             raise NoSuchJob(f"no job is called {named!r}", hint="nightshift status lists all jobs")
         raise NoSuchJob(
             f"{named!r} fits {len(fitting)} jobs: {', '.join(fitting[:5])}",
-            hint="give more of the id",
+            hint="use the id, or more of it",
         )
+
+    def _called(self, name: str) -> list[str]:
+        """Jobs of this name, oldest first."""
+        return [row.id for store in self.stores() if (row := store.job()).spec.name == name]
 
     def open(self, job_id: str, *, read_only: bool = False) -> JobStore:
         """The job's store."""
         return JobStore(self.jobs_folder / job_id, read_only=read_only)
 
-    def stores(self) -> Iterator[JobStore]:
+    def stores(self, *, newest_first: bool = False) -> Iterator[JobStore]:
         """All jobs that can be read, oldest first, one open at a time; of others the log tells."""
-        for job_id in self.job_ids():
+        ids = self.job_ids()
+        for job_id in reversed(ids) if newest_first else ids:
             try:
                 store = self.open(job_id, read_only=True)
             except StorageUnavailable as error:

@@ -320,6 +320,10 @@ class JobStore:
         )
         return total(Decimal(row[0]) for row in rows)
 
+    def spending(self) -> dict[int, Decimal]:
+        """₽ that calls cost, or may have cost, by the quarter of an hour when they were sent."""
+        return {row[0]: Decimal(row[1]) for row in self.db.execute("SELECT * FROM spending")}
+
     def faults(self) -> Iterator[sqlite3.Row]:
         """Skipped lines: line, code, message, custom_id, in order."""
         yield from self.db.execute("SELECT * FROM faults ORDER BY line")

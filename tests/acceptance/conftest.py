@@ -261,8 +261,9 @@ def _check_json(arguments: tuple[str | Path, ...], out: str) -> None:
     kind = schemas.COMMANDS[str(arguments[0])]
     if '"jobs": [' in out[:40]:
         kind = schemas.Jobs
-    # `resume` tells in many lines, `watch` once a line.
-    for document in out.splitlines() if arguments[0] == "watch" else filter(None, [out]):
+    # `resume` tells in many lines, `watch` and `show` once a line.
+    by_line = arguments[0] in ("watch", "show")
+    for document in out.splitlines() if by_line else filter(None, [out]):
         schemas.check(document, kind)
 
 

@@ -56,6 +56,50 @@ def test_every_view_of_a_finished_job_tells_the_same(
     assert len(endpoint.book().billed()) == 3
     assert nobody_reads("results", shell) == (0, b"")
 
+    shown = [shell("show", "latest", *row).out for row in ((), ("2",), ("r-1",))]
+    assert shown[0] == shown[1] == shown[2]
+    assert "failed: endpoint.bad_request (HTTP 400)" in shown[0]
+    good = json.loads(shell("show", "latest", "r-0", "--json").out)
+    assert good["body"] == json.loads(batch_lines(4, max_tokens=9999).splitlines()[0])["body"]
+    assert Decimal(good["calls"][0]["cost"]) == Decimal(good["nightshift"]["cost_rub"])
+    (listed,) = shell("show", "latest", "--failed").out.splitlines()
+    assert listed.split()[:3] == ["2", "r-1", "endpoint.bad_request"]
+    costs = [json.loads(line) for line in shell("show", "--costliest", "--json").out.splitlines()]
+    assert [len(each["calls"]) for each in costs] == [1, 1, 1]
+    assert "has no request" in shell("show", "latest", "9", code=2).err
+
+    assert job["job"] in shell("prune").out
+    assert "not a terminal" in shell("rm", "latest", code=2).err
+    assert shell("prune", "--older-than", "1d").out == ""
+    assert "1 job removed" in shell("prune", "--older-than", "0s", "--yes").err
+    assert shell.jobs() == []
+    assert (shell.folder / "out" / "output.jsonl").exists()
+    assert "no jobs in" in shell("status").err
+
+
+def test_jobs_are_listed_newest_first_by_state_and_number_and_completed_by_the_shell(
+    shell: Shell,
+) -> None:
+    shell.environ["NIGHTSHIFT_BASE_URL"] = "http://127.0.0.1:1/v1"
+    for name in ("first", "second", "third"):
+        shell.write("reviews.jsonl", batch_lines(2))
+        shell("submit", "reviews.jsonl", "--name", name)
+    shell("pause", "second")
+    third, second, first = (job["job"] for job in shell.jobs())
+
+    table = shell("status", "--limit", "2")
+    paused = json.loads(shell("status", "--state", "paused", "--json").out)
+    shell.environ |= {"COMP_WORDS": "nightshift watch ", "COMP_CWORD": "2"}
+    offered = shell("status", _NIGHTSHIFT_COMPLETE="bash_complete").out
+    script = shell("completion", "bash").out
+
+    assert [line.split()[0] for line in table.out.splitlines()[1:]] == [third, second]
+    assert "1 more job; --limit 0 lists all" in table.err
+    assert [job["job"] for job in paused["jobs"]] == [second]
+    assert json.loads(shell("watch", second[-6:], "--json", code=3).out)["name"] == "second"
+    assert [line.split(",")[1] for line in offered.splitlines()] == [third, second, first]
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
 
 def nobody_reads(command: str, shell: Shell) -> tuple[int, bytes]:
     """The exit code and the words of a command whose reader goes away."""

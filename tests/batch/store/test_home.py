@@ -50,6 +50,20 @@ def test_anything_else_names_no_job_or_several_s1(tmp_path: Path, named: str) ->
         home_with(tmp_path, JOB, OTHER).find(named)
 
 
+@pytest.mark.parametrize("named", [OTHER[-6:], OTHER[5:], "Отзывы за ночь"])
+def test_a_job_is_found_by_an_end_of_its_id_and_by_its_name(tmp_path: Path, named: str) -> None:
+    same_end = JOB[:-6] + "000000"
+    publish(tmp_path, 1, job=same_end).close()
+    publish(tmp_path, 1, job=OTHER, name="Отзывы за ночь").close()
+
+    assert Home(tmp_path).find(named) == OTHER
+
+
+def test_a_name_of_several_jobs_is_told_with_their_ids(tmp_path: Path) -> None:
+    with pytest.raises(NoSuchJob, match=f"fits 2 jobs: {JOB}, {OTHER}"):
+        home_with(tmp_path, JOB, OTHER).find("reviews")
+
+
 def test_nothing_is_no_name_even_where_there_is_only_one_job(tmp_path: Path) -> None:
     with pytest.raises(NoSuchJob, match="no job is named"):
         home_with(tmp_path, JOB).find("")

@@ -1,0 +1,218 @@
+"""nightshift show"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from typing import Any
+
+import click
+
+from batch.dialogue.helps import Command
+from batch.dialogue.options import COUNT, complete_job, open_home, plain_option
+from batch.dialogue.terminal import fitted, safe, say, tell
+from batch.language import _, again, decimal, exact, moment, number
+from batch.reports.lines import line_of
+from batch.reports.rows import Row, row_of
+from batch.store import lookup
+from batch.store.jobstore import JobStore
+from batch.store.lookup import CallFacts, Notable
+from jobs.errors import UsageError
+from jobs.result import ResultState
+
+HELP = """Show one request of JOB: prompt, answer, calls and cost. Or list those worth a look.
+
+ROW is a custom_id or an input line (for a table: its row number). Without ROW the first failed
+request is shown. Nothing is sent.
+
+\b
+  nightshift show latest 17
+  nightshift show latest --failed
+  nightshift show latest --costliest --limit 5
+  nightshift show latest r-17 --json | jq .response
+"""
+
+_LISTED = 20
+_BEGINNING = 60
+
+
+@click.command("show", cls=Command, help=HELP)
+@click.argument("job", metavar="[JOB]", default="latest", shell_complete=complete_job)
+@click.argument("row", metavar="[ROW]", required=False)
+@plain_option("--failed", "kind", flag_value=Notable.FAILED.value, help="List failed requests.")
+@plain_option(
+    "--truncated", "kind", flag_value=Notable.TRUNCATED.value, help="List truncated answers."
+)
+@plain_option(
+    "--flagged", "kind", flag_value=Notable.FLAGGED.value, help="List answers with a flag."
+)
+@plain_option("--slowest", "kind", flag_value=Notable.SLOWEST.value, help="List the slowest.")
+@plain_option(
+    "--costliest", "kind", flag_value=Notable.COSTLIEST.value, help="List the most expensive."
+)
+@plain_option("--limit", **COUNT, default=_LISTED, show_default=True, help="List at most N.")
+@plain_option("--json", "as_json", is_flag=True, help="Print JSON, one line per request.")
+def command(job: str, row: str | None, kind: str | None, limit: int, *, as_json: bool) -> int:
+    """See HELP."""
+    home = open_home()
+    job_id = home.find(job)
+    with closing(home.open(job_id, read_only=True)) as store:
+        if kind is not None:
+            _list(store, lookup.notable(store.db, Notable(kind), limit), as_json=as_json)
+            return 0
+        ordinal = lookup.first(store.db) if row is None else lookup.find(store.db, row)
+        if ordinal is None:
+            raise UsageError(
+                f"{job_id} has no request {row!r}" if row else f"{job_id} has no requests",
+                hint=f"nightshift show {job_id} --failed lists those that failed",
+            )
+        if as_json:
+            click.echo(json.dumps(_for_programs(store, ordinal), ensure_ascii=False))
+        else:
+            _show(store, ordinal)
+    return 0
+
+
+def _for_programs(store: JobStore, ordinal: int) -> dict[str, Any]:
+    row = row_of(store, ordinal)
+    body, _limit = store.queue.original(ordinal)
+    ended: dict[str, Any] = {} if row.state is None else json.loads(line_of(row, store.job().id))
+    return {
+        "version": 1,
+        "custom_id": row.custom_id,
+        "line": row.line,
+        "state": "pending" if row.state is None else row.state.value,
+        "body": json.loads(body),
+        "response": ended.get("response"),
+        "error": ended.get("error"),
+        "nightshift": ended.get("nightshift"),
+        "calls": [call._asdict() for call in lookup.calls_of(store.db, ordinal)],
+    }
+
+
+def _list(store: JobStore, ordinals: list[int], *, as_json: bool) -> None:
+    if not ordinals:
+        say(_("no such requests"))
+    for ordinal in ordinals:
+        if as_json:
+            click.echo(json.dumps(_for_programs(store, ordinal), ensure_ascii=False))
+            continue
+        row = row_of(store, ordinal)
+        what = row.code or ",".join(row.flags) or _state(row)
+        words = again(row.message) or _text_of(_answer(row))
+        facts = f"{number(row.line):>8}  {fitted(safe(row.custom_id), 24):<24}  {what}"
+        cost = _("{rub} ₽").format(rub=exact(row.cost))
+        time = _("{seconds} s").format(seconds=decimal(row.latency_s, 1))
+        tell(f"{facts}  {cost}  {time}  {fitted(safe(' '.join(words.split())), _BEGINNING)}")
+
+
+def _show(store: JobStore, ordinal: int) -> None:
+    row, job = row_of(store, ordinal), store.job()
+    body, limit = store.queue.original(ordinal)
+    tell(
+        _("line {line} of {job}, custom_id {custom_id}").format(
+            line=number(row.line), job=job.id, custom_id=safe(row.custom_id)
+        )
+    )
+    request = json.loads(body)
+    for message in _messages(request):
+        _block(safe(str(message.get("role"))), _text_of(message.get("content")))
+    rest = {name: value for name, value in request.items() if name != "messages"}
+    rest |= {} if limit is None else {"max_tokens": limit}
+    tell(f"  {safe(json.dumps(rest, ensure_ascii=False))}")
+    tell("")
+    tell(f"{_state(row)}{_why(row)}")
+    if answer := _text_of(_answer(row)):
+        _block(_("answer"), answer)
+    if row.flags:
+        tell(_("flags: {flags}").format(flags=safe(", ".join(row.flags))))
+    if row.copy_of is not None:
+        tell(_("answered as a copy of {custom_id}").format(custom_id=safe(row.custom_id)))
+    _tell_calls(row, lookup.calls_of(store.db, ordinal))
+    for told, kind in _next_kinds():
+        line = lookup.next_line(store.db, kind, ordinal)
+        if line is not None:
+            say(told.format(line=number(line)) + f"  nightshift show {job.id} {line}")
+
+
+def _next_kinds() -> list[tuple[str, Notable]]:
+    return [
+        (_("next failed: line {line}"), Notable.FAILED),
+        (_("next truncated: line {line}"), Notable.TRUNCATED),
+    ]
+
+
+def _tell_calls(row: Row, calls: list[CallFacts]) -> None:
+    told = _("cost {rub} ₽, {attempts} attempts")
+    tell(told.format(rub=exact(row.cost), attempts=number(row.attempts)))
+    for call in calls:
+        tell("  " + ", ".join(_facts(call)))
+
+
+def _facts(call: CallFacts) -> Iterator[str]:
+    yield moment(datetime.fromtimestamp(call.sent_at).astimezone())
+    yield _("{seconds} s").format(seconds=decimal(call.latency_s, 1))
+    if call.code or call.status:
+        yield " ".join(filter(None, (f"HTTP {call.status}" if call.status else "", call.code)))
+    if call.cost is not None:
+        yield f"{call.cost} ₽"
+    else:
+        bound = call.bound or "?"
+        yield _("cost unknown, at most {rub} ₽").format(rub=bound)
+    if call.prompt is not None:
+        yield _("{prompt} + {completion} tokens").format(
+            prompt=number(call.prompt), completion=number(call.completion or 0)
+        )
+    if call.provider:
+        yield safe(call.provider)
+    if call.generation_id:
+        yield safe(call.generation_id)
+
+
+def _state(row: Row) -> str:
+    return {
+        None: _("not answered yet"),
+        ResultState.COMPLETED: _("answered"),
+        ResultState.FAILED: _("failed"),
+    }[row.state]
+
+
+def _why(row: Row) -> str:
+    if row.state is not ResultState.FAILED:
+        return ""
+    status = f" (HTTP {row.status})" if row.status else ""
+    return f": {safe(row.code)}{status}: {safe(again(row.message))}"
+
+
+def _messages(request: Any) -> list[dict[str, Any]]:
+    found = request.get("messages") if isinstance(request, dict) else None
+    return [each for each in found or () if isinstance(each, dict)]
+
+
+def _answer(row: Row) -> Any:
+    """The content of an answer, or all of it where it is of another form."""
+    if not row.body:
+        return ""
+    try:
+        body = json.loads(row.body)
+    except ValueError:
+        return row.body.decode("utf-8", "replace")
+    try:
+        message = body["choices"][0]["message"]
+        return message.get("content") or message
+    except (LookupError, TypeError, AttributeError):
+        return body
+
+
+def _text_of(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    return "" if content is None else json.dumps(content, ensure_ascii=False, indent=1)
+
+
+def _block(title: str, text: str) -> None:
+    tell(f"  {title}:")
+    for line in text.splitlines() or [""]:
+        tell(f"    {safe(line)}", 4)

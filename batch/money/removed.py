@@ -1,0 +1,59 @@
+"""What removed jobs spent: it counts in the home's caps as long as the period lasts."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+
+from batch.money.caps import write_whole
+from batch.store.jobstore import JobStore
+from jobs.errors import StorageUnavailable
+from jobs.money import plain, total
+from jobs.names import REMOVED
+from jobs.period import QUARTER_S
+
+_LONGEST_S = 40 * 86_400
+"""A month, and some days for other zones and wrong clocks."""
+
+Spending = dict[str, dict[int, str]]
+"""By job and quarter of an hour since 1970: ₽."""
+
+
+def keep_spending(home: Path, store: JobStore) -> None:
+    """Notes what a job spent lately, before it is removed. To note it twice changes nothing."""
+    since = int(time.time() - _LONGEST_S) // QUARTER_S
+    spent = {quarter: plain(rub) for quarter, rub in store.spending().items() if quarter >= since}
+    known = {
+        job: recent
+        for job, quarters in read_spending(home).items()
+        if (recent := {each: rub for each, rub in quarters.items() if each >= since})
+    }
+    write_whole(home / REMOVED, msgspec.json.encode({**known, store.job().id: spent}) + b"\n")
+
+
+def read_spending(home: Path) -> Spending:
+    """What removed jobs spent. `StorageUnavailable` for a file that is not ours: nothing that may
+    have been spent is forgotten.
+    """
+    path = home / REMOVED
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Spending)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise StorageUnavailable(f"{path} cannot be read: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise StorageUnavailable(
+            f"{path} does not hold what removed jobs spent",
+            hint=f"remove it; what they spent in this month is not counted then ({path})",
+        ) from error
+
+
+def spent_between(spending: Spending, job: str, start: float, end: float) -> Decimal:
+    """₽ that a removed job spent from `start` up to `end`, Unix seconds, whole quarters."""
+    first, last = int(start) // QUARTER_S, int(end) // QUARTER_S
+    found = (Decimal(rub) for quarter, rub in spending[job].items() if first <= quarter < last)
+    return total(found)

@@ -1,0 +1,77 @@
+"""Removes jobs that are over from the home; their results stay where they were written."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+from batch.coordinator.lookups import WAITS_S
+from batch.money.removed import keep_spending
+from batch.notices import book
+from batch.store.home import Home
+from batch.store.jobstore import JobStore
+from jobs.errors import NightshiftError, UsageError
+
+
+def unfinished(store: JobStore) -> tuple[str, str]:
+    """What is still to be done for a job, and the command that does it; empty where nothing is."""
+    job = store.job()
+    if not job.ended:
+        return f"it is {job.state}", f"nightshift cancel {job.id}"
+    if store.chunks.lost().chunks:
+        return "lost workers may still report on it", f"nightshift settle {job.id}"
+    if store.uncertain.next_at(WAITS_S) is not None:
+        return "the cost of some of its calls is still unknown", f"nightshift resume {job.id}"
+    if not store.is_written():
+        return "its results are not written yet", f"nightshift resume {job.id}"
+    if book.read(store.folder).waits:
+        return "a notification of it is not delivered yet", "nightshift coordinator"
+    return "", ""
+
+
+def check_over(store: JobStore) -> None:
+    """`UsageError` for a job that something is still to be done for."""
+    why, way = unfinished(store)
+    if why:
+        raise UsageError(f"{store.job().id} is not removed: {why}", hint=way)
+
+
+def remove(home: Home, job_id: str) -> None:
+    """Removes a job's folder; what it spent goes on to count in the caps of the home.
+
+    `UsageError` for a job that is not over. Killed in the middle, the job is there as before, or
+    its folder is one that the next submission sweeps away.
+    """
+    folder, gone = home.jobs_folder / job_id, home.jobs_folder / f".{job_id}.draft"
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        # Nobody finds it from here on, and no sweep takes it: what is seen now stays so.
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with closing(JobStore(folder)) as store:
+            keep_spending(home.folder, store)
+        folder.rename(gone)
+        try:
+            with closing(JobStore(gone)) as store:
+                check_over(store)
+                keep_spending(home.folder, store)
+        except NightshiftError:
+            gone.rename(folder)
+            raise
+        shutil.rmtree(gone, ignore_errors=True)
+    finally:
+        os.close(fd)
+
+
+def size(folder: Path) -> int:
+    """Bytes that all files below take on the disk."""
+    found = 0
+    for at, _, names in os.walk(folder):
+        for name in names:
+            try:
+                found += Path(at, name).lstat().st_blocks * 512
+            except OSError:  # removed meanwhile
+                continue
+    return found
