@@ -1,6 +1,6 @@
 """What one call led to: answered, refused, retry, or stop the job.
 
-Decided in one place (`workers.calling.classifier`), acted upon in another (`workers.runner`).
+Decided in one place (`workers.calling.classifier`), acted upon in another (`workers.call`).
 """
 
 from __future__ import annotations

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
 from jobs.budget import Amount, Grant
-from jobs.chunk import DONE, Payload, ReturnReason, Work
-from jobs.money import ZERO
+from jobs.chunk import DONE, ChunkClosed, Payload, ReturnReason, Work
+from jobs.money import ZERO, add
 from workers.usage_estimate import NO_USAGE, UsageEstimate
 
 
@@ -25,28 +25,74 @@ class Summary:
     reason: str = DONE.code
 
 
-@dataclass
 class OpenChunk:
-    """A chunk that runs here.
+    """A chunk that runs here. Each of its requests leaves once: by `finish` or by `give_back`.
 
-    `left` requests have neither a result nor gone back. `reason` is why some went back, `stopped`
-    why no more of it may be called.
+    `stopped` is why no more of it may be called, `refusals` counts what its calls met by code.
     """
 
-    payload: Payload
-    grant: Grant
-    left: int
-    done: asyncio.Future[None]
-    returned: list[PendingRequest] = field(default_factory=list)
-    reason: ReturnReason = DONE
-    stopped: ReturnReason | None = None
-    refusals: Counter[str] = field(default_factory=Counter)
-    summary: Summary = field(default_factory=Summary)
+    def __init__(self, payload: Payload) -> None:
+        self.payload = payload
+        self.grant = Grant(payload.grant)
+        self.stopped: ReturnReason | None = None
+        self.refusals: Counter[str] = Counter()
+        self.summary = Summary()
+        self.returned: list[PendingRequest] = []
+        self.reason: ReturnReason = DONE
+        """Why some went back."""
+        self._left = len(payload.requests)
+        self._done = asyncio.Event()
+        self._count_off(0)
 
     @property
     def key(self) -> tuple[str, int]:
         """(job, chunk)."""
         return self.payload.job, self.payload.chunk
+
+    def finish(self, *, completed: bool) -> None:
+        """A request has its result."""
+        self.summary.completed += completed
+        self.summary.failed += not completed
+        self._count_off(1)
+
+    def give_back(self, request: PendingRequest, reason: ReturnReason) -> None:
+        """A request goes back to the home, to be sent again or not."""
+        self.returned.append(request)
+        if self.reason is DONE or reason.pause is not None:
+            self.reason = reason
+        self._count_off(1)
+
+    def charge(self, cost: Decimal) -> None:
+        """A call of it cost so much."""
+        self.summary.cost = add(self.summary.cost, cost)
+
+    async def wait(self) -> None:
+        """Until all its requests have left."""
+        await self._done.wait()
+
+    def closing(self) -> ChunkClosed:
+        """What the home is told at its end."""
+        back = [(each.work.ordinal, each.calls, each.tried.uncertain) for each in self.returned]
+        self.summary.returned, self.summary.reason = len(back), self.reason.code
+        return ChunkClosed(self.payload.chunk, self.reason, back, dict(self.refusals))
+
+    def _count_off(self, count: int) -> None:
+        self._left -= count
+        if self._left == 0:
+            self._done.set()
+
+
+class Tried(NamedTuple):
+    """What a request's calls came to, as far as it decides whether there is another.
+
+    `faults` count towards `max_attempts`; `uncertain` may have been billed in vain; `odd` were
+    refused for what is not so; `backoffs` are the waits, for the growth of the next.
+    """
+
+    faults: int = 0
+    uncertain: int = 0
+    odd: int = 0
+    backoffs: int = 0
 
 
 class Apart(NamedTuple):
@@ -61,30 +107,35 @@ NEVER = Apart()
 
 @dataclass(slots=True)
 class PendingRequest:
-    """A request at the worker, with what was tried so far.
+    """A request at the worker, with its history.
 
-    `calls` counts all calls made, in earlier chunks too; `faults` those that count towards
-    `max_attempts`; `uncertain` those that may have been billed in vain;
-    `backoffs` the waits, for the growth of the next; `odd` the refusals for what is not so;
-    `doubted` and `throttled` are what it met while others were answered: what would stop the job,
-    and too many calls. `estimate` is what its last call took of the pace, which left at `left_at`,
-    monotonic seconds; a request that `is_budgeted`
-    needs one of the repetitions that are left.
+    `calls` counts all calls made, in earlier chunks too. `doubted` and `throttled` are what it met
+    while others were answered: what would stop the job, and too many calls. `estimate` is what its
+    last call took of the limits, which left at `left_at`, monotonic seconds; a request that
+    `is_budgeted` needs one of the repetitions that are left.
     """
 
     chunk: OpenChunk
     work: Work
     model: str
     calls: int
-    uncertain: int
-    faults: int = 0
-    backoffs: int = 0
-    odd: int = 0
+    tried: Tried
     doubted: Apart = NEVER
     throttled: Apart = NEVER
     estimate: UsageEstimate = NO_USAGE
     left_at: float = 0.0
     is_budgeted: bool = False
+
+    @classmethod
+    def of(cls, chunk: OpenChunk, work: Work) -> PendingRequest:
+        """As it comes with its chunk."""
+        model = chunk.payload.models[work.model]
+        return cls(chunk, work, model, work.attempts, Tried(uncertain=work.uncertain))
+
+    @property
+    def job(self) -> str:
+        """The id of its job."""
+        return self.chunk.payload.job
 
     @property
     def bound(self) -> Amount:

@@ -17,7 +17,7 @@ import msgspec
 
 from jobs.counts import Count
 from jobs.errors import BadMessage, NightshiftError
-from jobs.heartbeat import LaneStatus, WorkerStatus
+from jobs.heartbeat import WorkerStatus
 from jobs.ids import check_job_id
 from jobs.money import parse_amount
 from jobs.names import lookup_place
@@ -31,6 +31,7 @@ from workers.engine import Engine
 from workers.pending import Summary
 from workers.runner import Runner
 from workers.settings import WorkerSettings
+from workers.status import job_statuses, limit_statuses
 
 BEAT_S = 2.0
 HEED_S = 0.25
@@ -112,7 +113,7 @@ class Service:
 
     def drain(self) -> None:
         """Nothing new starts. Returns at once; for signal handlers too."""
-        self._engine.call(self._runner.drain)
+        self._engine.call(self._runner.stops.drain)
 
     def abort(self) -> None:
         """Cuts the calls in flight."""
@@ -174,11 +175,15 @@ class Service:
     def _give_up(self) -> None:
         """The disk failed: no call leaves any more, and the process ends in order."""
         self.failure = self._outbox.failure
-        self._runner.drain()
+        self._runner.stops.drain()
         os.kill(os.getpid(), signal.SIGTERM)
 
     async def _chunk(self, job: str, chunk: int, fence: str) -> Summary | None:
-        if self._runner.draining or self._outbox.has_open(job, chunk) or (job, chunk) in self._ran:
+        if (
+            self._runner.stops.draining
+            or self._outbox.has_open(job, chunk)
+            or (job, chunk) in self._ran
+        ):
             return None
         await asyncio.wait([self._resting], timeout=FIRST_REST_S)
         self._rest.stirred()
@@ -197,7 +202,7 @@ class Service:
     async def _look_up(self, job: str, calls: list[_Asked], rate: Decimal) -> int:
         known = 0
         for asked in calls:
-            if self._runner.draining:
+            if self._runner.stops.draining:
                 break
             try:
                 async with asyncio.timeout(LOOKUP_S):
@@ -231,14 +236,14 @@ class Service:
     async def _heed_holds(self, jobs: set[str]) -> None:
         held = await self._post.held(jobs)
         # While this worker tells of a job that stopped here, Redis does not know it yet.
-        if not self._telling and held != self._runner.held:
-            self._runner.hold(held)
+        if not self._telling and held != self._runner.stops.held:
+            self._runner.stops.hold(held)
 
     async def _one_beat(self) -> None:
         asked_at = time.monotonic()
         beat = await self._post.beat(list(self._runner.chunks), self._presence())
         self._runner.renewed(beat.lost, asked_at)
-        self._runner.hold(beat.held)
+        self._runner.stops.hold(beat.held)
         for job, told in beat.told.items():
             self._runner.renew_speed(job, told.pace)
             self._runner.lift(job, told.lifted_at)
@@ -252,23 +257,15 @@ class Service:
             name=self.name,
             started=self._started,
             chunks=len(self._runner.chunks),
-            in_flight=self._runner.in_flight,
+            in_flight=len(self._runner.calls),
             base_url=self._settings.base_url,
             key=self._settings.target.key,
-            draining=self._runner.draining,
-            jobs=self._runner.standing(),
+            draining=self._runner.stops.draining,
+            jobs=job_statuses(self._runner),
             outbox_lag_s=round(self._outbox.lag_s, 1),
             now=time.time(),
             rest=self._rest.last,
-            limits=[
-                LaneStatus(
-                    scope=dispatcher.limiter.scope,
-                    limit=dispatcher.limiter.limit,
-                    waiting=dispatcher.waiting,
-                    down=dispatcher.breaker.is_on,
-                )
-                for dispatcher in self._runner.dispatchers()
-            ],
+            limits=limit_statuses(self._runner),
             foreign=self._post.foreign,
         )
 
@@ -281,6 +278,7 @@ class Service:
         self._beat.cancel()
         self._heed.cancel()
         self._resting.cancel()
+        self._runner.dispatchers.close()
         patience = FAREWELL_S if self._outbox.is_kept else LONG_FAREWELL_S
         if not await self._outbox.close(patience):
             log.warning(

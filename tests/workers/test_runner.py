@@ -45,16 +45,18 @@ from tests.workers.fakes import (
     until,
     work,
 )
-from workers import runner
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
 from workers.delivery import outbox
 from workers.delivery.outbox import Outbox
 from workers.delivery.post import CLAIM_S, TIMEOUT_S
-from workers.pacing import circuit_breaker, dispatcher, retry_budget
+from workers.pacing import circuit_breaker, contact, dispatcher, retry, retry_budget
 from workers.pacing.backoff import Backoff
+from workers.pacing.dispatcher import Dispatcher
 from workers.pending import PendingRequest, Summary
 from workers.runner import Runner
 from workers.service import BEAT_S
+from workers.status import job_statuses
+from workers.stops import LOST
 
 OTHER_MODEL = "other/model"
 
@@ -65,7 +67,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "TICK_S", 0.001)
     monkeypatch.setattr(outbox, "SYNC_S", 0.002)
     monkeypatch.setattr(outbox, "DELIVER_S", 0.0)
-    monkeypatch.setattr(runner, "RETRIES", Backoff(base=0.002, cap=0.02))
+    monkeypatch.setattr(retry, "BACKOFF", Backoff(base=0.002, cap=0.02))
     monkeypatch.setattr(circuit_breaker, "probe_wait", lambda *_: 0.01)
 
 
@@ -103,7 +105,7 @@ class House:
         start, base = loop.time(), self.now
         while True:
             self.now = max(self.now, base + loop.time() - start)
-            self.runner._renewed_at = max(self.runner._renewed_at, self.now)
+            self.runner.contact.renewed(self.now)
             await asyncio.sleep(0.001)
 
     async def _begin(self, job: str, chunk: int) -> bool:
@@ -137,10 +139,10 @@ class House:
         """Nothing is left over when all chunks are done."""
         one = self.runner
         assert not one.chunks
-        assert not one._calls
-        assert not one._generation_ids
-        assert all(not each.waiting for each in one.dispatchers())
-        assert all(each.limiter.in_flight == 0 for each in one.dispatchers())
+        assert not one.calls._in_flight
+        assert not len(one.calls)
+        assert all(not each.waiting for each in one.dispatchers)
+        assert all(each.limiter.in_flight == 0 for each in one.dispatchers)
         assert not self.outbox._open_calls
         assert not self.outbox._claims
 
@@ -453,7 +455,7 @@ def test_a_runner_tells_what_each_job_has_in_flight_and_was_refused(tmp_path: Pa
             others = one.start(payload(*map(work, range(100, 103)), job=OTHER_JOB))
             seen: list[dict[str, JobStatus]] = []
             while not mine.done():
-                seen.append(one.runner.standing())
+                seen.append(job_statuses(one.runner))
                 await asyncio.sleep(0)
             await asyncio.gather(mine, others)
             await one.settle()
@@ -464,8 +466,8 @@ def test_a_runner_tells_what_each_job_has_in_flight_and_was_refused(tmp_path: Pa
             assert any(
                 standing[OTHER_JOB].in_flight == 3 for standing in seen if OTHER_JOB in standing
             )
-            assert one.runner.standing() == {}
-            assert not one.runner._flying
+            assert job_statuses(one.runner) == {}
+            assert not +one.runner.calls.by_job
 
     asyncio.run(scene())
 
@@ -478,7 +480,7 @@ def test_e30_chunks_that_come_after_a_stop_wait_for_word_from_home(tmp_path: Pat
             await one.runner.run(payload(*map(work, range(30)), **AT_ONCE))
             await one.runner.run(payload(*map(work, range(30, 60)), chunk=2, **AT_ONCE))
             made = len(one.endpoint.calls)
-            one.runner.hold(set())
+            one.runner.stops.hold(set())
             await one.runner.run(payload(*map(work, range(60, 90)), chunk=3, **AT_ONCE))
             await one.settle()
 
@@ -558,9 +560,9 @@ def test_of_two_reasons_to_pause_the_last_that_was_met_is_told(
 
     async def end(one: House, ordinal: int, answer: Answer) -> None:
         answers[b"%d" % ordinal].set_result(answer)
-        await until(lambda: one.runner.in_flight == 2 - ordinal)
+        await until(lambda: len(one.runner.calls) == 2 - ordinal)
         if resumed:
-            one.runner.hold(set())
+            one.runner.stops.hold(set())
 
     async def scene() -> None:
         async with house(tmp_path, lambda body, _: late(body)) as one:
@@ -617,14 +619,14 @@ def test_a_held_job_gives_back_what_waits_and_goes_on_afterwards(tmp_path: Path)
             chunk = one.start(payload(*map(work, range(10))))
             await until(lambda: one.endpoint.in_flight == 3)
 
-            one.runner.hold({JOB})
+            one.runner.stops.hold({JOB})
             late = await one.runner.run(payload(work(20), chunk=2))
             let_go.set()
             summary = await chunk
 
             assert (summary.completed, summary.returned) == (3, 7)
             assert late.returned == 1
-            one.runner.hold(set())
+            one.runner.stops.hold(set())
             assert (await ran(one, payload(work(21), chunk=3))).completed == 1
             assert one.home.closed[JOB, 1].reason == HELD
 
@@ -643,7 +645,7 @@ def test_p8_draining_lets_calls_end_and_gives_the_rest_back(tmp_path: Path) -> N
             chunk = one.start(payload(*map(work, range(10))))
             await until(lambda: one.endpoint.in_flight == 3)
 
-            one.runner.drain()
+            one.runner.stops.drain()
             let_go.set()
             summary = await chunk
             await one.settle()
@@ -660,7 +662,7 @@ def test_a_chunk_that_comes_while_draining_goes_back_at_once_though_the_pace_is_
 ) -> None:
     async def scene() -> None:
         async with house(tmp_path, always(completion()), FakeKeeper(slots=0)) as one:
-            one.runner.drain()
+            one.runner.stops.drain()
             summary = await ran(one, payload(*map(work, range(4))))
             assert summary.returned == 4
             assert not one.endpoint.calls
@@ -685,7 +687,7 @@ def test_draining_does_not_wait_for_what_was_to_be_tried_later(tmp_path: Path) -
         async with house(tmp_path, always(refusal(429, retry_after="600"))) as one:
             chunk = one.start(payload(work(0)))
             await until(lambda: one.endpoint.calls and not one.endpoint.in_flight)
-            one.runner.drain()
+            one.runner.stops.drain()
             assert (await asyncio.wait_for(chunk, 2)).returned == 1
 
     asyncio.run(scene())
@@ -719,16 +721,18 @@ def test_cutting_books_calls_in_flight_as_uncertain_with_the_id_to_look_them_up(
 def test_a_call_that_is_cut_before_its_first_step_is_no_lost_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = Runner._start
-
-    def start_and_cut(self: Runner, request: PendingRequest) -> None:
-        start(self, request)
-        self.abort()
-
-    monkeypatch.setattr(Runner, "_start", start_and_cut)
+    take = Dispatcher.take
 
     async def scene() -> None:
         async with house(tmp_path, always(completion())) as one:
+
+            def take_and_cut(self: Dispatcher) -> PendingRequest | None:
+                request = take(self)
+                if request:
+                    one.runner.abort()
+                return request
+
+            monkeypatch.setattr(Dispatcher, "take", take_and_cut)
             summary = await asyncio.wait_for(one.runner.run(payload(*map(work, range(5)))), 5)
 
             assert not one.endpoint.calls
@@ -791,7 +795,7 @@ def test_p13_nothing_starts_while_the_claims_may_be_void(tmp_path: Path) -> None
             chunk = one.start(payload(*map(work, range(3))))
             await until(lambda: one.keeper.asks)
             one.stop_beats()
-            one.now += runner.LEASE_S + 1
+            one.now += contact.RENEWED_S + 1
             one.keeper.slots = 10
             count = len(one.keeper.asks)
             await until(lambda: len(one.keeper.asks) > count + 3)
@@ -819,8 +823,8 @@ def test_r13_a_worker_that_hears_nothing_from_redis_starts_nothing_long_before_i
             await until(lambda: one.endpoint.in_flight == 1)
             one.keeper.away = True
             one.stop_beats()
-            one.now += runner.QUIET_S + 0.1
-            assert runner.QUIET_S < runner.LEASE_S
+            one.now += contact.QUIET_S + 0.1
+            assert contact.QUIET_S < contact.RENEWED_S
             let_go.set()
             await until(lambda: one.endpoint.in_flight == 0)
             await asyncio.sleep(0.02)
@@ -842,7 +846,7 @@ def test_p13_a_claim_counts_from_before_its_renewal_left_not_from_the_answer(
             await until(lambda: one.keeper.asks)
             one.stop_beats()
             asked_at = one.now
-            one.now += runner.LEASE_S + 0.1
+            one.now += contact.RENEWED_S + 0.1
 
             one.runner.renewed(set(), asked_at)
             one.keeper.slots = 10
@@ -861,11 +865,11 @@ def test_p13_no_other_worker_is_given_a_chunk_of_which_one_still_starts_calls() 
     them no earlier than that, for `CLAIM_S`; and a chunk is lost only by a look that finds no
     claim, `SILENCE_S` after the last sign of one, or after Redis came up without its memory.
     """
-    assert runner.LEASE_S < CLAIM_S < SILENCE_S
+    assert contact.RENEWED_S < CLAIM_S < SILENCE_S
     # A claim is first taken by one command, and renewed by the first beat that begins after it.
-    assert runner.LEASE_S + TIMEOUT_S < CLAIM_S
+    assert contact.RENEWED_S + TIMEOUT_S < CLAIM_S
     # A worker whose every command takes as long as one may, still works some of the time.
-    assert runner.LEASE_S > BEAT_S
+    assert contact.RENEWED_S > BEAT_S
 
 
 def test_p13_a_chunk_that_was_given_up_makes_no_more_calls(tmp_path: Path) -> None:
@@ -886,7 +890,7 @@ def test_p13_a_chunk_that_was_given_up_makes_no_more_calls(tmp_path: Path) -> No
             assert (await asyncio.wait_for(chunk, 5)).returned == 5
             assert len(one.endpoint.calls) == 2
             await one.settle()
-            assert one.home.closed[JOB, 1].reason == runner.LOST
+            assert one.home.closed[JOB, 1].reason == LOST
 
     asyncio.run(scene())
 
@@ -909,7 +913,7 @@ def test_f1_a_full_disk_ends_in_a_drain_and_loses_no_row_and_no_paid_answer(
 
     async def scene() -> None:
         async with house(tmp_path, lambda *_: slow(), FakeKeeper(slots=3)) as one:
-            one.outbox.on_failure = one.runner.drain
+            one.outbox.on_failure = one.runner.stops.drain
             chunk = one.start(payload(*map(work, range(10))))
             await until(lambda: one.endpoint.in_flight == 3)
 
@@ -931,7 +935,7 @@ def test_f12_without_a_journal_no_call_is_made(tmp_path: Path, *, drains: bool) 
     async def scene() -> None:
         async with house(tmp_path, always(completion())) as one:
             if drains:
-                one.outbox.on_failure = one.runner.drain
+                one.outbox.on_failure = one.runner.stops.drain
             with pytest.MonkeyPatch.context() as full:
                 full.setattr(os, "write", full_disk)
                 chunk = one.start(payload(*map(work, range(5))))
@@ -1031,7 +1035,7 @@ def test_e44_an_outage_by_resets_that_comes_and_goes_fails_no_request(
 def test_requests_that_always_fail_end_though_it_looks_like_an_outage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "OUTAGE_IS_OVER_S", 0.3)
+    monkeypatch.setattr(retry, "OUTAGE_IS_OVER_S", 0.3)
 
     async def scene() -> None:
         async with house(tmp_path, always(refusal(500))) as one:
@@ -1049,11 +1053,11 @@ def test_an_endpoint_that_throttles_even_a_single_call_is_probed_not_hammered(
     async def scene() -> None:
         async with house(tmp_path, always(refusal(503)), FakeKeeper(slots=1)) as one:
             chunk = one.start(payload(*map(work, range(500))))
-            await until(lambda: any(each.breaker.is_on for each in one.runner.dispatchers()))
+            await until(lambda: any(each.breaker.is_on for each in one.runner.dispatchers))
             count = len(one.endpoint.calls)
             await asyncio.sleep(0.5)
             assert len(one.endpoint.calls) <= count + 3
-            one.runner.drain()
+            one.runner.stops.drain()
             await chunk
 
     asyncio.run(scene())
@@ -1073,7 +1077,7 @@ def test_one_models_outage_does_not_hold_up_another(tmp_path: Path) -> None:
                 return len(one.home.results) == 20
 
             await until(twenty)
-            one.runner.drain()
+            one.runner.stops.drain()
             assert (await chunk).returned == 20
 
     asyncio.run(scene())
@@ -1105,13 +1109,13 @@ def test_r19_a_payload_that_makes_no_sense_is_refused_and_leaves_nothing(
     asyncio.run(scene())
 
 
-def test_lanes_of_models_that_nobody_asks_for_any_more_go(tmp_path: Path) -> None:
+def test_dispatchers_of_models_that_nobody_asks_for_any_more_go(tmp_path: Path) -> None:
     async def scene() -> None:
         async with house(tmp_path, always(completion())) as one:
             for number in range(10):
                 await one.runner.run(payload(work(number), chunk=number, models=(f"m/{number}",)))
-                await until(lambda: all(each.is_idle for each in one.runner.dispatchers()))
-            assert len(list(one.runner.dispatchers())) == 1
+                await until(lambda: all(each.is_idle for each in one.runner.dispatchers))
+            assert len(list(one.runner.dispatchers)) == 1
 
     asyncio.run(scene())
 
@@ -1150,7 +1154,7 @@ def test_the_address_of_the_endpoint_is_part_of_the_pace(tmp_path: Path) -> None
     async def scene() -> None:
         async with house(tmp_path, always(completion())) as one:
             await one.runner.run(payload(work(0)))
-            (each,) = one.runner.dispatchers()
+            (each,) = one.runner.dispatchers
             assert each.limiter.scope == scope_name(BASE_URL, "fingerprint", "minimax/minimax-m1")
 
     asyncio.run(scene())
@@ -1192,8 +1196,8 @@ def test_a_wait_is_told_until_somebody_lifts_it(tmp_path: Path) -> None:
         answer = refusal(429, "come back tomorrow", retry_after="86400")
         async with house(tmp_path, first(answer)) as one:
             chunk = one.start(payload(work(0)))
-            await until(lambda: any(s.wait for s in one.runner.standing().values()))
-            wait = one.runner.standing()[JOB].wait
+            await until(lambda: any(s.wait for s in job_statuses(one.runner).values()))
+            wait = job_statuses(one.runner)[JOB].wait
             assert wait is not None
             assert (wait.code, wait.said) == (
                 "endpoint.rate_limited",

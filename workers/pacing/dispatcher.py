@@ -1,10 +1,11 @@
-"""Requests of one model on their way to the endpoint, in turn, as the pace allows.
+"""Requests of one model on their way to the endpoint, in turn, as the limits allow.
 
-    ready ──admitted──→ called ──→ ended
-      ▲                   │
-      └──── later ◄───────┘
+    ready ──taken──→ called ──released──→ done
+      ▲                 │
+      └──── later ◄─────┘
 
-Where the endpoint seems to be down, one call at a time probes it (`outage`).
+`admitted` hands each out as its turn comes; who takes one holds a place until it is released.
+Where the endpoint seems to be down, one call at a time probes it (`circuit_breaker`).
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from jobs.chunk import Terms
 from workers.pacing.backoff import Dice
 from workers.pacing.circuit_breaker import TROUBLE, CircuitBreaker, HealthSignal
+from workers.pacing.contact import Contact
 from workers.pacing.fair_queue import FairQueue
 from workers.pacing.limiter import Limiter, strictest
+from workers.pacing.retry import Health
 from workers.pacing.retry_budget import RetryBudget
 from workers.pending import PendingRequest
-from workers.usage_estimate import UsageEstimate
 
 TICK_S = 0.1
-"""The shared pace is asked this often while things happen: at most ten round trips a second."""
+"""The shared limiter is asked this often while things happen: at most ten round trips a second."""
 
 REST_S = 1.0
 """And this often while nothing does."""
@@ -44,36 +46,29 @@ class Hindrance:
 
 
 class Dispatcher:
-    """The queue of one pace.
-
-    `call` starts the call of a request that was admitted, `refuse` takes one that may not be called
-    after all, `may_start` says whether anything may start at the moment.
-    """
+    """The requests of one limiter; nothing of them is handed out while `contact` does not hold."""
 
     def __init__(
         self,
         limiter: Limiter,
-        call: Callable[[PendingRequest], None],
-        refuse: Callable[[PendingRequest], bool],
-        may_start: Callable[[], bool],
+        contact: Contact,
         dice: Dice,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limiter = limiter
         self.breaker = CircuitBreaker(dice, clock)
+        self.hindrance: Hindrance | None = None
+        self._contact = contact
         self._clock = clock
-        self._call = call
-        self._refuse = refuse
-        self._may_start = may_start
         self._dice = dice
         self._budget = RetryBudget(clock)
         self._queue = FairQueue()
         self._terms: dict[str, Terms] = {}
         self._later: dict[int, tuple[asyncio.TimerHandle, PendingRequest]] = {}
+        self._probe: PendingRequest | None = None
         self._task: asyncio.Task[None] | None = None
         self._stir = asyncio.Event()
-        self._probe: PendingRequest | None = None
-        self.hindrance: Hindrance | None = None
+        self._ready = asyncio.Event()
 
     @property
     def waiting(self) -> int:
@@ -108,24 +103,64 @@ class Dispatcher:
         """Whether something of the job is, or lately was, here."""
         return job in self._terms
 
+    @property
+    def health(self) -> Health:
+        """What is known of the endpoint by now."""
+        breaker = self.breaker
+        return Health(breaker.is_on, breaker.is_near, breaker.lasts_s, self.limiter.pause_s)
+
     def add(self, requests: list[PendingRequest]) -> None:
         """New requests, behind those of their job that wait."""
         self._queue.add(requests)
-        self._ensure_running()
-        self.pump()
+        self._wake()
 
-    def again(self, request: PendingRequest, delay_s: float, *, budgeted: bool = False) -> None:
+    def retry(self, request: PendingRequest, wait_s: float, *, budgeted: bool = False) -> None:
         """This request tries again after a while, before those that were never called.
 
         `budgeted`: only when the budget of repetitions has one left.
         """
         request.is_budgeted = budgeted
-        handle = asyncio.get_running_loop().call_later(delay_s, self._due, request)
+        handle = asyncio.get_running_loop().call_later(wait_s, self._due, request)
         self._later[id(request)] = (handle, request)
-        self._ensure_running()
+        self._wake()
 
-    def ended(self, request: PendingRequest, signal: HealthSignal) -> None:
-        """The call of a request ended."""
+    # ---- handing out ------------------------------------------------------------------------
+
+    async def admitted(self) -> AsyncIterator[PendingRequest]:
+        """Each request that may be called, as soon as it may; for ever. It is to be released."""
+        while True:
+            while (request := self.take()) is not None:
+                yield request
+            self._ready.clear()
+            await self._ready.wait()
+
+    def take(self) -> PendingRequest | None:
+        """The request whose turn it is, if it may be called now; it is to be released."""
+        if not self._queue or not self._contact.holds:
+            return None
+        if self.breaker.is_on and not self._may_probe():
+            return None
+        work = self._queue.peek().work
+        estimate = self.limiter.try_admit(work.tokens, float(work.rub or 0))
+        if estimate is None:
+            return None
+        request = self._queue.pop()
+        request.estimate, request.left_at = estimate, self._clock()
+        if request.calls == request.work.attempts:
+            self._budget.called()
+        if self.breaker.is_on:
+            self._probe, self.limiter.may_probe = request, False
+        return request
+
+    def put_back(self, request: PendingRequest) -> None:
+        """A request that was taken is not called after all: its place is free."""
+        self.limiter.cancel(request.estimate)
+        if self._probe is request:
+            self._probe, self.limiter.may_probe = None, True
+        self._wake()
+
+    def release(self, request: PendingRequest, signal: HealthSignal) -> None:
+        """The call of a request ended, and with it what it held of the limits."""
         if self._probe is request:
             self._probe = None
         was_on = self.breaker.is_on
@@ -138,6 +173,7 @@ class Dispatcher:
         if signal is HealthSignal.ALIVE:
             self.hindrance = None
         self._stir.set()
+        self._ready.set()
 
     def lift(self) -> None:
         """Waits end now, and somebody looks at once whether the endpoint is back."""
@@ -146,7 +182,7 @@ class Dispatcher:
         for handle, request in list(self._later.values()):
             handle.cancel()
             self._due(request)
-        self._ensure_running()
+        self._wake()
 
     def take_back(self, wanted: Callable[[PendingRequest], bool]) -> list[PendingRequest]:
         """Removes and returns all waiting requests of which `wanted` is true."""
@@ -159,60 +195,39 @@ class Dispatcher:
         self._stir.set()
         return back
 
-    def pump(self) -> None:
-        """Starts as many calls as may start now."""
-        while self._queue and self._may_start():
-            work = self._queue.peek().work
-            if self.breaker.is_on and not self._may_probe():
-                return
-            estimate = self.limiter.try_admit(work.tokens, float(work.rub or 0))
-            if estimate is None:
-                return
-            self._let_through(self._queue.pop(), estimate)
-
-    def _let_through(self, request: PendingRequest, estimate: UsageEstimate) -> None:
-        if self._refuse(request):
-            self.limiter.cancel(estimate)
-            return
-        request.estimate, request.left_at = estimate, self._clock()
-        if request.calls == request.work.attempts:
-            self._budget.called()
-        if self.breaker.is_on:
-            self._probe = request
-            self.limiter.may_probe = False
-        self._call(request)
-
     def _may_probe(self) -> bool:
         return self.breaker.may_probe(told=self.limiter.may_probe, probing=self._probe is not None)
 
     def _due(self, request: PendingRequest) -> None:
         self._later.pop(id(request), None)
         if request.is_budgeted and not self._budget.take():
-            self.again(request, self._dice(1.0, 3.0), budgeted=True)
+            self.retry(request, self._dice(1.0, 3.0), budgeted=True)
             return
         if self.breaker.is_on:
             # Others probe first, so that no request uses itself up.
             self._queue.add([request])
         else:
             self._queue.add_first(request)
-        self._ensure_running()
-        self.pump()
+        self._wake()
 
-    def _ensure_running(self) -> None:
+    # ---- the shared limiter -----------------------------------------------------------------
+
+    def _wake(self) -> None:
         self._stir.set()
+        self._ready.set()
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name=f"dispatcher {self.limiter.scope}")
+            self._task = asyncio.create_task(self._run(), name=f"limiter {self.limiter.scope}")
 
     async def _run(self) -> None:
-        """Talks to the shared pace while there is something to do."""
+        """Talks to the shared limiter while there is something to do."""
         while True:
             while self._has_work:
                 self._stir.clear()
                 await self._tick(len(self._queue))
-                self.pump()
+                self._ready.set()
                 await self._rest()
             await self._tick(0)
-            # Work may have come while the pace was told that there is none.
+            # Work may have come while the limiter was told that there is none.
             if not self._has_work:
                 return
 
@@ -245,4 +260,5 @@ class Dispatcher:
             log.error("shared limiter failure: %s", type(error).__name__)  # noqa: TRY400
             log.debug("", exc_info=error)
             return
+        self._contact.heard(self.limiter.heard_at)
         self.breaker.heard(self.limiter.down_s)

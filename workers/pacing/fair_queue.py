@@ -55,7 +55,7 @@ class FairQueue:
         self._count += 1
 
     def _of(self, request: PendingRequest) -> deque[PendingRequest]:
-        job = request.chunk.payload.job
+        job = request.job
         if job not in self._jobs:
             self._jobs[job] = deque()
             self._had[job] = max(self._had.get(job, 0.0), self._now)
@@ -73,7 +73,7 @@ class FairQueue:
     def pop(self) -> PendingRequest:
         """Lets the one through whose turn it is."""
         request = self.peek()
-        job = request.chunk.payload.job
+        job = request.job
         self._now = self._had[job]
         self._had[job] += 1.0 / self._share(job)
         self._jobs[job].popleft()

@@ -108,7 +108,7 @@ class Judge:
         return outcome
 
     def _well(self, request: PendingRequest) -> None:
-        job, model = request.chunk.payload.job, request.model
+        job, model = request.job, request.model
         self._answered[job, model] = self._clock()
         self._alike.pop((job, model), None)
         for key in [key for key in self._streaks if key[:2] == (job, model)]:
@@ -136,13 +136,13 @@ class Judge:
 
     def _knows(self, request: PendingRequest, code: str) -> bool:
         """Whether key and address, or the model if it is about that, answered within this job."""
-        job = request.chunk.payload.job
+        job = request.job
         if code == NO_MODEL:
             return (job, request.model) in self._answered
         return request.chunk.payload.terms.answered or any(key[0] == job for key in self._answered)
 
     def _note(self, request: PendingRequest, reason: str, code: str, after: float = 0.0) -> _Streak:
-        key = (request.chunk.payload.job, request.model, reason)
+        key = (request.job, request.model, reason)
         now, terms = self._clock(), request.chunk.payload.terms
         streak = self._streaks.setdefault(key, _Streak(now))
         streak.count += 1
@@ -153,7 +153,7 @@ class Judge:
 
     def _apart(self, request: PendingRequest, before: Apart, *, model_only: bool) -> Apart:
         """Counts it if others were answered since this request last got it."""
-        job = request.chunk.payload.job
+        job = request.job
         last = max(
             (
                 at
@@ -184,7 +184,7 @@ class Judge:
 
     def _scope(self, request: PendingRequest, streak: _Streak, code: str) -> str:
         """The model, where it is about that, or others of the job are answered meanwhile."""
-        job = request.chunk.payload.job
+        job = request.job
         others = (at for key, at in self._answered.items() if key[0] == job)
         alone = code in _OF_A_MODEL or any(at > streak.since for at in others)
         return request.model if alone else ""
@@ -208,7 +208,7 @@ class Judge:
 
     def _count_alike(self, request: PendingRequest, refused: Refused, in_flight: int) -> Outcome:
         """Refusals come sooner than answers, so they must also outnumber the calls in flight."""
-        job, most = request.chunk.payload.job, request.chunk.payload.terms.max_refusals
+        job, most = request.job, request.chunk.payload.terms.max_refusals
         alike = self._alike.setdefault((job, request.model), _Alike())
         if alike.code != refused.code:
             alike.code, alike.count = refused.code, 0

@@ -161,7 +161,7 @@ class Limiter:
         self._paused_until = 0.0
         self._rests = 0
         self._rests_until = 0.0
-        self.told_until = self._told_s = 0.0
+        self.told_until = self._wait_s = 0.0
         self._known = False
         self.heard_at = float("-inf")
         """When something was asked that was answered, by the clock."""
@@ -180,9 +180,14 @@ class Limiter:
         return max(0.0, self._paused_until - self._clock())
 
     @property
+    def told_s(self) -> float:
+        """Seconds that are left of the wait which the endpoint asked for."""
+        return max(0.0, self.told_until - self._clock())
+
+    @property
     def waits_long(self) -> bool:
         """Whether the endpoint asked to be left alone for longer than one would not notice."""
-        return self._told_s > NOTICED_S and self.told_until > self._clock()
+        return self._wait_s > NOTICED_S and self.told_until > self._clock()
 
     @property
     def is_metered(self) -> bool:
@@ -269,7 +274,7 @@ class Limiter:
         """
         if seconds > 0:
             if self._clock() + seconds > self.told_until:
-                self.told_until, self._told_s = self._clock() + seconds, seconds
+                self.told_until, self._wait_s = self._clock() + seconds, seconds
             seconds = self._bearable(seconds)
             self._report.retry_after_s = max(self._report.retry_after_s, seconds)
             self._paused_until = max(self._paused_until, self._clock() + seconds)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from jobs.budget import Grant
 from jobs.chunk import Terms
 from tests.workers.fakes import JOB, FakeKeeper, payload, until, work
 from workers.pacing import circuit_breaker, dispatcher, retry_budget
 from workers.pacing.circuit_breaker import TROUBLE, HealthSignal, probe_wait
+from workers.pacing.contact import QUIET_S, Contact
 from workers.pacing.dispatcher import Dispatcher
 from workers.pacing.limiter import Lease, LeaseRequest, Limiter
 from workers.pending import OpenChunk, PendingRequest
@@ -27,9 +27,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def requests(count: int, job: str = JOB) -> list[PendingRequest]:
-    some = payload(*map(work, range(count)), job=job)
-    chunk = OpenChunk(some, Grant(some.grant), count, asyncio.get_running_loop().create_future())
-    return [PendingRequest(chunk, each, MODEL, 0, 0) for each in some.requests]
+    chunk = OpenChunk(payload(*map(work, range(count)), job=job, models=(MODEL,)))
+    return [PendingRequest.of(chunk, each) for each in chunk.payload.requests]
 
 
 class Called:
@@ -37,38 +36,32 @@ class Called:
 
     def __init__(self, keeper: FakeKeeper) -> None:
         self.calls: list[PendingRequest] = []
-        self.refused: list[PendingRequest] = []
-        self.refusing = False
-        self.may_start = True
-        self.dispatcher = Dispatcher(
-            Limiter("scope", keeper),
-            self.calls.append,
-            self._refuse,
-            lambda: self.may_start,
-            random.Random(1).uniform,
-        )
+        self.now = 0.0
+        contact = Contact(lambda: self.now)
+        self.dispatcher = Dispatcher(Limiter("scope", keeper), contact, random.Random(1).uniform)
+        self._taking = asyncio.create_task(self._take())
 
-    def _refuse(self, request: PendingRequest) -> bool:
-        if self.refusing:
-            self.refused.append(request)
-        return self.refusing
+    async def _take(self) -> None:
+        async for request in self.dispatcher.admitted():
+            self.calls.append(request)
 
-    def end(self, request: PendingRequest, sign: HealthSignal = HealthSignal.ALIVE) -> None:
+    def end(self, request: PendingRequest, signal: HealthSignal = HealthSignal.ALIVE) -> None:
         self.dispatcher.limiter.ended(request.estimate, tokens=0)
-        self.dispatcher.ended(request, sign)
-        self.dispatcher.pump()
+        self.dispatcher.release(request, signal)
+        while (following := self.dispatcher.take()) is not None:
+            self.calls.append(following)
 
-    def end_all(self, sign: HealthSignal = HealthSignal.ALIVE) -> None:
+    def end_all(self, signal: HealthSignal = HealthSignal.ALIVE) -> None:
         calls, self.calls[:] = list(self.calls), []
         for request in calls:
-            self.end(request, sign)
+            self.end(request, signal)
 
 
 def run(scene: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(scene, 20))
 
 
-def test_tickets_are_called_in_turn() -> None:
+def test_requests_are_called_in_turn() -> None:
     async def scene() -> None:
         one, some = Called(FakeKeeper()), requests(5)
         one.dispatcher.add(some)
@@ -80,7 +73,7 @@ def test_tickets_are_called_in_turn() -> None:
     run(scene())
 
 
-def test_work_that_comes_while_a_lane_says_goodbye_is_not_forgotten() -> None:
+def test_work_that_comes_while_a_dispatcher_says_goodbye_is_not_forgotten() -> None:
     class Slow(FakeKeeper):
         """The last word takes a while, and new work comes meanwhile."""
 
@@ -110,7 +103,7 @@ def test_work_that_comes_while_a_lane_says_goodbye_is_not_forgotten() -> None:
     run(scene())
 
 
-def test_a_lane_goes_on_when_redis_is_back_and_after_what_nobody_thought_of() -> None:
+def test_a_dispatcher_goes_on_when_redis_is_back_and_after_what_nobody_thought_of() -> None:
     class Strange(FakeKeeper):
         async def exchange(self, scope: str, ask: LeaseRequest) -> Lease:
             if len(self.asks) == 1:
@@ -132,13 +125,13 @@ def test_a_lane_goes_on_when_redis_is_back_and_after_what_nobody_thought_of() ->
     run(scene())
 
 
-def test_a_ticket_that_tries_again_comes_before_those_that_were_never_called() -> None:
+def test_a_request_that_tries_again_comes_before_those_that_were_never_called() -> None:
     async def scene() -> None:
         keeper = FakeKeeper(slots=1)
         one, some = Called(keeper), requests(5)
         one.dispatcher.add(some)
         await until(lambda: one.calls == some[:1])
-        one.dispatcher.again(some[0], 0.0)
+        one.dispatcher.retry(some[0], 0.0)
         await asyncio.sleep(0.01)
         one.end(some[0])
         assert one.calls == [some[0], some[0]]
@@ -152,7 +145,7 @@ def test_what_is_taken_back_is_never_called() -> None:
     async def scene() -> None:
         one, some = Called(FakeKeeper(slots=0)), requests(6)
         one.dispatcher.add(some[:5])
-        one.dispatcher.again(some[5], 0.01)
+        one.dispatcher.retry(some[5], 0.01)
 
         back = one.dispatcher.take_back(lambda request: request.work.ordinal >= 3)
 
@@ -165,26 +158,51 @@ def test_what_is_taken_back_is_never_called() -> None:
     run(scene())
 
 
-def test_a_ticket_that_is_refused_at_its_turn_takes_no_place() -> None:
+def test_a_request_that_is_put_back_at_its_turn_takes_no_place() -> None:
     async def scene() -> None:
         one = Called(FakeKeeper(slots=1))
-        one.refusing = True
         one.dispatcher.add(requests(4))
-        await until(lambda: len(one.refused) == 4)
+        for _ in range(4):
+            await until(lambda: one.calls)
+            one.dispatcher.put_back(one.calls.pop())
         assert one.dispatcher.limiter.in_flight == 0
         await until(lambda: one.dispatcher.is_idle)
 
     run(scene())
 
 
-def test_nothing_starts_while_nothing_may() -> None:
+def test_e44_a_probe_that_is_put_back_leaves_its_turn_to_the_next() -> None:
     async def scene() -> None:
-        one = Called(FakeKeeper())
-        one.may_start = False
+        keeper = FakeKeeper()
+        one, some = Called(keeper), requests(TROUBLE + 2)
+        one.dispatcher.add(some[:TROUBLE])
+        await until(lambda: len(one.calls) == TROUBLE)
+        keeper.down_s, keeper.probe = 0.1, True
+        one.end_all(HealthSignal.FAULTY)
+        one.dispatcher.add(some[TROUBLE:])
+        await until(lambda: one.calls)
+        keeper.probe = False
+        assert one.calls == [some[TROUBLE]]
+
+        one.dispatcher.put_back(one.calls[0])
+
+        await until(lambda: one.calls == some[TROUBLE:])
+        one.end(one.calls[-1])
+
+    run(scene())
+
+
+def test_nothing_starts_while_redis_is_out_of_reach() -> None:
+    async def scene() -> None:
+        keeper = FakeKeeper()
+        keeper.away = True
+        one = Called(keeper)
+        one.now = QUIET_S
+        one.dispatcher.limiter._known, one.dispatcher.limiter.slots = True, 10
         one.dispatcher.add(requests(2))
         await asyncio.sleep(0.02)
         assert not one.calls
-        one.may_start = True
+        keeper.away = False
         await until(lambda: len(one.calls) == 2)
         one.end_all()
 
@@ -312,7 +330,7 @@ def test_repetitions_for_faults_wait_when_their_budget_is_used_up(
         for request in some:
             request.calls += 1
             one.end(request)
-            one.dispatcher.again(request, 0.0, budgeted=True)
+            one.dispatcher.retry(request, 0.0, budgeted=True)
 
         # Two in reserve, one for ten requests, and one that is given in any case.
         await until(lambda: len(one.calls) == 14)

@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from jobs.budget import Grant
 from jobs.chunk import Terms
 from jobs.outcome import NOT_BILLED, Outcome, Refused, Retry, RetryKind
 from tests.workers.fakes import FakeKeeper, payload, refusal, work
@@ -31,14 +30,14 @@ def test_tokens_of_a_call_that_used_none(outcome: Outcome, given_back: int) -> N
         limiter = Limiter("scope", FakeKeeper())
         limiter.set_terms(Terms(tpm=60_000))
         await limiter.exchange(1, 1000)
-        some = payload(work(0))
-        chunk = OpenChunk(some, Grant(some.grant), 1, asyncio.get_running_loop().create_future())
+        chunk = OpenChunk(payload(work(0)))
         estimate = limiter.try_admit(1000)
         assert estimate
         for _ in range(20):
             limiter.learn(1000, 1000, None)
         before = limiter._tokens
-        request = PendingRequest(chunk, some.requests[0], "m", 0, 0, estimate=estimate)
+        request = PendingRequest.of(chunk, chunk.payload.requests[0])
+        request.estimate = estimate
 
         tell_limiter(limiter, request, refusal(429), outcome)
 

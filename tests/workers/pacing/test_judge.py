@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -11,7 +10,7 @@ from jobs.outcome import NOT_BILLED, Answered, Outcome, Refused, Retry, RetryKin
 from jobs.states import PauseReason
 from tests.workers.fakes import JOB, MODEL, OTHER_JOB, payload, work
 from workers.pacing.judge import MOST_APART, NO_MODEL, Judge
-from workers.pending import OpenChunk, PendingRequest
+from workers.pending import OpenChunk, PendingRequest, Tried
 
 OTHER_MODEL = "example/other"
 BAD = Refused("endpoint.bad_request", "temperature must be below 2")
@@ -31,18 +30,17 @@ class Court:
         self.now = 1000.0
         self.judge = Judge(lambda: self.now)
         self._terms = terms
-        self._tickets: dict[tuple[str, str, int], PendingRequest] = {}
+        self._requests: dict[tuple[str, str, int], PendingRequest] = {}
 
     def __call__(
         self, outcome: Outcome, row: int = 0, *, model: str = MODEL, job: str = JOB, **more: Any
     ) -> Outcome:
         in_flight = more.pop("in_flight", 0)
         key = job, model, row
-        if key not in self._tickets:
-            done = cast("asyncio.Future[None]", None)
-            chunk = OpenChunk(payload(work(row), job=job, **self._terms), None, 1, done)  # type: ignore[arg-type]
-            self._tickets[key] = PendingRequest(chunk, work(row, **more), model, 0, 0)
-        return self.judge.judge(self._tickets[key], outcome, in_flight=in_flight)
+        if key not in self._requests:
+            chunk = OpenChunk(payload(work(row), job=job, **self._terms))
+            self._requests[key] = PendingRequest(chunk, work(row, **more), model, 0, Tried())
+        return self.judge.judge(self._requests[key], outcome, in_flight=in_flight)
 
     def stops(self, *outcomes: Outcome, in_flight: int = 0) -> list[int]:
         """At which of the outcomes, each of another request, the job stops."""
