@@ -103,7 +103,7 @@ def audit(
         found = Audit()
         rows = _input(source)
         found.rows = len(rows)
-        entries = _book(book)
+        entries = read_book(book)
         if only_this_input:
             asked = {row.body_hash for row in rows.values()}
             entries = [entry for entry in entries if entry["body"] in asked]
@@ -148,7 +148,7 @@ def _member(text: str, key: str) -> str:
     return text[at:end]
 
 
-def _book(path: Path) -> list[dict[str, Any]]:
+def read_book(path: Path) -> list[dict[str, Any]]:
     """Calls of the endpoint's book, the last record of each, in the order they came."""
     calls: dict[int, dict[str, Any]] = {}
     for line in path.read_text().splitlines():
@@ -192,7 +192,7 @@ def _rows_end_once(rows: dict[str, Row], output: Path, found: Audit, *, finished
         last = 0
         if not finished and not (output / name).exists():
             continue
-        for end in _lines(output / name):
+        for end in read_lines(output / name):
             row = rows.get(end["custom_id"])
             found.check("L1", row is not None, f"{end['custom_id']} is in {name}, not in the input")
             if row is None:
@@ -208,7 +208,8 @@ def _rows_end_once(rows: dict[str, Row], output: Path, found: Audit, *, finished
         found.check("L1", not wrong, f"{custom_id} ends {count} times")
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Of an output file; each answer with the hashes of what may have been sent."""
     with path.open("rb") as file:
         for line in file:
             text = line.decode()
@@ -287,7 +288,7 @@ def _paid_twice(rows: dict[str, Row], found: Audit, allowed: int, deaths: Sequen
     unexcused = 0
     for row in rows.values():
         again = max(len(row.billed) - 1, 0)
-        cut = sum(_was_in_flight(call, deaths) for call in row.billed)
+        cut = sum(was_in_flight(call, deaths) for call in row.billed)
         found.bought_twice += again
         found.in_flight += cut
         unexcused += max(again - cut, 0)
@@ -298,7 +299,7 @@ def _paid_twice(rows: dict[str, Row], found: Audit, allowed: int, deaths: Sequen
     )
 
 
-def _was_in_flight(call: dict[str, Any], deaths: Sequence[Death]) -> bool:
+def was_in_flight(call: dict[str, Any], deaths: Sequence[Death]) -> bool:
     """Whether a worker died before it can have kept the answer of a billed call."""
     if call["delivery"] == "full":
         ended = call["mono"]

@@ -43,9 +43,9 @@ def write_all(store: JobStore, folder: Path | None = None) -> Path:
         with whole_file(target / COST) as file:
             content = msgspec.json.encode(cost_json(store, cost))
             file.write(msgspec.json.format(content, indent=2) + b"\n")
+        write_table(store, job, target, _not_run(job))
         with whole_file(target / REPORT) as file:
             write_page(store, file, seen, cost)
-        write_table(store, job, target, _not_run(job))
     return target
 
 

@@ -31,6 +31,7 @@ LARGEST = 128 * 2**10
 """Bytes of what rows have of their own in one call."""
 
 _SMALLER_BY = 4
+_USELESS = ("endpoint.empty", "endpoint.answer_too_large")
 _LONGEST_QUOTE = 4000
 
 _encode = msgspec.json.Encoder().encode
@@ -111,7 +112,7 @@ class Ladder:
         if result.state is ResultState.FAILED:
             # Perhaps for the sake of one of its rows.
             verdict = Verdict(problem=result.message)
-            splits = rung < ALONE and _is_refusal(result)
+            splits = rung < ALONE and _is_for_one(result)
             return {row.ordinal: self._ruled(row, rung, verdict) for row in requests if splits}
         told = self._told(rung, requests, text_of(answer))
         return {row.ordinal: self._ruled(row, rung, told[row.ordinal]) for row in requests}
@@ -158,9 +159,11 @@ def _alone(answer: bytes, said: str) -> bytes:
     return _encode({**kept, "choices": [choice]})
 
 
-def _is_refusal(result: Result) -> bool:
-    """Whether the endpoint won't have a call as it stands, as against its own troubles."""
-    return result.status in (400, 403, 413, 422)
+def _is_for_one(result: Result) -> bool:
+    """Whether fewer rows may fare better: the endpoint won't have the call as it stands, or the
+    model made nothing of it; as against the endpoint's own troubles.
+    """
+    return result.status in (400, 403, 413, 422) or result.code in _USELESS
 
 
 def _groups(waiting: list[tuple[Item, Asked]], most: int) -> Iterator[list[tuple[Item, Asked]]]:

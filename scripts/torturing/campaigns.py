@@ -20,7 +20,7 @@ from redis import Redis
 
 from scripts.auditor import ZERO, Audit
 from scripts.simulator.kinds import MIX
-from scripts.torturing.house import House, dice
+from scripts.torturing.house import CHOICES, MODEL, House, dice
 from scripts.torturing.memories import Memories
 from scripts.torturing.nursery import Nursery
 
@@ -314,6 +314,8 @@ class Plan:
     capped: int = 4
     faults: tuple[str, ...] = ()
     """Options of the endpoint that make it err."""
+    task: tuple[str, ...] = ()
+    """What is asked of the rows of a table; none: jobs are of requests."""
 
 
 # NaN is no JSON: the output has it as text, and L3 cannot know that.
@@ -325,6 +327,11 @@ MIXED = tuple(
 )
 """A tenth of all calls, spread evenly over what passes by itself."""
 _QUICK = "lognormal:0.5:0.5:4"
+_SLIPS = ("--answers", "table", "--slips", "0.2", "--reasoning-tokens", "0")
+_PACKED = (
+    *("--prompt", "Определи тон отзыва: {{ review }}", "--choices", ",".join(CHOICES)),
+    *("--model", MODEL, "--max-tokens", "40", "--pack", "8", "--repairs", "3"),
+)
 
 PLANS = {
     "kills": Plan(
@@ -368,6 +375,16 @@ PLANS = {
         in_flight=24,
         latency=_QUICK,
     ),
+    "tables": Plan(
+        "as kills, of tables in packs while the model errs: rows, shares and truth",
+        deal_everything,
+        workers=3,
+        rows=4000,
+        pause_s=0.7,
+        capped=10**6,
+        faults=_SLIPS,
+        task=_PACKED,
+    ),
     "server": Plan(
         "Redis killed and emptied: how soon is work going on?",
         deal_losses_of_the_server,
@@ -385,9 +402,12 @@ def run(name: str, blows: int, folder: Path, seed: int, minutes: float = float("
     endpoint = ("--latency", plan.latency, "--max-in-flight", str(plan.in_flight), *plan.faults)
     with (
         Nursery() as nursery,
-        House(folder, workers=plan.workers, endpoint=endpoint, nursery=nursery) as house,
+        House(
+            folder, workers=plan.workers, endpoint=endpoint, nursery=nursery, task=plan.task
+        ) as house,
     ):
-        campaign = Campaign(house, plan.rows, seed, plan.capped, minutes, errs=bool(plan.faults))
+        errs = bool(plan.faults) and not plan.task
+        campaign = Campaign(house, plan.rows, seed, plan.capped, minutes, errs=errs)
         return campaign.run(blows, plan.pause_s, plan.deal)
 
 

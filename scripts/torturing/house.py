@@ -5,6 +5,7 @@ All of them are real processes, and each can be killed and put back.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import random
@@ -26,6 +27,7 @@ from typing import Self
 from jobs.names import SECRET
 from scripts.auditor import Audit, Death, audit
 from scripts.simulator import Simulator
+from scripts.table_auditor import ENCODING, audit_table
 from scripts.torturing.nursery import Child, Nursery
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,6 +40,8 @@ _STARTS_S = 30.0
 _DYING_S = 1.0
 """Connections of a process are closed well before a busy machine has done with it."""
 NOTHING: Mapping[str, str] = {}
+CHOICES = ("позитив", "негатив", "нейтрально")
+WORDS = ("отличный", "плохой", "товар", "доставка", "быстро", "долго", "цена", "качество", "всё")
 _ending = threading.Event()
 
 
@@ -74,7 +78,11 @@ class House:
         endpoint: Sequence[str] = (),
         server: Sequence[str] = (),
         nursery: Nursery | None = None,
+        task: Sequence[str] = (),
     ) -> None:
+        """`task`: what is asked of the rows of tables, of which the next jobs are then."""
+        self.task = task
+        self.since: dict[str, int] = {}
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.port = self.way_to_redis = free_port()
@@ -273,13 +281,18 @@ class House:
     def write_input(self, name: str, requests: int) -> Path:
         """An input of so many requests."""
         source = self.input(name)
+        if self.task:
+            _write_table(source, requests)
+            return source
         source.write_text("".join(_line(name, number) for number in range(requests)))
         return source
 
     def submit(self, name: str, requests: int, *options: str) -> str:
         """Writes an input and submits it; returns the job's id."""
         source, output = str(self.write_input(name, requests)), str(self.output(name))
-        command = ("submit", source, "-o", output, "--name", name, *options)
+        command = ("submit", source, "-o", output, "--name", name, *self.task, *options)
+        if self.task:
+            self.since[name] = len(self.simulator.book())
         if self._nursery is None:
             return self.command(*command)
         told = self.folder / f"{name}.submit"
@@ -288,7 +301,7 @@ class House:
 
     def input(self, name: str) -> Path:
         """Where a job's input stands."""
-        return self.folder / f"{name}.jsonl"
+        return self.folder / f"{name}.{'csv' if self.task else 'jsonl'}"
 
     def output(self, name: str) -> Path:
         """Where a job's outputs are written."""
@@ -336,11 +349,17 @@ class House:
         further calls that may be; `finished`: whether the job is over.
         """
         self.simulator.book()  # has it written down to its last line
-        return audit(
+        places = (
             self.folder / "book.jsonl",
             self.folder / "home" / "jobs" / job,
             self.input(name),
             self.output(name),
+        )
+        if self.task:
+            since = self.since[name]
+            return audit_table(*places, since=since, deaths=self.deaths, finished=finished)
+        return audit(
+            *places,
             cap=cap,
             allowed_twice=allowed_twice,
             deaths=self.deaths,
@@ -369,6 +388,18 @@ def _line(name: str, number: int) -> str:
         },
     }
     return json.dumps(request, ensure_ascii=False) + "\n"
+
+
+def _write_table(path: Path, rows: int) -> None:
+    """Reviews with quotes, delimiters and line breaks, each with its truth."""
+    chosen = dice(rows)
+    with path.open("w", encoding=ENCODING, newline="") as file:
+        writer = csv.writer(file, delimiter=";", lineterminator="\r\n")
+        writer.writerow(["id", "review"])
+        for number in range(rows):
+            words = " ".join(chosen.choices(WORDS, k=chosen.randint(2, 20)))
+            truth = chosen.choice(CHOICES)
+            writer.writerow([f"{number:06d}", f'{words};\n"{number}" label: {truth}'])
 
 
 def _server_program() -> str:

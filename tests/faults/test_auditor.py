@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from scripts.auditor import Audit, audit
+from scripts.table_auditor import ENCODING, audit_table
+from scripts.torturing.campaigns import PLANS
 from scripts.torturing.house import House
 
 ROWS = 30
@@ -19,14 +21,26 @@ ROWS = 30
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished job in a folder: book.jsonl, in.jsonl, out/, job/."""
+    """Two finished jobs in a folder: book.jsonl, in.jsonl, out/, job/; and of a table table.jsonl
+    (both in it), since, table.csv, table.out/, tables/.
+    """
     folder = tmp_path_factory.mktemp("finished")
-    with House(folder / "house", workers=1) as house:
+    plan = PLANS["tables"]
+    with House(folder / "house", workers=1, endpoint=plan.faults) as house:
         job = house.submit("in", ROWS)
         house.wait("in")
         house.simulator.book()
         shutil.copy(house.folder / "book.jsonl", folder)
-        shutil.copy(house.input("in"), folder)
+        house.task = plan.task
+        of_table = house.submit("table", 2 * ROWS)
+        house.wait("table")
+        assert house.audit("table", of_table).broken == []
+        (folder / "since").write_text(str(house.since["table"]))
+        shutil.copy(house.folder / "book.jsonl", folder / "table.jsonl")
+        shutil.copy(folder / "house" / "in.jsonl", folder)
+        shutil.copy(house.input("table"), folder)
+        shutil.copytree(house.output("table"), folder / "table.out")
+        shutil.copytree(house.folder / "home" / "jobs" / of_table, folder / "tables")
         shutil.copytree(house.output("in"), folder / "out")
         shutil.copytree(house.folder / "home" / "jobs" / job, folder / "job")
     shutil.rmtree(folder / "house")
@@ -175,3 +189,26 @@ def test_what_was_set_aside_and_did_not_come_home_is_noticed(case: Path) -> None
 
     assert laws(judge(case)) == {"L16"}
     assert laws(judge(case, host_gone=True)) == set()
+
+
+def test_the_auditor_of_tables_notices_what_breaks_rows_shares_and_truth(case: Path) -> None:
+    out, answered = case / "table.out", "table.answered.csv"
+
+    def spoilt(name: str, old: str = "", new: str = "") -> set[str]:
+        encoding = ENCODING if name.endswith(".csv") else "utf-8"
+        before = (out / name).read_bytes()
+        assert old.encode(encoding) in before
+        (out / name).write_bytes(before.replace(old.encode(encoding), new.encode(encoding), 1))
+        places = (case / "table.jsonl", case / "tables", case / "table.csv", out)
+        broken = laws(audit_table(*places, since=int((case / "since").read_text())))
+        (out / name).write_bytes(before)
+        return broken
+
+    assert spoilt(answered) == set()
+    assert spoilt(answered, ";позитив;", ";негатив;") == {"L11", "L13"}
+    assert spoilt(answered, "label: ", "Label: ") == {"L11"}
+    assert spoilt("cost.json", '"cost_rub": "', '"cost_rub": "1') >= {"L12"}
+    assert spoilt("output.jsonl", '"cost_rub":"', '"cost_rub":"1') == {"L12"}
+    line = (out / "output.jsonl").read_text().splitlines(keepends=True)[0]
+    assert "L11" in spoilt("output.jsonl", line)
+    assert "L11" in spoilt("output.jsonl", line, line + line)

@@ -122,17 +122,20 @@ def test_objects_are_understood_as_well_as_lines() -> None:
     assert ruled([json.dumps({"answers": answers})]) == dict.fromkeys(range(8), Ruling())
 
 
-def test_a_pack_that_is_refused_goes_again_in_smaller_ones_and_one_that_failed_does_not() -> None:
+def test_a_pack_that_is_refused_or_comes_to_nothing_goes_again_in_smaller_ones() -> None:
     steps, rows = ladder()
     failed = replace_state(400)
 
-    assert {each.rung for each in steps.rule(PACKED, rows, failed, b"").values()} == {SMALLER}
+    empty = replace_state(200, "endpoint.empty")
+
+    for one in (failed, empty):
+        assert {each.rung for each in steps.rule(PACKED, rows, one, b"").values()} == {SMALLER}
     assert steps.rule(PACKED, rows, replace_state(503), b"") == {}
-    assert steps.rule(ALONE, rows[:1], failed, b"") == {}
+    assert steps.rule(ALONE, rows[:1], empty, b"") == {}
 
 
-def replace_state(status: int) -> Result:
-    return Result(0, ResultState.FAILED, "x", "no", status, 1, "call", 0.1, 0.0)
+def replace_state(status: int, code: str = "x") -> Result:
+    return Result(0, ResultState.FAILED, code, "no", status, 1, "call", 0.1, 0.0)
 
 
 def test_a_row_climbs_the_ladder_and_is_given_up_at_its_top() -> None:
