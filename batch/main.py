@@ -31,6 +31,7 @@ COMMANDS = {
     "cancel": "Cancel a job; answers received are kept.",
     "results": "Write the results so far.",
     "failures": "Show why requests failed, by cause.",
+    "history": "Show what happened to a job.",
     "show": "Show one request: prompt, answer, calls, cost.",
     "cost": "Show what a job cost.",
     "rm": "Remove jobs that are over.",

@@ -472,6 +472,31 @@ class Settle(Struct):
     gave_up: bool
 
 
+class Happened(Struct):
+    """An event; what is not told is "", 0, false or null."""
+
+    at: float
+    kind: Literal["submitted", "state", "changed", "retried", "prices", "worker_lost", "trouble"]
+    by_user: bool = False
+    state: str = ""
+    reason: str = ""
+    text: str = ""
+    until: float | None = None
+    changes: Annotated[
+        dict[str, tuple[str, str]], Meta(description="settings: the value before and now")
+    ] = {}
+    requests: int = 0
+    code: str = ""
+
+
+class History(Struct):
+    """history JOB: what happened to it, oldest first."""
+
+    version: Literal[1]
+    job: str
+    events: list[Happened]
+
+
 class ShownCall(Struct):
     """A call of the ledger; one that several rows shared stands at each of them, whole."""
 
@@ -516,6 +541,7 @@ DOCUMENTS: dict[str, type[Struct]] = {
     "budget": Budget,
     "settle": Settle,
     "show": Shown,
+    "history": History,
     "notification": Notification,
     "line": Line,
 }

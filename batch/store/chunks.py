@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,6 +11,7 @@ from decimal import Decimal
 import msgspec
 
 from batch.store import database
+from batch.store.events import Event, EventKind, note
 from batch.store.queue import Triple, Waiting, decode_triples
 from batch.store.results import grow, unfinished
 from batch.store.suspects import IN_FLIGHT, PERHAPS, suspect
@@ -115,6 +117,8 @@ class Chunks:
                 return
             give_back(db, chunk.requests)
             if taken:
+                count = len(chunk.requests)
+                note(db, Event(time.time(), EventKind.WORKER_LOST, requests=count))
                 weight = IN_FLIGHT if lost["trial"] else PERHAPS
                 suspect(db, [each[0] for each in unfinished(db, chunk.requests)], weight)
                 db.execute("UPDATE chunks SET suspected = ? WHERE chunk = ?", (weight, chunk.chunk))

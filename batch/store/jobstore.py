@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from batch.store.blocks import BlockReader
 from batch.store.causes import Why, why_of
 from batch.store.chunks import Chunks
 from batch.store.draft import store_prices
+from batch.store.events import Event, EventKind, note, note_changes, note_troubles
 from batch.store.failures import Failures
 from batch.store.guess import Guess, packed, unpacked
 from batch.store.queue import Queue
@@ -154,6 +156,7 @@ class JobStore:
         now: float | None = None,
         standing: JobState | None = None,
         goes_on_at: float | None = None,
+        by_user: bool = False,
     ) -> bool:
         """Moves the job along a lawful arrow; raises `UsageError` for any other.
 
@@ -163,7 +166,7 @@ class JobStore:
         that somebody else has moved meanwhile.
         """
         with self.transaction() as db:
-            (old,) = db.execute("SELECT state FROM job").fetchone()
+            old, before = db.execute("SELECT state, reason FROM job").fetchone()
             if standing is not None and old != standing:
                 return False
             if old != state:
@@ -175,6 +178,9 @@ class JobStore:
                 " goes_on_at = ?",
                 (state, reason or "", text, now if state in ENDED else None, goes_on_at),
             )
+            if (old, before) != (state, reason or ""):
+                facts = (by_user, state.value, reason or "", text, goes_on_at)
+                note(db, Event(now or time.time(), EventKind.STATE, *facts))
         return True
 
     def revision(self) -> int:
@@ -200,6 +206,8 @@ class JobStore:
     def keep_troubles(self, troubles: Sequence[Trouble]) -> None:
         """Stores what troubled the job, the last first."""
         with self.transaction() as db:
+            (before,) = db.execute("SELECT troubles FROM job").fetchone()
+            note_troubles(db, trouble.unpacked(before), troubles)
             db.execute("UPDATE job SET troubles = ?", (trouble.packed(troubles),))
 
     def heed(
@@ -226,12 +234,17 @@ class JobStore:
         if isinstance(command, Change):
             self.change_spec(command.applied(job.spec))
         elif isinstance(command, Retry):
-            self.failures.retry(command.codes, max_tokens=command.max_tokens)
+            count = self.failures.retry(command.codes, max_tokens=command.max_tokens)
+            note(self.db, Event(time.time(), EventKind.RETRIED, by_user=True, requests=count))
         if found.lifts:
             self.want(LIFT)
         if found.state is not job.state or found.reason is not None:
             self.set_state(
-                found.state, reason=found.reason, text=found.text, goes_on_at=found.goes_on_at
+                found.state,
+                reason=found.reason,
+                text=found.text,
+                goes_on_at=found.goes_on_at,
+                by_user=True,
             )
 
     def want(self, wish: str) -> None:
@@ -253,6 +266,7 @@ class JobStore:
         with self.transaction() as db:
             (old,) = db.execute("SELECT spec FROM job").fetchone()
             recalls = _taken_along(_spec(old)) != _taken_along(spec)
+            note_changes(db, _spec(old), spec, time.time())
             (state,) = db.execute(
                 "UPDATE job SET spec = ? RETURNING state",
                 (spec.model_dump_json(),),
@@ -308,6 +322,8 @@ class JobStore:
         first = self.prices_of() == (None, None)
         with self.transaction() as db:
             store_prices(db, prices, accepted=accepted or first)
+            if not first:
+                note(db, Event(prices.taken_at, EventKind.PRICES, by_user=accepted))
 
     def spent_between(self, start: float, end: float) -> Decimal:
         """₽ that calls cost, or may have cost, which were sent from `start` up to `end`.

@@ -168,6 +168,13 @@ def test_every_command_that_changes_a_job_tells_programs_how_it_stands_then(
     assert told[0] == json.loads(shell("status", told[0]["job"], "--json").out)
     assert "2 of 3 answered" in run.err
 
+    happened = json.loads(shell("history", "--json").out)["events"]
+    states = ["paused", "cancelling", "cancelled"]
+    assert [each.get("state") for each in happened] == [None, *states]
+    assert [each.get("by_user", False) for each in happened] == [True, True, True, False]
+    lines = shell("history", "latest").out.splitlines()
+    assert "paused (user), paused by the user, by the user" in lines[2]
+
 
 def test_estimate_tells_what_it_will_cost_and_at_most(
     simulator: Callable[..., Simulator], shell: Shell
