@@ -19,7 +19,8 @@ The output folder:
 
     output.jsonl, errors.jsonl, cost.json, report.html
 
-Redis, all under `ns:` (Celery's own keys under `ns.celery:`); what makes anyone act is signed:
+Redis, all under `ns:` (Celery's own keys under `ns.celery:`); each has an end of its life, and what
+makes anyone act is signed:
 
     ns:fence:<fence>                    how often a coordinator found Redis's memory whole (batch.
                                         coordinator.fence); chunks are taken only under one
@@ -64,6 +65,9 @@ OUTPUT, ERRORS, COST, REPORT = "output.jsonl", "errors.jsonl", "cost.json", "rep
 
 UNBEGUN = " unbegun "
 """Stands after the worker's name, which has no blanks."""
+
+LONGEST_LIFE_S = 30 * 24 * 3600
+"""Of keys whose owner may be away; a home that is gone leaves none behind for ever."""
 
 NONCES = "ns:nonces"
 CELERY_PREFIX = "ns.celery:"

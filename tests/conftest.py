@@ -19,6 +19,7 @@ from batch.coordinator import connection
 from jobs.errors import NightshiftError
 from jobs.seal import Seal
 from scripts.simulator import Simulator
+from scripts.torturing.lives import endless_keys
 from tests.readers import check_outputs
 
 # Tests read English, whatever whoever runs them reads.
@@ -112,13 +113,16 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of this test's own."""
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A server of this test's own. Whatever our programs left there has an end of its life."""
     folder = tmp_path / "server"
     folder.mkdir()
     one = Server(folder)
     yield one
+    # What tests write there themselves, in the programs' place, is theirs.
+    endless = endless_keys(one.port) if "workdir" in request.fixturenames else []
     one.kill()
+    assert endless == []
 
 
 class Workdir:

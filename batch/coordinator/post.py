@@ -176,7 +176,7 @@ class Post:
 
     # ---- what is not of our making --------------------------------------------------------------
 
-    def _put(self, key: str, data: bytes, *, life_s: int | None = None) -> None:
+    def _put(self, key: str, data: bytes, *, life_s: int) -> None:
         with while_running():
             self._redis.set(key, self._seal.sign(key, data), ex=life_s)
 
@@ -250,7 +250,8 @@ class Post:
 
     def put_payload(self, payload: Payload) -> None:
         """Lays a chunk down for the worker that will take it."""
-        self._put(names.payload_key(payload.job, payload.chunk), pack_payload(payload))
+        key = names.payload_key(payload.job, payload.chunk)
+        self._put(key, pack_payload(payload), life_s=names.LONGEST_LIFE_S)
 
     def forget_chunks(self, job: str, chunks: list[int]) -> None:
         """Chunks that are closed or given up need no payload any more, so nobody can take them."""
@@ -424,6 +425,7 @@ class Post:
             with self._redis.pipeline(transaction=False) as pipe:
                 pipe.set(key, told, ex=_PROGRESS_S)
                 pipe.zadd(names.JOBS, {job: rank})
+                pipe.expire(names.JOBS, _PROGRESS_S)
                 pipe.zremrangebyrank(names.JOBS, 0, -MOST_LISTED - 1)
                 pipe.execute()
 

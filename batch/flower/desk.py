@@ -36,6 +36,9 @@ FRESH_S = 1.0
 """What was read so lately is shown to all who look."""
 
 ANSWER_S = 10.0
+_WISHES_S = 600
+"""Clicks are withdrawn or stale long before."""
+
 _LOOK_S = 0.05
 _MOST_READ = 2000
 
@@ -202,6 +205,7 @@ class Desk:
             data = msgspec.json.encode(Wish(wish, token, seconds))
             signed = self._seal.sign(names.wish_place(job.job), data)
             await self._redis.hset(names.WISHES, job.job, signed)
+            await self._redis.expire(names.WISHES, _WISHES_S)
             return await self._answer(job.job, token)
         except (RedisError, OSError) as error:
             raise _away(error) from error

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from scripts.torturing.house import House
+from scripts.torturing.house import SOON_TRIED_AGAIN, House
 from scripts.torturing.nursery import Nursery
 from scripts.torturing.preload import Crashpoint
 
@@ -84,7 +84,9 @@ def run(
     """Tries N = first, first + step, … until the process does not come so far."""
     point, result, passes = POINTS[name], Result(), 0
     endpoint = ("--latency", "uniform:0.02:0.2")
-    with House(folder, workers=1, endpoint=endpoint, nursery=nursery) as house:
+    with House(
+        folder, workers=1, endpoint=endpoint, nursery=nursery, constants=SOON_TRIED_AGAIN
+    ) as house:
         trial = _trial(house, point, result)
         for number in range(first, most, step):
             crash = Crashpoint(folder, point.kind, point.error, number, below=folder)

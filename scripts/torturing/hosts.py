@@ -53,12 +53,21 @@ def what_is_missing() -> str:
 class Hosts(House):
     """A house of several hosts. Use as a context manager: no host is left afterwards."""
 
-    def __init__(self, folder: Path, *, workers: int, endpoint: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        workers: int,
+        endpoint: Sequence[str] = (),
+        constants: Sequence[str] = (),
+    ) -> None:
         self._socket = folder / "redis.sock"
         self._endpoint = folder / "endpoint.sock"
         opened = ("--bind", "0.0.0.0", "--protected-mode", "no")  # noqa: S104  in a namespace
         options = (*opened, "--unixsocket", str(self._socket))
-        super().__init__(folder, workers=workers, endpoint=endpoint, server=options)
+        super().__init__(
+            folder, workers=workers, endpoint=endpoint, server=options, constants=constants
+        )
         self._tag = secrets.token_hex(3)
         self._hosts = ["coordinator", *(f"worker-{number}" for number in range(workers))]
         self._cut: set[str] = set()

@@ -28,6 +28,7 @@ from jobs.names import SECRET
 from scripts.auditor import Audit, Death, audit
 from scripts.simulator import Simulator
 from scripts.table_auditor import ENCODING, audit_table
+from scripts.torturing.lives import endless_keys
 from scripts.torturing.nursery import Child, Nursery
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,6 +37,12 @@ INSIDE = Path(__file__).parent / "inside"
 MODEL = "minimax/minimax-m1"
 KEY = "canary-key-5f3a9c"
 _PATIENCE_S = 300.0
+SOON_TRIED_AGAIN = ("batch.coordinator.service:TROUBLE_S=3",)
+"""A coordinator whose disk failed waits for less than half a minute."""
+
+SOON_LOST = ("workers.delivery.post:CLAIM_S=8", "batch.settings:LEAST_PATIENCE_S=10")
+"""A worker that is silent for 10 s is given up, instead of 20 s."""
+
 _STARTS_S = 30.0
 _DYING_S = 1.0
 """Connections of a process are closed well before a busy machine has done with it."""
@@ -68,6 +75,7 @@ class House:
 
     `server` are further options of the server, for its next start. `way_to_redis` is the port at
     which the others look for it; set before anything is started, it may be that of a `Relay`.
+    `constants` of modules have other values in what is started without a nursery.
     """
 
     def __init__(
@@ -79,10 +87,12 @@ class House:
         server: Sequence[str] = (),
         nursery: Nursery | None = None,
         task: Sequence[str] = (),
+        constants: Sequence[str] = (),
     ) -> None:
         """`task`: what is asked of the rows of tables, of which the next jobs are then."""
         self.task = task
         self.since: dict[str, int] = {}
+        self._constants = constants
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.port = self.way_to_redis = free_port()
@@ -111,9 +121,12 @@ class House:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        endless = endless_keys(self.port) if kind is None else []
         for name in reversed(list(self.processes)):
             self.kill(name)
         self.simulator.stop()
+        if endless:
+            raise RuntimeError(f"keys of Redis without an end of life: {', '.join(endless)}")
 
     # ---- processes ---------------------------------------------------------------------------
 
@@ -234,8 +247,10 @@ class House:
 
     def environ(self, name: str = "command") -> dict[str, str]:
         """The environment of a process of this house."""
+        inside = {"PYTHONPATH": str(INSIDE), "CONSTANTS": " ".join(self._constants)}
         return {
             **os.environ,
+            **(inside if self._constants else {}),
             "NIGHTSHIFT_HOME": str(self.folder / "home"),
             "NIGHTSHIFT_SCRATCH": str(self.folder / "scratch" / name),
             "NIGHTSHIFT_REDIS_URL": self.redis_url(name),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -250,9 +251,14 @@ def test_a_run_whose_server_stands_still_ends_and_says_so(
 
     os.kill(pid, signal.SIGSTOP)
     try:
-        told = [run.shell("status", "latest").out, run.shell("status").err]
-        told.append(run.shell("doctor", code=4).out)
-        (job,) = run.shell.jobs()
+        # At once: each waits some seconds for the server, and the claims of chunks outlive that.
+        asked = [
+            run.shell.start(*command)
+            for command in (("status", "latest"), ("status",), ("doctor",), ("status", "--json"))
+        ]
+        ended = [one.ends(code) for one, code in zip(asked, (0, 0, 4, 0), strict=True)]
+        told = [ended[0].out, ended[1].err, ended[2].out]
+        (job,) = json.loads(ended[3].out)["jobs"]
         run.running.says("showing data from")
         told.append(run.running.err)
         for text in told:

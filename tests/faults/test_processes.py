@@ -1,6 +1,6 @@
 """Processes that are killed, stopped, starved or started twice: P1 to P20.
 
-These need more than a package alone; `docs/reliability.md` lists the tests of every line.
+These need more than a package alone; `docs/faults.md` lists the tests of every line.
 `scripts/torture` has the long ones: `kills`, `points`, `pairs`, `window`.
 """
 
@@ -27,7 +27,7 @@ from jobs.queue import VISIBILITY_S, celery_settings
 from scripts.simulator import Simulator
 from scripts.torturing import crashpoints
 from scripts.torturing.crashpoints import Point
-from scripts.torturing.house import House
+from scripts.torturing.house import SOON_LOST, House
 from scripts.torturing.preload import Crashpoint, build, has_compiler
 from tests.acceptance.conftest import Shell, batch_lines, read_lines
 from tests.conftest import ROOT, Workdir
@@ -112,27 +112,34 @@ def test_p6_a_submitter_killed_at_a_write_leaves_no_job_or_one_that_completes(
         assert len(house.simulator.book().billed()) == 4 * left + 4
 
 
-@needs_compiler
-@pytest.mark.parametrize("kind", ["rename", "sync", "syncdir", "write", "open", "remove"])
-def test_p7_an_aggregator_killed_at_any_step_leaves_whole_files_and_runs_again(
-    kind: str, tmp_path: Path
-) -> None:
-    with House(tmp_path / "house", workers=1) as house:
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> House:
+    """A house, at rest, with a finished job `in`."""
+    with House(tmp_path_factory.mktemp("finished"), workers=1) as house:
         house.submit("in", 30)
         house.wait("in")
-    whole = {name: (house.output("in") / name).read_bytes() for name in NAMES}
+    return house
+
+
+@needs_compiler
+@pytest.mark.xdist_group("p7")
+@pytest.mark.parametrize("kind", ["rename", "sync", "syncdir", "write", "open", "remove"])
+def test_p7_an_aggregator_killed_at_any_step_leaves_whole_files_and_runs_again(
+    kind: str, finished: House, tmp_path: Path
+) -> None:
+    whole = {name: (finished.output("in") / name).read_bytes() for name in NAMES}
     output = tmp_path / "out"
     output.mkdir()
     again = ("results", "latest", "-o", str(output))
 
     for number in range(1, 5):
-        house.run_command(*again, environ=killing(tmp_path, kind, number, output))
+        finished.run_command(*again, environ=killing(tmp_path, kind, number, output))
 
         for name in NAMES:
             if (output / name).exists():
                 assert (output / name).read_bytes() == whole[name]
                 (output / name).unlink()
-    assert house.run_command(*again).returncode == 0
+    assert finished.run_command(*again).returncode == 0
     assert {path.name: path.read_bytes() for path in output.iterdir()} == whole
 
 
@@ -227,7 +234,7 @@ def test_p13_answers_of_a_worker_that_slept_past_its_lease_are_kept_with_their_c
 ) -> None:
     """Others have bought the same meanwhile: both are paid for, one is shown."""
     options = ("--latency", "uniform:0.5:1.5", "--max-in-flight", "16")
-    with House(tmp_path, workers=2, endpoint=options) as house:
+    with House(tmp_path, workers=2, endpoint=options, constants=SOON_LOST) as house:
         # When it wakes, its calls are past their time too.
         job = house.submit("in", 80, "--timeout", "15")
         workers = ("worker-0", "worker-1")

@@ -33,7 +33,7 @@ from jobs.outcome import Billing
 from jobs.result import Call
 from jobs.seal import Seal, Target, fingerprint
 from jobs.wire import Delivery, pack_delivery
-from scripts.torturing.house import KEY, House, free_port
+from scripts.torturing.house import KEY, SOON_LOST, House, free_port
 from scripts.torturing.relay import Relay
 from tests.conftest import SEAL
 
@@ -260,7 +260,7 @@ def test_r5_a_server_that_comes_back_older_than_it_was_has_nothing_bought_again(
     house = stage.house
     house.kill("worker-0", signal.SIGTERM)
     ended, cancelled, going = (f"{name}-{how}" for name in ("ended", "cancelled", "going"))
-    sizes = {ended: 40, cancelled: 400, going: 600}
+    sizes = {ended: 40, cancelled: 200, going: 300}
     jobs = {name: house.submit(name, rows) for name, rows in sizes.items()}
     until("all are fed", lambda: all(fed(stage.redis, job) for job in jobs.values()))
     stage.redis.save()
@@ -314,7 +314,7 @@ def test_r18_a_server_that_lets_nobody_in_for_a_while_ends_nobody_and_is_told_by
     stage.relay.reset_all()
     try:
         until("it is told", lambda: told in stage.logged("coordinator"))
-        time.sleep(10)  # so long that a worker's patience with what it has in flight is used up
+        time.sleep(7)  # so long that a worker's patience with what it has in flight is used up
     finally:
         stage.tell("CONFIG", "SET", setting, well)
 
@@ -405,7 +405,7 @@ def test_r10_a_server_that_loads_its_memory_is_waited_for(stage: Stage) -> None:
 
 def test_r11_half_a_second_more_per_command_fails_nothing(stage: Stage) -> None:
     stage.relay.delay_s = 0.5
-    stage.begin(30)
+    stage.begin(22)
     until("the job ends all the same", lambda: stage.is_over)
     stage.relay.delay_s = 0.0
 
@@ -573,7 +573,7 @@ def test_r20_commands_whose_replies_got_lost_count_once(stage: Stage) -> None:
 
 def test_what_no_worker_ever_began_comes_home_with_its_grant(tmp_path: Path) -> None:
     """Redis forgets while no coordinator runs, before the first worker; a worker dies on taking."""
-    house = House(tmp_path, workers=0)
+    house = House(tmp_path, workers=0, constants=SOON_LOST)
     with Relay(house.port) as relay, closing(Redis(port=house.port)) as redis:
         house.way_to_redis = relay.port
         with house:

@@ -1,6 +1,6 @@
 """Hostile names, answers, environments and neighbours: S1 to S14.
 
-These need more than a package alone; `docs/reliability.md` lists the tests of every line.
+These need more than a package alone; `docs/faults.md` lists the tests of every line.
 """
 
 from __future__ import annotations

@@ -61,6 +61,7 @@ if (redis.call('HGET', voucher, 'count') or '0') ~= count then
 end
 if redis.call('HEXISTS', voucher, named) == 0 then
   redis.call('HSET', nonces, me, nonce)
+  redis.call('EXPIRE', nonces, taken_s)
   return 'unvouched'
 end
 local data, held = text(payload), text(hold)
@@ -96,6 +97,7 @@ or after it may have begun.
 _ASK = """
 local nonces, voucher = unpack(KEYS)
 redis.call('HSET', nonces, ARGV[1], ARGV[2])
+redis.call('EXPIRE', nonces, ARGV[3])
 local count = redis.call('HINCRBY', voucher, 'count', 1)
 redis.call('EXPIRE', voucher, ARGV[3])
 return {count, redis.call('HKEYS', voucher)}
@@ -127,7 +129,7 @@ return lost
 none it only ran out, or Redis has forgotten it; where Redis has not, its payload is there.
 """
 
-_VOUCHER_S = 24 * 3600
+_VOUCHER_S = _PACE_S = 24 * 3600
 
 Key = tuple[str, int]
 """(job, chunk)."""
@@ -422,6 +424,7 @@ class Post:
             for job, data in entries:
                 key = names.results_key(job)
                 pipe.xadd(key, {"d": self._seal.sign(key, data)})
+                pipe.expire(key, names.LONGEST_LIFE_S)
             await pipe.execute()
 
     async def acknowledged(self, outbox: str) -> list[int]:
@@ -456,7 +459,9 @@ class Post:
     async def lift(self, scope: str) -> None:
         """No worker waits any longer for what the endpoint asked for; one looks at once."""
         async with _as_connection_errors():
-            await self._redis.hset(names.pace_key(scope), mapping={"pause": 0, "probe": 0})
+            key = names.pace_key(scope)
+            await self._redis.hset(key, mapping={"pause": 0, "probe": 0})
+            await self._redis.expire(key, _PACE_S)
 
 
 def _client(redis_url: str, **how: Any) -> Redis:

@@ -8,6 +8,11 @@ kills it before or after the fifth call of that function whose first argument (o
 `self`) is of that class; an empty class stands for any. The file FAILPOINT_TOLD then holds the
 moment, in the machine's monotonic seconds.
 
+    CONSTANTS=workers.delivery.post:CLAIM_S=6 batch.settings:LEAST_PATIENCE_S=8
+
+gives a constant another value before anybody reads it, so that nobody has to wait for a long time
+that is one only for the sake of busy machines; one a module.
+
     STOPWATCH=seconds.txt
 
 writes down of each answer how long a worker had it in memory alone: from the last read on its
@@ -32,7 +37,7 @@ from typing import Any
 
 
 class _Hook(importlib.abc.MetaPathFinder):
-    """Changes a function of a module, or a method, as soon as the module is there."""
+    """Changes a function of a module, a method or a constant as soon as the module is there."""
 
     def __init__(self, module: str, function: str, change: Callable[[Any], Any]) -> None:
         self._module = module
@@ -86,6 +91,11 @@ def die(point: str) -> None:
     sys.meta_path.insert(0, _Hook(module, function, change))
 
 
+def put(module: str, constant: str, value: str) -> None:
+    """Gives a constant of a module another value."""
+    sys.meta_path.insert(0, _Hook(module, constant, lambda before: type(before)(value)))
+
+
 def watch(path: str) -> None:
     """Has the seconds of each answer appended to a file."""
     generation = re.compile(rb"gen-[0-9a-z-]+")
@@ -121,5 +131,7 @@ def watch(path: str) -> None:
 
 if "FAILPOINT" in os.environ:
     die(os.environ["FAILPOINT"])
+for told in os.environ.get("CONSTANTS", "").split():
+    put(*re.split("[:=]", told))
 if "STOPWATCH" in os.environ:
     watch(os.environ["STOPWATCH"])
