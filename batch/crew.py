@@ -181,7 +181,7 @@ def crew(home: Home, settings: Settings, spec: Spec, workers: int) -> Iterator[C
         # First the workers: what they import takes longer than a server to start.
         seal = post_seal(settings, home.folder)
         secret = secret_file(settings, home.folder)
-        team = Workers(workers, _environment(home, url, spec, secret), say)
+        team = Workers(workers, worker_environment(home, url, spec, secret), say)
         stack.callback(team.kill)
         stack.enter_context(embedded.server(settings.redis_url, home.folder))
         # A server ends with the last that uses it.
@@ -190,7 +190,8 @@ def crew(home: Home, settings: Settings, spec: Spec, workers: int) -> Iterator[C
         yield Crew(home, url, team, seal, key_fingerprint(os.environ), own)
 
 
-def _environment(home: Home, url: str, spec: Spec, secret: Path) -> dict[str, str]:
+def worker_environment(home: Home, url: str, spec: Spec, secret: Path) -> dict[str, str]:
+    """What a worker of a command is started with, for the endpoint of a spec."""
     settings = {
         "NIGHTSHIFT_REDIS_URL": url,
         "NIGHTSHIFT_BASE_URL": spec.base_url,

@@ -44,6 +44,7 @@ COMMANDS = {
     "worker": "Run a worker: call the endpoint.",
     "coordinator": "Run the coordinator: dispatch jobs and collect results.",
     "flower": "Run the web dashboard (Flower).",
+    "serve": "Serve OpenAI's Files and Batches API for other programs.",
     "doctor": "Check the setup and suggest fixes.",
     "completion": "Print a completion script for a shell.",
 }

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, MutableMapping
 
 from jobs import headers
 from jobs.queue import is_celerys
@@ -21,6 +23,7 @@ _NEEDLESS = {
     "workers": (_OF_NOTIFICATIONS, _OF_FLOWER, re.compile(rf"{REDIS_URL}_FILE")),
     "workers.check": (_OF_NOTIFICATIONS, _OF_FLOWER, _OF_REDIS),
     "coordinator": (_OF_THE_KEY, _OF_FLOWER),
+    "intake": (_OF_NOTIFICATIONS, _OF_FLOWER, _OF_REDIS),
     "flower": (_OF_THE_KEY, _OF_NOTIFICATIONS),
 }
 _OF_A_SERVER = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
@@ -43,6 +46,23 @@ def keep_only_needed(program: str) -> None:
     """This process has become that program: what it does not need is forgotten."""
     for name in [name for name in os.environ if _is_needless(program, name)]:
         del os.environ[name]
+
+
+def end_with_parent(environ: MutableMapping[str, str]) -> bool:
+    """Where the command that started us holds our standard input, its death ends us too.
+
+    Whether that is so.
+    """
+    tied = bool(environ.pop("NIGHTSHIFT_TIED", ""))
+    if tied:
+        threading.Thread(target=_wait_for_parent, daemon=True, name="parent").start()
+    return tied
+
+
+def _wait_for_parent() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def for_a_server() -> dict[str, str]:

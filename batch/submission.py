@@ -118,6 +118,15 @@ class Refused(InvalidInput):
         self.report = report
 
 
+class UnknownModels(UsageError):
+    """The endpoint lists none of `models`; what it does list is in `listed`."""
+
+    def __init__(self, message: str, hint: str, models: list[str], listed: Collection[str]) -> None:
+        super().__init__(message, hint=hint)
+        self.models = models
+        self.listed = listed
+
+
 def _refusal(source: str, report: Report) -> str:
     if report.form is not None:
         told = f"{source} holds {report.form.told}; nothing was sent"
@@ -168,7 +177,7 @@ def submit(
     _check_unclaimed(home, job_id, spec, source)
     check_writable(Path(spec.output_dir))
     with _draft(home, job_id, spec) as draft:
-        caps, sampler = read_caps(home.folder), Sampler(shape)
+        caps, sampler = _caps(home, spec), Sampler(shape)
         spec, lines = _opened(draft, spec, source)
         report = _fill(draft, spec, lines, tell, sampler, capped=caps.any)
         check_any_left(spec, report)
@@ -199,7 +208,7 @@ def validate(
     """The same check; nothing stays. With `priced`, the catalogue is asked for an estimate."""
     spec = currency.settled(spec)
     with _draft(home, new_job_id(), spec) as draft:
-        caps, sampler = read_caps(home.folder), Sampler(shape)
+        caps, sampler = _caps(home, spec), Sampler(shape)
         spec, lines = _opened(draft, spec, source)
         report = _fill(draft, spec, lines, tell, sampler, capped=caps.any)
         prices = _prices(spec, report, capped=False) if priced else _given(spec)
@@ -210,6 +219,11 @@ def validate(
         if priced and not is_refused(spec, report):
             _look_ahead(draft, report, prices, spec, caps)
     return report
+
+
+def _caps(home: Home, spec: Spec) -> Caps:
+    """The caps that hold for the job."""
+    return read_caps(home.folder).seen_by(spec.origin.key if spec.origin else "")
 
 
 def check_any_left(spec: Spec, report: Report) -> None:
@@ -257,9 +271,11 @@ def check_listed(spec: Spec, models: Iterable[str], prices: PriceList) -> None:
         return
     ways = [way for name in lacking[:_MOST_NAMED] for way in _near(name, prices.listed)]
     told = "other names: --model-map OLD=NEW for each, --override-model NAME for all"
-    raise UsageError(
+    raise UnknownModels(
         f"{spec.base_url} tells no price for {_some(lacking)}: it lists no such model",
-        hint="\n".join([*ways, told]),
+        "\n".join([*ways, told]),
+        lacking,
+        prices.listed,
     )
 
 
@@ -462,6 +478,7 @@ def _opened(
         drop_last_assistant=spec.drop_last_assistant,
         service_tier=spec.service_tier,
         max_tokens_field=spec.max_tokens_field,
+        whole=spec.origin is not None,
     )
     if spec.task is None:
         return spec, read(source, defaults)

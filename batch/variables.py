@@ -22,7 +22,15 @@ SETTINGS = frozenset(
         *("HOME", "REDIS_URL", "INSECURE_REDIS", "BASE_URL", "LANG", "LOG", "SCRATCH"),
         *("OPEN_CHUNKS", "API_KEY_FILE", "POST_SECRET_FILE", "FLOWER_PASSWORD", "FLOWER_PORT"),
         *("TELEGRAM_TOKEN", "TELEGRAM_URL", "SMTP_URL", "SMTP_FROM", "SMTP_PASSWORD"),
-        *("NOTIFY_SECRET", "TIED", "UID", "WORK", "REDIS_DIGEST", "PYTHON_DIGEST"),
+        *(
+            "NOTIFY_SECRET",
+            "WEBHOOK_SECRET",
+            "TIED",
+            "UID",
+            "WORK",
+            "REDIS_DIGEST",
+            "PYTHON_DIGEST",
+        ),
         *("REDIS_PASSWORD", "WORKER_REDIS_PASSWORD", "FLOWER_REDIS_PASSWORD"),
     )
 )
@@ -30,7 +38,7 @@ SETTINGS = frozenset(
 docker-compose.yml's."""
 
 _OF_CAPS = ("BUDGET", "RUB", "CAP", "LIMIT", "SPEND", "COST", "MAX_PRICE")
-_SPENDING = frozenset({"run", "submit", "estimate", "coordinator"})
+_SPENDING = frozenset({"run", "submit", "estimate", "coordinator", "serve"})
 
 
 def check_variables(

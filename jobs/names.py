@@ -9,6 +9,9 @@ The home, on the user's side:
     <home>/removed.json                 what removed jobs spent of that, lately
     <home>/lessons.sqlite               what answers taught about the models' tokens
     <home>/post.secret                  what signs all that passes Redis (jobs.seal)
+    <home>/registry.sqlite              API keys, files and batches of `nightshift serve`
+    <home>/files/<file>                 what programs uploaded
+    <home>/batches/<batch>/             results of a batch; what was told of it
     <home>/redis/                       the embedded server's folder
     <home>/jobs/<job>/job.sqlite        spec, requests, calls, results, chunks
     <home>/jobs/<job>/input.blocks      the request bodies, compressed, in blocks
@@ -60,6 +63,7 @@ CAPS = "caps.json"
 REMOVED = "removed.json"
 FENCE = "fence.json"
 LESSONS = "lessons.sqlite"
+REGISTRY = "registry.sqlite"
 SECRET = "post.secret"  # noqa: S105  a name
 OUTPUT, ERRORS, COST, REPORT = "output.jsonl", "errors.jsonl", "cost.json", "report.html"
 

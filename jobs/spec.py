@@ -53,6 +53,16 @@ class Budget(BaseModel):
     requests: Annotated[int, Field(ge=0)] | None = None
 
 
+class Origin(BaseModel):
+    """The batch that a program asked for, of which a job came: the key's name, the file's id."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch: str
+    key: str
+    file: str
+
+
 class Spec(BaseModel):
     """A job's whole wish: where from, where to, how asked, how fast, how dear.
 
@@ -102,6 +112,8 @@ class Spec(BaseModel):
     notify: Notify = Notify()
     task: Task | None = None
     """What is asked of the rows of a table; None where the input holds requests."""
+    origin: Origin | None = None
+    """Where it came from, if through the Batch API."""
 
     @field_validator("base_url")
     @classmethod

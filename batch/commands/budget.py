@@ -42,7 +42,8 @@ def command(*, no_caps: bool, as_json: bool, **options: Any) -> int:
     set_caps(home, options)
     allowance = Allowance(home)
     if no_caps:
-        write_caps(home.folder, Caps(zone=allowance.caps().zone))
+        caps = Caps(zone=allowance.caps().zone, keys=allowance.caps().keys)
+        write_caps(home.folder, caps)
     if home.is_coordinated():
         wait_until_within(allowance.is_over)
     caps, used = allowance.caps(), allowance.used()

@@ -28,7 +28,7 @@ from batch.dialogue.options import (
 from batch.dialogue.terminal import safe, say
 from batch.embedded import OwnServer
 from batch.language import _
-from batch.programs import keep_only_needed
+from batch.programs import end_with_parent, keep_only_needed
 from batch.settings import log_level, read_settings, worker_patience
 from jobs.logs import log_to_stderr
 
@@ -90,8 +90,9 @@ def command(metrics_port: int | None, metrics_address: str, **options: Any) -> i
         ) as coordinator,
     ):
         stop, own = _Stop(), OwnServer(settings.redis_url, home.folder, say)
-        told = _("coordinator for {folder} is running; press Ctrl-C to stop")
-        say(told.format(folder=safe(str(home.folder))))
+        if not end_with_parent(os.environ):
+            told = _("coordinator for {folder} is running; press Ctrl-C to stop")
+            say(told.format(folder=safe(str(home.folder))))
         while not stop.asked:
             coordinator.step()
             own.tend(coordinator.away_since)

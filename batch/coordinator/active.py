@@ -544,6 +544,9 @@ class ActiveJob:
     def _wait_for_next(self, full: Room) -> None:
         """The caps of the home are reached; a cap too small for any request needs the user."""
         cap, daily = show(full.cap), full.period is Period.DAY
+        if full.key:
+            self._wait_for_key(full)
+            return
         if full.untouched:
             text = (
                 f"no request fits the daily cap of {cap} for all jobs"
@@ -558,6 +561,26 @@ class ActiveJob:
             f"the daily cap of {cap} for all jobs is reached; resumes at {then}"
             if daily
             else f"the monthly cap of {cap} for all jobs is reached; resumes at {then}"
+        )
+        self._pause(PauseReason.BUDGET_EXHAUSTED, text, full.ends)
+
+    def _wait_for_key(self, full: Room) -> None:
+        """The same for the cap of the API key that the job is for."""
+        cap, key, daily = show(full.cap), full.key, full.period is Period.DAY
+        if full.untouched:
+            text = (
+                f"no request fits the daily cap of {cap} for the key {key}"
+                if daily
+                else f"no request fits the monthly cap of {cap} for the key {key}"
+            )
+            self._pause(PauseReason.BUDGET_EXHAUSTED, text)
+            return
+        self._caps_stamp = self._allowance.stamp()
+        then = f"{full.ends:%Y-%m-%d %H:%M %Z}"
+        text = (
+            f"the daily cap of {cap} for the key {key} is reached; resumes at {then}"
+            if daily
+            else f"the monthly cap of {cap} for the key {key} is reached; resumes at {then}"
         )
         self._pause(PauseReason.BUDGET_EXHAUSTED, text, full.ends)
 

@@ -15,14 +15,16 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from batch.money.caps import Caps, Room, read_caps
+from batch.money.caps import Caps, KeyCaps, Room, read_caps
 from batch.money.removed import Spending, read_spending, spent_between
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.errors import StorageUnavailable
-from jobs.money import ZERO, add, subtract
+from jobs.money import ZERO, add, subtract, total
 from jobs.names import CAPS, REMOVED
 from jobs.period import Period, span
+
+_Spans = dict[Period, tuple[datetime, datetime]]
 
 _SETTLED_S = 2.0
 """A file that was last written so long ago has its last change in its time of change."""
@@ -33,9 +35,10 @@ log = logging.getLogger("nightshift.allowance")
 @dataclass(frozen=True)
 class Share:
     """What a job has spent, by period, and set aside. `out`: a chunk of it is with a worker or on
-    its way to one; `unlimited`: such a one has no grant.
+    its way to one; `unlimited`: such a one has no grant. `key`: the API key that it is for, if any.
     """
 
+    key: str
     spent: dict[Period, Decimal]
     aside: dict[Period, Decimal]
     out: bool
@@ -80,21 +83,34 @@ class Allowance:
     def room(self, job_id: str, store: JobStore) -> Room | None:
         """What is left for a job, whose store this is; None without caps."""
         caps = self.caps()
-        if not caps.any:
+        if not (caps.any or caps.keys):
             return None
         spans = self._spans(caps)
-        others = self._others(job_id, spans)
         mine = share_of(store, spans)
-        waits = any(share.unlimited for share in (mine, *others))
+        return self._room(caps, mine.key, [mine, *self._others(job_id, spans)], spans)
+
+    def room_for(self, key: str) -> Room | None:
+        """What is left for another job of an API key; None without caps."""
+        caps = self.caps()
+        spans = self._spans(caps)
+        return self._room(caps, key, self._others("", spans), spans)
+
+    @staticmethod
+    def _room(caps: Caps, key: str, shares: list[Share], spans: _Spans) -> Room | None:
+        own = caps.keys.get(key) if key else None
+        counted: list[tuple[str, Caps | KeyCaps, list[Share]]] = [("", caps, shares)]
+        if own is not None:
+            counted.append((key, own, [share for share in shares if share.key == key]))
         rooms = []
-        for period, (_, ends) in spans.items():
-            cap = caps.of(period)
-            if cap is not None:
-                used = mine.total(period)
-                for share in others:
-                    used = add(used, share.total(period))
-                rooms.append(Room(subtract(cap, used), period, cap, ends, not used, waits))
-        return min(rooms, key=lambda room: room.rub)
+        for whose, limits, its in counted:
+            waits = any(share.unlimited for share in its)
+            for period, (_, ends) in spans.items():
+                cap = limits.of(period)
+                if cap is not None:
+                    used = total(share.total(period) for share in its)
+                    left = subtract(cap, used)
+                    rooms.append(Room(left, period, cap, ends, not used, waits, whose))
+        return min(rooms, key=lambda room: room.rub, default=None)
 
     def is_over(self) -> bool:
         """Whether what is out is beyond the caps: somebody lowered them, and it must come back.
@@ -112,7 +128,15 @@ class Allowance:
 
     def _is_over(self) -> bool:
         caps = self.caps()
-        shares = self._others("", self._spans(caps)) if caps.any else []
+        shares = self._others("", self._spans(caps)) if caps.any or caps.keys else []
+        if caps.any and self._is_beyond(caps, shares):
+            return True
+        return any(
+            self._is_beyond(own, [share for share in shares if share.key == key])
+            for key, own in caps.keys.items()
+        )
+
+    def _is_beyond(self, caps: Caps | KeyCaps, shares: list[Share]) -> bool:
         if not any(share.out for share in shares):
             return False
         if any(share.unlimited for share in shares):
@@ -122,6 +146,12 @@ class Allowance:
             cap is not None and add(*used[period]) > cap
             for period, cap in ((period, caps.of(period)) for period in Period)
         )
+
+    def used_by_keys(self) -> dict[str, dict[Period, tuple[Decimal, Decimal]]]:
+        """The same for the jobs of each API key."""
+        shares = self._others("", self._spans(self.caps()))
+        keys = sorted({share.key for share in shares} - {""})
+        return {key: self._sum([each for each in shares if each.key == key]) for key in keys}
 
     def used(self) -> dict[Period, tuple[Decimal, Decimal]]:
         """Spent, and set aside, by all jobs in the day and the month that it is."""
@@ -137,18 +167,18 @@ class Allowance:
             found[period] = (spent, aside)
         return found
 
-    def _spans(self, caps: Caps) -> dict[Period, tuple[datetime, datetime]]:
+    def _spans(self, caps: Caps) -> _Spans:
         now = datetime.fromtimestamp(self._wall(), UTC)
         return {period: span(period, caps.zone, now) for period in Period}
 
-    def _others(self, job_id: str, spans: dict[Period, tuple[datetime, datetime]]) -> list[Share]:
+    def _others(self, job_id: str, spans: _Spans) -> list[Share]:
         ids = self._home.job_ids()
         others = [other for other in ids if other != job_id]
         found = [share for other in others if (share := self._share(other, spans)) is not None]
         return found + self._removed(set(ids), spans)
 
     def _removed(
-        self, there: set[str], spans: dict[Period, tuple[datetime, datetime]]
+        self, there: set[str], spans: _Spans
     ) -> list[Share]:
         stamp = _stamp_of(self._home.folder / REMOVED)
         if stamp != self._removed_stamp:
@@ -156,6 +186,7 @@ class Allowance:
         nothing = dict.fromkeys(spans, ZERO)
         return [
             Share(
+                self._spending[job].key,
                 {
                     period: spent_between(self._spending, job, start.timestamp(), end.timestamp())
                     for period, (start, end) in spans.items()
@@ -168,7 +199,7 @@ class Allowance:
             for job in self._spending.keys() - there
         ]
 
-    def _share(self, job_id: str, spans: dict[Period, tuple[datetime, datetime]]) -> Share | None:
+    def _share(self, job_id: str, spans: _Spans) -> Share | None:
         starts = tuple(start.timestamp() for start, _ in spans.values())
         touched = self._home.touched(job_id)
         seen = self._seen.get(job_id)
@@ -196,10 +227,12 @@ def _stamp_of(path: Path) -> tuple[int, ...]:
     return (facts.st_mtime_ns, facts.st_ino, facts.st_size)
 
 
-def share_of(store: JobStore, spans: dict[Period, tuple[datetime, datetime]]) -> Share:
+def share_of(store: JobStore, spans: _Spans) -> Share:
     """What one job has spent and set aside, read from its store."""
     with store.snapshot():
+        origin = store.job().spec.origin
         return Share(
+            "" if origin is None else origin.key,
             {
                 period: store.spent_between(start.timestamp(), end.timestamp())
                 for period, (start, end) in spans.items()

@@ -22,12 +22,24 @@ from jobs.period import Period
 ZONE = "Europe/Moscow"
 
 
+class KeyCaps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """₽ that the batches of one API key of the server may cost; None: no cap."""
+
+    rub_per_day: Decimal | None = None
+    rub_per_month: Decimal | None = None
+
+    def of(self, period: Period) -> Decimal | None:
+        """The cap of a period."""
+        return self.rub_per_day if period is Period.DAY else self.rub_per_month
+
+
 class Caps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """₽ in a day and in a month of the zone; None: no cap."""
+    """₽ in a day and in a month of the zone; None: no cap. `keys`: caps of keys by name."""
 
     rub_per_day: Decimal | None = None
     rub_per_month: Decimal | None = None
     zone: str = ZONE
+    keys: dict[str, KeyCaps] = {}
 
     def of(self, period: Period) -> Decimal | None:
         """The cap of a period."""
@@ -35,16 +47,27 @@ class Caps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def any(self) -> bool:
-        """Whether there is one."""
+        """Whether there is one for all jobs."""
         return self.rub_per_day is not None or self.rub_per_month is not None
+
+    def seen_by(self, key: str) -> Caps:
+        """What holds for a job of this key: of two caps the lower one."""
+        own = self.keys.get(key, KeyCaps())
+        lower = {period: _lower(self.of(period), own.of(period)) for period in Period}
+        return Caps(lower[Period.DAY], lower[Period.MONTH], self.zone)
+
+
+def _lower(left: Decimal | None, right: Decimal | None) -> Decimal | None:
+    return min((each for each in (left, right) if each is not None), default=None)
 
 
 @dataclass(frozen=True)
 class Room:
     """What the home's caps leave for a job now, by the one that leaves least.
 
-    `rub` may be below zero. `untouched`: nothing is spent or set aside in this period. `waits`: a
-    chunk of another job is out that was fed before there was a cap, and may spend anything.
+    `key` names the API key whose cap it is, if it is not one for all jobs. `rub` may be below zero.
+    `untouched`: nothing is spent or set aside in this period. `waits`: a chunk of another job is
+    out that was fed before there was a cap, and may spend anything.
     """
 
     rub: Decimal
@@ -53,6 +76,7 @@ class Room:
     ends: datetime
     untouched: bool
     waits: bool
+    key: str = ""
 
 
 def check_zone(name: str) -> str:
@@ -78,7 +102,8 @@ def read_caps(home: Path) -> Caps:
         check_zone(caps.zone)
     except (msgspec.MsgspecError, UsageError, ValueError, ArithmeticError):
         caps = None
-    amounts = [] if caps is None else [caps.rub_per_day, caps.rub_per_month]
+    sets: list[Caps | KeyCaps] = [] if caps is None else [caps, *caps.keys.values()]
+    amounts = [each.of(period) for each in sets for period in Period]
     if caps is None or not all(amount is None or is_amount(amount) for amount in amounts):
         raise StorageUnavailable(
             f"{path} does not hold caps as nightshift budget writes them",

@@ -18,8 +18,16 @@ from jobs.period import QUARTER_S
 _LONGEST_S = 40 * 86_400
 """A month, and some days for other zones and wrong clocks."""
 
-Spending = dict[str, dict[int, str]]
-"""By job and quarter of an hour since 1970: ₽."""
+
+class Spent(msgspec.Struct, frozen=True):
+    """₽ by quarter of an hour since 1970, and the API key that the job was for, if any."""
+
+    quarters: dict[int, str]
+    key: str = ""
+
+
+Spending = dict[str, Spent]
+"""By job."""
 
 
 def keep_spending(home: Path, store: JobStore) -> None:
@@ -27,11 +35,13 @@ def keep_spending(home: Path, store: JobStore) -> None:
     since = int(time.time() - _LONGEST_S) // QUARTER_S
     spent = {quarter: plain(rub) for quarter, rub in store.spending().items() if quarter >= since}
     known = {
-        job: recent
-        for job, quarters in read_spending(home).items()
-        if (recent := {each: rub for each, rub in quarters.items() if each >= since})
+        job: Spent(recent, before.key)
+        for job, before in read_spending(home).items()
+        if (recent := {each: rub for each, rub in before.quarters.items() if each >= since})
     }
-    write_whole(home / REMOVED, msgspec.json.encode({**known, store.job().id: spent}) + b"\n")
+    job = store.job()
+    known[job.id] = Spent(spent, job.spec.origin.key if job.spec.origin else "")
+    write_whole(home / REMOVED, msgspec.json.encode(known) + b"\n")
 
 
 def read_spending(home: Path) -> Spending:
@@ -55,5 +65,6 @@ def read_spending(home: Path) -> Spending:
 def spent_between(spending: Spending, job: str, start: float, end: float) -> Decimal:
     """₽ that a removed job spent from `start` up to `end`, Unix seconds, whole quarters."""
     first, last = int(start) // QUARTER_S, int(end) // QUARTER_S
-    found = (Decimal(rub) for quarter, rub in spending[job].items() if first <= quarter < last)
+    quarters = spending[job].quarters.items()
+    found = (Decimal(rub) for quarter, rub in quarters if first <= quarter < last)
     return total(found)

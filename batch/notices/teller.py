@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from batch.notices.ways import Undelivered, ways_of
 from batch.notices.word import Word, occasion, word_of
 from batch.store.jobstore import JobStore
 from jobs.names import NOTICES
-from jobs.notify import Notify
 
 _LOOK_S = 1.0
 LAST_PATIENCE_S = 15.0
@@ -28,19 +28,25 @@ log = logging.getLogger("nightshift.notices")
 @dataclass(frozen=True)
 class _Seen:
     job: str
-    notify: Notify
+    ways: dict[str, str]
     event: str
     word: Word | None
+
+
+def _send(letter: Letter) -> None:
+    ways.send(letter.way, letter.address, letter.word, letter.name, os.environ)
 
 
 class Teller:
     """Looks at jobs as the coordinator sees them, and tells what there is to tell.
 
-    What was not delivered before, by whomever, is tried again from the start.
+    What was not delivered before, by whomever, is tried again from the start. `send` raises
+    `Undelivered`.
     """
 
-    def __init__(self, jobs_folder: Path) -> None:
+    def __init__(self, jobs_folder: Path, send: Callable[[Letter], None] = _send) -> None:
         self._folder = jobs_folder
+        self._send = send
         self._seen: queue.SimpleQueue[_Seen | None] = queue.SimpleQueue()
         self._last: dict[str, str] = {}
         self._thread: threading.Thread | None = None
@@ -48,16 +54,19 @@ class Teller:
     def see(self, store: JobStore) -> None:
         """Takes in how a job stands; waits for nobody."""
         job = store.job()
-        notify = job.spec.notify
-        if not ways_of(notify):
+        there = ways_of(job.spec.notify)
+        if not there:
             return
         event = occasion(job)
         if self._last.get(job.id) == event:
             return
         self._last[job.id] = event
+        self.tell(job.id, there, event, word_of(job, event, store.why()) if event else None)
+
+    def tell(self, job: str, there: dict[str, str], event: str, word: Word | None) -> None:
+        """Tells of an event on these ways, once; waits for nobody."""
         self._start()
-        word = word_of(job, event, store.why()) if event else None
-        self._seen.put(_Seen(job.id, notify, event, word))
+        self._seen.put(_Seen(job, there, event, word))
 
     def start(self) -> None:
         """Tries what is left from before, if anything is."""
@@ -102,7 +111,7 @@ class Teller:
     def _note(self, seen: _Seen, books: dict[str, Book]) -> None:
         folder = self._folder / seen.job
         found = books.get(seen.job) or book.read(folder)
-        if found.note(seen.event, ways_of(seen.notify), seen.word, time.time()):
+        if found.note(seen.event, seen.ways, seen.word, time.time()):
             self._keep(seen.job, found)
         books[seen.job] = found
 
@@ -119,7 +128,7 @@ class Teller:
 
     def _try(self, job: str, letter: Letter) -> None:
         try:
-            ways.send(letter.way, letter.address, letter.word, letter.name, os.environ)
+            self._send(letter)
         except Undelivered as error:
             letter.missed(time.time())
             if letter.tries == 1 or not letter.waits:

@@ -5,6 +5,7 @@ Each raises `Undelivered` with a sentence that may be shown: no address, no secr
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 import smtplib
@@ -78,6 +79,29 @@ def _to_webhook(url: str, word: Word, name: str, environ: Mapping[str, str]) -> 
     if key:
         headers["X-Nightshift-Signature"] = signature(key, moment, body)
     _post(url, body, headers, "the webhook")
+
+
+def to_standard_webhook(url: str, word: Word, name: str, key: str) -> None:
+    """An event in the form of Standard Webhooks, as OpenAI sends it: its type and what it is about.
+
+    `key` is `whsec_` and base64. The receiver knows a word that comes twice again by its name.
+    """
+    event = {"id": f"evt_{name}", "object": "event", **word}
+    body, moment = json.dumps(event, separators=(",", ":")).encode(), str(int(time.time()))
+    headers = {"webhook-id": f"evt_{name}", "webhook-timestamp": moment}
+    if key:
+        headers["webhook-signature"] = standard_signature(key, f"evt_{name}", moment, body)
+    _post(url, body, headers, "the webhook")
+
+
+def standard_signature(key: str, name: str, moment: str, body: bytes) -> str:
+    """`v1,` and the HMAC of `<name>.<moment>.<body>`, in base64."""
+    try:
+        raw = base64.b64decode(key.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        raise Undelivered("the webhook's secret is not whsec_ and base64") from None
+    told = hmac.new(raw, f"{name}.{moment}.".encode() + body, "sha256").digest()
+    return "v1," + base64.b64encode(told).decode()
 
 
 def _to_telegram(chat: str, word: Word, environ: Mapping[str, str]) -> None:

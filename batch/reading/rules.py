@@ -54,7 +54,8 @@ class Defaults:
     """What `--model` and `--max-tokens` put in where a body leaves it out, and other names for
     models: of some (`--model-map`), or of all (`--override-model`). `drop_last_assistant`: answers
     at the end of the messages are left out. `service_tier` is put in as well; `max_tokens_field` is
-    what a bound of the answer is called.
+    what a bound of the answer is called. `whole`: every line is one of a Batch API, with nothing
+    left out.
     """
 
     model: str | None = None
@@ -64,6 +65,7 @@ class Defaults:
     drop_last_assistant: bool = False
     service_tier: str | None = None
     max_tokens_field: str | None = None
+    whole: bool = False
 
     def model_for(self, told: str | None) -> str | None:
         """The model to ask where a body names this one or none; None if nothing names one."""
@@ -139,6 +141,8 @@ class _Rules:
             told = f"the line is {root.kind.value}; each line must be one object in {{}}"
             raise Flaw("input.json", told, root.start)
         id_at = self._read_id(root)
+        if self._defaults.whole:
+            self._check_whole(root)
         body = self._bare(root) if _is_bare(root) else self._enveloped(root)
         request = self._request(body)
         self._cut_around(body)
@@ -155,6 +159,13 @@ class _Rules:
         node = member.value
         self.custom_id = self._name(node, "custom_id")
         return node.start + 1, node.stop - 1
+
+    def _check_whole(self, root: Node) -> None:
+        for key in ("custom_id", "method", "url", "body"):
+            if self._member(root, key).kind is Kind.NULL:
+                raise Flaw("input.field", f'"{key}" is missing', root.start)
+        told = f'"url" must be "/v1{CHAT}"'
+        self._expect(root, "url", lambda text: text.removeprefix("/v1") == CHAT, told)
 
     def _bare(self, root: Node) -> Node:
         if self.custom_id is None:

@@ -11,7 +11,7 @@ import msgspec
 
 from batch.reports.cost import Cost, cost_json
 from batch.reports.files import whole_file
-from batch.reports.lines import error_line, fault_line, line_of, output_line
+from batch.reports.lines import fault_line, form_of, line_of
 from batch.reports.page import clock_of, write_page
 from batch.reports.rows import Counter, Row, rows
 from batch.reports.survey import Survey, Tally, empty_survey
@@ -68,13 +68,13 @@ def _failed_lines(
     every: Iterator[Row], job: JobRow, seen: Survey, completed: Callable[[bytes], object]
 ) -> Iterator[tuple[int, bytes]]:
     """Lines for errors.jsonl; those of completed requests are handed to `completed` on the way."""
-    not_run = _not_run(job)
+    not_run, form = _not_run(job), form_of(job.spec)
     for row in every:
         seen.add(row)
         if row.state is ResultState.COMPLETED:
-            completed(output_line(row, job.id))
+            completed(form.output(row, job.id))
         else:
-            yield row.line, error_line(row, job.id, not_run)
+            yield row.line, form.error(row, job.id, not_run)
 
 
 def finished_lines(store: JobStore) -> Iterator[bytes]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from collections.abc import Callable
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from batch.reports.rows import Row
 from jobs.money import plain
 from jobs.result import ResultState
+from jobs.spec import Spec
 
 _encode = msgspec.json.Encoder().encode
 _NOTHING = frozenset({b"null", b"false", b"0", b'""', b"{}", b"[]"})
@@ -117,6 +119,59 @@ def input_line(custom_id: str, body: bytes) -> bytes:
     """A request as a line of an input: its body byte for byte."""
     head = b'{"custom_id":%b,"method":"POST","url":"/v1/chat/completions","body":%b}\n'
     return head % (_encode(custom_id), body)
+
+
+def batch_output_line(row: Row, job: str) -> bytes:
+    """A completed request of a batch: OpenAI's form and nothing else."""
+    body, _ = embedded(row.body)
+    response = _response(row, body)
+    return _line(job, row.line, custom_id=row.custom_id, response=response, error=None)
+
+
+def batch_error_line(row: Row, job: str, not_run: str = "") -> bytes:
+    """A request of a batch that failed, or was not run, as OpenAI's API tells it."""
+    code, message = row.code, row.message
+    if row.state is None:
+        code, message = _NOT_RUN.get(not_run, ("batch_failed", "This request was not executed."))
+    error = {"code": code, "message": message}
+    refused = row.status is not None and row.status >= _REFUSED
+    body, _ = embedded(row.body)
+    return _line(
+        job,
+        row.line,
+        custom_id=row.custom_id,
+        response=_response(row, body if _has_error(body) else {"error": _in_full(error)})
+        if refused
+        else None,
+        error=None if refused else error,
+    )
+
+
+_NOT_RUN = {
+    "cancelled": ("batch_cancelled", "This request was not executed: the batch was cancelled."),
+    "deadline": (
+        "batch_expired",
+        "This request could not be executed before the completion window expired.",
+    ),
+}
+
+
+def _in_full(error: dict[str, str]) -> dict[str, str | None]:
+    return {"message": error["message"], "type": None, "param": None, "code": error["code"]}
+
+
+class Form(NamedTuple):
+    """How the lines of a job's files are written: of an answer, and of a failure."""
+
+    output: Callable[[Row, str], bytes]
+    error: Callable[[Row, str, str], bytes]
+
+
+def form_of(spec: Spec) -> Form:
+    """Ours, or for what came through the Batch API just OpenAI's."""
+    if spec.origin is None:
+        return Form(output_line, error_line)
+    return Form(batch_output_line, batch_error_line)
 
 
 def line_of(row: Row, job: str) -> bytes:

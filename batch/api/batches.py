@@ -1,0 +1,187 @@
+"""Routes of batches."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import closing
+from urllib.parse import urlsplit
+
+from anyio import to_thread
+from pydantic import ValidationError
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from batch.api.desk import Desk, new_id
+from batch.api.errors import conflict, invalid, no_batch
+from batch.api.objects import batch_json, list_json
+from batch.api.requests import desk_of, json_body, tenant_of, whole_number
+from batch.api.standing import Standing
+from batch.api.wishes import Asked, pack, read_asked
+from batch.store import registry
+from batch.store.registry import BatchRow
+from batch.submission import new_job_id
+from jobs.notify import Notify
+
+_MOST, _USUAL = 100, 20
+_LONGEST_NAME = 255
+_RETRIES_S = 3600.0
+"""So long an SDK may try one call again: its timeout is ten minutes, and it tries three times."""
+
+_UNHEARD_S = 24 * 3600.0
+
+
+async def create(request: Request) -> Response:
+    """POST /v1/batches: on disk when it is answered, and never made twice for one wish."""
+    desk, tenant = desk_of(request), tenant_of(request)
+    asked = read_asked(await json_body(request), request.headers)
+    name = request.headers.get("idempotency-key")
+    if name is not None and not 0 < len(name) <= _LONGEST_NAME:
+        raise invalid("The Idempotency-Key must have 1 to 255 characters.")
+    _check_wishes(desk, tenant, asked)
+    retried = request.headers.get("x-stainless-retry-count", "0") not in ("", "0")
+    row = await to_thread.run_sync(_create, desk, tenant, asked, name, retried)
+    desk.wake()
+    standing = await to_thread.run_sync(desk.stand, row)
+    heard = not await request.is_disconnected()
+    task = BackgroundTask(desk.registry.told, row.id) if heard else None
+    return JSONResponse(batch_json(standing), background=task)
+
+
+def _create(
+    desk: Desk,
+    tenant: str,
+    asked: Asked,
+    name: str | None,
+    retried: bool,  # noqa: FBT001  to_thread takes no names
+) -> BatchRow:
+    now = time.time()
+    with desk.registry.transaction():
+        known = _known(desk, tenant, asked, name, now, retried=retried)
+        if known is None:
+            known = _row(tenant, asked, name, now)
+            desk.registry.add_batch(known)
+    return known
+
+
+def _known(
+    desk: Desk, tenant: str, asked: Asked, name: str | None, now: float, *, retried: bool
+) -> BatchRow | None:
+    """The batch that this very request made before.
+
+    So named; or asked for alike by an SDK that tries again, or by anybody who never had the reply.
+    """
+    if name is not None:
+        found = desk.registry.named(tenant, name)
+        if found is not None and found.digest != asked.digest:
+            raise conflict("This Idempotency-Key was used for a batch with other parameters.")
+        return found
+    found = desk.registry.alike(tenant, asked.digest)
+    if found is None or found.cancelling_at is not None:
+        return None
+    patience = _UNHEARD_S if not found.told else _RETRIES_S if retried else 0.0
+    return found if now - found.created_at < patience else None
+
+
+def _row(tenant: str, asked: Asked, name: str | None, now: float) -> BatchRow:
+    return BatchRow(
+        seq=0,
+        id=new_id("batch_"),
+        tenant=tenant,
+        job=new_job_id(),
+        input_file=asked.input_file_id,
+        endpoint=asked.endpoint,
+        completion_window=asked.completion_window,
+        created_at=now,
+        expires_at=now + asked.window_s,
+        metadata=None if asked.metadata is None else json.dumps(asked.metadata, ensure_ascii=False),
+        wishes=pack(asked.wishes),
+        output_expires_s=asked.output_expires_s,
+        idempotency=name,
+        digest=asked.digest,
+        told=0,
+        state=registry.VALIDATING,
+        tries=0,
+        cancelling_at=None,
+        ended_at=None,
+        errors=None,
+        output_file=None,
+        error_file=None,
+        closed=0,
+    )
+
+
+def _check_wishes(desk: Desk, tenant: str, asked: Asked) -> None:
+    """A tenant may not take more of the pace than its key has, nor have us call any host."""
+    key, wishes = desk.registry.key(tenant), asked.wishes
+    if key is not None and wishes.priority is not None and wishes.priority > key.priority:
+        told = f"Invalid 'nightshift_priority': this key may ask for up to {key.priority:g}."
+        raise invalid(told, "metadata.nightshift_priority", "invalid_value")
+    if wishes.webhook is None:
+        return
+    try:
+        Notify(url=wishes.webhook)
+    except ValidationError as error:
+        told = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise invalid(told, "metadata.nightshift_webhook", "invalid_value") from None
+    if key is not None and _host(wishes.webhook) != _host(key.webhook or ""):
+        told = "Invalid 'nightshift_webhook': it must be at the host of this key's own webhook."
+        raise invalid(told, "metadata.nightshift_webhook", "invalid_value")
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.lower()
+
+
+def _find(desk: Desk, tenant: str, batch_id: str) -> BatchRow:
+    row = desk.registry.batch(batch_id)
+    if row is None or row.tenant != tenant:
+        raise no_batch(batch_id)
+    return row
+
+
+def page(request: Request) -> Response:
+    """GET /v1/batches"""
+    desk, tenant = desk_of(request), tenant_of(request)
+    limit = whole_number(request, "limit", _USUAL, _MOST)
+    after = request.query_params.get("after")
+    place = None if after is None else _place(desk, tenant, after)
+    rows = desk.registry.batches(tenant, after=place, limit=limit + 1)
+    objects = [batch_json(desk.stand(row)) for row in rows[:limit]]
+    return JSONResponse(list_json(objects, more=len(rows) > limit))
+
+
+def _place(desk: Desk, tenant: str, after: str) -> int:
+    row = desk.registry.batch(after)
+    if row is None or row.tenant != tenant:
+        raise invalid(f"No batch found with id '{after[:100]}'.", "after")
+    return row.seq
+
+
+def retrieve(request: Request) -> Response:
+    """GET /v1/batches/{id}"""
+    desk = desk_of(request)
+    row = _find(desk, tenant_of(request), request.path_params["id"])
+    return JSONResponse(batch_json(desk.stand(row)))
+
+
+def cancel(request: Request) -> Response:
+    """POST /v1/batches/{id}/cancel"""
+    desk = desk_of(request)
+    standing = desk.stand(_find(desk, tenant_of(request), request.path_params["id"]))
+    row = standing.row
+    if standing.status in ("completed", "failed", "expired"):
+        raise conflict(f"Cannot cancel a batch with status '{standing.status}'.")
+    if standing.status not in ("cancelling", "cancelled"):
+        desk.registry.cancel(row.id, time.time())
+        if standing.facts is not None:
+            _cancel_job(desk, standing)
+        desk.wake()
+        row = desk.registry.batch(row.id) or row
+    return JSONResponse(batch_json(desk.stand(row)))
+
+
+def _cancel_job(desk: Desk, standing: Standing) -> None:
+    with closing(desk.home.open(standing.row.job)) as store:
+        store.want("cancel")

@@ -1,0 +1,37 @@
+"""What is done of itself: results become files, and files whose time is over go."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from batch.api.desk import Desk
+from jobs.errors import NightshiftError
+
+_LOOK_S = 1.0
+
+log = logging.getLogger("nightshift.api")
+
+
+class Closing:
+    """A thread that looks after what nobody asks for."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="closing")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(_LOOK_S):
+            try:
+                self._desk.look()
+                self._desk.sweep(time.time())
+            except NightshiftError as error:
+                log.warning("%s", error.message)

@@ -1,0 +1,53 @@
+"""What routes read of a request."""
+
+from __future__ import annotations
+
+import json
+
+from starlette.requests import Request
+
+from batch.api.desk import Desk
+from batch.api.errors import ApiError, invalid, wrong_type
+from batch.api.wishes import check_range
+
+_LARGEST_JSON = 1024 * 1024
+
+
+def desk_of(request: Request) -> Desk:
+    """The desk that the application was made for."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+def tenant_of(request: Request) -> str:
+    """Who asks."""
+    tenant: str = request.state.tenant
+    return tenant
+
+
+def whole_number(request: Request, name: str, default: int, most: int) -> int:
+    """A number of the query, from 1 on."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.lstrip("-").isascii() or not text.lstrip("-").isdigit() or len(text) > 18:
+        raise wrong_type(name, "an integer", text)
+    check_range(name, int(text), 1, most)
+    return int(text)
+
+
+async def json_body(request: Request) -> object:
+    """The body as JSON, bounded."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _LARGEST_JSON:
+            raise ApiError(413, "The request body is too large.")
+    try:
+        return json.loads(body or b"{}", parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise invalid("We could not parse the JSON body of your request.") from None
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)

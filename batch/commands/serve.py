@@ -1,0 +1,192 @@
+"""nightshift serve"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batch.dialogue.helps import Command
+from batch.dialogue.kinds import Whole
+from batch.dialogue.making import make_spec
+from batch.dialogue.options import (
+    WORKERS,
+    caps_options,
+    insecure_option,
+    open_home,
+    option,
+    patience_option,
+    plain_option,
+    set_caps,
+    spec_options,
+)
+from batch.dialogue.terminal import say
+from batch.language import _
+from batch.settings import check_key, log_level, read_settings
+from batch.submission import new_job_id
+from jobs.errors import UsageError
+from jobs.logs import log_to_stderr
+from jobs.spec import Spec
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from batch.store.home import Home
+
+HELP = """Serve OpenAI's Files and Batches API: programs run unchanged with another base_url.
+
+Starts everything it needs, as run does. With --api-only it serves the API alone, beside a
+coordinator and workers that run already. Every batch is a job: status, resume, cancel and Flower
+work for it. The options of a job are defaults for all batches.
+
+It answers this machine alone, and takes any key, until nightshift keys add makes one.
+
+\b
+  nightshift serve
+  OPENAI_BASE_URL=http://127.0.0.1:5556/v1 OPENAI_API_KEY=any python my_batch.py
+  nightshift serve --address 0.0.0.0 --tls-cert server.pem --tls-key server.key
+"""
+
+_UNSET: dict[str, Any] = {
+    **dict.fromkeys(
+        (
+            *("output_dir", "name", "model", "deadline", "prompt", "prompt_file", "system"),
+            *("system_file", "choices", "schema", "escalate", "temperature", "id_column"),
+            *("encoding", "delimiter", "sheet", "to"),
+        )
+    ),
+    **dict.fromkeys(("skip_invalid", "drop_last_assistant", "no_header"), False),
+    "repairs": 1,
+    "pack": 1,
+    "instructions_in": "auto",
+}
+"""Options of a job that make no sense for all batches, as they are when they are not given."""
+
+_HERE = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@click.command("serve", cls=Command, help=HELP)
+@option("--port", type=Whole(0, 65535), default=5556, show_default=True, help="Port to listen on.")
+@plain_option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@plain_option(
+    "--tls-cert",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Certificate chain (PEM) for HTTPS.",
+)
+@plain_option(
+    "--tls-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Its private key (PEM).",
+)
+@option("--workers", **WORKERS, help="Worker processes; each handles hundreds of concurrent calls.")
+@plain_option(
+    "--api-only", is_flag=True, help="Start neither a coordinator nor workers; they run elsewhere."
+)
+@option(
+    "--max-upload-mb",
+    type=Whole(1, 1024 * 1024),
+    default=1024,
+    show_default=True,
+    metavar="MB",
+    help="Largest file that may be uploaded.",
+)
+@plain_option(
+    "--openai-limits",
+    is_flag=True,
+    help="Enforce OpenAI's limits: 50,000 requests, 200 MB and one model per batch.",
+)
+@spec_options
+@caps_options
+@patience_option
+@insecure_option
+def command(
+    *,
+    port: int,
+    address: str,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    workers: int,
+    api_only: bool,
+    max_upload_mb: int,
+    openai_limits: bool,
+    **options: Any,
+) -> int:
+    """See HELP."""
+    # Loads the server; no other command does.
+    from batch.serving import Listening, Team, serve
+
+    log_to_stderr(log_level(os.environ, "INFO"), "%(asctime)s %(message)s")
+    home, settings = open_home(), read_settings(os.environ)
+    if not api_only:
+        check_key(settings)
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError("--tls-cert and --tls-key go together", hint="give both or neither")
+    _check_address(home, address, tls=tls_cert is not None)
+    set_caps(home, options)
+    spec = _template(options)
+    from batch.api.intake import Setting
+
+    setting = Setting(
+        home=str(home.folder),
+        files=str(home.folder / "files"),
+        batches=str(home.folder / "batches"),
+        strict=openai_limits,
+        spec=spec.model_dump(mode="json"),
+    )
+    team = Team(home, settings, spec, 0 if api_only else workers, setting)
+
+    def make(wake: Any, stack: ExitStack) -> ASGIApp:
+        return _app(home, spec, max_upload_mb * 1024**2, address in _HERE, wake, stack)
+
+    serve(Listening(address, port, tls_cert, tls_key), make, team)
+    return 0
+
+
+def _app(
+    home: Home,
+    spec: Spec,
+    limit: int,
+    keyless: bool,  # noqa: FBT001
+    wake: Any,
+    stack: ExitStack,
+) -> ASGIApp:
+    from batch.api.app import make_app
+    from batch.api.closing import Closing
+    from batch.api.desk import Desk, Settings
+    from batch.api.hooks import Hooks
+    from batch.store.registry import Registry
+
+    hooks = Hooks(home.folder / "batches", Registry(home.folder))
+    desk = Desk(home, Settings(spec.base_url, limit, keyless), wake, hooks.tell)
+    stack.enter_context(closing(hooks))
+    hooks.start()
+    stack.enter_context(closing(Closing(desk)))
+    return make_app(desk)
+
+
+def _template(options: dict[str, Any]) -> Spec:
+    """What all batches have in common; where each comes from and goes to is its own."""
+    return make_spec(new_job_id(), Path("-"), {**_UNSET, **options})
+
+
+def _check_address(home: Home, address: str, *, tls: bool) -> None:
+    """Other machines are served only who they are known by a key."""
+    if address in _HERE:
+        return
+    from batch.store.registry import Registry
+
+    if not Registry(home.folder).keys():
+        raise UsageError(
+            f"no API key exists, so {address} would let anybody spend your money",
+            hint="make one for each client: nightshift keys add NAME",
+        )
+    if not tls:
+        say(_("without --tls-cert keys and prompts cross the network unencrypted"))
+
+
+command.params = [each for each in command.params if each.name not in _UNSET]

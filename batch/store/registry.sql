@@ -1,0 +1,60 @@
+-- What programs brought to `nightshift serve`: version 1 of <home>/registry.sqlite. Times are Unix
+-- seconds, money is exact decimal text.
+
+CREATE TABLE keys (                     -- API keys of the server
+    name          TEXT PRIMARY KEY,     -- the tenant: files and batches are its own
+    digest        TEXT NOT NULL UNIQUE, -- SHA-256 of the key, which is kept nowhere
+    created_at    REAL NOT NULL,
+    revoked_at    REAL,
+    priority      REAL NOT NULL,
+    webhook       TEXT,                 -- where its batches' ends are told
+    webhook_secret TEXT                 -- signs what is told; `whsec_` and base64
+);
+
+CREATE TABLE files (
+    seq           INTEGER PRIMARY KEY AUTOINCREMENT,
+    id            TEXT NOT NULL UNIQUE,
+    tenant        TEXT NOT NULL,        -- '': of a server without keys
+    purpose       TEXT NOT NULL,
+    filename      TEXT NOT NULL,
+    bytes         INTEGER NOT NULL,
+    created_at    REAL NOT NULL,
+    expires_at    REAL,                 -- NULL: never
+    batch         TEXT                  -- whose results it holds; NULL: it was uploaded
+);
+
+CREATE INDEX files_of ON files (tenant, seq);
+
+CREATE TABLE batches (
+    seq           INTEGER PRIMARY KEY AUTOINCREMENT,
+    id            TEXT NOT NULL UNIQUE,
+    tenant        TEXT NOT NULL,
+    job           TEXT NOT NULL UNIQUE, -- its id before and after there is such a job
+    input_file    TEXT NOT NULL,
+    endpoint      TEXT NOT NULL,
+    completion_window TEXT NOT NULL,
+    created_at    REAL NOT NULL,
+    expires_at    REAL NOT NULL,
+    metadata      TEXT,                 -- JSON, as given
+    wishes        TEXT NOT NULL,        -- JSON, batch.api.wishes.Wishes
+    output_expires_s INTEGER,           -- of its results, from their making
+    idempotency   TEXT,                 -- the key that the client named it by
+    digest        TEXT NOT NULL,        -- tells what was asked for from all else
+    told          INTEGER NOT NULL DEFAULT 0,   -- the client was there to get the reply
+    state         TEXT NOT NULL DEFAULT 'validating',   -- then 'job', whose state counts from then
+                                        -- on; or 'failed', 'cancelled', 'expired' without one
+    tries         INTEGER NOT NULL DEFAULT 0,   -- of its validation
+    cancelling_at REAL,
+    ended_at      REAL,                 -- where there never was a job
+    errors        TEXT,                 -- JSON: why it failed
+    output_file   TEXT,                 -- once it is over
+    error_file    TEXT,
+    closed        INTEGER NOT NULL DEFAULT 0    -- its end was seen: files made, webhook on its way
+);
+
+CREATE INDEX batches_of ON batches (tenant, seq);
+CREATE UNIQUE INDEX batches_named ON batches (tenant, idempotency) WHERE idempotency IS NOT NULL;
+CREATE INDEX batches_alike ON batches (tenant, digest);
+CREATE INDEX batches_open ON batches (closed) WHERE NOT closed;
+
+PRAGMA user_version = 1;
