@@ -45,6 +45,7 @@ COMMANDS = {
     "coordinator": "Run the coordinator: dispatch jobs and collect results.",
     "flower": "Run the web dashboard (Flower).",
     "serve": "Serve OpenAI's Files and Batches API for other programs.",
+    "keys": "Manage the API keys of nightshift serve.",
     "doctor": "Check the setup and suggest fixes.",
     "completion": "Print a completion script for a shell.",
 }

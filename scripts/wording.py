@@ -44,6 +44,9 @@ _RAISED = {name for name, each in vars(errors).items() if isinstance(each, type)
 _TOLD = ("hint", "help", "cure", "text", "told", "message")
 """Keywords and variables whose texts are shown."""
 
+_FOR_PROGRAMS = "batch/api/"
+"""What is said there is for programs, in the words of OpenAI's API."""
+
 _NO_DATE = datetime(2026, 1, 1, tzinfo=UTC)
 """In place of the date that the format wants: the same messages make the same files."""
 
@@ -56,6 +59,8 @@ def messages() -> Iterator[Message]:
     for folder in ("batch", "jobs", "workers"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             where = str(path.relative_to(ROOT))
+            if where.startswith(_FOR_PROGRAMS):
+                continue
             yield from ((where, each) for each in _called(path, "python"))
             yield from ((where, each) for each in dict.fromkeys(_Told(path).found))
     for path in sorted((ROOT / "batch").rglob("*.html")):

@@ -17,7 +17,7 @@ from jobs.chunk import Terms
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ("worker", "coordinator", "flower")
+OURS = ("worker", "coordinator", "flower", "api")
 GUIDE = (ROOT / "docs" / "deployment.md").read_text()
 
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}")
@@ -238,7 +238,7 @@ def test_what_is_durable_is_on_named_volumes() -> None:
         if isinstance(volume, str)
     ]
 
-    assert sorted(named) == sorted(COMPOSE["volumes"]) == ["home", "redis", "scratch"]
+    assert sorted({*named}) == sorted(COMPOSE["volumes"]) == ["home", "redis", "scratch"]
 
 
 def test_each_of_ours_waits_for_redis() -> None:

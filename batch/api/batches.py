@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import closing
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from anyio import to_thread
@@ -13,6 +13,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from batch import control
 from batch.api.desk import Desk, new_id
 from batch.api.errors import conflict, invalid, no_batch
 from batch.api.objects import batch_json, list_json
@@ -22,6 +23,8 @@ from batch.api.wishes import Asked, pack, read_asked
 from batch.store import registry
 from batch.store.registry import BatchRow
 from batch.submission import new_job_id
+from jobs.commands import Cancel
+from jobs.lifecycle import Objected
 from jobs.notify import Notify
 
 _MOST, _USUAL = 100, 20
@@ -108,6 +111,7 @@ def _row(tenant: str, asked: Asked, name: str | None, now: float) -> BatchRow:
         errors=None,
         output_file=None,
         error_file=None,
+        facts=None,
         closed=0,
     )
 
@@ -183,5 +187,6 @@ def cancel(request: Request) -> Response:
 
 
 def _cancel_job(desk: Desk, standing: Standing) -> None:
-    with closing(desk.home.open(standing.row.job)) as store:
-        store.want("cancel")
+    # What ended meanwhile stays as it is.
+    with suppress(Objected):
+        control.command(desk.home, standing.row.job, Cancel())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.api.standing import Facts, Standing, Standings
+from batch.api.standing import Facts, Standing, Standings, packed
 from batch.api.upload import DRAFT
 from batch.store.home import Home
 from batch.store.registry import BatchRow, FileRow, Registry
@@ -116,7 +116,7 @@ class Desk:
         with self._closing:
             # First: who is told twice knows it again, who is never told waits.
             self._tell(standing)
-            self.registry.close(standing.row.id, *files)
+            self.registry.close(standing.row.id, packed(standing.facts), *files)
 
     def _results(self, standing: Standing, facts: Facts, kind: str, made: float) -> FileRow | None:
         """A file of results, if there are any."""

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from batch import control
 from batch.api import faults, wishes
 from batch.api.faults import MOST, MOST_BYTES, MOST_LINES, Problem, problem
 from batch.credentials import key_fingerprint
@@ -31,6 +32,7 @@ from batch.store import registry
 from batch.store.home import Home
 from batch.store.registry import BatchRow, FileRow, Registry
 from batch.submission import Refused, UnknownModels, submit
+from jobs.commands import Cancel
 from jobs.errors import (
     InvalidInput,
     NightshiftError,
@@ -38,6 +40,7 @@ from jobs.errors import (
     StorageUnavailable,
     UsageError,
 )
+from jobs.lifecycle import Objected
 from jobs.logs import log_to_stderr
 from jobs.money import ZERO, show
 from jobs.request import Fault
@@ -117,8 +120,8 @@ class Intake:
         self._registry.validated(row.id)
         found = self._registry.batch(row.id)
         if found is not None and found.cancelling_at is not None:
-            with closing(self._home.open(row.job)) as store:
-                store.want("cancel")
+            with suppress(Objected):
+                control.command(self._home, row.job, Cancel())
 
     def _take(self, row: BatchRow) -> None:
         try:
@@ -327,6 +330,7 @@ def _listen(intake: Intake) -> None:
 def main(environ: Mapping[str, str] = os.environ) -> int:
     """Runs it; what is left to do is seen to at once."""
     log_to_stderr(log_level(environ, "INFO"), "%(asctime)s %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     setting = msgspec.json.decode(sys.stdin.buffer.readline(), type=Setting)
     try:
         intake = Intake(setting)

@@ -6,12 +6,13 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from batch.money.forecast import cost_of_all
 from batch.store import registry
@@ -99,14 +100,10 @@ class Standings:
 
     def of(self, row: BatchRow) -> Standing:
         """How a batch stands now."""
-        return Standing(row, self._facts(row.job) if row.state == registry.JOB else None)
+        return Standing(row, self._facts(row) if row.state == registry.JOB else None)
 
-    def of_all(self, rows: Sequence[BatchRow]) -> list[Standing]:
-        """How many stand."""
-        return [self.of(row) for row in rows]
-
-    def _facts(self, job: str) -> Facts | None:
-        now = time.monotonic()
+    def _facts(self, row: BatchRow) -> Facts | None:
+        now, job = time.monotonic(), row.job
         known = self._known.get(job)
         if known is not None and now - known[1] < _FRESH_S:
             return known[2]
@@ -117,9 +114,10 @@ class Standings:
             try:
                 facts = self._read(job, touched)
             except StorageUnavailable:
-                if known is None:
+                if row.facts is None:
                     raise
-                facts = known[2]
+                # Its job was removed since.
+                facts = msgspec.json.decode(row.facts, type=Facts)
         with self._lock:
             self._known[job] = (touched, now, facts)
             self._known.move_to_end(job)
@@ -131,6 +129,11 @@ class Standings:
         with closing(self._home.open(job_id, read_only=True)) as store:
             job, models = store.job(), store.queue.models()
         return facts_of(job, models, touched, _tokens(job) if job.ended else {})
+
+
+def packed(facts: Facts | None) -> str | None:
+    """As JSON, amounts as exact strings."""
+    return None if facts is None else msgspec.json.encode(facts).decode()
 
 
 def facts_of(job: JobRow, models: list[str], touched: float, tokens: dict[str, int]) -> Facts:

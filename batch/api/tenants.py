@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import math
 import secrets
 import time
 from collections import OrderedDict
@@ -101,6 +102,6 @@ class Limiter:
                 "Rate limit reached for requests.",
                 code="rate_limit_exceeded",
                 kind="rate_limit_error",
-                headers={"retry-after": str(int(wait) + 1)},
+                headers={"retry-after": str(math.ceil(wait))},
             )
         bucket.tokens -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -121,6 +122,8 @@ def command(
     from batch.serving import Listening, Team, serve
 
     log_to_stderr(log_level(os.environ, "INFO"), "%(asctime)s %(message)s")
+    for noisy in ("httpx2", "uvicorn"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     home, settings = open_home(), read_settings(os.environ)
     if not api_only:
         check_key(settings)

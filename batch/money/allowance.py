@@ -177,9 +177,7 @@ class Allowance:
         found = [share for other in others if (share := self._share(other, spans)) is not None]
         return found + self._removed(set(ids), spans)
 
-    def _removed(
-        self, there: set[str], spans: _Spans
-    ) -> list[Share]:
+    def _removed(self, there: set[str], spans: _Spans) -> list[Share]:
         stamp = _stamp_of(self._home.folder / REMOVED)
         if stamp != self._removed_stamp:
             self._spending, self._removed_stamp = read_spending(self._home.folder), stamp

@@ -80,6 +80,7 @@ class BatchRow:
     errors: str | None
     output_file: str | None
     error_file: str | None
+    facts: str | None
     closed: int
 
 
@@ -297,8 +298,13 @@ class Registry:
         """It goes on after its end."""
         self._do("UPDATE batches SET closed = 0 WHERE id = ?", batch_id)
 
-    def close(self, batch_id: str, output: FileRow | None, errors: FileRow | None) -> bool:
-        """Its end was seen, and these hold its results; False if that was known."""
+    def close(
+        self, batch_id: str, facts: str | None, output: FileRow | None, errors: FileRow | None
+    ) -> bool:
+        """Its end was seen, and these hold its results; False if that was known.
+
+        `facts` is what its job said then, for the time when the job is removed.
+        """
         with self.transaction():
             found = self.batch(batch_id)
             if found is None or found.closed:
@@ -308,7 +314,8 @@ class Registry:
                     self._do("DELETE FROM files WHERE id = ?", row.id)
                     self._insert("files", row)
             self._do(
-                "UPDATE batches SET closed = 1, output_file = ?, error_file = ? WHERE id = ?",
-                *(output.id if output else None, errors.id if errors else None, batch_id),
+                "UPDATE batches SET closed = 1, facts = ?, output_file = ?, error_file = ?"
+                " WHERE id = ?",
+                *(facts, output.id if output else None, errors.id if errors else None, batch_id),
             )
         return True

@@ -49,6 +49,7 @@ CREATE TABLE batches (
     errors        TEXT,                 -- JSON: why it failed
     output_file   TEXT,                 -- once it is over
     error_file    TEXT,
+    facts         TEXT,                 -- JSON, batch.api.standing.Facts: what its job said at its end
     closed        INTEGER NOT NULL DEFAULT 0    -- its end was seen: files made, webhook on its way
 );
 

@@ -83,7 +83,7 @@ def test_what_was_spent_long_ago_is_not_kept(tmp_path: Path) -> None:
     over(tmp_path, sent_at=NOW - 90 * 86_400).close()
     remove(Home(tmp_path), JOB)
 
-    assert (tmp_path / REMOVED).read_bytes() == b'{"%b":{}}\n' % JOB.encode()
+    assert (tmp_path / REMOVED).read_bytes() == b'{"%b":{"quarters":{},"key":""}}\n' % JOB.encode()
 
 
 def test_a_list_of_spending_that_is_not_ours_stops_whoever_has_caps(tmp_path: Path) -> None:

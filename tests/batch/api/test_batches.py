@@ -295,19 +295,27 @@ def test_lists_go_on_until_their_end(office: Office) -> None:
 
 def test_a_running_batch_is_cancelled_through_its_job(office: Office) -> None:
     batch = office.batch(line(0))
+    coordinator = office.home.lock()
 
     told = office.ask("POST", f"/v1/batches/{batch['id']}/cancel").json()
     again = office.ask("POST", f"/v1/batches/{batch['id']}/cancel", json={}).json()
 
     assert (told["status"], told["cancelling_at"] is None) == ("cancelling", False)
     assert again == told
-    with closing(office.store(batch["id"])) as store:
-        assert store.job().wanted == "cancel"
-    office.end(batch["id"], JobState.CANCELLING, JobState.CANCELLED)
+    coordinator.release()
+    office.end(batch["id"], JobState.CANCELLED)
     done = office.get(batch["id"])
     assert (done["status"], done["cancelled_at"] is None) == ("cancelled", False)
     assert done["cancelling_at"] == told["cancelling_at"]
     assert office.ask("POST", f"/v1/batches/{batch['id']}/cancel").json() == done
+
+
+def test_a_batch_that_nobody_works_on_is_cancelled_at_once(office: Office) -> None:
+    batch = office.batch(line(0))
+
+    told = office.ask("POST", f"/v1/batches/{batch['id']}/cancel").json()
+
+    assert (told["status"], told["cancelling_at"] is None) == ("cancelled", False)
 
 
 def test_a_batch_cancelled_before_its_validation_never_is_a_job(office: Office) -> None:

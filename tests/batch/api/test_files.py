@@ -108,11 +108,12 @@ def test_what_is_no_form_or_ends_too_early_is_refused(office: Office) -> None:
     whole = form((FILE.format("a"), LINES), (PURPOSE, b"batch"))
     cut = {**whole, "content": whole["content"][:-20]}
 
-    for sent in (
+    bad: list[dict[str, Any]] = [
         cut,
         {"json": {}},
         {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}},
-    ):
+    ]
+    for sent in bad:
         assert office.ask("POST", "/v1/files", **sent).status_code == 400
     assert list(office.desk.files_folder.iterdir()) == []
 
@@ -139,7 +140,7 @@ def test_lists_go_on_until_their_end_in_both_directions(office: Office) -> None:
 
     def walk(**query: Any) -> list[str]:
         found: list[str] = []
-        more, after = True, {}
+        more, after = True, dict[str, Any]()
         while more:
             told = office.ask("GET", "/v1/files", params={"limit": 2, **query, **after}).json()
             page = [each["id"] for each in told["data"]]
@@ -200,9 +201,8 @@ def test_a_deleted_file_is_gone(office: Office) -> None:
 
 
 def test_a_file_goes_when_its_time_is_over(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = office.upload(
-        LINES, **{"expires_after[anchor]": "created_at", "expires_after[seconds]": 3600}
-    )
+    expiry: dict[str, Any] = {"expires_after[anchor]": "created_at", "expires_after[seconds]": 3600}
+    told = office.upload(LINES, **expiry)
     assert told["expires_at"] == told["created_at"] + 3600
 
     later = time.time() + 3601
