@@ -55,13 +55,13 @@ def _redis_url(environ: Mapping[str, str]) -> str | None:
 def _unsafe(url: RedisUrl) -> UsageError:
     if not url.is_verified:
         return UsageError(
-            "NIGHTSHIFT_REDIS_URL asks for a certificate or its name not to be verified",
-            hint="name who issued it: ssl_ca_certs=/path/to/ca.pem; or insist: --insecure-redis",
+            "NIGHTSHIFT_REDIS_URL turns off verification of the certificate or its name",
+            hint="set its CA: ssl_ca_certs=/path/to/ca.pem; or allow it: --insecure-redis",
         )
     return UsageError(
         "NIGHTSHIFT_REDIS_URL names a Redis on another machine without a password",
-        hint="set one, and rediss:// unless the way there is private; or, if nobody else can reach"
-        " it: --insecure-redis",
+        hint="set one, and use rediss:// unless the network is private; or, if nobody else can"
+        " reach it: --insecure-redis",
     )
 
 

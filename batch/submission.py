@@ -139,10 +139,10 @@ def _refusal(source: str, report: Report) -> str:
 
 def _ways(source: str, form: Form | None, *, rest: int) -> str:
     """What helps, a line each; to leave faulty lines out only where that leaves something."""
-    hint = "correct them, or go on without them: --skip-invalid" if rest else "correct them"
+    hint = "fix them, or skip them: --skip-invalid" if rest else "fix them"
     if form is None:
         return hint
-    told = f"or go on with the other {rest:,} requests alone: --skip-invalid"
+    told = f"or run only the other {rest:,} requests: --skip-invalid"
     ways = [form.hint, command_line(form, source), told if rest and not form.whole else ""]
     return "\n".join(filter(None, ways))
 
@@ -230,8 +230,8 @@ def check_any_left(spec: Spec, report: Report) -> None:
     """Refuses faults that are not to be skipped, and a file of which nothing is left."""
     if not report.requests and not report.invalid:
         raise InvalidInput(
-            f"{spec.source} holds no requests: it is empty, or has blank lines only",
-            hint="give a file with one request per line (docs/input.md)",
+            f"{spec.source} contains no requests: it is empty or has only blank lines",
+            hint="use a file with one request per line (docs/input.md)",
         )
     if is_refused(spec, report):
         raise Refused(spec.source, report)
@@ -361,8 +361,8 @@ def _in_cheap_hours(spec: Spec, models: list[str], prices: PriceList | None) -> 
     if len(hours) > 1 or "" in hours:
         without = ", ".join(model for model, tier in zip(models, tiers, strict=True) if not tier)
         raise UsageError(
-            f"no hours are known in which {without or 'all these models'} cost less",
-            hint="leave out --off-peak, or name hours of your own with --window",
+            f"no off-peak hours are known for {without or 'all these models'}",
+            hint="remove --off-peak, or set the hours with --window",
         )
     return spec.model_copy(update={"window": str(parse_window(hours.pop()))})
 
@@ -395,7 +395,7 @@ def _check_unclaimed(home: Home, job_id: str, spec: Spec, source: Path | BinaryI
         other = ", ".join(
             field for field in _ASKING if getattr(job.spec, field) != getattr(spec, field)
         )
-        hint = f"go on with it: nightshift resume {job.id}; or choose another --output-dir"
+        hint = f"continue it: nightshift resume {job.id}; or choose another --output-dir"
         if other:
             raise UsageError(
                 f"{spec.output_dir} waits for the results of {job.id}, of which {job.finished:,} of"
@@ -427,7 +427,7 @@ def _draft(home: Home, job_id: str, spec: Spec) -> Iterator[Draft]:
     except (sqlite3.DatabaseError, OSError) as error:
         raise StorageUnavailable(
             f"the job cannot be stored in {home.folder}: {error}",
-            hint="make room, or set NIGHTSHIFT_HOME to another folder; nothing was sent",
+            hint="free up space, or set NIGHTSHIFT_HOME to another directory; nothing was sent",
         ) from error
 
 
@@ -572,8 +572,8 @@ def _unbounded(request: Request) -> Fault:
     return Fault(
         request.line,
         "input.unbounded",
-        f"nothing bounds the cost of {request.unbounded}, so no cap in roubles or tokens can hold: "
-        "leave out the cap or this request, or answer for it: --request-bound-rub",
+        f"the cost of {request.unbounded} has no upper bound, so no cap in roubles or tokens can "
+        "be kept: remove the cap or this request, or set a bound: --request-bound-rub",
         custom_id=request.custom_id,
     )
 
@@ -623,19 +623,19 @@ def _check_budget(
         raise UsageError(
             f"{spec.base_url} tells no price for {', '.join(found.unpriced)}, "
             "so no cap in roubles can be kept",
-            hint="check the name of the model, give its price (--price-file), or leave out the cap",
+            hint="check the model name, set its price (--price-file), or remove the cap",
         )
     lacking = [] if spec.lane != PRIORITY else _without(PRIORITY, prices)
     if in_roubles and lacking and not answered_for:
         raise UsageError(
             f"{spec.base_url} lists no price of {', '.join(lacking)} in the priority tier,"
             " so no cap in roubles can be kept",
-            hint="leave out --service-tier or the cap, or answer for it: --request-bound-rub",
+            hint="remove --service-tier or the cap, or set a bound: --request-bound-rub",
         )
     unbounded = found.unbounded and not (answered_for and spec.budget.tokens is None)
     if unbounded and (in_roubles or spec.budget.tokens is not None):
         raise UsageError(
-            "some requests do not bound their answer, so no cap in roubles or tokens can be kept",
+            "some requests do not set max_tokens, so no cap in roubles or tokens can be kept",
             hint=_bounding(spec, found, bounds),
         )
 

@@ -70,16 +70,16 @@ from jobs.spec import Spec
 from jobs.states import JobState, PauseReason
 from jobs.window import parse_window
 
-HELP = """Go on with JOB after Ctrl-C, a crash, a pause, a cancel, or with what failed.
+HELP = """Continue JOB after Ctrl-C, a crash, a pause or a cancel, or retry what failed.
 
-Answered requests are sent again only by --retry truncated. First a table tells what is sent and
-what it may cost; a person at a terminal is asked where something may be paid twice or is tried
-again. Where a coordinator serves the home, it goes on with the job; else this command does, in the
-foreground.
-What the job may spend and when it may run stays as it was, unless an option here says otherwise;
-the environment has no say in that, and the input file is not needed any more. To go on after a
-price rise is to accept the prices that are asked now. Of a job that runs, what is lowered counts
-for all that has not left yet, and what may still come of calls in flight is told.
+Answered requests are sent again only with --retry truncated. The plan is shown first: what is sent
+and what it may cost. On a terminal you are asked before anything is retried or may be paid for
+twice. If a coordinator serves the data directory, it continues the job; otherwise this command does
+so in the foreground.
+Budget, hours and limits stay as they were, unless an option here changes them; the environment does
+not, and the input file is no longer needed. Continuing after a price rise accepts the current
+prices. If the job is running, a lower limit applies to everything not sent yet, and the command
+prints what calls in flight may still cost.
 
 \b
   nightshift resume latest

@@ -75,13 +75,28 @@ def table(again: Again, columns: int) -> Iterator[str]:
 
 def question(again: Again) -> str:
     """What must be agreed to first; empty where nothing is paid for twice or tried again."""
-    failed, cut = again.count(Kind.FAILED), again.count(Kind.TRUNCATED)
-    parts = [
-        _("{count} may be paid for twice").format(count=number(again.twice)) if again.twice else "",
-        _("{count} failed are retried").format(count=number(failed)) if failed else "",
-        _("{count} truncated are retried").format(count=number(cut)) if cut else "",
-    ]
-    told = ", ".join(filter(None, parts))
+    twice, failed, cut = again.twice, again.count(Kind.FAILED), again.count(Kind.TRUNCATED)
+    parts = (
+        (
+            twice,
+            ngettext(
+                "{count} request may be paid for twice",
+                "{count} requests may be paid for twice",
+                twice,
+            ),
+        ),
+        (
+            failed,
+            ngettext("retrying {count} failed request", "retrying {count} failed requests", failed),
+        ),
+        (
+            cut,
+            ngettext(
+                "retrying {count} truncated answer", "retrying {count} truncated answers", cut
+            ),
+        ),
+    )
+    told = ", ".join(words.format(count=number(count)) for count, words in parts if count)
     return _("{what}. Continue?").format(what=told) if told else ""
 
 

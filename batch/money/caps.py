@@ -106,8 +106,8 @@ def read_caps(home: Path) -> Caps:
     amounts = [each.of(period) for each in sets for period in Period]
     if caps is None or not all(amount is None or is_amount(amount) for amount in amounts):
         raise StorageUnavailable(
-            f"{path} does not hold caps as nightshift budget writes them",
-            hint=f"remove it, and set them again: nightshift budget --help ({path})",
+            f"{path} does not contain valid caps",
+            hint=f"remove it and set them again: nightshift budget --help ({path})",
         )
     return caps
 

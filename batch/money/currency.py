@@ -28,8 +28,8 @@ def settled(spec: Spec) -> Spec:
     known = known or (None if spec.usd_rate is None else USD)
     if known == USD and spec.usd_rate is None:
         raise UsageError(
-            f"{spec.base_url} counts in dollars",
-            hint="say how many roubles one is: --usd-rate 90.5",
+            f"prices of {spec.base_url} are in dollars",
+            hint="set the rate: --usd-rate 90.5",
         )
     if known is None and not _is_here(spec):
         known = UNKNOWN
@@ -51,7 +51,7 @@ def check_cap(spec: Spec) -> None:
     """`UsageError` where a cap in roubles is to hold for figures that may be anything."""
     if spec.currency == UNKNOWN and spec.price_file is None and spec.request_bound_rub is None:
         raise UsageError(
-            f"the currency of {_host(spec)} is not known, so no cap in roubles can be kept",
+            f"the currency of {_host(spec)} is unknown, so no cap in roubles can be kept",
             hint="set --currency RUB, or --usd-rate 90.5 for dollars; --budget-tokens and"
             " --budget-requests work in any case",
         )

@@ -86,13 +86,11 @@ def read_price_file(path: Path, usd_rate: Decimal | None, *, now: float) -> Pric
     try:
         models = {name: _model(name, each, rate) for name, each in content.models.items()}
     except (ValueError, ArithmeticError):
-        raise UsageError(
-            f"{path}: a price has more digits than can be counted", hint=_HINT
-        ) from None
+        raise UsageError(f"{path}: a price has too many digits", hint=_HINT) from None
     return PriceList(now, str(path), hashlib.sha256(data).hexdigest(), models)
 
 
-_HINT = "docs/money.md shows the form of a price file"
+_HINT = "docs/money.md describes price files"
 
 
 def _bytes(path: Path) -> bytes:
@@ -118,18 +116,16 @@ def _content(path: Path, data: bytes) -> Any:
 
 
 def _no_number(text: str) -> Decimal:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def _rate(path: Path, currency: str, usd_rate: Decimal | None) -> Decimal:
     if currency == RUB:
         return ONE
     if currency != USD:
-        raise UsageError(f"{path}: the currency may be RUB or USD, and is {currency!r}")
+        raise UsageError(f"{path}: the currency must be RUB or USD, not {currency!r}")
     if usd_rate is None:
-        raise UsageError(
-            f"{path} has prices in dollars", hint="say how many roubles one is: --usd-rate 90.5"
-        )
+        raise UsageError(f"{path} has prices in dollars", hint="set the rate: --usd-rate 90.5")
     return usd_rate
 
 

@@ -43,7 +43,7 @@ _T = TypeVar("_T")
 class Form(NamedTuple):
     """How a gateway lists prices, and how many roubles a unit of its money is.
 
-    `numbers_only`: prices that are texts are not read, since those are dollars elsewhere. `lane`:
+    `numbers_only`: prices are strings are not read, since those are dollars elsewhere. `lane`:
     the service tier that is asked for.
     """
 
@@ -295,21 +295,21 @@ def _rates(pricing: Mapping[str, Raw], form: Form) -> Rates:
     """`ValueError` without both main prices, or for one that is not an amount (`-1`, text)."""
     given = _given(pricing)
     if form.numbers_only and any(bytes(given.get(key, b"")).startswith(b'"') for key in form.keys):
-        raise ValueError("prices that are texts")
+        raise ValueError("prices are strings")
     told = {
         listed.part: _per_one(parse_amount(_text(given[key])), listed.per, form.rate)
         for key, listed in form.keys.items()
         if key in given
     }
     if "prompt" not in told or "completion" not in told:
-        raise ValueError("the price of a prompt or of an answer is not told")
+        raise ValueError("the input or output price is missing")
     return Rates(**told)
 
 
 def _per_one(amount: Decimal, per: int, rate: Decimal) -> Decimal:
     found = times(times(amount, Decimal(1) / per), rate)
     if not is_amount(found):
-        raise ValueError("a price with more digits than can be counted")
+        raise ValueError("a price has too many digits")
     return found
 
 
@@ -334,7 +334,7 @@ def _data(document: bytes) -> bytes | Raw:
         return _NULL
     if found.error:
         raise ServiceUnavailable(
-            "the endpoint answered the question for its prices with an error", hint=HINT
+            "the endpoint answered with an error when asked for its prices", hint=HINT
         )
     return found.data
 

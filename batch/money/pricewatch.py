@@ -65,7 +65,7 @@ class PriceWatch:
             if told is not None:
                 keep(self._store, told)
             elif not self._warned:
-                log.warning("%s: the prices cannot be read; the known ones are used", job.id)
+                log.warning("%s: prices cannot be fetched; using the last known ones", job.id)
             self._warned = told is None
 
 
@@ -134,6 +134,6 @@ def rise_of(store: JobStore, job: JobRow) -> Rise | None:
 def sentence(job: JobRow, rise: Rise) -> str:
     """What the user reads of a rise, with the way to accept it."""
     return (
-        f"{rise}, and {job.spec.max_price_rise:f} % are allowed; accept it with: nightshift resume"
-        f" {job.id}"
+        f"{rise}, more than the allowed {job.spec.max_price_rise:f} %; accept it with:"
+        f" nightshift resume {job.id}"
     )

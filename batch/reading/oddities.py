@@ -74,7 +74,8 @@ def _of_message(line: bytes, message: Node) -> Iterator[str]:
         yield told
     answers = any(key in message.members for key in _ANSWERS)
     if role not in _MAY_BE_SILENT and not answers and not _says(line, message, "content"):
-        yield "a message has no content"
+        told = "a message has no content"
+        yield told
     content = message.members.get("content")
     for part in content.value.items if content else ():
         kind = _text(line, part, "type")

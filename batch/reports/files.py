@@ -19,12 +19,14 @@ def check_free(folder: Path) -> None:
     """Raises `UsageError` when results of something else would be overwritten or misled."""
     with _seen(folder):
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            raise UsageError(f"{folder} is not a folder", hint="choose another with --output-dir")
+            raise UsageError(
+                f"{folder} is not a directory", hint="choose another with --output-dir"
+            )
         for name in NAMES:
             if os.path.lexists(folder / name):
                 raise UsageError(
-                    f"{folder / name} exists already",
-                    hint="choose another folder with --output-dir",
+                    f"{folder / name} already exists",
+                    hint="choose another with --output-dir",
                 )
 
 
@@ -41,13 +43,13 @@ def check_writable(folder: Path) -> None:
         longest = os.pathconf(there, "PC_NAME_MAX")
     if any(len(os.fsencode(part)) > longest for part in folder.parts):
         raise UsageError(
-            f"{folder} cannot be a folder: a name in it is too long",
+            f"{folder} cannot be created: the name is too long",
             hint="choose another with --output-dir",
         )
     if not os.access(there, os.W_OK | os.X_OK):
         raise StorageUnavailable(
-            f"{there} cannot be written, so the results could not be",
-            hint="choose another folder with --output-dir",
+            f"{there} is not writable, so the results cannot be written there",
+            hint="choose another with --output-dir",
         )
 
 
@@ -58,7 +60,7 @@ def _seen(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(
-            f"{folder} cannot be a folder: {error.strerror}",
+            f"{folder} cannot be created: {error.strerror}",
             hint="choose another with --output-dir",
         ) from error
 
@@ -90,7 +92,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise StorageUnavailable(
             f"{path} cannot be written: {error.strerror}",
-            hint="the answers are safe in the home: nightshift results JOB -o DIR",
+            hint="the answers are safe in the data directory: nightshift results JOB -o DIR",
         ) from error
 
 

@@ -42,12 +42,12 @@ def _usable(folder: Path) -> Iterator[None]:
 
 def _check_own(folder: Path) -> None:
     found = folder.stat()
-    hint = "set NIGHTSHIFT_HOME to a folder of your own"
+    hint = "set NIGHTSHIFT_HOME to a directory of your own"
     if found.st_uid != os.geteuid():
-        raise StorageUnavailable(f"the home {folder} belongs to another user", hint=hint)
+        raise StorageUnavailable(f"the data directory {folder} belongs to another user", hint=hint)
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
         raise StorageUnavailable(
-            f"others may write to the home {folder}", hint=f"chmod go-w {folder}"
+            f"the data directory {folder} is writable by others", hint=f"chmod go-w {folder}"
         )
 
 
@@ -79,10 +79,10 @@ class Home:
         """
         ids = self.job_ids()
         if not named:
-            raise NoSuchJob("no job is named", hint="nightshift status lists all jobs")
+            raise NoSuchJob("no job is given", hint="nightshift status lists all jobs")
         if not ids:
             raise NoSuchJob(
-                f"there are no jobs in {self.folder}", hint="nightshift run INPUT makes one"
+                f"there are no jobs in {self.folder}", hint="nightshift run INPUT creates one"
             )
         if named == "latest":
             return ids[-1]
@@ -93,10 +93,10 @@ class Home:
         if len(fitting) == 1:
             return fitting[0]
         if not fitting:
-            raise NoSuchJob(f"no job is called {named!r}", hint="nightshift status lists all jobs")
+            raise NoSuchJob(f"no such job: {named!r}", hint="nightshift status lists all jobs")
         raise NoSuchJob(
             f"{named!r} fits {len(fitting)} jobs: {', '.join(fitting[:5])}",
-            hint="use the id, or more of it",
+            hint="use a longer part of the id",
         )
 
     def _called(self, name: str) -> list[str]:

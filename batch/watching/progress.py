@@ -21,7 +21,7 @@ from jobs.states import JobState, PauseReason
 
 _WINDOW_S = 60.0
 _LIMITS = frozenset({"endpoint.rate_limited", "endpoint.no_quota", "endpoint.in_flight_budget"})
-_DOWN = "the endpoint does not answer; one call now and then asks whether it is back"
+_DOWN = "the endpoint does not respond; probing it with one call at a time"
 
 
 class Meter:

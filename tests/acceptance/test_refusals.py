@@ -54,7 +54,7 @@ def refused(endpoint: Simulator, shell: Shell) -> Callable[..., Ended]:
         (("--base-url", "http://example.com/v1"), "would send the key unencrypted; use https"),
         (("--base-url", "nonsense"), "is not an address such as"),
         (("-o", "x" * 300), "choose another with --output-dir"),
-        (("-o", "reviews.jsonl"), "is not a folder"),
+        (("-o", "reviews.jsonl"), "is not a directory"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_named(
@@ -78,7 +78,7 @@ def test_i15_a_file_of_nothing_or_of_something_else_is_refused(
     shell.write("empty.jsonl", "\n \n")
     shell.write("array.json", "[\n" + batch_lines(3).replace("}\n", "},\n")[:-2] + "\n]\n")
 
-    assert "holds no requests" in refused(2, "run", "empty.jsonl", "--yes", *options).err
+    assert "contains no requests" in refused(2, "run", "empty.jsonl", "--yes", *options).err
     for command in ("run", "submit", "estimate"):
         ended = refused(2, command, "array.json", *options)
         assert "array.json holds a JSON array" in ended.err
@@ -122,7 +122,7 @@ def test_f6_results_that_stand_already_are_never_written_over(
 
     ended = refused(2, "run", "reviews.jsonl", "-o", "out")
 
-    assert "exists already" in ended.err
+    assert "already exists" in ended.err
     assert there.read_text() == "mine"
 
 

@@ -133,7 +133,7 @@ def test_failures_are_tried_again_by_their_code_and_only_after_a_yes(
     assert "endpoint.bad_request (2), endpoint.unprocessable (1)" in unknown.err
 
     asked = shell.terminal("resume", "latest", "--code", "endpoint.unprocessable", columns=100)
-    asked.shows("1 failed are retried. Continue? [y/N]")
+    asked.shows("retrying 1 failed request. Continue? [y/N]")
     asked.press(b"y\n")
     asked.ends(1)
     assert len(ids(shell.folder / "out" / "errors.jsonl")) == 2

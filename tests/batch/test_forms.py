@@ -332,5 +332,5 @@ def test_other_lines_may_go_alone_where_there_are_any(tmp_path: Path) -> None:
     with pytest.raises(Refused) as refusal:
         check_any_left(spec(tmp_path), report)
 
-    assert "go on with the other 3 requests alone: --skip-invalid" in refusal.value.hint
+    assert "run only the other 3 requests: --skip-invalid" in refusal.value.hint
     check_any_left(spec(tmp_path, skip_invalid=True), report)

@@ -87,7 +87,7 @@ def test_a_fine_file_becomes_a_job(desk: Desk) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\n \n", b"\xef\xbb\xbf\r\n"])
 def test_a_file_without_lines_is_refused_i15(data: bytes, desk: Desk) -> None:
-    assert "holds no requests" in desk.refuses(InvalidInput, BytesIO(data), budget=CAP).message
+    assert "contains no requests" in desk.refuses(InvalidInput, BytesIO(data), budget=CAP).message
 
 
 def test_a_file_of_which_nothing_is_left_is_refused(desk: Desk) -> None:
@@ -225,7 +225,7 @@ def test_an_endpoint_that_counts_in_dollars_is_refused_without_a_rate(desk: Desk
 
     refusal = desk.refuses(UsageError, lines({}), **url)
 
-    assert "counts in dollars" in str(refusal)
+    assert "are in dollars" in str(refusal)
     assert "--usd-rate" in refusal.hint
     desk.submit(lines({}), usd_rate=Decimal("90.5"), **url)
 
@@ -298,7 +298,7 @@ def test_results_that_are_there_already_are_never_overwritten_f6(
 
     refusal = desk.refuses(UsageError, lines({}))
 
-    assert f"{name} exists already" in refusal.message
+    assert f"{name} already exists" in refusal.message
     assert "--output-dir" in refusal.hint
 
 
@@ -317,18 +317,20 @@ def test_what_is_no_folder_takes_no_results_f7(desk: Desk, make: Callable[[Path]
 
     refusal = desk.refuses(UsageError, lines({}))
 
-    assert "is not a folder" in refusal.message
+    assert "is not a directory" in refusal.message
 
 
 def test_a_device_takes_no_results_f7(desk: Desk) -> None:
-    assert "is not a folder" in desk.refuses(UsageError, lines({}), output_dir="/dev/null").message
+    assert (
+        "is not a directory" in desk.refuses(UsageError, lines({}), output_dir="/dev/null").message
+    )
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "a/" + "x" * 300 + "/b"])
 def test_a_name_that_is_too_long_is_told_in_a_sentence_f15(desk: Desk, name: str) -> None:
     refusal = desk.refuses(UsageError, lines({}), output_dir=str(desk.folder / name))
 
-    assert "cannot be a folder" in refusal.message
+    assert "cannot be created" in refusal.message
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_paid_f5(

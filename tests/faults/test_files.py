@@ -299,7 +299,7 @@ def test_f7_an_output_folder_that_is_none_is_refused_and_left_alone(
     else:
         output = Path("/dev/null")
 
-    with pytest.raises(UsageError, match="not a folder"):
+    with pytest.raises(UsageError, match="not a directory"):
         check_free(output)
     assert not list(elsewhere.iterdir())
 
@@ -319,7 +319,7 @@ def test_f7_an_output_whose_name_is_taken_is_refused(name: str, kind: str, tmp_p
     else:
         os.mkfifo(place)
 
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         check_free(place.parent)
     assert target.read_text() == "mine"
 

@@ -452,7 +452,9 @@ def test_s14_another_user_reads_nothing_of_a_home_and_does_not_reach_its_server(
     assert reached == str(work / "home")
 
 
-@pytest.mark.parametrize(("mode", "told"), [(0o1777, ""), (0o755, ""), (0o775, "others may write")])
+@pytest.mark.parametrize(
+    ("mode", "told"), [(0o1777, ""), (0o755, ""), (0o775, "is writable by others")]
+)
 def test_s14_a_folder_that_was_there_keeps_its_mode(tmp_path: Path, mode: int, told: str) -> None:
     folder = tmp_path / "shared"
     folder.mkdir()

@@ -55,12 +55,12 @@ def test_the_currency_is_the_gateways_or_what_the_user_says(
     "wish", [{"url": "https://openrouter.ai/api/v1"}, {"url": AWAY, "currency": "USD"}]
 )
 def test_dollars_need_a_rate(wish: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="counts in dollars"):
+    with pytest.raises(UsageError, match="are in dollars"):
         settled(spec(**wish))
 
 
 def test_a_cap_in_roubles_needs_a_known_currency() -> None:
-    with pytest.raises(UsageError, match=r"llm\.example is not known") as refusal:
+    with pytest.raises(UsageError, match=r"llm\.example is unknown") as refusal:
         settled(spec(AWAY, budget={"rub": Decimal(5)}))
 
     assert "--currency RUB" in refusal.value.hint

@@ -256,7 +256,7 @@ def test_it_tells_what_failed_and_repeated_calls_cost(job: Job) -> None:
     text = words(job.page())
 
     assert "For failed requests at least 0.125 ₽" in text
-    assert "For repeated calls 0.25 ₽" in text
+    assert "For retried calls 0.25 ₽" in text
 
 
 def test_it_tells_what_copies_saved(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_it_tells_what_copies_saved(tmp_path: Path) -> None:
 
     write_page(store, file)
 
-    saved = "Saved by copies 0.50 ₽: 2 requests were given the answer of one alike"
+    saved = "Saved by deduplication 0.50 ₽: 2 requests got a copied answer"
     assert saved in words(file.getvalue().decode())
 
 

@@ -65,7 +65,7 @@ def test_a_name_of_several_jobs_is_told_with_their_ids(tmp_path: Path) -> None:
 
 
 def test_nothing_is_no_name_even_where_there_is_only_one_job(tmp_path: Path) -> None:
-    with pytest.raises(NoSuchJob, match="no job is named"):
+    with pytest.raises(NoSuchJob, match="no job is given"):
         home_with(tmp_path, JOB).find("")
 
 
