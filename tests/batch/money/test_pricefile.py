@@ -87,7 +87,7 @@ def test_dollars_are_counted_at_the_rate_that_is_given_and_refused_without(tmp_p
             "[models.m]\nprompt = '1'\ncompletion = '1'\n[[models.m.over]]\nprompt = '1'",
             "models.m.over.0.completion",
         ),
-        (f"[models.m]\nprompt = '0.{'1' * 30}'\ncompletion = '1'", "more digits"),
+        (f"[models.m]\nprompt = '0.{'1' * 30}'\ncompletion = '1'", "too many digits"),
         ("currency = 'EUR'\n[models.m]\nprompt = '1'\ncompletion = '1'", "RUB or USD"),
         ("[models.m", "is not TOML"),
     ],

@@ -240,7 +240,7 @@ def test_it_tells_what_came(job: Job) -> None:
     assert "3 completed of 6 requests" in text
     assert "3 failed of 6 requests" in text
     assert "2 skipped" in text
-    assert "6 min taken" in text
+    assert "6 min duration" in text
     assert "1.0 requests per minute" in text
 
 
