@@ -232,8 +232,9 @@ def _with_variable(error: click.ClickException) -> click.ClickException:
 
 
 def _say(text: str) -> None:
-    from batch.dialogue.terminal import safe, say
+    from batch.dialogue.terminal import Manners, safe, say
 
+    Manners.quiet = False
     # A path may hold bytes that are no text, and a name what would write over the screen.
     say(safe(text.encode("utf-8", "replace").decode()))
 

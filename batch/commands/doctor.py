@@ -26,6 +26,7 @@ from batch.dialogue.helps import Command
 from batch.dialogue.making import notify_of
 from batch.dialogue.manned import lack_of_workers, strangers_told
 from batch.dialogue.options import (
+    color_option,
     endpoint_options,
     insecure_option,
     notify_options,
@@ -33,7 +34,7 @@ from batch.dialogue.options import (
     plain_option,
 )
 from batch.dialogue.phrases import attention
-from batch.dialogue.terminal import safe, tell
+from batch.dialogue.terminal import colored, safe, tell
 from batch.language import _, again, decimal, ngettext, number
 from batch.notices import ways
 from batch.notices.word import TEST
@@ -74,6 +75,7 @@ class Finding:
 @plain_option("--notify", is_flag=True, help="Send a test notification.")
 @notify_options
 @plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
+@color_option
 @insecure_option
 def command(
     base_url: str, *, insecure_http: bool, notify: bool, as_json: bool, **options: Any
@@ -93,8 +95,7 @@ def command(
     wide = max(9, *(len(finding.what) for finding in findings))
     for finding in findings:
         mark = _("ok") if finding.ok else _("no")
-        if "NO_COLOR" not in os.environ:
-            mark = click.style(mark, fg="green" if finding.ok else "red")
+        mark = colored(mark, "green" if finding.ok else "red")
         tell(f"  {mark}  {finding.what:<{wide}} {safe(finding.text)}", wide + 7)
         if finding.cure and not finding.ok:
             tell(f"{'':<{wide + 7}}{safe(again(finding.cure))}", wide + 7)

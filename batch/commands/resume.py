@@ -38,6 +38,7 @@ from batch.dialogue.options import (
     ROUBLES,
     SHARE,
     WORKERS,
+    display_options,
     insecure_option,
     job_argument,
     model_options,
@@ -172,6 +173,7 @@ def _as_option(field: str) -> str:
 @plain_option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @option("-y", "--yes", is_flag=True, help="Do not ask for confirmation before spending.")
 @patience_option
+@display_options
 @insecure_option
 def command(
     job: str,
@@ -219,8 +221,13 @@ def command(
         _show(found, sends=sends, as_json=as_json, dry_run=dry_run)
         if dry_run:
             return 0
-        if sends and not yes and sys.stdin.isatty():
-            _agree(home, found)
+        if sends and not yes:
+            if sys.stdin.isatty():
+                _agree(home, found)
+            elif not costs_nothing(spec):
+                raise UsageError(
+                    "cannot ask whether to spend money: stdin is not a terminal", hint="pass --yes"
+                )
         accepted = given is not None or row.reason == PauseReason.PRICE_RISE
         _apply(home, row, change, retried, _Beside(revision, told, accepted=accepted))
         if runs and spec != row.spec:

@@ -21,6 +21,7 @@ from batch.dialogue.making import make_spec
 from batch.dialogue.options import (
     WORKERS,
     caps_options,
+    display_options,
     input_argument,
     insecure_option,
     json_option,
@@ -60,6 +61,7 @@ a coordinator. Ctrl-C stops it cleanly; nightshift resume continues.
 @sample_options
 @json_option
 @patience_option
+@display_options
 @insecure_option
 def command(
     source: Path,

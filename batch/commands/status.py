@@ -20,6 +20,7 @@ from batch.dialogue.glance import Glance, tell_programs, worst
 from batch.dialogue.helps import Command
 from batch.dialogue.options import (
     FROM_NONE,
+    color_option,
     complete_job,
     insecure_option,
     open_home,
@@ -36,7 +37,7 @@ from batch.dialogue.phrases import (
     spending,
     state_word,
 )
-from batch.dialogue.terminal import cells, fitted, roughly, safe, say, tell, width
+from batch.dialogue.terminal import cells, colored, fitted, roughly, safe, say, tell, width
 from batch.language import _, again, moment, ngettext, number
 from batch.settings import read_settings
 from batch.store.home import Home
@@ -77,6 +78,7 @@ _HOME_AND_CLEAR = "\x1b[H\x1b[J"
 )
 @plain_option("--watch", is_flag=True, help="Refresh until Ctrl-C.")
 @plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
+@color_option
 @insecure_option
 def command(
     job: str | None, states: tuple[str, ...], limit: int | None, *, watch: bool, as_json: bool
@@ -152,6 +154,16 @@ def _listed(home: Home, states: tuple[str, ...]) -> Iterator[JobStore]:
 _NUMBERS = (2, 3, 4, 5, 6)
 """Columns of figures, which stand to the right."""
 
+_STATE = 1
+_COLORS = {
+    JobState.IN_PROGRESS.value: "cyan",
+    JobState.PAUSED.value: "yellow",
+    JobState.COMPLETED.value: "green",
+    JobState.CANCELLED.value: "red",
+    JobState.FAILED.value: "red",
+    JobState.EXPIRED.value: "red",
+}
+
 
 def _titles() -> tuple[str, ...]:
     counts = _("done"), _("failed"), _("RUB"), _("age"), _("left")
@@ -173,11 +185,12 @@ def _all(jobs: list[Progress]) -> None:
             for line in more:
                 tell(f"    {line}")
         return
-    for row in rows:
+    for row, color in zip(rows, ["", *(_COLORS.get(job.state, "") for job in jobs)], strict=True):
         line = ""
         for place, (text, wide) in enumerate(zip(row, widths, strict=True)):
             blanks = " " * (wide - cells(text))
-            line += (blanks + text if place in _NUMBERS else text + blanks) + "  "
+            shown = colored(text, color if place == _STATE else "")
+            line += (blanks + shown if place in _NUMBERS else shown + blanks) + "  "
         click.echo(line.rstrip())
 
 

@@ -15,7 +15,14 @@ from batch.dialogue.ending import INTERRUPTED, say_ending
 from batch.dialogue.glance import Glance, facts_of
 from batch.dialogue.helps import Command
 from batch.dialogue.kinds import Seconds
-from batch.dialogue.options import insecure_option, job_argument, open_home, option, plain_option
+from batch.dialogue.options import (
+    display_options,
+    insecure_option,
+    job_argument,
+    open_home,
+    option,
+    plain_option,
+)
 from batch.dialogue.phrases import attention
 from batch.dialogue.terminal import say
 from batch.language import _
@@ -43,6 +50,7 @@ HELP = """Follow JOB until it ends; same exit codes as run. Ctrl-C stops watchin
     help="Refresh interval in seconds.",
 )
 @plain_option("--json", "as_json", is_flag=True, help="Print JSON, one line per refresh.")
+@display_options
 @insecure_option
 def command(job: str, every: float, *, as_json: bool) -> int:
     """See HELP."""

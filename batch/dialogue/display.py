@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batch.dialogue.phrases import STOPPING, last_trouble, lines, note, sentence, state_word
-from batch.dialogue.terminal import PLAIN_EVERY_S, Say, cells, folded, is_lively, safe, say
+from batch.dialogue.terminal import PLAIN_EVERY_S, Manners, Say, cells, folded, is_lively, safe, say
 from batch.language import _, again, number
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress
@@ -41,6 +41,8 @@ class Display:
         elif progress.mostly_truncated and not self._warned:
             self._warned = True
             self.say(_truncated(progress))
+        if not Manners.progress:
+            return
         if self._bar:
             with suppress(OSError):
                 self._bar.show(progress)

@@ -10,7 +10,7 @@ from pathlib import Path
 from batch.dialogue.causes import cause_lines, ways_out
 from batch.dialogue.guesses import score
 from batch.dialogue.phrases import cost_line, failed, lost_line, reason_word, state_word
-from batch.dialogue.terminal import duration, safe, say
+from batch.dialogue.terminal import Manners, duration, ring, safe, say
 from batch.language import _, again, ngettext, number
 from batch.store.causes import Why
 from batch.store.jobstore import JobRow, JobStore
@@ -24,8 +24,11 @@ COMPLETED, SOME_FAILED, PAUSED, CANCELLED, INTERRUPTED = 0, 1, 3, 5, 130
 
 def say_ending(job: JobRow, store: JobStore) -> int:
     """Tells how the job ended or why it rests, and what can be done; returns the exit code."""
-    code = _say_state(job)
     why = store.why()
+    if job.state is not JobState.COMPLETED or job.failed or job.invalid:
+        Manners.quiet = False
+    ring(f"nightshift: {state_word(job.state)}")
+    code = _say_state(job)
     for line in cause_lines(why, job.id):
         say(line)
     if job.ended:
@@ -137,6 +140,7 @@ def settling(job: JobRow, store: JobStore) -> str:
 
 def say_interrupted(job_id: str) -> int:
     """After Ctrl-C."""
+    Manners.quiet = False
     say(_("interrupted; the job is saved. Continue with:"))
     say(f"  nightshift resume {job_id}")
     return INTERRUPTED

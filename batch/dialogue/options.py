@@ -24,6 +24,7 @@ from batch.dialogue.kinds import (
     more_than_nothing,
     take_headers,
 )
+from batch.dialogue.terminal import Manners
 from batch.money.caps import ZONE, check_zone, read_caps, write_caps
 from batch.settings import (
     DEFAULT_BASE_URL,
@@ -113,6 +114,54 @@ patience_option = option(
 """For every command that coordinates; what a worker that is cut off has answered is bought again
 after this.
 """
+
+
+def _be_quiet(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    Manners.quiet |= value
+    Manners.progress &= not value
+
+
+def _no_progress(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    Manners.progress &= not value
+
+
+def _color(context: click.Context, _parameter: click.Parameter, value: str) -> None:
+    if value != "auto":
+        os.environ.pop("NO_COLOR", None)
+        context.color = value == "always"
+    if value == "never":
+        os.environ["NO_COLOR"] = "1"  # also for rich
+
+
+color_option = option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    metavar="WHEN",
+    expose_value=False,
+    callback=_color,
+    help="Color the output: auto, always, never. NO_COLOR is honored.",
+)
+display_options = _all(
+    option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_be_quiet,
+        help="Print only errors and what needs your action.",
+    ),
+    option(
+        "--no-progress",
+        is_flag=True,
+        expose_value=False,
+        callback=_no_progress,
+        help="Show no progress.",
+    ),
+    color_option,
+)
+"""What a command that follows a job says meanwhile."""
 
 notify_options = _all(
     option(

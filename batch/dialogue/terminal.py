@@ -37,8 +37,18 @@ PLAIN_EVERY_S = 15.0
 """How often progress is told where it cannot be shown in one place."""
 
 
+class Manners:
+    """How much is said, and how: set once, by the options of a command."""
+
+    quiet = False
+    """Only errors, and what needs somebody."""
+    progress = True
+
+
 def say(text: str = "") -> None:
     """A line for the person, on standard error; a terminal that is gone stops nothing."""
+    if Manners.quiet:
+        return
     with suppress(OSError):
         click.echo(_fitting(text, sys.stderr), err=True)
 
@@ -161,7 +171,19 @@ def counting_lines() -> Iterator[Callable[[int], None]]:
 
 def is_lively() -> bool:
     """Whether a person looks at standard error, on a terminal that can write over what stands."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return Manners.progress and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def colored(text: str, color: str) -> str:
+    """The text in a colour of the terminal's, where its stream is one; "" is no colour."""
+    return click.style(text, fg=color) if color and "NO_COLOR" not in os.environ else text
+
+
+def ring(title: str) -> None:
+    """Tells who looks elsewhere that something is over: a bell, and the title of the window."""
+    if is_lively():
+        with suppress(OSError):
+            click.echo(f"\a\x1b]0;{safe(title)}\x07", nl=False, err=True)
 
 
 def _write_over(text: str) -> None:

@@ -54,8 +54,10 @@ def test_bare_bodies_come_packed_through_standard_input_and_options_fill_in_what
     body = {"messages": [{"role": "user", "content": "Хорошо?"}]}
     lines = f"{json.dumps(body)}\n\n{json.dumps({**body, 'custom_id': 'mine'})}\n"
 
-    shell("run", "-", "--model", MODEL, "--max-tokens", "50", stdin=gzip.compress(lines.encode()))
+    options = ("--model", MODEL, "--max-tokens", "50", "--quiet")
+    done = shell("run", "-", *options, stdin=gzip.compress(lines.encode()))
 
+    assert (done.out, done.err) == ("", "")
     (folder,) = shell.folder.glob("stdin.job_*")
     assert ids(folder / "output.jsonl") == ["line-1", "mine"]
     assert {call.model for call in endpoint.book().chats()} == {MODEL}
@@ -96,8 +98,9 @@ def test_faulty_lines_are_skipped_if_asked_and_stand_among_the_errors(
     shell.point_at(simulator())
     source = shell.write("reviews.jsonl", ONE_BAD_LINE)
 
-    done = shell("run", source, "-o", "out", "--skip-invalid", code=1)
+    done = shell("run", source, "-o", "out", "--skip-invalid", "--no-progress", code=1)
 
+    assert "in_progress:" not in done.err
     assert ids(shell.folder / "out" / "output.jsonl") == ["r-0", "r-1", "r-2"]
     (error,) = read_lines(shell.folder / "out" / "errors.jsonl")
     assert error["nightshift"]["line"] == 3
