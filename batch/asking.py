@@ -150,7 +150,7 @@ async def _check(ask: Ask, base_url: str) -> None:
         if speaks(*await _chat(ask, other)):
             raise UsageError(
                 f"{join(base_url, _CHAT)} does not exist (HTTP {page.status})",
-                hint=f"that of {other} is: --base-url {other}",
+                hint=f"the API is at another address: --base-url {other}",
             )
 
 

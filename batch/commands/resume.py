@@ -19,6 +19,7 @@ import click
 from pydantic import ValidationError
 
 from batch import control, embedded
+from batch.asking import check_reach
 from batch.commands.run import follow
 from batch.credentials import key_fingerprint
 from batch.crew import crew
@@ -62,6 +63,7 @@ from batch.store.jobstore import JobRow, JobStore
 from batch.store.revision import Revision
 from batch.submission import check_listed
 from jobs import headers
+from jobs.address import check_base_url
 from jobs.commands import Change, Resume, Retry
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.lifecycle import Objected, Objection, decide
@@ -94,7 +96,7 @@ prints what calls in flight may still cost.
 _LIMITS = ("rpm", "tpm", "max_in_flight", "rub_per_hour", "stop_after_s", "stop_after_rows")
 _BUDGETS = ("rub", "tokens", "requests")
 _FIELDS = ("max_price_rise", "request_bound_rub", "usd_rate", "priority", "max_tokens")
-_FIXED = ("model", "base_url", "output_dir", "name", "max_attempts", "chunk_size")
+_FIXED = ("model", "output_dir", "name", "max_attempts", "chunk_size")
 _FIXED_FLAGS = ("never_pay_twice", "skip_invalid")
 
 
@@ -129,6 +131,11 @@ def _as_option(field: str) -> str:
 )
 @model_option_map
 @model_option_all
+@plain_option(
+    "--base-url",
+    metavar="URL",
+    help="New address of the same endpoint, with the same prices and currency.",
+)
 @plain_option("--retry-failed", is_flag=True, hidden=True)
 @plain_option("--code", "codes", multiple=True, hidden=True)
 @plain_option(
@@ -203,6 +210,7 @@ def command(
         _check_headers(row.spec, header, needed=foreground and not dry_run)
         change = _change(row.spec, changes)
         spec = change.applied(row.spec)
+        _check_moved(row.spec, spec)
         _check_allowed(row, spec)
         runs = row.state is JobState.IN_PROGRESS and not foreground
         _check_budget(row, None if runs else changes["budget_rub"])
@@ -214,7 +222,7 @@ def command(
                 _settle(home, settings, store, foreground=foreground)
             return code
         given = _prices_given(store, spec, changes["price_file"])
-        told = given or (None if runs and not revision else _prices_told(store, row, revision))
+        told = given or (None if runs and not revision else _prices_told(store, spec, revision))
         _check_models(store, spec, told, revision)
         found = plan(store, spec, retried.codes, told, revision, retried.max_tokens)
         sends = bool(retried) or not runs
@@ -359,15 +367,15 @@ def _prices_given(store: JobStore, spec: Spec, path: Path | None) -> PriceList |
     return given if known is None else known.kept_up(given)
 
 
-def _prices_told(store: JobStore, row: JobRow, revision: Revision) -> PriceList | None:
+def _prices_told(store: JobStore, spec: Spec, revision: Revision) -> PriceList | None:
     """What is asked now. Who goes on after a rise agrees to it, so then it must be known."""
     models = [revision.model(name) for name in asked_for(store)]
     if not models:
         return None
     try:
-        return read_prices(row.spec.base_url, models, now=time.time(), form=form_of(row.spec))
+        return read_prices(spec.base_url, models, now=time.time(), form=form_of(spec))
     except ServiceUnavailable as error:
-        if row.reason == PauseReason.PRICE_RISE:
+        if store.job().reason == PauseReason.PRICE_RISE:
             raise
         trouble = safe(again(error.message))
         say("  " + _("{trouble}; using the last known prices").format(trouble=trouble))
@@ -437,6 +445,18 @@ def _check_headers(spec: Spec, given: tuple[str, ...], *, needed: bool) -> None:
         )
 
 
+def _check_moved(old: Spec, new: Spec) -> None:
+    """Refuses an address where costs would be read otherwise, or where no API is."""
+    if new.base_url == old.base_url:
+        return
+    if new.seller != old.seller:
+        raise UsageError(
+            f"--base-url: {new.base_url} reports costs in another way than {old.base_url}",
+            hint="submit a new job for it",
+        )
+    check_reach(new.base_url)
+
+
 def _check_budget(row: JobRow, cap: Decimal | None) -> None:
     if cap is not None and cap < row.settled_rub:
         raise UsageError(f"{show(row.settled_rub)} already spent", hint="set a higher budget")
@@ -459,15 +479,24 @@ def _check_fixed(spec: Spec, changes: dict[str, Any]) -> None:
                 f"{option} of a submitted job cannot be changed"
                 if stands is None
                 else f"{option} of a submitted job cannot be changed: {safe(str(stands))}",
-                hint="only limits, budget and hours can be changed; for anything else submit a"
-                " new job",
+                hint="only limits, budget, hours, models and the address can be changed; for"
+                " anything else submit a new job",
             )
+
+
+def _address(text: str, spec: Spec) -> str:
+    try:
+        return check_base_url(text, insecure=spec.insecure_http)
+    except ValueError as error:
+        raise UsageError(f"--base-url: {error}") from None
 
 
 def _change(spec: Spec, changes: dict[str, Any]) -> Change:
     limits = {name: changes[name] for name in _LIMITS if changes[name] is not None}
     budget = {name: changes[f"budget_{name}"] for name in _BUDGETS}
     fields = {name: changes[name] for name in _FIELDS if changes[name] is not None} | _key(spec)
+    if changes["base_url"] is not None:
+        fields["base_url"] = _address(changes["base_url"], spec)
     if changes["max_refusals"] is not None:
         limits["refusals"] = changes["max_refusals"]
     revision = _revision(changes)

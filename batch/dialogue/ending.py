@@ -110,9 +110,10 @@ def _way_on(job: JobRow) -> tuple[str, str]:
             kind = "tokens" if job.spec.budget.tokens is not None else "requests"
             options = f" --budget-{kind} N"
         return _("continue with a higher budget:"), options
-    lacks_model = any(trouble.code == NO_MODEL for trouble in job.troubles)
-    if reason is PauseReason.MISCONFIGURED and lacks_model:
-        return _("choose a model that the endpoint lists:"), " --model-map OLD=NEW"
+    if reason is PauseReason.MISCONFIGURED:
+        return _configured(job)
+    if reason is PauseReason.WINDOW_CLOSED:
+        return _("to send at any time:"), ' --window ""'
     ways = {
         PauseReason.INSUFFICIENT_BALANCE: _("top up the account, then:"),
         PauseReason.KEY_REJECTED: _("set a valid key (ROUTERAI_API_KEY), then:"),
@@ -122,9 +123,26 @@ def _way_on(job: JobRow) -> tuple[str, str]:
         ),
         PauseReason.RATE_LIMITED: _("raise the rate limit at the endpoint or wait, then:"),
         PauseReason.SAMPLED: _("run the whole job:"),
-        PauseReason.MISCONFIGURED: _("fix the problem above, then:"),
     }
     return ways.get(reason, _("resume with:")), ""
+
+
+def _configured(job: JobRow) -> tuple[str, str]:
+    """What helps with a wrong address, a wrong model, a certificate, or errors that are alike."""
+    moved = _("set the endpoint's right address:"), " --base-url URL"
+    ways = {
+        NO_MODEL: (_("choose a model that the endpoint lists:"), " --model-map OLD=NEW"),
+        "endpoint.wrong_address": moved,
+        "endpoint.redirect": moved,
+        "endpoint.certificate": (
+            _("trust its certificate (SSL_CERT_FILE=CA.pem) or set another address, then:"),
+            "",
+        ),
+        "endpoint.blocked": (_("have the endpoint's firewall let this host through, then:"), ""),
+    }
+    met = next((trouble.code for trouble in job.troubles if trouble.code in ways), "")
+    retry = " --retry failed" if job.failed else ""
+    return ways.get(met, (_("fix the problem above, then:"), retry))
 
 
 def settling(job: JobRow, store: JobStore) -> str:

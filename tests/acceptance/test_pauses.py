@@ -69,6 +69,24 @@ def test_e31_an_empty_account_pauses_until_there_is_money(
     all_answered(shell, endpoint)
 
 
+def test_a_wrong_address_pauses_and_the_right_one_goes_on(
+    simulator: Callable[..., Simulator], endpoint: Simulator, shell: Shell
+) -> None:
+    """A server that moved answers with web pages: its new address is all that `resume` needs."""
+    shell.point_at(simulator("--fault", "html:status=404"))
+
+    paused = shell("run", "reviews.jsonl", "-o", "out", "--stop-after", "1", code=3)
+    *command, option, _url = resume_line(paused)
+    away = endpoint.base_url.replace("/api/v1", "/else/v1")
+
+    assert "set the endpoint's right address" in paused.err
+    assert f"--base-url {endpoint.base_url}" in shell(*command, option, away, code=2).err
+
+    shell(*command, option, endpoint.base_url)
+
+    all_answered(shell, endpoint)
+
+
 def test_a_budget_is_never_exceeded_and_higher_ones_go_on(
     endpoint: Simulator, shell: Shell
 ) -> None:

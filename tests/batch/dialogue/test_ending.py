@@ -1,0 +1,51 @@
+"""Whatever a job is paused for: the command that is printed does go on with it, once filled in."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from batch.commands import resume
+from batch.dialogue.ending import say_ending
+from batch.store.trouble import Trouble
+from jobs.spec import Budget
+from jobs.states import JobState, PauseReason
+from tests.batch.making import prices, publish
+
+FILLED_IN = {"RUB": "9", "N": "9", "URL": "http://127.0.0.1:1/v1", "OLD=NEW": "old=new"}
+ENDPOINT = ("wrong_address", "redirect", "model_not_found", "certificate", "blocked", "refused")
+PAUSES = [
+    *((each, "", Budget()) for each in PauseReason),
+    *((PauseReason.MISCONFIGURED, f"endpoint.{code}", Budget()) for code in ENDPOINT),
+    (PauseReason.BUDGET_EXHAUSTED, "", Budget(rub=Decimal(1))),
+    (PauseReason.BUDGET_EXHAUSTED, "", Budget(tokens=1)),
+]
+
+
+@pytest.mark.parametrize(("reason", "code", "budget"), PAUSES)
+def test_the_printed_command_goes_on_with_the_job(
+    reason: PauseReason,
+    code: str,
+    budget: Budget,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("NIGHTSHIFT_HOME", str(tmp_path))
+    monkeypatch.setattr(resume, "read_prices", lambda *_args, **_more: prices())
+    window = "00:00-00:01" if reason is PauseReason.WINDOW_CLOSED else None
+    with closing(publish(tmp_path, budget=budget, window=window)) as store:
+        store.keep_troubles((Trouble(code, 1.0),) if code else ())
+        store.set_state(JobState.PAUSED, reason=reason, text="words", standing=store.job().state)
+        assert say_ending(store.job(), store) == 3
+
+    program, name, *words = shlex.split(capsys.readouterr().err.splitlines()[-1])
+    words = [FILLED_IN.get(word, word) for word in words]
+
+    assert (program, name) == ("nightshift", "resume")
+    assert resume.command.main([*words, "--dry-run"], standalone_mode=False) == 0
+    assert ("--base-url" in words) == (code in ("endpoint.wrong_address", "endpoint.redirect"))
