@@ -5,7 +5,6 @@ NightshiftError
 │   ├── InvalidInput      the input file has faults; nothing was sent        exit 2
 │   ├── NoSuchJob         no job, or more than one, fits what was named      exit 2
 │   └── AlreadyRunning    another process holds the lock of this home        exit 2
-├── NeedsUser             the job is paused until the user does something    exit 3
 ├── ServiceUnavailable    Redis or the endpoint cannot be reached            exit 4
 ├── StorageUnavailable    the home or the output folder cannot be used       exit 4
 └── BadMessage            what came from Redis is not what we put there      (dropped and counted)
@@ -43,12 +42,6 @@ class NoSuchJob(UsageError):
 
 class AlreadyRunning(UsageError):
     """Another coordinator works on this home."""
-
-
-class NeedsUser(NightshiftError):
-    """A job is paused and goes on only after the user acted."""
-
-    exit_code = 3
 
 
 class ServiceUnavailable(NightshiftError):

@@ -60,15 +60,6 @@ class PauseReason(StrEnum):
     USER = "user"
 
 
-class RequestState(StrEnum):
-    """Where a request stands."""
-
-    PENDING = "pending"
-    QUEUED = "queued"
-    COMPLETED = "completed"
-    FAILED = "failed"
-
-
 ENDED = frozenset({JobState.COMPLETED, JobState.CANCELLED, JobState.FAILED, JobState.EXPIRED})
 
 _ARROWS: dict[JobState, frozenset[JobState]] = {

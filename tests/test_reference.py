@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from jobs.errors import NightshiftError
-from jobs.states import JobState, PauseReason, RequestState
+from jobs.states import JobState, PauseReason
 from scripts import reference, schemas
 from tests.conftest import ROOT
 
@@ -29,8 +29,8 @@ def names() -> Iterator[str]:
         yield from set(_CODE.findall(text)) - _NO_CODES
         for flags in _FLAG.findall(text):
             yield from filter(None, re.findall(r': "(\w*)"', flags))
-    yield from (each.value for kind in (JobState, PauseReason, RequestState) for each in kind)
-    yield from (str(code) for code in {0, 5, 130, *_exit_codes(NightshiftError)})
+    yield from (each.value for kind in (JobState, PauseReason) for each in kind)
+    yield from (str(code) for code in {0, 3, 5, 130, *_exit_codes(NightshiftError)})
     for kind in schemas.DOCUMENTS.values():
         yield from (field.encode_name for field in msgspec.structs.fields(kind))
 

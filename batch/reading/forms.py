@@ -553,12 +553,6 @@ def columns(names: list[str]) -> str:
     return ", ".join(map(_short, names[:_KEYS_TOLD])) + more
 
 
-def _is_id(value: object) -> bool:
-    return (isinstance(value, str) and value != "") or (
-        isinstance(value, int) and not isinstance(value, bool)
-    )
-
-
 def _path(key: str) -> str:
     plain = key.isidentifier() and key.isascii()
     return f".{key}" if plain else f".[{msgspec.json.encode(key).decode()}]"

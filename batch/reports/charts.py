@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from jobs.latencies import Scale
 from jobs.money import ZERO, add, total
 
 MOST_BARS = 72
@@ -134,34 +135,23 @@ def round_time(least: float) -> float:
     return next(fitting, _DAY_S * math.ceil(least / _DAY_S))
 
 
-_RATIO = math.log(1.01)
-_SHORTEST_S, _LONGEST_S = 0.001, 1e6
+_SCALE = Scale(1.01)
 _NARROWEST = 140  # classes, that is a factor of four: a single latency is not drawn as a wall
 
 
 class Spread:
-    """Latencies, each counted in a class that is one percent wide, whatever its scale.
-
-    So a quantile is known to half a percent from at most some 2,000 counters (the idea of
-    DDSketch: Masson, Rim, Lee, VLDB 2019).
-    """
+    """Latencies, each counted in a class that is one percent wide: at most some 2,000 counters."""
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
 
     def add(self, seconds: float) -> None:
         """Counts a latency."""
-        within = min(max(seconds, _SHORTEST_S), _LONGEST_S)
-        self._counts[math.floor(math.log(within) / _RATIO)] += 1
+        self._counts[_SCALE.class_of(seconds)] += 1
 
     def at(self, share: float) -> float:
         """Seconds within which this share of the answers came, to half a percent."""
-        missing = math.ceil(share * self._counts.total())
-        for place, found in sorted(self._counts.items()):
-            missing -= found
-            if missing <= 0:
-                return math.exp((place + 0.5) * _RATIO)
-        return 0.0
+        return _SCALE.quantile(self._counts, share) or 0.0
 
     def chart(self) -> Chart:
         """As bars over a logarithmic axis."""
@@ -173,8 +163,8 @@ class Spread:
             Bar(
                 (first - low) / merged * wide,
                 wide,
-                _seconds(first),
-                _seconds(first + merged),
+                _SCALE.seconds(first),
+                _SCALE.seconds(first + merged),
                 sum(self._counts[place] for place in range(first, first + merged)),
             )
             for first in range(low, high, merged)
@@ -187,15 +177,11 @@ class Spread:
         return low - lacking // 2, high + (lacking + 1) // 2
 
 
-def _seconds(place: int) -> float:
-    return math.exp(place * _RATIO)
-
-
 def _log_ticks(low: int, high: int) -> list[tuple[float, float]]:
     """At 1, 2 and 5 of each power of ten, or at the powers alone where that would crowd."""
     for steps in ((1, 2, 5), (1,)):
         values = [step * 10.0**power for power in range(-3, 7) for step in steps]
-        places = ((100 * (math.log(each) / _RATIO - low) / (high - low), each) for each in values)
+        places = ((100 * (_SCALE.position(each) - low) / (high - low), each) for each in values)
         ticks = [(at, value) for at, value in places if 0 <= at <= 100]
         if len(ticks) <= _MOST_TICKS + 1:
             break

@@ -7,7 +7,6 @@ from the home when a coordinator takes the job into its hands, then kept up as r
 from __future__ import annotations
 
 import heapq
-import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import msgspec
 from batch.store.jobstore import JobStore
 from batch.watching.trouble import OTHER
 from jobs.errors import BadMessage
+from jobs.latencies import Scale
 from jobs.money import ZERO, add, total
 from jobs.result import ResultState
 from jobs.wire import pack, unpack
@@ -34,8 +34,7 @@ BOUNDS_S = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.
 _LATELY = 12
 """Points that tell how it goes now."""
 
-_RATIO = math.log(1.1)
-_SHORTEST_S, _LONGEST_S = 0.001, 1e6
+_SCALE = Scale(1.1)
 
 
 class Point(msgspec.Struct, array_like=True):
@@ -71,12 +70,7 @@ class Point(msgspec.Struct, array_like=True):
 
     def quantile(self, share: float) -> float | None:
         """Seconds within which this share of the answers came, to five percent; None of none."""
-        missing = math.ceil(share * sum(self.latency.values()))
-        for place, found in sorted(self.latency.items()):
-            missing -= found
-            if missing <= 0:
-                return math.exp((place + 0.5) * _RATIO)
-        return None
+        return _SCALE.quantile(self.latency, share)
 
     def in_flight(self, width: float) -> float:
         """Calls in flight, on average: as workers told, else by how long the calls took."""
@@ -112,8 +106,7 @@ class Series(msgspec.Struct):
         """A request was answered at `at`."""
         point = self._point(at, now)
         point.completed += 1
-        within = min(max(latency_s, _SHORTEST_S), _LONGEST_S)
-        place = math.floor(math.log(within) / _RATIO)
+        place = _SCALE.class_of(latency_s)
         point.latency[place] = point.latency.get(place, 0) + 1
         self.buckets[bisect_left(BOUNDS_S, latency_s)] += 1
         self.latency_s += latency_s

@@ -215,7 +215,7 @@ def test_f1_on_a_full_disk_no_call_is_begun_but_there_is_room_for_those_that_end
         for record in ends:
             one.write(record)
         assert one.is_full
-        one.sync()
+        one.begin_sync()()
         one.close(empty=False)
 
         kept = [record for record in records(one.folder) if not isinstance(record, Sent)]

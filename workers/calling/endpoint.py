@@ -198,10 +198,6 @@ class Endpoint:
         """The balance: `data.credits` in ₽."""
         return await self._get("credits")
 
-    async def key_info(self) -> Answer:
-        """The key's limits and what it used: `data.limit`, `data.limit_remaining` in ₽."""
-        return await self._get("key")
-
     async def models(self) -> Answer:
         """The catalogue with its prices."""
         return await self._get("models")

@@ -1,8 +1,8 @@
 """Append-only records on a worker's disk, each with a checksum, in segments that can be forgotten.
 
 A record is: length, CRC-32 of the data, CRC-32 of these two (4 bytes each), then the data, msgpack.
-`write` puts it into the page cache, where it survives the death of the process; `sync` makes it
-survive the death of the machine.
+`write` puts it into the page cache, where it survives the death of the process; `begin_sync` makes
+it survive the death of the machine.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Journal:
         self._full: list[int] = []
         self._torn = self._new_file = False
         self.is_dirty = False
-        """Whether `sync` has anything to do."""
+        """Whether `begin_sync` has anything to do."""
         self.is_full = False
         """Whether what is set aside for calls in flight had to be used: no call may leave."""
         with _as_ours(folder):
@@ -157,10 +157,6 @@ class Journal:
                 f"the outbox {self.folder} was deleted while the worker was running",
                 hint="keep the worker's scratch directory, then restart the worker",
             )
-
-    def sync(self) -> None:
-        """What was written before this call is on the disk when it returns."""
-        self.begin_sync()()
 
     def begin_sync(self) -> Callable[[], None]:
         """A function for any thread: once it has run, what was written before this call is on the

@@ -194,11 +194,6 @@ class Limiter:
         """Whether requests, tokens or roubles come drop by drop."""
         return not (self._requests is self._tokens is self._rub is None)
 
-    @property
-    def has_news(self) -> bool:
-        """Whether something happened that the others do not know of."""
-        return self._report != UsageReport()
-
     def try_admit(self, weight: int, most_rub: float = 0.0) -> UsageEstimate | None:
         """Takes what a call of at most `weight` tokens is expected to need, if it may start now.
 

@@ -212,7 +212,6 @@ def test_s5_the_environment_adds_nothing_and_sends_nothing_elsewhere(
     [
         (lambda client: client.generation("gen-1/../?a=b"), b"generation?id=gen-1%2F..%2F%3Fa%3Db"),
         (lambda client: client.credits(), b"credits"),
-        (lambda client: client.key_info(), b"key"),
         (lambda client: client.models(), b"models"),
     ],
 )

@@ -104,7 +104,7 @@ def test_what_was_written_is_read_again_in_order(written: list[Record], segment:
         one = Journal(Path(root, "box"))
         for record in written:
             one.write(record)
-        one.sync()
+        one.begin_sync()()
 
         found = list(records(killed(one)))
 
@@ -317,7 +317,7 @@ def test_a_segment_that_fills_up_while_it_is_synced_is_closed_once(
         finish = one.begin_sync()
         one.write(a_record(2 * number + 1))
         finish()
-    one.sync()
+    one.begin_sync()()
 
     assert open_files() == before
     assert numbers(killed(one)) == list(range(40))
@@ -348,8 +348,8 @@ def test_the_names_of_new_files_are_synced_too(
     monkeypatch.setattr(os, "fsync", noted)
 
     one = Journal(tmp_path / "box")
-    one.sync()
-    one.sync()
+    one.begin_sync()()
+    one.begin_sync()()
 
     assert synced == [str(tmp_path), str(tmp_path / "box")]
     one.close(empty=True)
@@ -367,7 +367,7 @@ def test_f2_a_sync_that_fails_closes_all_and_is_told(
 
     monkeypatch.setattr(os, "fdatasync", broken)
     with pytest.raises(StorageUnavailable):
-        one.sync()
+        one.begin_sync()()
 
     assert open_files() == before
     one.close(empty=True)
