@@ -38,14 +38,6 @@ needs_compiler = pytest.mark.skipif(
 Simulators = Callable[..., Simulator]
 
 
-@pytest.fixture
-def shell(workdir: Workdir) -> Iterator[Shell]:
-    """A scratch folder in which `nightshift` runs."""
-    one = Shell(workdir)
-    yield one
-    one.end()
-
-
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """A file system of its own with so much room; skips the test, loudly, where it may not be."""

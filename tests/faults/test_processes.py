@@ -39,14 +39,6 @@ needs_compiler = pytest.mark.skipif(
 Simulators = Callable[..., Simulator]
 
 
-@pytest.fixture
-def shell(workdir: Workdir) -> Iterator[Shell]:
-    """A scratch folder in which `nightshift` runs."""
-    one = Shell(workdir)
-    yield one
-    one.end()
-
-
 def wait_until(what: str, holds: Callable[[], bool], patience_s: float = 20) -> None:
     deadline = time.monotonic() + patience_s
     while not holds():

@@ -47,14 +47,6 @@ PROMPT = "canary-prompt-77"
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 
 
-@pytest.fixture
-def shell(workdir: Workdir) -> Iterator[Shell]:
-    """A scratch folder in which `nightshift` runs."""
-    one = Shell(workdir)
-    yield one
-    one.end()
-
-
 class Trap:
     """A host that nobody has reason to speak to; counts those who do."""
 
