@@ -19,6 +19,7 @@ PAGES = sorted(
     for folder in ("", "docs", "docs/decisions", "examples", "benchmarks", ".github")
     for path in (ROOT / folder).glob("*.md")
 )
+OURS = ("jobs", "batch", "workers")
 _BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _SHOWN = re.compile(
     r"^ *(?:[A-Z_]+=\S+ )*(?:docker compose (?:exec|run --rm) \w+ )?(nightshift .+)$"
@@ -70,6 +71,15 @@ def test_the_index_lists_every_page() -> None:
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
 
     assert [name for name in pages if f"]({name})" not in index] == []
+
+
+def test_the_map_of_contributors_shows_every_room() -> None:
+    told = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = [path.parent for path in ROOT.glob("*/*/__init__.py")]
+    ours = [f"{room.parent.name}/{room.name}" for room in rooms if room.parent.name in OURS]
+
+    assert [room for room in ours if f"`{room}`" not in told] == []
+    assert len(ours) > 12
 
 
 @pytest.fixture
