@@ -34,7 +34,7 @@ from tests.conftest import CANARY, Server, Workdir
 
 MODEL = "minimax/minimax-m1"
 PATIENCE_S = 60.0
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
+_ANSI = re.compile(r"\x07?\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-_])")
 _ON_A_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)

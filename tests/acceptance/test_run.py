@@ -115,7 +115,7 @@ def test_f15_odd_names_of_input_work(simulator: Callable[..., Simulator], shell:
         source.write_bytes(gzip.compress(batch_lines(2).encode()))
         shell("submit", source)
 
-    folders = [Path(job["name"]) for job in shell.jobs()]
+    folders = [Path(job["name"]) for job in reversed(shell.jobs())]
     shell("resume", "latest")
 
     assert [len(str(folder)) for folder in folders] == [len("two words\nand a line"), 249, 2]
