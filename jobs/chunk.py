@@ -120,7 +120,8 @@ class ChunkClosed(msgspec.Struct, frozen=True, array_like=True):
     `returned` has an (ordinal, attempts, uncertain) for each, `refusals` how often each code was
     met that cost nothing and ended nothing (429 and the like). `calls` counts the chunk's calls
     that were or may have been billed: what is left of its grant is free when all of them are
-    booked. It is 0 where they are in the home already.
+    booked. It is 0 where they are in the home already. `outbox` is that of the worker which ran the
+    chunk, whoever tells it: of others the home does not believe it.
     """
 
     chunk: Count
@@ -128,3 +129,4 @@ class ChunkClosed(msgspec.Struct, frozen=True, array_like=True):
     returned: list[tuple[Count, Count, Count]]
     refusals: dict[str, Count]
     calls: Count = 0
+    outbox: str = ""

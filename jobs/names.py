@@ -31,8 +31,8 @@ makes anyone act is signed:
     ns:voucher:<nonce>                  hash: the fences vouched for, the worker's own count
     ns:payload:<job>:<chunk>            a chunk, until it is closed
     ns:claim:<job>:<chunk>              who runs it; lives as long as it is renewed
-    ns:taken:<job>:<chunk>              who took it, alive or not: nobody else runs this chunk;
-                                        with UNBEGUN before any call of it may have left
+    ns:taken:<job>:<chunk>              who took it, alive or not: nobody else runs this chunk
+    ns:permit:<job>:<chunk>             who alone may make its calls, as the home has it on disk
     ns:results:<job>                    stream of deliveries
     ns:acks:<outbox>                    list of sequence numbers that are on disk in the home
     ns:hold:<job>                       why nothing new of the job may be sent
@@ -66,9 +66,6 @@ LESSONS = "lessons.sqlite"
 REGISTRY = "registry.sqlite"
 SECRET = "post.secret"  # noqa: S105  a name
 OUTPUT, ERRORS, COST, REPORT = "output.jsonl", "errors.jsonl", "cost.json", "report.html"
-
-UNBEGUN = " unbegun "
-"""Stands after the worker's name, which has no blanks."""
 
 LONGEST_LIFE_S = 30 * 24 * 3600
 """Of keys whose owner may be away; a home that is gone leaves none behind for ever."""
@@ -104,6 +101,11 @@ def claim_key(job: str, chunk: int) -> str:
 def taken_key(job: str, chunk: int) -> str:
     """Where the worker that takes a chunk writes its name, once and for all."""
     return f"ns:taken:{job}:{chunk}"
+
+
+def permit_key(job: str, chunk: int) -> str:
+    """Where a coordinator tells who alone may make the calls of a chunk."""
+    return f"ns:permit:{job}:{chunk}"
 
 
 def results_key(job: str) -> str:
@@ -149,6 +151,11 @@ def coordinator_key(home: str) -> str:
 def wish_place(job: str) -> str:
     """What a click for a job is signed for."""
     return f"{WISHES}:{job}"
+
+
+def ask_place(job: str) -> str:
+    """What a worker's question is signed for, whether it may begin a chunk of a job."""
+    return f"ns:permit:{job}"
 
 
 def lookup_place(job: str) -> str:

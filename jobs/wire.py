@@ -65,9 +65,23 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     bodies: bytes = b""
 
 
+class Begin(msgspec.Struct, frozen=True, array_like=True):
+    """A worker asks whether it may begin a chunk; `token` tells its attempt from any other."""
+
+    chunk: Count
+    outbox: str
+    token: str
+
+    @property
+    def attempt(self) -> str:
+        """What is permitted; no other has the same."""
+        return f"{self.outbox} {self.token}"
+
+
 _encoder = msgspec.msgpack.Encoder()
 _payload = msgspec.msgpack.Decoder(Payload)
 _delivery = msgspec.msgpack.Decoder(Delivery)
+_begin = msgspec.msgpack.Decoder(Begin)
 _bodies = msgspec.msgpack.Decoder(list[bytes])
 
 
@@ -139,6 +153,20 @@ def unpack_bodies(data: bytes) -> list[bytes]:
 def pack_delivery(delivery: Delivery) -> bytes:
     """A stream entry; the bodies in it are compressed already."""
     return _encoder.encode(delivery)
+
+
+def pack_begin(ask: Begin) -> bytes:
+    """A stream entry, too."""
+    return _encoder.encode(ask)
+
+
+def unpack_begin(data: bytes) -> Begin:
+    """The question; `BadMessage` for anything that is none."""
+    with _decoding("a question"):
+        ask = _begin.decode(data)
+    check_outbox(ask.outbox)
+    check_outbox(ask.token)
+    return ask
 
 
 def unpack_delivery(data: bytes) -> Delivery:

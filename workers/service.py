@@ -157,7 +157,7 @@ class Service:
             settings.target.key,
             dice,
             on_stop=self._tell_all,
-            begin=self._post.begin,
+            begin=self._may_begin,
         )
         self._telling: set[asyncio.Task[None]] = set()
         self._fences: set[bytes] = set()
@@ -165,6 +165,9 @@ class Service:
         self._outbox.start()
         self._beat = asyncio.create_task(self._beats(), name="beats")
         self._heed = asyncio.create_task(self._heeds(), name="holds")
+
+    async def _may_begin(self, job: str, chunk: int) -> bool:
+        return await self._post.begin(job, chunk, lambda: self._runner.draining)
 
     def _tell_all(self, job: str) -> None:
         """What stopped a job here need not happen to every worker."""

@@ -12,7 +12,7 @@ from batch.coordinator.balances import Balances
 from batch.coordinator.feeder import POISON, Feeder
 from batch.coordinator.lookups import Lookups
 from batch.coordinator.outputs import Writer
-from batch.coordinator.post import LOST, READ_AT_ONCE, WITHDRAWN, Given, Mail, Post
+from batch.coordinator.post import LOST, READ_AT_ONCE, Mail, Post
 from batch.coordinator.presence import Presence
 from batch.coordinator.reconcile import SILENCE_S, Step, Watch, decide
 from batch.coordinator.sender import Sender
@@ -74,7 +74,8 @@ class ActiveJob:
         whole_since: float = math.inf,
         patience_s: float = SILENCE_S,
     ) -> None:
-        """`whole_since`: Redis knows all that was fed since then, Unix seconds. `patience_s`: how
+        """`whole_since`: Redis knows all that was fed since then, Unix seconds; what was fed before
+        and nobody began waits again. `patience_s`: how
         long a worker may be silent before its chunks are given up.
         """
         self._patience_s = patience_s
@@ -96,12 +97,12 @@ class ActiveJob:
         self._prices = PriceWatch(store)
         self._meter = Meter()
         now = time.monotonic()
+        self._to_forget = come_home(store, whole_since)
         self._watches = {
-            chunk.chunk: _watch(known=chunk.fed_at >= whole_since)
+            chunk.chunk: Watch(-math.inf, now if chunk.begun else None, mine=False)
             for chunk in store.chunks.alive()
             if not chunk.lost
         }
-        self._to_forget: list[int] = []
         self._holding: str | None = None
         self._begun_at = self._lost_at = now
         self._recalled_until = float("-inf")
@@ -133,16 +134,11 @@ class ActiveJob:
     def redis_forgot(self) -> None:
         """What was told to Redis may not stand there any more, or what was taken back may again."""
         self._holding = None
-        for watch in self._watches.values():
-            watch.is_stale, watch.is_whole = watch.seen_at is None, False
+        for number in come_home(self.store):
+            self._watches.pop(number, None)
         for chunk in self.store.chunks.alive():
             if chunk.lost:
                 self._post.lose(self.id, chunk.chunk)
-
-    def come_home(self, since: float) -> None:
-        """What was fed since then nobody can have taken: it waits again."""
-        for number in come_home(self.store, since):
-            self._watches.pop(number, None)
 
     # ---- deliveries -------------------------------------------------------------------------
 
@@ -155,6 +151,9 @@ class ActiveJob:
 
     def _take_in(self, mail: Mail) -> None:
         """Writes deliveries to disk and acts upon them; acknowledges them last."""
+        for chunk in let_begin(self.store, self._post, mail):
+            if chunk in self._watches:
+                self._watches[chunk].seen_at = time.monotonic()
         applied = write_down(self.store, mail)
         self.refused.update(applied.refusals)
         self._draw(applied)
@@ -169,8 +168,7 @@ class ActiveJob:
         self._to_forget += applied.closed
         self.is_in_a_hurry |= bool(applied.closed) and not self._watches
         self._post.acknowledge(mail)
-        self._post.forget_chunks(self.id, self._to_forget)
-        self._to_forget.clear()
+        self._forget_chunks()
 
     def _draw(self, applied: Applied) -> None:
         now = time.time()
@@ -273,10 +271,10 @@ class ActiveJob:
         held = self._why_held(job)
         self._hold(held)
         self._balances.look(self.presence.rests)
-        adrift = self._reconcile(job, redis_since, held=bool(held))
+        self._reconcile(job, redis_since)
         self.store.failures.set_poison_aside(POISON, time.time())
         if not held:
-            self._feed(job, adrift)
+            self._feed(job)
         self._look_up(job)
         self._finish(self.store.job())
 
@@ -372,25 +370,15 @@ class ActiveJob:
         return self.store.job()
 
     def withdraw(self) -> None:
-        """Takes back what was fed and no worker took, so that nothing of it is sent later.
+        """Takes back what was fed and no worker began: nobody is permitted to any more."""
+        for number in come_home(self.store):
+            self._watches.pop(number, None)
+            self._to_forget.append(number)
+        self._forget_chunks()
 
-        Of chunks that Redis may have forgotten nobody knows whether they were ever taken.
-        """
-        untouched = {
-            number
-            for number, watch in self._watches.items()
-            if watch.seen_at is None and not watch.is_stale
-        }
-        if not untouched:
-            return
-        for chunk in self.store.chunks.alive():
-            if chunk.chunk in untouched and self._post.withdraw(self.id, chunk.chunk):
-                self._take_back(chunk)
-
-    def _take_back(self, chunk: OpenChunk) -> None:
-        self.store.chunks.take_back(chunk)
-        self._watches.pop(chunk.chunk, None)
-        self._post.forget_chunks(self.id, [chunk.chunk])
+    def _forget_chunks(self) -> None:
+        self._post.forget_chunks(self.id, self._to_forget)
+        self._to_forget.clear()
 
     def _why_held(self, job: JobRow) -> str:
         """Why workers start nothing of it: it is not in progress, or what is out must come back,
@@ -415,84 +403,63 @@ class ActiveJob:
             self._post.check_hold(self.id)
         self._holding = wanted
 
-    def _reconcile(self, job: JobRow, redis_since: float, *, held: bool) -> int:
-        """Does what must be done about chunks that are out; returns how many of them are adrift.
-
-        These are a former coordinator's, nobody is seen to have them, and no message asks for them.
-        It takes a while until they are surely lost; others may go out in their place.
-        """
+    def _reconcile(self, job: JobRow, redis_since: float) -> None:
+        """Does what must be done about chunks that are out."""
         if not self._watches:
-            return 0
+            return
         now = time.monotonic()
         claims = self._post.claims(self.id, list(self._watches))
-        by_nobody = {WITHDRAWN: Step.TAKE_BACK, LOST: Step.LOSE}
-        known = {number: by_nobody[by] for number, by in claims.items() if by in by_nobody}
+        # A coordinator that died as it gave it up: that is decided once more.
+        claims = {number: by for number, by in claims.items() if by != LOST}
         for number, watch in self._watches.items():
-            watch.look(None if number in known else claims.get(number), now)
-        unseen = [number for number, watch in self._watches.items() if watch.seen_at is None]
-        for number in self._post.taken(self.id, unseen):
-            # Its worker came and went unseen; its silence counts from now.
-            self._watches[number].seen_at = now
-        untaken = [
-            watch for watch in self._watches.values() if not (watch.seen_at or watch.is_stale)
-        ]
-        queued = self._post.queued(self.target) if untaken else 0
-        missing = max(len(untaken) - queued, 0)
+            watch.look(claims.get(number), now)
+        unseen = sum(watch.seen_at is None for watch in self._watches.values())
+        missing = unseen > (self._post.queued(self.target) if unseen else 0)
         steps = {
-            number: known.get(number)
-            or decide(
+            number: decide(
                 watch,
                 claimed=number in claims,
                 now=now,
                 redis_since=redis_since,
                 heard_at=self._heard_at,
-                message_missing=missing > 0 or watch.is_stale,
-                held=held,
+                message_missing=missing,
                 patience_s=self._patience_s,
             )
             for number, watch in self._watches.items()
         }
         if any(step is not Step.KEEP for step in steps.values()):
             self._act(job, steps, now)
-        left = [watch for watch in self._watches.values() if watch.seen_at is None]
-        stale = sum(watch.is_stale for watch in left)
-        return stale + min(missing, sum(not (watch.mine or watch.is_stale) for watch in left))
 
     def _act(self, job: JobRow, steps: dict[int, Step], now: float) -> None:
         for chunk in self.store.chunks.alive():
             step = steps.get(chunk.chunk, Step.KEEP)
             if step is Step.LOSE:
                 self._lose(chunk)
-            elif step is Step.TAKE_BACK:
-                self._take_back(chunk)
             elif step is Step.SEND_AGAIN:
                 log.info("%s: chunk %d is sent again", self.id, chunk.chunk)
                 self._feeder.send_again(job, chunk)
-                self._watches[chunk.chunk].was_sent(now)
+                self._watches[chunk.chunk].sent_at = now
 
     def _lose(self, chunk: OpenChunk) -> None:
         place = (self.id, chunk.chunk)
-        given = self._post.lose(self.id, chunk.chunk)
-        watch = self._watches.get(chunk.chunk)
-        if given is Given.KEPT:
+        if not self._post.lose(self.id, chunk.chunk):
             return  # its worker came back just now
-        if given is Given.UNSPENT and watch is not None and watch.is_whole:
+        watch = self._watches.pop(chunk.chunk)
+        if not chunk.begun:
             log.info("%s: the worker of chunk %d never began it; it is fed again", *place)
             self.store.chunks.take_back(chunk)
-            del self._watches[chunk.chunk]
             return
         log.warning(
             "%s: lost contact with the worker of chunk %d; its remaining requests are sent again",
             *place,
         )
         self.troubles.meet(WORKER_SILENT, time.time())
-        self._watches.pop(chunk.chunk, None)
-        self.store.chunks.lose(chunk, taken=watch is not None and watch.seen_at is not None)
+        self.store.chunks.lose(chunk, taken=watch.seen_at is not None)
         self._lost_at = time.monotonic()
 
-    def _feed(self, job: JobRow, adrift: int) -> None:
+    def _feed(self, job: JobRow) -> None:
         whole = CHUNKS_PER_WORKER * max(self.presence.workers, 1)
-        room = max(whole // self.rivals, LEAST_CHUNKS) - len(self._watches) + adrift
+        room = max(whole // self.rivals, LEAST_CHUNKS) - len(self._watches)
         if room <= 0:
             return
         try:
@@ -501,7 +468,7 @@ class ActiveJob:
             # Also those that the post did not take: they are on disk, and are sent again.
             for chunk in self.store.chunks.out():
                 if chunk not in self._watches:
-                    self._watches[chunk] = Watch(time.monotonic(), mine=True)
+                    self._watches[chunk] = Watch(time.monotonic())
         if fed.exhausted:
             self._exhausted(fed.full)
         elif self._feeder.aside and not fed.chunks and not self._watches and job.left:
@@ -671,11 +638,6 @@ class ActiveJob:
             self._kept, self._kept_at = self.troubles.recent, time.monotonic()
 
 
-def _watch(*, known: bool) -> Watch:
-    """Of a chunk that a former coordinator fed; `known`: Redis remembers all since then."""
-    return Watch(-math.inf, mine=known, is_stale=not known, is_whole=known)
-
-
 # ---- also for jobs that are not under the coordinator's hands -----------------------------------
 
 
@@ -689,9 +651,20 @@ def write_down(store: JobStore, mail: Mail) -> Applied:
     return applied
 
 
-def come_home(store: JobStore, since: float) -> list[int]:
-    """Takes back the chunks that were fed since then and that nobody can have taken."""
-    chunks = [each for each in store.chunks.alive() if not each.lost and each.fed_at >= since]
+def let_begin(store: JobStore, post: Post, mail: Mail) -> list[int]:
+    """Answers the workers that ask to begin chunks; returns the chunks that are begun."""
+    permitted = store.chunks.begin(mail.asks) if mail.asks else {}
+    post.permit(mail.job, permitted)
+    return [chunk for chunk, attempt in permitted.items() if attempt]
+
+
+def come_home(store: JobStore, before: float = math.inf) -> list[int]:
+    """Takes back the chunks that were fed before then and that nobody began."""
+    chunks = [
+        each
+        for each in store.chunks.alive()
+        if not (each.lost or each.begun) and each.fed_at < before
+    ]
     for chunk in chunks:
         store.chunks.take_back(chunk)
     return [chunk.chunk for chunk in chunks]

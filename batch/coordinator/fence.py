@@ -14,7 +14,6 @@ is not taken by anybody; what must be done is sent again under the new one.
 
 from __future__ import annotations
 
-import math
 import os
 import secrets
 import time
@@ -29,15 +28,12 @@ from jobs.names import FENCE
 
 
 class _Kept(msgspec.Struct):
-    """`since`: Unix seconds. `server`: a run id, "" where the server does not tell it. `vouched`:
-    whether any worker may take what went out under the fence.
-    """
+    """`since`: Unix seconds. `server`: a run id, "" where the server does not tell it."""
 
     fence: str
     count: int
     server: str
     since: float
-    vouched: bool = True
 
 
 class Fence:
@@ -58,16 +54,11 @@ class Fence:
         """Since when Redis's memory has been whole; what was fed before may be unknown to it."""
         return self._kept.since
 
-    @property
-    def untaken_since(self) -> float:
-        """What was fed since then nobody can have taken, Unix seconds."""
-        return math.inf if self._kept.vouched or self.is_behind else self._kept.since
-
     def holds(self) -> bool:
         """Whether Redis's memory is what it was; then workers are vouched to."""
         self._count_on()
         kept = self._kept
-        found = self._post.vouch(kept.fence, kept.count, kept.server, to_all=kept.vouched)
+        found = self._post.vouch(kept.fence, kept.count, kept.server)
         # Of a server that does not tell who it is, a new connection may lead to another.
         same = bool(found.server) or self._post.connections == self._connections
         self._connections = self._post.connections
@@ -75,23 +66,12 @@ class Fence:
             self._kept.server, self.is_behind = found.server, found.count > kept.count
             return False
         self._kept.count += 1
-        return self.holds() if found.asking and self._begin_vouching() else True
-
-    def _begin_vouching(self) -> bool:
-        """Whether that is new, and on disk: else nobody could say later that none had taken any."""
-        if self._kept.vouched:
-            return False
-        self._kept.vouched = True
-        try:
-            self._write(sync=True)
-        except OSError:
-            self._kept.vouched = False
-        return self._kept.vouched
+        return True
 
     def renew(self) -> None:
         """Puts another in its place."""
         old, fence = self._kept.fence, secrets.token_hex(8)
-        self._kept = _Kept(fence, 1, self._kept.server, time.time(), vouched=False)
+        self._kept = _Kept(fence, 1, self._kept.server, time.time())
         self._write()
         self._post.begin_fence(fence, old)
         self._sender.fence = fence
@@ -107,12 +87,10 @@ class Fence:
         except (OSError, msgspec.MsgspecError):
             return _Kept("", 0, "", 0.0)
 
-    def _write(self, *, sync: bool = False) -> None:
+    def _write(self) -> None:
         """In place: that needs no room on a full disk, and a torn record counts as none."""
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             os.pwrite(fd, msgspec.json.encode(self._kept).ljust(256), 0)
-            if sync:
-                os.fsync(fd)
         finally:
             os.close(fd)

@@ -10,8 +10,7 @@ import logging
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import IntEnum
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Annotated, Any, TypeVar, cast
 
@@ -27,10 +26,10 @@ from jobs.counts import Seconds
 from jobs.errors import BadMessage
 from jobs.heartbeat import WorkerStatus
 from jobs.seal import Seal, Target
-from jobs.wire import Delivery, pack_payload, unpack_delivery
+from jobs.wire import Begin, Delivery, pack_payload, unpack_begin, unpack_delivery
 
-WITHDRAWN, LOST = "withdrawn", "lost"
-"""Claims by nobody: of a chunk that was taken back, and of one that was given up."""
+LOST = "lost"
+"""A claim by nobody: of a chunk that was given up."""
 
 _LOST_S = 7 * 24 * 3600
 """A worker that wakes after so long still learns that its chunk was given up."""
@@ -49,44 +48,35 @@ _WISH_S = 60.0
 
 _VOUCH = """
 local fence, nonces = unpack(KEYS)
-local vouching, present = ARGV[8] == '1', 0
 local info = redis.pcall('INFO', 'server')
 local server = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
 local count, known = tonumber(ARGV[2]), tonumber(redis.call('GET', fence) or '-1')
 if server ~= ARGV[3] or (known ~= count and known ~= count - 1) then
-  return {0, server, 0, known}
+  return {0, server, known}
 end
 redis.call('SET', fence, count, 'EX', ARGV[4])
 local asked = redis.call('HGETALL', nonces)
 for i = 1, #asked, 2 do
   if redis.call('EXISTS', ARGV[6] .. asked[i]) == 1 then
-    present = present + 1
-    if vouching then
-      redis.pcall('HSET', ARGV[7] .. asked[i + 1], ARGV[1], 1)
-      redis.call('EXPIRE', ARGV[7] .. asked[i + 1], ARGV[5])
-    end
+    redis.pcall('HSET', ARGV[7] .. asked[i + 1], ARGV[1], 1)
+    redis.call('EXPIRE', ARGV[7] .. asked[i + 1], ARGV[5])
   else
     redis.call('HDEL', nonces, asked[i])
   end
 end
-return {1, server, present, known}
+return {1, server, known}
 """
 _VOUCH_TYPES = (b"string", b"hash")
 """Counts on and vouches in one step, by the server that holds the memory which is vouched for."""
 
 _LOSE = """
-local claim, payload, taken, fence = unpack(KEYS)
-local by, who = redis.call('GET', claim), redis.call('GET', taken) or ''
-local whole = tonumber(redis.call('GET', fence) or '-1') >= tonumber(ARGV[3])
+local claim, payload, taken = unpack(KEYS)
+local by = redis.call('GET', claim)
 if by and by ~= 'done' and by ~= ARGV[1] then
   return 0
 end
 redis.call('SET', claim, ARGV[1], 'EX', ARGV[2])
-redis.call('DEL', payload)
-if whole and string.find(who, ARGV[4], 1, true) then
-  return 2
-end
-redis.call('DEL', taken)
+redis.call('DEL', payload, taken)
 return 1
 """
 """In one step, so that a worker that wakes either keeps its chunk or learns that it is lost."""
@@ -109,25 +99,14 @@ T = TypeVar("T")
 log = logging.getLogger("nightshift.coordinator")
 
 
-class Given(IntEnum):
-    """What became of a chunk that was to be given up: a worker has it after all, or nobody knows
-    what it spent, or Redis proves that none of its calls ever left.
-    """
-
-    KEPT = 0
-    LOST = 1
-    UNSPENT = 2
-
-
 @dataclass(frozen=True)
 class Memory:
     """What Redis said of its memory: whether it is `whole`, and of which `server`, "" where INFO is
-    forbidden; how many workers ask to be vouched to, and the `count` that stands there, or -1.
+    forbidden; and the `count` that stands there, or -1.
     """
 
     whole: bool
     server: str
-    asking: int
     count: int
 
 
@@ -139,6 +118,7 @@ class Mail:
     entries: list[bytes]
     deliveries: list[Delivery]
     garbage: int
+    asks: list[Begin] = field(default_factory=list)
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -160,7 +140,6 @@ class Post:
         self._redis: Redis = connect(redis_url, self._connected)
         self._vouch = self._redis.register_script(_VOUCH)
         self._lose = self._redis.register_script(_LOSE)
-        self._fence, self._count = "", 0
         self._seal = seal
         self.foreign = self.strangers = 0
         self._held_since: dict[str, tuple[bytes, float]] = {}
@@ -210,24 +189,22 @@ class Post:
 
     # ---- whether its memory is whole ------------------------------------------------------------
 
-    def vouch(self, fence: str, count: int, server: str, *, to_all: bool = True) -> Memory:
+    def vouch(self, fence: str, count: int, server: str) -> Memory:
         """Vouches for Redis's memory to all workers that ask, if it is what it was.
 
         That is if the last count under this `fence` was `count` or the one before, and the server's
-        run id still is `server`. Only looks, and counts on, where it is not `to_all`.
+        run id still is `server`.
         """
         keys = (names.fence_key(fence), names.NONCES)
         prefixes = (names.worker_key(""), names.voucher_key(""))
-        told = (fence, count, server, _FENCE_S, _VOUCHER_S, *prefixes, int(to_all))
-        whole, found, asking, known = cast(
-            tuple[int, bytes, int, int],
+        told = (fence, count, server, _FENCE_S, _VOUCHER_S, *prefixes)
+        whole, found, known = cast(
+            tuple[int, bytes, int],
             self._typed(
                 dict(zip(keys, _VOUCH_TYPES, strict=True)), lambda: self._vouch(keys, told)
             ),
         )
-        if whole:
-            self._fence, self._count = fence, count
-        return Memory(bool(whole), found.decode(), asking, known)
+        return Memory(bool(whole), found.decode(), known)
 
     def begin_fence(self, fence: str, old: str) -> None:
         """From now on this one counts. What was clicked before is forgotten: it may be done."""
@@ -250,38 +227,36 @@ class Post:
 
     def put_payload(self, payload: Payload) -> None:
         """Lays a chunk down for the worker that will take it."""
+        # A home that is an older copy of itself uses its numbers again.
+        self._forget(names.permit_key(payload.job, payload.chunk))
         key = names.payload_key(payload.job, payload.chunk)
         self._put(key, pack_payload(payload), life_s=names.LONGEST_LIFE_S)
+
+    def permit(self, job: str, permitted: dict[int, str]) -> None:
+        """Tells those that asked whose attempt at each chunk may make its calls."""
+        for chunk, attempt in permitted.items():
+            self._put(names.permit_key(job, chunk), attempt.encode(), life_s=_HOLD_S)
 
     def forget_chunks(self, job: str, chunks: list[int]) -> None:
         """Chunks that are closed or given up need no payload any more, so nobody can take them."""
         if chunks:
-            keys = (names.payload_key, names.taken_key, names.claim_key)
-            with while_running():
-                self._redis.delete(*(key(job, chunk) for key in keys for chunk in chunks))
+            keys = (names.payload_key, names.taken_key, names.claim_key, names.permit_key)
+            self._forget(*(key(job, chunk) for key in keys for chunk in chunks))
+
+    def _forget(self, *keys: str) -> None:
+        with while_running():
+            self._redis.delete(*keys)
 
     def forget_payloads(self, job: str, chunks: set[int]) -> None:
         """Nobody is to take these chunks any more."""
         if chunks:
-            with while_running():
-                self._redis.delete(*(names.payload_key(job, chunk) for chunk in chunks))
+            self._forget(*(names.payload_key(job, chunk) for chunk in chunks))
 
-    def lose(self, job: str, chunk: int) -> Given:
-        """Gives a chunk up, for good, unless a worker has it after all."""
+    def lose(self, job: str, chunk: int) -> bool:
+        """Gives a chunk up, for good, unless a worker has it after all: whether it did."""
         keys = [key(job, chunk) for key in (names.claim_key, names.payload_key, names.taken_key)]
-        told = (LOST, _LOST_S, self._count, names.UNBEGUN)
         with while_running():
-            return Given(cast(int, self._lose([*keys, names.fence_key(self._fence)], told)))
-
-    def withdraw(self, job: str, chunk: int) -> bool:
-        """Takes a chunk back before any worker takes it; False if one did."""
-        with while_running():
-            if self._redis.exists(names.taken_key(job, chunk)):
-                return False
-            if not self._redis.set(names.claim_key(job, chunk), WITHDRAWN, nx=True, ex=_HOLD_S):
-                return False
-            self._redis.delete(names.payload_key(job, chunk))
-        return True
+            return bool(self._lose(keys, (LOST, _LOST_S)))
 
     def claims(self, job: str, chunks: list[int]) -> dict[int, str]:
         """Who runs each chunk: a worker's name, or `done`; chunks that nobody runs are left out."""
@@ -297,17 +272,6 @@ class Post:
             for chunk, name in zip(chunks, found, strict=True)
             if name
         }
-
-    def taken(self, job: str, chunks: list[int]) -> list[int]:
-        """Of these chunks, those that a worker took at some time, whether or not it still lives."""
-        if not chunks:
-            return []
-        with while_running():
-            found = cast(
-                list[bytes | None],
-                self._redis.mget([names.taken_key(job, chunk) for chunk in chunks]),
-            )
-        return [chunk for chunk, name in zip(chunks, found, strict=True) if name]
 
     def queued(self, target: Target) -> int:
         """Messages that wait in a target's Celery queue, over all its priorities."""
@@ -368,14 +332,17 @@ class Post:
 
     def _mail(self, key: bytes, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> Mail:
         job = key.decode().rsplit(":", 1)[-1]
-        read = [self._delivery(job, fields) for _, fields in entries]
-        deliveries = [delivery for delivery in read if delivery is not None]
-        return Mail(job, [entry for entry, _ in entries], deliveries, len(read) - len(deliveries))
+        read = [self._entry(job, fields) for _, fields in entries]
+        deliveries = [each for each in read if isinstance(each, Delivery)]
+        asks = [each for each in read if isinstance(each, Begin)]
+        return Mail(job, [entry for entry, _ in entries], deliveries, read.count(None), asks)
 
-    def _delivery(self, job: str, fields: dict[bytes, bytes]) -> Delivery | None:
-        """The delivery of a stream entry; None if it is not of our making, or another job's."""
-        signed = self._ours(names.results_key(job), fields.get(b"d", b""))
+    def _entry(self, job: str, fields: dict[bytes, bytes]) -> Delivery | Begin | None:
+        """What a stream entry is; None if it is not of our making, or another job's."""
         try:
+            if asked := fields.get(b"a"):
+                return unpack_begin(self._ours(names.ask_place(job), asked) or b"")
+            signed = self._ours(names.results_key(job), fields.get(b"d", b""))
             delivery = unpack_delivery(signed or b"")
         except BadMessage:
             return None

@@ -30,7 +30,6 @@ class Step(Enum):
 
     KEEP = "keep"
     SEND_AGAIN = "send again"
-    TAKE_BACK = "take back"
     LOSE = "lose"
 
 
@@ -38,24 +37,15 @@ class Step(Enum):
 class Watch:
     """What is known of a chunk that is out; monotonic seconds.
 
-    `seen_at` is when its worker last showed a sign, None before the first. `mine` is whether this
-    coordinator fed it, or Redis remembers all since it was fed: of others nobody knows whether they
-    were ever taken. `is_whole` is whether Redis remembers all since then. `doubted_at` is since
-    when all that is seen says that it is lost. Of one that `is_stale` whatever message there is is
-    older than Redis's present memory, and asks in vain.
+    `seen_at` is when its worker last showed a sign, None before the first. `doubted_at` is since
+    when all that is seen says that it is lost. `mine`: this coordinator fed it.
     """
 
     sent_at: float
-    mine: bool
     seen_at: float | None = None
     done_at: float | None = None
     doubted_at: float | None = None
-    is_stale: bool = False
-    is_whole: bool = True
-
-    def was_sent(self, now: float) -> None:
-        """Its message was sent anew."""
-        self.sent_at, self.is_stale = now, False
+    mine: bool = True
 
     def look(self, claim: str | None, now: float) -> None:
         """Takes in what Redis says of the chunk at `now`."""
@@ -74,7 +64,6 @@ def decide(
     redis_since: float,
     heard_at: float,
     message_missing: bool,
-    held: bool = False,
     patience_s: float = SILENCE_S,
 ) -> Step:
     """What to do at `now`.
@@ -82,17 +71,14 @@ def decide(
     `redis_since` is since when Redis has been answering with its memory whole: before that, silence
     proves nothing. `heard_at` is when all deliveries had been taken in: what seems lost may be told
     of in one that was not read yet. `message_missing` is whether fewer messages wait than chunks
-    were never taken, `held` whether the job is to rest; `patience_s` how long a worker may be
-    silent.
+    were never taken; `patience_s` how long a worker may be silent.
     """
-    waits = not (message_missing or held)
-    silent_for = OVERDUE_S if waits and watch.seen_at is None else patience_s
-    if _is_silent(watch, claimed=claimed, now=now, redis_since=redis_since, patience_s=silent_for):
+    if _is_silent(watch, claimed=claimed, now=now, redis_since=redis_since, patience_s=patience_s):
         if watch.doubted_at is None:
             watch.doubted_at = now
         return Step.LOSE if heard_at > watch.doubted_at else Step.KEEP
     watch.doubted_at = None
-    if claimed or watch.seen_at is not None or not watch.mine:
+    if claimed or watch.seen_at is not None:
         return Step.KEEP
     waited = now - max(watch.sent_at, redis_since)
     if waited > OVERDUE_S or (message_missing and waited > LOST_MESSAGE_S):
@@ -106,10 +92,6 @@ def _is_silent(
     """Whether nothing is to be expected of the chunk's worker any more."""
     if watch.done_at is not None:
         return now - max(watch.done_at, redis_since) > UNTOLD_S
-    if claimed:
+    if claimed or watch.seen_at is None:
         return False
-    if watch.seen_at is not None:
-        return now - max(watch.seen_at, redis_since) > patience_s
-    if watch.mine:
-        return False
-    return now - max(watch.sent_at, redis_since) > patience_s
+    return now - max(watch.seen_at, redis_since) > patience_s

@@ -15,7 +15,6 @@ why; the others go on. In a foreground run, which has only one job, its trouble 
 from __future__ import annotations
 
 import logging
-import math
 import sqlite3
 import time
 from collections import Counter, defaultdict
@@ -24,7 +23,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batch.coordinator.active import ActiveJob, come_home, take_in_late
+from batch.coordinator.active import ActiveJob, let_begin, take_in_late
 from batch.coordinator.afterwards import Afterwards
 from batch.coordinator.board import Board
 from batch.coordinator.fence import Fence
@@ -224,6 +223,7 @@ class Coordinator:
     def _late(self, mail: Mail) -> None:
         store = self._home.open(mail.job)
         try:
+            let_begin(store, self._post, mail)
             if take_in_late(store, mail):
                 log.info("%s: something came after its end; it is written anew", mail.job)
                 self._stale.add(mail.job)
@@ -335,12 +335,11 @@ class Coordinator:
     def _put_right(self) -> None:
         """Redis may be another, or older than it was: nothing that stands in it is taken now."""
         self._redis_since = time.monotonic()
-        # Before the old fence is forgotten, which is what proves it.
-        self._bring_home(self._fence.untaken_since)
-        self._fence.renew()
         if self._fence.is_behind:
             log.warning(OLDER)
-        elif self._jobs:
+            self._doubt()
+        self._fence.renew()
+        if self._jobs and not self._fence.is_behind:
             log.warning("Redis has lost data; everything in transit is sent again")
         self._asleep.clear()
         for job in list(self._jobs.values()):
@@ -349,15 +348,11 @@ class Coordinator:
         self._forget_payloads()
         self._fence.holds()
 
-    def _bring_home(self, since: float) -> None:
-        """What was fed since then nobody can have taken; infinity where somebody can."""
-        for job_id in self._home.job_ids() if since < math.inf else ():
-            with self._apart(job_id):
-                if job_id in self._jobs:
-                    self._jobs[job_id].come_home(since)
-                else:
-                    with closing(self._home.open(job_id)) as store:
-                        come_home(store, since)
+    def _doubt(self) -> None:
+        """This home does not know what became of its chunks since it was copied."""
+        for job_id in self._home.job_ids():
+            with self._apart(job_id), closing(self._home.open(job_id)) as store:
+                store.chunks.doubt()
 
     def _forget_payloads(self) -> None:
         """Those that an older memory brought back, of chunks that are closed."""

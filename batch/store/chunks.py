@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -18,6 +18,7 @@ from batch.store.suspects import IN_FLIGHT, PERHAPS, suspect
 from batch.store.units import Unit, drop_bodies, keep
 from jobs.budget import Amount
 from jobs.money import ZERO, subtract, total
+from jobs.wire import Begin
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Lost:
 
 @dataclass(frozen=True)
 class OpenChunk:
-    """A chunk that was fed and has not been closed. `lost`: its worker fell silent."""
+    """A chunk that was fed and has not been closed. `lost`: its worker fell silent; `begun`: calls
+    of it may have been made.
+    """
 
     chunk: int
     requests: list[Triple]
@@ -41,6 +44,7 @@ class OpenChunk:
     spent: Amount
     fed_at: float
     lost: bool = False
+    begun: bool = False
 
 
 class Chunks:
@@ -123,8 +127,22 @@ class Chunks:
                 suspect(db, [each[0] for each in unfinished(db, chunk.requests)], weight)
                 db.execute("UPDATE chunks SET suspected = ? WHERE chunk = ?", (weight, chunk.chunk))
 
+    def begin(self, asks: Iterable[Begin]) -> dict[int, str]:
+        """Whose attempt at each of these chunks may make its calls, "" where none may: the first
+        that asks, and no other, and none at a chunk that is closed or was given up.
+
+        On disk when this returns.
+        """
+        with database.transaction(self._db) as db:
+            return {ask.chunk: _begun_by(db, ask) for ask in asks}
+
+    def doubt(self) -> None:
+        """Any of them may have been begun: this file is older than it was."""
+        with database.transaction(self._db) as db:
+            db.execute("UPDATE chunks SET begun_by = coalesce(begun_by, '?') WHERE state = 'open'")
+
     def take_back(self, chunk: OpenChunk) -> None:
-        """No worker ever took the chunk: its requests wait again, its grant is free."""
+        """No worker ever began the chunk: its requests wait again, its grant is free."""
         with database.transaction(self._db) as db:
             db.execute(
                 "UPDATE chunks SET state = 'closed', ordinals = x'90' WHERE chunk = ?",
@@ -208,6 +226,7 @@ class Chunks:
             Amount(Decimal(row["spent_rub"]), row["spent_tokens"]),
             row["fed_at"],
             lost=row["state"] == "lost",
+            begun=row["begun_by"] is not None,
         )
 
     def unfinished(self, chunk: OpenChunk) -> list[Triple]:
@@ -256,6 +275,15 @@ def give_back(db: sqlite3.Connection, triples: list[Triple]) -> None:
         " WHERE NOT EXISTS (SELECT 1 FROM results WHERE ordinal = ?1)",
         triples,
     )
+
+
+def _begun_by(db: sqlite3.Connection, ask: Begin) -> str:
+    row = db.execute(
+        "UPDATE chunks SET begun_by = coalesce(begun_by, ?) WHERE chunk = ? AND state = 'open'"
+        " RETURNING begun_by",
+        (ask.attempt, ask.chunk),
+    ).fetchone()
+    return "" if row is None else str(row[0])
 
 
 def _unspent(row: sqlite3.Row) -> Decimal:

@@ -421,11 +421,11 @@ def _result_row(result: Result, answer: int | None) -> tuple[Any, ...]:
 
 def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> None:
     row = db.execute(
-        "SELECT state, ordinals, suspected FROM chunks"
+        "SELECT state, ordinals, suspected, begun_by FROM chunks"
         " WHERE chunk = ? AND state <> 'closed' AND NOT told",
         (closed.chunk,),
     ).fetchone()
-    if row is None:
+    if row is None or not _ran(row["begun_by"], closed.outbox):
         return
     mine = {triple[0]: triple for triple in decode_triples(row["ordinals"])}
     returned = expand(db, closed.chunk, closed.returned)
@@ -454,6 +454,11 @@ def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> Non
         )
         applied.refusals[code] = applied.refusals.get(code, 0) + count
     applied.reasons.append((closed.chunk, closed.reason))
+
+
+def _ran(begun_by: str | None, outbox: str) -> bool:
+    """Whether it is for that worker to say that a chunk is done with: another only heard of it."""
+    return begun_by is None or begun_by == "?" or begun_by.split()[0] == outbox
 
 
 def _suspect(

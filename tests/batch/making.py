@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from batch.coordinator.post import LOST, READ_AT_ONCE, WITHDRAWN, Given, Mail, Memory, Wish
+from batch.coordinator.post import LOST, READ_AT_ONCE, Mail, Memory, Wish
 from batch.store.chunks import OpenChunk
 from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
@@ -25,7 +25,7 @@ from jobs.result import Call, Result, ResultState
 from jobs.seal import Target
 from jobs.spec import Spec
 from jobs.usage import Usage
-from jobs.wire import Delivery, Found, pack_bodies, pack_delivery, unpack_delivery
+from jobs.wire import Begin, Delivery, Found, pack_bodies, pack_delivery, unpack_delivery
 
 JOB = "job_01k1abcdefghjkmnpqrstvwxyz"
 OTHER = "job_01k2abcdefghjkmnpqrstvwxyz"
@@ -190,7 +190,7 @@ def closing(
     calls: int = 0,
 ) -> ChunkClosed:
     """A worker is done with a chunk."""
-    return ChunkClosed(chunk, reason, list(back), refusals or {}, calls)
+    return ChunkClosed(chunk, reason, list(back), refusals or {}, calls, "box")
 
 
 def statuses(facts: dict[str, Any]) -> WorkerStatus:
@@ -207,12 +207,11 @@ class FakePost:
         self.mark = "server-1"
         self.fences: set[str] = set()
         self.remembers = -1
-        self.vouches = False
         self.connections = 1
         self.payloads: dict[tuple[str, int], Payload] = {}
         self.claimed: dict[tuple[str, int], str] = {}
-        self.took: set[tuple[str, int]] = set()
-        self.unbegun: set[tuple[str, int]] = set()
+        self.asks: dict[str, list[Begin]] = {}
+        self.permitted: dict[tuple[str, int], str] = {}
         self.streams: dict[str, list[bytes]] = {}
         self.acknowledged: list[tuple[str, int]] = []
         self.held: dict[str, str] = {}
@@ -231,11 +230,10 @@ class FakePost:
         if self.away or name in self.fails:
             raise ServiceUnavailable("Redis does not answer")
 
-    def vouch(self, fence: str, _count: int, server: str, *, to_all: bool = True) -> Memory:
+    def vouch(self, fence: str, _count: int, server: str) -> Memory:
         self._command("vouch")
-        self.vouches = to_all
         whole = server == self.mark and fence in self.fences
-        return Memory(whole, self.mark, len(self.present), self.remembers)
+        return Memory(whole, self.mark, self.remembers)
 
     def begin_fence(self, fence: str, _old: str) -> None:
         self._command("begin_fence")
@@ -251,13 +249,17 @@ class FakePost:
         for chunk in chunks:
             del self.payloads[job, chunk]
 
-    def lose(self, job: str, chunk: int) -> Given:
+    def lose(self, job: str, chunk: int) -> bool:
         self._command("lose")
         if self.claimed.get((job, chunk), LOST) not in (LOST, "done"):
-            return Given.KEPT
+            return False
         self.claimed[job, chunk] = LOST
         self.payloads.pop((job, chunk), None)
-        return Given.UNSPENT if (job, chunk) in self.unbegun else Given.LOST
+        return True
+
+    def permit(self, job: str, permitted: dict[int, str]) -> None:
+        self._command("permit")
+        self.permitted |= {(job, chunk): attempt for chunk, attempt in permitted.items()}
 
     def put_payload(self, payload: Payload) -> None:
         self._command("put_payload")
@@ -268,24 +270,11 @@ class FakePost:
         self._command("forget_chunks")
         for chunk in chunks:
             self.payloads.pop((job, chunk), None)
-            self.took.discard((job, chunk))
             self.claimed.pop((job, chunk), None)
-
-    def withdraw(self, job: str, chunk: int) -> bool:
-        self._command("withdraw")
-        if (job, chunk) in self.claimed or (job, chunk) in self.took:
-            return False
-        self.claimed[job, chunk] = WITHDRAWN
-        self.payloads.pop((job, chunk), None)
-        return True
 
     def claims(self, job: str, chunks: list[int]) -> dict[int, str]:
         self._command("claims")
         return {chunk: self.claimed[job, chunk] for chunk in chunks if (job, chunk) in self.claimed}
-
-    def taken(self, job: str, chunks: list[int]) -> list[int]:
-        self._command("taken")
-        return [chunk for chunk in chunks if (job, chunk) in self.took]
 
     def queued(self, _target: Target) -> int:
         self._command("queued")
@@ -304,10 +293,10 @@ class FakePost:
 
     def read(self, jobs: list[str], _wait_s: float) -> list[Mail]:
         self._command("read")
-        return [self._mail(job) for job in jobs if self.streams.get(job)]
+        return [self._mail(job) for job in jobs if self.streams.get(job) or self.asks.get(job)]
 
     def _mail(self, job: str) -> Mail:
-        entries = self.streams[job][:READ_AT_ONCE]
+        entries = self.streams.get(job, [])[:READ_AT_ONCE]
         found = []
         for entry in entries:
             try:
@@ -315,12 +304,14 @@ class FakePost:
             except BadMessage:
                 continue
         mine = [each for each in found if each.job == job]
-        return Mail(job, entries, mine, len(entries) - len(mine))
+        return Mail(job, entries, mine, len(entries) - len(mine), self.asks.get(job, []))
 
     def acknowledge(self, mail: Mail) -> None:
         self._command("acknowledge")
         self.acknowledged += [(each.outbox, each.sequence) for each in mail.deliveries]
-        self.streams[mail.job] = [e for e in self.streams[mail.job] if e not in mail.entries]
+        left = [e for e in self.streams.get(mail.job, []) if e not in mail.entries]
+        self.streams[mail.job] = left
+        self.asks.pop(mail.job, None)
 
     def workers(self) -> list[WorkerStatus]:
         self._command("workers")
@@ -371,9 +362,14 @@ class FakePost:
         for each in deliveries:
             self.streams.setdefault(each.job, []).append(pack_delivery(each))
 
-    def take(self, job: str, chunk: int, worker: str = "host:1") -> Payload:
-        """A worker takes a chunk."""
+    def take(
+        self, job: str, chunk: int, worker: str = "host:1:box", *, begins: bool = True
+    ) -> Payload:
+        """A worker takes a chunk, and asks whether it may begin it."""
         self.claimed[job, chunk] = worker
+        if begins:
+            ask = Begin(chunk, worker.rpartition(":")[2], "token")
+            self.asks.setdefault(job, []).append(ask)
         self.waiting -= 1
         return self.payloads[job, chunk]
 

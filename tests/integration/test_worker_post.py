@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,13 +12,12 @@ import pytest
 from redis import Redis
 
 from batch.coordinator.fence import Fence
-from batch.coordinator.post import Given
 from batch.coordinator.post import Post as HomePost
 from batch.coordinator.sender import Sender
 from jobs import names
 from jobs.errors import BadMessage, NightshiftError, UsageError
 from jobs.heartbeat import WorkerStatus
-from jobs.wire import pack_payload
+from jobs.wire import Begin, pack_payload
 from tests.conftest import SEAL, Server
 from tests.workers.fakes import JOB, OTHER_JOB, payload, work
 from workers.delivery import post as posts
@@ -136,29 +133,7 @@ def test_a_chunk_that_the_home_forgot_leaves_nothing_and_is_not_taken(
         assert [*redis.scan_iter(f"ns:*{JOB}*")] == []
         assert await two.claim(*CLAIM) is None
 
-        lay_down(redis)
-        assert home.withdraw(*KEY)
-        home.forget_chunks(JOB, [1])
-        assert await one.claim(*CLAIM) is None
-        assert [*redis.scan_iter(f"ns:*{JOB}*")] == []
-
     between(server, scene)
-    home.close()
-
-
-@pytest.mark.parametrize("sign", [names.claim_key, names.taken_key])
-def test_a_chunk_of_which_a_worker_left_a_sign_is_not_withdrawn(
-    server: Server, redis: Redis, sign: Callable[[str, int], str]
-) -> None:
-    """One that is dead may have called: to withdraw it would forget what that costs."""
-    home = HomePost(server.url, SEAL)
-    lay_down(redis)
-    redis.set(sign(*KEY), "one")
-
-    assert not home.withdraw(*KEY)
-
-    assert redis.get(sign(*KEY)) == b"one"
-    assert redis.exists(names.payload_key(*KEY))
     home.close()
 
 
@@ -310,11 +285,10 @@ def test_a_chunk_is_given_up_or_kept_and_never_both(server: Server, redis: Redis
         for chunk in (1, 2):
             lay_down(redis, chunk)
             await one.claim(JOB, chunk, FENCE)
-            assert await one.begin(JOB, chunk)
         assert not home.lose(JOB, 1)
         redis.delete(names.claim_key(JOB, 1), names.claim_key(JOB, 2))
 
-        assert home.lose(JOB, 2) is Given.LOST
+        assert home.lose(JOB, 2)
         assert (await one.beat([(JOB, 1), (JOB, 2)], WorkerStatus())).lost == {(JOB, 2)}
         assert not home.lose(JOB, 1)
         assert home.lose(JOB, 2)
@@ -324,34 +298,46 @@ def test_a_chunk_is_given_up_or_kept_and_never_both(server: Server, redis: Redis
     home.close()
 
 
-def test_a_chunk_begins_or_is_taken_back_unspent_and_never_both(
-    server: Server, redis: Redis
+def test_a_worker_begins_a_chunk_when_its_coordinator_alone_says_so(
+    server: Server, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What anybody else puts there counts for nothing, nor what was said to another attempt."""
+    monkeypatch.setattr(posts, "PERMIT_S", 0.5)
     home = HomePost(server.url, SEAL)
+    place = names.permit_key(*KEY)
 
-    async def scene(one: Post, _: Post) -> None:
-        for chunk in (1, 2):
-            lay_down(redis, chunk)
-            await one.claim(JOB, chunk, FENCE)
-        redis.delete(names.claim_key(JOB, 1), names.claim_key(JOB, 2))
-        # Whoever has not seen that Redis's memory is whole proves nothing.
-        assert home.lose(JOB, 2) is Given.LOST
-        server_id = home.vouch(FENCE, 2, "").server
-        assert home.vouch(FENCE, 2, server_id).whole
+    async def asked(worker: Post) -> Begin:
+        begun = asyncio.create_task(worker.begin(*KEY))
+        (mail,) = await asyncio.to_thread(home.read, [JOB], 5.0)
+        home.acknowledge(mail)
+        (ask,) = mail.asks
+        answers.append(begun)
+        return ask
 
-        # Also where a coordinator died before it had written that down.
-        assert [home.lose(JOB, 1) for _ in range(2)] == [Given.UNSPENT] * 2
-        assert not await one.begin(JOB, 1)
-        assert (await one.beat([(JOB, 1)], WorkerStatus())).lost == {(JOB, 1)}
-        assert not await one.begin(JOB, 1)
+    answers: list[asyncio.Task[bool]] = []
 
-        redis.decrby(names.fence_key(FENCE), 2)  # an older memory
-        lay_down(redis, 3)
-        await one.claim(JOB, 3, FENCE)
-        redis.delete(names.claim_key(JOB, 3))
-        assert home.lose(JOB, 3) is Given.LOST
+    async def scene(one: Post, two: Post) -> None:
+        first = await asked(one)
+        for forged in (first.attempt.encode(), SEAL.sign("ns:permit:other:1", b"x"), b""):
+            redis.set(place, forged)
+            await asyncio.sleep(0.02)
+        assert not answers[0].done()
+        home.permit(JOB, {1: first.attempt})
+        assert await answers.pop()
 
-    between(server, scene)
+        second = await asked(two)
+        assert second.attempt != first.attempt
+        assert not await answers.pop()
+        await asked(one)
+        assert not await answers.pop(), "an attempt of a former time"
+
+        redis.delete(place)
+        assert not await one.begin(*KEY), "nobody answers"
+        assert not await one.begin(*KEY, lambda: True)
+        home.put_payload(payload(work(1)))
+        assert not redis.exists(place), "a chunk of a home that was restored is another"
+
+    between(server, scene, vouching=False)
     home.close()
 
 
@@ -372,44 +358,8 @@ def test_a_claim_whose_reply_is_lost_is_the_workers_all_the_same(
         assert await one.claim(*CLAIM) == payload(work(1))
         assert await one.claim(*CLAIM) is None
         assert await two.claim(*CLAIM) is None
-        assert await one.begin(*KEY)
-        assert not await two.begin(*KEY)
 
     between(server, scene)
-
-
-def test_nobody_is_vouched_to_before_the_home_has_written_that_down(
-    server: Server, tmp_path: Path
-) -> None:
-    class _Sender:
-        fence = ""
-
-    home, sender = HomePost(server.url, SEAL), _Sender()
-
-    async def scene(one: Post, _: Post) -> None:
-        fence = Fence(tmp_path, home, cast(Sender, sender))
-        assert not fence.holds()
-        fence.renew()
-        assert fence.holds()
-        assert fence.untaken_since < math.inf
-        assert Fence(tmp_path, home, cast(Sender, sender)).untaken_since < math.inf
-
-        assert not (await one.beat([], WorkerStatus())).fences
-        fence._write, write = _full, fence._write  # type: ignore[method-assign]
-        assert fence.holds()
-        assert not (await one.beat([], WorkerStatus())).fences
-        fence._write = write  # type: ignore[method-assign]
-
-        assert fence.holds()
-        assert (await one.beat([], WorkerStatus())).fences == {sender.fence.encode()}
-        assert Fence(tmp_path, home, cast(Sender, sender)).untaken_since == math.inf
-
-    between(server, scene, vouching=False)
-    home.close()
-
-
-def _full(**_: bool) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize("hidden", [False, True])

@@ -28,7 +28,7 @@ from celery import Celery
 from redis import Redis
 
 from batch.coordinator.fence import Fence
-from batch.coordinator.post import Post
+from batch.coordinator.post import Mail, Post
 from batch.coordinator.sender import Sender
 from jobs import names
 from jobs.budget import Amount
@@ -59,13 +59,16 @@ def until(true: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
 
 
 class Vouching(threading.Thread):
-    """Vouches for whatever memory the server has, as a coordinator that put it right."""
+    """Vouches for whatever memory the server has, as a coordinator that put it right, and lets the
+    first that asks begin a chunk.
+    """
 
     def __init__(self, server: Server) -> None:
         super().__init__(daemon=True)
         self._server = server
         self._ends = threading.Event()
         self.sender = Sender(server.url, SEAL)
+        self.begun: dict[int, str] = {}
         self.start()
         until(lambda: self.sender.fence)
 
@@ -76,6 +79,12 @@ class Vouching(threading.Thread):
                 with suppress(NightshiftError):
                     if not fence.holds():
                         fence.renew()
+                    for mail in post.read([JOB], 0.0):
+                        self.permit(post, mail)
+
+    def permit(self, post: Post, mail: Mail) -> None:
+        begun = self.begun
+        post.permit(JOB, {ask.chunk: begun.setdefault(ask.chunk, ask.attempt) for ask in mail.asks})
 
     def close(self) -> None:
         self._ends.set()
@@ -124,6 +133,7 @@ class Coordinator:
 
     def read(self) -> None:
         for mail in self.post.read([JOB], 0.02):
+            self._vouching.permit(self.post, mail)
             self.garbage += mail.garbage
             for delivery in mail.deliveries:
                 self.calls |= {call.id: call for call in delivery.calls}

@@ -86,6 +86,7 @@ class Closed(msgspec.Struct, frozen=True, tag="closed", array_like=True):
     returned: list[tuple[int, int, int]]
     refusals: dict[str, int]
     calls: int = 0
+    outbox: str = ""
 
 
 Record = Claimed | Sent | Heard | Ended | Closed

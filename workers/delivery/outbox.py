@@ -239,7 +239,8 @@ class Outbox:
     def put_closed(self, job: str, closed: ChunkClosed) -> None:
         """A chunk is done with; how many of its calls were put here is told with it."""
         booked = self._booked.pop((job, closed.chunk), 0)
-        closed = msgspec.structs.replace(closed, calls=closed.calls or booked)
+        outbox = closed.outbox or self.name
+        closed = msgspec.structs.replace(closed, calls=closed.calls or booked, outbox=outbox)
         batch = self._batch(job)
         batch.closed.append(closed)
         record = Closed(job, *msgspec.structs.astuple(closed))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -27,12 +27,15 @@ from jobs.errors import BadMessage, UsageError
 from jobs.heartbeat import WorkerStatus
 from jobs.redis_url import parse_redis_url
 from jobs.seal import Seal
-from jobs.wire import unpack_payload
+from jobs.wire import Begin, pack_begin, unpack_payload
 from workers.pacing.limiter import LEASE_S, SCRIPT, Lease, LeaseRequest, lease_of
 
 TIMEOUT_S = 4.0
 VOUCHING_S, _ASK_AGAIN_S = 3.0, 0.05
 """So long a chunk's message waits for somebody to vouch for its fence, who answers in 0.1 s."""
+
+PERMIT_S, _LOOK_S = 10.0, 0.01
+"""So long a chunk waits for its coordinator's leave, which comes as fast as a command or two."""
 
 CLAIM_S = 15.0
 """A claim that is not renewed for so long is void: its worker is dead or cut off."""
@@ -79,19 +82,6 @@ return { false, data }
 """In one step, so that a chunk without a payload is one that nobody can take any more. A hold is
 given back to be looked at; with one that is forged it is tried again, which is passed over then.
 Whoever asks again since no reply came has the chunk already: that is the same `attempt`.
-"""
-
-_BEGIN = """
-local claim, taken = unpack(KEYS)
-if redis.call('GET', claim) ~= ARGV[1] then
-  return 0
-end
-redis.call('SET', taken, ARGV[1], 'EX', ARGV[2])
-redis.call('SET', claim, ARGV[1], 'PX', ARGV[3])
-return 1
-"""
-"""In one step, so that a chunk is given up either before its first call, and then surely unspent,
-or after it may have begun.
 """
 
 _ASK = """
@@ -184,7 +174,6 @@ class Post:
                 hint="set NIGHTSHIFT_REDIS_URL, for example redis://localhost:6379/0",
             ) from error
         self._claim = self._line.register_script(_CLAIM)
-        self._begin = self._redis.register_script(_BEGIN)
         self._ask = self._line.register_script(_ASK)
         self._unclaim = self._line.register_script(_UNCLAIM)
         self._renew = self._redis.register_script(_RENEW)
@@ -271,7 +260,7 @@ class Post:
     async def _take(self, job: str, chunk: int, fence: str) -> bytes | None:
         """Its payload, once the fence is vouched for; None where it is not to be had."""
         deadline, passed_over = time.monotonic() + VOUCHING_S, b""
-        attempt = names.UNBEGUN + secrets.token_hex(8)
+        attempt = " " + secrets.token_hex(8)
         while True:
             late = time.monotonic() > deadline
             try:
@@ -318,18 +307,31 @@ class Post:
             self._doubt()
         return cast("bytes | list[bytes | None] | None", found)
 
-    async def begin(self, job: str, chunk: int) -> bool:
-        """Whether calls of a chunk that was claimed may leave: its coordinator knows by then that
-        they may have, and before that nothing of it is spent.
+    async def begin(
+        self, job: str, chunk: int, given_up: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Whether calls of a chunk that was claimed may leave: its coordinator says so, and to this
+        worker alone, once it has that on disk. Whatever else stands in Redis proves nothing.
         """
-        keys, mine = (names.claim_key(job, chunk), names.taken_key(job, chunk)), self.worker
-        deadline = time.monotonic() + VOUCHING_S
-        while time.monotonic() < deadline:
+        ask = Begin(chunk, self.worker.rpartition(":")[2], secrets.token_hex(8))
+        deadline, ask_at, wait = time.monotonic() + PERMIT_S, 0.0, _LOOK_S
+        while time.monotonic() < deadline and not given_up():
             with suppress(ConnectionError):
                 async with _as_connection_errors(), asyncio.timeout(TIMEOUT_S):
-                    return bool(await self._begin(keys, (mine, TAKEN_S, int(CLAIM_S * 1000))))
-            await asyncio.sleep(_ASK_AGAIN_S)
+                    if time.monotonic() >= ask_at:
+                        await self._ask_for(job, ask)
+                        ask_at = time.monotonic() + 1
+                    place = names.permit_key(job, chunk)
+                    told = self._ours(place, cast("bytes | None", await self._redis.get(place)))
+                    if told is not None:
+                        return told == ask.attempt.encode()
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, 0.1)
         return False
+
+    async def _ask_for(self, job: str, ask: Begin) -> None:
+        signed = self._seal.sign(names.ask_place(job), pack_begin(ask))
+        await self._redis.xadd(names.results_key(job), {"a": signed})
 
     async def beat(self, chunks: list[Key], presence: WorkerStatus) -> Beat:
         """Renews the claims and the worker's sign of life."""

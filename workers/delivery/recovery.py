@@ -89,8 +89,9 @@ class Leftover:
         if finished:
             chunk.finished.add(sent.ordinal)
 
-    def finish(self, outbox: Outbox) -> int:
-        """Books the calls that were in flight and gives back what was open.
+    def finish(self, outbox: Outbox, name: str) -> int:
+        """Books the calls that were in flight and gives back what was open; the outbox was called
+        `name`.
 
         Returns the number of calls whose outcome nobody knows.
         """
@@ -99,7 +100,8 @@ class Leftover:
             outbox.put(sent.job, row, None)
             self._count(sent, finished=False, uncertain=True)
         for (job, number), chunk in self.chunks.items():
-            outbox.put_closed_last(job, self._closing(chunk, number))
+            closing = self._closing(chunk, number)
+            outbox.put_closed_last(job, msgspec.structs.replace(closing, outbox=name))
         return len(self.sent)
 
     @staticmethod
@@ -125,7 +127,7 @@ def recover(root: Path, outbox: Outbox) -> list[tuple[Path, int]]:
         leftover = Leftover()
         for record in journal.records(folder):
             leftover.read(record, outbox)
-        uncertain = leftover.finish(outbox)
+        uncertain = leftover.finish(outbox, folder.name)
         log.warning(
             "the previous worker left %d open chunks and %d calls in flight",
             len(leftover.chunks),

@@ -12,12 +12,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from batch import reports
 from batch.coordinator import active as active_module
 from batch.coordinator import outputs
-from batch.coordinator.post import LOST, WITHDRAWN, Given, Wish
+from batch.coordinator.post import LOST, Wish
 from batch.coordinator.reconcile import OVERDUE_S, SILENCE_S, UNTOLD_S
 from batch.coordinator.service import TROUBLE_S
 from batch.money.caps import Caps, write_caps
@@ -30,7 +31,7 @@ from jobs.outcome import Billing
 from jobs.spec import Budget
 from jobs.states import JobState, PauseReason
 from jobs.usage import Usage
-from jobs.wire import Found
+from jobs.wire import Begin, Found
 from tests.batch.house import Clock, House, job
 from tests.batch.making import (
     BASE_URL,
@@ -254,7 +255,7 @@ def test_a_chunk_that_waits_in_the_queue_outlives_its_coordinator(house: House) 
 
 
 @pytest.mark.parametrize(("server", "then"), [("server-1", [1, 1]), ("server-2", [1, 2])])
-def test_a_chunk_that_nobody_asks_for_any_more_is_lost_only_if_redis_may_have_forgotten_who_took_it(
+def test_a_chunk_that_nobody_asks_for_any_more_is_sent_again_or_comes_home(
     server: str, then: list[int], house: House
 ) -> None:
     job(house, 4)
@@ -266,18 +267,17 @@ def test_a_chunk_that_nobody_asks_for_any_more_is_lost_only_if_redis_may_have_fo
     house.turn(int(SILENCE_S) + 4)
 
     assert house.sender.chunks[:2] == then
-    assert house.store().chunks.lost().chunks == len(set(then)) - 1
+    assert house.store().chunks.lost().chunks == 0
 
 
 @pytest.mark.parametrize("forgot", [False, True])
-def test_a_chunk_that_its_worker_never_began_comes_home_while_redis_can_prove_it(
+def test_a_chunk_that_its_worker_never_began_comes_home_whatever_redis_remembers(
     forgot: bool, house: House
 ) -> None:
     """The reply to its claim was lost, or the worker died before its journal knew of it."""
     job(house, 4, budget=Budget(rub=Decimal(10)))
     house.turn()
-    house.post.take(JOB, 1)
-    house.post.unbegun.add((JOB, 1))
+    house.post.take(JOB, 1, begins=False)
     house.turn(2)
     if forgot:
         house.post.mark = "server-2"
@@ -287,8 +287,41 @@ def test_a_chunk_that_its_worker_never_began_comes_home_while_redis_can_prove_it
     house.turn(int(SILENCE_S) + 4)
 
     assert house.sender.chunks == [1, 2]
-    assert house.store().chunks.lost().chunks == int(forgot)
-    assert house.post.claimed[JOB, 1] == LOST
+    assert house.store().chunks.lost().chunks == 0
+    house.post.claimed[JOB, 1] = "host:1:box"
+    house.post.asks[JOB] = [Begin(1, "box", "token")]
+    house.turn()
+    assert house.post.permitted[JOB, 1] == "", "nor does it begin it later"
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_one_attempt_alone_may_make_the_calls_of_a_chunk(restarts: bool, house: House) -> None:
+    """Whoever can write to Redis may put anything back: who began a chunk is on the home's disk."""
+    job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.turn()
+    assert house.post.permitted == {(JOB, 1): "box token"}
+    house.post.permitted.clear()
+    if restarts:
+        house.restart()
+        house.turn()
+
+    for ask in (Begin(1, "other", "token"), Begin(1, "box", "another"), Begin(7, "x", "y")):
+        house.post.asks[JOB] = [ask]
+        house.turn()
+
+    assert house.post.permitted == {(JOB, 1): "box token", (JOB, 7): ""}
+    theirs = msgspec.structs.replace(closing(1, [(n, 0, 0) for n in range(4)]), outbox="other")
+    house.post.send(delivery(closed=[theirs], outbox="other"))
+    house.turn(2)
+    assert house.out() == [1], "nor does another end it"
+    house.answer(1)
+    house.turn(3)
+    assert house.row().state is JobState.COMPLETED
+    house.post.asks[JOB] = [Begin(1, "box", "token")]
+    house.turn(2)
+    assert house.post.permitted[JOB, 1] == "", "nor anybody when it is over"
 
 
 @pytest.mark.parametrize("state", [JobState.IN_PROGRESS, JobState.PAUSED])
@@ -296,7 +329,7 @@ def test_a_chunk_that_its_worker_never_began_comes_home_while_redis_can_prove_it
 def test_what_nobody_can_have_taken_comes_home_though_redis_forgot_while_nobody_looked(
     there: bool, state: JobState, house: House
 ) -> None:
-    """No worker was ever vouched to: none can have taken it."""
+    """Nobody began it, whether or not somebody took it."""
     if not there:
         house.post.present = []
     house.turn(2)
@@ -312,16 +345,15 @@ def test_what_nobody_can_have_taken_comes_home_though_redis_forgot_while_nobody_
 
     house.turn(int(SILENCE_S) + 4)
 
-    lost = len(before) if there else 0
     assert len(before) == 2
-    assert house.store().chunks.lost().chunks == lost
+    assert house.store().chunks.lost().chunks == 0
     assert not set(before) & set(house.out())
 
 
-def test_a_restored_home_says_so_and_takes_nothing_for_untaken(
+def test_a_restored_home_says_so_and_takes_nothing_for_unspent(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its fence was vouched for since, of which it knows nothing."""
+    """Chunks may have been begun since, of which it knows nothing."""
     house.post.present = []
     house.turn(2)
     job(house, 8)
@@ -366,12 +398,10 @@ def test_what_an_older_memory_brings_back_is_put_right(house: House) -> None:
     house.turn()
 
     assert house.post.claimed[JOB, 1] == LOST
-    assert house.post.payloads.keys() == {(JOB, 2), (JOB, 3)}
     assert house.row().state is JobState.IN_PROGRESS
     assert house.sender.fence != fence
-    assert house.sender.chunks == [1, 2, 3]
-    house.turn(8)
-    assert sorted(house.sender.chunks) == [1, 2, 2, 3, 3]
+    assert house.sender.chunks == [1, 2, 3, 4, 5], "what nobody began is fed anew"
+    assert house.post.payloads.keys() == {(JOB, 4), (JOB, 5)}
 
 
 def test_a_worker_that_comes_back_as_its_chunk_is_given_up_keeps_it(house: House) -> None:
@@ -382,7 +412,7 @@ def test_a_worker_that_comes_back_as_its_chunk_is_given_up_keeps_it(house: House
     claim = house.post.claimed.pop((JOB, 1))
     lose = house.post.lose
 
-    def wakes(job: str, chunk: int) -> Given:
+    def wakes(job: str, chunk: int) -> bool:
         house.post.claimed[job, chunk] = claim
         return lose(job, chunk)
 
@@ -393,8 +423,7 @@ def test_a_worker_that_comes_back_as_its_chunk_is_given_up_keeps_it(house: House
     assert house.store().chunks.lost().chunks == 0
 
 
-def test_what_is_adrift_after_a_restart_holds_nobody_up(house: House) -> None:
-    """Redis forgot, too: until those chunks are surely lost, others go out in their place."""
+def test_what_redis_forgot_holds_nobody_up_after_a_restart(house: House) -> None:
     job(house, 400)
     house.turn(2)
     assert len(house.out()) == 32
@@ -403,44 +432,16 @@ def test_what_is_adrift_after_a_restart_holds_nobody_up(house: House) -> None:
 
     house.turn()
 
-    assert len(house.out()) == 64
-    house.turn(3)
-    assert len(house.out()) == 64
-
-
-def test_what_was_adrift_and_is_lost_makes_no_room_twice(house: House) -> None:
-    job(house, 400)
-    house.turn(2)
-    house.post.mark = "server-2"
-    house.restart()
-    house.post.waiting = 0
-    house.turn()
-    assert len(house.out()) == 64
-    house.post.claimed |= {(JOB, chunk): "box" for chunk in house.out()[32:]}
-    house.post.waiting = 0
-
-    house.turn(int(SILENCE_S) + 4)
-
-    assert house.store().chunks.lost().chunks == 32
-    assert len(house.out()) == 32
-
-
-def test_a_chunk_that_was_withdrawn_by_a_coordinator_that_died_is_fed_again(house: House) -> None:
-    job(house, 4)
-    house.turn()
-    house.post.claimed[JOB, 1] = WITHDRAWN
-    house.restart()
-
-    house.turn(2)
-
-    assert house.sender.chunks == [1, 2]
+    assert house.out() == list(range(33, 65))
     assert house.store().chunks.lost().chunks == 0
 
 
 @pytest.mark.parametrize("restarts", [True, False], ids=["another's", "its own"])
-def test_what_redis_may_have_forgotten_is_not_withdrawn(house: House, *, restarts: bool) -> None:
-    """Nobody knows whether a worker had it: what that spent would be forgotten, too."""
+def test_what_was_begun_is_not_withdrawn(house: House, *, restarts: bool) -> None:
+    """What its worker spent would be forgotten, too."""
     job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
     house.turn()
     house.post.mark = "server-2"
     if restarts:
@@ -473,8 +474,9 @@ def test_a_chunk_whose_worker_came_and_went_unseen_is_lost_and_not_sent_again_p4
     """Its answers may be on their way: run a second time, it would be paid for twice."""
     job(house, 4)
     house.turn()
-    house.post.took.add((JOB, 1))
-    house.post.waiting = 0
+    house.post.take(JOB, 1)
+    del house.post.claimed[JOB, 1]
+    house.turn()
     if restarted:
         house.restart()
 
@@ -605,17 +607,23 @@ def test_after_redis_forgot_a_grant_is_free_only_when_its_calls_are_booked(
     job(house, 4, budget=Budget(rub=BOUND * 4), chunk_size=1)
     house.turn()
     house.post.take(JOB, 1)
+    house.turn()
     house.post.mark = "server-2"
     house.turn()
     cut = call(0, cost=None, id="earlier", bound=str(BOUND), code="endpoint.cut")
     house.post.send(delivery(closed=[closing(1, [(0, 1, 1)], calls=1)], sequence=2))
 
     house.turn(10)
-    fed = list(house.sender.chunks)
+    fed = [
+        work.ordinal
+        for (_, chunk), fed in house.post.payloads.items()
+        for work in fed.requests
+        if chunk > 1
+    ]
     house.post.send(delivery([cut], sequence=1))
     house.turn(30)
 
-    assert 5 not in fed
+    assert sorted(fed) == [1, 2, 3]
     assert (house.store().chunks.exposure().rub or 0) <= BOUND * 4
 
 

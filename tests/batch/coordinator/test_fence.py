@@ -12,20 +12,18 @@ from jobs.names import FENCE
 
 
 class Remembering:
-    """Redis, as far as a fence asks it: fences and their counts, and who was vouched to."""
+    """Redis, as far as a fence asks it: fences and their counts."""
 
     def __init__(self) -> None:
-        self.server, self.connections, self.fence, self.asking = "a" * 40, 1, "", 0
+        self.server, self.connections, self.fence = "a" * 40, 1, ""
         self.counts: dict[str, int] = {}
-        self.vouched: list[bool] = []
 
-    def vouch(self, fence: str, count: int, server: str, *, to_all: bool) -> Memory:
+    def vouch(self, fence: str, count: int, server: str) -> Memory:
         known = self.counts.get(fence, -1)
         whole = server == self.server and known in (count, count - 1)
         if whole:
             self.counts[fence] = count
-            self.vouched.append(to_all)
-        return Memory(whole, self.server, self.asking, known)
+        return Memory(whole, self.server, known)
 
     def begin_fence(self, fence: str, _old: str) -> None:
         self.counts = {fence: 0}
@@ -73,19 +71,3 @@ def test_what_a_link_leads_to_is_not_written(tmp_path: Path) -> None:
     assert not fence(tmp_path, Remembering()).holds()
 
     assert other.read_text() == "mine"
-
-
-def test_that_workers_may_take_chunks_is_on_the_disk_before_any_is_vouched_to(
-    tmp_path: Path,
-) -> None:
-    memory = Remembering()
-    one = fence(tmp_path, memory)
-    one.holds()
-    one.renew()
-    assert one.holds()
-    assert one.untaken_since == one.whole_since, "nobody asked, so nobody has any of it"
-
-    memory.asking = 1
-    assert one.holds()
-    assert memory.vouched[-2:] == [False, True]
-    assert fence(tmp_path, memory).untaken_since == float("inf")

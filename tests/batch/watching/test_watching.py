@@ -32,14 +32,14 @@ from tests.batch.making import call, delivery, feed, publish, result
 
 def judged(watch: Watch, *, at: float, claim: str | None = None, **seen: float | bool) -> Step:
     """What is done about a chunk at that time, all deliveries having been read just before."""
-    facts = {"redis_since": 0.0, "heard_at": at + 0.5, "message_missing": False, "held": False}
+    facts = {"redis_since": 0.0, "heard_at": at + 0.5, "message_missing": False}
     watch.look(claim, at)
     return decide(watch, claimed=claim is not None, now=at, **{**facts, **seen})  # type: ignore[arg-type]
 
 
 def fed(**change: float | bool | None) -> Watch:
     """A chunk that this coordinator fed at 100."""
-    return Watch(**{"sent_at": 100.0, "mine": True, **change})  # type: ignore[arg-type]
+    return Watch(**{"sent_at": 100.0, **change})  # type: ignore[arg-type]
 
 
 LATE = 1e6
@@ -51,7 +51,6 @@ LATE = 1e6
         # A worker shows that it runs it.
         (fed(), LATE, {"claim": "host:1"}, Step.KEEP),
         (fed(seen_at=101.0), LATE, {"claim": "host:1"}, Step.KEEP),
-        (fed(mine=False), LATE, {"claim": "host:1", "held": True}, Step.KEEP),
         # Nobody took it yet: its message waits, or is gone.
         (fed(), 100 + OVERDUE_S, {}, Step.KEEP),
         (fed(), 100 + OVERDUE_S + 1, {}, Step.SEND_AGAIN),
@@ -65,11 +64,6 @@ LATE = 1e6
         (fed(seen_at=200.0), 801.0, {"patience_s": 600.0}, Step.LOSE),
         (fed(seen_at=200.0), 201 + SILENCE_S, {"redis_since": 210.0}, Step.KEEP),
         (fed(seen_at=200.0), 211 + SILENCE_S, {"redis_since": 210.0}, Step.LOSE),
-        # A former coordinator fed it: it may have been taken, and left.
-        (fed(mine=False), 101 + SILENCE_S, {}, Step.KEEP),
-        (fed(mine=False), 101 + SILENCE_S, {"message_missing": True}, Step.LOSE),
-        (fed(mine=False), 101 + SILENCE_S, {"held": True}, Step.LOSE),
-        (fed(mine=False), 101 + OVERDUE_S, {}, Step.LOSE),
         # Its worker said that it is done with it.
         (fed(done_at=200.0), 200 + UNTOLD_S, {"claim": DONE}, Step.KEEP),
         (fed(done_at=200.0), 201 + UNTOLD_S, {"claim": DONE}, Step.LOSE),
