@@ -30,7 +30,7 @@ makes anyone act is signed:
     ns:nonces                           hash of what each worker asks coordinators to vouch under
     ns:voucher:<nonce>                  hash: the fences vouched for, the worker's own count
     ns:payload:<job>:<chunk>            a chunk, until it is closed
-    ns:claim:<job>:<chunk>              who runs it; lives as long as it is renewed
+    ns:claim:<job>:<chunk>              who runs it; lives as long as it is renewed; or LOST
     ns:taken:<job>:<chunk>              who took it, alive or not: nobody else runs this chunk
     ns:permit:<job>:<chunk>             who alone may make its calls, as the home has it on disk
     ns:results:<job>                    stream of deliveries
@@ -69,6 +69,9 @@ OUTPUT, ERRORS, COST, REPORT = "output.jsonl", "errors.jsonl", "cost.json", "rep
 
 LONGEST_LIFE_S = 30 * 24 * 3600
 """Of keys whose owner may be away; a home that is gone leaves none behind for ever."""
+
+LOST = b"lost"
+"""A claim by nobody, signed by the coordinator: of a chunk that was given up."""
 
 NONCES = "ns:nonces"
 CELERY_PREFIX = "ns.celery:"

@@ -167,7 +167,7 @@ class Service:
         self._heed = asyncio.create_task(self._heeds(), name="holds")
 
     async def _may_begin(self, job: str, chunk: int) -> bool:
-        return await self._post.begin(job, chunk, lambda: self._runner.draining)
+        return await self._post.begin(job, chunk, lambda: self._runner.stops.draining)
 
     def _tell_all(self, job: str) -> None:
         """What stopped a job here need not happen to every worker."""
@@ -267,6 +267,7 @@ class Service:
             jobs=job_statuses(self._runner),
             outbox_lag_s=round(self._outbox.lag_s, 1),
             now=time.time(),
+            open=self._outbox.open_chunks(),
             rest=self._rest.last,
             limits=limit_statuses(self._runner),
             foreign=self._post.foreign,

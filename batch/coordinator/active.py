@@ -12,7 +12,7 @@ from batch.coordinator.balances import Balances
 from batch.coordinator.feeder import POISON, Feeder
 from batch.coordinator.lookups import Lookups
 from batch.coordinator.outputs import Writer
-from batch.coordinator.post import LOST, READ_AT_ONCE, Mail, Post
+from batch.coordinator.post import READ_AT_ONCE, Mail, Post
 from batch.coordinator.presence import Presence
 from batch.coordinator.reconcile import SILENCE_S, Step, Watch, decide
 from batch.coordinator.sender import Sender
@@ -48,6 +48,9 @@ LEAST_CHUNKS = 2
 
 _KEEP_S = 10.0
 """Troubles that come one upon the other are written down so often."""
+
+CLAIMED_S = 20.0
+"""A worker that came back tells so by then; else somebody else keeps its claim there."""
 
 LOST_PATIENCE_S = 60.0
 """So long the budget of a lost chunk may come back: its worker's successor tells what it spent."""
@@ -138,7 +141,7 @@ class ActiveJob:
             self._watches.pop(number, None)
         for chunk in self.store.chunks.alive():
             if chunk.lost:
-                self._post.lose(self.id, chunk.chunk)
+                self._post.lose(self.id, chunk.chunk, surely=True)
 
     # ---- deliveries -------------------------------------------------------------------------
 
@@ -408,17 +411,12 @@ class ActiveJob:
         if not self._watches:
             return
         now = time.monotonic()
-        claims = self._post.claims(self.id, list(self._watches))
-        # A coordinator that died as it gave it up: that is decided once more.
-        claims = {number: by for number, by in claims.items() if by != LOST}
-        for number, watch in self._watches.items():
-            watch.look(claims.get(number), now)
         unseen = sum(watch.seen_at is None for watch in self._watches.values())
         missing = unseen > (self._post.queued(self.target) if unseen else 0)
         steps = {
             number: decide(
                 watch,
-                claimed=number in claims,
+                named=number in self.presence.open,
                 now=now,
                 redis_since=redis_since,
                 heard_at=self._heard_at,
@@ -442,9 +440,11 @@ class ActiveJob:
 
     def _lose(self, chunk: OpenChunk) -> None:
         place = (self.id, chunk.chunk)
-        if not self._post.lose(self.id, chunk.chunk):
+        watch = self._watches[chunk.chunk]
+        waited = time.monotonic() - (watch.doubted_at or math.inf)
+        if not self._post.lose(self.id, chunk.chunk, surely=waited > CLAIMED_S):
             return  # its worker came back just now
-        watch = self._watches.pop(chunk.chunk)
+        del self._watches[chunk.chunk]
         if not chunk.begun:
             log.info("%s: the worker of chunk %d never began it; it is fed again", *place)
             self.store.chunks.take_back(chunk)

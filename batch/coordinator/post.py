@@ -28,9 +28,6 @@ from jobs.heartbeat import WorkerStatus
 from jobs.seal import Seal, Target
 from jobs.wire import Begin, Delivery, pack_payload, unpack_begin, unpack_delivery
 
-LOST = "lost"
-"""A claim by nobody: of a chunk that was given up."""
-
 _LOST_S = 7 * 24 * 3600
 """A worker that wakes after so long still learns that its chunk was given up."""
 
@@ -41,7 +38,10 @@ _PROGRESS_S = 7 * 24 * 3600
 MOST_LISTED = 1000
 """Jobs that Flower lists: those that are not over, and the newest of the others."""
 
-_PRESENT_S = 10
+_PRESENT_S = 17
+"""A worker's sign of life is not older than this, by Redis's clock: it lives for 15 s."""
+
+_SERVES_S = 10
 _ANSWER_S = 60
 _WISH_S = 60.0
 """A click that nobody heard for so long is not heeded later, when nobody expects it any more."""
@@ -72,7 +72,7 @@ _VOUCH_TYPES = (b"string", b"hash")
 _LOSE = """
 local claim, payload, taken = unpack(KEYS)
 local by = redis.call('GET', claim)
-if by and by ~= 'done' and by ~= ARGV[1] then
+if ARGV[3] ~= '1' and by and by ~= ARGV[1] then
   return 0
 end
 redis.call('SET', claim, ARGV[1], 'EX', ARGV[2])
@@ -226,9 +226,11 @@ class Post:
     # ---- chunks -------------------------------------------------------------------------------
 
     def put_payload(self, payload: Payload) -> None:
-        """Lays a chunk down for the worker that will take it."""
-        # A home that is an older copy of itself uses its numbers again.
-        self._forget(names.permit_key(payload.job, payload.chunk))
+        """Lays a chunk down for the worker that will take it. Nobody has: what says otherwise is
+        forged, or of a chunk that had this number before a home was restored.
+        """
+        keys = (names.permit_key, names.claim_key, names.taken_key)
+        self._forget(*(key(payload.job, payload.chunk) for key in keys))
         key = names.payload_key(payload.job, payload.chunk)
         self._put(key, pack_payload(payload), life_s=names.LONGEST_LIFE_S)
 
@@ -252,26 +254,14 @@ class Post:
         if chunks:
             self._forget(*(names.payload_key(job, chunk) for chunk in chunks))
 
-    def lose(self, job: str, chunk: int) -> bool:
-        """Gives a chunk up, for good, unless a worker has it after all: whether it did."""
+    def lose(self, job: str, chunk: int, *, surely: bool = False) -> bool:
+        """Gives a chunk up, for good: whether it did. Not if a worker claims it after all, unless
+        it is `surely` lost: anybody may have written that claim.
+        """
         keys = [key(job, chunk) for key in (names.claim_key, names.payload_key, names.taken_key)]
+        mark = self._seal.sign(keys[0], names.LOST)
         with while_running():
-            return bool(self._lose(keys, (LOST, _LOST_S)))
-
-    def claims(self, job: str, chunks: list[int]) -> dict[int, str]:
-        """Who runs each chunk: a worker's name, or `done`; chunks that nobody runs are left out."""
-        if not chunks:
-            return {}
-        with while_running():
-            found = cast(
-                list[bytes | None],
-                self._redis.mget([names.claim_key(job, chunk) for chunk in chunks]),
-            )
-        return {
-            chunk: name.decode(errors="replace")
-            for chunk, name in zip(chunks, found, strict=True)
-            if name
-        }
+            return bool(self._lose(keys, (mark, _LOST_S, int(surely))))
 
     def queued(self, target: Target) -> int:
         """Messages that wait in a target's Celery queue, over all its priorities."""
@@ -366,15 +356,18 @@ class Post:
     # ---- looking ---------------------------------------------------------------------------------
 
     def workers(self) -> list[WorkerStatus]:
-        """What each worker that is there tells of itself."""
+        """What each worker that is there tells of itself; of one that was there, somebody may have
+        put it back.
+        """
         with while_running():
             scanned = self._redis.scan_iter(names.worker_key("*"), count=1000)
             keys = cast(list[bytes], list(islice(scanned, MOST_WORKERS)))
             found = cast(list[bytes | None], self._redis.mget(keys)) if keys else []
+        now = self._time()
         told = [(key, data) for key, data in zip(keys, found, strict=True) if data]
         read = [self._status(key.decode(errors="replace"), data) for key, data in told]
         self.strangers = read.count(None)
-        return [status for status in read if status is not None]
+        return [each for each in read if each is not None and abs(now - each.at) <= _PRESENT_S]
 
     def _status(self, key: str, data: bytes) -> WorkerStatus | None:
         """None for what another secret signed; it is there at each look, so it is not counted."""
@@ -411,12 +404,12 @@ class Post:
         key, mine = names.serves_key(home_id), coordinator.encode()
         if self._take(key) not in (None, mine):
             return False
-        self._put(key, mine, life_s=_PRESENT_S)
+        self._put(key, mine, life_s=_SERVES_S)
         return True
 
     def be_present(self, home: str, facts: object) -> None:
         """A coordinator's sign of life."""
-        self._put(names.coordinator_key(home), msgspec.json.encode(facts), life_s=_PRESENT_S)
+        self._put(names.coordinator_key(home), msgspec.json.encode(facts), life_s=_SERVES_S)
 
     def present(self, home: str, kind: type[T]) -> T | None:
         """A coordinator's last sign of life; None where there is none."""

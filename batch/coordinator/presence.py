@@ -31,7 +31,8 @@ class Presence:
     `down_s` is for how long the endpoint has not answered it, `wait` what holds it up, in the
     endpoint's own words (`Runner.standing`). `limits` are calls in flight that the
     endpoint bears, by the pace that is shared; `refused` counts the refusals of each chunk by code;
-    `lag_s` is how long the oldest result waits to come home.
+    `lag_s` is how long the oldest result waits to come home; `open` are the chunks that some worker
+    has.
     """
 
     workers: int = 0
@@ -43,12 +44,14 @@ class Presence:
     refused: dict[int, Counter[str]] = field(default_factory=dict)
     lag_s: float = 0.0
     rests: list[Rested] = field(default_factory=list)
+    open: frozenset[int] = frozenset()
 
 
 def presence_of(
     job: str, target: Target, workers: Iterable[WorkerStatus], now: float = 0.0
 ) -> Presence:
     """`workers` as `Post.workers` finds them at `now`, Unix seconds."""
+    workers = list(workers)
     there = [worker for worker in workers if worker.target == target]
     here = [worker.jobs[job] for worker in there if job in worker.jobs]
     lanes = [lane for worker in there for lane in worker.limits]
@@ -68,6 +71,8 @@ def presence_of(
         },
         lag_s=max((worker.outbox_lag_s for worker in there), default=0.0),
         rests=[rest for worker in there if (rest := _rest(worker, now)) is not None],
+        # Also of those that have another key: the job may have got another since.
+        open=frozenset(chunk for worker in workers for chunk in worker.open.get(job, ())),
     )
 
 

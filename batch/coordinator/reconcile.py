@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-DONE = "done"
 SILENCE_S = 20.0
 """A chunk whose worker has shown no sign for so long is lost, unless the user is more patient.
-Claims live 15 s without renewal.
+Signs of life are 15 s old at most.
 """
 
 LOST_MESSAGE_S = 6.0
@@ -20,9 +19,6 @@ LOST_MESSAGE_S = 6.0
 
 OVERDUE_S = 600.0
 """And in any case after this."""
-
-UNTOLD_S = 90.0
-"""A worker said it is done with a chunk, but its closing has not come."""
 
 
 class Step(Enum):
@@ -43,23 +39,14 @@ class Watch:
 
     sent_at: float
     seen_at: float | None = None
-    done_at: float | None = None
     doubted_at: float | None = None
     mine: bool = True
-
-    def look(self, claim: str | None, now: float) -> None:
-        """Takes in what Redis says of the chunk at `now`."""
-        if claim == DONE:
-            self.done_at = self.done_at or now
-            self.seen_at = now
-        elif claim is not None:
-            self.seen_at = now
 
 
 def decide(
     watch: Watch,
     *,
-    claimed: bool,
+    named: bool,
     now: float,
     redis_since: float,
     heard_at: float,
@@ -68,30 +55,23 @@ def decide(
 ) -> Step:
     """What to do at `now`.
 
-    `redis_since` is since when Redis has been answering with its memory whole: before that, silence
-    proves nothing. `heard_at` is when all deliveries had been taken in: what seems lost may be told
-    of in one that was not read yet. `message_missing` is whether fewer messages wait than chunks
-    were never taken; `patience_s` how long a worker may be silent.
+    `named` is whether a worker just told that it has the chunk. `redis_since` is since when Redis
+    has been answering with its memory whole: before that, silence proves nothing. `heard_at` is
+    when all deliveries had been taken in: what seems lost may be told of in one that was not read
+    yet. `message_missing` is whether fewer messages wait than chunks were never taken; `patience_s`
+    how long a worker may be silent.
     """
-    if _is_silent(watch, claimed=claimed, now=now, redis_since=redis_since, patience_s=patience_s):
+    if named:
+        watch.seen_at, watch.doubted_at = now, None
+        return Step.KEEP
+    if watch.seen_at is not None and now - max(watch.seen_at, redis_since) > patience_s:
         if watch.doubted_at is None:
             watch.doubted_at = now
         return Step.LOSE if heard_at > watch.doubted_at else Step.KEEP
     watch.doubted_at = None
-    if claimed or watch.seen_at is not None:
+    if watch.seen_at is not None:
         return Step.KEEP
     waited = now - max(watch.sent_at, redis_since)
     if waited > OVERDUE_S or (message_missing and waited > LOST_MESSAGE_S):
         return Step.SEND_AGAIN
     return Step.KEEP
-
-
-def _is_silent(
-    watch: Watch, *, claimed: bool, now: float, redis_since: float, patience_s: float
-) -> bool:
-    """Whether nothing is to be expected of the chunk's worker any more."""
-    if watch.done_at is not None:
-        return now - max(watch.done_at, redis_since) > UNTOLD_S
-    if claimed or watch.seen_at is None:
-        return False
-    return now - max(watch.seen_at, redis_since) > patience_s

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from batch.coordinator.post import LOST, READ_AT_ONCE, Mail, Memory, Wish
+from batch.coordinator.post import READ_AT_ONCE, Mail, Memory, Wish
 from batch.store.chunks import OpenChunk
 from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
@@ -198,6 +198,9 @@ def statuses(facts: dict[str, Any]) -> WorkerStatus:
     return msgspec.convert(facts, WorkerStatus, strict=False, str_keys=True)
 
 
+LOST = "lost"
+
+
 class FakePost:
     """Redis as the coordinator uses it, in memory. `away` makes every command fail."""
 
@@ -249,9 +252,9 @@ class FakePost:
         for chunk in chunks:
             del self.payloads[job, chunk]
 
-    def lose(self, job: str, chunk: int) -> bool:
+    def lose(self, job: str, chunk: int, *, surely: bool = False) -> bool:
         self._command("lose")
-        if self.claimed.get((job, chunk), LOST) not in (LOST, "done"):
+        if not surely and self.claimed.get((job, chunk), LOST) not in (LOST, "done"):
             return False
         self.claimed[job, chunk] = LOST
         self.payloads.pop((job, chunk), None)
@@ -271,10 +274,6 @@ class FakePost:
         for chunk in chunks:
             self.payloads.pop((job, chunk), None)
             self.claimed.pop((job, chunk), None)
-
-    def claims(self, job: str, chunks: list[int]) -> dict[int, str]:
-        self._command("claims")
-        return {chunk: self.claimed[job, chunk] for chunk in chunks if (job, chunk) in self.claimed}
 
     def queued(self, _target: Target) -> int:
         self._command("queued")
@@ -315,7 +314,11 @@ class FakePost:
 
     def workers(self) -> list[WorkerStatus]:
         self._command("workers")
-        return [statuses(each) for each in self.present]
+        named: dict[str, list[int]] = {}
+        for (job, chunk), by in self.claimed.items():
+            if by not in (LOST, "done"):
+                named.setdefault(job, []).append(chunk)
+        return [statuses(each) for each in (*self.present, *([{"open": named}] if named else []))]
 
     def publish(self, job: str, progress: dict[str, object], rank: float) -> None:
         self._command("publish")

@@ -45,21 +45,33 @@ class Intruder:
         self._app = Celery("intruder", set_as_current=False)
         self._app.conf.update(celery_settings(house.redis_url("command")))
         self._seen: dict[str, bytes] = {}
+        self._permits: dict[str, bytes] = {}
 
     def say(self, task: str, *args: object) -> None:
         self._app.send_task(task, args=args, queue=self._queue)
 
     def note_payloads(self) -> None:
-        """Keeps every chunk that stands there, as it is."""
-        for key in self.redis.scan_iter(names.payload_key(self.job, 0)[:-1] + "*"):
-            if found := self.redis.get(key):
-                self._seen[key.decode()] = cast(bytes, found)
+        """Keeps every chunk that stands there, as it is, and who may run it."""
+        for pattern, seen in (("ns:payload:*", self._seen), ("ns:permit:*", self._permits)):
+            for key in self.redis.scan_iter(pattern):
+                if found := self.redis.get(key):
+                    seen[key.decode()] = cast(bytes, found)
 
     def replay(self) -> None:
-        """Lays down again what was run, as it was, and asks for it."""
+        """Lays down again what is run or was, as if nobody had taken it, and asks for it."""
+        (fence,) = (key.decode().rsplit(":", 1)[-1] for key in self.redis.scan_iter("ns:fence:*"))
+        for nonce in cast("list[bytes]", self.redis.hvals(names.NONCES)):
+            self.redis.hset(names.voucher_key(nonce.decode()), fence, 1)
         for key, payload in self._seen.items():
+            chunk = int(key.rsplit(":", 1)[-1])
+            self.redis.delete(names.claim_key(self.job, chunk), names.taken_key(self.job, chunk))
             self.redis.set(key, payload)
-            self.say(names.RUN_CHUNK, self.job, int(key.rsplit(":", 1)[-1]))
+            self.say(names.RUN_CHUNK, self.job, chunk, fence)
+            # And what that worker will ask for, as it was answered before.
+            for permit in self._permits.values():
+                self.redis.set(names.permit_key(self.job, chunk), permit)
+            for claim in (b"lost", b"done", b"theirs"):
+                self.redis.set(names.claim_key(self.job, chunk), claim, xx=True)
 
     def forge(self) -> None:
         """All that he can think of at once."""
@@ -134,7 +146,7 @@ def until(what: str, true: Callable[[], bool], patience_s: float = 60) -> None:
 
 def test_who_can_write_to_redis_neither_spends_nor_forges_nor_ends_anybody(tmp_path: Path) -> None:
     endpoint = ("--latency", "uniform:0.2:0.4", "--max-in-flight", "12")
-    with House(tmp_path, workers=1, endpoint=endpoint) as house:
+    with House(tmp_path, workers=2, endpoint=endpoint) as house:
         job = house.submit("night", ROWS, "--chunk-size", "10")
         intruder = Intruder(house, job)
         until("calls are made", lambda: len(house.simulator.book().chats()) > 10)
@@ -146,7 +158,13 @@ def test_who_can_write_to_redis_neither_spends_nor_forges_nor_ends_anybody(tmp_p
             intruder.replay()
             time.sleep(1)
         house.wait("night")
+        # A worker that starts now has run none of it.
+        house.start("worker-2")
+        until(
+            "it is there", lambda: len(cast("list[bytes]", intruder.redis.hvals(names.NONCES))) > 2
+        )
         intruder.replay()
+        until("it heard", lambda: bool(intruder.redis.keys(names.taken_key(job, 0)[:-1] + "*")))
         intruder.spoil_types()
         again = house.submit("after", 12)
         house.wait("after")

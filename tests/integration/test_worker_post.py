@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from redis import Redis
 
@@ -111,10 +112,8 @@ def test_a_chunk_that_is_done_is_not_run_again(server: Server, redis: Redis) -> 
         await one.claim(*CLAIM)
         await one.release(*KEY)
 
+        assert redis.get(names.claim_key(*KEY)) is None
         assert await two.claim(*CLAIM) is None
-        # A sign of life that was under way does not bring it back.
-        await one.beat([KEY], WorkerStatus())
-        assert redis.get(names.claim_key(*KEY)) == b"done"
 
     between(server, scene)
 
@@ -155,13 +154,15 @@ def test_a_sign_of_life_renews_what_is_mine_and_tells_what_is_not(
         for chunk in (1, 2, 3):
             lay_down(redis, chunk)
             await one.claim(JOB, chunk, FENCE)
+        lay_down(redis, 5)
+        redis.set(names.claim_key(JOB, 5), "anybody")
         redis.pexpire(names.claim_key(JOB, 1), 500)
-        redis.set(names.claim_key(JOB, 2), "two")
+        put(redis, names.claim_key(JOB, 2), names.LOST)
         redis.delete(names.claim_key(JOB, 3), names.payload_key(JOB, 3))
         put(redis, names.hold_key(JOB), b"user")
 
         beat = await one.beat(
-            [(JOB, 1), (JOB, 2), (JOB, 3), (OTHER_JOB, 4)], WorkerStatus(name="one")
+            [(JOB, 1), (JOB, 2), (JOB, 3), (OTHER_JOB, 4), (JOB, 5)], WorkerStatus(name="one")
         )
 
         assert beat.held == {JOB}
@@ -169,7 +170,7 @@ def test_a_sign_of_life_renews_what_is_mine_and_tells_what_is_not(
         assert beat.lost == {(JOB, 2), (JOB, 3), (OTHER_JOB, 4)}
         assert redis.get(names.claim_key(JOB, 3)) is None
         assert redis.pttl(names.claim_key(JOB, 1)) > 10_000
-        assert redis.get(names.claim_key(JOB, 2)) == b"two"
+        assert redis.get(names.claim_key(JOB, 5)) == b"one"
         told = cast(bytes, redis.get(names.worker_key("one")))
         assert SEAL.verify(names.worker_key("one"), told).startswith(b'{"name":"one"')
         await one.leave()
@@ -181,6 +182,16 @@ def test_a_sign_of_life_renews_what_is_mine_and_tells_what_is_not(
         assert redis.get(names.claim_key(JOB, 1)) == b"one"
 
     between(server, scene)
+
+
+def test_a_sign_of_life_that_is_put_back_tells_of_nobody(server: Server, redis: Redis) -> None:
+    home, now = HomePost(server.url, SEAL), redis.time()[0]
+    for name, at in (("here", now), ("ahead", now + 60), ("dead", now - 60)):
+        key = names.worker_key(name)
+        put(redis, key, msgspec.json.encode(WorkerStatus(name=name, at=float(at))))
+
+    assert [worker.name for worker in home.workers()] == ["here"]
+    home.close()
 
 
 def test_deliveries_and_acknowledgements_pass_once_and_nonsense_is_passed_over(

@@ -259,6 +259,13 @@ class Outbox:
         """What a lookup told."""
         self._batch(job).found.append(found)
 
+    def open_chunks(self) -> dict[str, list[int]]:
+        """Those of each job that this outbox holds."""
+        found: dict[str, list[int]] = {}
+        for job, chunk in sorted(self._held):
+            found.setdefault(job, []).append(chunk)
+        return found
+
     def has_open(self, job: str, chunk: int) -> bool:
         """Whether this outbox holds that chunk: taken, or closed but not yet in the home."""
         return (job, chunk) in self._held

@@ -43,10 +43,8 @@ CLAIM_S = 15.0
 TAKEN_S = 86_400
 """So long it is known who took a chunk; the home forgets it when it closes the chunk."""
 
-DONE_S = 3600
 HOLD_S = 10
 """A coordinator has decided by then what becomes of a job that a worker stopped."""
-_DONE = b"done"
 _STOPPED = b"stopped"
 
 _CLAIM = """
@@ -105,18 +103,19 @@ end
 _RENEW = """
 local lost = {}
 for place = 1, #KEYS, 2 do
-  local claim = redis.call('GET', KEYS[place])
+  local claim, number = redis.call('GET', KEYS[place]), (place - 1) / 2
   local gone = ARGV[3] == '1' and redis.call('EXISTS', KEYS[place + 1]) == 0
-  if (claim and claim ~= ARGV[1]) or (not claim and gone) then
-    lost[#lost + 1] = (place - 1) / 2
+  if claim == ARGV[4 + number] or (not claim and gone) then
+    lost[#lost + 1] = number
   else
     redis.call('SET', KEYS[place], ARGV[1], 'PX', ARGV[2])
   end
 end
 return lost
 """
-"""In one step with the look: a chunk that is given up has another's claim, for good. Where there is
-none it only ran out, or Redis has forgotten it; where Redis has not, its payload is there.
+"""In one step with the look: a chunk that is given up has a claim that its coordinator signed, for
+good; any other is not of our making. Where there is none it only ran out, or Redis has forgotten
+it; where Redis has not, its payload is there.
 """
 
 _VOUCHER_S = _PACE_S = 24 * 3600
@@ -337,6 +336,10 @@ class Post:
         """Renews the claims and the worker's sign of life."""
         jobs, life = sorted({job for job, _ in chunks}), int(CLAIM_S * 1000)
         me = names.worker_key(self.worker)
+        async with _as_connection_errors():
+            seconds, _ = await self._redis.time()
+        # By one clock for all: what is put back later is old, and counts for nothing.
+        presence = msgspec.structs.replace(presence, at=float(seconds))
         told_of_me = self._seal.sign(me, msgspec.json.encode(presence))
         async with _as_connection_errors(), self._redis.pipeline(transaction=False) as pipe:
             pipe.set(me, told_of_me, px=life)
@@ -365,7 +368,8 @@ class Post:
         """
         names_of = (names.claim_key, names.payload_key)
         keys = [name(*key) for key in chunks for name in names_of]
-        lost = await self._renew(keys, (self.worker, int(CLAIM_S * 1000), int(whole)))
+        marks = [self._seal.sign(names.claim_key(*key), names.LOST) for key in chunks]
+        lost = await self._renew(keys, (self.worker, int(CLAIM_S * 1000), int(whole), *marks))
         return {chunks[place] for place in lost}
 
     def _published(self, told: Iterable[tuple[str, bytes | None]]) -> dict[str, Published]:
@@ -393,7 +397,7 @@ class Post:
     async def release(self, job: str, chunk: int) -> None:
         """The chunk is done with: its closing is on its way."""
         async with _as_connection_errors():
-            await self._redis.set(names.claim_key(job, chunk), _DONE, ex=DONE_S)
+            await self._redis.delete(names.claim_key(job, chunk))
 
     def bury(self, outboxes: Iterable[str]) -> None:
         """Workers whose names end with these are dead: what they had in flight is not any more.

@@ -18,8 +18,8 @@ import pytest
 from batch import reports
 from batch.coordinator import active as active_module
 from batch.coordinator import outputs
-from batch.coordinator.post import LOST, Wish
-from batch.coordinator.reconcile import OVERDUE_S, SILENCE_S, UNTOLD_S
+from batch.coordinator.post import Wish
+from batch.coordinator.reconcile import OVERDUE_S, SILENCE_S
 from batch.coordinator.service import TROUBLE_S
 from batch.money.caps import Caps, write_caps
 from batch.store import ledger
@@ -36,6 +36,7 @@ from tests.batch.house import Clock, House, job
 from tests.batch.making import (
     BASE_URL,
     JOB,
+    LOST,
     MODEL,
     OTHER,
     again,
@@ -165,7 +166,7 @@ def test_a_job_that_is_submitted_meanwhile_is_seen(house: House) -> None:
 
 def test_redis_may_be_away_at_any_moment(house: House) -> None:
     job(house)
-    commands = ["vouch", "begin_fence", "laid_down", "workers", "unhold", "put_payload", "claims"]
+    commands = ["vouch", "begin_fence", "laid_down", "workers", "unhold", "put_payload"]
     commands += ["queued", "publish", "read"]
     for command in commands:
         house.post.fails = {command}
@@ -228,7 +229,7 @@ def test_after_redis_was_away_silence_proves_nothing_for_a_while(house: House) -
     entries = house.post.streams.pop(JOB)
     house.turn(2)
     house.post.away = True
-    house.turn(int(UNTOLD_S) + 20)
+    house.turn(int(4 * SILENCE_S) + 20)
     house.post.away = False
 
     house.turn(5)
@@ -412,15 +413,37 @@ def test_a_worker_that_comes_back_as_its_chunk_is_given_up_keeps_it(house: House
     claim = house.post.claimed.pop((JOB, 1))
     lose = house.post.lose
 
-    def wakes(job: str, chunk: int) -> bool:
+    def wakes(job: str, chunk: int, *, surely: bool = False) -> bool:
         house.post.claimed[job, chunk] = claim
-        return lose(job, chunk)
+        return lose(job, chunk, surely=surely)
 
     house.post.lose = wakes  # type: ignore[method-assign]
     house.turn(int(SILENCE_S) + 4)
 
     assert house.sender.chunks == [1]
     assert house.store().chunks.lost().chunks == 0
+
+
+def test_a_claim_that_somebody_else_keeps_there_delays_a_dead_workers_chunk_and_no_more(
+    house: House,
+) -> None:
+    job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.turn(2)
+    del house.post.claimed[JOB, 1]
+    lose = house.post.lose
+
+    def forged(job: str, chunk: int, *, surely: bool = False) -> bool:
+        return surely and lose(job, chunk, surely=True)
+
+    house.post.lose = forged  # type: ignore[method-assign]
+    house.turn(int(SILENCE_S) + 10)
+    assert house.sender.chunks == [1]
+
+    house.turn(20)
+
+    assert house.sender.chunks == [1, 2]
 
 
 def test_what_redis_forgot_holds_nobody_up_after_a_restart(house: House) -> None:
@@ -1095,7 +1118,7 @@ def test_a_password_that_redis_refuses_is_no_trouble_of_a_job(
     def refuse(*_: object) -> None:
         raise UsageError("Redis rejected the password")
 
-    monkeypatch.setattr(house.post, "claims", refuse)
+    monkeypatch.setattr(house.post, "queued", refuse)
 
     with pytest.raises(UsageError):
         house.turn(2)

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 
 from batch.coordinator.lookups import WAITS_S, Lookups
 from batch.coordinator.reconcile import (
-    DONE,
     LOST_MESSAGE_S,
     OVERDUE_S,
     SILENCE_S,
-    UNTOLD_S,
     Step,
     Watch,
     decide,
@@ -30,11 +28,10 @@ from tests.batch.making import call, delivery, feed, publish, result
 # ── Silence (FAULTS R1 to R16) ───────────────────────────────────────────────────────────────────
 
 
-def judged(watch: Watch, *, at: float, claim: str | None = None, **seen: float | bool) -> Step:
+def judged(watch: Watch, *, at: float, **seen: float | bool) -> Step:
     """What is done about a chunk at that time, all deliveries having been read just before."""
-    facts = {"redis_since": 0.0, "heard_at": at + 0.5, "message_missing": False}
-    watch.look(claim, at)
-    return decide(watch, claimed=claim is not None, now=at, **{**facts, **seen})  # type: ignore[arg-type]
+    facts = {"redis_since": 0.0, "heard_at": at + 0.5, "message_missing": False, "named": False}
+    return decide(watch, now=at, **{**facts, **seen})  # type: ignore[arg-type]
 
 
 def fed(**change: float | bool | None) -> Watch:
@@ -49,8 +46,8 @@ LATE = 1e6
     ("watch", "at", "seen", "step"),
     [
         # A worker shows that it runs it.
-        (fed(), LATE, {"claim": "host:1"}, Step.KEEP),
-        (fed(seen_at=101.0), LATE, {"claim": "host:1"}, Step.KEEP),
+        (fed(), LATE, {"named": True}, Step.KEEP),
+        (fed(seen_at=101.0), LATE, {"named": True}, Step.KEEP),
         # Nobody took it yet: its message waits, or is gone.
         (fed(), 100 + OVERDUE_S, {}, Step.KEEP),
         (fed(), 100 + OVERDUE_S + 1, {}, Step.SEND_AGAIN),
@@ -64,18 +61,12 @@ LATE = 1e6
         (fed(seen_at=200.0), 801.0, {"patience_s": 600.0}, Step.LOSE),
         (fed(seen_at=200.0), 201 + SILENCE_S, {"redis_since": 210.0}, Step.KEEP),
         (fed(seen_at=200.0), 211 + SILENCE_S, {"redis_since": 210.0}, Step.LOSE),
-        # Its worker said that it is done with it.
-        (fed(done_at=200.0), 200 + UNTOLD_S, {"claim": DONE}, Step.KEEP),
-        (fed(done_at=200.0), 201 + UNTOLD_S, {"claim": DONE}, Step.LOSE),
-        (fed(done_at=200.0), 201 + UNTOLD_S, {}, Step.LOSE),
-        # While Redis was away nobody could tell anything.
-        (fed(done_at=200.0), 201 + UNTOLD_S, {"claim": DONE, "redis_since": 250.0}, Step.KEEP),
     ],
 )
 def test_a_chunk_that_is_out_is_judged_by_what_is_seen_of_it(
     watch: Watch, at: float, seen: dict[str, float | bool], step: Step
 ) -> None:
-    assert judged(watch, at=at, **seen) is step  # type: ignore[arg-type]
+    assert judged(watch, at=at, **seen) is step
 
 
 def test_a_chunk_is_not_lost_before_all_deliveries_were_read() -> None:
@@ -93,7 +84,7 @@ def test_a_worker_that_shows_itself_again_takes_the_doubt_away() -> None:
     late = 201 + SILENCE_S
 
     assert judged(watch, at=late, heard_at=0.0) is Step.KEEP
-    assert judged(watch, at=late + 1, claim="host:1") is Step.KEEP
+    assert judged(watch, at=late + 1, named=True) is Step.KEEP
     assert judged(watch, at=late + 2, heard_at=late + 1.5) is Step.KEEP
 
 
@@ -104,7 +95,7 @@ def test_a_worker_that_renews_its_claim_in_time_is_never_given_up(
     watch, now = fed(), 100.0
     for wait, renewed in beats:
         now += min(wait, SILENCE_S / 2 if not renewed else 30.0)
-        step = judged(watch, at=now, claim="host:1" if renewed else None)
+        step = judged(watch, at=now, named=renewed)
         if watch.seen_at is not None and now - watch.seen_at <= SILENCE_S:
             assert step is Step.KEEP
 
