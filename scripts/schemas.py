@@ -57,6 +57,14 @@ class Attention(Struct):
     age_s: float
 
 
+class Origin(Struct):
+    """The batch of the Batch API that a job came from: its id, the key's name, the file's id."""
+
+    batch: str
+    key: str
+    file: str
+
+
 class Job(Struct):
     """How a job stands: status JOB, run, submit, pause, cancel, and each line of watch."""
 
@@ -95,6 +103,7 @@ class Job(Struct):
     ended_at: Moment
     goes_on_at: Moment
     deadline: Moment
+    origin: Origin | None
     output_dir: str
     model: str | None
     base_url: str

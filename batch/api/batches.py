@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from itertools import islice
+from shutil import rmtree
 from urllib.parse import urlsplit
 
 from anyio import to_thread
@@ -15,15 +19,17 @@ from starlette.responses import JSONResponse, Response
 
 from batch import control
 from batch.api.desk import Desk, new_id
-from batch.api.errors import conflict, invalid, no_batch
+from batch.api.errors import conflict, invalid, no_batch, wrong_value
 from batch.api.objects import batch_json, list_json
 from batch.api.requests import desk_of, json_body, tenant_of, whole_number
-from batch.api.standing import Standing
+from batch.api.standing import STATUSES, Standing
 from batch.api.wishes import Asked, pack, read_asked
+from batch.removal import remove
 from batch.store import registry
 from batch.store.registry import BatchRow
 from batch.submission import new_job_id
-from jobs.commands import Cancel
+from jobs.commands import Cancel, Change, Resume, Retry
+from jobs.errors import UsageError
 from jobs.lifecycle import Objected
 from jobs.notify import Notify
 
@@ -151,9 +157,24 @@ def page(request: Request) -> Response:
     limit = whole_number(request, "limit", _USUAL, _MOST)
     after = request.query_params.get("after")
     place = None if after is None else _place(desk, tenant, after)
-    rows = desk.registry.batches(tenant, after=place, limit=limit + 1)
-    objects = [batch_json(desk.stand(row)) for row in rows[:limit]]
-    return JSONResponse(list_json(objects, more=len(rows) > limit))
+    status = request.query_params.get("status")
+    if status is not None and status not in STATUSES:
+        raise wrong_value("status", status, ", ".join(f"'{each}'" for each in STATUSES))
+    found = list(islice(_of_status(desk, tenant, place, status), limit + 1))
+    objects = [batch_json(standing) for standing in found[:limit]]
+    return JSONResponse(list_json(objects, more=len(found) > limit))
+
+
+def _of_status(
+    desk: Desk, tenant: str, place: int | None, status: str | None
+) -> Iterator[Standing]:
+    """A tenant's batches from a place on, the newest first, read as they are taken."""
+    while rows := desk.registry.batches(tenant, after=place, limit=_MOST + 1):
+        for row in rows:
+            standing = desk.stand(row)
+            if status in (None, standing.status):
+                yield standing
+        place = rows[-1].seq
 
 
 def _place(desk: Desk, tenant: str, after: str) -> int:
@@ -184,6 +205,43 @@ def cancel(request: Request) -> Response:
         desk.wake()
         row = desk.registry.batch(row.id) or row
     return JSONResponse(batch_json(desk.stand(row)))
+
+
+def retry(request: Request) -> Response:
+    """POST /v1/batches/{id}/retry: what failed or was not run is asked (again)."""
+    desk = desk_of(request)
+    standing = desk.stand(_find(desk, tenant_of(request), request.path_params["id"]))
+    row = standing.row
+    if not standing.ended or standing.facts is None:
+        raise conflict(f"Cannot retry a batch with status '{standing.status}'.")
+    with closing(desk.home.open(row.job, read_only=True)) as store:
+        codes = tuple(each.code for each in store.why().failures)
+        left = store.job().left
+    if not codes and not left:
+        raise conflict("Cannot retry this batch: every request was answered.")
+    expires = time.time() + (row.expires_at - row.created_at)
+    until = Change(fields={"deadline": datetime.fromtimestamp(expires, UTC)})
+    again = [Retry(codes)] if codes else []
+    control.command(desk.home, row.job, until, *again, Resume(mended=True))
+    desk.registry.renew(row.id, expires)
+    return JSONResponse(batch_json(desk.stand(desk.registry.batch(row.id) or row)))
+
+
+def delete(request: Request) -> Response:
+    """DELETE /v1/batches/{id}: it, its results and its job go; what it spent goes on to count."""
+    desk = desk_of(request)
+    standing = desk.stand(_find(desk, tenant_of(request), request.path_params["id"]))
+    row = standing.row
+    if not standing.ended:
+        raise conflict(f"Cannot delete a batch with status '{standing.status}'.")
+    if (desk.home.jobs_folder / row.job).exists():
+        try:
+            remove(desk.home, row.job)
+        except UsageError as error:
+            raise conflict(f"Cannot delete this batch: {error.message}.") from None
+    desk.registry.drop_batch(row.id)
+    rmtree(desk.batches_folder / row.id, ignore_errors=True)
+    return JSONResponse({"id": row.id, "object": "batch", "deleted": True})
 
 
 def _cancel_job(desk: Desk, standing: Standing) -> None:

@@ -40,6 +40,7 @@ _STATUS = {
     JobState.FAILED: "failed",
     JobState.EXPIRED: "expired",
 }
+STATUSES = tuple(dict.fromkeys(_STATUS.values()))
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import datetime
+from decimal import Decimal
 
 import click
 
@@ -14,7 +16,8 @@ from batch.dialogue.terminal import safe, tell
 from batch.language import _, exact, moment, money, ngettext, number
 from batch.money.words import paid, uncertain
 from batch.reports.cost import Cost, cost_json, cost_of
-from jobs.money import times
+from batch.store.home import Home
+from jobs.money import ZERO, add, plain, times
 from jobs.prices import MILLION, PriceList
 
 _VERSIONS, _MODELS = 5, 10
@@ -25,15 +28,25 @@ HELP = """Show what JOB cost, recomputed from its ledger of calls.
 \b
   nightshift cost latest
   nightshift cost latest --json | jq -r .cost_rub
+  nightshift cost --by key
 """
 
 
 @click.command("cost", cls=Command, help=HELP)
 @job_argument
 @plain_option("--json", "as_json", is_flag=True, help="Print JSON: the content of cost.json.")
-def command(job: str, *, as_json: bool) -> int:
+@plain_option(
+    "--by",
+    type=click.Choice(["key"]),
+    metavar="key",
+    help="Show what all jobs cost, by API key of nightshift serve.",
+)
+def command(job: str, *, as_json: bool, by: str | None) -> int:
     """See HELP."""
     home = open_home()
+    if by is not None:
+        _by_key(home, as_json=as_json)
+        return 0
     store = home.open(home.find(job), read_only=True)
     if as_json:
         click.echo(json.dumps(cost_json(store), ensure_ascii=False, indent=2))
@@ -44,6 +57,35 @@ def command(job: str, *, as_json: bool) -> int:
             tell(f"  {told}")
         _say_prices(cost.prices)
     return 0
+
+
+def _by_key(home: Home, *, as_json: bool) -> None:
+    """Known costs of all jobs that are there, and the bounds of those that are not known."""
+    jobs, known, bounds = Counter[str](), dict[str, Decimal](), dict[str, Decimal]()
+    for store in home.stores():
+        job = store.job()
+        key = job.spec.origin.key if job.spec.origin else ""
+        jobs[key] += 1
+        known[key] = add(known.get(key, ZERO), job.settled_rub)
+        bounds[key] = add(bounds.get(key, ZERO), job.booked_rub)
+    if as_json:
+        keys = {
+            key: {
+                "jobs": jobs[key],
+                "cost_rub": plain(known[key]),
+                "uncertain_rub": plain(bounds[key]),
+            }
+            for key in sorted(jobs)
+        }
+        click.echo(json.dumps({"version": 1, "keys": keys}, ensure_ascii=False, indent=2))
+        return
+    for key in sorted(jobs):
+        told = ngettext("{key}: {rub}, {count} job", "{key}: {rub}, {count} jobs", jobs[key])
+        name, rub = safe(key) or _("without a key"), paid(known[key], 0)
+        line = told.format(key=name, rub=rub, count=number(jobs[key]))
+        if bounds[key]:
+            line += _(", up to {rub} unconfirmed").format(rub=money(bounds[key]))
+        tell(line)
 
 
 def _say(cost: Cost) -> None:

@@ -227,6 +227,7 @@ def _one(store: JobStore, glance: Glance) -> None:
     facts = {
         _("job"): job.id,
         _("name"): safe(job.spec.name),
+        _("batch"): ", ".join(filter(None, dict(job.spec.origin or {}).values())),
         _("state"): _state(progress) + why,
         _("created"): f"{moment(created)} {created:%Z}",
         _("done"): ", ".join(

@@ -87,6 +87,7 @@ class Job(msgspec.Struct, frozen=True):
     started_at: float | None = None
     ended_at: float | None = None
     objections: dict[str, str] = {}
+    origin: dict[str, str] | None = None
 
     @property
     def left(self) -> int:

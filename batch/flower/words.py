@@ -178,6 +178,7 @@ def facts(job: Job) -> list[tuple[str, str]]:
     forecast = None if job.ended else job.forecast_rub
     told = [
         (_("Submitted"), full(job.created_at)),
+        (_("Batch"), visible(", ".join(filter(None, (job.origin or {}).values())))),
         (_("Started"), full(job.started_at) if job.started_at else ""),
         (_("Finished"), full(job.ended_at) if job.ended_at else ""),
         (_("Tokens"), number(job.tokens)),

@@ -294,6 +294,19 @@ class Registry:
             *(state, now, text, batch_id, VALIDATING),
         )
 
+    def renew(self, batch_id: str, expires_at: float) -> None:
+        """It goes on after its end, until then."""
+        self._do(
+            "UPDATE batches SET closed = 0, cancelling_at = NULL, expires_at = ? WHERE id = ?",
+            *(expires_at, batch_id),
+        )
+
+    def drop_batch(self, batch_id: str) -> None:
+        """Forgets a batch, and the files of its results; their content is the caller's."""
+        with self.transaction():
+            self._do("DELETE FROM files WHERE batch = ?", batch_id)
+            self._do("DELETE FROM batches WHERE id = ?", batch_id)
+
     def reopen(self, batch_id: str) -> None:
         """It goes on after its end."""
         self._do("UPDATE batches SET closed = 0 WHERE id = ?", batch_id)

@@ -17,6 +17,7 @@ from batch.watching.attention import Attention
 from batch.watching.forecast import done_at, is_late
 from jobs.heartbeat import Wait
 from jobs.money import plain, total
+from jobs.spec import Origin
 from jobs.states import JobState, PauseReason
 
 _WINDOW_S = 60.0
@@ -83,6 +84,8 @@ class Progress:
     unbounded: int = 0
     times: dict[str, float | None] = field(default_factory=dict)
     """When it was submitted and so on, Unix seconds; see `times_of`."""
+    origin: Origin | None = None
+    """Where it came from, if through the Batch API."""
     trouble: Trouble | None = None
     """The last one that its coordinator knows of."""
     wait: Wait | None = None
@@ -134,6 +137,7 @@ class Progress:
             "forecast_rub": None if self.forecast is None else plain(self.forecast),
             "wait": None if self.wait is None else structs.asdict(self.wait),
             **self.times,
+            "origin": None if self.origin is None else self.origin.model_dump(),
             "trouble": None if self.trouble is None else structs.asdict(self.trouble),
             "attention": self.attention.as_json(time.time()) if self.attention else None,
         }
@@ -198,6 +202,7 @@ def progress_of(
         unknown=job.unknown,
         unbounded=job.unbounded,
         times=times_of(job),
+        origin=job.spec.origin,
         trouble=trouble or next(iter(job.troubles), None),
         wait=wait,
     )

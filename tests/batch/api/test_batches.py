@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from batch import submission
+from batch.removal import remove
 from batch.store.registry import Registry
 from jobs.errors import ServiceUnavailable
 from jobs.states import JobState, PauseReason
@@ -464,3 +465,71 @@ def test_a_registry_outlives_its_server(office: Office) -> None:
     assert office.ask("GET", f"/openai{CHAT.removesuffix('/chat/completions')}/batches").json()[
         "data"
     ]
+
+
+# ---- beyond OpenAI's API -------------------------------------------------------------------------
+
+
+def test_what_failed_is_retried_in_the_same_batch(office: Office) -> None:
+    batch = office.batch(line(0), line(1))
+    office.work(batch["id"], failing={1: "http.400"})
+    early = office.ask("POST", f"/v1/batches/{batch['id']}/retry")
+    office.end(batch["id"])
+    before = office.get(batch["id"])
+
+    told = office.ask("POST", f"/v1/batches/{batch['id']}/retry").json()
+    office.work(batch["id"])
+    office.end(batch["id"])
+    done = office.get(batch["id"])
+
+    assert early.status_code == 409
+    assert (told["status"], told["output_file_id"]) == ("in_progress", None)
+    assert told["expires_at"] >= before["expires_at"]
+    assert done["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+    assert done["output_file_id"] == before["output_file_id"]
+    assert done["error_file_id"] is None
+    assert office.ask("POST", f"/v1/batches/{batch['id']}/retry").status_code == 409
+
+
+def test_a_deleted_batch_takes_its_job_and_results_along(office: Office) -> None:
+    batch = office.batch(line(0))
+    early = office.ask("DELETE", f"/v1/batches/{batch['id']}")
+    office.work(batch["id"])
+    office.end(batch["id"])
+    done = office.get(batch["id"])
+
+    told = office.ask("DELETE", f"/v1/batches/{batch['id']}").json()
+
+    assert early.status_code == 409
+    assert told == {"id": batch["id"], "object": "batch", "deleted": True}
+    for path in (f"/v1/batches/{batch['id']}", f"/v1/files/{done['output_file_id']}"):
+        assert office.ask("GET", path).status_code == 404
+    assert office.home.job_ids() == []
+    assert list(office.desk.batches_folder.iterdir()) == []
+
+
+def test_a_batch_whose_job_was_removed_is_told_as_it_was(office: Office) -> None:
+    batch = office.batch(line(0))
+    office.work(batch["id"])
+    office.end(batch["id"])
+    done = office.get(batch["id"])
+
+    remove(office.home, office.home.job_ids()[0])
+
+    assert office.get(batch["id"]) == done
+    assert office.content(done["output_file_id"])
+
+
+def test_lists_can_be_of_one_status(office: Office) -> None:
+    failed = office.batch(without("url"))
+    running = [office.batch(line(0), metadata={"n": str(n)})["id"] for n in range(3)]
+
+    first = office.ask("GET", "/v1/batches", params={"status": "in_progress", "limit": 2}).json()
+    rest = {"status": "in_progress", "after": first["last_id"]}
+    last = office.ask("GET", "/v1/batches", params=rest).json()
+
+    assert [each["id"] for each in first["data"] + last["data"]] == running[::-1]
+    assert (first["has_more"], last["has_more"]) == (True, False)
+    found = office.ask("GET", "/v1/batches", params={"status": "failed"}).json()["data"]
+    assert [each["id"] for each in found] == [failed["id"]]
+    assert office.ask("GET", "/v1/batches", params={"status": "new"}).status_code == 400

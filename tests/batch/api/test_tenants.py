@@ -26,6 +26,8 @@ ROUTES = [
     ("GET", "/v1/batches/{batch}"),
     ("GET", "/v1/batches?after={batch}"),
     ("POST", "/v1/batches/{batch}/cancel"),
+    ("POST", "/v1/batches/{batch}/retry"),
+    ("DELETE", "/v1/batches/{batch}"),
     ("DELETE", "/v1/files/{file}"),
     ("DELETE", "/v1/files/{output}"),
 ]

@@ -1,0 +1,138 @@
+"""Installs clients on demand, each in an environment of its own, and runs them one by one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from scripts.simulator import Simulator
+from scripts.torturing.house import free_port
+
+ROOT = Path(__file__).parent.parent.parent
+PROGRAMS = Path(__file__).parent / "programs"
+PATIENCE_S = 300.0
+
+
+class Client(NamedTuple):
+    """What to install, and which program to run with it."""
+
+    package: str
+    program: str
+
+    @property
+    def name(self) -> str:
+        """As it is asked for."""
+        return f"{Path(self.program).suffix[1:]}:{self.package}"
+
+
+CLIENTS = (
+    Client("openai==1.109.1", "sdk.py"),
+    Client("openai==2.30.0", "sdk.py"),
+    Client("openai==3.57.0", "sdk.py"),
+    Client("openai@4", "sdk.mjs"),
+    Client("openai@6", "sdk.mjs"),
+    Client("openai@7", "sdk.mjs"),
+    Client("litellm", "litellm_batch.py"),
+    Client("instructor", "instructor_batch.py"),
+)
+
+
+def command_of(client: Client, folder: Path) -> list[str]:
+    """The command that runs it, installed in `folder` if it is not yet."""
+    if client.program.endswith(".mjs"):
+        if not (folder / "node_modules").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            install = ["npm", "install", "--silent", "--no-fund", client.package]
+            subprocess.run(install, cwd=folder, check=True)
+        shutil.copy(PROGRAMS / client.program, folder)
+        return ["node", str(folder / client.program)]
+    python = folder / "bin" / "python"
+    if not python.exists():
+        uv = [sys.executable, "-m", "uv"]
+        subprocess.run([*uv, "venv", "-q", folder], check=True)
+        subprocess.run(
+            [*uv, "pip", "install", "-q", "--python", python, client.package], check=True
+        )
+    return [str(python), str(PROGRAMS / client.program)]
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The base URL of a server of our own, before the simulator."""
+    port = free_port()
+    with Simulator("--latency", "uniform:0.05:0.2", book=folder / "book.jsonl") as simulator:
+        environ = {
+            **os.environ,
+            "NIGHTSHIFT_HOME": str(folder / "home"),
+            "NIGHTSHIFT_BASE_URL": simulator.base_url,
+            "ROUTERAI_API_KEY": "simulated",
+        }
+        command = [sys.executable, "-P", "-m", "batch", "serve", "--port", str(port)]
+        with (folder / "serve.log").open("wb") as log:
+            process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log)
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/health")
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for(url: str) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()  # noqa: S310  loopback
+        except urllib.error.URLError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=ROOT / ".clients",
+    help="Where the environments are kept.",
+)
+def main(names: tuple[str, ...], folder: Path) -> None:
+    """Run clients whose name begins with one of NAMES (`py:openai`, `mjs:`), or all of them."""
+    chosen = [each for each in CLIENTS if not names or each.name.startswith(names)]
+    scratch = folder / f"run-{os.getpid()}"
+    scratch.mkdir(parents=True)
+    failed = 0
+    with served(scratch) as url:
+        environ = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "any"}
+        for client in chosen:
+            failed += not _passes(client, folder, environ)
+    sys.exit(failed > 0)
+
+
+def _passes(client: Client, folder: Path, environ: dict[str, str]) -> bool:
+    try:
+        command = command_of(client, (folder / client.name.replace(":", "-")).absolute())
+        subprocess.run(command, env=environ, check=True, timeout=PATIENCE_S)
+    except (subprocess.SubprocessError, OSError) as error:
+        click.echo(f"{client.name}: {type(error).__name__}: {error}")
+        return False
+    click.echo(f"{client.name}: ok")
+    return True
+
+
+if __name__ == "__main__":
+    main()
