@@ -4,7 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from instructor.batch import BatchProcessor
+from instructor.batch import BatchProcessor  # type: ignore[import-not-found]
 from pydantic import BaseModel
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import time
 
-import litellm
+import litellm  # type: ignore[import-not-found]
 
 WHERE = {
     "custom_llm_provider": "openai",
