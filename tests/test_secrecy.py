@@ -139,7 +139,7 @@ def test_s2_the_key_is_nowhere_and_prompts_only_where_they_must_be(
         house.kill("worker-0")
         house.start("worker-0")
         house.simulator.control("keys", {"allow": ["another"]})
-        wait_until("it is paused", lambda: house.state(job)["state"] == "paused")
+        wait_until("it is paused", lambda: house.is_paused(job))
         left_behind = {path: path.read_bytes() for path in files(house.folder)}
         house.simulator.control("keys", {"allow": [CANARY]})
         wait_until("it is over", lambda: over(house, job))
@@ -187,7 +187,7 @@ def test_s2_an_endpoint_that_quotes_key_and_prompt_reaches_no_further_than_the_h
         wait_until("Flower is there", lambda: b"Flower is at" in log.read_bytes())
         where = re.findall(r"http://\S+", log.read_text())[0]
         job = house.command("submit", str(source), "-o", str(house.output("night")))
-        wait_until("it is paused", lambda: house.state(job)["state"] == "paused")
+        wait_until("it is paused", lambda: house.is_paused(job))
         wait_until("Flower knows", lambda: b"key_rejected" in pages(where, job))
         shown = pages(where, job)
         told = house.command("status", job)
@@ -218,7 +218,7 @@ def pages(where: str, job: str) -> bytes:
 
 def over(house: House, job: str) -> bool:
     """Whether the outputs stand. A pause is ended: some of the faults ask for it."""
-    if house.state(job)["state"] == "paused":
+    if house.is_paused(job):
         house.command("resume", job)
     return house.is_over("night")
 

@@ -199,7 +199,7 @@ def test_a_wait_is_told_with_the_words_and_a_resume_ends_it(shell: Shell, world:
     limited = error(429, "Rate limit reached, please retry after 86400 seconds", code=429)
     world.says = lambda _: limited
     run = shell.start("run", "in.jsonl", "-o", "out", "--gateway", "routerai")
-    wait_until("the wait is told", lambda: bool(shell.jobs() and shell.jobs()[0].get("wait")))
+    wait_until("the wait is told", lambda: any(job.get("wait") for job in shell.jobs()))
     told, status = stand(shell), shell("status", "latest").out
     before = world.times["well"]
     world.says = None

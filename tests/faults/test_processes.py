@@ -346,7 +346,7 @@ def test_p17_with_few_descriptors_nothing_fails_and_the_rest_waits(
 ) -> None:
     endpoint = simulator("--latency", "constant:0.3", "--null-cost-share", "0")
     workdir.point_at(endpoint)
-    workdir.write("in.jsonl", batch_lines(300))
+    workdir.write("in.jsonl", batch_lines(150))
     done = subprocess.run(
         [sys.executable, "-m", "batch", "run", "in.jsonl", "-o", "out", "--yes"],
         cwd=workdir.folder,
@@ -363,5 +363,5 @@ def test_p17_with_few_descriptors_nothing_fails_and_the_rest_waits(
     if done.returncode:
         again = workdir.run("resume", "latest", "--yes")
         assert again.returncode == 0, again.stderr
-    assert len(read_lines(workdir.folder / "out" / "output.jsonl")) == 300
-    assert len(endpoint.book().billed()) == 300
+    assert len(read_lines(workdir.folder / "out" / "output.jsonl")) == 150
+    assert len(endpoint.book().billed()) == 150

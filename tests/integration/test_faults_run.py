@@ -57,7 +57,7 @@ def audited(house: House, job: str, allowed_twice: int = 0) -> Audit:
 
 def over(house: House, job: str) -> bool:
     """Whether the outputs stand. A pause is ended: a page of HTML among the faults asks for it."""
-    if house.state(job)["state"] == "paused":
+    if house.is_paused(job):
         house.command("resume", job)
     return house.is_over("night")
 
@@ -90,7 +90,7 @@ def test_e30_a_key_rejected_in_the_middle_pauses_and_every_request_stays(
     wait_until("some calls are billed", lambda: len(house.simulator.book().billed()) >= 20)
 
     house.simulator.control("keys", {"allow": ["another"]})
-    wait_until("it is paused", lambda: house.state(job)["state"] == "paused")
+    wait_until("it is paused", lambda: house.is_paused(job))
     paused = house.state(job)
     rejected = sum(call.status == 401 for call in house.simulator.book().chats())
     house.simulator.control("keys", {"allow": None})
@@ -111,7 +111,7 @@ def test_e31_money_that_ends_in_the_middle_pauses_and_every_request_stays(
     wait_until("some calls are billed", lambda: len(house.simulator.book().billed()) >= 20)
 
     house.simulator.control("balance", {"balance": "0"})
-    wait_until("it is paused", lambda: house.state(job)["state"] == "paused")
+    wait_until("it is paused", lambda: house.is_paused(job))
     paused = house.state(job)
     house.simulator.control("balance", {"balance": "1000"})
     house.command("resume", job)

@@ -71,7 +71,7 @@ def test_e28_l7_a_price_that_triples_in_mid_job_pauses_it_and_every_sum_is_exact
     wait_until("some are answered", lambda: len(house.simulator.book().billed()) > 20)
 
     house.simulator.control("prices", {"factor": "3"})
-    wait_until("it is paused", lambda: house.state(job)["state"] == "paused")
+    wait_until("it is paused", lambda: house.is_paused(job))
     before = house.state(job)
 
     assert before["reason"] == "price_rise"
