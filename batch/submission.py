@@ -36,8 +36,9 @@ from batch.reports.files import check_free, check_writable
 from batch.store.draft import Draft
 from batch.store.home import Home
 from batch.store.units import Asked
+from batch.tables.gold import read_gold
 from batch.tables.judge import judge_of
-from batch.tables.kinds import open_table
+from batch.tables.kinds import FileTable, open_table
 from batch.tables.requests import Asker, requests_of
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.modelname import nearest, take_apart
@@ -53,6 +54,9 @@ MOST_FAULTS = 1000
 
 _LOCAL_IMAGE = re.compile(rb'"image_url"\s*:\s*(?:\{[^{}]*?"url"\s*:\s*)?"(?!https?:|data:)[^"]')
 """The address of an image that is neither on the network nor the image itself."""
+
+SAMPLED = 20
+"""Rows on which `--pack auto` compares, unless a sample is asked for."""
 
 _TELL_EVERY = 20_000
 
@@ -81,6 +85,8 @@ class Report:
     window: str | None = None
     table: TableForm | None = None
     notes: list[str] = field(default_factory=list)
+    first: int = 0
+    """So many requests go first, and then the job rests; 0: none."""
     unread: str = ""
     """Why the prices could not be read, if so."""
     spec: Spec | None = None
@@ -179,8 +185,10 @@ def submit(
     with _draft(home, job_id, spec) as draft:
         caps, sampler = _caps(home, spec), Sampler(shape)
         spec, lines = _opened(draft, spec, source)
+        gold = _gold(draft, spec)
         report = _fill(draft, spec, lines, tell, sampler, capped=caps.any)
         check_any_left(spec, report)
+        draft.keep_gold(gold)
         prices = _prices(spec, report, capped=caps.any)
         spec = currency.decided(spec, prices)
         spec = _with_known_models(spec, draft, prices)
@@ -191,7 +199,10 @@ def submit(
         spec = spec.model_copy(update={"input_digest": draft.digest})
         report.notes += _answered_before(home, spec)
         draft.keep_samples(sampler.packed())
-        draft.publish(spec, prices, time.time(), report.estimate.guess, sample=sample)
+        if not sample and spec.task is not None and spec.task.auto_pack:
+            sample = SAMPLED
+        guessed = report.estimate.guess
+        report.first = draft.publish(spec, prices, time.time(), guessed, sample=sample)
         report.window, report.spec = spec.window, spec
     return report
 
@@ -495,6 +506,14 @@ def _opened(
         draft.may_ask(task.escalate)
     lines = requests_of(asker, model or "", spec.max_tokens, table)
     return spec.model_copy(update={"task": task}), lines
+
+
+def _gold(draft: Draft, spec: Spec) -> dict[int, str]:
+    """What is expected of some rows of a table, by their number."""
+    task = spec.task
+    if task is None or task.gold is None:
+        return {}
+    return read_gold(Path(task.gold), task, FileTable(draft.table, task.form, spec.source))
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ class PauseReason(StrEnum):
     RATE_LIMITED = "rate_limited"
     """Nothing but "too many requests" for so long that waiting does not help."""
     MISCONFIGURED = "misconfigured"
+    LOW_ACCURACY = "low_accuracy"
+    """Too few of the answers that the user knows are right."""
     USER = "user"
 
 

@@ -40,7 +40,9 @@ class Task(BaseModel):
     `choices` or `answer_schema` (JSON Schema 2020-12, as text) say what an answer must be; neither:
     any text will do. An answer that is something else is
     asked for again `repairs` times, then `escalate` (a model) is asked. `pack` rows travel in one
-    call. `form` has what the user told of the table until it was looked at, and all after.
+    call; with `auto_pack` as many as a sample shows to agree with single calls by
+    `min_agreement`. `gold` is a file of known answers, of which at least `min_accuracy` are to be
+    right. `form` has what the user told of the table until it was looked at, and all after.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +55,10 @@ class Task(BaseModel):
     repairs: Annotated[int, Field(ge=0, le=10)] = 1
     escalate: str | None = None
     pack: Annotated[int, Field(ge=1, le=MOST_PACKED)] = 1
+    auto_pack: bool = False
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.98
+    gold: str | None = None
+    min_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     id_column: str | None = None
     to: Kind | None = None

@@ -65,6 +65,62 @@ class Origin(Struct):
     file: str
 
 
+class PackSize(Struct):
+    """The sample in packs of one size; 1: alone."""
+
+    pack: Count
+    rows: Count
+    answered: Annotated[int, Meta(description="with a valid answer")]
+    agreement: Annotated[float, Meta(description="0 to 1: answered as alone")]
+    calls: Count
+    cost_rub: Rub | None
+    tokens: Count
+
+
+class Packs(Struct):
+    """What was measured before the rest was sent."""
+
+    chosen: Annotated[int, Meta(description="rows in a call")]
+    min_agreement: float
+    sizes: list[PackSize]
+
+
+class ClassScore(Struct):
+    """One of the answers that may be given; shares from 0 to 1."""
+
+    name: str
+    precision: float | None
+    recall: float | None
+    expected: Count
+
+
+class Confused(Struct):
+    """So many rows were answered so; null: nothing valid."""
+
+    expected: str
+    answered: str | None
+    rows: Count
+
+
+class ColumnScore(Struct):
+    """One column of the answer."""
+
+    column: str
+    classes: list[ClassScore]
+    confusion: list[Confused]
+
+
+class Score(Struct):
+    """Answers held against known ones; `low` and `high` are Wilson's interval of 95 %."""
+
+    rows: Count
+    right: Count
+    accuracy: float
+    low: float
+    high: float
+    columns: list[ColumnScore]
+
+
 class Job(Struct):
     """How a job stands: status JOB, run, submit, pause, cancel, and each line of watch."""
 
@@ -107,6 +163,8 @@ class Job(Struct):
     output_dir: str
     model: str | None
     base_url: str
+    packs: Annotated[Packs | None, Meta(description="of a table: packs held against single calls")]
+    gold: Annotated[Score | None, Meta(description="of a table: known answers (--gold)")]
     failures: list[Cause]
     skipped: list[Cause]
     flagged: list[Flagged]

@@ -32,6 +32,7 @@ from batch.dialogue.options import (
     set_caps,
     spec_options,
 )
+from batch.dialogue.quality import quality_lines
 from batch.dialogue.terminal import safe, say
 from batch.settings import check_key, read_settings
 from batch.store.jobstore import JobRow
@@ -97,11 +98,13 @@ def command(
 
         report = check_in(home, job_id, spec, source, sample or 0, tokenizer)
         if spends and report.requests:
-            ask(home, job_id, send_question(min(sample or report.requests, report.requests), spec))
+            count = min(report.first or report.requests, report.requests)
+            ask(home, job_id, send_question(count, spec))
 
         def sampled(job: JobRow) -> bool:
-            for line in guess_lines(job.guess):
-                say(f"  {line}")
+            with closing(home.open(job_id, read_only=True)) as store:
+                for line in (*quality_lines(store), *guess_lines(job.guess)):
+                    say(f"  {line}")
             if spends:
                 ask(home, job_id, send_question(job.left, spec))
             return True

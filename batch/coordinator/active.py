@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
 from collections import Counter
 from datetime import UTC, datetime
+
+import msgspec
 
 from batch.coordinator.balances import Balances
 from batch.coordinator.feeder import POISON, Feeder
@@ -27,7 +30,10 @@ from batch.store import ledger
 from batch.store.chunks import OpenChunk
 from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore
 from batch.store.ledger import Applied
+from batch.tables import measure, score
 from batch.tables.judge import judge_of
+from batch.tables.measure import sizes_of
+from batch.tables.score import gold_of, score_of
 from batch.watching.progress import Meter, Progress, progress_of
 from batch.watching.series import Failure, series_of
 from batch.watching.trouble import OUTAGE, WORKER_DIED, WORKER_SILENT, Troubles
@@ -343,9 +349,23 @@ class ActiveJob:
         done = job.sample and job.state is JobState.IN_PROGRESS
         if not done or not self.store.queue.head_is_done(job.sample):
             return job
+        if job.left and self._is_comparing(job):
+            return job
+        job = self._take_stock(job)
         guess = guess_again(self.store, self.store.folder.parents[1])
         self.store.set_guess(guess)
         self.store.queue.leave_head()
+        gold = gold_of(self.store)
+        if job.left and gold is not None and job.spec.task is not None:
+            least = job.spec.task.min_accuracy
+            if least is not None and gold.accuracy < least:
+                share, wanted = f"{gold.accuracy:.3f}", f"{least:g}"
+                text = (
+                    f"{gold.right} of {gold.rows} known answers are right (accuracy {share}), and"
+                    f" --min-accuracy asks for {wanted}"
+                )
+                self._pause(PauseReason.LOW_ACCURACY, text)
+                return self.store.job()
         if job.left:
             text = "the sample is complete"
             if guess.likely is not None and guess.low is not None and guess.high is not None:
@@ -355,6 +375,29 @@ class ActiveJob:
                 )
             self._pause(PauseReason.SAMPLED, text)
         return self.store.job()
+
+    def _is_comparing(self, job: JobRow) -> bool:
+        """Whether packs of the sample are still to be answered."""
+        task = job.spec.task
+        compares = task is not None and bool(sizes_of(task, job.sample))
+        return compares and (not self._feeder.compared or self.store.trials.is_out())
+
+    def _take_stock(self, job: JobRow) -> JobRow:
+        """What the sample of a table tells: how large packs may be, how much is right."""
+        task, trials = job.spec.task, self.store.trials
+        if task is None:
+            return job
+        if expected := trials.expected():
+            found = score_of(self.store, task, {n: json.loads(e) for n, e in expected.items()})
+            trials.find(score.KIND, msgspec.json.encode(found).decode())
+        if job.left and trials.sizes():
+            packs = measure.measure(self.store, task, trials.head(job.sample)[: measure.MOST_ROWS])
+            trials.find(measure.KIND, msgspec.json.encode(packs).decode())
+            task = task.model_copy(update={"pack": packs.chosen})
+            self.store.change_spec(job.spec.model_copy(update={"task": task}))
+            job = self.store.job()
+            self._feeder.judge_by(judge_of(self.id, job.spec))
+        return job
 
     def _heed_caps(self, job: JobRow) -> JobRow:
         """A job that waits for the next day goes on then, or when somebody changed the caps."""

@@ -26,9 +26,10 @@ from batch.money.caps import Room
 from batch.reading.rewriting import in_line
 from batch.store.chunks import OpenChunk
 from batch.store.jobstore import JobRow, JobStore
-from batch.store.queue import Suspects, Waiting
+from batch.store.queue import Suspects, Triple, Waiting
 from batch.store.suspects import ONE_ALONE, TOGETHER
 from batch.store.units import Judge, Unit
+from batch.tables.measure import MOST_ROWS
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, Payload, ReturnReason, Work
 from jobs.money import ZERO
@@ -90,6 +91,7 @@ class Feeder:
         """`judge` writes the calls of a job whose answers are checked."""
         self._room_at_home = room_at_home
         self._judge = judge
+        self._compared = False
         self.may_try = True
         """Whether suspects may be out: those of several jobs could die of each other's."""
         self.aside: dict[str, ReturnReason] = {}
@@ -112,6 +114,8 @@ class Feeder:
         suspects = self._store.queue.suspects()
         if self._store.chunks.trial_out() == ONE_ALONE:
             return Fed([], exhausted=False)
+        if job.sample and not self.compared and self._store.queue.head_is_done(job.sample):
+            return Fed(self._compare(job), exhausted=False)
         fed = [] if suspects.alone else self._try(job, suspects)
         size = chunk_size(job.requests, job.spec.chunk_size, pulse) * _packed(job.spec)
         head = self._head(job)
@@ -134,13 +138,46 @@ class Feeder:
             return Fed(fed, exhausted=False)
         return Fed(fed, exhausted=True, full=self._full(job, size, suspects, choice.home))
 
+    def _compare(self, job: JobRow) -> list[OpenChunk]:
+        """Feeds the sample once more, in packs of each size that is to be compared: a chunk each,
+        as far as they fit.
+        """
+        fed = list[OpenChunk]()
+        home = self._room_at_home()
+        if _waits(home) or self._judge is None:
+            return fed
+        rows = self._store.trials.head(job.sample)[:MOST_ROWS]
+        waiting = {each.ordinal: each for each in self._store.queue.details(_fresh(rows))}
+        for units in self._judge.trials(self._store.units.asked(rows)):
+            calls = [self._unit_call(job, unit, waiting) for unit in units]
+            left = self._left(job, home)
+            grant = Amount(None if left.rub is None else ZERO, None if left.tokens is None else 0)
+            for call in calls:
+                grant = grant if left == UNCAPPED else _plus(grant, call.bound)
+            if not grant.fits(left):
+                break
+            requests = [each for call in calls for each in call.requests]
+            fed.append(self._start(job, _Choice(requests, grant, calls, home)))
+        self._compared = True
+        return fed
+
+    @property
+    def compared(self) -> bool:
+        """Whether all that was to be compared was fed, or nothing is."""
+        return self._compared or self._judge is None or bool(self._store.trials.sizes())
+
+    def judge_by(self, judge: Judge | None) -> None:
+        """Who writes the calls from now on."""
+        self._judge = judge
+
     def _choose(self, job: JobRow, size: int, head: int | None) -> _Choice:
         """What goes next: at most `size` requests, with `head` of so many at the queue's front."""
         waiting = _portable(self._store.queue.waiting(size, head, self.aside))
         home = self._room_at_home() if waiting else None
         if not waiting or _waits(home):
             return _NOTHING
-        choice = self._afford(job, waiting, home)
+        # A sample is asked alone, whatever the others are: packs are held against that.
+        choice = self._afford(job, waiting, home, alone=bool(job.sample))
         exhausted = len(choice.requests) < len(waiting)
         if not choice.requests and head is None and not self._store.chunks.out():
             # Nothing will settle, so what does not fit now never does: something else may.
@@ -345,6 +382,10 @@ class Feeder:
             attempts=max(each.attempts for each in call.requests),
             uncertain=max(each.uncertain for each in call.requests),
         )
+
+
+def _fresh(rows: list[int]) -> list[Triple]:
+    return [(ordinal, 0, 0) for ordinal in rows]
 
 
 def _model(call: _Call) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from batch.dialogue.causes import cause_lines, ways_out
 from batch.dialogue.guesses import score
 from batch.dialogue.phrases import cost_line, failed, lost_line, reason_word, state_word
+from batch.dialogue.quality import quality_lines
 from batch.dialogue.terminal import Manners, duration, ring, safe, say
 from batch.language import _, again, ngettext, number
 from batch.store.causes import Why
@@ -31,6 +32,9 @@ def say_ending(job: JobRow, store: JobStore) -> int:
     code = _say_state(job)
     for line in cause_lines(why, job.id):
         say(line)
+    if job.ended or job.reason == PauseReason.LOW_ACCURACY:
+        for line in quality_lines(store):
+            say(f"  {line}")
     if job.ended:
         say(cost_line(job))
         for line in (lost_line(store.chunks.lost()), settling(job, store), _score(job)):
@@ -123,6 +127,7 @@ def _way_on(job: JobRow) -> tuple[str, str]:
         ),
         PauseReason.RATE_LIMITED: _("raise the rate limit at the endpoint or wait, then:"),
         PauseReason.SAMPLED: _("run the whole job:"),
+        PauseReason.LOW_ACCURACY: _("improve the prompt and run it anew, or send the rest anyway:"),
     }
     return ways.get(reason, _("resume with:")), ""
 

@@ -17,6 +17,7 @@ from batch.coordinator.post import Post
 from batch.coordinator.sign import Sign, board_name
 from batch.credentials import post_seal
 from batch.dialogue.manned import lack_of_workers
+from batch.dialogue.quality import quality_json
 from batch.settings import Settings
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
@@ -159,6 +160,7 @@ def facts_of(store: JobStore) -> dict[str, Any]:
         "invalid": job.invalid,
         "model": job.spec.model,
         "base_url": job.spec.base_url,
+        **quality_json(store),
         **store.why().as_json(),
     }
 

@@ -13,6 +13,7 @@ from jobs import headers
 from jobs.money import parse_amount
 from jobs.priority import parse_share
 from jobs.secret import extra_headers
+from jobs.task import MOST_PACKED
 
 _BLANKS = re.compile(r"[ \u00a0\u2009\u202f']")
 _GROUPED = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")
@@ -150,6 +151,20 @@ class Share(click.ParamType[float]):
             return parse_share(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Packing(click.ParamType[int]):
+    """Rows in a call: a number, or `auto`, which is 0."""
+
+    name = "rows"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of rows."""
+        if value in ("auto", 0):
+            return 0
+        if not str(value).isdecimal() or not 1 <= int(value) <= MOST_PACKED:
+            self.fail(f"{value!r} is not a number from 1 to {MOST_PACKED}, or auto", param, ctx)
+        return int(value)
 
 
 class Header(click.ParamType[str]):

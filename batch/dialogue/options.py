@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 from batch.dialogue.helps import Option
 from batch.dialogue.kinds import (
     Header,
+    Packing,
     Percent,
     Roubles,
     Seconds,
@@ -38,7 +39,6 @@ from jobs.errors import StorageUnavailable
 from jobs.gateways import GATEWAYS, RUB, USD
 from jobs.prices import MOST_RISE
 from jobs.priority import NORMAL
-from jobs.task import MOST_PACKED
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -205,10 +205,31 @@ table_options = _all(
     option("--escalate", metavar="MODEL", help="Model to ask after that."),
     option(
         "--pack",
-        type=click.IntRange(1, MOST_PACKED),
-        default=1,
-        metavar="N",
-        help="Rows per call; the shared part of the prompt is paid for once.",
+        type=Packing(),
+        default="1",
+        metavar="N|auto",
+        help="Rows per call; the shared part of the prompt is paid for once. auto: as many as a"
+        " sample shows to agree with single calls.",
+    ),
+    option(
+        "--min-agreement",
+        type=click.FloatRange(0, 1),
+        default=0.98,
+        show_default=True,
+        metavar="SHARE",
+        help="How many answers of a pack must equal those of single calls for --pack auto.",
+    ),
+    option(
+        "--gold",
+        **FILE,
+        help="Table of known answers: a key column and the answers. These rows are asked first,"
+        " and the accuracy is shown.",
+    ),
+    option(
+        "--min-accuracy",
+        type=click.FloatRange(0, 1),
+        metavar="SHARE",
+        help="Pause if fewer of the known answers are right.",
     ),
     option(
         "--temperature", type=click.FloatRange(0, 2), metavar="T", help="Temperature for every row."

@@ -149,6 +149,7 @@ def reason_word(reason: str) -> str:
         "sampled": _("sampled"),
         "deadline": _("deadline"),
         "misconfigured": _("misconfigured"),
+        "low_accuracy": _("low_accuracy"),
         "rate_limited": _("rate_limited"),
         "user": _("user"),
     }.get(reason, reason)

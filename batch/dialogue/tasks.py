@@ -13,9 +13,10 @@ from jobs.errors import UsageError
 from jobs.task import TableForm, Task
 
 _LARGEST = 2**20
+_HAVE_DEFAULTS = ("instructions_in", "repairs", "escalate", "pack", "min_agreement")
 _NEED_A_PROMPT = (
     *("system", "system_file", "choices", "schema", "temperature", "id_column", "encoding"),
-    *("delimiter", "no_header", "sheet", "to"),
+    *("delimiter", "no_header", "sheet", "to", "gold", "min_accuracy"),
 )
 
 
@@ -24,10 +25,7 @@ def take_task(options: dict[str, Any]) -> Task | None:
 
     `UsageError` where they make no sense together.
     """
-    told = {
-        name: options.pop(name)
-        for name in (*_NEED_A_PROMPT, "instructions_in", "repairs", "escalate", "pack")
-    }
+    told = {name: options.pop(name) for name in (*_NEED_A_PROMPT, *_HAVE_DEFAULTS)}
     prompt = _text(options, "prompt")
     if prompt is None:
         given = next((name for name in _NEED_A_PROMPT if told[name] not in (None, False)), None)
@@ -39,6 +37,10 @@ def take_task(options: dict[str, Any]) -> Task | None:
         return None
     if told["choices"] is not None and told["schema"] is not None:
         raise UsageError("--choices and --schema both define the answer", hint="choose one")
+    if told["min_accuracy"] is not None and told["gold"] is None:
+        raise UsageError(
+            "--min-accuracy needs known answers to compare with", hint="--gold FILE gives them"
+        )
     return Task(
         prompt=prompt,
         system=_text(told, "system"),
@@ -47,7 +49,11 @@ def take_task(options: dict[str, Any]) -> Task | None:
         instructions_in=told["instructions_in"],
         repairs=told["repairs"],
         escalate=told["escalate"],
-        pack=told["pack"],
+        pack=told["pack"] or 1,
+        auto_pack=told["pack"] == 0,
+        min_agreement=told["min_agreement"],
+        gold=None if told["gold"] is None else str(told["gold"].absolute()),
+        min_accuracy=told["min_accuracy"],
         temperature=told["temperature"],
         id_column=told["id_column"],
         to=told["to"],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from batch.estimator import lessons
 from batch.estimator.reckon import guess_of, reckon
@@ -14,6 +16,7 @@ from batch.estimator.sample import Crowd, Sample
 from batch.money.bounds import request_bound
 from batch.store.guess import Guess
 from batch.store.jobstore import JobStore
+from batch.tables.measure import packs_of
 from jobs.money import ZERO, add, times
 from jobs.prices import MARGIN, PriceList
 from jobs.spec import Spec
@@ -125,4 +128,31 @@ def guess_again(store: JobStore, home: Path) -> Guess:
     }
     reckoning = reckon(crowds, samples, prices, own=own, earlier=earlier)
     requests = sum(crowd.requests for crowd in crowds.values())
-    return guess_of(reckoning, requests, job.spec.limits, job.guess.at_most)
+    guess = guess_of(reckoning, requests, job.spec.limits, job.guess.at_most)
+    return guess if job.spec.task is None else _of_table(store, guess)
+
+
+def _of_table(store: JobStore, guess: Guess) -> Guess:
+    """What is left of a table costs as its sample did: with repairs, and in packs where it goes so.
+    What was spent stands.
+    """
+    job, packs = store.job(), packs_of(store)
+    share = store.trials.overhead() * (1.0 if packs is None else packs.ratio)
+    left = Decimal(repr(share * job.left / max(job.requests, 1)))
+    spent = add(job.settled_rub, job.booked_rub)
+    low, likely, high = (
+        None if rub is None else add(spent, _ROUND.multiply(rub, left).quantize(_KOPECKS))
+        for rub in (guess.low, guess.likely, guess.high)
+    )
+    if packs is not None and packs.chosen > 1 and low is not None and high is not None:
+        low, high = _ROUND.multiply(low, _PACKED[0]), _ROUND.multiply(high, _PACKED[1])
+        low, high = max(low, spent).quantize(_KOPECKS), high.quantize(_KOPECKS)
+    return msgspec.structs.replace(guess, low=low, likely=likely, high=high)
+
+
+_PACKED = (Decimal("0.9"), Decimal("1.15"))
+"""A few packs tell less than as many rows that are asked alone."""
+
+
+_ROUND = Context(prec=28)
+_KOPECKS = Decimal("0.000001")

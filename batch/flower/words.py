@@ -46,6 +46,7 @@ def _reasons() -> dict[str, str]:
         PauseReason.ENDPOINT_DOWN: _("the endpoint is unreachable"),
         PauseReason.PRICE_RISE: _("prices have risen"),
         PauseReason.MISCONFIGURED: _("wrong address or model"),
+        PauseReason.LOW_ACCURACY: _("too few known answers are right"),
         PauseReason.RATE_LIMITED: _("only rate limits for too long"),
         PauseReason.USER: _("by the user"),
     }

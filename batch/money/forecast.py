@@ -22,10 +22,17 @@ def cost_of_all(job: JobRow) -> Decimal | None:
     """
     if not job.left:
         return None
+    if _is_packed(job) and job.guess.basis == "sample" and job.guess.likely is not None:
+        # What the sample cost says little of packs; the estimate was made of both.
+        return max(job.guess.likely, _spent(job))
     if min(job.finished, job.calls - job.unknown) < ENOUGH:
         return job.guess.likely
     each = _ROUND.divide(_spent(job), Decimal(job.finished))
     return _ROUND.multiply(each, Decimal(job.requests)).quantize(_QUANTUM, context=_ROUND)
+
+
+def _is_packed(job: JobRow) -> bool:
+    return job.spec.task is not None and job.spec.task.pack > 1
 
 
 def cost_of_rest(job: JobRow) -> Decimal | None:

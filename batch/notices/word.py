@@ -142,5 +142,6 @@ def _reason(reason: str) -> str:
         PauseReason.PRICE_RISE: _("Prices have risen."),
         PauseReason.SAMPLED: _("The sample is complete."),
         PauseReason.MISCONFIGURED: _("The configuration is wrong."),
+        PauseReason.LOW_ACCURACY: _("Too few known answers are right."),
         PauseReason.RATE_LIMITED: _("Only rate limits for too long."),
     }.get(PauseReason(reason), reason)

@@ -31,6 +31,8 @@ from batch.reports.survey import (
 )
 from batch.store.causes import MEANINGS, MOST_LISTED
 from batch.store.jobstore import JobRow, JobStore
+from batch.tables.measure import packs_of
+from batch.tables.score import gold_of
 from jobs.spec import Spec
 from jobs.states import JobState
 from jobs.window import parse_window
@@ -99,6 +101,8 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
         "refusals": Counter(store.refusals()).most_common(MOST_LISTED),
         "lost": store.chunks.lost(),
         "copies": copies_of(store),
+        "packs": packs_of(store),
+        "gold": gold_of(store),
         "unlisted": [(each, lines_of(store, each.ordinals)) for each in cost.unlisted],
     }
 

@@ -56,7 +56,7 @@ class Draft:
 
     def keep_table(self, source: Path | BinaryIO) -> Path:
         """Copies the table that the requests are made of; on disk when this returns."""
-        copy = self._folder / TABLE
+        copy = self.table
         made = os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         opened = source.open("rb") if isinstance(source, Path) else nullcontext(source)
         with os.fdopen(made, "wb") as to, opened as file:
@@ -64,6 +64,21 @@ class Draft:
             to.flush()
             os.fsync(to.fileno())
         return copy
+
+    @property
+    def table(self) -> Path:
+        """Where the copy of the table stands."""
+        return self._folder / TABLE
+
+    def keep_gold(self, expected: Mapping[int, str]) -> None:
+        """Stores what is expected of some rows, by line: they go first."""
+        self._flush_rows()
+        self._db.execute("CREATE TEMP TABLE known (line INTEGER PRIMARY KEY, expected)")
+        self._db.executemany("INSERT INTO known VALUES (?, ?)", expected.items())
+        self._db.execute(
+            "INSERT INTO gold SELECT ordinal, expected FROM requests JOIN known USING (line)"
+        )
+        self._db.execute("DROP TABLE known")
 
     def add(self, request: Request) -> None:
         """Stores a valid request."""
@@ -183,10 +198,11 @@ class Draft:
         guess: Guess | None = None,
         *,
         sample: int = 0,
-    ) -> None:
+    ) -> int:
         """The job exists, whole and on disk, when this returns.
 
-        `sample` requests, spread over the file, go first and alone.
+        `sample` requests, spread over the file, go first and alone, and those whose answer is
+        known. Returns how many go first.
         """
         guess = guess or Guess()
         self._flush_rows()
@@ -225,9 +241,16 @@ class Draft:
         self._folder.rename(self._final)
         sync_folder(self._final.parent)
         self._let_go()
+        return len(first)
 
     def _first(self, count: int) -> list[int]:
-        """So many of the samples, spread evenly."""
+        """Those whose answer is known, and so many of the samples, spread evenly."""
+        known = self._db.execute(
+            "SELECT DISTINCT coalesce(original, ordinal) FROM gold LEFT JOIN copies USING (ordinal)"
+        ).fetchall()
+        return list(dict.fromkeys([*(row[0] for row in known), *self._spread(count)]))
+
+    def _spread(self, count: int) -> list[int]:
         found = [
             row[0]
             for row in self._db.execute(

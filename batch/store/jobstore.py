@@ -26,6 +26,7 @@ from batch.store.queue import Queue
 from batch.store.rests import Rests
 from batch.store.results import grow
 from batch.store.revision import Revision, revise
+from batch.store.trials import Trials
 from batch.store.trouble import Trouble
 from batch.store.uncertain import UncertainCalls
 from batch.store.units import Units
@@ -117,6 +118,7 @@ class JobStore:
             raise
         self.chunks = Chunks(self.db)
         self.units = Units(self.db, self.queue)
+        self.trials = Trials(self.db)
         self.failures = Failures(self.db)
         self.uncertain = UncertainCalls(self.db)
         self.rests = Rests(self.db)

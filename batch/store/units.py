@@ -86,6 +86,12 @@ class Judge(Protocol):
         by request; empty where the result is the end of all of them as it is.
         """
 
+    def trials(self, requests: Sequence[Asked]) -> Iterator[list[Unit]]:
+        """The calls by which packs of each size are compared on these requests."""
+
+    def said(self, requests: Sequence[Asked], answer: bytes) -> dict[int, str | None]:
+        """What a trial's answer says of each request, JSON; None: nothing valid."""
+
 
 class Units:
     """The units of one job."""
@@ -130,11 +136,14 @@ class Units:
         for result in results:
             chunk = self._chunk_of(result)
             unit = self._unit_of(result.ordinal, chunk)
+            body = bodies[result.body] if result.body >= 0 else b""
+            if unit is not None and unit.rung < 0:
+                self._keep_trial(unit, chunk, body, judge)
+                continue
             members = (result.ordinal,) if unit is None else unit.members
             fresh = [member for member in members if self._is_fresh(member, result.call)]
             if not fresh:
                 continue
-            body = bodies[result.body] if result.body >= 0 else b""
             rung = None if unit is None else unit.rung
             rulings = judge.rule(rung, self.asked(fresh), result, body)
             for member in fresh:
@@ -147,6 +156,15 @@ class Units:
             if again:
                 self._wait_again(again, result, chunk)
         return ends
+
+    def _keep_trial(self, unit: Unit, chunk: int | None, body: bytes, judge: Judge) -> None:
+        """What was asked only to compare ends nothing: all of its requests have their results."""
+        if chunk is not None:
+            said = judge.said(self.asked(unit.members), body)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO trials VALUES (?, ?, ?)",
+                [(chunk, member, told) for member, told in said.items()],
+            )
 
     def _chunk_of(self, result: Result) -> int | None:
         """The chunk of a result's call; None for one that cost nothing: nobody wrote it down."""

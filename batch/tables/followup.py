@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +20,7 @@ import msgspec
 from batch.store.units import Asked, Ruling, Unit
 from batch.tables import pack
 from batch.tables.check import Verdict, check_of, text_of
+from batch.tables.measure import comparable, sizes_of, told_values
 from batch.tables.pack import Item, mark_of
 from batch.tables.requests import Asker, is_russian
 from jobs.result import Result, ResultState
@@ -101,6 +103,26 @@ class Ladder:
             model=model,
             max_output=longest,
         )
+
+    # ---- comparing --------------------------------------------------------------------------
+
+    def trials(self, requests: Sequence[Asked]) -> Iterator[list[Unit]]:
+        """See `batch.store.units.Judge`."""
+        texts = [(row, self._asker.own_text(row.body)) for row in requests]
+        rows = [
+            (Item(mark_of(self._job_id, row.ordinal), text), row)
+            for row, text in texts
+            if text is not None
+        ]
+        for size in sizes_of(self._task, len(rows)):
+            groups = [group for group in _groups(rows, size) if len(group) > 1]
+            yield [replace(self._pack(group, PACKED), rung=-size) for group in groups]
+
+    def said(self, requests: Sequence[Asked], answer: bytes) -> dict[int, str | None]:
+        """See `batch.store.units.Judge`."""
+        names = comparable(self._task)
+        told = self._told(PACKED, requests, text_of(answer))
+        return {ordinal: told_values(verdict, names) for ordinal, verdict in told.items()}
 
     # ---- judging ----------------------------------------------------------------------------
 

@@ -153,11 +153,12 @@ def _check_columns(task: Task, columns: tuple[str, ...]) -> None:
             f"--id-column: the table has no column {task.id_column!r}",
             hint=f"its columns: {', '.join(columns)}",
         )
-    if task.pack > 1 and not task.checked:
+    packs = task.pack > 1 or task.auto_pack
+    if packs and not task.checked:
         raise UsageError(
             "--pack requires answers that are checked", hint="add --choices or --schema"
         )
-    if task.pack > 1 and task.system and parts_of(task.system)[1]:
+    if packs and task.system and parts_of(task.system)[1]:
         raise UsageError(
             "--pack: rows in one call share one system message, so it cannot use columns",
             hint="move the columns into --prompt",

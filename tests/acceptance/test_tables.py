@@ -268,3 +268,32 @@ def test_parquet_keeps_its_types_and_gets_the_answers_behind(
     assert found.select(["n", "text", "at"]).equals(table)
     assert found["answer"].to_pylist() == ["1 да", "2 "]
     assert found.column_names[3:] == ["answer", "error", "cost_rub", "attempts", "flags"]
+
+
+def test_packs_are_measured_and_known_answers_scored_before_the_rest_is_sent(
+    simulator: Callable[..., Simulator], shell: Shell
+) -> None:
+    shell.point_at(simulator("--answers", "table", "--slips", "0.1", "--reasoning-tokens", "0"))
+    rows = reviews(150)
+    source = shell.write("reviews.csv", as_csv(rows))
+    other = next(choice for choice in CHOICES if choice != rows[0][3])
+    truths = [(row[0], row[3] if place else other) for place, row in enumerate(rows[:12])]
+    gold = shell.write("gold.csv", "id;answer\n" + "".join(f"{a};{b}\n" for a, b in truths))
+
+    options = ("--pack", "auto", "--gold", gold, "--repairs", "3", "-o", "out")
+    first = shell("run", source, *ASKING, *ASKED_OF, *options, "--min-accuracy", "0.95", code=3)
+    told = json.loads(shell("status", "latest", "--json").out)
+    done = shell("resume", "latest", "--yes")
+
+    assert "5 rows per call: agreement 100.0 % (" in first.err
+    assert "known answers: 11 of 12 right" in first.err
+    assert "improve the prompt and run it anew, or send the rest anyway" in first.err
+    assert (told["reason"], told["gold"]["right"]) == ("low_accuracy", 11)
+    assert told["packs"]["chosen"] > 2
+    found = answered(shell.folder / "out" / "reviews.answered.csv")
+    assert [row["answer"] for row in found] == [row[3] for row in rows], done
+    costs = json.loads((shell.folder / "out" / "cost.json").read_text())
+    assert sum(Decimal(row["cost_rub"]) for row in found) == Decimal(costs["cost_rub"])
+    # What was said before the rest was sent is what it came to (issue 16: within 15 %).
+    assert 0.85 < costs["estimate"]["ratio"] < 1.15
+    assert "the rest is sent in packs of" in (shell.folder / "out" / "report.html").read_text()

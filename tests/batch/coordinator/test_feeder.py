@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -576,6 +576,12 @@ def test_a_firm_provider_bounds_its_requests_alone(tmp_path: Path) -> None:
 
 class Pairs:
     """Asks two at a time, and another model than the requests name."""
+
+    def trials(self, requests: Sequence[Asked]) -> Iterator[list[Unit]]:
+        raise NotImplementedError
+
+    def said(self, requests: Sequence[Asked], answer: bytes) -> dict[int, str | None]:
+        raise NotImplementedError
 
     def units(self, requests: Iterable[Asked], *, alone: bool = False) -> Iterator[Unit]:
         ordinals = [each.ordinal for each in requests]

@@ -29,6 +29,12 @@ class Scripted:
     rulings: dict[int, Ruling] = field(default_factory=dict)
     asked: list[tuple[int | None, list[int], bytes]] = field(default_factory=list)
 
+    def trials(self, requests: Sequence[Asked]) -> Iterator[list[Unit]]:
+        raise NotImplementedError
+
+    def said(self, requests: Sequence[Asked], answer: bytes) -> dict[int, str | None]:
+        raise NotImplementedError
+
     def units(self, requests: Iterable[Asked], *, alone: bool = False) -> Iterator[Unit]:
         raise NotImplementedError
 

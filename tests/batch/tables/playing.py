@@ -12,9 +12,12 @@ from pathlib import Path
 from random import Random
 from typing import Any, cast
 
+import msgspec
+
 from batch.coordinator.feeder import Feeder
 from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
+from batch.estimator.shape import shape_of
 from batch.reports import write_all
 from batch.store import ledger
 from batch.store.draft import Draft
@@ -46,7 +49,7 @@ LARGER = "large/model"
 
 
 def table_job(
-    folder: Path, rows: list[str], task: Task, *, dedupe: str = "", **wish: Any
+    folder: Path, rows: list[str], task: Task, *, dedupe: str = "", sample: int = 0, **wish: Any
 ) -> JobStore:
     """A job of a table with the one column `review`; its store is left to the test."""
     source = folder / "reviews.csv"
@@ -58,10 +61,15 @@ def table_job(
     if task.escalate is not None:
         draft.may_ask(task.escalate)
     for item in requests_of(Asker(task, MODEL, 20), MODEL, 20, table):
-        draft.refuse(item) if isinstance(item, Fault) else draft.add(item)
+        if isinstance(item, Fault):
+            draft.refuse(item)
+        else:
+            draft.add(item)
+            shape = msgspec.msgpack.encode(shape_of(item.body))
+            draft.keep_samples([(draft.requests - 1, shape)])
     draft.drop_copies()
     wish = {"source": "reviews.csv", "model": MODEL, "max_tokens": 20, "task": task, **wish}
-    draft.publish(spec(folder, **wish), prices("0.001", MODEL, LARGER), 1000.0)
+    draft.publish(spec(folder, **wish), prices("0.001", MODEL, LARGER), 1000.0, sample=sample)
     return JobStore(folder / "jobs" / JOB)
 
 
@@ -133,8 +141,6 @@ class Play:
 
 
 def _with_body(each: Result, place: int) -> Result:
-    import msgspec
-
     return msgspec.structs.replace(each, body=place)
 
 

@@ -1,0 +1,158 @@
+"""What is known of a table's answers: how well packs agree, how many known ones are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from batch.dialogue.terminal import safe
+from batch.language import _, decimal, money, ngettext, number
+from batch.store.jobstore import JobStore
+from batch.tables.measure import Packs, packs_of
+from batch.tables.score import NOTHING, Confusion, Score, gold_of
+from jobs.money import plain
+
+_MOST_CLASSES = 12
+_MOST_MISTAKES = 8
+
+
+def quality_lines(store: JobStore) -> Iterator[str]:
+    """For a person; none for a job without a table, or of which nothing was measured."""
+    packs, gold = packs_of(store), gold_of(store)
+    if packs is not None:
+        yield from pack_lines(packs)
+    if gold is not None:
+        yield from score_lines(gold, _("known answers"))
+
+
+def pack_lines(packs: Packs) -> Iterator[str]:
+    """Every size that was tried, and what is chosen."""
+    alone, *tried = packs.sizes
+    for each in tried:
+        told = _("{pack} rows per call: agreement {share} ({agreed} of {answered})").format(
+            pack=number(each.pack),
+            share=percent(each.agreement),
+            agreed=number(each.agreed),
+            answered=number(each.answered),
+        )
+        if again := each.rows - each.answered:
+            told += ", " + ngettext(
+                "{count} row asked again", "{count} rows asked again", again
+            ).format(count=number(again))
+        if alone.price:
+            told += ", " + _("{ratio} × the cost of single calls").format(
+                ratio=decimal(each.price / alone.price, 2)
+            )
+        if each.rub is not None:
+            told += " " + _("({rub} per row)").format(rub=money(each.rub / each.rows))
+        yield told
+    if packs.chosen == 1:
+        yield _("no pack agrees by {least}: rows are sent one by one").format(
+            least=percent(packs.least)
+        )
+    else:
+        yield _("the rest is sent in packs of {count} rows").format(count=number(packs.chosen))
+
+
+def score_lines(found: Score, name: str) -> Iterator[str]:
+    """Accuracy, then by class, then what is taken for what."""
+    low, high = found.interval
+    yield _(
+        "{name}: {right} of {rows} right, accuracy {share} (95 % interval {low} to {high})"
+    ).format(
+        name=name,
+        right=number(found.right),
+        rows=number(found.rows),
+        share=percent(found.accuracy),
+        low=percent(low),
+        high=percent(high),
+    )
+    for column in found.columns:
+        yield from _class_lines(column, alone=len(found.columns) == 1)
+
+
+def _class_lines(column: Confusion, *, alone: bool) -> Iterator[str]:
+    lead = "  " if alone else f"  {safe(column.column)} "
+    for each in column.classes[:_MOST_CLASSES]:
+        yield lead + _("{name}: precision {precision}, recall {recall} (expected {count})").format(
+            name=safe(each.name),
+            precision=_share(each.precision),
+            recall=_share(each.recall),
+            count=number(each.expected),
+        )
+    mistakes = sorted((each for each in column.pairs if each[0] != each[1]), key=lambda p: -p[2])
+    for wanted, told, count in mistakes[:_MOST_MISTAKES]:
+        yield lead + _("{wanted} answered as {told}: {count}").format(
+            wanted=safe(wanted),
+            told=safe(told) if told != NOTHING else _("nothing valid"),
+            count=number(count),
+        )
+
+
+def percent(share: float) -> str:
+    """`97.5 %`."""
+    return _("{share} %").format(share=decimal(100 * share, 1))
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else percent(share)
+
+
+def quality_json(store: JobStore) -> dict[str, Any]:
+    """For programs; null where nothing was measured."""
+    packs, gold = packs_of(store), gold_of(store)
+    return {
+        "packs": None if packs is None else _packs_json(packs),
+        "gold": None if gold is None else score_json(gold),
+    }
+
+
+def _packs_json(packs: Packs) -> dict[str, Any]:
+    return {
+        "chosen": packs.chosen,
+        "min_agreement": packs.least,
+        "sizes": [
+            {
+                "pack": each.pack,
+                "rows": each.rows,
+                "answered": each.answered,
+                "agreement": each.agreement,
+                "calls": each.calls,
+                "cost_rub": None if each.rub is None else plain(each.rub),
+                "tokens": each.tokens,
+            }
+            for each in packs.sizes
+        ],
+    }
+
+
+def score_json(found: Score) -> dict[str, Any]:
+    """Shares are from 0 to 1."""
+    low, high = found.interval
+    return {
+        "rows": found.rows,
+        "right": found.right,
+        "accuracy": found.accuracy,
+        "low": low,
+        "high": high,
+        "columns": [_column_json(each) for each in found.columns],
+    }
+
+
+def _column_json(column: Confusion) -> dict[str, Any]:
+    return {
+        "column": column.column,
+        "classes": [
+            {
+                "name": each.name,
+                "precision": each.precision,
+                "recall": each.recall,
+                "expected": each.expected,
+            }
+            for each in column.classes
+        ],
+        "confusion": [
+            {"expected": wanted, "answered": told or None, "rows": count}
+            for wanted, told, count in column.pairs
+        ],
+    }

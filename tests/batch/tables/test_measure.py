@@ -1,0 +1,127 @@
+"""Packs held against single calls, and answers against known ones."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from batch.tables.gold import read_gold
+from batch.tables.kinds import open_table
+from batch.tables.measure import Packs, Size, chosen_of, comparable, measure, sizes_of
+from batch.tables.score import score, wilson
+from jobs.errors import UsageError
+from jobs.task import TableForm, Task
+from tests.batch.tables.playing import Play, table_job
+
+CHOICES = ("good", "bad", "so-so")
+
+
+def task(**wish: object) -> Task:
+    return Task.model_validate({"prompt": "Tone: {{ review }}", "choices": CHOICES, **wish})
+
+
+def size(pack: int, rub: str, answered: int = 20, agreed: int = 20, rows: int = 20) -> Size:
+    return Size(pack, rows, answered, agreed, 1, Decimal(rub), 100)
+
+
+def test_the_same_rows_are_compared_alone_and_in_packs_and_pay_for_it(tmp_path: Path) -> None:
+    dice = Random(2)
+    rows = [f"w{n} {'x' * (n % 7)} label: {dice.choice(CHOICES)}" for n in range(40)]
+    wish = task(auto_pack=True)
+    store = table_job(tmp_path, rows, wish, sample=20)
+    play = Play(store, dice)
+
+    while play.turn():
+        pass
+    packs = measure(store, wish, store.trials.head(20))
+
+    assert [each.pack for each in packs.sizes] == [1, 2, 5, 10, 20]
+    assert all(each.rows == each.answered == each.agreed == 20 for each in packs.sizes)
+    assert [each.calls for each in packs.sizes] == [20, 10, 4, 2, 1]
+    assert store.job().finished == 20
+    assert sum(each.rub or 0 for each in packs.sizes) == store.job().settled_rub
+    assert packs.chosen > 1
+    # A trial ends nothing and feeds nothing again, and the job goes on.
+    assert store.queue.waiting(9, 20) == []
+    store.queue.leave_head()
+    play.run()
+    assert store.job().completed == 40
+
+
+@pytest.mark.parametrize(
+    ("tried", "chosen"),
+    [
+        ([size(2, "5"), size(5, "3"), size(10, "2")], 10),
+        ([size(2, "5"), size(5, "3", agreed=19), size(10, "2")], 10),
+        ([size(2, "5"), size(5, "3"), size(10, "2", agreed=19)], 5),
+        ([size(2, "5"), size(5, "3"), size(10, "2", answered=9, agreed=9)], 5),
+        ([size(2, "5"), size(5, "6")], 2),
+        ([size(2, "5", agreed=10)], 1),
+        ([], 1),
+    ],
+)
+def test_the_largest_pack_is_chosen_that_agrees_and_saves(tried: list[Size], chosen: int) -> None:
+    assert chosen_of([size(1, "10"), *tried], task()) == chosen
+
+
+def test_a_pack_larger_than_the_sample_is_told_by_what_a_call_and_a_row_cost() -> None:
+    # A call costs 1, and each of its rows 0.1 more.
+    tried = [size(10, "4"), size(20, "3")]
+    assert sizes_of(task(pack=50), 20) == (10, 20)
+    ratio = Packs([size(1, "22"), *tried], 50, 0.98).ratio
+    assert ratio == pytest.approx((1 / 50 + 0.1) / 1.1)
+
+
+def test_free_text_need_not_be_alike_where_there_is_something_else() -> None:
+    schema = {"properties": {"why": {"type": "string"}, "tone": {"enum": ["a", "b"]}}}
+    assert comparable(task(choices=(), answer_schema=json.dumps(schema))) == ("tone",)
+    del schema["properties"]["tone"]
+    assert comparable(task(choices=(), answer_schema=json.dumps(schema))) == ("why",)
+
+
+def test_accuracy_has_its_interval_and_says_what_is_taken_for_what() -> None:
+    pairs = [("good", "good")] * 8 + [("good", "bad")] + [("bad", "BAD")] * 5 + [("bad", None)]
+    found = score(({"answer": wanted}, {"answer": told}) for wanted, told in pairs)
+
+    assert (found.rows, found.right) == (15, 13)
+    assert found.interval == wilson(13, 15) == pytest.approx((0.6212, 0.9626), abs=1e-4)
+    (column,) = found.columns
+    good, bad = column.classes
+    assert good.precision == 1.0
+    assert good.recall == pytest.approx(8 / 9)
+    assert bad.precision == bad.recall == pytest.approx(5 / 6)
+    assert ("bad", "", 1) in column.pairs
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("gold", "told"),
+    [
+        ("id,answer\n1,good\n3,bad\n", {2: {"answer": "good"}, 4: {"answer": "bad"}}),
+        ("id,expected\n2,so-so\n", {3: {"answer": "so-so"}}),
+        ("id,answer\n1,fine\n", "row 2: 'fine' is none of: good, bad, so-so"),
+        (
+            "id,answer\n9,good\n",
+            "has no row for 1 of the 1 rows of .*; the first has id '9'",
+        ),
+        ("name,answer\nx,good\n", "shares no column with the table"),
+        ("id,a,b\n1,good,bad\n", "has no column of expected answers"),
+        ("id,answer\n1,\n", "holds no expected answers"),
+    ],
+)
+def test_known_answers_are_matched_by_key(
+    tmp_path: Path, gold: str, told: dict[int, dict[str, str]] | str
+) -> None:
+    (tmp_path / "t.csv").write_text("id,review\n1,a\n2,b\n3,c\n")
+    (tmp_path / "gold.csv").write_text(gold)
+    table = open_table(tmp_path / "t.csv", "t.csv", TableForm())
+    if isinstance(told, str):
+        with pytest.raises(UsageError, match=told):
+            read_gold(tmp_path / "gold.csv", task(), table)
+    else:
+        found = read_gold(tmp_path / "gold.csv", task(), table)
+        assert {number: json.loads(text) for number, text in found.items()} == told
