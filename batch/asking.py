@@ -1,5 +1,6 @@
 """Questions to the endpoint that cost nothing, asked with the key: bounded in bytes and in time.
 
+secrets    those that were sent are taken out of what comes back
 document   at most `LARGEST` bytes as they come, never unpacked; `TOTAL_S` from the first byte
            that is sent on, however steadily a head or a body drips
 """
@@ -8,15 +9,15 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from batch.credentials import api_key
+from batch.credentials import Pass, pass_for
 from jobs.address import join
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.reach import EMPTY, others, speaks
-from jobs.secret import extra_headers
+from jobs.redaction import Redactor
 
 if TYPE_CHECKING:
     import httpx2
@@ -32,8 +33,8 @@ TOTAL_S = 60.0
 
 HINT = "check the network and the address (--base-url, NIGHTSHIFT_BASE_URL), then try again"
 
-_TROUBLE = 429
-"""From this status on it may pass."""
+_FINE, _TROUBLE = 200, 429
+"""From the second on it may pass."""
 
 _CHAT = "chat/completions"
 _T = TypeVar("_T")
@@ -50,20 +51,23 @@ Ask = Callable[[str, bytes], Awaitable[Page]]
 """Asks an address: GET without a body, else POST."""
 
 
-def asking(questions: Callable[[Ask], Awaitable[_T]]) -> _T:
-    """Runs questions that share a connection. `ServiceUnavailable` for every fault of the road."""
+def asking(base_url: str, questions: Callable[[Ask], Awaitable[_T]]) -> _T:
+    """Runs questions to one endpoint, over one connection. `ServiceUnavailable` for every fault of
+    the road.
+    """
     import asyncio
 
-    return asyncio.run(_asked(questions))
+    return asyncio.run(_asked(questions, pass_for(base_url, os.environ)))
 
 
-async def _asked(questions: Callable[[Ask], Awaitable[_T]]) -> _T:
-    async with _client() as client:
-        return await questions(lambda url, body: _ask(client, url, body))
+async def _asked(questions: Callable[[Ask], Awaitable[_T]], opens: Pass) -> _T:
+    redactor = Redactor(opens.key, *opens.secrets)
+    async with _client(opens) as client:
+        return await questions(lambda url, body: _ask(client, url, body, redactor))
 
 
 @asynccontextmanager
-async def _client() -> AsyncIterator[httpx2.AsyncClient]:
+async def _client(opens: Pass) -> AsyncIterator[httpx2.AsyncClient]:
     import httpx2
 
     async with httpx2.AsyncClient(
@@ -72,12 +76,12 @@ async def _client() -> AsyncIterator[httpx2.AsyncClient]:
         trust_env=False,
         follow_redirects=False,
         timeout=IDLE_S,
-        headers=_headers(os.environ),
+        headers=_headers(opens),
     ) as client:
         yield client
 
 
-def _headers(environ: Mapping[str, str]) -> dict[str, str]:
+def _headers(opens: Pass) -> dict[str, str]:
     """As a worker's; some gateways want a content type even where there is no content."""
     found = {
         "Accept": "application/json",
@@ -86,16 +90,15 @@ def _headers(environ: Mapping[str, str]) -> dict[str, str]:
         "Content-Type": "application/json",
         "User-Agent": "Nightshift",
     }
-    key = api_key(environ)
-    if key.isascii() and key.isprintable() and key:
-        found["Authorization"] = f"Bearer {key}"
-    for name, value in extra_headers(environ).items():
+    if opens.key.isascii() and opens.key.isprintable() and opens.key:
+        found["Authorization"] = f"Bearer {opens.key}"
+    for name, value in opens.headers.items():
         found = {each: old for each, old in found.items() if each.lower() != name.lower()}
         found |= {name: value} if value else {}
     return found
 
 
-async def _ask(client: httpx2.AsyncClient, url: str, body: bytes) -> Page:
+async def _ask(client: httpx2.AsyncClient, url: str, body: bytes, redactor: Redactor) -> Page:
     import asyncio
 
     import httpx2
@@ -105,7 +108,9 @@ async def _ask(client: httpx2.AsyncClient, url: str, body: bytes) -> Page:
             asyncio.timeout(TOTAL_S),
             client.stream("POST" if body else "GET", url, content=body or None) as response,
         ):
-            return Page(response.status_code, await _body(response, url))
+            answered = response.status_code == _FINE
+            found = redactor.body(await _body(response, url), answered=answered)
+            return Page(response.status_code, found)
     except TimeoutError:
         raise ServiceUnavailable(f"{url} takes longer than {TOTAL_S:g} s", hint=HINT) from None
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
@@ -139,7 +144,7 @@ def check_reach(base_url: str) -> None:
     an API does, nothing is raised: it may be a moment, and the first call tells.
     """
     with suppress(ServiceUnavailable):
-        asking(lambda ask: _check(ask, base_url))
+        asking(base_url, lambda ask: _check(ask, base_url))
 
 
 async def _check(ask: Ask, base_url: str) -> None:

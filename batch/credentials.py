@@ -7,12 +7,30 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from batch.settings import Settings
+from batch.settings import DEFAULT_BASE_URL, Settings
+from jobs import headers
 from jobs.errors import StorageUnavailable, UsageError
 from jobs.names import SECRET
 from jobs.seal import Seal, fingerprint
-from jobs.secret import key, post_secret
+from jobs.secret import (
+    CATALOG_HEADER,
+    CATALOG_KEY,
+    extra_headers,
+    header_secrets,
+    key,
+    post_secret,
+    secret,
+)
+
+
+class Pass(NamedTuple):
+    """What opens an endpoint to questions. `secrets` are what nobody may see of it."""
+
+    key: str
+    headers: dict[str, str]
+    secrets: tuple[str, ...]
 
 
 def secret_file(settings: Settings, home: Path) -> Path:
@@ -38,10 +56,30 @@ def api_key(environ: Mapping[str, str]) -> str:
         return ""
 
 
+def catalog_url(environ: Mapping[str, str]) -> str:
+    """The endpoint whose catalogue a coordinator that runs as a service may open; "" for none.
+
+    Its jobs may be for several endpoints, and what opens one is not shown to another.
+    """
+    names = (CATALOG_KEY, f"{CATALOG_KEY}_FILE", CATALOG_HEADER)
+    url = environ.get("NIGHTSHIFT_BASE_URL") or DEFAULT_BASE_URL
+    return url.rstrip("/") if any(environ.get(name, "").strip() for name in names) else ""
+
+
+def pass_for(base_url: str, environ: Mapping[str, str]) -> Pass:
+    """The key and the headers; of a coordinator as a service those that are for the catalogue.
+
+    `UsageError` for a secret that cannot be read.
+    """
+    found, variable = api_key(environ), headers.VARIABLE
+    if not (found or environ.get(variable)) and catalog_url(environ) == base_url:
+        found, variable = secret(environ, CATALOG_KEY), CATALOG_HEADER
+    return Pass(found, extra_headers(environ, variable), header_secrets(environ, variable))
+
+
 def key_fingerprint(environ: Mapping[str, str]) -> str:
-    """Tells which API key is set here; empty where `api_key` is."""
-    found = api_key(environ)
-    return fingerprint(found) if found else ""
+    """Tells which API key is set here, and which headers; empty where neither is."""
+    return fingerprint(api_key(environ), extra_headers(environ))
 
 
 def _make(path: Path) -> None:

@@ -13,18 +13,21 @@ from collections.abc import Mapping, MutableMapping
 
 from jobs import headers
 from jobs.queue import is_celerys
-from jobs.secret import KEY_FILE, KEYS, REDIS_URL
+from jobs.secret import CATALOG_HEADER, CATALOG_KEY, KEY_FILE, KEYS, REDIS_URL
 
 _OF_THE_KEY = re.compile(rf"(?:{'|'.join(KEYS)})(?:_FILE)?|{KEY_FILE}|{headers.VARIABLE}")
+_OF_THE_CATALOG = re.compile(rf"{CATALOG_KEY}(?:_FILE)?|{CATALOG_HEADER}")
 _OF_NOTIFICATIONS = re.compile(r"NIGHTSHIFT_(?:NOTIFY|TELEGRAM|SMTP)_\w+")
 _OF_FLOWER = re.compile(r"NIGHTSHIFT_FLOWER_PASSWORD(?:_FILE)?")
 _OF_REDIS = re.compile(rf"{REDIS_URL}(?:_FILE)?")
 _NEEDLESS = {
-    "workers": (_OF_NOTIFICATIONS, _OF_FLOWER, re.compile(rf"{REDIS_URL}_FILE")),
-    "workers.check": (_OF_NOTIFICATIONS, _OF_FLOWER, _OF_REDIS),
+    "workers": (
+        *(_OF_THE_CATALOG, _OF_NOTIFICATIONS, _OF_FLOWER, re.compile(rf"{REDIS_URL}_FILE")),
+    ),
+    "workers.check": (_OF_THE_CATALOG, _OF_NOTIFICATIONS, _OF_FLOWER, _OF_REDIS),
     "coordinator": (_OF_THE_KEY, _OF_FLOWER),
-    "intake": (_OF_NOTIFICATIONS, _OF_FLOWER, _OF_REDIS),
-    "flower": (_OF_THE_KEY, _OF_NOTIFICATIONS),
+    "intake": (_OF_THE_CATALOG, _OF_NOTIFICATIONS, _OF_FLOWER, _OF_REDIS),
+    "flower": (_OF_THE_KEY, _OF_THE_CATALOG, _OF_NOTIFICATIONS),
 }
 _OF_A_SERVER = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
 

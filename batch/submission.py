@@ -493,15 +493,10 @@ def _opened(
     )
     if spec.task is None:
         return spec, read(source, defaults)
-    if spec.service_tier or spec.max_tokens_field:
-        raise UsageError(
-            "--service-tier and --max-tokens-field are for files of requests, not for tables",
-            hint="leave them out",
-        )
     model = defaults.model_for(None)
     table = open_table(draft.keep_table(source), spec.source, spec.task.form)
     task = spec.task.model_copy(update={"form": table.form})
-    asker = Asker(task, model, spec.max_tokens)
+    asker = Asker(task, model, spec.max_tokens, tier=spec.service_tier, limit=spec.max_tokens_field)
     if task.escalate is not None:
         draft.may_ask(task.escalate)
     lines = requests_of(asker, model or "", spec.max_tokens, table)

@@ -22,15 +22,8 @@ SETTINGS = frozenset(
         *("HOME", "REDIS_URL", "INSECURE_REDIS", "BASE_URL", "LANG", "LOG", "SCRATCH"),
         *("OPEN_CHUNKS", "API_KEY_FILE", "POST_SECRET_FILE", "FLOWER_PASSWORD", "FLOWER_PORT"),
         *("TELEGRAM_TOKEN", "TELEGRAM_URL", "SMTP_URL", "SMTP_FROM", "SMTP_PASSWORD"),
-        *(
-            "NOTIFY_SECRET",
-            "WEBHOOK_SECRET",
-            "TIED",
-            "UID",
-            "WORK",
-            "REDIS_DIGEST",
-            "PYTHON_DIGEST",
-        ),
+        *("CATALOG_KEY", "CATALOG_HEADER", "NOTIFY_SECRET", "WEBHOOK_SECRET"),
+        *("TIED", "UID", "WORK", "REDIS_DIGEST", "PYTHON_DIGEST"),
         *("REDIS_PASSWORD", "WORKER_REDIS_PASSWORD", "FLOWER_REDIS_PASSWORD"),
     )
 )

@@ -81,7 +81,7 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
 class Payload(msgspec.Struct, frozen=True):
     """A chunk, whole. `chunk` is a number that no other chunk of the job ever had, so it is the
     fence too: what comes back of a chunk that was given up cannot be taken for another's. `key` is
-    the fingerprint of the API key it is meant for.
+    the fingerprint of the API key and the headers it is meant for.
     """
 
     job: str

@@ -59,6 +59,11 @@ def is_open_secret(text: str) -> bool:
     )
 
 
+def is_secret(text: str) -> bool:
+    """Whether a header's value is to be seen by nobody: it stands elsewhere, or is an open one."""
+    return parse(text)[1].startswith(("@", "env:")) or is_open_secret(text)
+
+
 def names(texts: Iterable[str]) -> tuple[str, ...]:
     """The names alone, in lower case and sorted."""
     return tuple(sorted({parse(text)[0].lower() for text in texts}))

@@ -65,10 +65,11 @@ class Rest(msgspec.Struct, frozen=True):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker. `key` is its API key's fingerprint, `started` Unix time, `outbox_lag_s` the age of
-    its oldest result that is not home. `foreign` counts what it dropped as not of our making,
-    `now` is its clock, `at` Redis's when it told this. `rest` is the balance since when it has been
-    at rest, or last was. `open` are the chunks of each job that it runs, or whose end is not home.
+    """A worker. `key` is the fingerprint of its API key and headers, `started` Unix time,
+    `outbox_lag_s` the age of its oldest result that is not home. `foreign` counts what it dropped
+    as not of our making, `now` is its clock, `at` Redis's when it told this. `rest` is the balance
+    since when it has been at rest, or last was. `open` are the chunks of each job that it runs, or
+    whose end is not home.
     """
 
     name: str = ""

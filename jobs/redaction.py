@@ -1,8 +1,9 @@
-"""Takes a key out of what an endpoint says, for an endpoint may quote the request's head.
+"""Takes secrets out of what an endpoint says, for an endpoint may quote the request's head.
 
-Wherever the key travels, this stands at the door: what comes back is cleaned before anybody keeps
-it. Found is the key as it is, a part of it, and the spellings that programs make of it: base64 (of
-`Bearer KEY` too), hex, reversed, and the escapes of JSON, HTML and addresses.
+Wherever the key travels, or another secret in a header, this stands at the door: what comes back is
+cleaned before anybody keeps it. Found is the key as it is, a part of it, and the spellings that
+programs make of it: base64 (of `Bearer KEY` too), hex, reversed, and the escapes of JSON, HTML and
+addresses.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 
 REDACTED = b"[key redacted]"
@@ -67,16 +69,20 @@ class _Spelling:
 
 
 class Redactor:
-    """Takes one key out of bytes.
+    """Takes the key, and other values of headers that are secrets, out of bytes.
 
     Words that stand in for a key where none is needed (`EMPTY`, `not-needed`) are no secrets:
-    shorter than 8 characters, or shorter than 16 without a digit. They may occur in any answer.
+    shorter than 8 characters, than 12 without a digit, or than 16 of letters alone. They may occur
+    in any answer.
     """
 
-    def __init__(self, key: str) -> None:
-        secret = len(key) >= _SURE or (len(key) >= _LEAST and any(map(str.isdigit, key)))
-        self._spellings = list(_spellings(key)) if secret else []
-        self._signs = [sign for some in _in_answers(key) for sign in some] if secret else []
+    def __init__(self, *values: str) -> None:
+        secrets = dict.fromkeys(
+            each for value in values for each in _credentials(value) if _is_secret(each)
+        )
+        self._spellings = [each for secret in secrets for each in _spellings(secret)]
+        signs = (sign for secret in secrets for some in _in_answers(secret) for sign in some)
+        self._signs = list(dict.fromkeys(signs))
         self._remembered = lru_cache(64)(self._clean)
 
     def body(self, body: bytes, *, answered: bool) -> bytes:
@@ -141,11 +147,32 @@ class Redactor:
         return b"".join([*kept, body[at:]])
 
 
+def _credentials(value: str) -> Iterator[str]:
+    """The value, and without its scheme; of `Basic` the name and the password within it too."""
+    yield value
+    scheme, _, rest = value.partition(" ")
+    if not rest:
+        return
+    yield rest
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            login = base64.b64decode(rest, validate=True).decode()
+            yield from (login, login.partition(":")[2])
+
+
+def _is_secret(text: str) -> bool:
+    """Words of a language, and what stands in for a key, are none."""
+    has_digit = any(map(str.isdigit, text))
+    least = _LEAST if has_digit else _SURE if text.isalpha() else _PART
+    return len(text) >= least
+
+
 def _in_answers(key: str) -> Iterator[list[bytes]]:
     raw = key.encode()
     yield _Spelling(key, _PART).signs()
     for text in (raw.hex(), *(_base64(raw, before) for before in range(3))):
-        yield _Spelling(text, _ENCODED_PART).signs()[1:2]
+        # The first of a long one is what many begin with.
+        yield _Spelling(text, _ENCODED_PART).signs()[:2][-1:]
 
 
 def _spellings(key: str) -> Iterator[_Spelling]:

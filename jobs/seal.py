@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from jobs.errors import BadMessage
@@ -21,19 +22,40 @@ _ROUNDS = 100_000
 
 
 class Target(NamedTuple):
-    """Whose calls a job makes: an endpoint's, and the `fingerprint` of a key; "": not known."""
+    """Whose calls a job makes: an endpoint's, and the `fingerprint` of a key and of the headers
+    beside it; "": not known.
+    """
 
     base_url: str
     key: str
 
 
-def fingerprint(api_key: str) -> str:
-    """Tells API keys apart; 12 hexadecimal digits from which none can be found.
+def fingerprint(api_key: str, headers: Mapping[str, str] = {}) -> str:
+    """Tells API keys apart, and what goes with them: `KEY`, or `KEY.HEADERS`, each 12 hexadecimal
+    digits from which nothing can be found.
 
     Slow on purpose (some 50 ms): a key that somebody made up by hand could be guessed otherwise.
     """
-    salt = b"nightshift: which key"
-    return hashlib.pbkdf2_hmac("sha256", api_key.encode(), salt, _ROUNDS, 6).hex()
+    key = _digest("key", api_key) if api_key else ""
+    lines = sorted(f"{name.lower()}: {value}" for name, value in headers.items())
+    return f"{key}.{_digest('headers', chr(10).join(lines))}" if lines else key
+
+
+def key_of(fingerprint: str) -> str:
+    """The part that tells the API key; "" if that is not known."""
+    return fingerprint.partition(".")[0]
+
+
+def joined(here: str, before: str) -> str:
+    """The fingerprint of what is set here, and for what is not set here of what was before."""
+    (key, _, headers), (old_key, _, old) = here.partition("."), before.partition(".")
+    more = headers or old
+    return f"{key or old_key}.{more}" if more else key or old_key
+
+
+def _digest(what: str, secret: str) -> str:
+    salt = f"nightshift: which {what}".encode()
+    return hashlib.pbkdf2_hmac("sha256", secret.encode(), salt, _ROUNDS, 6).hex()
 
 
 class Seal:
@@ -70,8 +92,8 @@ class Seal:
             return None
 
     def queue(self, target: Target) -> str:
-        """The Celery queue of a target: a worker takes only chunks that are meant for its key, of
-        homes whose secret it has.
+        """The Celery queue of a target: a worker takes only chunks that are meant for its key and
+        headers, of homes whose secret it has.
         """
         where = f"{target.base_url.rstrip('/')} {target.key}"
         return f"chunks.{self._tag('queue', where.encode()).hex()[:16]}"

@@ -21,6 +21,12 @@ KEY_SOURCES = (KEY_FILE, *(each for name in KEYS for each in (f"{name}_FILE", na
 """Where the key is looked for, the first first."""
 
 REDIS_URL = "NIGHTSHIFT_REDIS_URL"
+CATALOG_KEY = "NIGHTSHIFT_CATALOG_KEY"
+CATALOG_HEADER = "NIGHTSHIFT_CATALOG_HEADER"
+"""What a coordinator that runs as a service reads the catalogue with, if it is to: the headers one
+a line.
+"""
+
 POST_SECRET_FILE = "NIGHTSHIFT_POST_SECRET_FILE"  # noqa: S105  a name, no secret
 
 _MOST_BYTES = 64 * 1024
@@ -85,10 +91,17 @@ def _others(path: Path, environ: Mapping[str, str]) -> int:
     return stat.S_IRWXO if granted else stat.S_IRWXG | stat.S_IRWXO
 
 
-def extra_headers(environ: Mapping[str, str]) -> dict[str, str]:
+def extra_headers(environ: Mapping[str, str], variable: str = headers.VARIABLE) -> dict[str, str]:
     """The headers that the endpoint wants beside the key; `UsageError` as `headers.resolve`."""
-    given = headers.lines(environ.get(headers.VARIABLE, ""))
+    given = headers.lines(environ.get(variable, ""))
     return headers.resolve(given, environ, lambda path: read_secret(path, "--header", environ))
+
+
+def header_secrets(environ: Mapping[str, str], variable: str = headers.VARIABLE) -> tuple[str, ...]:
+    """Those of their values that nobody may see; errors as `extra_headers`."""
+    found = extra_headers(environ, variable)
+    given = {headers.parse(each)[0]: each for each in headers.lines(environ.get(variable, ""))}
+    return tuple(found[name] for name, text in given.items() if headers.is_secret(text))
 
 
 def no_core_dumps() -> None:

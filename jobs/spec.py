@@ -79,7 +79,7 @@ class Spec(BaseModel):
     output_dir: str
     insecure_http: bool = False
     base_url: str
-    key: Annotated[str, Field(pattern="^([0-9a-f]{12})?$")] = ""
+    key: Annotated[str, Field(pattern=r"^([0-9a-f]{12})?(\.[0-9a-f]{12})?$")] = ""
     headers: tuple[str, ...] = ()
     model: str | None = None
     max_tokens: Count | None = None

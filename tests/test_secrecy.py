@@ -33,10 +33,13 @@ else:
 
 KEY = CANARY.encode()
 PROMPT = b"canary-prompt-8d21"
+TENANT = "canary-tenant-5c77"
+"""The value of a header beside the key."""
 ROWS = 120
 PASSWORD = "only-for-this-test"
 _FRAME = b"\x28\xb5\x2f\xfd"
 _PAGES = ("", "workers", "tasks", "broker", "api/tasks", "api/workers", "metrics")
+UNDER_WAY = {"RECEIVED", "STARTED"}
 _MAY_TRAVEL = re.compile(rb"ns:(?:payload|results):")
 """The Redis keys below which prompts and answers travel."""
 
@@ -65,6 +68,7 @@ class Spy:
         self._thread = threading.Thread(target=self._watch)
         self.with_key: set[bytes] = set()
         self.with_prompt: set[bytes] = set()
+        self.with_tenant: set[bytes] = set()
         self.looks = 0
 
     def __enter__(self) -> Self:
@@ -84,6 +88,8 @@ class Spy:
                         self.with_key.add(key)
                     if holds(value, PROMPT):
                         self.with_prompt.add(key)
+                    if holds(value, TENANT.encode()):
+                        self.with_tenant.add(key)
             arguments = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, check=True)
             if KEY in arguments.stdout:
                 self.with_key.add(b"ps")
@@ -105,10 +111,16 @@ class Spy:
             yield from (value for value in readers[kind]() if value is not None)
 
 
-def flower_pages(where: str) -> Iterator[bytes]:
+def states(where: str) -> set[str]:
+    """Those of all chunks, as Flower shows them."""
+    *_, tasks = (json.loads(page) for page in flower_pages(where, "api/tasks"))
+    return {task["state"] for task in tasks.values()}
+
+
+def flower_pages(where: str, *pages: str) -> Iterator[bytes]:
     """What Flower shows, with the password."""
     ticket = b64encode(f"nightshift:{PASSWORD}".encode()).decode()
-    for page in _PAGES:
+    for page in pages or _PAGES:
         request = urllib.request.Request(where + page, headers={"Authorization": f"Basic {ticket}"})
         with urllib.request.urlopen(request, timeout=20) as answer:
             yield answer.read()
@@ -142,10 +154,14 @@ def test_s2_the_key_is_nowhere_and_prompts_only_where_they_must_be(
         wait_until("it is paused", lambda: house.is_paused(job))
         left_behind = {path: path.read_bytes() for path in files(house.folder)}
         house.simulator.control("keys", {"allow": [CANARY]})
+        seen = states(where)
         wait_until("it is over", lambda: over(house, job))
+        # One of its workers was killed, and never told how its chunks ended.
+        wait_until("Flower shows no chunk under way", lambda: not states(where) & UNDER_WAY)
         pages = list(flower_pages(where))
         told = [house.command(*words, job) for words in (("status",), ("cost",), ("results",))]
 
+    assert seen & UNDER_WAY
     assert spy.looks > 10
     assert spy.with_key == set()
     assert spy.with_prompt
@@ -174,8 +190,11 @@ def test_s2_an_endpoint_that_quotes_key_and_prompt_reaches_no_further_than_the_h
     monkeypatch.setenv("NIGHTSHIFT_LOG", "DEBUG")
     monkeypatch.setenv("NIGHTSHIFT_PORT", "0")
     monkeypatch.setenv("NIGHTSHIFT_FLOWER_PASSWORD", PASSWORD)
+    monkeypatch.setenv("NIGHTSHIFT_HEADER", "X-Tenant=env:TENANT")
+    monkeypatch.setenv("TENANT", TENANT)
     encoded = b64encode(b"Bearer " + KEY).decode()
     words = f"Authorization: Bearer {CANARY} ({encoded}) is no key \x1b[2J\n for {PROMPT.decode()}"
+    words += f", tenant: {TENANT}"
     rule = {"kind": "status", "code": 401, "text": words}
     endpoint = ("--key", CANARY, "--fault", json.dumps(rule))
     source = tmp_path / "night.jsonl"
@@ -201,7 +220,9 @@ def test_s2_an_endpoint_that_quotes_key_and_prompt_reaches_no_further_than_the_h
     assert not holds(logs, PROMPT)
     assert b"endpoint.key_rejected" in logs
     assert "[key redacted]" in told
-    for secret in (KEY, encoded.encode()):
+    assert spy.with_tenant == set()
+    assert not holds(shown, TENANT.encode())
+    for secret in (KEY, encoded.encode(), TENANT.encode()):
         assert [path for path, data in everything.items() if holds(data, secret)] == []
 
 

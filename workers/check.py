@@ -91,8 +91,9 @@ async def look(base_url: str, key: str, headers: Mapping[str, str]) -> dict[str,
         if not _lists(models.mine) or not _tell_of_key(models, credits_):
             chat = await asker.chat()
     meant = "" if chat is None or _speaks(chat.mine) else await _meant(base_url, key, headers)
+    reached = _reached(models.mine, chat.mine if chat else None, meant)
     return {
-        "endpoint": _reached(models.mine, chat.mine if chat else None, meant),
+        "endpoint": {**reached, "locked": models.accepted},
         "key": _key([each for each in (chat, credits_, models) if each], base_url),
     }
 

@@ -144,6 +144,7 @@ class Service:
             settings.api_key,
             max_connections=MOST_CALLS,
             headers=settings.headers,
+            secrets=settings.header_secrets,
             # What may be called in the clear was asked when the settings were read.
             insecure_http=True,
         )

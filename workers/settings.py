@@ -18,6 +18,7 @@ from jobs.secret import (
     POST_SECRET_FILE,
     REDIS_URL,
     extra_headers,
+    header_secrets,
     key,
     key_source,
     post_secret,
@@ -41,11 +42,12 @@ class WorkerSettings:
     api_key: str = field(repr=False)
     secret: bytes = field(repr=False)
     headers: dict[str, str] = field(repr=False, default_factory=dict)
+    header_secrets: tuple[str, ...] = field(repr=False, default=())
 
     @cached_property
     def target(self) -> Target:
         """Whose chunks this worker takes."""
-        return Target(self.base_url, fingerprint(self.api_key))
+        return Target(self.base_url, fingerprint(self.api_key, self.headers))
 
     @cached_property
     def seal(self) -> Seal:
@@ -67,6 +69,7 @@ def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
         chunks=_chunks(environ.get("NIGHTSHIFT_OPEN_CHUNKS") or "64"),
         api_key=api_key(environ),
         headers=extra_headers(environ),
+        header_secrets=header_secrets(environ),
         scratch=Path(scratch).expanduser() if scratch else home / "worker",
         secret=post_secret(Path(named).expanduser() if named else home / SECRET),
     )

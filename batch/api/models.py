@@ -44,7 +44,7 @@ def _catalogue(base_url: str) -> bytes:
     if kept is not None and time.monotonic() - at < _KEPT_S:
         return kept.body
     try:
-        told = asking(lambda ask: ask(join(base_url, "models"), b""))
+        told = asking(base_url, lambda ask: ask(join(base_url, "models"), b""))
     except ServiceUnavailable:
         told = Page(0, b"")
     if told.status != _OK:

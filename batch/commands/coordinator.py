@@ -14,7 +14,7 @@ from batch import embedded
 from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
-from batch.credentials import post_seal
+from batch.credentials import catalog_url, pass_for, post_seal
 from batch.dialogue.helps import Command
 from batch.dialogue.kinds import Whole
 from batch.dialogue.options import (
@@ -79,6 +79,8 @@ def command(metrics_port: int | None, metrics_address: str, **options: Any) -> i
     patience_s = worker_patience(os.environ)
     seal = post_seal(settings, home.folder)
     keep_only_needed("coordinator")
+    # A secret that cannot be read is told now, and not when the catalogue is due.
+    pass_for(catalog_url(os.environ), os.environ)
     set_caps(home, options)
     metrics = _metrics(metrics_port, metrics_address)
     with (

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -20,6 +20,7 @@ import click
 from batch import embedded
 from batch.coordinator import connection
 from batch.coordinator.post import Post
+from batch.coordinator.sign import Sign, board_name
 from batch.credentials import post_seal
 from batch.dialogue.glance import Glance, worst
 from batch.dialogue.helps import Command
@@ -255,3 +256,24 @@ def _endpoint(base_url: str, *, insecure: bool) -> Iterator[Finding]:
         if what == "endpoint":
             text = f"{base_url} {text}"
         yield Finding(names[what], text, ok=found["ok"], cure=found.get("cure") or cures[what])
+        if found.get("locked") and _coordinator_lacks_key(base_url):
+            yield Finding(
+                _("prices"),
+                _(
+                    "the catalogue needs a key, which the running coordinator does not have: it"
+                    " uses the prices of submission. To follow changes, start it with"
+                    " NIGHTSHIFT_CATALOG_KEY_FILE and NIGHTSHIFT_BASE_URL"
+                ),
+            )
+
+
+def _coordinator_lacks_key(base_url: str) -> bool:
+    """Whether a coordinator for all jobs is there that may not open this endpoint's catalogue."""
+    with suppress(NightshiftError):
+        settings = read_settings(os.environ)
+        home = Home(settings.home)
+        if url := settings.redis_url or embedded.find(home.folder):
+            with closing(Post(url, post_seal(settings, home.folder))) as post:
+                sign = post.present(board_name(home), Sign)
+            return sign is not None and not sign.only and sign.catalog != base_url.rstrip("/")
+    return False

@@ -69,6 +69,7 @@ from jobs.errors import ServiceUnavailable, UsageError
 from jobs.lifecycle import Objected, Objection, decide
 from jobs.money import show
 from jobs.prices import PriceList
+from jobs.seal import joined, key_of
 from jobs.spec import Spec
 from jobs.states import JobState, PauseReason
 from jobs.window import parse_window
@@ -208,7 +209,7 @@ def command(
         row = store.job()
         _check_fixed(row.spec, changes)
         _check_headers(row.spec, header, needed=foreground and not dry_run)
-        change = _change(row.spec, changes)
+        change = _change(row.spec, changes, header)
         spec = change.applied(row.spec)
         _check_moved(row.spec, spec)
         _check_allowed(row, spec)
@@ -413,17 +414,15 @@ def _revision(changes: dict[str, Any]) -> Revision:
     return Revision(changes["model_map"], changes["override_model"], changes["max_tokens"])
 
 
-def _key(spec: Spec) -> dict[str, str]:
-    """The job goes on with the key that is set here, if one is."""
-    key = key_fingerprint(os.environ)
-    if not key or key == spec.key:
-        return {}
-    if spec.key:
+def _opened_by(spec: Spec, given: tuple[str, ...]) -> dict[str, Any]:
+    """The job goes on with the key and the headers that are set here, if any are."""
+    key = joined(key_fingerprint(os.environ), spec.key)
+    if key_of(key) != key_of(spec.key) != "":
         say(
             "  "
             + _("continuing with the API key that is set now; it differs from the previous one")
         )
-    return {"key": key}
+    return {"key": key, "headers": headers.names(given) or spec.headers}
 
 
 def _check_allowed(row: JobRow, spec: Spec) -> None:
@@ -491,10 +490,11 @@ def _address(text: str, spec: Spec) -> str:
         raise UsageError(f"--base-url: {error}") from None
 
 
-def _change(spec: Spec, changes: dict[str, Any]) -> Change:
+def _change(spec: Spec, changes: dict[str, Any], header: tuple[str, ...]) -> Change:
     limits = {name: changes[name] for name in _LIMITS if changes[name] is not None}
     budget = {name: changes[f"budget_{name}"] for name in _BUDGETS}
-    fields = {name: changes[name] for name in _FIELDS if changes[name] is not None} | _key(spec)
+    fields = {name: changes[name] for name in _FIELDS if changes[name] is not None}
+    fields |= _opened_by(spec, header)
     if changes["base_url"] is not None:
         fields["base_url"] = _address(changes["base_url"], spec)
     if changes["max_refusals"] is not None:

@@ -42,7 +42,7 @@ from jobs.chunk import ReturnReason
 from jobs.money import plain, show
 from jobs.period import Period
 from jobs.result import ResultState
-from jobs.seal import Target
+from jobs.seal import Target, key_of
 from jobs.states import ENDED, JobState, PauseReason
 from jobs.window import parse_window
 
@@ -289,9 +289,13 @@ class ActiveJob:
 
     def find_key(self, there: set[Target]) -> None:
         """Of a job that was submitted where no API key was set: it is for the only one there is."""
-        keys = {target.key for target in there if target.base_url == self.target.base_url} - {""}
-        if not self.target.key and len(keys) == 1 and not self.store.job().spec.key:
-            self.store.set_key(keys.pop())
+        url, known = self.target
+        if key_of(known):
+            return
+        # Of the headers that were set there it knows already which they are.
+        keys = {each.key for each in there if each.base_url == url and each.key.endswith(known)}
+        if len(keys - {""}) == 1 and not key_of(self.store.job().spec.key):
+            self.store.set_key((keys - {""}).pop())
 
     def _heed_key(self, job: JobRow) -> JobRow:
         """A job that goes on with another key: what nobody took yet is for that one, too."""

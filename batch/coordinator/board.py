@@ -7,6 +7,7 @@ and takes the clicks. Nothing of it is needed to run a job; what Redis forgets i
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import deque
 from contextlib import closing
@@ -18,6 +19,7 @@ from batch.coordinator.clicks import heed, objection
 from batch.coordinator.post import Post
 from batch.coordinator.presence import Presence
 from batch.coordinator.sign import Ailment, Sign, board_name
+from batch.credentials import catalog_url
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.watching.progress import Progress, progress_of
@@ -49,6 +51,7 @@ class Board:
         self._home = home
         self._post = post
         self._only = only
+        self._catalog = catalog_url(os.environ)
         self.name = board_name(home)
         self._home_id = home.id()
         self._served_at = self._present_at = float("-inf")
@@ -136,7 +139,7 @@ class Board:
         """A sign of life, the clicks, and the past of one job that is over."""
         now = time.monotonic()
         if now - self._present_at >= PRESENT_S:
-            self._post.be_present(self.name, Sign(self._only, self.ailing))
+            self._post.be_present(self.name, Sign(self._only, self.ailing, self._catalog))
             self._present_at = now
         for job, wish in self._post.wishes().items():
             if self._is_ours(job) and self._post.take_wish(job, wish.token):

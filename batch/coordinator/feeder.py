@@ -372,7 +372,8 @@ class Feeder:
         prompt = lead.prompt_bound if unit is None else unit.prompt_bound
         body = self._store.queue.body(lead.ordinal) if unit is None else unit.body
         if job.spec.revised:
-            body = in_line(body, _model(call), lead.output_bound if unit is None else None)
+            most, limit = lead.output_bound if unit is None else None, job.spec.max_tokens_field
+            body = in_line(body, _model(call), most, limit)
         return Work(
             ordinal=lead.ordinal if unit is None else unit.members[0],
             model=model,

@@ -19,10 +19,13 @@ class Ailment(msgspec.Struct, frozen=True):
 
 
 class Sign(msgspec.Struct, frozen=True):
-    """The one job that it works on, or "" for all; and what ails jobs, by their ids."""
+    """The one job that it works on, or "" for all; what ails jobs, by their ids; and the endpoint
+    whose catalogue it has a key or headers for, "" for none.
+    """
 
     only: str = ""
     ailing: dict[str, Ailment] = {}
+    catalog: str = ""
 
 
 def board_name(home: Home) -> str:

@@ -22,7 +22,7 @@ from batch.dialogue.terminal import safe, say
 from batch.language import _
 from jobs import headers
 from jobs.errors import UsageError
-from jobs.secret import KEYS, key_source
+from jobs.secret import CATALOG_HEADER, KEYS, key_source
 
 NAME = ".env"
 
@@ -30,7 +30,7 @@ _OURS = re.compile(rf"NIGHTSHIFT_\w+|{'|'.join(KEYS)}")
 _NEVER = frozenset(
     {
         *("NIGHTSHIFT_YES", "NIGHTSHIFT_INSECURE_REDIS", "NIGHTSHIFT_INSECURE_HTTP"),
-        *("NIGHTSHIFT_TIED", headers.VARIABLE),
+        *("NIGHTSHIFT_TIED", headers.VARIABLE, CATALOG_HEADER),
     }
 )
 """Consent is the user's, and not the folder's; a header can name any file and any variable."""

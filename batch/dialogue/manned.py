@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from batch.language import _, ngettext, number
 from batch.store.jobstore import JobRow
 from jobs.heartbeat import WorkerStatus
+from jobs.seal import key_of
 from jobs.states import JobState
 
 
@@ -18,7 +19,11 @@ def lack_of_workers(job: JobRow, workers: Sequence[WorkerStatus], strangers: int
     if job.state is not JobState.IN_PROGRESS or any(w.target == job.spec.target for w in workers):
         return ""
     near = [worker for worker in workers if worker.base_url == job.spec.base_url]
-    if near and not job.spec.key:
+    key = key_of(job.spec.key)
+    with_key = [worker for worker in near if key in ("", key_of(worker.key))]
+    if with_key and not any(worker.key.endswith(job.spec.key) for worker in with_key):
+        return _lack_of_headers(job)
+    if near and not key:
         return _(
             "workers with different API keys are online; choose one by running, where it is set:"
             " nightshift resume {job}"
@@ -31,12 +36,28 @@ def lack_of_workers(job: JobRow, workers: Sequence[WorkerStatus], strangers: int
             " or continue with the key that is set here: nightshift resume {job}",
             len(near),
         )
-        return told.format(key=job.spec.key[:8], count=number(len(near)), job=job.id)
+        return told.format(key=key[:8], count=number(len(near)), job=job.id)
     if strangers:
         return strangers_told(strangers)
     return _("no worker is online for {url}; start one: nightshift worker").format(
         url=job.spec.base_url
     )
+
+
+def _lack_of_headers(job: JobRow) -> str:
+    """Workers have the job's key, but send other headers with it."""
+    if names := ", ".join(job.spec.headers):
+        told = _(
+            "no worker sends this job's headers ({names}). Start one with the same"
+            " NIGHTSHIFT_HEADER, or pass the headers of those online:"
+            " nightshift resume {job} --header NAME=…"
+        )
+        return told.format(names=names, job=job.id)
+    return _(
+        "every worker with this job's API key sends headers that the job was submitted without."
+        " Start one without them, or pass the same headers: nightshift resume {job}"
+        " --header NAME=…"
+    ).format(job=job.id)
 
 
 def strangers_told(count: int) -> str:

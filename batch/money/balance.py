@@ -16,6 +16,6 @@ _OK = 200
 def read_balance(base_url: str) -> Decimal | None:
     """The balance in the endpoint's money; None where the endpoint doesn't tell it to this key."""
     with suppress(ServiceUnavailable):
-        page = asking(lambda ask: ask(join(base_url, "credits"), b""))
+        page = asking(base_url, lambda ask: ask(join(base_url, "credits"), b""))
         return balance_of(page.body) if page.status == _OK else None
     return None

@@ -66,7 +66,7 @@ def read_prices(base_url: str, models: list[str], *, now: float, form: Form = PL
     differs from there being none.
     """
     url = join(base_url, "models")
-    read = asking(lambda ask: _read(ask, base_url, models))
+    read = asking(base_url, lambda ask: _read(ask, base_url, models))
     catalogue, listed, wanted, endpoints, aliases = read
     return PriceList(
         taken_at=now,

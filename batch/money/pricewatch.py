@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from batch.money.prices import Form, read_prices
+from batch.money.prices import NO_CATALOGUE, Form, read_prices
 from batch.store.jobstore import JobRow, JobStore
 from jobs.errors import NightshiftError
 from jobs.gateways import UNKNOWN
@@ -23,6 +23,8 @@ CHECK_S = 600.0
 
 AGAIN_S = 60.0
 """And so soon again if they could not be."""
+
+_LOCKED = tuple(f"({NO_CATALOGUE}: HTTP {status})" for status in (401, 403))
 
 log = logging.getLogger("nightshift.prices")
 
@@ -64,9 +66,12 @@ class PriceWatch:
             self._due_at = now + (AGAIN_S if told is None else CHECK_S)
             if told is not None:
                 keep(self._store, told)
-            elif not self._warned:
+            locked = told is not None and told.source.endswith(_LOCKED)
+            if told is None and not self._warned:
                 log.warning("%s: prices cannot be fetched; using the last known ones", job.id)
-            self._warned = told is None
+            elif locked and not self._warned:
+                log.warning("%s: prices require a key; using the last known ones", job.id)
+            self._warned = told is None or locked
 
 
 class _Reading:

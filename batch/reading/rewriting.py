@@ -10,13 +10,14 @@ from batch.reading.scan import Kind, Node, scan, text_of
 _BOUNDS = ("max_tokens", "max_completion_tokens")
 
 
-def in_line(body: bytes, model: str, max_output: int | None) -> bytes:
+def in_line(body: bytes, model: str, max_output: int | None, limit: str | None = None) -> bytes:
     """The body with this model, and an answer of at most so many tokens; None: as it stands.
 
-    `body` is one that the rules accepted. What else stands in it stays byte for byte.
+    `limit` is what that is called where the body does not say it. `body` is one that the rules
+    accepted. What else stands in it stays byte for byte.
     """
     root = scan(body)
-    edits = [*_model(body, root, model), *_bound(body, root, max_output)]
+    edits = [*_model(body, root, model), *_bound(body, root, max_output, limit or _BOUNDS[0])]
     return edited(body, 0, len(body), tuple(sorted(edits, key=lambda edit: edit.start)))
 
 
@@ -27,14 +28,14 @@ def _model(body: bytes, root: Node, model: str) -> list[Edit]:
     return [Edit(node.start, node.stop, msgspec.json.encode(model))]
 
 
-def _bound(body: bytes, root: Node, most: int | None) -> list[Edit]:
+def _bound(body: bytes, root: Node, most: int | None, limit: str) -> list[Edit]:
     told = [root.members[key].value for key in _BOUNDS if key in root.members]
     told = [node for node in told if node.kind is not Kind.NULL]
     if most is None or (told and max(int(body[each.start : each.stop]) for each in told) == most):
         return []
     if told:
         return [Edit(node.start, node.stop, b"%d" % most) for node in told]
-    if "max_tokens" in root.members:
-        null = root.members["max_tokens"].value
+    if limit in root.members:
+        null = root.members[limit].value
         return [Edit(null.start, null.stop, b"%d" % most)]
-    return [Edit(root.start + 1, root.start + 1, b'"max_tokens":%d,' % most)]
+    return [Edit(root.start + 1, root.start + 1, b'"%b":%d,' % (limit.encode(), most))]

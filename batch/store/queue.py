@@ -180,7 +180,11 @@ class Queue:
     def body(self, ordinal: int) -> bytes:
         """The request's JSON as it will be sent."""
         body, limit = self.original(ordinal)
-        return body if limit is None else _limited(body, limit)
+        if limit is None:
+            return body
+        query = "SELECT json_extract(spec, '$.max_tokens_field') FROM job"
+        (field,) = self._db.execute(query).fetchone()
+        return _limited(body, limit, field or "max_tokens")
 
     def original(self, ordinal: int) -> tuple[bytes, int | None]:
         """The request's JSON as it was submitted, and the `max_tokens` it was given since."""
@@ -211,10 +215,12 @@ def _names(db: sqlite3.Connection) -> dict[int, tuple[str, str]]:
     return {row[0]: (row[1], row[2]) for row in db.execute("SELECT id, name, pin FROM models")}
 
 
-def _limited(body: bytes, limit: int) -> bytes:
-    """The same request with another limit, in the field that it uses; all else byte for byte."""
+def _limited(body: bytes, limit: int, default: str) -> bytes:
+    """The same request with another limit, in the field that it uses, or else the `default` one;
+    all else byte for byte.
+    """
     members = _members(body)
-    field = next((name for name in _LIMITS if members.get(name, _NULL) != _NULL), "max_tokens")
+    field = next((name for name in _LIMITS if members.get(name, _NULL) != _NULL), default)
     members[field] = msgspec.Raw(b"%d" % limit)
     return msgspec.json.encode(members)
 

@@ -22,7 +22,7 @@ from batch.tables import pack
 from batch.tables.check import Verdict, check_of, text_of
 from batch.tables.measure import comparable, sizes_of, told_values
 from batch.tables.pack import Item, mark_of
-from batch.tables.requests import Asker, is_russian
+from batch.tables.requests import Asker, is_russian, limit_of
 from jobs.result import Result, ResultState
 from jobs.task import Task
 
@@ -77,12 +77,12 @@ class Ladder:
             len(body["messages"]),
             rung,
             tuple(1 + len(item.text.encode()) for item in items),
-            max_output=body.get("max_tokens"),
+            max_output=limit_of(body),
         )
 
     def _single(self, row: Asked, rung: int) -> Unit:
         body: dict[str, Any] = json.loads(row.body)
-        longest = body.get("max_tokens") or body.get("max_completion_tokens")
+        longest = limit_of(body)
         if rung == ALONE:
             return Unit(
                 (row.ordinal,), row.body, len(body["messages"]), rung, max_output=longest,

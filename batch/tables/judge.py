@@ -18,7 +18,7 @@ def judge_of(job_id: str, spec: Spec) -> Judge | None:
     task = spec.task
     if task is None or not task.checked:
         return None
-    return _ladder(job_id, task, spec.model, spec.max_tokens)
+    return _ladder_of(job_id, spec, task)
 
 
 def own_answers(store: JobStore) -> Callable[[int, bytes], bytes] | None:
@@ -27,9 +27,21 @@ def own_answers(store: JobStore) -> Callable[[int, bytes], bytes] | None:
     task = job.spec.task
     if task is None or task.pack == 1:
         return None
-    return _ladder(job.id, task, job.spec.model, job.spec.max_tokens).own
+    return _ladder_of(job.id, job.spec, task).own
+
+
+def _ladder_of(job_id: str, spec: Spec, task: Task) -> Ladder:
+    how = (spec.model, spec.max_tokens, spec.service_tier, spec.max_tokens_field)
+    return _ladder(job_id, task, *how)
 
 
 @lru_cache(64)
-def _ladder(job_id: str, task: Task, model: str | None, max_tokens: int | None) -> Ladder:
-    return Ladder(job_id, task, Asker(task, model, max_tokens))
+def _ladder(
+    job_id: str,
+    task: Task,
+    model: str | None,
+    max_tokens: int | None,
+    tier: str | None,
+    limit: str | None,
+) -> Ladder:
+    return Ladder(job_id, task, Asker(task, model, max_tokens, tier=tier, limit=limit))

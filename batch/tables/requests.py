@@ -22,6 +22,9 @@ _encode = msgspec.json.Encoder().encode
 
 Message = dict[str, Any]
 
+LIMITS = ("max_tokens", "max_completion_tokens")
+"""What endpoints call the bound of an answer."""
+
 _PACKED_TOKENS = 24
 """Tokens of an answer in a pack beyond the answer itself: its mark, its first words, brackets."""
 
@@ -54,12 +57,22 @@ class Asker:
     """Writes the requests of a task."""
 
     def __init__(
-        self, task: Task, model: str | None, max_tokens: int | None, *, strict: bool = False
+        self,
+        task: Task,
+        model: str | None,
+        max_tokens: int | None,
+        *,
+        tier: str | None = None,
+        limit: str | None = None,
+        strict: bool = False,
     ) -> None:
-        """`strict`: the model takes a `response_format`."""
+        """`tier` is the service tier to ask for, `limit` what the bound of an answer is called;
+        `strict`: the model takes a `response_format`.
+        """
         if model is None:
             raise UsageError("no model is set", hint="set one: --model minimax/minimax-m1")
         self._task, self._model, self._max_tokens = task, model, max_tokens
+        self._tier, self._limit = tier, limit or LIMITS[0]
         columns = task.form.columns
         self._head, _, self._tail = parts_of(task.prompt)
         self._prompt = compile_prompt(task.prompt, columns, "--prompt")
@@ -135,7 +148,9 @@ class Asker:
     ) -> Message:
         body: Message = {"model": self._model, "messages": messages}
         if max_tokens is not None:
-            body["max_tokens"] = max_tokens
+            body[self._limit] = max_tokens
+        if self._tier is not None:
+            body["service_tier"] = self._tier
         if self._task.temperature is not None:
             body["temperature"] = self._task.temperature
         if form is not None:
@@ -163,6 +178,11 @@ def _check_columns(task: Task, columns: tuple[str, ...]) -> None:
             "--pack: rows in one call share one system message, so it cannot use columns",
             hint="move the columns into --prompt",
         )
+
+
+def limit_of(body: Message) -> int | None:
+    """The most tokens that an answer may have; None: not bounded."""
+    return next((body[name] for name in LIMITS if body.get(name)), None)
 
 
 # ---- one by one, or in packs ----------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -11,6 +12,7 @@ import pytest
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import MODEL, Shell, batch_lines, cost_of
 from tests.acceptance.foreign import Answer, Asked, completion, foreign
+from tests.test_secrecy import layers
 
 PAGE = "<html>not found</html>"
 
@@ -24,32 +26,63 @@ def azure(asked: Asked) -> Answer:
     return 200, completion()
 
 
+def quoting(asked: Asked) -> Answer:
+    """As `azure`, but says again what it was sent: in an error, in an answer, and in base64."""
+    secrets = " ".join(asked.headers.get(name, "") for name in ("api-key", "x-org"))
+    text = asked.body.decode()
+    if "Отзыв 1" in text:
+        return 400, {"error": {"message": f"no such thing: {secrets}", "seen": secrets.split()}}
+    status, answer = azure(asked)
+    if status == 200:
+        said = b64encode(secrets.encode()).decode() if "Отзыв 2" in text else secrets
+        answer["choices"][0]["message"]["content"] = f"да {said}"
+    return status, answer
+
+
 def test_headers_and_a_query_reach_the_endpoint_and_their_values_nothing_else(
     shell: Shell,
 ) -> None:
     shell.write("in.jsonl", batch_lines(3))
     (shell.folder / "key").write_text("canary-header\n")
     (shell.folder / "key").chmod(0o600)
-    with foreign(azure) as endpoint:
+    with foreign(quoting) as endpoint:
         url = f"{endpoint.root}/openai/deployments/m?api-version=2024-10-21"
         given = ("--header", "api-key=@key", "--header", "Authorization=")
         title = ("--header", "X-Title=Night shift", "--header", "X-Org=env:ORG")
         ended = shell(
-            *("run", "in.jsonl", "--yes", "--base-url", url, *given, *title), ORG="canary-org"
+            *("run", "in.jsonl", "--yes", "--base-url", url, *given, *title),
+            *("--notify-url", f"{endpoint.root}/hook/canary-hook"),
+            code=1,
+            ORG="canary-org-7",
         )
         heard = endpoint.chats()
 
         (job,) = shell.job_ids()
         shell("resume", job, "--retry-failed", code=2)  # none of the headers is kept
 
-    assert "3 of 3 answered" in ended.err
-    assert {(one.headers["x-title"], one.headers["x-org"]) for one in heard} == {
-        ("Night shift", "canary-org")
+    assert "2 of 3 answered" in ended.err
+    chats = [one for one in heard if "x-org" in one.headers]
+    assert {(one.headers["x-title"], one.headers["x-org"]) for one in chats} == {
+        ("Night shift", "canary-org-7")
     }
-    kept = b"".join(path.read_bytes() for path in shell.folder.rglob("*") if path.is_file())
+    assert [one.path for one in heard if one not in chats] == ["/hook/canary-hook"]
+    files = {path: path.read_bytes() for path in shell.folder.rglob("*") if path.is_file()}
+    kept = b"".join(layer for data in files.values() for layer in layers(data))
     assert kept.count(b"canary-header") == 1
-    assert b"canary-org" not in kept
+    for secret in (b"canary-header", b"canary-org-7"):
+        assert b64encode(secret)[2:-4] not in kept
+        assert secret not in (ended.out + ended.err).encode()
+    assert b"canary-org-7" not in kept
+    assert b"no such thing: [key redacted]" in kept
     assert b"Night shift" not in kept
+    # The address of a webhook is known to the job's own files alone.
+    assert "canary-hook" not in ended.out + ended.err
+    with_hook = {
+        path.relative_to(shell.folder).parts[:3]
+        for path, data in files.items()
+        if b"canary-hook" in data
+    }
+    assert with_hook == {("home", "jobs", job)}
 
 
 @pytest.mark.parametrize(
@@ -238,8 +271,14 @@ def test_a_bound_is_called_as_the_endpoint_wants_it(shell: Shell) -> None:
         shell(*run, "-o", "refused", code=1)
         shell(*run, "--max-tokens-field", "max_completion_tokens", "-o", "fine")
         bounds = [call.json.get("max_completion_tokens") for call in endpoint.chats()[-2:]]
+        shell.write("t.csv", "a\nда\n")
+        table = ("t.csv", *run[2:], "--prompt", "{{ a }}", "--model", MODEL, "-o", "table")
+        field = ("--max-tokens-field", "max_completion_tokens", "--service-tier", "flex")
+        shell("run", *table, *field)
+        row = endpoint.chats()[-1].json
 
     errors = (shell.folder / "refused" / "errors.jsonl").read_text()
     assert "Use 'max_completion_tokens' instead" in errors
     assert "--max-tokens-field max_completion_tokens" in errors
     assert sorted(bounds) == [7, 9]
+    assert (row["max_completion_tokens"], row["service_tier"]) == (9, "flex")

@@ -174,19 +174,21 @@ def test_a_paused_job_and_a_cancelled_one_wait_for_resume(
 def test_errors_that_cost_nothing_do_not_use_up_the_cap(
     simulator: Callable[..., Simulator], shell: Shell
 ) -> None:
-    """One call in ten is an error within HTTP 200: each is held at its bound until the balance
-    shows that nothing was taken.
+    """300 rows of some 10.2 ₽ under a cap of 14 ₽. One call in twenty is an error within HTTP 200:
+    each is held at its bound of 0.34 ₽ until the balance shows that nothing was taken.
     """
     one = simulator(
-        "--latency", "uniform:0.02:0.05", "--fault", "wrapped:status=200,share=0.1,times=12"
+        *("--latency", "uniform:0.02:0.05", "--hidden-tokens", "390", "--answer-tokens", "47"),
+        *("--reasoning-tokens", "20", "--fault", "wrapped:status=200,share=0.1,times=15"),
     )
     shell.point_at(one)
-    shell.write("reviews.jsonl", batch_lines(80))
-    cap = Decimal("6.2")
+    shell.write("reviews.jsonl", batch_lines(300, max_tokens=260))
+    cap = Decimal(14)
 
     shell("run", "reviews.jsonl", "-o", "out", "--budget-rub", str(cap), "--yes")
 
-    assert one.book().total_billed() <= cap
+    assert Decimal(10) < one.book().total_billed() < Decimal("10.4")
+    assert len(one.book().chats()) == 315
     assert cost_of(shell.folder / "out") == one.book().total_billed()
     told = json.loads((shell.folder / "out" / "cost.json").read_text())
     assert told["exact"]

@@ -137,6 +137,11 @@ def _stream(asked: Asked) -> Said:
     return Said(": wait\n\n" + text, kind="text/event-stream")
 
 
+def _changed(how: Callable[[str], str]) -> Behaviour:
+    """An answer in which the bytes are others."""
+    return lambda asked: Said(how(str(answer(asked).body)))
+
+
 def _gzip_in_name(asked: Asked) -> Said:
     return Said(answer(asked).body, headers={"Content-Encoding": "gzip"})
 
@@ -192,6 +197,46 @@ PASSING: dict[str, Behaviour] = {
     "retry-after-ms": at(Said("{}", 429, {"retry-after-ms": "300"}), 2),
     "epoch-in-metadata": lambda asked: _until(asked) if asked.nth == 2 else answer(asked),
     "dropped-once": at(Said(status=0), 2),
+    # ── the same in the words, codes and nestings of others
+    "mistral-flat": at(
+        Said('{"object":"error","message":"Requests rate limit exceeded","code":"1300"}', 429), 1, 2
+    ),
+    "groq-tokens": at(
+        Said(
+            '{"error":{"message":"TPM: Limit 12000, Used 11900","type":"tokens"}}',
+            429,
+            {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "0.4s"},
+        ),
+        2,
+    ),
+    "quota-as-403": at(Said('{"message":"Quota will be replenished in 00:00:01."}', 403), 2),
+    "limit-in-russian": at(
+        Said('{"detail":"Превышено количество запросов. Повторите через 1 с"}', 403), 2
+    ),
+    "overloaded-within-200": at(
+        Said('{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}'), 2
+    ),
+    "limit-in-base-resp": at(
+        Said('{"choices":null,"base_resp":{"status_code":1002,"status_msg":"rate limit"}}'), 2
+    ),
+    "limit-in-errors": at(Said('{"errors":[{"message":"qps request limit reached"}]}'), 2),
+    "flex-is-full": at(error(498, "Flex tier capacity exceeded", code="capacity_exceeded"), 2),
+    "failed-dependency": at(error(424, "The model behind returned an error"), 2),
+    "xml-slow-down": at(
+        Said("<Error><Message>Please slow down</Message></Error>", 503, kind="application/xml"), 2
+    ),
+    "date-in-the-past": at(
+        Said("busy", 503, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, "text/plain"), 2
+    ),
+    "too-early": at(Said("Too Early", 425, kind="text/plain"), 2),
+    "conflict": at(error(409, "Conflict"), 2),
+    "cancelled-499": at(error(499, "The operation was cancelled."), 2),
+    "timeout-408": at(Said("", 408), 2),
+    "empty-204": at(Said("", 204), 2),
+    "envoy-within-200": at(Said("upstream connect error", kind="text/plain"), 2),
+    "captcha": at(page(503, "Just a moment..."), 2),
+    "forbidden-page": at(page(403, "403 Forbidden"), 2, 3),
+    "not-acceptable": at(page(406, "Not Acceptable!"), 2),
 }
 """All rows are answered, each paid for once."""
 
@@ -219,6 +264,21 @@ FORMS: dict[str, Behaviour] = {
     "floats": form(f'{{"prompt_tokens":11.0,"completion_tokens":5.0,"cost":{COST}}}'),
     "input-tokens": form(f'{{"input_tokens":11,"output_tokens":5,"cost":{COST}}}'),
     "litellm-header": _header_cost,
+    "any-envelope": _changed(lambda body: '{"success":true,"result":' + body + "}"),
+    "list-of-one": _changed(lambda body: f"[{body}]"),
+    "text-in-json": _changed(lambda body: '{"statusCode":200,"body":' + json.dumps(body) + "}"),
+    "byte-order-mark": _changed(lambda body: "\ufeff" + body),
+    "something-behind": _changed(lambda body: body + "\r\n0\r\n"),
+    "nan-in-usage": _changed(lambda body: body.replace('"total_tokens":16', '"total_tokens":NaN')),
+    "negative-usage": _changed(lambda body: body.replace(":11,", ":-11,")),
+    "choices-as-object": _changed(lambda body: body.replace(":[{", ":{").replace("}]", "}")),
+    "message-as-text": form(message='"ответ"'),
+    "text-of-a-choice": form(message='null,"text":"ответ"'),
+    "content-as-object": form(message='{"content":{"type":"text","text":"ответ"}}'),
+    "end-turn": form(finish='"end_turn"'),
+    "as-plain-text": lambda asked: Said(answer(asked).body, kind="text/plain"),
+    "as-a-page": lambda asked: Said(answer(asked).body, kind="text/html"),
+    "as-206": lambda asked: Said(answer(asked).body, 206),
 }
 """All rows are answered at the first call, for `COST` each."""
 
@@ -234,6 +294,40 @@ FAILING: dict[str, tuple[Behaviour, str, str]] = {
         row(Said('{"detail":[{"loc":["body","top_p"],"msg":"must be below 1"}]}', 422)),
         "endpoint.unprocessable",
         "body.top_p: must be below 1",
+    ),
+    "azure-inner": (
+        row(
+            error(
+                400, "The request was blocked.", innererror={"code": "ResponsibleAIPolicyViolation"}
+            )
+        ),
+        "endpoint.moderation",
+        "The request was blocked.",
+    ),
+    "legal-reasons": (
+        row(error(451, "Unavailable for legal reasons")),
+        "endpoint.refused",
+        "Unavailable for legal reasons",
+    ),
+    "nginx-413": (
+        row(page(413, "413 Request Entity Too Large")),
+        "endpoint.too_large",
+        "413 Request Entity Too Large",
+    ),
+    "nginx-431": (
+        row(page(431, "Request Header Or Cookie Too Large")),
+        "endpoint.refused",
+        "Request Header Or Cookie Too Large",
+    ),
+    "unknown-fields": (
+        row(Said('{"fehler":{"text":"Das geht leider nicht"}}', 400)),
+        "endpoint.bad_request",
+        "Das geht leider nicht",
+    ),
+    "another-api": (
+        row(Said('{"type":"message","content":[{"text":"ответ"}],"usage":{"input_tokens":9}}')),
+        "endpoint.bad_body",
+        "the response is not a chat completion",
     ),
     "no-models-ever": (row(error(400, "No models provided")), "endpoint.lost_body", "No models"),
 }

@@ -1,4 +1,6 @@
-"""Two people with a key each, and one Redis: nobody's requests are sent with another's key."""
+"""Two people with a key each, and one Redis: nobody's requests are sent with another's key, nor
+with another's headers.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ import pytest
 
 from scripts.simulator import Simulator
 from scripts.simulator.book import Book
-from tests.acceptance.conftest import batch_lines
+from tests.acceptance.conftest import MODEL, batch_lines
+from tests.acceptance.foreign import Answer, Asked, completion, foreign
 from tests.conftest import Server, Workdir
 
 ROWS = 30
@@ -138,3 +141,37 @@ def test_a_job_that_was_submitted_where_no_key_is_takes_the_only_one_there_is(
 
     assert len(by(ANNA, endpoint.book())) == ROWS
     assert by(BORIS, endpoint.book()) == []
+
+
+def locked(asked: Asked) -> Answer:
+    """Shows its catalogue to who has a key alone."""
+    if asked.path == "/v1/models":
+        known = asked.headers.get("authorization", "Bearer sk-nightshift").find("sk-nightshift") < 0
+        return (200, {"data": [{"id": MODEL}]}) if known else (401, {"error": "no key"})
+    return (200, completion()) if asked.method == "POST" else (404, {})
+
+
+def test_a_worker_takes_no_chunk_that_is_meant_for_other_headers(
+    people: tuple[Person, Person],
+) -> None:
+    """One key, one home, one Redis. The coordinator has neither key nor headers."""
+    anna, _ = people
+    with foreign(locked) as endpoint:
+        anna.environ["NIGHTSHIFT_BASE_URL"] = f"{endpoint.root}/v1"
+        anna.environ["NIGHTSHIFT_HEADER"] = "X-Org=env:ORG"
+        anna.environ["ORG"] = "canary-org-1"
+        anna.serve()
+        anna.environ["ORG"] = "canary-org-2"
+        mine, other = anna.submit(0), "no worker sends this job's headers (x-org)"
+        until(lambda: other in anna.says("status", mine))
+        doctor = anna.says("doctor")
+        assert endpoint.chats() == []
+
+        anna.start("worker")
+        anna.wait(mine)
+        assert {call.headers["x-org"] for call in endpoint.chats()} == {"canary-org-2"}
+
+    assert other in doctor
+    assert "the catalogue needs a key, which the running coordinator does not have" in doctor
+    kept = b"".join(path.read_bytes() for path in anna.folder.rglob("*") if path.is_file())
+    assert b"canary-org" not in kept

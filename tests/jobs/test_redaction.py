@@ -103,3 +103,17 @@ def test_headers_are_cleaned_too() -> None:
     clean = Redactor(KEY).headers({"location": f"https://example.com/?k={KEY}", "date": "now"})
 
     assert clean == {"location": f"https://example.com/?k={REDACTED.decode()}", "date": "now"}
+
+
+def test_other_secrets_are_taken_out_as_the_key_is_with_what_is_within_them() -> None:
+    login = base64.b64encode(b"night:pass-word-77").decode()
+    redactor = Redactor(KEY, "tenant-5-secret", "Bearer tok-31415926", f"Basic {login}")
+    said = f"{KEY}, tenant-5-secret, tok-31415926, {login}, pass-word-77, tenant, Bearer, night"
+    told = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+
+    for body, answered in ((told, True), (b'{"error":' + told + b"}", False)):
+        clean = redactor.body(body, answered=answered).decode()
+        for secret in (KEY, "tenant-5-secret", "tok-31415926", login, "pass-word-77"):
+            assert secret not in clean
+        assert clean.count(REDACTED.decode()) == 5
+        assert "tenant, Bearer, night" in clean

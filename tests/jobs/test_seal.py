@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import BadMessage
-from jobs.seal import Seal, Target, fingerprint
+from jobs.seal import Seal, Target, fingerprint, joined, key_of
 
 OURS, THEIRS = Seal(b"a" * 32), Seal(b"b" * 32)
 
@@ -56,3 +56,14 @@ def test_a_fingerprint_tells_keys_apart_and_is_none_of_the_hashes_that_are_quick
     assert one != other
     assert one == fingerprint("sk-1")
     assert len(one) == 12
+
+
+def test_headers_tell_those_apart_who_have_the_same_key() -> None:
+    bare, one = fingerprint("sk-1"), fingerprint("sk-1", {"X-Org": "1", "x-team": "a"})
+    other, keyless = fingerprint("sk-1", {"X-Org": "2"}), fingerprint("", {"X-Org": "2"})
+
+    assert one == fingerprint("sk-1", {"X-Team": "a", "x-org": "1"})
+    assert len({bare, one, other}) == 3
+    assert [key_of(each) for each in (bare, one, other, keyless)] == [bare, bare, bare, ""]
+    assert joined(keyless, one) == joined(bare, other) == joined(other, "") == other
+    assert joined("", one) == one

@@ -26,7 +26,7 @@ The codes (R refused, T retry, S stop):
     endpoint.moderation         R  403: the prompt was flagged
     endpoint.forbidden          R  403 without a known reason
     endpoint.too_large          R  413; 429 for a request larger than the whole limit
-    endpoint.blocked            S  403 with a page: a firewall, of this text or of all
+    endpoint.blocked            S  403, 406 with a page: a firewall, of this text or of all
     endpoint.lost_body          T  400: it says that we sent none of what we did send; once more
     endpoint.no_quota           T  429: the limit is 0
     endpoint.unprocessable      R  422
@@ -87,8 +87,12 @@ from workers.calling.trouble import LONGEST_MESSAGE, Trouble, unwrap
 __all__ = ["BROKEN", "LONGEST_MESSAGE", "classify"]
 
 _FINISHES = {
+    **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence", "complete", "end"), "stop"),
     "max_tokens": "length",
     "max_output_tokens": "length",
+    "model_length": "length",
+    "error_limit": "length",
+    "error_toxic": "content_filter",
     "safety": "content_filter",
     "prohibited_content": "content_filter",
     "blocklist": "content_filter",
@@ -150,6 +154,7 @@ def _chosen(
         message = unwrap(choice.get("error"), 0.0).message or "the model stopped with an error"
         return Retry(RetryKind.UNCERTAIN, "endpoint.failed_midway", message, billed)
     finish = _FINISHES.get(finish.lower(), finish.lower())
+    finish = "content_filter" if "content_filter" in finish else finish
     flags = _flags(finish, choice, document.get("model"), asked_model)
     if finish not in {"length", "content_filter"} and not _is_of_use(choice):
         return Retry(RetryKind.UNCERTAIN, "endpoint.empty", "the answer has no content", billed)
@@ -204,10 +209,18 @@ def _bad_body(answer: Reply, told: Charge | None) -> Outcome:
     if _is_html(answer):
         return _wrong_address(answer, MAYBE_BILLED if answer.generation_id else NOT_BILLED)
     packed = answer.headers.get("content-encoding", "identity").strip().lower()
+    # Of JSON only what it says to people: the rest may be half an answer.
+    said = "" if answer.body.lstrip()[:1] in (b"{", b"[", b'"') else _plain(answer)
+    said = said or unwrap(parse(answer.body), 0.0).message
     message = "the response is not a chat completion"
+    if said:
+        message = f"the response is not a chat completion: {said}"
     if packed not in {"", "identity", "gzip", "x-gzip", "deflate", "zstd"}:
         message = f"the response is compressed as {text_of(packed, 40)!r}, which was not requested"
     billed = charge(told, MAYBE_BILLED)
+    if told is not None and b'"choices"' not in answer.body:
+        # An answer in the form of another API: it would cost as much again, in the same form.
+        return Refused("endpoint.bad_body", message, billed)
     return Retry(RetryKind.UNCERTAIN, "endpoint.bad_body", message, billed)
 
 
@@ -224,9 +237,10 @@ def _error_in(document: Json, status: int, now: float) -> Trouble | None:
         return None
     if document.get("error") and not _is_answer(document):
         return unwrap(document, now)
-    if "choices" in document or not ("error" in document or _says_so(document)):
+    if document.get("choices"):
         return None
-    return unwrap(document, now)
+    named = "error" in document and "choices" not in document
+    return unwrap(document, now) if named or _says_so(document) else None
 
 
 def _is_answer(document: dict[str, Json]) -> bool:
@@ -238,10 +252,20 @@ def _is_answer(document: dict[str, Json]) -> bool:
 
 def _says_so(document: dict[str, Json]) -> bool:
     """Whether it is an error without the word: a code, or a text for the person alone."""
-    texts = ("message", "msg", "detail", "error_msg", "errors")
     coded = unwrap({"code": document.get("code")}, 0.0).code is not None
-    failed = document.get("success") is False or document.get("code") not in (None, 0, "0", 200)
-    return coded or (failed and any(document.get(name) for name in texts))
+    failed = (
+        document.get("success") is False
+        or bool(document.get("errors"))
+        or document.get("status") in _FAILED
+        or any(document.get(name) not in _FINE for name in ("code", "error_code"))
+    )
+    bad = isinstance(inner := document.get("base_resp"), dict) and inner.get("status_code")
+    return coded or bool(bad) or (failed and any(document.get(name) for name in _TEXTS))
+
+
+_TEXTS = ("message", "msg", "detail", "error_msg", "errors", "description")
+_FAILED = ("error", "fail", "failed", "failure")
+_FINE = (None, "", 0, "0", 200, "200")
 
 
 _NO_PATH = re.compile(
@@ -273,7 +297,7 @@ def _by_code(answer: Reply, billed: Charge | None, trouble: Trouble, now: float)
 
 def _stranger(answer: Reply, now: float) -> Outcome:
     """An error status whose body is not of the API: a proxy's page, a plain text, nothing."""
-    if answer.status == 403 and _is_html(answer):
+    if answer.status in {403, 406} and _is_html(answer):
         return Stop(PauseReason.MISCONFIGURED, "endpoint.blocked", _page(answer))
     if answer.status in {404, 405} or (_is_html(answer) and answer.status == 400):
         return _wrong_address(answer, NOT_BILLED)
@@ -332,13 +356,14 @@ _MONEY = _says(
     re.compile(
         r"insufficient[_ ](?:funds|quota|balance)|(?<!load )\bbalance\b|\bcredits?\b|\bspend"
         r"|\bbilling\b|\bpayment\b|\btop up\b|₽|\bруб|\bбаланс|\bсредств|monthly limit"
-        r"|(?:key|total|daily|weekly) limit exceeded|余额|欠费|充值|arrears"
+        r"|(?:key|total|daily|weekly) limit exceeded|余额|额度|欠费|充值|arrears"
     )
 )
 _NO_MONEY = _says(
     re.compile(
         r"insufficient[_ ](?:funds|quota|balance|credit)|(?:credit|account) balance is too low"
         r"|(?:out of|not enough|no) (?:credits?|money|funds)\b|余额不足|欠费|недостаточно средств"
+        r"|пополните (?:баланс|сч[её]т)|баланс исчерпан|account (?:is |has been )?suspended"
     )
 )
 """What nobody says who means anything else."""
@@ -346,7 +371,9 @@ _NO_MONEY = _says(
 _LIMITED = _says(
     re.compile(
         r"rate.?limit|too many (?:requests|tokens, please)|throttl|slow down|please wait before"
-        r"|being rate limited|限流|频率|并发|слишком (?:много|часто)"
+        r"|being rate limited|(?:request|qps|call)s? limit|quota will be replenished"
+        r"|限流|频率|并发|слишком (?:много|часто)"
+        r"|превы\w+ (?:лимит|числ|количеств|частот)\w* запрос"
     )
 )
 _BY_TIME = _says(
@@ -355,24 +382,32 @@ _BY_TIME = _says(
 _NOUGHT = _says(re.compile(r"\blimit(?: of|:|=)? ?0\b(?![.,][0-9])|quota(?: of|:) ?0\b"))
 _IN_FLIGHT = _says(re.compile(r"in[_ -]flight"))
 _MODERATED = _says(
-    re.compile(r"moderat|flagged|content.(?:policy|filter)|safety|prohibited content|модерац|敏感")
+    re.compile(
+        r"moderat|flagged|content.?(?:policy|filter|management)|safety|prohibited content"
+        r"|inappropriate content|responsible.?ai|sensitive|модерац|敏感"
+    )
 )
 _FIREWALL = _says(re.compile(r"firewall|\bwaf\b|security (?:rule|policy)|request (?:was )?blocked"))
 _KEYS = _says(
     re.compile(r"\bkey\b|\brole\b|permission|not allowed|access denied|unauthorized|\bключ")
 )
 _BAD_API_KEY = _says(
-    re.compile(r"(?:invalid|incorrect|expired) api.?key|api.?key (?:not|is not) valid")
+    re.compile(
+        r"(?:invalid|incorrect|expired|unknown) (?:api.?key|(?:access |api )?token)"
+        r"|(?:api.?key|token) (?:not valid|(?:is )?(?:not valid|invalid)|(?:has )?expired)"
+    )
 )
 _NO_MODEL = _says(
     re.compile(
         r"model.not.found|not a valid model|invalid model|unknown model|no such model"
-        r"|no endpoints found for|model\b.{0,120}(?:not found|(?:does )?not exist|not available)"
+        r"|no endpoints found for|model\b.{0,120}(?:not found|(?:does )?not exist|not available"
+        r"|deprecated|decommissioned|no longer (?:available|supported|served))"
+        r"|(?:not|n't) have access to (?:the )?model|deployment\b.{0,80}not (?:exist|found)"
         r"|модел\w*.{0,120}не (?:найден|существует|доступн)|模型.{0,60}不存在"
     )
 )
 _TOO_LONG = _says(
-    re.compile(r"context.length|maximum context|context window|too many tokens|too long")
+    re.compile(r"context.?length|maximum context|context.?window|too many tokens|too long|超长")
 )
 _OTHER_BOUND = _says(re.compile(r"use '?max_completion_tokens'? instead"))
 _LOST_BODY = _says(
@@ -422,6 +457,13 @@ _CONFLICT = _retry(RetryKind.PASSING, "endpoint.conflict")
 _DOWN = _retry(RetryKind.THROTTLED, "endpoint.down")
 _REFUSED = _refuse("endpoint.refused")
 
+_OTHERS = _by(
+    (_NO_MODEL, _MODEL_NOT_FOUND),
+    (_LIMITED, _LIMIT),
+    (_NO_MONEY, _NO_BALANCE),
+    otherwise=_REFUSED,
+)
+
 NO_CODE = 0
 """An error under a success that does not say which: as a 502, unless its words say more."""
 
@@ -435,23 +477,44 @@ CODES: tuple[tuple[re.Pattern[str], Rule], ...] = (
     ),
     (
         re.compile(
-            r"insufficient_(?:quota|funds|balance|credit)|billing_(?:hard_limit|not_active)"
-            r"|payment_required|arrearage|\b1113\b|account_suspended"
+            r"insufficient_(?:user_)?(?:quota|funds|balance|credit)|billing_(?:hard_limit|not_active)"
+            r"|payment_required|arrearage|\b1113\b|account_suspended|budget_exceeded"
+            r"|exceeded_current_quota"
         ),
         _NO_BALANCE,
     ),
-    (re.compile(r"(?:invalid|incorrect)_api_?key|api_key_invalid|invalid_auth"), _BAD_KEY),
-    (re.compile(r"model_not_found|unknown_model|invalid_model|\b1211\b"), _MODEL_NOT_FOUND),
+    (
+        re.compile(
+            r"(?:invalid|incorrect)_api_?key|api_key_invalid|invalid_auth|unrecognized_?client"
+        ),
+        _BAD_KEY,
+    ),
+    (
+        re.compile(
+            r"model_not_found|unknown_model|invalid_model|\b1211\b|deployment_?not_?found"
+            r"|model_(?:deprecated|decommissioned|retired|not_supported)"
+        ),
+        _MODEL_NOT_FOUND,
+    ),
     (re.compile(r"context_length_exceeded|string_above_max_length"), _CONTEXT),
     (
-        re.compile(r"content_policy|content_filter|moderation|data_?inspection|\b1301\b"),
+        re.compile(
+            r"content_?policy|content_filter|moderation|data_?inspection|responsible_?ai|\b1301\b"
+        ),
         _MODERATION,
     ),
+    (re.compile(r"overloaded|capacity_?exceeded|model_?not_?ready|server_?busy"), _OVERLOADED),
 )
 """By the words for programs, which mean one thing; the first counts."""
 
 RULES: dict[int, Rule] = {
-    NO_CODE: _by((_LIMITED, _LIMIT), (_MONEY, _NO_BALANCE), otherwise=_PASSING),
+    NO_CODE: _by(
+        (_LIMITED, _LIMIT),
+        (_MONEY, _NO_BALANCE),
+        (_MODERATED, _MODERATION),
+        (_BAD_API_KEY, _BAD_KEY),
+        otherwise=_PASSING,
+    ),
     400: _by(
         (_OTHER_BOUND, _name_the_bound),
         (_NO_MODEL, _MODEL_NOT_FOUND),
@@ -459,6 +522,7 @@ RULES: dict[int, Rule] = {
         (_TOO_LONG, _CONTEXT),
         (_NO_MONEY, _NO_BALANCE),
         (_BAD_API_KEY, _BAD_KEY),
+        (_MODERATED, _MODERATION),
         (_LOST_BODY, _retry(RetryKind.ONCE, "endpoint.lost_body")),
         otherwise=_refuse("endpoint.bad_request"),
     ),
@@ -468,6 +532,7 @@ RULES: dict[int, Rule] = {
         otherwise=_NO_BALANCE,
     ),
     403: _by(
+        (_NO_MODEL, _MODEL_NOT_FOUND),
         (_MODERATED, _MODERATION),
         (_FIREWALL, _refuse("endpoint.forbidden")),
         (_LIMITED, _LIMIT),
@@ -481,6 +546,8 @@ RULES: dict[int, Rule] = {
     413: _TOO_LARGE,
     421: _CONFLICT,
     422: _by((_NO_MODEL, _MODEL_NOT_FOUND), otherwise=_refuse("endpoint.unprocessable")),
+    # What it depends on failed: a model behind it, as under a 502.
+    424: _PASSING,
     425: _CONFLICT,
     429: _by(
         (_never_fits, _TOO_LARGE),
@@ -510,12 +577,12 @@ RULES: dict[int, Rule] = {
 
 def _rule(code: int, trouble: Trouble) -> Rule:
     named = next((rule for found, rule in CODES if found.search(trouble.codes)), None)
-    return named or RULES.get(code) or (_REFUSED if 400 <= code < 500 else _PASSING)
+    return named or RULES.get(code) or (_OTHERS if 400 <= code < 500 else _PASSING)
 
 
 # ── The wrong place ──────────────────────────────────────────────────────────────────────────────
 
-_TITLE = re.compile(rb"<(title|h1)[^>]*>(.{1,300}?)</\1", re.IGNORECASE | re.DOTALL)
+_TITLE = re.compile(rb"<(title|h1|message)[^>]*>(.{1,300}?)</\1", re.IGNORECASE | re.DOTALL)
 
 
 def _is_html(answer: Reply) -> bool:
@@ -552,15 +619,15 @@ def _host(location: str) -> str:
 
 
 def _wrong_address(answer: Reply, billed: Charge) -> Outcome:
-    message = _page(answer) if _is_html(answer) else f"HTTP {answer.status}: {_plain(answer)}"
+    said = _plain(answer) or "no words"
+    message = _page(answer) if _is_html(answer) else f"HTTP {answer.status}: {said}"
     return Stop(PauseReason.MISCONFIGURED, "endpoint.wrong_address", message, billed)
 
 
 def _plain(answer: Reply) -> str:
-    said = unwrap(forms.read(answer)[0], 0.0).message or text_of(
+    return unwrap(forms.read(answer)[0], 0.0).message or text_of(
         answer.body[:200].decode(errors="replace")
     )
-    return said or "no words"
 
 
 # ── Broken calls ─────────────────────────────────────────────────────────────────────────────────

@@ -138,9 +138,10 @@ class Endpoint:
     """One endpoint with one key; `max_connections` calls can be in flight at once.
 
     Belongs to the event loop of its first call. Answers of more than `max_answer_bytes`, unpacked,
-    are cut, and the key is taken out of all that comes back. `headers` go with every call, in place
-    of those of the same name; an empty one leaves that out. Raises `ValueError` for an address that
-    is not https (http is allowed to this machine, and with `insecure_http` to private addresses).
+    are cut. `headers` go with every call, in place of those of the same name; an empty one leaves
+    that out. The key, and `secrets` among the headers, are taken out of all that comes back. Raises
+    `ValueError` for an address that is not https (http is allowed to this machine, and with
+    `insecure_http` to private addresses).
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class Endpoint:
         max_connections: int = 256,
         tls: ssl.SSLContext | None = None,
         headers: Mapping[str, str] = {},
+        secrets: Iterable[str] = (),
         insecure_http: bool = False,
     ) -> None:
         self.base_url = check_base_url(base_url, insecure=insecure_http)
@@ -162,7 +164,7 @@ class Endpoint:
         self._total = total_timeout_s
         self._connect = connect_timeout_s
         self._most = max_answer_bytes
-        self._redactor = Redactor(api_key)
+        self._redactor = Redactor(api_key, *secrets)
         transport = Transport(
             max_connections=max_connections, tls=tls or ssl.create_default_context()
         )

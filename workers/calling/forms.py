@@ -1,7 +1,9 @@
 """Answers that say what a chat completion says, in another form: made into one, and so kept.
 
-    {"data": {"choices": …}}           a gateway's envelope
+    {"data": {"choices": …}}           a gateway's envelope, whatever it calls it; [{…}]; "{…}"
+    {…}{…}, {…} [DONE]                 something behind it
     choices[0].delta                   a piece of a stream that is the whole answer
+    choices: {…}, message: "text"      a list of one, and an object of one, left out
     data: {…} data: [DONE]             a stream that nobody asked for: put together, with its usage
     not UTF-8                          by the charset that the answer names, else Latin-1
 
@@ -14,8 +16,10 @@ import re
 from collections.abc import Iterator
 
 from workers.calling.endpoint import Reply
-from workers.calling.reading import NO_JSON, Json, parse, write
+from workers.calling.reading import NO_JSON, Json, first_of, parse, write
 
+_DEEPEST = 3
+_PARTS = frozenset({"message", "delta", "text"})
 _EVENT = re.compile(rb"\s*(?:data|event|id|retry)?:")
 _CHARSET = re.compile(r"charset=\"?([\w.:-]{1,40})")
 _JOINED = frozenset({"content", "reasoning", "reasoning_content", "refusal", "arguments"})
@@ -39,30 +43,54 @@ def _made_usual(answer: Reply, document: Json) -> Json:
         return _assembled(answer.body)
     if document is NO_JSON:
         document = _in_its_charset(answer)
-        return document if isinstance(document, dict) else None
-    inner = document.get("data") if isinstance(document, dict) else None
-    if not isinstance(inner, dict) or not isinstance(inner.get("choices"), list):
+        return _with_message(document)[0] if isinstance(document, dict) else None
+    if isinstance(document, dict) and document.get("error"):
         return None
-    return {"usage": document.get("usage"), **_with_message(inner)[0]}
+    inner = _completion_in(document, _DEEPEST)
+    if inner is None:
+        return None
+    around = document.get("usage") if isinstance(document, dict) else None
+    return {"usage": around, **_with_message(inner)[0]}
+
+
+def _completion_in(value: Json, depth: int) -> dict[str, Json] | None:
+    """The completion that an envelope holds, if it holds one."""
+    if isinstance(value, str):
+        value = parse(value) if value.lstrip().startswith("{") else None
+    if isinstance(value, dict) and value.get("choices"):
+        return value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    found = (_completion_in(each, depth - 1) for each in inner if depth)
+    return next(filter(None, found), None)
 
 
 def _with_message(document: dict[str, Json]) -> tuple[Json, bytes]:
-    """The one choice with its `delta` as the message that it is."""
-    choices = document["choices"]
-    first = choices[0] if isinstance(choices, list) and choices else None
-    if not isinstance(first, dict) or first.get("message") or not first.get("delta"):
+    """Its choices as a list; the first with its `delta`, or its text, as the message that it is."""
+    choices = document.get("choices")
+    if isinstance(choices, dict):
+        choices = [choices] if _PARTS & choices.keys() else list(choices.values())
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return document, b""
-    usual = {**document, "choices": [{**first, "message": first["delta"]}, *choices[1:]]}
+    first = choices[0]
+    message = first.get("message") or first.get("delta")
+    if isinstance(message, str):
+        message = {"role": "assistant", "content": message}
+    if choices is document.get("choices") and message in (None, first.get("message")):
+        return document, b""
+    usual = {**document, "choices": [{**first, "message": message}, *choices[1:]]}
     return usual, write(usual).encode()
 
 
 def _in_its_charset(answer: Reply) -> Json:
+    """What a body says that is no JSON in UTF-8, or has something behind its JSON."""
     try:
-        answer.body.decode()
+        text = answer.body.decode()
     except UnicodeDecodeError:
         named = _CHARSET.search(answer.headers.get("content-type", "").lower())
-        return parse(answer.body.decode(named[1] if named else "latin-1"))
-    return NO_JSON
+        text = answer.body.decode(named[1] if named else "latin-1")
+        if (found := parse(text)) is not NO_JSON:
+            return found
+    return first_of(text)
 
 
 # ── Streams ──────────────────────────────────────────────────────────────────────────────────────

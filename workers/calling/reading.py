@@ -50,6 +50,20 @@ def _parse_leniently(body: bytes | str) -> Json:
         return NO_JSON
 
 
+def first_of(text: str) -> Json:
+    """The JSON object that a text begins with, whatever but a second one stands behind it, or
+    `NO_JSON`.
+    """
+    bare = text.removeprefix("\ufeff").lstrip()
+    if not bare.startswith("{"):
+        return NO_JSON
+    try:
+        found, end = _lenient.raw_decode(bare)
+        return NO_JSON if '"choices"' in bare[end:] else found
+    except (ValueError, RecursionError):
+        return NO_JSON
+
+
 def write(value: Json) -> str:
     """JSON again, with each number as it stood. `RecursionError` for what is nested too deep."""
     if isinstance(value, Number):

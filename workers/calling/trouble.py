@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 
@@ -17,8 +18,13 @@ _DEEPEST_WRAPPING = 8
 _SAID = re.compile(
     r"\s*(?:HTTP|Error code:?|status(?: code)?:?)\s*([1-5][0-9]{2})\b", re.IGNORECASE
 )
-_INNER = ("error", "errors", "message", "detail", "msg", "error_msg", "title")
+_INNER = (
+    *("error", "errors", "message", "detail", "msg", "error_msg", "errmsg", "base_resp"),
+    *("status_msg", "description", "title"),
+)
 _CODES = ("code", "type", "status", "reason", "error_code", "__type")
+_STATUSES = ("code", "status", "httpCode", "statusCode", "status_code")
+_MOST_TEXTS = 100
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -42,7 +48,7 @@ def unwrap(value: Json, now: float) -> Trouble:
 
     `now` is Unix time in seconds: what some tell is the moment to come back.
     """
-    trouble = Trouble()
+    trouble, whole = Trouble(), value
     for _ in range(_DEEPEST_WRAPPING):
         if isinstance(value, str):
             trouble, value = _peel_text(value, trouble)
@@ -52,7 +58,21 @@ def unwrap(value: Json, now: float) -> Trouble:
             value = value[0]
         else:
             break
-    return trouble
+    if trouble.message:
+        return trouble
+    # In no field that is known: the longest text is most likely for people.
+    message = max(_texts(whole), key=len, default="")
+    words = f"{trouble.words} {message.lower()}"
+    return msgspec.structs.replace(trouble, message=message, words=words)
+
+
+def _texts(value: Json, depth: int = _DEEPEST_WRAPPING) -> Iterator[str]:
+    """Texts of a few words that stand anywhere in it."""
+    if isinstance(value, str) and " " in value.strip():
+        yield text_of(value, LONGEST_MESSAGE)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for each in islice(inner, _MOST_TEXTS if depth else 0):
+        yield from _texts(each, depth - 1)
 
 
 def _peel_text(text: str, seen: Trouble) -> tuple[Trouble, Json]:
@@ -85,7 +105,7 @@ def _peel_fields(fields: dict[str, Json], seen: Trouble, now: float) -> tuple[Tr
     message = _placed(fields) or (text_of(fields.get("message"), LONGEST_MESSAGE) if raw else "")
     trouble = msgspec.structs.replace(
         seen,
-        code=_status(fields.get("code")) or _status(fields.get("status")) or seen.code,
+        code=next(filter(None, (_status(fields.get(name)) for name in _STATUSES)), seen.code),
         message=message or seen.message,
         words=f"{seen.words} {message.lower()}",
         codes=" ".join([seen.codes, *_codes(fields)]).strip(),
@@ -119,6 +139,9 @@ def _codes(fields: dict[str, Json]) -> Iterator[str]:
     for each in details if isinstance(details, list) else ():
         if isinstance(each, dict):
             yield text_of(each.get("reason")).lower()
+    inner = fields.get("innererror")
+    if isinstance(inner, dict):
+        yield text_of(inner.get("code")).lower()
 
 
 def _status(value: object) -> int | None:

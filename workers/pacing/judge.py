@@ -34,7 +34,9 @@ AT_FIRST_S = 2.0
 MOST_APART = 15
 """So often a request may get what others do not, while they are answered."""
 
-MOST_MODEL_APART = 1
+_MOST_APART = {NO_MODEL: 1, BLOCKED: 3}
+"""Fewer where that is likely to be so: a firewall reads each text."""
+
 MOST_THROTTLED_APART = 40
 
 TRIES = 2
@@ -125,11 +127,11 @@ class Judge:
             if streak.count >= often and lasts:
                 return self._believed(request, streak, stop)
             return _doubted(stop, at_first=True)
-        if stop.code == BLOCKED:
-            return Refused("endpoint.forbidden", stop.message, stop.charge)
-        most = MOST_MODEL_APART if stop.code == NO_MODEL else MOST_APART
-        if request.doubted.times >= most:
-            return Refused(stop.code, stop.message, stop.charge)
+        most = _MOST_APART.get(stop.code, MOST_APART)
+        alone = stop.code == BLOCKED and len(streak.rows) == 1 and streak.count > most
+        if alone or request.doubted.times >= most:
+            code = "endpoint.forbidden" if stop.code == BLOCKED else stop.code
+            return Refused(code, stop.message, stop.charge)
         if not self._persists(streak, terms, stop.code):
             return _doubted(stop)
         return self._believed(request, streak, stop)

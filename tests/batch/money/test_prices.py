@@ -26,6 +26,7 @@ from jobs.errors import ServiceUnavailable
 from jobs.gateways import PER_MILLION
 from jobs.money import parse_amount, plain
 from jobs.prices import ModelPrice, Offer, Rates, Tier
+from jobs.secret import KEY_SOURCES
 from jobs.usage import Usage
 from scripts.simulator import Simulator
 from scripts.simulator.client import Client
@@ -375,6 +376,24 @@ def test_the_key_and_the_headers_go_with_it_as_some_endpoints_want_them(
         assert (headers["x-org"], headers["accept"]) == ("7", "application/*")
         # Portkey refuses even a GET without it.
         assert headers["content-type"] == "application/json"
+
+
+def test_a_coordinators_own_key_goes_to_the_endpoint_that_it_is_for_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (*KEY_SOURCES, "NIGHTSHIFT_HEADER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NIGHTSHIFT_CATALOG_KEY", "sk-catalog")
+    monkeypatch.setenv("NIGHTSHIFT_CATALOG_HEADER", "X-Org=7")
+    page = {"/v1/models": (200, ROUTERAI)}
+    with serving(page) as (url, asked), serving(page) as (other, others):
+        monkeypatch.setenv("NIGHTSHIFT_BASE_URL", f"{url}/")
+        read_prices(url, [], now=0)
+        read_prices(other, [], now=0)
+
+    ((_, mine),), ((_, theirs),) = asked, others
+    assert (mine["authorization"], mine["x-org"]) == ("Bearer sk-catalog", "7")
+    assert not {"authorization", "x-org"} & theirs.keys()
 
 
 def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

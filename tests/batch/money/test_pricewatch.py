@@ -202,6 +202,18 @@ def test_what_cannot_be_read_is_tried_again_soon_and_stops_nothing(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_a_catalogue_that_wants_a_key_is_told_once(
+    job: Watched, clock: Clock, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint.prices = PriceList(0.0, "url (no catalogue: HTTP 401)", "0" * 64, {})
+    for _ in range(2):
+        clock.now += CHECK_S
+        assert job.read() is None
+
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "prices require a key; using the last known ones" in told
+
+
 def test_a_catalogue_that_is_gone_changes_nothing(
     job: Watched, clock: Clock, endpoint: Endpoint
 ) -> None:

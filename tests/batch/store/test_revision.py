@@ -45,6 +45,17 @@ def test_a_body_is_brought_in_line_with_its_row(
     assert json.loads(after)
 
 
+def test_a_bound_that_a_body_lacks_is_called_as_the_job_calls_it() -> None:
+    body = b'{"model":"m","messages":[]}'
+
+    assert in_line(body, "m", 7, "max_completion_tokens") == (
+        b'{"max_completion_tokens":7,"model":"m","messages":[]}'
+    )
+    assert in_line(b'{"max_tokens":5,"model":"m"}', "m", 7, "max_completion_tokens") == (
+        b'{"max_tokens":7,"model":"m"}'
+    )
+
+
 def requests() -> list[Request]:
     return [
         request(1, max_output=None),

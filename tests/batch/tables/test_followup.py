@@ -53,6 +53,22 @@ def ladder(task: Task = TASK) -> tuple[Ladder, list[Asked]]:
     return Ladder("job", task, asker), [Asked(n, body) for n, body in enumerate(bodies)]
 
 
+def test_every_rung_asks_with_the_tiers_and_the_bounds_own_name() -> None:
+    asker = Asker(TASK, "small/model", 10, tier="flex", limit="max_completion_tokens")
+    table = requests_of(asker, "small/model", 10, Rows())  # type: ignore[arg-type]
+    rows = [Asked(n, each.body) for n, each in enumerate(table) if isinstance(each, Request)]
+    units = [
+        *Ladder("job", TASK, asker).units(rows),
+        *Ladder("job", TASK, asker).units([replace(row, rung=ALONE + 1) for row in rows]),
+    ]
+
+    for unit in units:
+        body = json.loads(unit.body)
+        assert body["service_tier"] == "flex"
+        assert body["max_completion_tokens"] == unit.max_output
+        assert "max_tokens" not in body
+
+
 def line(row: int, said: str = "да", mark: str = "", begins: int | None = None) -> str:
     words = TEXTS[row if begins is None else begins].split()[:3]
     return f"{mark or mark_of('job', row)}|{' '.join(words)}|{said}"

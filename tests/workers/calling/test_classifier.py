@@ -86,7 +86,11 @@ def test_a_plain_answer_is_answered_with_its_exact_cost() -> None:
         pytest.param(choice('"length"', '{"content":""}'), ("truncated",), id="E22 only thought"),
         pytest.param(choice('"content_filter"'), ("filtered",), id="E23"),
         pytest.param(choice('"content_filter"', "{}"), ("filtered",), id="E23 nothing left"),
-        pytest.param(choice('"eos"'), ("odd_finish",), id="E24 unknown"),
+        pytest.param(choice('"interrupted"'), ("odd_finish",), id="E24 unknown"),
+        pytest.param(choice('"end_turn"'), (), id="another word for stop"),
+        pytest.param(
+            choice('"ALTERNATIVE_STATUS_CONTENT_FILTER"', "{}"), ("filtered",), id="E23 long"
+        ),
         pytest.param(choice("null"), ("odd_finish",), id="E24 null"),
         pytest.param(body('[{"message":{"content":"x"}}]'), ("odd_finish",), id="E24 missing"),
         pytest.param(body(model='"other/model"'), ("model_mismatch",), id="E38"),
@@ -799,3 +803,110 @@ def test_whatever_breaks_has_a_meaning(
     answer = Broken(kind, "why", 0.0, status, headers)
 
     assert classify(answer, asked_model=MODEL, now=NOW).charge.cost is None
+
+
+def said(body: object) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+BUSY_17 = {"error_code": 18, "error_msg": "Open api qps request limit reached"}
+FILTERED = {"code": "BadRequest", "innererror": {"code": "ResponsibleAIPolicyViolation"}}
+RU = "Превышено количество запросов в минуту"
+DETAIL_ID = "You don't have access to the model with the specified model ID."
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "code"),
+    [
+        (403, {"error": {"message": RU}}, "endpoint.rate_limited"),
+        (
+            403,
+            {"message": "Out of call volume quota. Quota will be replenished in 5 h"},
+            "endpoint.rate_limited",
+        ),
+        (200, BUSY_17, "endpoint.rate_limited"),
+        (
+            200,
+            {"base_resp": {"status_code": 1002, "status_msg": "rate limit"}},
+            "endpoint.rate_limited",
+        ),
+        (200, {"errors": [{"message": "rate limit exceeded"}]}, "endpoint.rate_limited"),
+        (
+            200,
+            {"type": "error", "error": {"type": "overloaded_error", "message": "x"}},
+            "endpoint.overloaded",
+        ),
+        (498, {"error": {"message": "full", "code": "capacity_exceeded"}}, "endpoint.overloaded"),
+        (424, {"__type": "ModelErrorException", "message": "The model failed"}, "endpoint.5xx"),
+        (200, {"status": "error", "message": "Внутренняя ошибка"}, "endpoint.5xx"),
+        (
+            200,
+            {"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}},
+            "endpoint.insufficient_balance",
+        ),
+        (
+            400,
+            {"error": {"message": "Budget!", "type": "budget_exceeded"}},
+            "endpoint.insufficient_balance",
+        ),
+        (412, {"error": {"message": "Account is suspended"}}, "endpoint.insufficient_balance"),
+        (403, {"error": {"message": "用户额度不足"}}, "endpoint.key_limit"),
+        (200, {"error_code": 110, "error_msg": "Access token invalid"}, "endpoint.key_rejected"),
+        (403, {"__type": "UnrecognizedClientException", "message": "x"}, "endpoint.key_rejected"),
+        (
+            403,
+            {"__type": "AccessDeniedException", "message": DETAIL_ID},
+            "endpoint.model_not_found",
+        ),
+        (
+            404,
+            {"error": {"code": "DeploymentNotFound", "message": "x"}},
+            "endpoint.model_not_found",
+        ),
+        (410, {"error": {"message": "This model is deprecated"}}, "endpoint.model_not_found"),
+        (
+            400,
+            {"error": {"message": "The request was blocked.", **FILTERED}},
+            "endpoint.moderation",
+        ),
+        (400, {"error": "litellm.ContentPolicyViolationError: no"}, "endpoint.moderation"),
+        (400, {"error": "litellm.ContextWindowExceededError: no"}, "endpoint.context_length"),
+    ],
+)
+def test_the_same_in_the_words_of_others(status: int, content: object, code: str) -> None:
+    outcome = outcome_of(said(content), status)
+
+    assert not isinstance(outcome, Answered)
+    assert outcome.code == code
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "words"),
+    [
+        (402, said({"fehler": {"text": "Guthaben ist aufgebraucht"}}), "Guthaben ist aufgebraucht"),
+        (
+            429,
+            b"<Error><Code>SlowDown</Code><Message>Please reduce it.</Message></Error>",
+            "Please reduce it.",
+        ),
+        (200, b"upstream connect error", "upstream connect error"),
+    ],
+)
+def test_the_words_are_found_wherever_they_stand(status: int, content: bytes, words: str) -> None:
+    outcome = outcome_of(content, status)
+
+    assert not isinstance(outcome, Answered)
+    assert words in outcome.message
+
+
+def test_half_an_answer_is_not_quoted() -> None:
+    assert "да" not in retry_of(body()[:-30]).message
+
+
+def test_an_answer_of_another_api_is_not_bought_again() -> None:
+    """It would come in the same form."""
+    message = {"type": "message", "content": [{"text": "да"}], "usage": {"input_tokens": 9}}
+    outcome = outcome_of(said(message))
+
+    assert isinstance(outcome, Refused)
+    assert outcome.charge.billing is Billing.UNKNOWN

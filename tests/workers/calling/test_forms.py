@@ -119,3 +119,35 @@ def test_another_charset_is_read(charset: str, kind: dict[str, str]) -> None:
 
 def test_a_charset_that_nobody_knows_is_left() -> None:
     assert made(b'{"a":"\xff"}', content_type="text/plain; charset=klingon") == b""
+
+
+WHOLE = '{"choices":[{"message":{"content":"да"}}],"usage":' + USAGE + "}"
+CHOICE = '{"message":{"content":"да"}}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"result":' + WHOLE + ',"success":true}',
+        '{"code":0,"response":{"output":' + WHOLE + "}}",
+        "[" + WHOLE + "]",
+        json.dumps(WHOLE),
+        '{"statusCode":200,"body":' + json.dumps(WHOLE) + "}",
+        WHOLE + "\n{}",
+        WHOLE + "\r\n0\r\n",
+        "\ufeff" + WHOLE + "[DONE]",
+        '{"choices":' + CHOICE + ',"usage":' + USAGE + "}",
+        '{"choices":{"0":' + CHOICE + '},"usage":' + USAGE + "}",
+        '{"choices":[{"message":"да"}],"usage":' + USAGE + "}",
+    ],
+)
+def test_a_completion_is_found_in_any_envelope_digit_for_digit(body: str) -> None:
+    whole = made(body)
+
+    assert USAGE.encode() in whole
+    assert json.loads(whole)["choices"][0]["message"]["content"] == "да"
+
+
+def test_what_stands_in_an_error_is_no_answer() -> None:
+    assert made('{"error":{"message":"no"},"data":' + WHOLE + "}") == b""
+    assert made(WHOLE + WHOLE) == b""
