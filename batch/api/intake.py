@@ -24,8 +24,10 @@ import msgspec
 from batch import control
 from batch.api import faults, wishes
 from batch.api.faults import MOST, MOST_BYTES, MOST_LINES, Problem, problem
+from batch.api.upload import NAMELESS
 from batch.credentials import key_fingerprint
 from batch.money.allowance import Allowance
+from batch.money.caps import Room
 from batch.reading.source import LONGEST_LINE
 from batch.settings import log_level
 from batch.store import registry
@@ -45,6 +47,7 @@ from jobs.logs import log_to_stderr
 from jobs.money import ZERO, show
 from jobs.request import Fault
 from jobs.spec import Origin, Spec
+from jobs.states import PauseReason
 
 _LOOK_S = 2.0
 _AGAIN_S = 15.0
@@ -160,7 +163,7 @@ class Intake:
     def _full(self, row: BatchRow) -> list[Problem]:
         """The caps are reached already: what clients know as "wait, and ask again"."""
         room = Allowance(self._home).room_for(row.tenant)
-        if room is None or room.rub > ZERO:
+        if room is None or (room.rub > ZERO and not self._others_wait(room)):
             return []
         told = (
             f"Enqueued token limit reached: the cap of {show(room.cap)} a {room.period.value} is"
@@ -168,6 +171,16 @@ class Intake:
             f" after {room.ends:%Y-%m-%d %H:%M %Z}."
         )
         return [problem("token_limit_exceeded", told)]
+
+    def _others_wait(self, room: Room) -> bool:
+        """Whether a job rests because not one request more fits this cap."""
+        for store in self._home.stores():
+            job = store.job()
+            key = job.spec.origin.key if job.spec.origin else ""
+            is_full = job.reason == PauseReason.BUDGET_EXHAUSTED and job.goes_on_at is not None
+            if is_full and room.key in ("", key):
+                return True
+        return False
 
     def _check_limits(self, file: FileRow, path: Path) -> list[Problem]:
         """OpenAI's, where the server enforces them."""
@@ -229,7 +242,7 @@ def _spec(setting: Setting, row: BatchRow, file: FileRow, priority: float | None
     budget = common.budget.model_copy(update={"rub": min(caps, default=None)})
     return common.model_copy(
         update={
-            "name": wanted.name or file.filename,
+            "name": wanted.name or (row.id if file.filename == NAMELESS else file.filename),
             "source": file.filename,
             "output_dir": str(Path(setting.batches) / row.id),
             "key": key_fingerprint(os.environ),

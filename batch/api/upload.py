@@ -28,6 +28,8 @@ _STALLED_S = 120.0
 _MOST_PARTS, _LONGEST_FIELD = 32, 4096
 _LONGEST_NAME = 255
 DRAFT = ".upload-"
+NAMELESS = "upload"
+"""What the SDK, and we, call a file without a name."""
 
 
 class Upload:
@@ -179,4 +181,4 @@ def _plain(name: bytes) -> str:
     text = unquote(name.decode("utf-8", "replace"))
     bare = text.replace("\\", "/").rpartition("/")[2]
     shown = "".join(each if each.isprintable() else "�" for each in bare)
-    return shown[:_LONGEST_NAME] or "upload"
+    return shown[:_LONGEST_NAME] or NAMELESS

@@ -14,6 +14,7 @@ from batch.api.tenants import Limiter
 from batch.money.allowance import Allowance
 from batch.money.caps import Caps, KeyCaps, read_caps, write_caps
 from jobs.period import Period
+from jobs.states import JobState, PauseReason
 from tests.batch.api.conftest import Office, jsonl, line
 from tests.conftest import Workdir
 
@@ -176,6 +177,21 @@ def test_a_batch_of_a_key_whose_cap_is_used_up_fails_as_clients_know_it(office: 
     assert failed["status"] == "failed"
     (told,) = failed["errors"]["data"]
     assert (told["code"], told["line"], told["param"]) == ("token_limit_exceeded", None, None)
+
+
+@pytest.mark.parametrize(("tenant", "codes"), [("mine", ["token_limit_exceeded"]), ("other", [])])
+def test_a_cap_of_which_too_little_is_left_is_used_up(
+    office: Office, tenant: str, codes: list[str]
+) -> None:
+    keys = {name: office.add_key(name) for name in ("other", "mine")}
+    first = office.batch(line(0))
+    cap(office, mine="100", other="100")
+    with closing(office.store(first["id"])) as store:
+        store.set_state(JobState.PAUSED, reason=PauseReason.BUDGET_EXHAUSTED, goes_on_at=9e9)
+    office.key = keys[tenant]
+
+    errors = office.batch(line(0), metadata={"n": "2"})["errors"] or {"data": []}
+    assert [each["code"] for each in errors["data"]] == codes
 
 
 def test_who_asks_too_often_waits() -> None:
