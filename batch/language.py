@@ -72,6 +72,11 @@ def _(message: str) -> str:
     return words.gettext(message) if words and message else message
 
 
+def capital(clause: str) -> str:
+    """A clause as a sentence of its own."""
+    return f"{clause[:1].upper()}{clause[1:]}."
+
+
 def ngettext(one: str, many: str, count: int) -> str:
     """The message in the form that goes with `count`; it is not filled in."""
     words = _words()

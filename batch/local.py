@@ -20,6 +20,7 @@ from batch.settings import worker_patience
 from batch.store.home import Home
 from batch.store.jobstore import JobRow
 from jobs.errors import ServiceUnavailable
+from jobs.lifecycle import is_at_rest
 from jobs.money import plain
 from jobs.seal import Target
 from jobs.states import JobState
@@ -59,7 +60,7 @@ def run_job(its: Crew, job: JobRow) -> JobRow:
                 display.say(_("all requests are done; writing the files"))
             coordinator.step()
     job = _row(home, job.id)
-    if interrupts.count and not _rests(job):
+    if interrupts.count and not is_at_rest(job):
         raise KeyboardInterrupt
     return job
 
@@ -168,14 +169,9 @@ def _wind_up(its: Crew, coordinator: Coordinator, interrupts: Interrupts, displa
         coordinator.withdraw()
 
 
-def _rests(job: JobRow) -> bool:
-    """Whether nothing more happens to the job without the user."""
-    return job.ended or job.needs_user
-
-
 def _wants_workers(job: JobRow) -> bool:
     """Whether calls of the job may still be made, or lookups, without the user."""
-    return not _rests(job) and job.state is not JobState.FINALIZING
+    return not is_at_rest(job) and job.state is not JobState.FINALIZING
 
 
 def _row(home: Home, job_id: str) -> JobRow:

@@ -113,6 +113,11 @@ def plain(amount: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def rounded_up(amount: Decimal) -> Decimal:
+    """The next figure with two digits: 0.0123 → 0.013, 1234 → 1300; for a person to type."""
+    return amount.quantize(Decimal(1).scaleb(amount.adjusted() - 1), ROUND_CEILING, _ROUNDING)
+
+
 def show(amount: Decimal) -> str:
     """The amount for a person: kopecks, half-even, thousands apart: `1,234.56 ₽`.
 

@@ -19,7 +19,10 @@ request: pending → queued → completed | failed; back to pending when its chu
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Self
 
 from jobs.errors import UsageError
 
@@ -38,28 +41,206 @@ class JobState(StrEnum):
     EXPIRED = "expired"
 
 
-class PauseReason(StrEnum):
-    """Why a job is paused: no request fails because of these.
+class Ends(Enum):
+    """How a pause ends."""
 
-    Of a job that waits for an endpoint that is down, `endpoint_down` is told while it is in
-    progress: it goes on by itself.
+    BY_ITSELF = "by itself"
+    """At an hour: the job is scheduled."""
+    WITH_THE_JOB = "with the job"
+    """When the calls in flight have ended."""
+    BY_SOMEBODY = "by somebody"
+
+
+@dataclass(frozen=True)
+class Pausing:
+    """What a pause means, for all who show, tell or end it.
+
+    `meaning` is a clause; `cure` leads to `command`, which goes on with the job as `{job}`;
+    `options` are those that it must have, unless the pause says which, with a figure; `cures` has
+    others for codes of what the job met. `bars` is the objection to a resume that changes nothing:
+    the job would be paused again at once.
     """
 
-    BUDGET_EXHAUSTED = "budget_exhausted"
-    INSUFFICIENT_BALANCE = "insufficient_balance"
-    KEY_REJECTED = "key_rejected"
-    ENDPOINT_DOWN = "endpoint_down"
-    WINDOW_CLOSED = "window_closed"
-    PRICE_RISE = "price_rise"
-    SAMPLED = "sampled"
-    DEADLINE = "deadline"
-    """Only while calls in flight end; then the job is expired."""
-    RATE_LIMITED = "rate_limited"
-    """Nothing but "too many requests" for so long that waiting does not help."""
-    MISCONFIGURED = "misconfigured"
-    LOW_ACCURACY = "low_accuracy"
-    """Too few of the answers that the user knows are right."""
-    USER = "user"
+    meaning: str
+    cure: str = "resume with:"
+    command: str = "nightshift resume {job}{options}"
+    options: str = ""
+    cures: Mapping[str, Pausing] = field(default_factory=dict)
+    ends: Ends = Ends.BY_SOMEBODY
+    bars: str = ""
+    quotes: bool = False
+    """Whether the pause's text is the endpoint's, which may quote a prompt: it stays at home."""
+    is_wanted: bool = False
+    """Whether the user asked for it: nobody is told of it, and nobody must act."""
+
+    @property
+    def needs_action(self) -> bool:
+        """Whether the job waits for somebody who may not know it."""
+        return self.ends is Ends.BY_SOMEBODY and not self.is_wanted
+
+
+_UNRULED = Pausing("")
+_MOVED = Pausing("", cure="set the endpoint's right address:", options=" --base-url URL")
+_OF_SETTINGS = {
+    "endpoint.model_not_found": Pausing(
+        "", cure="choose a model that the endpoint lists:", options=" --model-map OLD=NEW"
+    ),
+    "endpoint.wrong_address": _MOVED,
+    "endpoint.redirect": _MOVED,
+    "endpoint.certificate": Pausing(
+        "", cure="trust its certificate (SSL_CERT_FILE=CA.pem) or set another address, then:"
+    ),
+    "endpoint.blocked": Pausing(
+        "", cure="have the endpoint's firewall let this host through, then:"
+    ),
+}
+"""What helps, by the code of what is wrong with the address or the model, not with a request."""
+
+
+class PauseReason(StrEnum):
+    """Why a job is paused, and what that means: no request fails because of these.
+
+    Of a job that waits for an endpoint that is down, `endpoint_down` is told while it is in
+    progress: it goes on by itself. A reason is added here and nowhere else.
+    """
+
+    def __new__(cls, value: str, rule: Pausing = _UNRULED) -> Self:
+        """The member of this value; each has its rule."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.rule = rule
+        return member
+
+    rule: Pausing
+
+    BUDGET_EXHAUSTED = (
+        "budget_exhausted",
+        Pausing(
+            "the budget is used up",
+            cure="continue with a higher budget:",
+            options=" --budget-rub RUB",
+            bars="needs_budget",
+        ),
+    )
+    CAP_REACHED = (
+        "cap_reached",
+        Pausing(
+            "a daily or monthly cap is reached",
+            cure="to continue now, raise the cap:",
+            command="nightshift {options}",
+            options="budget --budget-rub-per-day RUB",
+            ends=Ends.BY_ITSELF,
+            bars="waits_for_cap",
+        ),
+    )
+    CAP_TOO_SMALL = (
+        "cap_too_small",
+        Pausing(
+            "no request fits the daily or monthly cap",
+            cure="raise the cap and continue:",
+            command="nightshift {options} && nightshift resume {job}",
+            options="budget --budget-rub-per-day RUB",
+            bars="needs_cap",
+        ),
+    )
+    INSUFFICIENT_BALANCE = (
+        "insufficient_balance",
+        Pausing("the account balance is used up", cure="top up the account, then:", quotes=True),
+    )
+    KEY_REJECTED = (
+        "key_rejected",
+        Pausing(
+            "the key was rejected", cure="set a valid key (ROUTERAI_API_KEY), then:", quotes=True
+        ),
+    )
+    ENDPOINT_DOWN = (
+        "endpoint_down",
+        Pausing(
+            "the endpoint is unreachable",
+            cure="once the endpoint answers again:",
+            quotes=True,
+        ),
+    )
+    WINDOW_CLOSED = (
+        "window_closed",
+        Pausing(
+            "waiting for its hours",
+            cure="to send at any time:",
+            options=' --window ""',
+            ends=Ends.BY_ITSELF,
+            bars="needs_hours",
+        ),
+    )
+    PRICE_RISE = (
+        "price_rise",
+        Pausing(
+            "prices have risen",
+            cure="accept the current prices (--max-price-rise PERCENT also allows further"
+            " rises) and continue:",
+            bars="needs_prices",
+        ),
+    )
+    SAMPLED = ("sampled", Pausing("the sample is complete", cure="run the whole job:"))
+    DEADLINE = (
+        "deadline",
+        Pausing(
+            "the deadline has passed",
+            cure="run the rest with:",
+            options=" --deadline HH:MM",
+            ends=Ends.WITH_THE_JOB,
+            bars="needs_deadline",
+        ),
+    )
+    RATE_LIMITED = (
+        "rate_limited",
+        Pausing(
+            "the rate limit allows no calls",
+            cure="raise the rate limit at the endpoint or wait, then:",
+            quotes=True,
+        ),
+    )
+    SAME_ERROR = (
+        "same_error",
+        Pausing(
+            "too many consecutive requests failed with the same error",
+            cure="fix the problem above, or continue without this pause:",
+            options=" --max-refusals 0",
+            quotes=True,
+        ),
+    )
+    MISCONFIGURED = (
+        "misconfigured",
+        Pausing(
+            "wrong address, certificate or model",
+            cure="fix the problem above, then:",
+            cures=_OF_SETTINGS,
+            quotes=True,
+        ),
+    )
+    LOW_ACCURACY = (
+        "low_accuracy",
+        Pausing(
+            "too few known answers are right",
+            cure="improve the prompt and run it anew, or send the rest anyway:",
+        ),
+    )
+    USER = ("user", Pausing("by the user", is_wanted=True))
+
+
+def pausing(reason: str) -> Pausing:
+    """The rule of a stored or told reason; of one that is unknown here, that it needs somebody."""
+    try:
+        return PauseReason(reason).rule
+    except ValueError:
+        return Pausing(reason)
+
+
+def reason_for(told: PauseReason, code: str) -> PauseReason:
+    """Why a job is paused of which a worker told this: it has one reason for what no request can
+    get past, be it the settings or that all of them fail alike.
+    """
+    alike = told is PauseReason.MISCONFIGURED and code not in _OF_SETTINGS
+    return PauseReason.SAME_ERROR if alike else told
 
 
 ENDED = frozenset({JobState.COMPLETED, JobState.CANCELLED, JobState.FAILED, JobState.EXPIRED})

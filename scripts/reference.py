@@ -19,6 +19,7 @@ from batch.main import COMMANDS
 from batch.store.causes import LASTING
 from batch.store.causes import MEANINGS as FLAGS
 from batch.watching.trouble import MEANINGS as CODES
+from jobs.states import Ends, PauseReason
 from scripts.schemas import DOCUMENTS
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference.md"
@@ -31,6 +32,18 @@ def codes() -> Iterator[str]:
     for code, meaning in sorted(CODES.items()):
         again = "fails again" if code in LASTING else ""
         yield f"| `{code}` | {meaning} | {again} |"
+
+
+def pauses() -> Iterator[str]:
+    """Every reason for a pause, how it ends and what helps."""
+    yield "| reason | meaning | ends | what to do |"
+    yield "|---|---|---|---|"
+    for reason in PauseReason:
+        rule = reason.rule
+        command = rule.command.format(job="JOB", options=rule.options)
+        ends = {Ends.WITH_THE_JOB: "by itself; then the job is `expired`"}
+        when = ends.get(rule.ends, f"{rule.ends.value}".replace("somebody", "you"))
+        yield f"| `{reason}` | {rule.meaning} | {when} | {rule.cure} `{command}` |"
 
 
 def flags() -> Iterator[str]:
@@ -89,7 +102,7 @@ def _option(option: click.Option) -> str:
     return f"| {names} | {told} |"
 
 
-PARTS = {"codes": codes, "flags": flags, "fields": fields, "commands": commands}
+PARTS = {"pauses": pauses, "codes": codes, "flags": flags, "fields": fields, "commands": commands}
 
 
 def renewed(page: str) -> str:

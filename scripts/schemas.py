@@ -130,6 +130,8 @@ class Job(Struct):
     state: str
     reason: Annotated[str, Meta(description="why it rests, else empty")]
     reason_text: str
+    needs_action: Annotated[bool, Meta(description="whether it is paused until you act")]
+    remedy: Annotated[str, Meta(description="the command that continues it, else empty")]
     requests: Count
     completed: Count
     failed: Count
@@ -466,6 +468,7 @@ class Notification(Struct):
     name: str
     state: str
     reason: str
+    remedy: Annotated[str, Meta(description="the command that continues it, else empty")]
     requests: Count
     completed: Count
     failed: Count

@@ -40,6 +40,7 @@ _RAISED = {name for name, each in vars(errors).items() if isinstance(each, type)
     "ReturnReason",
     "Objection",
     "Pause",
+    "Pausing",
 }
 _TOLD = ("hint", "help", "cure", "text", "told", "message")
 """Keywords and variables whose texts are shown."""

@@ -12,7 +12,7 @@ import msgspec
 
 from batch.dialogue.helps import Command
 from batch.dialogue.options import job_argument, open_home, plain_option
-from batch.dialogue.phrases import reason_word, state_word
+from batch.dialogue.phrases import standing
 from batch.dialogue.terminal import safe, tell
 from batch.language import _, again, moment, ngettext, number
 from batch.store.events import Event, EventKind, history
@@ -79,8 +79,7 @@ def _words(event: Event) -> Iterator[str]:
 
 
 def _state(event: Event) -> Iterator[str]:
-    state = state_word(event.state)
-    yield f"{state} ({reason_word(event.reason)})" if event.reason else state
+    yield standing(event.state, event.reason)
     if event.text:
         yield safe(again(event.text))
     if event.until is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from batch import embedded
+from batch import control, embedded
 from batch.crew import Crew, crew
 from batch.dialogue.consent import ask, costs_nothing, send_question
 from batch.dialogue.ending import say_ending, say_interrupted
@@ -37,6 +37,7 @@ from batch.dialogue.terminal import safe, say
 from batch.settings import check_key, read_settings
 from batch.store.jobstore import JobRow
 from batch.submission import new_job_id
+from jobs.commands import Resume
 from jobs.errors import NightshiftError, UsageError
 from jobs.states import JobState, PauseReason
 
@@ -131,9 +132,7 @@ def follow(its: Crew, job_id: str, sampled: Callable[[JobRow], bool] = lambda _j
     try:
         job = run_job(its, job)
         if job.state is JobState.PAUSED and job.reason == PauseReason.SAMPLED and sampled(job):
-            with closing(home.open(job_id)) as store:
-                store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
-            job = run_job(its, job)
+            job = run_job(its, control.command(home, job_id, Resume()).job)
     except KeyboardInterrupt:
         return say_interrupted(job_id)
     except NightshiftError as error:

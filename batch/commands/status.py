@@ -14,8 +14,8 @@ from itertools import islice
 
 import click
 
-from batch.dialogue.causes import cause_lines, ways_out
-from batch.dialogue.ending import skipped
+from batch.dialogue.causes import cause_lines
+from batch.dialogue.ending import skipped, ways_on
 from batch.dialogue.glance import Glance, tell_programs, worst
 from batch.dialogue.helps import Command
 from batch.dialogue.options import (
@@ -32,10 +32,9 @@ from batch.dialogue.phrases import (
     is_moving,
     last_trouble,
     lines,
-    reason_word,
     sentence,
     spending,
-    state_word,
+    standing,
 )
 from batch.dialogue.terminal import cells, colored, fitted, roughly, safe, say, tell, width
 from batch.language import _, again, moment, ngettext, number
@@ -202,8 +201,7 @@ def _row(job: Progress) -> tuple[str, ...]:
 
 
 def _state(job: Progress) -> str:
-    state = state_word(job.state)
-    return f"{state} ({reason_word(job.reason)})" if job.reason else state
+    return standing(job.state, job.reason)
 
 
 def _name(job: Progress, longest: int = _LONGEST_NAME) -> str:
@@ -252,6 +250,6 @@ def _one(store: JobStore, glance: Glance) -> None:
     causes = store.why()
     for line in cause_lines(causes, job.id):
         tell(line, 4)
-    for words, command in ways_out(causes, job.id) if job.ended else ():
+    for words, command in ways_on(job, causes):
         tell(words)
         tell(f"  {command}")

@@ -30,6 +30,7 @@ from batch.settings import read_settings
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.watching.progress import Meter, Progress
+from jobs.lifecycle import is_at_rest
 
 HELP = """Follow JOB until it ends; same exit codes as run. Ctrl-C stops watching, not the job.
 
@@ -108,7 +109,7 @@ def _follow(
             was, silent = silent, progress.attention is not None
             if silent != was:
                 display.say(attention(progress) or _("the coordinator is back"))
-            if row.ended or row.needs_user:
+            if is_at_rest(row):
                 return row
             if not warned and not home.is_coordinated(job_id):
                 warned = True

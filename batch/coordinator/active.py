@@ -22,7 +22,7 @@ from batch.coordinator.sender import Sender
 from batch.coordinator.splitter import CHUNKS_PER_WORKER, Pulse
 from batch.estimator.estimate import guess_again
 from batch.estimator.lessons import learn_from
-from batch.money import pricewatch
+from batch.money import caps, pricewatch
 from batch.money.allowance import Allowance
 from batch.money.caps import Room
 from batch.money.pricewatch import PriceWatch
@@ -39,12 +39,11 @@ from batch.watching.series import Failure, series_of
 from batch.watching.trouble import OUTAGE, WORKER_DIED, WORKER_SILENT, Troubles
 from jobs import chunk as chunks
 from jobs.chunk import ReturnReason
+from jobs.lifecycle import due, ending, is_at_rest
 from jobs.money import plain, show
-from jobs.period import Period
 from jobs.result import ResultState
 from jobs.seal import Target, key_of
-from jobs.states import ENDED, JobState, PauseReason
-from jobs.window import parse_window
+from jobs.states import ENDED, JobState, PauseReason, reason_for
 
 RECALLED = "recalled"
 """Why a job in progress is held: somebody lowered what it may have."""
@@ -246,14 +245,15 @@ class ActiveJob:
             log.info("%s: %s is set aside: %s", self.id, why.model, why.code)
         elif why.pause is not None:
             # The endpoint's words may quote a prompt: they are for the home, not for the log.
-            self._pause(why.pause, why.message, logged=why.code)
+            self._pause(reason_for(why.pause, why.code), why.message, logged=why.code)
 
     def _pause(
         self,
         reason: PauseReason,
         text: str,
-        goes_on_at: datetime | None = None,
         *,
+        goes_on_at: datetime | None = None,
+        options: str = "",
         logged: str | None = None,
     ) -> None:
         paused = self.store.set_state(
@@ -262,6 +262,7 @@ class ActiveJob:
             text=text,
             standing=JobState.IN_PROGRESS,
             goes_on_at=None if goes_on_at is None else goes_on_at.timestamp(),
+            options=options,
         )
         if paused:
             log.info("%s paused: %s %s", self.id, reason, text if logged is None else logged)
@@ -271,12 +272,10 @@ class ActiveJob:
     def turn(self, redis_since: float) -> None:
         """One round: wishes, window, prices, chunks that got lost, feeding, lookups, the end."""
         self.is_in_a_hurry = False
-        job = self._heed_wishes(self._heed_key(self.store.job()))
-        job = self._heed_window(job)
+        job = self._heed_time(self._heed_wishes(self._heed_key(self.store.job())))
         if job.ended:
             return
-        job = self._heed_sample(self._heed_deadline(job))
-        job = self._heed_prices(self._heed_caps(job))
+        job = self._heed_prices(self._heed_sample(job))
         held = self._why_held(job)
         self._hold(held)
         self._balances.look(self.presence.rests)
@@ -320,32 +319,15 @@ class ActiveJob:
         self._begun_at = time.monotonic()
         self.lifted_at = time.time()
 
-    def _heed_window(self, job: JobRow) -> JobRow:
-        waits = job.reason == PauseReason.WINDOW_CLOSED
-        now = datetime.now(UTC)
-        window = None if job.spec.window is None else parse_window(job.spec.window)
-        is_open = window is None or window.contains(now)
-        if job.state is JobState.IN_PROGRESS and window is not None and not is_open:
-            opening = window.next_opening(now)
-            text = f"resumes at {opening:%Y-%m-%d %H:%M %Z}"
-            self._pause(PauseReason.WINDOW_CLOSED, text)
-        elif job.state is JobState.PAUSED and waits and is_open:
-            self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
-        else:
+    def _heed_time(self, job: JobRow) -> JobRow:
+        """Hours, the deadline, and the end of a day whose cap was reached, or another cap."""
+        changed = self._allowance.stamp() != self._caps_stamp
+        found = due(job, datetime.fromtimestamp(time.time(), UTC), caps_changed=changed)
+        if found is None:
             return job
-        return self.store.job()
-
-    def _heed_deadline(self, job: JobRow) -> JobRow:
-        """After it nothing new is sent; what is in flight ends, and then the job does."""
-        deadline = job.spec.deadline
-        over = deadline is not None and datetime.now(UTC) >= deadline and job.left
-        if not over or job.reason == PauseReason.DEADLINE:
-            return job
-        if job.state in (JobState.IN_PROGRESS, JobState.PAUSED):
-            text = "the deadline has passed; waiting for calls in flight"
-            self.store.set_state(
-                JobState.PAUSED, reason=PauseReason.DEADLINE, text=text, standing=job.state
-            )
+        if found.reason is not None:
+            log.info("%s paused: %s %s", self.id, found.reason, found.text)
+        self.store.move(found, standing=job.state)
         return self.store.job()
 
     def _heed_sample(self, job: JobRow) -> JobRow:
@@ -402,15 +384,6 @@ class ActiveJob:
             job = self.store.job()
             self._feeder.judge_by(judge_of(self.id, job.spec))
         return job
-
-    def _heed_caps(self, job: JobRow) -> JobRow:
-        """A job that waits for the next day goes on then, or when somebody changed the caps."""
-        if job.state is not JobState.PAUSED or job.goes_on_at is None:
-            return job
-        if time.time() < job.goes_on_at and self._allowance.stamp() == self._caps_stamp:
-            return job
-        self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
-        return self.store.job()
 
     def _heed_prices(self, job: JobRow) -> JobRow:
         rise = self._prices.look(job)
@@ -517,11 +490,12 @@ class ActiveJob:
                 if chunk not in self._watches:
                     self._watches[chunk] = Watch(time.monotonic())
         if fed.exhausted:
-            self._exhausted(fed.full)
+            self._exhausted(job, fed.full)
         elif self._feeder.aside and not fed.chunks and not self._watches and job.left:
             why = next(iter(self._feeder.aside.values()))
             text, logged = f"{why.model}: {why.message}", f"{why.model}: {why.code}"
-            self._pause(why.pause or PauseReason.MISCONFIGURED, text, logged=logged)
+            reason = reason_for(why.pause or PauseReason.MISCONFIGURED, why.code)
+            self._pause(reason, text, logged=logged)
 
     def try_suspects(self, *, allowed: bool) -> None:
         """Whether requests that may kill their worker may be out: of one job at a time."""
@@ -537,7 +511,7 @@ class ActiveJob:
             self._meter.rate / workers, self.presence.in_flight / workers, self.series.spread()
         )
 
-    def _exhausted(self, full: Room | None) -> None:
+    def _exhausted(self, job: JobRow, full: Room | None) -> None:
         """Nothing more fits: the job rests, unless some of the budget may still come back."""
         lost = self.store.chunks.lost()
         if lost.chunks and time.monotonic() - self._lost_at < LOST_PATIENCE_S:
@@ -545,7 +519,7 @@ class ActiveJob:
         if self._lookups.pending or self._is_released():
             return
         if full is not None:
-            self._wait_for_next(full)
+            self._wait_for_next(job, full)
             return
         text = "no further request fits the budget"
         if lost.chunks and lost.rub:
@@ -553,50 +527,22 @@ class ActiveJob:
                 f"; {show(lost.rub)} of it stay set aside for workers that fell silent; where none"
                 f" will come back: nightshift settle {self.id}"
             )
-        self._pause(PauseReason.BUDGET_EXHAUSTED, text)
+        self._pause(PauseReason.BUDGET_EXHAUSTED, text, options=self._feeder.lacks(job))
 
-    def _wait_for_next(self, full: Room) -> None:
-        """The caps of the home are reached; a cap too small for any request needs the user."""
-        cap, daily = show(full.cap), full.period is Period.DAY
-        if full.key:
-            self._wait_for_key(full)
-            return
+    def _wait_for_next(self, job: JobRow, full: Room) -> None:
+        """A cap of the home, or of the API key that the job is for, is reached; one that is too
+        small for any request needs the user.
+        """
+        enough = plain(self._feeder.cap_for_all(job, full))
+        keys = f"keys revoke {full.key} && nightshift keys add {full.key}"
+        options = f"{keys if full.key else 'budget'} --budget-rub-per-{full.period} {enough}"
+        why = caps.sentence(full)
         if full.untouched:
-            text = (
-                f"no request fits the daily cap of {cap} for all jobs"
-                if daily
-                else f"no request fits the monthly cap of {cap} for all jobs"
-            )
-            self._pause(PauseReason.BUDGET_EXHAUSTED, text)
+            self._pause(PauseReason.CAP_TOO_SMALL, why, options=options)
             return
         self._caps_stamp = self._allowance.stamp()
-        then = f"{full.ends:%Y-%m-%d %H:%M %Z}"
-        text = (
-            f"the daily cap of {cap} for all jobs is reached; resumes at {then}"
-            if daily
-            else f"the monthly cap of {cap} for all jobs is reached; resumes at {then}"
-        )
-        self._pause(PauseReason.BUDGET_EXHAUSTED, text, full.ends)
-
-    def _wait_for_key(self, full: Room) -> None:
-        """The same for the cap of the API key that the job is for."""
-        cap, key, daily = show(full.cap), full.key, full.period is Period.DAY
-        if full.untouched:
-            text = (
-                f"no request fits the daily cap of {cap} for the key {key}"
-                if daily
-                else f"no request fits the monthly cap of {cap} for the key {key}"
-            )
-            self._pause(PauseReason.BUDGET_EXHAUSTED, text)
-            return
-        self._caps_stamp = self._allowance.stamp()
-        then = f"{full.ends:%Y-%m-%d %H:%M %Z}"
-        text = (
-            f"the daily cap of {cap} for the key {key} is reached; resumes at {then}"
-            if daily
-            else f"the monthly cap of {cap} for the key {key} is reached; resumes at {then}"
-        )
-        self._pause(PauseReason.BUDGET_EXHAUSTED, text, full.ends)
+        why += f"; resumes at {full.ends:%Y-%m-%d %H:%M %Z}"
+        self._pause(PauseReason.CAP_REACHED, why, goes_on_at=full.ends, options=options)
 
     def _look_up(self, job: JobRow) -> None:
         if not self.presence.workers:
@@ -610,18 +556,18 @@ class ActiveJob:
     # ---- the end ----------------------------------------------------------------------------
 
     def _finish(self, job: JobRow) -> None:
-        if job.state is JobState.IN_PROGRESS and job.left == 0 and self._settled():
-            self.store.set_state(JobState.FINALIZING, standing=JobState.IN_PROGRESS)
+        then = self._follows(job)
+        if then is JobState.FINALIZING and self.store.set_state(then, standing=job.state):
             job = self.store.job()
-        if job.state is JobState.FINALIZING:
-            self._end(job, JobState.COMPLETED)
-        elif job.state is JobState.CANCELLING and not self._watches:
-            self._end(job, JobState.CANCELLED)
-        elif job.reason == PauseReason.DEADLINE and not self._watches:
-            if job.left:
-                self._end(job, JobState.EXPIRED)
-            else:
-                self.store.set_state(JobState.IN_PROGRESS, standing=JobState.PAUSED)
+            then = self._follows(job)
+        if then is JobState.IN_PROGRESS:
+            self.store.set_state(then, standing=job.state)
+        elif then in ENDED:
+            self._end(job, then)
+
+    def _follows(self, job: JobRow) -> JobState | None:
+        settled = job.left == 0 and job.state is JobState.IN_PROGRESS and self._settled()
+        return ending(job, is_out=bool(self._watches), is_settled=settled)
 
     def _settled(self) -> bool:
         """Nothing is out, and every uncertain call was asked for as often as is waited for."""
@@ -664,7 +610,7 @@ class ActiveJob:
         if self.presence.down_s and (wait is None or wait.is_outage):
             self.troubles.meet(OUTAGE, now)
         self.refused_so_far |= refused
-        if job.ended or job.needs_user or time.monotonic() - self._kept_at >= _KEEP_S:
+        if is_at_rest(job) or time.monotonic() - self._kept_at >= _KEEP_S:
             self.keep_troubles()
         return progress_of(
             job,

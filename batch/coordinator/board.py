@@ -28,7 +28,7 @@ from jobs.commands import NAMED
 from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable, UsageError
 from jobs.ids import JOB_ID
 from jobs.money import plain
-from jobs.states import ENDED, PauseReason
+from jobs.states import ENDED, pausing
 
 SERIES_S = 4.0
 MOST_DRAWN = 200
@@ -97,7 +97,7 @@ class Board:
             "tokens": row.settled_tokens,
             "calls": row.calls,
             "invalid": row.invalid,
-            "likely_rub": None if row.likely_rub is None else plain(row.likely_rub),
+            "likely_rub": None if row.guess.likely is None else plain(row.guess.likely),
             "window": row.spec.window,
             "rpm": limits.rpm,
             "tpm": limits.tpm,
@@ -182,18 +182,13 @@ class Board:
             return None
 
 
-_BY_THE_ENDPOINT = frozenset(
-    {PauseReason.INSUFFICIENT_BALANCE, PauseReason.KEY_REJECTED, PauseReason.MISCONFIGURED}
-)
-
-
 def _waits(progress: Progress) -> bool:
     return progress.down or progress.wait is not None
 
 
 def _for_all(row: JobRow) -> dict[str, object]:
     """What must not leave the home: the endpoint's words, which may quote a prompt."""
-    return {"reason_text": ""} if row.reason in _BY_THE_ENDPOINT else {}
+    return {"reason_text": ""} if pausing(row.reason).quotes else {}
 
 
 def _rank(row: JobRow) -> float:

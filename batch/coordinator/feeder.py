@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from batch.coordinator.splitter import (
 )
 from batch.money.bounds import request_bound
 from batch.money.caps import Room
+from batch.money.forecast import enough_for_all
 from batch.reading.rewriting import in_line
 from batch.store.chunks import OpenChunk
 from batch.store.jobstore import JobRow, JobStore
@@ -32,7 +34,7 @@ from batch.store.units import Judge, Unit
 from batch.tables.measure import MOST_ROWS
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, Payload, ReturnReason, Work
-from jobs.money import ZERO
+from jobs.money import ZERO, plain, rounded_up, subtract
 from jobs.prices import PriceList, margin
 from jobs.spec import Budget, Spec
 
@@ -230,6 +232,34 @@ class Feeder:
         return self._unlimited(job.spec.budget) or any(
             amount is not None and amount < 0 for amount in amounts
         )
+
+    def lacks(self, job: JobRow) -> str:
+        """The options that let the rest of the job go, with figures by what is expected of it."""
+        budget, left, spent = job.spec.budget, self._left(job, None), self._store.chunks.exposure()
+        bound, found = self._least(job), ""
+        if budget.rub is not None and bound.rub is None:
+            found += " --request-bound-rub RUB"
+        elif left.rub is not None and bound.rub is not None and bound.rub > left.rub:
+            found += f" --budget-rub {plain(enough_for_all(job, spent.rub or ZERO, bound.rub))}"
+        if left.tokens is not None and (bound.tokens or 0) > left.tokens:
+            most = (spent.tokens or 0) + job.left * (bound.tokens or 0)
+            found += f" --budget-tokens {plain(rounded_up(Decimal(most)))}"
+        requests = self._requests_left(job)
+        if requests is not None and requests <= 0:
+            found += f" --budget-requests {job.requests}"
+        return found
+
+    def cap_for_all(self, job: JobRow, room: Room) -> Decimal:
+        """₽ that a cap of the home must be, so that the rest of the job goes under it."""
+        bound = self._least(job).rub or ZERO
+        return enough_for_all(job, subtract(room.cap, room.rub), bound)
+
+    def _least(self, job: JobRow) -> Amount:
+        """The lowest bound of a call that waits."""
+        waiting = self._store.queue.smallest(1, self.aside)
+        calls = self._calls(job, waiting or self._store.queue.suspects().requests, alone=True)
+        bounds = [call.bound for call in calls]
+        return min(bounds, key=lambda each: (each.rub is None, each.rub or ZERO), default=Amount())
 
     def _unlimited(self, budget: Budget) -> bool:
         """Whether a chunk is out that was fed before there was this cap, and may spend anything."""

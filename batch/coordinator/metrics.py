@@ -141,6 +141,9 @@ def _of_jobs(jobs: list[_Noted]) -> Iterator[Metric]:
     yield _gauge("job_info", "A job and its name.", names, "job_id", "name")
     states = [((j.progress.job, j.progress.state, j.progress.reason), 1) for j in jobs]
     yield _gauge("job_state", "Where a job stands, and why.", states, "job_id", "state", "reason")
+    yield each(
+        "needs_action", "Whether it is paused until you act.", lambda j: j.progress.needs_action
+    )
     requests = [
         ((j.progress.job, state), count)
         for j in jobs

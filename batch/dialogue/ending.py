@@ -9,13 +9,14 @@ from pathlib import Path
 
 from batch.dialogue.causes import cause_lines, ways_out
 from batch.dialogue.guesses import score
-from batch.dialogue.phrases import cost_line, failed, lost_line, reason_word, state_word
+from batch.dialogue.phrases import cost_line, failed, lost_line, state_word
 from batch.dialogue.quality import quality_lines
 from batch.dialogue.terminal import Manners, duration, ring, safe, say
 from batch.language import _, again, ngettext, number
 from batch.store.causes import Why
 from batch.store.jobstore import JobRow, JobStore
-from jobs.states import JobState, PauseReason
+from jobs.lifecycle import remedy
+from jobs.states import JobState, PauseReason, pausing
 
 NO_MODEL = "endpoint.model_not_found"
 """What another name of a model mends."""
@@ -41,7 +42,7 @@ def say_ending(job: JobRow, store: JobStore) -> int:
             if line:
                 say(f"  {line}")
         say(_("results in {folder}").format(folder=_folder(job)))
-    for words, command in _ways_out(job, why):
+    for words, command in ways_on(job, why):
         say(words)
         say(f"  {command}")
     return code
@@ -77,14 +78,11 @@ def _score(job: JobRow) -> str:
     return score(job.guess, job.settled_rub) if known else ""
 
 
-def _ways_out(job: JobRow, why: Why) -> Iterator[tuple[str, str]]:
+def ways_on(job: JobRow, why: Why) -> Iterator[tuple[str, str]]:
     """What goes on with a job that rests; else what helps with what failed or was cut off."""
-    if job.state is JobState.PAUSED:
-        words, options = _way_on(job)
-        yield words, f"nightshift resume {job.id}{options}"
-        return
-    if job.state is JobState.EXPIRED and job.left:
-        yield _("run the rest with:"), f"nightshift resume {job.id} --deadline HH:MM"
+    found = remedy(job)
+    if found is not None:
+        yield _(found.words), found.command
     if job.ended:
         yield from ways_out(why, job.id)
 
@@ -97,57 +95,13 @@ def skipped(count: int) -> str:
 
 
 def _paused(job: JobRow) -> int:
-    reason = reason_word(job.reason).replace("_", " ")
+    reason = _(pausing(job.reason).meaning)
     say(_("{job} is paused: {reason}").format(job=job.id, reason=reason))
     if job.reason_text:
         say(f"  {safe(again(job.reason_text))}")
     done = _("{done} of {requests} done; nothing is lost")
     say("  " + done.format(done=number(job.finished), requests=number(job.requests)))
     return PAUSED
-
-
-def _way_on(job: JobRow) -> tuple[str, str]:
-    reason = PauseReason(job.reason)
-    if reason is PauseReason.BUDGET_EXHAUSTED:
-        options = " --budget-rub RUB"
-        if job.spec.budget.rub is None:
-            kind = "tokens" if job.spec.budget.tokens is not None else "requests"
-            options = f" --budget-{kind} N"
-        return _("continue with a higher budget:"), options
-    if reason is PauseReason.MISCONFIGURED:
-        return _configured(job)
-    if reason is PauseReason.WINDOW_CLOSED:
-        return _("to send at any time:"), ' --window ""'
-    ways = {
-        PauseReason.INSUFFICIENT_BALANCE: _("top up the account, then:"),
-        PauseReason.KEY_REJECTED: _("set a valid key (ROUTERAI_API_KEY), then:"),
-        PauseReason.PRICE_RISE: _(
-            "accept the current prices (--max-price-rise PERCENT also allows further"
-            " rises) and continue:"
-        ),
-        PauseReason.RATE_LIMITED: _("raise the rate limit at the endpoint or wait, then:"),
-        PauseReason.SAMPLED: _("run the whole job:"),
-        PauseReason.LOW_ACCURACY: _("improve the prompt and run it anew, or send the rest anyway:"),
-    }
-    return ways.get(reason, _("resume with:")), ""
-
-
-def _configured(job: JobRow) -> tuple[str, str]:
-    """What helps with a wrong address, a wrong model, a certificate, or errors that are alike."""
-    moved = _("set the endpoint's right address:"), " --base-url URL"
-    ways = {
-        NO_MODEL: (_("choose a model that the endpoint lists:"), " --model-map OLD=NEW"),
-        "endpoint.wrong_address": moved,
-        "endpoint.redirect": moved,
-        "endpoint.certificate": (
-            _("trust its certificate (SSL_CERT_FILE=CA.pem) or set another address, then:"),
-            "",
-        ),
-        "endpoint.blocked": (_("have the endpoint's firewall let this host through, then:"), ""),
-    }
-    met = next((trouble.code for trouble in job.troubles if trouble.code in ways), "")
-    retry = " --retry failed" if job.failed else ""
-    return ways.get(met, (_("fix the problem above, then:"), retry))
 
 
 def settling(job: JobRow, store: JobStore) -> str:

@@ -26,6 +26,7 @@ from batch.watching.attention import NO_COORDINATOR, NO_SERVER, SILENT, Attentio
 from batch.watching.progress import Progress, progress_of
 from jobs.errors import NightshiftError
 from jobs.heartbeat import Wait
+from jobs.lifecycle import is_at_rest
 from jobs.states import JobState
 
 _STALE_S = 5.0
@@ -72,7 +73,7 @@ class Glance:
         if job.ended:
             return progress
         if not self._home.is_coordinated(job.id):
-            return progress if job.needs_user else self._attend(progress, NO_COORDINATOR)
+            return progress if is_at_rest(job) else self._attend(progress, NO_COORDINATOR)
         told = self._asked(lambda post: post.published(job.id, Told))
         if told is not None and told.state == progress.state:
             known = msgspec.structs.asdict(told)

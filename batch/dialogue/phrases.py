@@ -14,7 +14,8 @@ from batch.watching import attention as attentions
 from batch.watching import waiting
 from batch.watching.progress import Progress
 from batch.watching.trouble import told
-from jobs.states import JobState
+from jobs.lifecycle import SCHEDULED, shown
+from jobs.states import JobState, pausing
 
 STOPPING = "stopping"
 """Shown in place of the state while a command that was interrupted lets its calls end."""
@@ -127,6 +128,7 @@ def state_word(state: str) -> str:
         "validating": _("validating"),
         "in_progress": _("in_progress"),
         "paused": _("paused"),
+        SCHEDULED: _("scheduled"),
         "finalizing": _("finalizing"),
         "completed": _("completed"),
         "cancelling": _("cancelling"),
@@ -137,22 +139,10 @@ def state_word(state: str) -> str:
     }.get(state, state)
 
 
-def reason_word(reason: str) -> str:
-    """Why a job is paused, in the reader's language."""
-    return {
-        "budget_exhausted": _("budget_exhausted"),
-        "insufficient_balance": _("insufficient_balance"),
-        "key_rejected": _("key_rejected"),
-        "endpoint_down": _("endpoint_down"),
-        "window_closed": _("window_closed"),
-        "price_rise": _("price_rise"),
-        "sampled": _("sampled"),
-        "deadline": _("deadline"),
-        "misconfigured": _("misconfigured"),
-        "low_accuracy": _("low_accuracy"),
-        "rate_limited": _("rate_limited"),
-        "user": _("user"),
-    }.get(reason, reason)
+def standing(state: str, reason: str) -> str:
+    """`paused (the budget is used up)`: how a job stands, and why, as people are told."""
+    word = state_word(shown(state, reason))
+    return f"{word} ({_(pausing(reason).meaning)})" if reason else word
 
 
 def note(progress: Progress) -> str:

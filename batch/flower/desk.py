@@ -30,7 +30,7 @@ from jobs.heartbeat import Wait
 from jobs.ids import JOB_ID
 from jobs.money import ZERO
 from jobs.seal import Seal
-from jobs.states import ENDED, JobState, PauseReason
+from jobs.states import ENDED, JobState
 
 FRESH_S = 1.0
 """What was read so lately is shown to all who look."""
@@ -53,6 +53,8 @@ class Job(msgspec.Struct, frozen=True):
     home: str = ""
     reason: str = ""
     reason_text: str = ""
+    needs_action: bool = False
+    remedy: str = ""
     completed: int = 0
     failed: int = 0
     invalid: int = 0
@@ -114,12 +116,6 @@ class Job(msgspec.Struct, frozen=True):
     def runs(self) -> bool:
         """Whether it is neither over nor paused."""
         return not self.ended and not self.rests
-
-    @property
-    def needs_somebody(self) -> bool:
-        """Whether it rests until somebody does something about it."""
-        waits = (PauseReason.USER, PauseReason.WINDOW_CLOSED)
-        return self.rests and self.reason not in waits
 
     @property
     def limit(self) -> int:

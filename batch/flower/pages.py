@@ -256,7 +256,7 @@ class ClickApi(_Handler):
             with _as_503():
                 code = await self.desk.ask(job, wish)
         self.set_status(_STATUS.get(code, _REFUSED))
-        self.json({"done": code == clicks.DONE, "code": code, "text": words.answer(code)})
+        self.json({"done": code == clicks.DONE, "code": code, "text": words.answer(code, job)})
 
 
 class Listing:
@@ -281,7 +281,7 @@ class Listing:
         self.rate = sum(job.rate for job in running)
         self.in_flight = sum(job.in_flight for job in running)
         self.workers = max((job.workers or 0 for job in running), default=0)
-        self.needy = sum(job.needs_somebody for job in jobs)
+        self.needy = sum(job.needs_action for job in jobs)
         self.spent = total([ZERO, *(job.spent_rub for job in jobs if not job.ended)])
 
 

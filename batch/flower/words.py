@@ -12,10 +12,11 @@ from functools import cache
 from batch import language
 from batch.coordinator import clicks
 from batch.flower.desk import Job
-from batch.language import _, again, day, decimal, money, ngettext, number
+from batch.language import _, again, capital, day, decimal, money, ngettext, number
 from batch.reports.page import visible
 from batch.watching import trouble, waiting
-from jobs.states import JobState, PauseReason
+from jobs.lifecycle import OBJECTIONS, SCHEDULED, shown
+from jobs.states import JobState, PauseReason, pausing
 
 MOST_CODES = 20
 
@@ -28,6 +29,7 @@ def _states() -> dict[str, str]:
         JobState.VALIDATING: _("Validating"),
         JobState.IN_PROGRESS: _("Running"),
         JobState.PAUSED: _("Paused"),
+        SCHEDULED: _("Scheduled"),
         JobState.FINALIZING: _("Finishing"),
         JobState.COMPLETED: _("Completed"),
         JobState.CANCELLING: _("Cancelling"),
@@ -38,54 +40,9 @@ def _states() -> dict[str, str]:
 
 
 @cache
-def _reasons() -> dict[str, str]:
-    return {
-        PauseReason.BUDGET_EXHAUSTED: _("the budget is used up"),
-        PauseReason.INSUFFICIENT_BALANCE: _("the account balance is used up"),
-        PauseReason.KEY_REJECTED: _("the key was rejected"),
-        PauseReason.ENDPOINT_DOWN: _("the endpoint is unreachable"),
-        PauseReason.PRICE_RISE: _("prices have risen"),
-        PauseReason.MISCONFIGURED: _("wrong address or model"),
-        PauseReason.LOW_ACCURACY: _("too few known answers are right"),
-        PauseReason.RATE_LIMITED: _("only rate limits for too long"),
-        PauseReason.USER: _("by the user"),
-    }
-
-
-_SAID = frozenset(
-    {
-        PauseReason.INSUFFICIENT_BALANCE,
-        PauseReason.KEY_REJECTED,
-        PauseReason.ENDPOINT_DOWN,
-        PauseReason.MISCONFIGURED,
-        PauseReason.RATE_LIMITED,
-    }
-)
-"""Reasons that the endpoint told in its own words, which stand beside ours."""
-
-
-@cache
 def _answers() -> dict[str, str]:
     return {
         clicks.DONE: _("Done."),
-        "ended": _("The job has already finished."),
-        "paused_already": _("The job is already paused."),
-        "ending": _("The job is finishing; it can no longer be changed."),
-        "running": _("The job is already running."),
-        "nothing_left": _("Every request has a result; there is nothing left to send."),
-        "never_began": _("The job was rejected and never started."),
-        "needs_budget": _(
-            "The budget is used up. Give a higher one: nightshift resume JOB --budget-rub MORE"
-        ),
-        "needs_prices": _("Prices have risen. Accept them: nightshift resume JOB"),
-        "needs_hours": _(
-            "The job resumes by itself when its window opens. Change it: nightshift"
-            " resume JOB --window HH:MM-HH:MM"
-        ),
-        "needs_deadline": _(
-            "The deadline has passed. Give another: nightshift resume JOB --deadline HH:MM"
-        ),
-        "moved": _("The job has changed in the meantime; check again."),
         "trouble": _("The job's files cannot be used; the coordinator's log tells more."),
         "nobody": _(
             "No coordinator works on this job now. Start one where the job's home is:"
@@ -104,8 +61,9 @@ def _answers() -> dict[str, str]:
 
 
 def state(job: Job) -> str:
-    """`Running`, `Paused`, …"""
-    return _states().get(job.state, job.state.value)
+    """`Running`, `Paused`, `Scheduled`, …"""
+    stands = shown(job.state, job.reason)
+    return _states().get(stands, stands)
 
 
 def kind(name: str) -> str:
@@ -121,10 +79,9 @@ def kind(name: str) -> str:
 
 def reason(job: Job) -> str:
     """Why a job rests, or what troubles it."""
-    if job.rests and job.reason in _reasons():
-        short = _reasons()[job.reason]
-        said = job.reason_text if job.reason in _SAID else ""
-        return f"{short}: {visible(said)}" if said else short
+    if job.rests and job.reason:
+        short, said = _(pausing(job.reason).meaning), visible(again(job.reason_text))
+        return f"{short}: {said}" if said and not pausing(job.reason).is_wanted else short
     if job.runs and job.wait:
         return visible(waiting.told(job.wait))
     if job.reason_text:
@@ -147,14 +104,12 @@ class Button:
 
 
 def wishes(job: Job) -> list[Button]:
-    """The buttons of a job. A job that rests has one to resume also where that is not possible:
-    then the click tells why.
-    """
+    """The buttons of a job: what is possible. What else helps is told by `help_for`."""
     cannot = job.objections
     found = []
     if not cannot.get("pause", "-"):
         found.append(Button("pause", _("Pause"), "btn-outline-secondary"))
-    if not cannot.get("resume", "-") or job.rests:
+    if not cannot.get("resume", "-"):
         ask = _("Resume this job? The remaining requests will be sent and paid for.")
         asked = job.ended or job.reason == PauseReason.SAMPLED
         button = Button("resume", _("Resume"), "btn-outline-primary", ask if asked else "")
@@ -166,6 +121,14 @@ def wishes(job: Job) -> list[Button]:
         )
         found.append(Button("cancel", _("Cancel"), "btn-outline-danger", ask))
     return found
+
+
+def help_for(job: Job) -> tuple[str, str] | None:
+    """What must be done by hand, if a button does not do: words, and a command."""
+    is_barred = bool(job.objections.get("resume"))
+    if not job.rests or not job.remedy or not (job.needs_action or is_barred):
+        return None
+    return _(pausing(job.reason).cure), job.remedy
 
 
 def facts(job: Job) -> list[tuple[str, str]]:
@@ -282,9 +245,13 @@ def most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:MOST_CODES]
 
 
-def answer(code: str) -> str:
-    """What came of a click."""
-    return _answers().get(code, _answers()["unknown"])
+def answer(code: str, job: Job | None = None) -> str:
+    """What came of a click, and what helps where it could not be done."""
+    if code not in OBJECTIONS:
+        return _answers().get(code, _answers()["unknown"])
+    told = capital(_(OBJECTIONS[code].text))
+    found = help_for(job) if job else None
+    return " ".join((told, *found)) if found else told
 
 
 def rate(per_second: float) -> str:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from jobs.errors import StorageUnavailable, UsageError
-from jobs.money import is_amount
+from jobs.money import is_amount, show
 from jobs.names import CAPS
 from jobs.period import Period
 
@@ -77,6 +77,34 @@ class Room:
     untouched: bool
     waits: bool
     key: str = ""
+
+
+def sentence(room: Room) -> str:
+    """What lets no more of a job go: for all jobs, or for the API key that it is for."""
+    cap, key, daily = show(room.cap), room.key, room.period is Period.DAY
+    if room.untouched and key:
+        return (
+            f"no request fits the daily cap of {cap} for the key {key}"
+            if daily
+            else f"no request fits the monthly cap of {cap} for the key {key}"
+        )
+    if room.untouched:
+        return (
+            f"no request fits the daily cap of {cap} for all jobs"
+            if daily
+            else f"no request fits the monthly cap of {cap} for all jobs"
+        )
+    if key:
+        return (
+            f"the daily cap of {cap} for the key {key} is reached"
+            if daily
+            else f"the monthly cap of {cap} for the key {key} is reached"
+        )
+    return (
+        f"the daily cap of {cap} for all jobs is reached"
+        if daily
+        else f"the monthly cap of {cap} for all jobs is reached"
+    )
 
 
 def check_zone(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Context, Decimal
 
 from batch.store.jobstore import JobRow
-from jobs.money import ZERO, subtract, total
+from jobs.money import ZERO, rounded_up, subtract, total
 
 ENOUGH = 10
 """So many results, and what they cost says more than the estimate."""
@@ -39,6 +39,13 @@ def cost_of_rest(job: JobRow) -> Decimal | None:
     """₽ of that which are still to come."""
     forecast = cost_of_all(job)
     return None if forecast is None else max(subtract(forecast, _spent(job)), ZERO)
+
+
+def enough_for_all(job: JobRow, used: Decimal, bound: Decimal) -> Decimal:
+    """₽ under which the rest of a job goes, as far as can be told, and one call of this bound in
+    any case: `used` are used already.
+    """
+    return rounded_up(total([used, cost_of_rest(job) or ZERO, bound]))
 
 
 def shared_out(rub: Decimal, weights: list[Decimal]) -> list[Decimal]:

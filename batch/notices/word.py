@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from batch.language import _, money, ngettext, number
+from batch.language import _, capital, money, ngettext, number
 from batch.store.causes import Why
 from batch.store.jobstore import JobRow
+from jobs.lifecycle import needs_action, remedy
 from jobs.money import plain
-from jobs.states import JobState, PauseReason
+from jobs.states import JobState, pausing
 
 _ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 
@@ -25,9 +26,7 @@ def occasion(job: JobRow) -> str:
     """What there is to tell of a job as it stands: `completed`, `paused.key_rejected`, or ""."""
     if job.state in _ENDS:
         return job.state.value
-    if job.needs_user and job.reason != PauseReason.USER:
-        return f"paused.{job.reason}"
-    return ""
+    return f"paused.{job.reason}" if needs_action(job.state, job.reason) else ""
 
 
 def word_of(job: JobRow, event: str, why: Why) -> Word:
@@ -40,6 +39,7 @@ def word_of(job: JobRow, event: str, why: Why) -> Word:
         "name": "".join(each if each.isprintable() else "�" for each in job.spec.name[:200]),
         "state": job.state.value,
         "reason": job.reason,
+        "remedy": found.command if (found := remedy(job)) else "",
         "requests": job.requests,
         "completed": job.completed,
         "failed": job.failed,
@@ -95,8 +95,8 @@ def text(word: Word) -> str:
         lines.append(_("cut off at the token limit: {count}").format(count=word["truncated"]))
     lines.append(_cost(word))
     if word["state"] == JobState.PAUSED:
-        lines.insert(0, _reason(word["reason"]))
-        lines.append(f"nightshift resume {word['job']}")
+        lines.insert(0, capital(_(pausing(word["reason"]).meaning)))
+        lines.append(word.get("remedy") or f"nightshift resume {word['job']}")
     elif word["failed"] and word.get("passing", True):
         lines.append(f"nightshift resume {word['job']} --retry failed")
     elif word["failed"]:
@@ -131,17 +131,3 @@ def _cost(word: Word) -> str:
         calls,
     )
     return told.format(rub=word["spent"], count=number(calls))
-
-
-def _reason(reason: str) -> str:
-    return {
-        PauseReason.BUDGET_EXHAUSTED: _("The budget is used up."),
-        PauseReason.INSUFFICIENT_BALANCE: _("The account balance is used up."),
-        PauseReason.KEY_REJECTED: _("The key was rejected."),
-        PauseReason.ENDPOINT_DOWN: _("The endpoint is unreachable."),
-        PauseReason.PRICE_RISE: _("Prices have risen."),
-        PauseReason.SAMPLED: _("The sample is complete."),
-        PauseReason.MISCONFIGURED: _("The configuration is wrong."),
-        PauseReason.LOW_ACCURACY: _("Too few known answers are right."),
-        PauseReason.RATE_LIMITED: _("Only rate limits for too long."),
-    }.get(PauseReason(reason), reason)

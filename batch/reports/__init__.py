@@ -17,14 +17,14 @@ from batch.reports.rows import Counter, Row, rows
 from batch.reports.survey import Survey, Tally, empty_survey
 from batch.reports.table import write_table
 from batch.store.jobstore import JobRow, JobStore
+from jobs.lifecycle import is_cut_short
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.result import ResultState
-from jobs.states import JobState, PauseReason
+from jobs.states import JobState
 
 _NOT_RUN = {
     JobState.CANCELLING: "cancelled",
     JobState.CANCELLED: "cancelled",
-    JobState.EXPIRED: "deadline",
 }
 
 
@@ -51,7 +51,7 @@ def write_all(store: JobStore, folder: Path | None = None) -> Path:
 
 def _not_run(job: JobRow) -> str:
     """Why what has no result has none."""
-    if job.reason == PauseReason.DEADLINE:
+    if is_cut_short(job):
         return "deadline"
     return _NOT_RUN.get(job.state, "unfinished")
 

@@ -33,6 +33,7 @@ from batch.store.causes import MEANINGS, MOST_LISTED
 from batch.store.jobstore import JobRow, JobStore
 from batch.tables.measure import packs_of
 from batch.tables.score import gold_of
+from jobs.lifecycle import is_cut_short, remedy, shown, why_left
 from jobs.spec import Spec
 from jobs.states import JobState
 from jobs.window import parse_window
@@ -46,8 +47,10 @@ _LONGEST_TEXT = 240
 _CODE = re.compile(r"[\w.-]+", re.ASCII)
 """An error's code that may stand in a command as it is."""
 
-_SHOWN_STATE = {JobState.FINALIZING: JobState.COMPLETED, JobState.CANCELLING: JobState.CANCELLED}
-"""The page is written just before the job ends, and may be written again after: the same bytes."""
+_SHOWN_STATE = {
+    JobState.FINALIZING: JobState.COMPLETED.value,
+    JobState.CANCELLING: JobState.CANCELLED.value,
+}
 
 
 def write_page(
@@ -85,7 +88,9 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
     return {
         "job": job,
         "spec": job.spec,
-        "state": _SHOWN_STATE.get(job.state, job.state).value,
+        "state": _stands(job),
+        "why_left": language.again(why_left(job)),
+        "remedy": remedy(job),
         "seen": seen,
         "forecast": cost_of_all(job),
         "why": store.why(),
@@ -105,6 +110,13 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
         "gold": gold_of(store),
         "unlisted": [(each, lines_of(store, each.ordinals)) for each in cost.unlisted],
     }
+
+
+def _stands(job: JobRow) -> str:
+    """The page is written just before the job ends, and may be written again after: alike."""
+    if is_cut_short(job):
+        return JobState.EXPIRED.value
+    return _SHOWN_STATE.get(job.state) or shown(job.state, job.reason)
 
 
 @cache
@@ -129,6 +141,7 @@ def _template(lang: str) -> Template:
     )
     environment.filters.update(
         again=language.again,
+        capital=language.capital,
         clock=clock,
         count=language.number,
         decimal=language.decimal,

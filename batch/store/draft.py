@@ -216,15 +216,13 @@ class Draft:
         )
         (stored,) = self._db.execute("SELECT count(*) FROM requests").fetchone()
         self._db.execute(
-            "INSERT INTO job (id, spec, state, created_at, likely_rub, highest_rub, guess,"
-            " sample, warm, requests, invalid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO job (id, spec, state, created_at, guess,"
+            " sample, warm, requests, invalid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self.job_id,
                 spec.model_dump_json(),
                 JobState.IN_PROGRESS,
                 created_at,
-                None if guess.likely is None else str(guess.likely),
-                None if guess.at_most is None else str(guess.at_most),
                 packed(guess),
                 len(first),
                 warm,

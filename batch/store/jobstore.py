@@ -43,9 +43,6 @@ from jobs.states import ENDED, JobState, PauseReason, check_arrow
 LIFT, RECALL = "lift", "recall"
 """Wishes: that nothing waits any longer; that what is out comes back, and is fed anew."""
 
-_PASSING = (PauseReason.WINDOW_CLOSED, PauseReason.DEADLINE)
-"""Reasons for a pause that end without anybody's doing."""
-
 
 @dataclass(frozen=True)
 class JobRow:
@@ -56,13 +53,12 @@ class JobRow:
     state: JobState
     reason: str
     reason_text: str
+    options: str
     wanted: str
     created_at: float
     goes_on_at: float | None
     started_at: float | None
     ended_at: float | None
-    likely_rub: Decimal | None
-    highest_rub: Decimal | None
     guess: Guess
     sample: int
     warm: int
@@ -90,12 +86,6 @@ class JobRow:
     def left(self) -> int:
         """Requests that have none yet."""
         return self.requests - self.finished
-
-    @property
-    def needs_user(self) -> bool:
-        """Whether it rests, and does not go on by itself: at an hour, or on another day."""
-        by_itself = self.reason in _PASSING or self.goes_on_at is not None
-        return self.state is JobState.PAUSED and not by_itself
 
     @property
     def ended(self) -> bool:
@@ -145,8 +135,8 @@ class JobStore:
         row["state"] = JobState(row["state"])
         row["guess"] = unpacked(row["guess"])
         row["troubles"] = trouble.unpacked(row["troubles"])
-        for name in ("likely_rub", "highest_rub", "settled_rub", "booked_rub"):
-            row[name] = _amount(row[name])
+        for name in ("settled_rub", "booked_rub"):
+            row[name] = Decimal(row[name])
         return JobRow(**row)
 
     def set_state(
@@ -158,11 +148,13 @@ class JobStore:
         now: float | None = None,
         standing: JobState | None = None,
         goes_on_at: float | None = None,
+        options: str = "",
         by_user: bool = False,
     ) -> bool:
         """Moves the job along a lawful arrow; raises `UsageError` for any other.
 
-        A paused job goes on by itself at `goes_on_at`, Unix seconds; else the user must act.
+        A paused job may go on by itself at `goes_on_at`, Unix seconds; else with these `options` of
+        what its `reason` names as the remedy, "": with the usual ones.
 
         With `standing`, only a job that still stands there is moved, and False is returned for one
         that somebody else has moved meanwhile.
@@ -177,13 +169,26 @@ class JobStore:
                 grow(db)
             db.execute(
                 "UPDATE job SET state = ?, reason = ?, reason_text = ?, ended_at = ?,"
-                " goes_on_at = ?",
-                (state, reason or "", text, now if state in ENDED else None, goes_on_at),
+                " goes_on_at = ?, options = ?",
+                (state, reason or "", text, now if state in ENDED else None, goes_on_at, options),
             )
             if (old, before) != (state, reason or ""):
                 facts = (by_user, state.value, reason or "", text, goes_on_at)
                 note(db, Event(now or time.time(), EventKind.STATE, *facts))
         return True
+
+    def move(
+        self, found: Transition, *, standing: JobState | None = None, by_user: bool = False
+    ) -> bool:
+        """Moves the job where it goes; the rest as for `set_state`."""
+        return self.set_state(
+            found.state,
+            reason=found.reason,
+            text=found.text,
+            goes_on_at=found.goes_on_at,
+            standing=standing,
+            by_user=by_user,
+        )
 
     def revision(self) -> int:
         """Grows whenever a result or a cost changes."""
@@ -241,13 +246,7 @@ class JobStore:
         if found.lifts:
             self.want(LIFT)
         if found.state is not job.state or found.reason is not None:
-            self.set_state(
-                found.state,
-                reason=found.reason,
-                text=found.text,
-                goes_on_at=found.goes_on_at,
-                by_user=True,
-            )
+            self.move(found, by_user=True)
 
     def want(self, wish: str) -> None:
         """Leaves a wish for the coordinator: `LIFT` or `RECALL`."""
@@ -290,10 +289,7 @@ class JobStore:
     def set_guess(self, guess: Guess) -> None:
         """Stores what the job is expected to cost, by what is known now."""
         with self.transaction() as db:
-            db.execute(
-                "UPDATE job SET guess = ?, likely_rub = ?, highest_rub = ?",
-                (packed(guess), _text(guess.likely), _text(guess.at_most)),
-            )
+            db.execute("UPDATE job SET guess = ?", (packed(guess),))
 
     def prices_of(self) -> tuple[float | None, float | None]:
         """When the newest prices were taken, and when those that were last accepted."""
@@ -366,11 +362,3 @@ def _taken_along(spec: Spec) -> tuple[object, ...]:
 @lru_cache(maxsize=256)
 def _spec(text: str) -> Spec:
     return Spec.model_validate_json(text)
-
-
-def _amount(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
-
-
-def _text(amount: Decimal | None) -> str | None:
-    return None if amount is None else str(amount)

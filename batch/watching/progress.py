@@ -16,6 +16,7 @@ from batch.store.trouble import Trouble
 from batch.watching.attention import Attention
 from batch.watching.forecast import done_at, is_late
 from jobs.heartbeat import Wait
+from jobs.lifecycle import needs_action, remedy
 from jobs.money import plain, total
 from jobs.spec import Origin
 from jobs.states import JobState, PauseReason
@@ -91,6 +92,10 @@ class Progress:
     wait: Wait | None = None
     attention: Attention | None = None
     """Where what is shown may be old."""
+    needs_action: bool = False
+    """Whether it is paused until somebody acts who may not know it."""
+    remedy: str = ""
+    """The command that goes on with it while it is paused."""
 
     @property
     def down(self) -> bool:
@@ -116,6 +121,8 @@ class Progress:
             "state": self.state,
             "reason": self.reason,
             "reason_text": self.reason_text,
+            "needs_action": self.needs_action,
+            "remedy": self.remedy,
             "requests": self.requests,
             "completed": self.completed,
             "failed": self.failed,
@@ -205,4 +212,6 @@ def progress_of(
         origin=job.spec.origin,
         trouble=trouble or next(iter(job.troubles), None),
         wait=wait,
+        needs_action=needs_action(job.state, job.reason),
+        remedy=found.command if (found := remedy(job)) else "",
     )

@@ -45,7 +45,7 @@ def test_e30_a_rejected_key_pauses_and_a_good_one_goes_on_without_an_extra_call(
 
     paused = shell("run", "reviews.jsonl", "-o", "out", code=3)
 
-    assert "is paused: key rejected" in paused.err
+    assert "is paused: the key was rejected" in paused.err
     assert "set a valid key" in paused.err
     assert f"0 of {ROWS} done; nothing is lost" in paused.err
     assert shell.jobs()[0]["reason"] == "key_rejected"
@@ -64,7 +64,7 @@ def test_e31_an_empty_account_pauses_until_there_is_money(
     endpoint.control("balance", {"balance": "1000"})
     shell(*resume_line(paused))
 
-    assert "is paused: insufficient balance" in paused.err
+    assert "is paused: the account balance is used up" in paused.err
     assert "top up the account" in paused.err
     all_answered(shell, endpoint)
 
@@ -97,15 +97,17 @@ def test_a_budget_is_never_exceeded_and_higher_ones_go_on(
     spent = endpoint.book().total_billed()
     assert Decimal(0) < spent <= cap
     assert Decimal(shell.jobs()[0]["spent_rub"]) == spent
-    assert "is paused: budget exhausted" in paused.err
+    assert "is paused: the budget is used up" in paused.err
     words = resume_line(paused)
-    assert words[-2:] == ["--budget-rub", "RUB"]
+    assert (words[-2], Decimal(words[-1]) > cap) == ("--budget-rub", True)
     assert " already spent" in shell(*words[:-1], "0.01", code=2).err
 
-    shell(*words[:-1], "500", "--budget-requests", "8", code=3)
+    capped = shell(*words[:-1], "500", "--budget-requests", "8", code=3)
     assert len(endpoint.book().billed()) == 8
 
-    shell(*words[:-1], "500", "--budget-requests", "12")
+    # The line that is printed goes on with the job as it stands.
+    assert resume_line(capped)[-2:] == ["--budget-requests", "12"]
+    shell(*resume_line(capped))
 
     all_answered(shell, endpoint)
 
@@ -124,7 +126,9 @@ def test_a_cap_of_the_day_is_never_exceeded_and_the_job_waits_by_itself(
     used = json.loads(shell("budget", "--json").out)
 
     assert Decimal(0) < spent <= cap
-    assert waiting["reason"] == "budget_exhausted"
+    assert (waiting["reason"], waiting["needs_action"]) == ("cap_reached", False)
+    assert waiting["remedy"].startswith("nightshift budget --budget-rub-per-day ")
+    assert "scheduled (a daily or monthly cap is reached)" in shell("status").out
     assert "for all jobs is reached; resumes at" in waiting["reason_text"]
     assert Decimal(used["day"]["spent_rub"]) == Decimal(used["month"]["spent_rub"]) == spent
 

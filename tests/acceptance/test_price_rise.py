@@ -23,7 +23,7 @@ def test_e28_a_price_rise_pauses_a_job_before_a_call_and_resume_accepts_it(
 
     paused = shell("resume", "latest", "--yes", code=3)
 
-    assert "is paused: price rise" in paused.err
+    assert "is paused: prices have risen" in paused.err
     assert f"{MODEL} asks" in paused.err
     assert "(+200 %), and 20 % are allowed" in paused.err
     assert list(endpoint.book().chats()) == []
@@ -52,7 +52,7 @@ def test_e27_a_call_dearer_than_its_bound_pauses_and_a_wider_margin_goes_on(
 
     paused = running.ends(3)
 
-    assert "is paused: price rise" in paused.err
+    assert "is paused: prices have risen" in paused.err
     assert "--max-price-rise" in paused.err
     assert len(endpoint.book().billed()) < ROWS
 

@@ -80,7 +80,7 @@ def test_a_fine_file_becomes_a_job(desk: Desk) -> None:
     job = desk.home.open(JOB).job()
     assert (report.requests, report.invalid, report.models) == (3, 0, [MODEL, "b/n"])
     assert (job.requests, job.spec.budget) == (3, CAP)
-    assert job.highest_rub == report.estimate.highest
+    assert job.guess.at_most == report.estimate.highest
     assert report.estimate.highest is not None
     assert report.estimate.highest > 3
 
@@ -256,7 +256,7 @@ def test_a_model_without_a_price_is_taken_without_a_cap(desk: Desk) -> None:
     report = desk.submit(lines({"model": "un/known"}))
 
     assert report.estimate.unpriced == ("un/known",)
-    assert desk.home.open(JOB).job().highest_rub is None
+    assert desk.home.open(JOB).job().guess.at_most is None
 
 
 @pytest.mark.parametrize("cap", [CAP, Budget(tokens=10**6)])

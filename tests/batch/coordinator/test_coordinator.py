@@ -10,7 +10,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -26,6 +25,7 @@ from batch.store import ledger
 from batch.store.jobstore import JobStore
 from jobs.chunk import HELD, WORKER_DIED, ReturnReason
 from jobs.errors import StorageUnavailable, UsageError
+from jobs.lifecycle import is_at_rest
 from jobs.names import BLOCKS, COST, DATABASE, OUTPUT
 from jobs.outcome import Billing
 from jobs.spec import Budget
@@ -550,9 +550,9 @@ def test_a_job_that_reaches_the_cap_of_the_day_goes_on_by_itself_on_the_next(
     house.turn(3)
 
     row = house.row()
-    assert (row.state, row.reason) == (JobState.PAUSED, PauseReason.BUDGET_EXHAUSTED)
+    assert (row.state, row.reason) == (JobState.PAUSED, PauseReason.CAP_REACHED)
     assert "for all jobs is reached; resumes at 2027-01-16 00:00 MSK" in row.reason_text
-    assert not row.needs_user
+    assert not is_at_rest(row)
     house.turn(3)
     assert house.out() == []
 
@@ -600,8 +600,9 @@ def test_a_cap_of_the_day_that_no_request_fits_needs_the_user(house: House) -> N
     house.turn(2)
 
     row = house.row()
+    assert row.reason == PauseReason.CAP_TOO_SMALL
     assert row.reason_text.startswith("no request fits the daily cap of")
-    assert row.needs_user
+    assert is_at_rest(row)
 
 
 def test_a_higher_cap_brings_it_to_its_end(house: House) -> None:
@@ -929,20 +930,22 @@ def test_what_comes_while_the_outputs_are_written_has_them_written_anew(
 class Wall:
     """A clock on the wall that shows what it is told."""
 
-    now = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.now = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
+
+    @property
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.wall, UTC)
+
+    @now.setter
+    def now(self, moment: datetime) -> None:
+        self._clock.wall = moment.timestamp()
 
 
 @pytest.fixture
-def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
-    one = Wall()
-
-    class Frozen(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            return one.now.astimezone(tz)
-
-    monkeypatch.setattr(active_module, "datetime", Frozen)
-    return one
+def wall(clock: Clock) -> Wall:
+    return Wall(clock)
 
 
 def test_a_job_keeps_its_hours(house: House, wall: Wall) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from contextlib import closing
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,13 @@ from jobs.spec import Budget
 from jobs.states import JobState, PauseReason
 from tests.batch.making import prices, publish
 
-FILLED_IN = {"RUB": "9", "N": "9", "URL": "http://127.0.0.1:1/v1", "OLD=NEW": "old=new"}
+FILLED_IN = {
+    "RUB": "9",
+    "HH:MM": "07:00",
+    "N": "9",
+    "URL": "http://127.0.0.1:1/v1",
+    "OLD=NEW": "old=new",
+}
 ENDPOINT = ("wrong_address", "redirect", "model_not_found", "certificate", "blocked", "refused")
 PAUSES = [
     *((each, "", Budget()) for each in PauseReason),
@@ -43,9 +50,11 @@ def test_the_printed_command_goes_on_with_the_job(
         store.set_state(JobState.PAUSED, reason=reason, text="words", standing=store.job().state)
         assert say_ending(store.job(), store) == 3
 
-    program, name, *words = shlex.split(capsys.readouterr().err.splitlines()[-1])
-    words = [FILLED_IN.get(word, word) for word in words]
-
-    assert (program, name) == ("nightshift", "resume")
-    assert resume.command.main([*words, "--dry-run"], standalone_mode=False) == 0
+    typed = capsys.readouterr().err.splitlines()[-1].replace("&& ", "")
+    for command in typed.strip().removeprefix("nightshift ").split("nightshift "):
+        name, *words = shlex.split(command)
+        words = [FILLED_IN.get(word, word) for word in words]
+        is_dry = ["--dry-run"] if name == "resume" else []
+        program = import_module(f"batch.commands.{name}").command
+        assert program.main([*words, *is_dry], standalone_mode=False) == 0
     assert ("--base-url" in words) == (code in ("endpoint.wrong_address", "endpoint.redirect"))

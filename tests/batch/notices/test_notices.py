@@ -32,7 +32,12 @@ from jobs.states import JobState, PauseReason
 from tests.batch.making import JOB, call, delivery, feed, publish, result
 from tests.batch.servers import Hook, MailBox, hook, mail_box
 
-_BY_ITSELF = (PauseReason.USER, PauseReason.WINDOW_CLOSED, PauseReason.DEADLINE)
+_BY_ITSELF = (
+    PauseReason.USER,
+    PauseReason.CAP_REACHED,
+    PauseReason.WINDOW_CLOSED,
+    PauseReason.DEADLINE,
+)
 """Pauses that the user made, or that end without them."""
 
 SECRETS = {

@@ -364,7 +364,7 @@ def test_a_paused_job_tells_why_and_how_to_go_on(tmp_path: Path) -> None:
     page = job.page()
 
     assert "1 request was not run. The budget is used up. no more fits" in words(page)
-    assert f"nightshift resume {JOB} --budget-rub MORE" in words(page)
+    assert f"nightshift resume {JOB} --budget-rub RUB" in words(page)
 
 
 @pytest.mark.parametrize("reason", list(PauseReason))

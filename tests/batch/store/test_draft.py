@@ -76,7 +76,7 @@ def test_the_prices_and_the_estimate_are_kept(tmp_path: Path) -> None:
     store = JobStore(tmp_path / "jobs" / JOB)
 
     assert store.prices() == prices()
-    assert (store.job().likely_rub, store.job().highest_rub) == (highest / 2, highest)
+    assert (store.job().guess.likely, store.job().guess.at_most) == (highest / 2, highest)
     assert store.job().guess == guess
 
 
