@@ -38,6 +38,7 @@ class Intruder:
     def __init__(self, house: House, job: str) -> None:
         self.job = job
         self.redis = Redis(port=house.port)
+        house.keys_are_ours = False
         secret = (house.folder / "home" / names.SECRET).read_bytes().strip()
         target = Target(house.simulator.base_url, fingerprint(KEY))
         # The queue's name he reads from Redis, where its messages stand.

@@ -330,7 +330,11 @@ class Post:
 
     async def _ask_for(self, job: str, ask: Begin) -> None:
         signed = self._seal.sign(names.ask_place(job), pack_begin(ask))
-        await self._redis.xadd(names.results_key(job), {"a": signed})
+        key = names.results_key(job)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xadd(key, {"a": signed})
+            pipe.expire(key, names.LONGEST_LIFE_S)
+            await pipe.execute()
 
     async def beat(self, chunks: list[Key], presence: WorkerStatus) -> Beat:
         """Renews the claims and the worker's sign of life."""
