@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import logging
 import os
 import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import celery.apps.worker
 from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
+from celery.worker.control import Panel
 from kombu import Queue  # type: ignore[attr-defined]  # half typed
 
-from jobs.errors import NightshiftError
+from jobs.control import LOOKS, Listener
+from jobs.errors import BadMessage, NightshiftError
 from jobs.logs import log_to_stderr
 from jobs.queue import celery_settings, forget_celerys
 from jobs.secret import no_core_dumps
@@ -24,6 +29,8 @@ from workers.pool import TaskPool
 from workers.service import Service
 from workers.settings import WorkerSettings, worker_settings
 from workers.tasks import register
+
+log = logging.getLogger("nightshift.worker")
 
 
 def make_app(settings: WorkerSettings) -> Celery:
@@ -49,6 +56,25 @@ def node_name(worker: str) -> str:
     """
     host, _, rest = worker.rpartition(":")[0].rpartition(":")
     return f"worker-{rest}-{worker.rpartition(':')[2]}@{host}"
+
+
+def _guard(listener: Listener) -> None:
+    """Commands that do anything are heeded only if they are signed."""
+
+    def guarded(command: str, handle: Callable[..., Any]) -> Callable[..., Any]:
+        def heed(state: Any, **told: Any) -> Any:
+            try:
+                return handle(state, **listener.arguments(command, told))
+            except BadMessage as error:
+                log.warning("dropped a remote command: %s", error.message)
+                return {"error": error.message}
+
+        return heed
+
+    Panel.data = {
+        command: handle if command in LOOKS else guarded(command, handle)
+        for command, handle in Panel.data.items()
+    }
 
 
 def _end_with_parent() -> None:
@@ -109,6 +135,8 @@ def main() -> int:
     celery.apps.worker.safe_say = lambda *_, **__: None
     app = make_app(settings)
     register(app, service)
+    node = node_name(service.name)
+    _guard(Listener(settings.seal, node))
     TaskPool.drain, TaskPool.abort = service.drain, service.abort
     _calm_the_collector()
     try:
@@ -122,7 +150,7 @@ def main() -> int:
                 "--loglevel",
                 os.environ.get("NIGHTSHIFT_LOG", "WARNING"),
                 "--hostname",
-                node_name(service.name),
+                node,
             ]
         )
     finally:

@@ -18,6 +18,7 @@ from base64 import b64encode
 from typing import Any
 
 from celery import Celery
+from celery.app.control import Control
 from flower.app import Flower, rewrite_handler
 from flower.options import options
 from flower.urls import settings as flower_settings
@@ -33,6 +34,7 @@ from batch.flower.guard import LIMITS, Guesses, SafeHeaders
 from batch.flower.masking import MaskedEvents
 from batch.flower.pages import ROUTES, prepare
 from batch.language import _
+from jobs.control import LOOKS, signed
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.queue import celery_settings
 from jobs.seal import Seal, Target
@@ -78,9 +80,7 @@ def serve(
     chosen = password or secrets.token_urlsafe(16)
     configure(chosen, port=port, address=address, url_prefix=url_prefix, read_only=read_only)
     desk = Desk(redis_url, seal)
-    dashboard = Dashboard(
-        celery_app(redis_url, seal.queue(target)), chosen, desk, look_only=look_only
-    )
+    dashboard = Dashboard(celery_app(redis_url, seal, target), chosen, desk, look_only=look_only)
     where = _listen(dashboard)
     _announce(where, None if password else chosen)
     _run(dashboard)
@@ -110,9 +110,28 @@ def configure(password: str, *, port: int, address: str, url_prefix: str, read_o
         logging.getLogger(quiet).setLevel(logging.CRITICAL)
 
 
-def celery_app(redis_url: str, queue: str) -> Celery:
+class _Control(Control):  # type: ignore[misc]  # Celery has no types
+    """Signs what it orders, since workers heed nothing else."""
+
+    seal: Seal
+
+    def broadcast(
+        self,
+        command: str,
+        arguments: dict[str, Any] | None = None,
+        destination: list[str] | None = None,
+        **how: Any,
+    ) -> Any:
+        if command not in LOOKS:
+            arguments = signed(self.seal, command, arguments or {}, destination)
+        return super().broadcast(command, arguments, destination, **how)
+
+
+def celery_app(redis_url: str, seal: Seal, target: Target) -> Celery:
     """The Celery app through which Flower looks; no worker of ours ever sees it."""
-    app = Celery("nightshift", set_as_current=False)
+    queue = seal.queue(target)
+    app = Celery("nightshift", set_as_current=False, control=_Control)
+    app.control.seal = seal
     app.conf.update(celery_settings(redis_url))
     app.conf.update(task_default_queue=queue, task_queues=[Queue(queue)])  # type: ignore[no-untyped-call]
     return app

@@ -30,14 +30,16 @@ from redis import Redis
 from batch.coordinator.fence import Fence
 from batch.coordinator.post import Mail, Post
 from batch.coordinator.sender import Sender
+from batch.flower import celery_app
 from jobs import names
 from jobs.budget import Amount
 from jobs.chunk import DONE, DRAINED, ChunkClosed, Payload, Terms, Work
+from jobs.control import signed
 from jobs.errors import NightshiftError
 from jobs.outcome import Billing
 from jobs.queue import celery_settings
 from jobs.result import Call, Result, ResultState
-from jobs.seal import Target, fingerprint
+from jobs.seal import Seal, Target, fingerprint
 from jobs.wire import Found, pack_payload
 from scripts.simulator import Simulator
 from scripts.simulator.book import Book
@@ -554,15 +556,25 @@ def _raw(app: Celery, queue: str, content_type: str, data: bytes, **headers: str
         )
 
 
-def test_the_remote_shutdown_drains(scene: Scenes) -> None:
+def test_the_remote_shutdown_drains_if_flower_and_nobody_else_asks_for_it(scene: Scenes) -> None:
     one = scene("--latency", "constant:1")
     worker = one.worker()
     one.home.send(1, range(40))
     one.in_flight(8)
-    app = Celery("controller", set_as_current=False)
+    app = Celery("intruder", set_as_current=False)
     app.conf.update(celery_settings(one.server.url))
+    flower = celery_app(one.server.url, SEAL, one.home.target)
+    ((node, _),) = (flower.control.inspect().ping() or {}).items()
 
-    app.control.broadcast("shutdown")
+    theirs = signed(Seal(b"whoever came in here"), "shutdown", {}, [node])
+    elsewhere = signed(SEAL, "shutdown", {}, ["another"])
+    for told in ({}, {"signed": "7"}, {"signed": None}, theirs, elsewhere):
+        app.control.broadcast("shutdown", told)
+    app.control.broadcast("pool_shrink", {"n": 60})
+    until(lambda: worker.log.read_text().count("dropped a remote command") == 6)
+    assert worker.process.poll() is None
+
+    flower.control.broadcast("shutdown", destination=[node])
     one.home.await_closed(1)
 
     assert worker.ended() == 0
@@ -570,6 +582,7 @@ def test_the_remote_shutdown_drains(scene: Scenes) -> None:
     assert len(one.home.results) == len(one.calls())
     assert len(one.home.results) + len(one.home.closed[1].returned) == 40
     app.close()
+    flower.close()
 
 
 def test_lookups_come_home_with_the_exact_cost(scene: Scenes) -> None:
