@@ -379,7 +379,9 @@ def _in_cheap_hours(spec: Spec, models: list[str], prices: PriceList | None) -> 
 
 
 def _answered_before(home: Home, spec: Spec) -> list[str]:
-    """What is to be said of an earlier job that asked the same."""
+    """What is to be said of an earlier job that asked the same; a program is told nothing."""
+    if spec.origin is not None:
+        return []
     for store in home.stores():
         job = store.job()
         if job.spec.input_digest == spec.input_digest and job.completed:
@@ -397,7 +399,7 @@ def _check_unclaimed(home: Home, job_id: str, spec: Spec, source: Path | BinaryI
     Who starts the same again after a stop means to go on, and would pay for all of it twice; who
     changed something since is told what, for it is not in that job.
     """
-    if job_id in spec.output_dir:
+    if job_id in spec.output_dir or spec.origin is not None:
         return
     for store in home.stores():
         job = store.job()

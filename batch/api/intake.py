@@ -83,6 +83,7 @@ class Intake:
     def __post_init__(self) -> None:
         self._home = Home(Path(self.setting.home))
         self._registry = Registry(self._home.folder)
+        self._allowance = Allowance(self._home)
         self._later: dict[str, float] = {}
 
     def run(self) -> None:
@@ -162,7 +163,7 @@ class Intake:
 
     def _full(self, row: BatchRow) -> list[Problem]:
         """The caps are reached already: what clients know as "wait, and ask again"."""
-        room = Allowance(self._home).room_for(row.tenant)
+        room = self._allowance.room_for(row.tenant)
         if room is None or (room.rub > ZERO and not self._others_wait(room)):
             return []
         told = (
