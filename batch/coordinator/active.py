@@ -338,7 +338,7 @@ class ActiveJob:
         if job.left and self._is_comparing(job):
             return job
         job = self._take_stock(job)
-        guess = guess_again(self.store, self.store.folder.parents[1])
+        guess = guess_again(self.store, self.store.home)
         self.store.set_guess(guess)
         self.store.queue.leave_head()
         gold = gold_of(self.store)
@@ -474,7 +474,7 @@ class ActiveJob:
             *place,
         )
         self.troubles.meet(WORKER_SILENT, time.time())
-        self.store.chunks.lose(chunk, taken=watch.seen_at is not None)
+        self.store.chunks.lose(chunk, taken=watch.seen_at is not None, now=time.time())
         self._lost_at = time.monotonic()
 
     def _feed(self, job: JobRow) -> None:
@@ -580,7 +580,7 @@ class ActiveJob:
     def _end(self, job: JobRow, then: JobState) -> None:
         if not self._writer.stands(self.store):
             return
-        learn_from(self.store, self.store.folder.parents[1])
+        learn_from(self.store, self.store.home)
         if not self.store.set_state(then, now=time.time(), standing=job.state):
             return
         self._post.forget_job(self.id)

@@ -28,7 +28,7 @@ class Balances:
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
-        self._home = Home(store.folder.parents[1])
+        self._home = Home(store.home)
         self._waits: tuple[float, float] | None = None
         self._judged: tuple[str, float] | None = None
 

@@ -6,15 +6,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
 from batch.estimator.estimate import Size, estimate, likely_of
 from batch.money.forecast import cost_of_all, cost_of_rest, shared_out
 from batch.reports.cost import uncertain_json
-from batch.store.causes import TRUNCATED_IN_FLAGS
 from batch.store.jobstore import JobRow, JobStore
+from batch.store.resumed import Kind, alike_in, failed_by_code
 from batch.store.revision import UNREVISED, Revision
 from jobs.budget import Amount
 from jobs.errors import UsageError
@@ -22,44 +21,8 @@ from jobs.money import ZERO, add, plain, subtract
 from jobs.prices import PriceList, margin
 from jobs.spec import Spec
 
-
-class Kind(StrEnum):
-    """Why requests are sent by a resume."""
-
-    NEVER_SENT = "never_sent"
-    CAME_BACK = "came_back"
-    """Sent before, and refused at no cost or not at all: it waited for a better moment."""
-    UNCERTAIN = "uncertain"
-    """An earlier call of it may have been billed, and brought no answer."""
-    UNDER_WAY = "under_way"
-    """With a worker when all stopped: what was answered comes home first, the rest is sent."""
-    FAILED = "failed"
-    TRUNCATED = "truncated"
-    """Answered, but cut off: the answer is bought again under a higher limit."""
-
-
 _ENDED = (Kind.FAILED, Kind.TRUNCATED)
 _TWICE = (Kind.UNCERTAIN, Kind.UNDER_WAY)
-
-_FEATURES = "name, prompt_bound, output_bound, bounded, pin, count(*)"
-_GROUPED = "GROUP BY model, prompt_bound, output_bound, bounded"
-_QUERIES = {
-    Kind.NEVER_SENT: "WHERE ordinal IN"
-    " (SELECT ordinal FROM queue WHERE rank > (SELECT cursor FROM job)) OR ordinal IN"
-    " (SELECT ordinal FROM returned WHERE attempts = 0 AND uncertain = 0"
-    " AND ordinal NOT IN (SELECT ordinal FROM suspects))",
-    Kind.CAME_BACK: "JOIN returned USING (ordinal) WHERE attempts > 0 AND uncertain = 0"
-    " AND ordinal NOT IN (SELECT ordinal FROM suspects)",
-    Kind.UNCERTAIN: "JOIN returned USING (ordinal) WHERE uncertain > 0"
-    " OR ordinal IN (SELECT ordinal FROM suspects)",
-    Kind.UNDER_WAY: "WHERE ordinal IN (SELECT value FROM json_each(?1))",
-    Kind.FAILED: "JOIN results USING (ordinal) WHERE state = 'failed' AND code = ?1"
-    " AND ordinal NOT IN (SELECT ordinal FROM copies)",
-    Kind.TRUNCATED: "JOIN results USING (ordinal) WHERE flags <> '' AND "  # noqa: S608
-    + TRUNCATED_IN_FLAGS
-    + " AND coalesce(output_bound, 0) < CAST(?1 AS INTEGER)"
-    " AND ordinal NOT IN (SELECT ordinal FROM copies)",
-}
 
 
 @dataclass(frozen=True)
@@ -194,11 +157,7 @@ def plan(
 
 def failures(store: JobStore) -> dict[str, int]:
     """How many requests failed with each code."""
-    return dict(
-        store.db.execute(
-            "SELECT code, count(*) FROM results WHERE state = 'failed' GROUP BY code ORDER BY code"
-        ).fetchall()
-    )
+    return failed_by_code(store.db)
 
 
 def codes_like(patterns: Iterable[str], there: dict[str, int]) -> tuple[str, ...]:
@@ -226,15 +185,9 @@ def _group(
     revision: Revision,
 ) -> Group:
     limited = kind is Kind.TRUNCATED
-    features = _FEATURES.replace("output_bound", "CAST(?1 AS INTEGER)") if limited else _FEATURES
-    rows = store.db.execute(
-        f"SELECT {features} FROM requests JOIN models ON models.id = model"  # noqa: S608
-        f" {_QUERIES[kind]} {_GROUPED}",
-        (value,) if "?1" in _QUERIES[kind] else (),
-    )
     sizes = [
         revised(Size(alike, model, prompt, output, bool(bounded), pin), revision)
-        for model, prompt, output, bounded, pin, alike in rows
+        for model, prompt, output, bounded, pin, alike in alike_in(store.db, kind, value)
     ]
     found = estimate(sizes, prices, margin(spec.max_price_rise), spec.request_bound_rub)
     return Group(

@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 import click
 
 from batch import control
-from batch.dialogue.again import Again, Group, Kind
+from batch.dialogue.again import Again, Group
 from batch.dialogue.terminal import folded, say, width
 from batch.language import _, money, ngettext, number
 from batch.money.forecast import cost_of_all
 from batch.money.words import uncertain
 from batch.store.home import Home
+from batch.store.resumed import Kind
 from jobs.address import LOOPBACK
 from jobs.commands import Pause
 from jobs.spec import Spec

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import logging
 import math
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from batch.estimator.fit import Fit
 from batch.estimator.sample import Crowd, Sample
 from batch.estimator.shape import Shape
+from batch.store import lessons as kept
 from batch.store.jobstore import JobRow, JobStore
+from batch.store.past import calls_at_once
+from batch.store.samples import all_samples, answered_samples, requests_by_model
 from jobs.names import LESSONS
 from jobs.prices import PriceList
 from jobs.usage import Usage
@@ -29,11 +30,8 @@ MOST_JOBS = 30
 """So many jobs of a model are remembered, the latest."""
 
 _MOST_POINTS = 65
-_BUSY_S = 5.0
 
 log = logging.getLogger("nightshift.estimator")
-
-T = TypeVar("T")
 
 
 class Answers(msgspec.Struct):
@@ -138,15 +136,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 def seen_in(store: JobStore) -> Iterator[Seen]:
     """The answers of a job that something can be learned from."""
-    rows = store.db.execute(
-        "SELECT shape, name, output_bound, prompt, completion, cached, written, reasoning, cost,"
-        " provider, calls.latency_s FROM samples JOIN results USING (ordinal)"
-        " JOIN calls ON calls.ordinal = samples.ordinal AND calls.id = results.call"
-        " JOIN requests ON requests.ordinal = samples.ordinal JOIN models ON models.id = model"
-        # A prompt of no tokens is what a few endpoints say by mistake.
-        " WHERE results.state = 'completed' AND prompt > 0 ORDER BY samples.ordinal"
-    )
-    for row in rows:
+    for row in answered_samples(store.db):
         yield Seen(
             msgspec.msgpack.decode(row[0], type=Shape),
             row[1],
@@ -160,28 +150,21 @@ def seen_in(store: JobStore) -> Iterator[Seen]:
 
 def samples_in(store: JobStore) -> Iterator[Sample]:
     """The requests of a job that stand for all of them."""
-    rows = store.db.execute(
-        "SELECT name, output_bound, prompt_bound, shape FROM samples JOIN requests USING (ordinal)"
-        " JOIN models ON models.id = model ORDER BY ordinal"
-    )
-    for name, most, size, shape in rows:
+    for name, most, size, shape in all_samples(store.db):
         yield Sample(name, most, size, msgspec.msgpack.decode(shape, type=Shape))
 
 
 def crowds_in(store: JobStore) -> dict[str, Crowd]:
     """All requests of a job, by model."""
-    rows = store.db.execute(
-        "SELECT name, count(*), sum(prompt_bound) FROM requests JOIN models ON models.id = model"
-        " WHERE ordinal NOT IN (SELECT ordinal FROM copies) GROUP BY name"
-    )
+    rows = requests_by_model(store.db)
     return {name: Crowd(count, size) for name, count, size in rows}
 
 
 def lessons_of(answers: Iterable[Seen], prices: PriceList | None) -> dict[str, Lesson]:
     """What these answers teach, by model."""
     found: dict[str, Lesson] = {}
-    kept = list(answers)
-    for seen in kept:
+    every = list(answers)
+    for seen in every:
         lesson = found.setdefault(seen.model, Lesson())
         usage = seen.usage
         lesson.fit.learn(seen.shape, usage.prompt)
@@ -194,7 +177,7 @@ def lessons_of(answers: Iterable[Seen], prices: PriceList | None) -> dict[str, L
             lesson.cost += float(seen.cost)
             lesson.listed += float(price.estimate(usage))
     figures = {model: lesson.fit.figures() for model, lesson in found.items()}
-    for seen in kept:
+    for seen in every:
         lesson, told = found[seen.model], seen.usage.prompt
         expected = figures[seen.model].tokens(seen.shape)
         lesson.prompt += told
@@ -209,17 +192,10 @@ def lessons_of(answers: Iterable[Seen], prices: PriceList | None) -> dict[str, L
 def learn_from(store: JobStore, folder: Path) -> None:
     """Keeps in the home `folder` what a job that is over taught. A job is remembered once."""
     job, lessons = store.job(), lessons_of(seen_in(store), store.prices())
-    at_once = _calls_at_once(store)
+    at_once = calls_at_once(store.db)
     for lesson in lessons.values():
         lesson.at_once = at_once
     remember(folder, job, lessons)
-
-
-def _calls_at_once(store: JobStore) -> float:
-    first, last, busy = store.db.execute(
-        "SELECT min(sent_at), max(sent_at + latency_s), sum(latency_s) FROM calls"
-    ).fetchone()
-    return float(busy / (last - first)) if first is not None and last > first else 0.0
 
 
 # ── The file ─────────────────────────────────────────────────────────────────────────────────────
@@ -227,52 +203,23 @@ def _calls_at_once(store: JobStore) -> float:
 
 def remember(folder: Path, job: JobRow, lessons: dict[str, Lesson]) -> None:
     """Stores a job's lessons in place of what was stored of it, and forgets the oldest jobs."""
-
-    def store(db: sqlite3.Connection) -> None:
-        for model, lesson in lessons.items():
-            key = (job.spec.base_url, model)
-            db.execute(
-                "INSERT OR REPLACE INTO lessons VALUES (?, ?, ?, ?)",
-                (*key, job.id, msgspec.msgpack.encode(lesson)),
-            )
-            db.execute(
-                "DELETE FROM lessons WHERE base_url = ? AND model = ? AND job NOT IN (SELECT job"
-                " FROM lessons WHERE base_url = ? AND model = ? ORDER BY job DESC LIMIT ?)",
-                (*key, *key, MOST_JOBS),
-            )
-
-    _try(folder, store)
+    packed = {model: msgspec.msgpack.encode(lesson) for model, lesson in lessons.items()}
+    with _of_no_use(folder):
+        kept.remember(folder, job.spec.base_url, job.id, packed, MOST_JOBS)
 
 
 def recall(folder: Path, base_url: str, model: str, *, but: str = "") -> list[Lesson]:
     """What earlier jobs taught about a model, the latest first; without the job `but`."""
-
-    def read(db: sqlite3.Connection) -> list[Lesson]:
-        rows = db.execute(
-            "SELECT lesson FROM lessons WHERE base_url = ? AND model = ? AND job <> ?"
-            " ORDER BY job DESC LIMIT ?",
-            (base_url, model, but, MOST_JOBS),
-        )
-        return [msgspec.msgpack.decode(row[0], type=Lesson) for row in rows]
-
-    return _try(folder, read) or []
+    with _of_no_use(folder):
+        found = kept.recall(folder, base_url, model, but, MOST_JOBS)
+        return [msgspec.msgpack.decode(each, type=Lesson) for each in found]
+    return []
 
 
-def _try(folder: Path, act: Callable[[sqlite3.Connection], T]) -> T | None:
-    """Does something with the file, made where it is missing.
-
-    One that is of no use costs the next estimate some exactness, and nothing else.
-    """
-    path = folder / LESSONS
+@contextmanager
+def _of_no_use(folder: Path) -> Iterator[None]:
+    """A file that cannot be used costs the next estimate some exactness, and nothing else."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        with closing(sqlite3.connect(path, timeout=_BUSY_S)) as db, db:
-            db.execute(
-                "CREATE TABLE IF NOT EXISTS lessons (base_url TEXT, model TEXT, job TEXT,"
-                " lesson BLOB NOT NULL, PRIMARY KEY (base_url, model, job))"
-            )
-            return act(db)
-    except (sqlite3.Error, OSError, msgspec.MsgspecError) as error:
-        log.info("%s is of no use: %s", path, error)
-        return None
+        yield
+    except (*kept.Unusable, msgspec.MsgspecError) as error:
+        log.info("%s is of no use: %s", folder / LESSONS, error)

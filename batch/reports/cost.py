@@ -9,11 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 from batch.money.forecast import cost_of_all
-from batch.reports.billed import Billed
 from batch.reports.rows import count_calls
-from batch.reports.shares import Share
 from batch.reports.unlisted import Comparison
+from batch.store import past
+from batch.store.billed import Billed
 from batch.store.jobstore import JobStore
+from batch.store.shares import Share
 from jobs.money import ZERO, add, plain, times, total
 from jobs.outcome import Billing, CostSource
 from jobs.prices import ModelPrice, PriceList, lane_of
@@ -321,8 +322,7 @@ def tokens_json(usage: Usage) -> dict[str, int]:
 
 def lines_of(store: JobStore, ordinals: list[int]) -> list[int]:
     """Where these requests stand in the input, from 1."""
-    asked = "SELECT line FROM requests WHERE ordinal = ?"
-    return sorted(store.db.execute(asked, (each,)).fetchone()[0] for each in ordinals)
+    return past.lines(store.db, ordinals)
 
 
 @dataclass(frozen=True)
@@ -336,16 +336,10 @@ class Copies:
 def copies_of(store: JobStore) -> Copies:
     """Counts copies; of an original whose cost is uncertain nothing is counted as saved."""
     saved, count = ZERO, 0
-    rows = store.db.execute(
-        "SELECT copies.original, count(*), (SELECT group_concat(cost) FROM calls"
-        "  WHERE calls.ordinal = copies.original AND calls.id = final.call AND cost IS NOT NULL)"
-        " FROM copies JOIN results ON results.ordinal = copies.ordinal"
-        " JOIN results AS final ON final.ordinal = copies.original GROUP BY copies.original"
-    )
-    for _, copies, cost in rows:
+    for copies, cost in past.copied(store.db):
         count += copies
         if cost is not None:
-            saved = add(saved, times(Decimal(cost), copies))
+            saved = add(saved, times(cost, copies))
     return Copies(count, saved)
 
 

@@ -11,9 +11,17 @@ from typing import Protocol
 
 import msgspec
 
-from batch.reports.billed import BILLED, Billed
-from batch.reports.shares import Share, shares_of, together
+from batch.store.billed import Billed
 from batch.store.jobstore import JobStore
+from batch.store.rowwise import (
+    calls_in_order,
+    ends_in_order,
+    has_any,
+    packed_answers,
+    requests_in_order,
+    unit_of,
+)
+from batch.store.shares import Share, shares_of, together
 from batch.tables.judge import own_answers
 from jobs.errors import BadMessage, StorageUnavailable
 from jobs.money import ZERO, add
@@ -88,20 +96,10 @@ def rows(
     `count` gets every call of theirs, so that one walk of the ledger serves both. To be used within
     a snapshot of the store.
     """
-    join = "JOIN" if finished else "LEFT JOIN"
-    # Two walks side by side, both in the order of their keys: nothing is sorted or kept.
+    # Two walks side by side, both in the order of their keys.
     costs = _Costs(store.db, count, only)
     own = own_answers(store)
     answers = _Answers(store.db)
-    (copied,) = store.db.execute("SELECT EXISTS (SELECT 1 FROM copies)").fetchone()
-    original, origin = (_ORIGINAL, _ORIGIN) if copied else ("NULL, NULL", "")
-    query = (
-        f"SELECT {_COLUMNS}, {original} FROM requests"  # noqa: S608  names of columns
-        f" JOIN models ON models.id = requests.model"
-        f" {join} results ON results.ordinal = requests.ordinal {origin} {_among('requests', only)}"
-        # Named in full: `ordinal` alone is that of the result, which a request may not have.
-        " ORDER BY requests.ordinal"
-    )
     for (
         ordinal,
         line,
@@ -121,7 +119,7 @@ def rows(
         place,
         copy_of,
         source,
-    ) in _tuples(store.db, query):
+    ) in requests_in_order(store.db, finished=finished, only=only):
         cost = costs.of(ordinal, model, state, final)
         unbilled = "copy" if copy_of is not None and state else "none"
         yield Row(
@@ -154,17 +152,8 @@ def rows(
 def count_calls(store: JobStore, count: Counter) -> None:
     """Shows every call of the ledger, without a look at the answers."""
     costs = _Costs(store.db, count)
-    requests = (
-        "SELECT requests.ordinal, name, state, call FROM requests JOIN models"
-        " ON models.id = requests.model LEFT JOIN results ON results.ordinal = requests.ordinal"
-        " ORDER BY requests.ordinal"
-    )
-    for request in _tuples(store.db, requests):
+    for request in ends_in_order(store.db):
         costs.of(*request)
-
-
-def _among(table: str, only: int | None) -> str:
-    return "" if only is None else f"WHERE {table}.ordinal = {int(only)}"
 
 
 def _own(own: Callable[[int, bytes], bytes] | None, ordinal: int, answer: bytes) -> bytes:
@@ -172,15 +161,6 @@ def _own(own: Callable[[int, bytes], bytes] | None, ordinal: int, answer: bytes)
     return answer if own is None else own(ordinal, answer)
 
 
-_ORIGINAL = "originals.custom_id, originals.ordinal"
-_ORIGIN = (
-    "LEFT JOIN copies ON copies.ordinal = requests.ordinal"
-    " LEFT JOIN requests AS originals ON originals.ordinal = copies.original"
-)
-_COLUMNS = (
-    "requests.ordinal, requests.line, requests.custom_id, name, state, code, message, status,"
-    " attempts, call, latency_s, finished_at, request_id, flags, answer, body"
-)
 _STATES: dict[str | None, ResultState | None] = {state.value: state for state in ResultState}
 _STATES[None] = None
 
@@ -215,13 +195,11 @@ class _Costs:
     def __init__(
         self, db: sqlite3.Connection, count: Counter | None, only: int | None = None
     ) -> None:
-        among = _among("calls", only)
-        query = f"SELECT {BILLED} FROM calls {among} ORDER BY ordinal, id"  # noqa: S608  names
-        self._calls = map(Billed._make, _tuples(db, query))
+        self._calls = calls_in_order(db, only)
         self._next: Billed | None = next(self._calls, None)
         self._count = count
         self._db = db
-        (self._has_units,) = db.execute("SELECT EXISTS (SELECT 1 FROM units)").fetchone()
+        self._has_units = has_any(db, "units")
 
     def of(self, ordinal: int, model: str, state: str | None, final: str | None) -> _Cost:
         """What the calls of a request cost; ask in ascending order.
@@ -253,18 +231,8 @@ class _Costs:
         """The model that was asked, and whether for others, too."""
         if not self._has_units:
             return model, False
-        asked, shared = self._db.execute(
-            "SELECT (SELECT model FROM units WHERE chunk = ?1 AND ordinal = ?2),"
-            " EXISTS (SELECT 1 FROM shares WHERE chunk = ?1 AND ordinal = ?2)",
-            (call.chunk, call.ordinal),
-        ).fetchone()
-        return asked or model, bool(shared)
-
-
-def _tuples(db: sqlite3.Connection, query: str) -> sqlite3.Cursor:
-    cursor = db.cursor()
-    cursor.row_factory = None
-    return cursor.execute(query)
+        asked, shared = unit_of(self._db, call.chunk, call.ordinal)
+        return asked or model, shared
 
 
 class _Answers:
@@ -278,10 +246,7 @@ class _Answers:
         """The raw answer at a place of a pack."""
         bodies = self._packs.get(pack)
         if bodies is None:
-            (data,) = self._db.execute(
-                "SELECT bodies FROM answers WHERE id = ?", (pack,)
-            ).fetchone()
-            bodies = self._packs[pack] = _unpacked(data)
+            bodies = self._packs[pack] = _unpacked(packed_answers(self._db, pack))
             if len(self._packs) > _BLOCKS_KEPT:
                 self._packs.popitem(last=False)
         else:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from batch.reports.billed import Billed
 from batch.reports.charts import Chart, Growth, Spread, Timeline
 from batch.reports.cost import Cost, ModelCost
 from batch.reports.rows import Row
-from batch.reports.shares import Share
+from batch.store import past
+from batch.store.billed import Billed
 from batch.store.causes import MOST_LISTED, Causes
 from batch.store.jobstore import JobRow, JobStore
+from batch.store.shares import Share
 from jobs.result import ResultState
 
 _MOST_SLOW = 10
@@ -186,10 +187,9 @@ def empty_survey(store: JobStore, job: JobRow, clock: Callable[[float], datetime
 
 def span_of(store: JobStore, job: JobRow) -> tuple[float, float]:
     """From when the job began to its last result; Unix seconds."""
-    ends = store.db.execute("SELECT min(finished_at), max(finished_at) FROM results")
-    first, last = ends.fetchone()
+    first, last = past.span(store.db)
     began = job.created_at if job.started_at is None else job.started_at
-    return (began, began) if first is None else (min(began, first), last)
+    return (began, began) if first is None or last is None else (min(began, first), last)
 
 
 def faults_of(store: JobStore) -> Causes:

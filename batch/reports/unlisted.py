@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from batch.reports.billed import Billed
+from batch.store.billed import Billed
 from jobs.money import ZERO, add
 from jobs.prices import Offer, PriceList, Rates
 

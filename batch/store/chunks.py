@@ -104,25 +104,27 @@ class Chunks:
             ),
         )
 
-    def lose(self, chunk: OpenChunk, *, taken: bool = False) -> None:
-        """The chunk's worker fell silent: its unfinished requests wait again.
+    def lose(self, chunk: OpenChunk, *, taken: bool = False, now: float | None = None) -> None:
+        """The chunk's worker fell silent at `now`, Unix seconds: its unfinished requests wait
+        again.
 
         What is left of its grant stays set aside until the worker's outbox tells what was in
         flight; nobody else can know. Until then each request of a chunk that a worker has `taken`
         is a little suspected of having killed it.
         """
+        at = time.time() if now is None else now
         with database.transaction(self._db) as db:
             lost = db.execute(
-                "UPDATE chunks SET state = 'lost', lost_at = (julianday('now') - 2440587.5) * 86400"
+                "UPDATE chunks SET state = 'lost', lost_at = ?"
                 " WHERE chunk = ? AND state = 'open' RETURNING trial",
-                (chunk.chunk,),
+                (at, chunk.chunk),
             ).fetchone()
             if not lost:
                 return
             give_back(db, chunk.requests)
             if taken:
                 count = len(chunk.requests)
-                note(db, Event(time.time(), EventKind.WORKER_LOST, requests=count))
+                note(db, Event(at, EventKind.WORKER_LOST, requests=count))
                 weight = IN_FLIGHT if lost["trial"] else PERHAPS
                 suspect(db, [each[0] for each in unfinished(db, chunk.requests)], weight)
                 db.execute("UPDATE chunks SET suspected = ? WHERE chunk = ?", (weight, chunk.chunk))

@@ -98,6 +98,8 @@ class JobStore:
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.folder = folder
+        self.home = folder.parent.parent
+        """The data directory that it stands in."""
         self.db = database.connect(folder / DATABASE, read_only=read_only)
         self._blocks = BlockReader(folder / BLOCKS)
         try:

@@ -14,12 +14,12 @@ from decimal import Decimal
 
 import msgspec
 
+from batch.store import past
 from batch.store.jobstore import JobStore
 from batch.watching.trouble import OTHER
 from jobs.errors import BadMessage
 from jobs.latencies import Scale
 from jobs.money import ZERO, add, total
-from jobs.result import ResultState
 from jobs.wire import pack, unpack
 
 MOST_POINTS = 720
@@ -135,9 +135,9 @@ class Series(msgspec.Struct):
         """Takes the costs anew from the ledger."""
         for point in self.points:
             point.cost = ZERO
-        query = "SELECT sent_at + latency_s, cost FROM calls WHERE cost IS NOT NULL"
-        for at, cost in store.db.execute(query):
-            self.paid(at, Decimal(cost), now)
+        for call in past.calls(store.db):
+            if call.cost is not None:
+                self.paid(call.sent_at + call.latency_s, call.cost, now)
 
     def called(self, sent_at: float, latency_s: float, now: float) -> None:
         """A call ended."""
@@ -211,20 +211,12 @@ def unpacked(data: bytes) -> Series:
 def series_of(store: JobStore, now: float) -> Series:
     """What the home knows of the past; refusals that cost nothing have no moment there."""
     series = Series(began=store.job().started_at)
-    rows = store.db.execute(
-        "SELECT finished_at, latency_s FROM results WHERE state = ?", (ResultState.COMPLETED,)
-    )
-    for at, latency_s in rows:
+    for at, latency_s in past.answered(store.db):
         series.answered(at, latency_s, now)
-    rows = store.db.execute(
-        "SELECT finished_at, line, code, status, attempts FROM results"
-        " JOIN requests USING (ordinal) WHERE state = ?",
-        (ResultState.FAILED,),
-    )
-    for row in rows:
+    for row in past.failed(store.db):
         series.failed(Failure(*row), now)
-    for sent_at, latency_s, cost in store.db.execute("SELECT sent_at, latency_s, cost FROM calls"):
-        series.called(sent_at, latency_s, now)
-        if cost is not None:
-            series.paid(sent_at + latency_s, Decimal(cost), now)
+    for call in past.calls(store.db):
+        series.called(call.sent_at, call.latency_s, now)
+        if call.cost is not None:
+            series.paid(call.sent_at + call.latency_s, call.cost, now)
     return series
