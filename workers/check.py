@@ -28,7 +28,7 @@ from workers.settings import api_key, endpoint_url
 _PATIENCE_S = 10.0
 _MADE_UP = "sk-nightshift-asks-who-looks-at-keys"
 _AS_EMPTY = b'{"messages":[]}'
-_FINE, _BAD_KEY = 200, 401
+_FINE, _BAD_KEY, _CRASHED = 200, 401, 500
 _REFUSALS = frozenset({401, 403})
 _ALSO_REFUSALS = frozenset({400, 404, 500})
 """What some say to an unknown key where a known one is served."""
@@ -149,6 +149,13 @@ def _reached(models: Answer, chat: Answer | None, meant: str) -> dict[str, Any]:
         text = f"has no chat/completions (HTTP {answer.status})"
         cure = f"use --base-url {meant}"
         return {"ok": False, "text": text, "cure": cure}
+    if chat is not None and not _speaks(chat) and (_lists(models) or answer.status >= _CRASHED):
+        # Something is there; not all bear a request without content.
+        text = (
+            f"answers an empty request with HTTP {answer.status}; whether it accepts others is not"
+            " known"
+        )
+        return {"ok": True, "text": text}
     if chat is not None and not _speaks(chat):
         text = f"has no chat/completions (HTTP {answer.status}), and neither do nearby addresses"
         return {"ok": False, "text": text}

@@ -169,6 +169,10 @@ def test_doctor_tells_a_key_that_was_looked_at_from_one_that_was_not(shell: Shel
             url = f"{endpoint.root}/v1"
             return shell("doctor", "--base-url", url, code=code, ROUTERAI_API_KEY=key).out
 
+    def crashing(asked: Asked) -> Answer:
+        return (500, "Internal Server Error") if asked.method == "POST" else (404, {})
+
+    assert "answers an empty request with HTTP 500" in doctor(crashing, "right")
     right, wrong = doctor(careful, "right"), doctor(careful, "wrong", code=4)
     anyones = doctor(careless, "right")
 
