@@ -33,6 +33,7 @@ COMMANDS = {
     "failures": "Show why requests failed, by cause.",
     "history": "Show what happened to a job.",
     "show": "Show one request: prompt, answer, calls, cost.",
+    "review": "Write rows for a person to check, and score a job.",
     "cost": "Show what a job cost.",
     "rm": "Remove jobs that are over.",
     "prune": "Remove old jobs, or show how much room jobs take.",

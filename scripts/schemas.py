@@ -121,6 +121,13 @@ class Score(Struct):
     columns: list[ColumnScore]
 
 
+class Reviewed(Struct):
+    """Rows that a person checked: those at random stand for all; null: none was checked."""
+
+    random: Score | None
+    suspect: Score | None
+
+
 class Job(Struct):
     """How a job stands: status JOB, run, submit, pause, cancel, and each line of watch."""
 
@@ -167,9 +174,19 @@ class Job(Struct):
     base_url: str
     packs: Annotated[Packs | None, Meta(description="of a table: packs held against single calls")]
     gold: Annotated[Score | None, Meta(description="of a table: known answers (--gold)")]
+    review: Annotated[Reviewed | None, Meta(description="of a table: what a person checked")]
     failures: list[Cause]
     skipped: list[Cause]
     flagged: list[Flagged]
+
+
+class ReviewOf(Struct):
+    """review JOB --read FILE."""
+
+    version: Literal[1]
+    job: str
+    random: Score | None
+    suspect: Score | None
 
 
 class Jobs(Struct):
@@ -611,6 +628,7 @@ DOCUMENTS: dict[str, type[Struct]] = {
     "budget": Budget,
     "settle": Settle,
     "show": Shown,
+    "review": ReviewOf,
     "history": History,
     "notification": Notification,
     "line": Line,

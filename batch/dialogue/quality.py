@@ -9,7 +9,7 @@ from batch.dialogue.terminal import safe
 from batch.language import _, decimal, money, ngettext, number
 from batch.store.jobstore import JobStore
 from batch.tables.measure import Packs, packs_of
-from batch.tables.score import NOTHING, Confusion, Score, gold_of
+from batch.tables.score import NOTHING, Confusion, Review, Score, gold_of, review_of
 from jobs.money import plain
 
 _MOST_CLASSES = 12
@@ -23,6 +23,8 @@ def quality_lines(store: JobStore) -> Iterator[str]:
         yield from pack_lines(packs)
     if gold is not None:
         yield from score_lines(gold, _("known answers"))
+    if (review := review_of(store)) is not None:
+        yield from review_lines(review)
 
 
 def pack_lines(packs: Packs) -> Iterator[str]:
@@ -89,6 +91,20 @@ def _class_lines(column: Confusion, *, alone: bool) -> Iterator[str]:
         )
 
 
+def review_lines(found: Review) -> Iterator[str]:
+    """What a person's check says: the random part stands for all rows."""
+    if found.random.rows:
+        yield from score_lines(found.random, _("random rows"))
+    if found.suspect.rows:
+        yield from score_lines(found.suspect, _("rows most likely wrong"))
+
+
+def review_json(found: Review) -> dict[str, Any]:
+    """See `score_json`; null where no row of that part was checked."""
+    parts = {"random": found.random, "suspect": found.suspect}
+    return {name: score_json(part) if part.rows else None for name, part in parts.items()}
+
+
 def percent(share: float) -> str:
     """`97.5 %`."""
     return _("{share} %").format(share=decimal(100 * share, 1))
@@ -100,10 +116,11 @@ def _share(share: float | None) -> str:
 
 def quality_json(store: JobStore) -> dict[str, Any]:
     """For programs; null where nothing was measured."""
-    packs, gold = packs_of(store), gold_of(store)
+    packs, gold, review = packs_of(store), gold_of(store), review_of(store)
     return {
         "packs": None if packs is None else _packs_json(packs),
         "gold": None if gold is None else score_json(gold),
+        "review": None if review is None else review_json(review),
     }
 
 

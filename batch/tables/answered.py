@@ -74,7 +74,7 @@ def write_answered(
     for row, found in zip(table.rows(), beside, strict=True):
         values = (found.values.get(name) for name in columns_of(task))
         facts = (found.error or None, found.cost_rub, found.attempts, found.flags or None)
-        writer.write(row, (*map(_plain, values), *facts))
+        writer.write(row, (*map(plain_cell, values), *facts))
     writer.close()
 
 
@@ -85,7 +85,7 @@ def widened(table: FileTable) -> FileTable:
     )
 
 
-def _plain(value: Any) -> Any:
+def plain_cell(value: Any) -> Any:
     """A value of an answer as a cell: what has an inside is JSON."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
@@ -119,7 +119,7 @@ class _Text:
             self._line(self._joined((*table.form.columns, *added)))
 
     def write(self, row: Row, added: tuple[Any, ...]) -> None:
-        ours = self._joined(tuple(map(_harmless, added)))
+        ours = self._joined(tuple(map(harmless, added)))
         self._line(f"{self._own(row)}{self._form.delimiter}{ours}")
 
     def _own(self, row: Row) -> str:
@@ -187,7 +187,7 @@ class _Columns:
         self._file.close()
 
 
-def _harmless(cell: Any) -> Any:
+def harmless(cell: Any) -> Any:
     """Text that no spreadsheet takes for a formula (OWASP ASVS 1.2.10)."""
     if isinstance(cell, str) and cell.startswith(_FORMULA) and not _is_number(cell):
         return "'" + cell

@@ -189,16 +189,21 @@ def _is_for_one(result: Result) -> bool:
 
 
 def _groups(waiting: list[tuple[Item, Asked]], most: int) -> Iterator[list[tuple[Item, Asked]]]:
-    """Rows that are about as long as each other, `most` to a group and no mark twice."""
+    """Rows that are about as long as each other, `most` to a group, no mark twice, and none that
+    begin alike: by that a swap is noticed.
+    """
     group: list[tuple[Item, Asked]] = []
-    marks, size = set[str](), 0
+    marks, begins, size = set[str](), dict[tuple[str, ...], str](), 0
     for item, row in sorted(waiting, key=lambda each: (len(each[0].text), each[1].ordinal)):
         size += len(item.text.encode())
-        if group and (len(group) >= most or size > LARGEST or item.mark in marks):
+        start = pack.evidence(item.text)
+        alike = begins.get(start, item.text) != item.text
+        if group and (len(group) >= most or size > LARGEST or item.mark in marks or alike):
             yield group
-            group, marks, size = [], set(), len(item.text.encode())
+            group, marks, begins, size = [], set(), {}, len(item.text.encode())
         group.append((item, row))
         marks.add(item.mark)
+        begins[start] = item.text
     if group:
         yield group
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ _OBJECT = re.compile(r"\{")
 _LINE = re.compile(rf"^\W*([{_LETTERS}]{{{_MARK_SIZE}}})\W*?\|([^|\n]*)\|(.*)$", re.MULTILINE)
 _decode = json.JSONDecoder().raw_decode
 
-_EVIDENCE = 3
+EVIDENCE = 8
 """Words of a row that its answer repeats at most."""
 
 _WORDS = (
@@ -78,7 +78,7 @@ def message(
     costs a multiple of what they say.
     """
     other = not russian
-    words = _WORDS[_words_needed(items) - 1][other]
+    words = _words(_words_needed(items), english=other)
     form = (_LINES if lines else _OBJECTS)[other].format(words=words, answer=answer)
     told = (_ENGLISH if other else _RUSSIAN).format(count=len(items), form=form)
     if lines:
@@ -94,11 +94,23 @@ def _words_needed(items: Sequence[Item]) -> int:
     """So few words tell the rows of a pack apart: what models write costs more than what they
     read.
     """
-    own = [_WORD.findall(item.text.casefold())[:_EVIDENCE] for item in items]
-    for count in range(1, _EVIDENCE):
-        if len({tuple(words[:count]) for words in own}) == len(own):
+    # Of rows that say the same the answers may be swapped.
+    own = {item.text: evidence(item.text) for item in items}
+    for count in range(1, EVIDENCE):
+        if len({words[:count] for words in own.values()}) == len(own):
             return count
-    return _EVIDENCE
+    return EVIDENCE
+
+
+def evidence(text: str) -> tuple[str, ...]:
+    """How a row's text begins: no two rows of a pack that are not the same have it alike."""
+    return tuple(_WORD.findall(text.casefold())[:EVIDENCE])
+
+
+def _words(count: int, *, english: bool) -> str:
+    if count <= len(_WORDS):
+        return _WORDS[count - 1][english]
+    return f"first {count} words" if english else f"{count} первых слов{'а' * (count < 5)}"
 
 
 def verdicts(text: str, items: Sequence[Item], check: Check) -> dict[str, Verdict]:
@@ -110,7 +122,7 @@ def verdicts(text: str, items: Sequence[Item], check: Check) -> dict[str, Verdic
     for each in found:
         if count[each.mark] > 1:
             told[each.mark] = Verdict(problem="the answer has this row twice")
-        elif not _begins(each.begins, known[each.mark].text, needed):
+        elif not _is_its_own(each, known, needed):
             told[each.mark] = Verdict(problem="the answer may be another row's")
         else:
             told[each.mark] = check(each.answer)
@@ -164,18 +176,22 @@ def _flat(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield value
 
 
-def _begins(told: str, text: str, needed: int) -> bool:
-    """Whether a text begins so, as far as letters and digits go, by as many words as needed."""
-    said, own = _WORD.findall(told.casefold()), _WORD.findall(text.casefold())
-    count = min(len(own), needed)
+def _is_its_own(answer: _Answer, known: Mapping[str, Item], needed: int) -> bool:
+    """Whether an answer repeats how its row begins, and no other row may be meant as well."""
+    said = tuple(_WORD.findall(answer.begins.casefold()))
+    own = known[answer.mark].text
+    if said[:needed] == evidence(own)[:needed]:
+        return True
     # A model may cut the last word off, but not leave one out or name others.
-    return (
-        len(said) >= count
-        and bool(said) == bool(own)
-        and all(
-            mine.startswith(theirs) for mine, theirs in zip(own[:count], said[:count], strict=True)
-        )
+    return _may_be(said, own, needed) and not any(
+        _may_be(said, item.text, needed) for item in known.values() if item.text != own
     )
+
+
+def _may_be(said: tuple[str, ...], text: str, needed: int) -> bool:
+    own = evidence(text)[:needed]
+    whole = len(said) >= len(own) if len(own) == needed else len(said) == len(own)
+    return whole and all(mine.startswith(theirs) for mine, theirs in zip(own, said, strict=False))
 
 
 def _as_text(answer: Any) -> str:

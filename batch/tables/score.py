@@ -15,7 +15,8 @@ from batch.tables.check import check_of, columns_of, text_of
 from jobs.task import Task
 
 KIND = "gold"
-"""Of the finding."""
+REVIEW = "review"
+"""Of the findings."""
 
 NOTHING = ""
 """Stands for an answer where there is none that is valid."""
@@ -80,6 +81,13 @@ class Score(msgspec.Struct, frozen=True):
         return wilson(self.right, self.rows)
 
 
+class Review(msgspec.Struct, frozen=True):
+    """What a person says of the rows: of those at random, which stand for all, and the others."""
+
+    random: Score
+    suspect: Score
+
+
 def wilson(right: int, rows: int) -> tuple[float, float]:
     """Where a share lies of which so many of so many were seen, 95 %."""
     if not rows:
@@ -138,6 +146,12 @@ def gold_of(store: JobStore) -> Score | None:
     """What was found of a job's known rows."""
     told = store.trials.found(KIND)
     return None if told is None else msgspec.json.decode(told, type=Score)
+
+
+def review_of(store: JobStore) -> Review | None:
+    """What a person said of a job's answers."""
+    told = store.trials.found(REVIEW)
+    return None if told is None else msgspec.json.decode(told, type=Review)
 
 
 def answer_columns(task: Task, columns: tuple[str, ...], key: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ _LABEL = re.compile(r"label\s*[:=]\s*[\"']?([\w./-]+)", re.IGNORECASE)
 _CHOICES = re.compile(r"(?:Ответь ровно одним|Answer with exactly one)[^:\n]*: ([^\n]+)")
 _SHAPE = re.compile(r"(?:Ответы|Answers): ([^\n]+)")
 _WORDS = {"три первых": 3, "first three": 3, "два первых": 2, "first two": 2}
+_MORE_WORDS = re.compile(r"first (\d) words of|(\d) первых слова? текста")
 _RECORD = re.compile(r'^(\w{4}) (".*")$', re.MULTILINE)
 
 
@@ -22,7 +23,9 @@ def say(text: str, slips: float, dice: Random) -> str:
     shape, records = _SHAPE.search(text), _RECORD.findall(text)
     if shape and records:
         texts = [(mark, json.loads(quoted)) for mark, quoted in records]
+        more = _MORE_WORDS.search(text)
         words = next((n for told, n in _WORDS.items() if told in text), 1)
+        words = int(more[1] or more[2]) if more else words
         return _several(texts, shape[1].split(", "), words, slips, dice)
     found = _CHOICES.search(text)
     choices = found[1].split(", ") if found else ["unknown"]

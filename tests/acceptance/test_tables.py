@@ -297,3 +297,11 @@ def test_packs_are_measured_and_known_answers_scored_before_the_rest_is_sent(
     # What was said before the rest was sent is what it came to (issue 16: within 15 %).
     assert 0.85 < costs["estimate"]["ratio"] < 1.15
     assert "the rest is sent in packs of" in (shell.folder / "out" / "report.html").read_text()
+
+    shell("review", "latest", "--rows", "9", "-o", "check.csv")
+    check = shell.folder / "check.csv"
+    lines = check.read_text("utf-8-sig").replace(";\n", ";+\n")
+    check.write_text(lines, "utf-8-sig")
+    scored = json.loads(shell("review", "latest", "--read", "check.csv", "--json").out)
+    assert (scored["random"]["right"], scored["suspect"]["right"]) == (3, 6)
+    assert "random rows: 3 of 3 right" in shell("review", "latest", "--read", "check.csv").out

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.store.units import Asked, Ruling, Unit
-from batch.tables.followup import ALONE, PACKED, SMALLER, Ladder
-from batch.tables.pack import mark_of
+from batch.tables import pack
+from batch.tables.check import check_of
+from batch.tables.followup import ALONE, PACKED, SMALLER, Ladder, _groups
+from batch.tables.pack import Item, mark_of
 from batch.tables.requests import Asker, requests_of
 from batch.tables.table import Row
 from jobs.request import Request
@@ -233,3 +236,29 @@ def _said(data: st.DataObject, unit: Unit) -> str:
             told.append(line(row, "что-то" if drawn == "wrong" else truth))
             told += told[-1:] * (drawn == "double")
     return "\n".join(told)
+
+
+def test_answers_of_rows_that_begin_alike_cannot_be_swapped_unnoticed() -> None:
+    texts = ["ok", "ok then", "good", "goodness", *(f"one two three four {n}" for n in "abc")]
+    texts += ["one two three four a"]  # the same row once more: its answer may be anybody's of both
+    items = [Item(mark, text) for mark, text in zip("bcdfghjk", texts, strict=True)]
+    words = 5
+    check = check_of(TASK)
+
+    def told(marks: str, said: list[str]) -> set[str]:
+        lines = [
+            json.dumps({"id": mark, "begins": " ".join(text.split()[:words]), "answer": "да"})
+            for mark, text in zip(marks, said, strict=True)
+        ]
+        found = pack.verdicts("\n".join(lines), items, check)
+        return {mark for mark, verdict in found.items() if not verdict.problem}
+
+    assert told("bcdfghjk", texts) == set("bcdfghjk")
+    for first, second in combinations(range(7), 2):
+        swapped = list(texts)
+        swapped[first], swapped[second] = texts[second], texts[first]
+        wrong = {"bcdfghjk"[first], "bcdfghjk"[second]}
+        assert told("bcdfghjk", swapped) == set("bcdfghjk") - wrong
+    long = [f"a b c d e f g h {n}" for n in range(3)]
+    asked = [(Item(f"m{n}", text), Asked(n, b"")) for n, text in enumerate(long)]
+    assert [len(group) for group in _groups(asked, 9)] == [1, 1, 1]

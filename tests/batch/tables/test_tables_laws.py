@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.names import COST, ERRORS, OUTPUT
@@ -52,6 +52,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     dedupe=st.sampled_from(["", "all"]),
     unknown=st.sampled_from([0.0, 0.2]),
 )
+@example(seed=10**6, pack=2, repairs=0, escalate=False, dedupe="all", unknown=0.0)
 def test_rows_shares_and_truth_hold(
     seed: int, pack: int, repairs: int, escalate: bool, dedupe: str, unknown: float
 ) -> None:

@@ -1,0 +1,83 @@
+"""Rows for a person to check, and what the check says."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from batch.reports.review import read_review, write_review
+from batch.store.jobstore import JobStore
+from jobs.errors import UsageError
+from jobs.task import Task
+from tests.batch.tables.playing import Play, table_job
+
+CHOICES = ("good", "bad")
+WORDS = {"good": "lovely great nice fine", "bad": "awful broken late rude"}
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobStore:
+    """Rows that say what they are, but for the 20th, which is answered against its words."""
+    dice = Random(5)
+    rows = []
+    for number in range(60):
+        truth = CHOICES[number % 2]
+        told = CHOICES[1 - number % 2] if number == 20 else truth
+        rows.append(f"n{number} {' '.join(dice.choices(WORDS[truth].split(), k=5))} label: {told}")
+    task = Task(prompt="Tone: {{ review }}", choices=CHOICES, repairs=3)
+    store = table_job(tmp_path, rows, task)
+    Play(store, dice, slips=0.1).run()
+    return store
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_is_most_likely_wrong_comes_first_and_a_third_is_random(
+    job: JobStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "check.csv"
+    assert write_review(job, path, 18) == 18
+    found = read(path)
+
+    assert list(found[0]) == ["row", "why", "review", "answer", "correct"]
+    assert len({row["row"] for row in found}) == 18
+    suspect = [row for row in found if row["why"] != "random"]
+    assert len(suspect) == 12
+    marked = [row["why"] for row in suspect if row["why"] != "unlike the others with this answer"]
+    assert marked
+    assert [row["why"] for row in suspect[: len(marked)]] == marked
+    # Row 22 of the file is the 20th from 0: its words are those of the other answer.
+    likely = {row["row"] for row in suspect[: len(marked) + 1]} | {
+        row["row"] for row in found if row["why"] == "random"
+    }
+    assert "22" in likely
+
+
+def test_what_a_person_writes_scores_the_job_and_empty_rows_do_not_count(
+    job: JobStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "check.csv"
+    write_review(job, path, 12)
+    with pytest.raises(UsageError, match="says of no row"):
+        read_review(job, path)
+    found = read(path)
+    for place, row in enumerate(found):
+        other = CHOICES[row["answer"] == "good"]
+        row["correct"] = {0: other, 1: row["answer"], 2: ""}.get(place, "+")
+    with path.open("w", encoding="cp1251", newline="") as file:
+        writer = csv.DictWriter(file, list(found[0]), delimiter=";")
+        writer.writeheader()
+        writer.writerows(found)
+
+    review = read_review(job, path)
+
+    assert (review.suspect.rows, review.suspect.right) == (7, 6)
+    assert (review.random.rows, review.random.right) == (4, 4)
+    with pytest.raises(UsageError, match="exists already"):
+        write_review(job, path, 3)
