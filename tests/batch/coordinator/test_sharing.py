@@ -79,7 +79,7 @@ def test_e44_a_job_whose_endpoint_is_down_goes_on_and_says_why_nothing_moves(
     house.turn(2)
     told = house.post.published[JOB]
     assert (told["state"], told["reason"], told["down_s"]) == ("in_progress", "endpoint_down", 61.5)
-    assert "does not answer" in str(told["reason_text"])
+    assert "does not respond" in str(told["reason_text"])
     assert house.row().state is JobState.IN_PROGRESS
 
     house.worker(jobs={JOB: {"in_flight": 4, "chunks": 2, "down_s": 0.0}})
