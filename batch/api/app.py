@@ -10,8 +10,8 @@ import logging
 import secrets
 import traceback
 
-from anyio import to_thread
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -102,7 +102,7 @@ class _Door:
             return
         headers = Headers(scope=scope)
         try:
-            tenant = await to_thread.run_sync(self._tenant, headers.get("authorization", ""))
+            tenant = await run_in_threadpool(self._tenant, headers.get("authorization", ""))
         except ApiError:
             self._strangers.take((scope.get("client") or ("",))[0])
             raise

@@ -11,9 +11,9 @@ from itertools import islice
 from shutil import rmtree
 from urllib.parse import urlsplit
 
-from anyio import to_thread
 from pydantic import ValidationError
 from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -50,9 +50,9 @@ async def create(request: Request) -> Response:
         raise invalid("The Idempotency-Key must have 1 to 255 characters.")
     _check_wishes(desk, tenant, asked)
     retried = request.headers.get("x-stainless-retry-count", "0") not in ("", "0")
-    row = await to_thread.run_sync(_create, desk, tenant, asked, name, retried)
+    row = await run_in_threadpool(_create, desk, tenant, asked, name, retried)
     desk.wake()
-    standing = await to_thread.run_sync(desk.stand, row)
+    standing = await run_in_threadpool(desk.stand, row)
     heard = not await request.is_disconnected()
     task = BackgroundTask(desk.registry.told, row.id) if heard else None
     return JSONResponse(batch_json(standing), background=task)
@@ -63,7 +63,7 @@ def _create(
     tenant: str,
     asked: Asked,
     name: str | None,
-    retried: bool,  # noqa: FBT001  to_thread takes no names
+    retried: bool,  # noqa: FBT001
 ) -> BatchRow:
     now = time.time()
     with desk.registry.transaction():

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 
-from anyio import to_thread
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
@@ -54,7 +54,7 @@ async def upload(request: Request) -> Response:
             batch=None,
         )
         await form.keep(desk.path(row))
-    await to_thread.run_sync(desk.registry.add_file, row)
+    await run_in_threadpool(desk.registry.add_file, row)
     return JSONResponse(file_json(row))
 
 

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import unquote
 
-from anyio import to_thread
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
 
 from batch.api.errors import ApiError, invalid
 from batch.store.draft import sync_folder
@@ -86,11 +86,11 @@ class Upload:
 
     async def keep(self, path: Path) -> None:
         """The content takes its place, and is on disk when this returns."""
-        await to_thread.run_sync(self._keep, path)
+        await run_in_threadpool(self._keep, path)
 
     async def beginning(self, most: int) -> bytes:
         """The first bytes of the content."""
-        return await to_thread.run_sync(os.pread, self._file.fileno(), most, 0)
+        return await run_in_threadpool(os.pread, self._file.fileno(), most, 0)
 
     def _keep(self, path: Path) -> None:
         os.fsync(self._file.fileno())
@@ -100,7 +100,7 @@ class Upload:
     async def _write(self) -> None:
         if self._waiting:
             pieces, self._waiting, self._waiting_size = self._waiting, [], 0
-            await to_thread.run_sync(self._file.write, b"".join(pieces))
+            await run_in_threadpool(self._file.write, b"".join(pieces))
 
     # ---- what the parser tells --------------------------------------------------------------
 
