@@ -169,6 +169,16 @@ def _markup(head: bytes) -> Form | None:
         )
     if start.startswith(b"<?xml"):
         return _no_text(told="XML")
+    if re.match(rb"\[\[?[a-z_][\w.-]*\]\]?[ \t]*\r?\n", start):
+        return _no_text(told="TOML, not JSON")
+    if re.match(rb"(?:data|event): ?\S", start):
+        return Form(
+            told="a streamed response (server-sent events), not requests",
+            hint="use the file of the requests",
+            whole=True,
+        )
+    if re.match(rb"\|[^\n]*\n\|[ \t:|-]+\r?\n", start):
+        return Form(told="a Markdown table", hint="save it as CSV, then: --prompt", whole=True)
     if re.match(rb"---[ \t]*\r?\n|- ?[a-z_]+:[ \n]", start):
         return Form(
             told="YAML, not JSON",
@@ -180,7 +190,9 @@ def _markup(head: bytes) -> Form | None:
 
 
 def _text(head: bytes, *, complete: bool) -> Form | None:
-    text = head.decode(errors="replace")
+    text = head.decode(errors="replace").lstrip("\ufeff")
+    if "\n" not in text and _is_object(text.partition("\r")[0].strip() or " "):
+        return _old_mac(text)
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not complete and len(lines) > 1 and not text.endswith("\n"):
         lines.pop()
@@ -194,6 +206,17 @@ def _text(head: bytes, *, complete: bool) -> Form | None:
     if any(line[0] in "{[\"'" or _parses(line) for line in lines[:2]):
         return None
     return _table(text, complete=complete) or _prose(lines)
+
+
+def _old_mac(text: str) -> Form | None:
+    if "\r" not in text.strip():
+        return None
+    return Form(
+        told="lines that end with a carriage return alone, as on old Macs",
+        hint="end them with line feeds:",
+        command=("perl", "-pe", "s/\\r/\\n/g"),
+        whole=True,
+    )
 
 
 def _array(text: str, lines: list[str]) -> Form | None:

@@ -52,7 +52,11 @@ def form_of(value: object) -> Form | None:
         return _string(value)
     if isinstance(value, list):
         return _list(value)
-    if not isinstance(value, dict) or not value or _is_chat(value):
+    if not isinstance(value, dict) or not value:
+        return None
+    if (form := _langchain(value)) is not None:
+        return form
+    if _is_chat(value):
         return None
     return next(filter(None, (look(value) for look in _LOOKS)), None)
 
@@ -99,6 +103,12 @@ def _form_of_text(text: bytes) -> Form | None:
             command=("sed", "s/,[[:space:]]*$//"),
             whole=True,
         )
+    if _CONFLICT.match(text):
+        return Form(
+            told="an unresolved merge conflict",
+            hint="resolve it in Git, then try again",
+            whole=True,
+        )
     if _PYTHON.match(text):
         return Form(
             told="Python dict literals, not JSON",
@@ -130,6 +140,7 @@ def _is_windows_1251(text: bytes) -> bool:
     return False
 
 
+_CONFLICT = re.compile(rb"(?:<{7}|>{7}) |={7}$")
 _PYTHON = re.compile(rb"\{\s*'[^']*'\s*:")
 
 
@@ -488,6 +499,51 @@ def _nested(value: _Object) -> Form | None:
     return None
 
 
+def _langchain(value: _Object) -> Form | None:
+    """Messages whose role is told by `type`, as LangChain writes them."""
+    messages = value.get("messages")
+    if not (isinstance(messages, list) and messages and all(map(_is_typed, messages))):
+        return None
+    name = "custom_id, " if "custom_id" in value else ""
+    return Form(
+        told="LangChain messages (type, content)",
+        hint="give each message a role; set the model with --model:",
+        command=jq(
+            f"{{{name}messages: [.messages[] | {{role: ({{human: "
+            '"user", ai: "assistant"}[.type] // .type), content}]}'
+        ),
+    )
+
+
+def _is_typed(value: object) -> bool:
+    known = ("human", "ai", "system")
+    return isinstance(value, dict) and value.get("type") in known and "role" not in value
+
+
+def _thread(value: _Object) -> Form | None:
+    if value.get("object") != "thread.message":
+        return None
+    return Form(
+        told="messages of the Assistants API (thread.message)",
+        hint="turn each into a request; set the model with --model:",
+        command=jq(
+            '{messages: [{role, content: ([.content[].text.value // empty] | join("\\n"))}]}'
+        ),
+    )
+
+
+def _cohere(value: _Object) -> Form | None:
+    body = value.get("body", value)
+    if not (isinstance(body, dict) and isinstance(body.get("message"), str)):
+        return None
+    if "chat_history" not in body and "model" not in body:
+        return None
+    return Form(
+        told="Cohere chat requests (message, chat_history)",
+        hint="convert them to chat requests, with messages instead of message and chat_history",
+    )
+
+
 def _message(value: _Object) -> Form | None:
     if not _is_message(value):
         return None
@@ -565,5 +621,5 @@ def _short(text: str) -> str:
 
 _LOOKS: tuple[Callable[[_Object], Form | None], ...] = (
     *(_batch_object, _results, _error, _anthropic, _gemini, _bedrock, _encoded, _elsewhere),
-    *(_sharegpt, _nested, _message, _alpaca, _record),
+    *(_thread, _cohere, _sharegpt, _nested, _message, _alpaca, _record),
 )

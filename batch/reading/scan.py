@@ -159,7 +159,10 @@ class _Scanner:
 
     def _key(self, seen: dict[str, Member]) -> str:
         start = self._at
-        if self._peek() != b'"':
+        first = self._peek()
+        if first == b"}":
+            raise self._trailing(first)
+        if first != b'"':
             raise self._flaw("a key in double quotes is missing")
         key = _decoded(self._line[start : self._string_end()])
         if key in seen:
@@ -205,7 +208,14 @@ class _Scanner:
         if _NOT_FINITE.match(self._line, self._at):
             told = "NaN and Infinity are not JSON; write a number or null"
             return Flaw("input.number", told, self._at)
+        if first in (b"#", b"/"):
+            return self._flaw("comments are not JSON; remove them")
+        if first in (b"]", b"}") and self._line[: self._at].rstrip().endswith(b","):
+            return self._trailing(first)
         return self._flaw("a value is missing" if first else "the line is cut off")
+
+    def _trailing(self, end: bytes) -> Flaw:
+        return self._flaw(f"there is a comma before {end.decode()}; remove it")
 
     def _peek(self) -> bytes:
         """Goes over white space; the byte that stands there, empty at the end."""

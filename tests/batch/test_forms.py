@@ -161,6 +161,33 @@ FORMS: dict[str, tuple[bytes, str, str]] = {
     "lists of strings": ('["привет"]\n["пока"]\n'.encode(), "a JSON array", "jq"),
     "lists of messages": (lines(MESSAGES, MESSAGES), "lists of messages", "jq"),
     "a message per line": (lines(*MESSAGES, *MESSAGES), "one message per line", "jq"),
+    "LangChain": (
+        lines({"messages": [{"type": "human", "content": "привет"}]}),
+        "LangChain messages",
+        "jq",
+    ),
+    "Assistants": (
+        lines(
+            {
+                "object": "thread.message",
+                "role": "user",
+                "content": [{"type": "text", "text": {"value": "привет"}}],
+            }
+        ),
+        "messages of the Assistants API",
+        "jq",
+    ),
+    "Cohere": (lines({"message": "привет", "chat_history": []}), "Cohere chat requests", ""),
+    "Cohere, in a body": (
+        lines({"custom_id": "a", "body": {"model": "m", "message": "привет"}}),
+        "Cohere chat requests",
+        "",
+    ),
+    "merge conflict": (b"<<<<<<< HEAD\n=======\n>>>>>>> x\n", "an unresolved merge", ""),
+    "old Mac": (lines(*GOOD).replace(b"\n", b"\r"), "a carriage return alone", "perl"),
+    "stream": (b'data: {"choices":[]}\n\ndata: [DONE]\n', "a streamed response", ""),
+    "TOML": (b'[[requests]]\nmodel = "m"\n', "TOML", ""),
+    "Markdown": (b"| id | text |\n|----|------|\n| 1 | hi |\n", "a Markdown table", ""),
     "results": (lines({**RESULT, "response": {"status_code": 200}, "error": None}), "results", ""),
     "errors": (lines({**RESULT, "response": None, "error": {"code": "x"}}), "errors", ""),
     "results of Anthropic": (lines({**RESULT, "result": {"type": "succeeded"}}), "results", ""),
@@ -185,7 +212,7 @@ FORMS: dict[str, tuple[bytes, str, str]] = {
     "UTF-16, no mark": (lines(*GOOD).decode().encode("utf-16-be"), "UTF-16BE", "iconv"),
     "Windows-1251": (lines(*GOOD).decode().encode("cp1251"), "Windows-1251", "iconv"),
 }
-RUNS = ("jq", "python3", "sed", "iconv", "bzip2", "xz", "tar", "unzip")
+RUNS = ("jq", "python3", "perl", "sed", "iconv", "bzip2", "xz", "tar", "unzip")
 """Programs of the commands that are run here, where this machine has them."""
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from io import BytesIO
 
@@ -370,3 +371,22 @@ def test_a_lane_is_put_in_where_none_is_named_and_the_dear_one_is_bounded_only_i
 
     assert json.loads(request.body).get("service_tier") == sent
     assert request.unbounded == unbounded
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b"// mine", "comments are not JSON"),
+        (b"# mine", "comments are not JSON"),
+        (b'{"model":"m", // mine', "a key in double quotes is missing"),
+        (b'{"a":[1, ]}', "there is a comma before ]"),
+        (b'{"a":1, }', "there is a comma before }"),
+        (b'{"a":}', "a value is missing"),
+        (b'{"a":[]}', '"body" must be an object'),
+    ],
+)
+def test_what_other_kinds_of_json_allow_is_named(line: bytes, told: str) -> None:
+    (fault,) = read(io.BytesIO(line), Defaults())
+
+    assert isinstance(fault, Fault)
+    assert told in fault.message
