@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 from io import BytesIO
 
@@ -386,7 +385,7 @@ def test_a_lane_is_put_in_where_none_is_named_and_the_dear_one_is_bounded_only_i
     ],
 )
 def test_what_other_kinds_of_json_allow_is_named(line: bytes, told: str) -> None:
-    (fault,) = read(io.BytesIO(line), Defaults())
+    _, fault = read(BytesIO(GOOD + b"\n" + line), Defaults())
 
     assert isinstance(fault, Fault)
     assert told in fault.message
