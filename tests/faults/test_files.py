@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import json
 import os
 import shutil
 import subprocess
@@ -29,7 +30,7 @@ from scripts.torturing import crashpoints
 from scripts.torturing.house import House
 from scripts.torturing.preload import Crashpoint, has_compiler
 from tests.acceptance.conftest import Shell, batch_lines, end_server, ids
-from tests.conftest import Workdir
+from tests.conftest import ROOT, Workdir
 from workers.delivery.journal import Ended, Journal, Sent, records
 
 needs_compiler = pytest.mark.skipif(
@@ -187,6 +188,36 @@ def refuses(one: Journal, record: Sent) -> bool:
     except StorageUnavailable:
         return True
     return False
+
+
+def test_f1_a_full_home_of_a_service_is_told_by_all_that_look_at_it(tmp_path: Path) -> None:
+    endpoint = ("--latency", "constant:0.3")
+    with (
+        small_disk(tmp_path / "home", "24m") as home,
+        House(tmp_path, workers=1, endpoint=endpoint) as house,
+    ):
+        job = house.submit("in", 150, "--max-in-flight", "8")
+        wait_until("calls are made", lambda: len(house.simulator.book().billed()) > 10)
+        ballast = fill(home)
+        wait_until("the list tells", lambda: "full" in house.run_command("status").stderr)
+        one = house.run_command("status", job)
+        machine = house.run_command("status", job, "--json")
+        doctor = house.run_command("doctor")
+        watch = [sys.executable, "-m", "batch", "watch", job, "--json"]
+        with subprocess.Popen(watch, env=house.environ(), cwd=ROOT, stdout=-1) as watching:
+            first = watching.stdout.readline().decode() if watching.stdout else ""
+            watching.terminate()
+        ballast.unlink()
+        house.wait("in")
+        found = house.audit("in", job)
+
+    assert "full" in json.loads(machine.stdout)["attention"]["text"]
+    assert "full" in one.stdout
+    assert "full" in first
+    assert "is full" in doctor.stdout
+    assert "free up space on this disk" in doctor.stdout
+    assert found.broken == []
+    assert (found.completed, found.bought_twice) == (150, 0)
 
 
 def test_f1_on_a_full_disk_no_call_is_begun_but_there_is_room_for_those_that_end(
