@@ -45,6 +45,7 @@ CLIENTS = (
     Client("openai@7", "sdk.mjs"),
     Client("litellm", "litellm_batch.py"),
     Client("instructor", "instructor_batch.py"),
+    Client("bespokelabs-curator", "curator_batch.py"),
 )
 
 
