@@ -162,7 +162,7 @@ class Service:
         )
         self._telling: set[asyncio.Task[None]] = set()
         self._fences: set[bytes] = set()
-        self._outbox.on_failure = self._give_up
+        self._outbox.disk.on_failure = self._give_up
         self._outbox.start()
         self._beat = asyncio.create_task(self._beats(), name="beats")
         self._heed = asyncio.create_task(self._heeds(), name="holds")
@@ -178,7 +178,7 @@ class Service:
 
     def _give_up(self) -> None:
         """The disk failed: no call leaves any more, and the process ends in order."""
-        self.failure = self._outbox.failure
+        self.failure = self._outbox.disk.failure
         self._runner.stops.drain()
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -284,13 +284,13 @@ class Service:
         self._heed.cancel()
         self._resting.cancel()
         self._runner.dispatchers.close()
-        patience = FAREWELL_S if self._outbox.is_kept else LONG_FAREWELL_S
+        patience = FAREWELL_S if self._outbox.disk.is_kept else LONG_FAREWELL_S
         if not await self._outbox.close(patience):
             log.warning(
                 "the coordinator has not acknowledged all results; the rest is kept in %s",
-                self._outbox.folder,
+                self._outbox.disk.folder,
             )
-        self.failure = self._outbox.failure
+        self.failure = self._outbox.disk.failure
         await self._quietly(self._post.leave())
         await self._endpoint.close()
         await self._post.close()

@@ -46,7 +46,7 @@ from tests.workers.fakes import (
     work,
 )
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
-from workers.delivery import outbox
+from workers.delivery import batches, outbox
 from workers.delivery.outbox import Outbox
 from workers.delivery.post import CLAIM_S, TIMEOUT_S
 from workers.pacing import circuit_breaker, contact, dispatcher, retry, retry_budget
@@ -66,7 +66,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits are as in life, but a hundred times shorter."""
     monkeypatch.setattr(dispatcher, "TICK_S", 0.001)
     monkeypatch.setattr(outbox, "SYNC_S", 0.002)
-    monkeypatch.setattr(outbox, "DELIVER_S", 0.0)
+    monkeypatch.setattr(batches, "DELIVER_S", 0.0)
     monkeypatch.setattr(retry, "BACKOFF", Backoff(base=0.002, cap=0.02))
     monkeypatch.setattr(circuit_breaker, "probe_wait", lambda *_: 0.01)
 
@@ -913,7 +913,7 @@ def test_f1_a_full_disk_ends_in_a_drain_and_loses_no_row_and_no_paid_answer(
 
     async def scene() -> None:
         async with house(tmp_path, lambda *_: slow(), FakeKeeper(slots=3)) as one:
-            one.outbox.on_failure = one.runner.stops.drain
+            one.outbox.disk.on_failure = one.runner.stops.drain
             chunk = one.start(payload(*map(work, range(10))))
             await until(lambda: one.endpoint.in_flight == 3)
 
@@ -935,7 +935,7 @@ def test_f12_without_a_journal_no_call_is_made(tmp_path: Path, *, drains: bool) 
     async def scene() -> None:
         async with house(tmp_path, always(completion())) as one:
             if drains:
-                one.outbox.on_failure = one.runner.stops.drain
+                one.outbox.disk.on_failure = one.runner.stops.drain
             with pytest.MonkeyPatch.context() as full:
                 full.setattr(os, "write", full_disk)
                 chunk = one.start(payload(*map(work, range(5))))

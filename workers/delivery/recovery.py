@@ -123,7 +123,7 @@ def recover(root: Path, outbox: Outbox) -> list[tuple[Path, int]]:
     `outbox` tells. Raises `StorageUnavailable` for a damaged journal, which stays as it is.
     """
     found = []
-    for folder, lock in journal.leftovers(root, outbox.folder):
+    for folder, lock in journal.leftovers(root, outbox.disk.folder):
         leftover = Leftover()
         for record in journal.records(folder):
             leftover.read(record, outbox)

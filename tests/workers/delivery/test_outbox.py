@@ -28,7 +28,7 @@ from jobs.outcome import Billing
 from jobs.result import Call, Result, ResultState
 from jobs.wire import Found
 from tests.workers.fakes import JOB, MODEL, OTHER_JOB, FakeHome, FakePost, completion, cut, until
-from workers.delivery import journal, outbox, recovery
+from workers.delivery import batches, deliveries, journal, outbox, recovery
 from workers.delivery.journal import Sent
 from workers.delivery.outbox import Outbox
 from workers.delivery.records import WORKER_DIED
@@ -71,7 +71,7 @@ def close_chunk(box: Outbox, chunk: int = 1, job: str = JOB) -> None:
 
 
 def logs(box: Outbox) -> list[str]:
-    return sorted(path.name for path in box.folder.glob("*.log"))
+    return sorted(path.name for path in box.disk.folder.glob("*.log"))
 
 
 async def home_has(home: FakeHome, count: int) -> None:
@@ -99,7 +99,7 @@ def test_an_answer_comes_home_with_its_raw_body_and_is_then_forgotten(tmp_path: 
         assert home.bodies == {(JOB, 0): b"raw"}
         assert home.calls.keys() == {sent.call}
         assert home.closed.keys() == {(JOB, 1)}
-        assert not box.folder.exists()
+        assert not box.disk.folder.exists()
 
     run(scene())
 
@@ -110,7 +110,7 @@ def test_nothing_is_delivered_before_it_is_on_the_disk(
     may_sync = threading.Event()
     flush = os.fdatasync
     monkeypatch.setattr(os, "fdatasync", lambda fd: may_sync.wait(10) and flush(fd))
-    monkeypatch.setattr(outbox, "DELIVER_S", 0.0)
+    monkeypatch.setattr(batches, "DELIVER_S", 0.0)
 
     async def scene() -> None:
         post = FakePost()
@@ -153,7 +153,9 @@ def test_the_outbox_tells_for_how_long_its_oldest_result_has_waited(
 ) -> None:
     """At each station of its way: until it is on the disk, meanwhile, and until it is home."""
     now = 100.0
-    monkeypatch.setattr(outbox, "time", SimpleNamespace(monotonic=lambda: now))
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(outbox, "time", clock)
+    monkeypatch.setattr(batches, "time", clock)
 
     async def scene() -> None:
         nonlocal now
@@ -210,8 +212,8 @@ def test_a_delivery_that_nobody_acknowledges_is_sent_again_ever_more_rarely(
         box.start()
         answer(box, 0)
         await until(lambda: post.stream)
-        (entry,) = box._on_the_way.values()
-        assert entry.patience == 2 * outbox.RESEND_S
+        (entry,) = box._deliveries._on_the_way.values()
+        assert entry.patience == 2 * deliveries.RESEND_S
         entry.due, entry.patience = 0.0, 0.05
 
         await until(lambda: post.sends == 5)
@@ -220,7 +222,7 @@ def test_a_delivery_that_nobody_acknowledges_is_sent_again_ever_more_rarely(
 
         home.take_in()
         assert len(home.results) == 1
-        await until(lambda: not box._on_the_way)
+        await until(lambda: not box._deliveries._on_the_way)
         await box.close(5)
 
     run(scene())
@@ -229,7 +231,7 @@ def test_a_delivery_that_nobody_acknowledges_is_sent_again_ever_more_rarely(
 def test_merged_batches_keep_each_answer_with_its_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "DELIVER_S", 0.4)
+    monkeypatch.setattr(batches, "DELIVER_S", 0.4)
 
     async def scene() -> None:
         post = FakePost()
@@ -252,7 +254,7 @@ def test_merged_batches_keep_each_answer_with_its_request(
 def test_the_end_of_all_that_is_in_flight_waits_for_no_company(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "DELIVER_S", 3600.0)
+    monkeypatch.setattr(batches, "DELIVER_S", 3600.0)
 
     async def scene() -> None:
         post = FakePost()
@@ -276,8 +278,8 @@ def test_the_end_of_all_that_is_in_flight_waits_for_no_company(
 def test_deliveries_are_bounded_in_rows_and_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "MOST_ROWS", 20)
-    monkeypatch.setattr(outbox, "MOST_BYTES", 1000)
+    monkeypatch.setattr(batches, "MOST_ROWS", 20)
+    monkeypatch.setattr(batches, "MOST_BYTES", 1000)
 
     async def scene() -> None:
         post = FakePost()
@@ -304,7 +306,8 @@ def test_what_waited_long_goes_out_in_portions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of it in one command would outlast the time that a command has, each time anew."""
-    monkeypatch.setattr(outbox, "MOST_BYTES", 1)
+    monkeypatch.setattr(batches, "MOST_BYTES", 1)
+    monkeypatch.setattr(deliveries, "MOST_BYTES", 1)
 
     async def scene() -> None:
         post = FakePost()
@@ -356,7 +359,7 @@ def test_segments_go_when_nothing_needs_them_and_only_then(
         open_call = sent_by(box, 1)
         box.heard(open_call.call, "gen-1")
         await home_has(home, 1)
-        await until(lambda: not box._on_the_way)
+        await until(lambda: not box._deliveries._on_the_way)
 
         # The claim, the open call and what was heard of it.
         assert logs(box) == ["00000002.log", "00000005.log", "00000006.log"]
@@ -365,7 +368,7 @@ def test_segments_go_when_nothing_needs_them_and_only_then(
         box.put(JOB, call_of(open_call), result_of(open_call))
         close_chunk(box)
         await home_has(home, 2)
-        await until(lambda: not box._on_the_way)
+        await until(lambda: not box._deliveries._on_the_way)
         # A segment that was being written when its last user left goes with the next one.
         answer(box, 5)
         assert len(logs(box)) == 2
@@ -432,7 +435,7 @@ def test_how_often_a_request_was_tried_is_known_until_its_chunk_is_closed(
 
         def acknowledged() -> bool:
             home.take_in()
-            return bool(home.calls) and not box._on_the_way
+            return bool(home.calls) and not box._deliveries._on_the_way
 
         await until(acknowledged)
         crash(box)
@@ -538,7 +541,7 @@ def test_what_was_not_acknowledged_stays_on_the_disk(tmp_path: Path) -> None:
 
         assert not await box.close(0.1)
 
-        assert len(list(journal.records(box.folder))) == 2
+        assert len(list(journal.records(box.disk.folder))) == 2
 
     run(scene())
 
@@ -559,7 +562,7 @@ def test_the_loop_survives_what_nobody_thought_of(tmp_path: Path) -> None:
         box.start()
         answer(box, 0)
         await home_has(home, 1)
-        await until(lambda: not box._on_the_way)
+        await until(lambda: not box._deliveries._on_the_way)
         await box.close(5)
 
     run(scene())
@@ -576,7 +579,7 @@ def test_f1_with_a_full_disk_no_call_leaves_but_what_is_paid_comes_home_from_mem
         post = FakePost()
         home, box = FakeHome(post), Outbox(tmp_path, post)
         told: list[bool] = []
-        box.on_failure = lambda: told.append(True)
+        box.disk.on_failure = lambda: told.append(True)
         box.start()
         box.claimed(JOB, 1, [(0, 0, 0), (1, 0, 0)])
         flying = sent_by(box, 0)
@@ -592,12 +595,12 @@ def test_f1_with_a_full_disk_no_call_leaves_but_what_is_paid_comes_home_from_mem
         # Room or not: a worker that could not keep a fact sends nothing any more.
         with pytest.raises(StorageUnavailable):
             sent_by(box, 1)
-        assert not box.is_kept
+        assert not box.disk.is_kept
 
         await home_has(home, 1)
         assert told == [True]
         assert home.bodies == {(JOB, 0): b"paid"}
-        await until(lambda: not box._on_the_way)
+        await until(lambda: not box._deliveries._on_the_way)
         assert home.closed[JOB, 1].returned == [(1, 0, 0)]
         assert await box.close(5)
 
@@ -617,7 +620,7 @@ def test_f1_where_the_disk_only_refused_a_call_all_that_happened_is_kept(
             sent_by(box, 1)
         monkeypatch.undo()
 
-        assert box.is_kept
+        assert box.disk.is_kept
         await box.close(0)
 
     run(scene())
@@ -640,8 +643,8 @@ def test_f1_what_needed_the_room_set_aside_is_kept_and_no_call_leaves_after_it(
 
         with pytest.raises(StorageUnavailable, match="no space left"):
             sent_by(box, 1)
-        assert box.is_kept
-        assert len(list(journal.records(box.folder))) == 2
+        assert box.disk.is_kept
+        assert len(list(journal.records(box.disk.folder))) == 2
         await box.close(0)
 
     run(scene())
@@ -651,11 +654,11 @@ def test_f1_what_stands_in_a_folder_that_was_deleted_is_not_kept(tmp_path: Path)
     async def scene() -> None:
         box = Outbox(tmp_path, FakePost())
         answer(box, 0)
-        shutil.rmtree(box.folder)
+        shutil.rmtree(box.disk.folder)
         with pytest.raises(StorageUnavailable):
             sent_by(box, 1)
 
-        assert not box.is_kept
+        assert not box.disk.is_kept
         await box.close(0)
 
     run(scene())
@@ -677,7 +680,7 @@ def test_f2_a_disk_that_failed_to_sync_is_not_asked_again_and_results_still_come
         home, box = FakeHome(post), Outbox(tmp_path, post)
         box.start()
         for ordinal in range(3):
-            if box.failure is None:
+            if box.disk.failure is None:
                 answer(box, ordinal)
             await asyncio.sleep(3 * outbox.SYNC_S)
 
@@ -691,8 +694,8 @@ def test_f2_a_disk_that_failed_to_sync_is_not_asked_again_and_results_still_come
         await until(told)
         # A disk that says yes the second time may have dropped what it refused the first time.
         assert len(syncs) == 1
-        assert box.failure is not None
-        assert not box.is_kept
+        assert box.disk.failure is not None
+        assert not box.disk.is_kept
         await box.close(5)
 
     run(scene())
@@ -705,7 +708,7 @@ def crash(box: Outbox) -> None:
     """SIGKILL: the loop stops, the lock goes, what was written stays."""
     if box._task:
         box._task.cancel()
-    for fd in (*box._journal._full, box._journal._fd, box._journal._lock):
+    for fd in (*box.disk._journal._full, box.disk._journal._fd, box.disk._journal._lock):
         os.close(fd)
 
 
@@ -730,7 +733,7 @@ class CrashAtAnyMoment(RuleBasedStateMachine):
         self.ordinals = self.numbers = 0
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(journal, "SEGMENT_BYTES", 400)
-        self.patch.setattr(outbox, "DELIVER_S", 0.0)
+        self.patch.setattr(batches, "DELIVER_S", 0.0)
         self.patch.setattr(outbox, "SYNC_S", 0.0)
         # No power is cut here.
         self.patch.setattr(os, "fsync", lambda _: None)
@@ -872,7 +875,7 @@ class CrashAtAnyMoment(RuleBasedStateMachine):
         assert finished | given_back == set(range(self.ordinals))
         # Nothing is left but the outbox at work, with nothing in it.
         assert [path.name for path in self.root.iterdir() if path.is_dir()] == [self.box.name]
-        assert not self.box._users
+        assert not self.box.disk._users
 
 
 TestCrashAtAnyMoment = CrashAtAnyMoment.TestCase

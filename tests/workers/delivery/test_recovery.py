@@ -55,8 +55,8 @@ def left_behind(root: Path, life: Life) -> Path:
     async def scene() -> Path:
         box = Outbox(root, FakePost())
         life(box)
-        box._journal.close(empty=False)
-        return box.folder
+        box.disk._journal.close(empty=False)
+        return box.disk.folder
 
     return asyncio.run(scene())
 
