@@ -17,8 +17,10 @@ _SHARED = ip_network("100.64.0.0/10")
 
 _LOCAL_ENDINGS = (".local", ".lan", ".internal", ".localdomain", ".home.arpa")
 _SECRET = re.compile(
-    r"(?:^|[-_])(?:api)?(?:key|token|secret|password|sig|signature|code)$", re.IGNORECASE
+    r"(?:(?i:^|[-_])(?i:api)?(?i:key|token|secret|password|sig|signature|code|credential|auth)"
+    r"|(?<=[a-z])(?:Key|Token|Secret|Password|Signature|Credential))$"
 )
+_SECRET_VALUE = re.compile(r"(?:sk|pk|gsk|xai)-\w|eyJ\w|bearer ", re.IGNORECASE)
 
 
 def check_base_url(value: str, *, insecure: bool = False) -> str:
@@ -33,7 +35,8 @@ def check_base_url(value: str, *, insecure: bool = False) -> str:
     if not _is_address(value):
         raise ValueError(f"{value!r} is not an address such as https://routerai.ru/api/v1")
     parts = urlsplit(value)
-    if any(_SECRET.search(name) for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+    asked = parse_qsl(parts.query, keep_blank_values=True)
+    if any(_SECRET.search(name) or _SECRET_VALUE.match(value) for name, value in asked):
         raise ValueError("a key in the address would be stored with the job; pass it with --header")
     host = parts.hostname or ""
     if parts.scheme == "http" and host not in LOOPBACK and not (insecure and is_private(host)):

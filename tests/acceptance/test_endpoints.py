@@ -97,6 +97,8 @@ def test_headers_and_a_query_reach_the_endpoint_and_their_values_nothing_else(
         (("--base-url", "http://example.com/v1", "--insecure-http"), "unencrypted; use https"),
         (("--base-url", "https://h/v1/chat/completions"), "use https://h/v1"),
         (("--base-url", "https://h/v1?api_key=canary"), "pass it with --header"),
+        (("--base-url", "https://h/v1?v=1&accessToken=canary"), "pass it with --header"),
+        (("--base-url", "https://h/v1?tenant=sk-canary"), "pass it with --header"),
     ],
 )
 def test_what_cannot_be_a_header_or_an_address_is_told_before_anything_is_sent(
