@@ -16,6 +16,7 @@ from batch.dialogue.terminal import cells, roughly, safe, say, tell
 from batch.language import _
 from batch.removal import remove, size, unfinished
 from batch.store.home import Home
+from jobs.lifecycle import shown
 
 HELP = """Remove jobs that ended long ago, or show how much room each job takes.
 
@@ -75,7 +76,8 @@ def _show(home: Home, jobs: list[str]) -> None:
             taken = size(store.folder)
             whole += taken
             age = roughly(time.time() - job.created_at)
-            rows.append((job.id, human(taken), age, state_word(job.state), safe(job.spec.name)))
+            state = state_word(shown(job.state, job.reason))
+            rows.append((job.id, human(taken), age, state, safe(job.spec.name)))
     widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         line = "  ".join(

@@ -76,7 +76,7 @@ def test_jobs_are_listed_newest_first_by_state_and_number_and_completed_by_the_s
     assert [line.split()[0] for line in table.out.splitlines()[1:]] == [third, second]
     assert "1 more job; --limit 0 lists all" in table.err
     assert "\x1b" not in table.out
-    assert "\x1b[33mpaused (user)\x1b[0m" in shell("status", "--color", "always").out
+    assert "\x1b[33mpaused (by the user)\x1b[0m" in shell("status", "--color", "always").out
     assert [job["job"] for job in paused["jobs"]] == [second]
     shell("submit", "reviews.jsonl", "--base-url", "https://127.0.0.2:1/v1", "--max-tokens", "9")
     assert "stdin is not a terminal" in shell("resume", "latest", code=2).err

@@ -134,7 +134,7 @@ def test_out_of_hours_a_run_waits_and_says_until_when_and_p15_a_second_is_refuse
     closed = f"{later:%H}:00-{later + timedelta(hours=1):%H}:00@UTC"
 
     waiting = shell.start("run", source, "-o", "out", "--window", closed)
-    waiting.says("paused: 0/3 · resumes at ")
+    waiting.says("scheduled: 0/3 · resumes at ")
     second = shell("run", source, "-o", "other", code=2)
     (job,) = shell.jobs()
     other = shell("submit", source, "-o", "other")
