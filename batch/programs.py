@@ -68,6 +68,32 @@ def _wait_for_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def fork_tied() -> int:
+    """Goes on as two processes: 0 in the child, whose number is returned in the parent. The child
+    has a session of its own, and ends by SIGTERM when its parent does, however that is.
+    """
+    ends, held = os.pipe()
+    if child := os.fork():
+        os.close(ends)
+        return child
+    os.close(held)
+    os.setsid()
+
+    def wait() -> None:
+        os.read(ends, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True, name="parent").start()
+    return 0
+
+
+def outlive(child: int) -> int:
+    """Passes signals on to the child until it ends; its exit code, 0 where a signal ended it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: os.kill(child, number))
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+
+
 def for_a_server() -> dict[str, str]:
     """What a program that is not ours is started with: no secret at all."""
     return {name: os.environ[name] for name in _OF_A_SERVER if name in os.environ}

