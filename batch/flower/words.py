@@ -147,7 +147,7 @@ def facts(job: Job) -> list[tuple[str, str]]:
         (_("Finished"), full(job.ended_at) if job.ended_at else ""),
         (_("Tokens"), number(job.tokens)),
         (_("Paid calls"), number(job.calls)),
-        (_("Refusals"), number(job.refusals)),
+        (_("Retried calls"), number(job.refusals)),
         (_("Last problem"), _trouble(job)),
         (_("Lines skipped"), number(job.invalid) if job.invalid else ""),
         (_("Estimate"), "" if job.likely_rub is None else money(job.likely_rub)),
