@@ -44,8 +44,8 @@ _LOOK_S = 0.5
 _CUT_S = 15.0
 _END_S = 30.0
 _GRACE_S = 10
-_MOST_STARTS, _STARTS_S = 6, 60.0
-"""A process that was started so often in so long will not stay."""
+_MOST_EXITS, _EXITS_S = 6, 60.0
+"""A process that ended by itself so often in so long will not stay."""
 
 _BACKLOG = 1024
 _MOST_AT_ONCE = 2000
@@ -70,7 +70,7 @@ class Child:
     ) -> None:
         self.name = name
         self._command, self._environ, self._hello = command, environ, hello
-        self._starts: deque[float] = deque(maxlen=_MOST_STARTS)
+        self._exits: deque[float] = deque(maxlen=_MOST_EXITS)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -82,10 +82,8 @@ class Child:
         """Starts it if it does not run; `ServiceUnavailable` where that is of no use."""
         if self.alive:
             return
-        now = time.monotonic()
-        if len(self._starts) == _MOST_STARTS and now - self._starts[0] < _STARTS_S:
-            raise ServiceUnavailable(f"the {self.name} keeps exiting", hint="see the reason above")
-        self._starts.append(now)
+        if self._process is not None and self._process.returncode >= 0:
+            self._count_exit(time.monotonic())
         self._process = subprocess.Popen(
             self._command,
             env=self._environ,
@@ -94,6 +92,12 @@ class Child:
             start_new_session=True,
         )
         self.write(self._hello)
+
+    def _count_exit(self, now: float) -> None:
+        """It ended by itself; one that was killed says nothing of the next."""
+        self._exits.append(now)
+        if len(self._exits) == _MOST_EXITS and now - self._exits[0] < _EXITS_S:
+            raise ServiceUnavailable(f"the {self.name} keeps exiting", hint="see the reason above")
 
     def write(self, data: bytes) -> None:
         """A word for it; lost if it is not there, for it looks by itself at its start."""

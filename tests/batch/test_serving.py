@@ -1,0 +1,32 @@
+"""The processes beside the Batch API: started again, unless that is of no use."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from batch.serving import Child
+from jobs.errors import ServiceUnavailable
+
+
+def _ended(child: Child) -> None:
+    deadline = time.monotonic() + 30
+    while child.alive:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_child_that_is_killed_is_started_again_however_often() -> None:
+    child = Child("coordinator", ["/bin/sh", "-c", "kill -9 $$"], {})
+    for _ in range(20):
+        child.tend()
+        _ended(child)
+
+
+def test_a_child_that_ends_by_itself_again_and_again_ends_the_server() -> None:
+    child = Child("coordinator", ["/bin/sh", "-c", "exit 3"], {})
+    with pytest.raises(ServiceUnavailable, match="keeps exiting"):
+        for _ in range(20):
+            child.tend()
+            _ended(child)
