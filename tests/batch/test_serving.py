@@ -26,7 +26,11 @@ def test_a_child_that_is_killed_is_started_again_however_often() -> None:
 
 def test_a_child_that_ends_by_itself_again_and_again_ends_the_server() -> None:
     child = Child("coordinator", ["/bin/sh", "-c", "exit 3"], {})
-    with pytest.raises(ServiceUnavailable, match="keeps exiting"):
+
+    def again() -> None:
         for _ in range(20):
             child.tend()
             _ended(child)
+
+    with pytest.raises(ServiceUnavailable, match="keeps exiting"):
+        again()
