@@ -11,7 +11,7 @@ All commands of a call come to pass, or none does: one transaction, each decided
 before made of the job. Where a coordinator works on the job it sees the change at its next turn;
 where none does, none can come meanwhile, and a cancelled job of which nothing is out ends at once.
 Flower, which may run on another host, hands the name of a command to the job's coordinator
-(`batch.coordinator.board`), which comes here with `heed`.
+(`batch.coordinator.status_publisher`), which comes here with `heed`.
 """
 
 from __future__ import annotations

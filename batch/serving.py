@@ -27,9 +27,9 @@ import msgspec
 
 from batch import embedded
 from batch.credentials import secret_file
-from batch.crew import DRAIN_S, Workers, stopped_by, worker_environment
 from batch.dialogue.terminal import say
 from batch.language import _
+from batch.local_processes import DRAIN_S, Workers, stopped_by, worker_environment
 from batch.programs import environment, program
 from batch.settings import Settings
 from batch.store.home import Home

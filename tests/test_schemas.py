@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from batch.dialogue.again import plan
-from batch.dialogue.glance import Glance
-from batch.notices.word import FOR_PEOPLE, word_of
+from batch.dialogue.job_status import Glance
+from batch.dialogue.resume_plan import plan
+from batch.notices.message import FOR_PEOPLE, word_of
 from batch.reports import write_all
 from batch.reports.cost import cost_json
 from batch.settings import read_settings

@@ -14,9 +14,9 @@ from batch.api import wishes
 from batch.api.standing import Standing
 from batch.notices import book
 from batch.notices.book import Letter
-from batch.notices.teller import Teller
+from batch.notices.message import Word
+from batch.notices.notifier import Teller
 from batch.notices.ways import Undelivered, secret, to_standard_webhook
-from batch.notices.word import Word
 from batch.store.registry import Registry
 from jobs.errors import StorageUnavailable
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import caps_options, open_home, plain_option, set_caps
 from batch.dialogue.recalls import wait_until_within
 from batch.dialogue.terminal import tell

@@ -7,14 +7,14 @@ import os
 import click
 
 from batch import control
-from batch.crew import crew
-from batch.dialogue.glance import tell_programs
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
+from batch.dialogue.job_status import tell_programs
 from batch.dialogue.options import insecure_option, json_option, named_job_argument, open_home
-from batch.dialogue.phrases import state_word
+from batch.dialogue.progress_text import state_word
 from batch.dialogue.terminal import say
+from batch.foreground import run_job
 from batch.language import _
-from batch.local import run_job
+from batch.local_processes import crew
 from batch.settings import read_settings
 from jobs.commands import Cancel
 from jobs.states import JobState

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
 
 HELP = """Print a script that completes commands, options and jobs in SHELL: bash, zsh or fish.
 

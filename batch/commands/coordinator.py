@@ -15,8 +15,7 @@ from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
 from batch.credentials import catalog_url, pass_for, post_seal
-from batch.dialogue.helps import Command
-from batch.dialogue.kinds import Whole
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import (
     caps_options,
     insecure_option,
@@ -25,6 +24,7 @@ from batch.dialogue.options import (
     plain_option,
     set_caps,
 )
+from batch.dialogue.parameter_types import Whole
 from batch.dialogue.terminal import safe, say
 from batch.embedded import OwnServer
 from batch.language import _

@@ -9,8 +9,8 @@ from decimal import Decimal
 
 import click
 
-from batch.dialogue.ending import settling
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
+from batch.dialogue.exit_summary import settling
 from batch.dialogue.options import job_argument, open_home, plain_option
 from batch.dialogue.terminal import safe, tell
 from batch.language import _, exact, moment, money, ngettext, number

@@ -22,9 +22,8 @@ from batch.coordinator import connection
 from batch.coordinator.post import Post
 from batch.coordinator.sign import Sign, board_name
 from batch.credentials import post_seal
-from batch.dialogue.glance import Glance, worst
-from batch.dialogue.helps import Command
-from batch.dialogue.making import notify_of
+from batch.dialogue.click_help import Command
+from batch.dialogue.job_status import Glance, worst
 from batch.dialogue.manned import lack_of_workers, strangers_told
 from batch.dialogue.options import (
     color_option,
@@ -34,11 +33,12 @@ from batch.dialogue.options import (
     option,
     plain_option,
 )
-from batch.dialogue.phrases import attention
+from batch.dialogue.progress_text import attention
+from batch.dialogue.spec_builder import notify_of
 from batch.dialogue.terminal import colored, safe, tell
 from batch.language import _, again, decimal, ngettext, number
 from batch.notices import ways
-from batch.notices.word import TEST
+from batch.notices.message import TEST
 from batch.programs import environment, program
 from batch.settings import DEFAULT_BASE_URL, Settings, read_settings
 from batch.store.home import Home

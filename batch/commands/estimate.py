@@ -11,19 +11,10 @@ from typing import Any
 
 import click
 
-from batch.crew import crew
-from batch.dialogue.checking import (
-    check_in,
-    estimate_lines,
-    money_line,
-    requests_line,
-    say_refused,
-)
-from batch.dialogue.consent import costs_nothing
-from batch.dialogue.ending import say_interrupted
-from batch.dialogue.guesses import guess_json, guess_lines
-from batch.dialogue.helps import Command
-from batch.dialogue.making import make_spec, open_source
+from batch.dialogue.click_help import Command
+from batch.dialogue.confirmation import costs_nothing
+from batch.dialogue.estimate_text import guess_json, guess_lines
+from batch.dialogue.exit_summary import say_interrupted
 from batch.dialogue.options import (
     checking,
     input_argument,
@@ -34,11 +25,20 @@ from batch.dialogue.options import (
     sample_options,
     spec_options,
 )
+from batch.dialogue.spec_builder import make_spec, open_source
+from batch.dialogue.submission_summary import (
+    check_in,
+    estimate_lines,
+    money_line,
+    requests_line,
+    say_refused,
+)
 from batch.dialogue.terminal import counting_lines, safe, say, say_faults, tell
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
+from batch.foreground import run_job
 from batch.language import _, number
-from batch.local import run_job
+from batch.local_processes import crew
 from batch.settings import check_key, read_settings
 from batch.store.guess import Guess
 from batch.store.home import Home

@@ -9,11 +9,11 @@ from contextlib import closing
 
 import click
 
-from batch.dialogue.again import codes_like, failures
 from batch.dialogue.causes import cause_lines, ways_out
-from batch.dialogue.ending import skipped
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
+from batch.dialogue.exit_summary import skipped
 from batch.dialogue.options import job_argument, open_home, plain_option
+from batch.dialogue.resume_plan import codes_like, failures
 from batch.dialogue.terminal import say, tell
 from batch.language import _, ngettext, number
 from batch.reports.lines import input_line

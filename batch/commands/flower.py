@@ -8,9 +8,9 @@ import click
 
 from batch import embedded
 from batch.credentials import key_fingerprint, post_seal
-from batch.dialogue.helps import Command
-from batch.dialogue.kinds import Whole
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import insecure_option, open_home, option, plain_option
+from batch.dialogue.parameter_types import Whole
 from batch.dialogue.terminal import say
 from batch.programs import fork_tied, keep_only_needed, outlive
 from batch.settings import DEFAULT_BASE_URL, read_settings

@@ -10,9 +10,9 @@ from datetime import datetime
 import click
 import msgspec
 
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import job_argument, open_home, plain_option
-from batch.dialogue.phrases import standing
+from batch.dialogue.progress_text import standing
 from batch.dialogue.terminal import safe, tell
 from batch.language import _, again, moment, ngettext, number
 from batch.store.events import Event, EventKind, history

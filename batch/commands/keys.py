@@ -14,7 +14,7 @@ import msgspec
 from pydantic import ValidationError
 
 from batch.api.tenants import digest_of, new_key, new_webhook_secret
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import ROUBLES, SHARE, open_home, plain_option
 from batch.dialogue.terminal import say, tell
 from batch.language import _, moment, money

@@ -7,10 +7,10 @@ import os
 import click
 
 from batch import control
-from batch.dialogue.glance import tell_programs
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
+from batch.dialogue.job_status import tell_programs
 from batch.dialogue.options import insecure_option, job_argument, json_option, open_home
-from batch.dialogue.phrases import state_word
+from batch.dialogue.progress_text import state_word
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.settings import read_settings

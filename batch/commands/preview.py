@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from batch.dialogue.checking import table_line
-from batch.dialogue.helps import Command
-from batch.dialogue.making import make_spec, open_source
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import checking, input_argument, open_home, plain_option, spec_options
+from batch.dialogue.spec_builder import make_spec, open_source
+from batch.dialogue.submission_summary import table_line
 from batch.dialogue.terminal import safe, tell
 from batch.language import _, number
 from batch.submission import Preview, new_job_id, preview

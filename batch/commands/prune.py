@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import click
 
-from batch.dialogue.helps import Command
-from batch.dialogue.kinds import Seconds
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import open_home, option, plain_option
-from batch.dialogue.phrases import state_word
+from batch.dialogue.parameter_types import Seconds
+from batch.dialogue.progress_text import state_word
 from batch.dialogue.removing import agree, human, say_removed
 from batch.dialogue.terminal import cells, roughly, safe, say, tell
 from batch.language import _

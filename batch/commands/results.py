@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from batch import reports
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import job_argument, open_home, plain_option
 from batch.dialogue.terminal import say
 from batch.language import _

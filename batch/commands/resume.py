@@ -22,13 +22,9 @@ from batch import control, embedded
 from batch.asking import check_reach
 from batch.commands.run import follow
 from batch.credentials import key_fingerprint
-from batch.crew import crew
-from batch.dialogue.again import Again, codes_like, failures, plan
-from batch.dialogue.consent import ask, costs_nothing, question, send_question, table
-from batch.dialogue.ending import NO_MODEL
-from batch.dialogue.helps import Command
-from batch.dialogue.kinds import Seconds
-from batch.dialogue.making import read_deadline
+from batch.dialogue.click_help import Command
+from batch.dialogue.confirmation import ask, costs_nothing, question, send_question, table
+from batch.dialogue.exit_summary import NO_MODEL
 from batch.dialogue.options import (
     COUNT,
     FILE,
@@ -48,11 +44,15 @@ from batch.dialogue.options import (
     patience_option,
     plain_option,
 )
-from batch.dialogue.phrases import cost_line, state_word
+from batch.dialogue.parameter_types import Seconds
+from batch.dialogue.progress_text import cost_line, state_word
 from batch.dialogue.recalls import tell_what_may_come
+from batch.dialogue.resume_plan import Again, codes_like, failures, plan
+from batch.dialogue.spec_builder import read_deadline
 from batch.dialogue.terminal import safe, say, tell, width
+from batch.foreground import settle_job
 from batch.language import _, again, ngettext, number
-from batch.local import settle_job
+from batch.local_processes import crew
 from batch.money.pricefile import read_price_file
 from batch.money.prices import read_prices
 from batch.money.pricewatch import asked_for, form_of, keep

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import COUNT, FILE, job_argument, open_home, plain_option
 from batch.dialogue.quality import review_json, review_lines
 from batch.dialogue.terminal import safe, say, tell

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import click
 
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import complete_job, open_home, option
 from batch.dialogue.removing import agree, say_removed
 from batch.removal import check_over, remove, size

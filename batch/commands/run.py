@@ -12,12 +12,10 @@ from typing import Any
 import click
 
 from batch import control, embedded
-from batch.crew import Crew, crew
-from batch.dialogue.consent import ask, costs_nothing, send_question
-from batch.dialogue.ending import say_ending, say_interrupted
-from batch.dialogue.guesses import guess_lines
-from batch.dialogue.helps import Command
-from batch.dialogue.making import make_spec
+from batch.dialogue.click_help import Command
+from batch.dialogue.confirmation import ask, costs_nothing, send_question
+from batch.dialogue.estimate_text import guess_lines
+from batch.dialogue.exit_summary import say_ending, say_interrupted
 from batch.dialogue.options import (
     WORKERS,
     caps_options,
@@ -33,7 +31,9 @@ from batch.dialogue.options import (
     spec_options,
 )
 from batch.dialogue.quality import quality_lines
+from batch.dialogue.spec_builder import make_spec
 from batch.dialogue.terminal import safe, say
+from batch.local_processes import Crew, crew
 from batch.settings import check_key, read_settings
 from batch.store.jobstore import JobRow
 from batch.submission import new_job_id
@@ -95,7 +95,7 @@ def command(
         embedded.check(settings.redis_url)
     with crew(home, settings, spec, workers) as its:
         # Here, so that the workers start meanwhile.
-        from batch.dialogue.checking import check_in
+        from batch.dialogue.submission_summary import check_in
 
         report = check_in(home, job_id, spec, source, sample or 0, tokenizer)
         if spends and report.requests:
@@ -112,7 +112,7 @@ def command(
 
         code = follow(its, job_id, sampled)
     if as_json:
-        from batch.dialogue.glance import tell_programs
+        from batch.dialogue.job_status import tell_programs
 
         tell_programs(home, settings, job_id)
     return code
@@ -123,7 +123,7 @@ def follow(its: Crew, job_id: str, sampled: Callable[[JobRow], bool] = lambda _j
 
     `sampled` tells whether to go on when only a sample was answered yet.
     """
-    from batch.local import run_job
+    from batch.foreground import run_job
 
     home = its.home
     store = home.open(job_id, read_only=True)

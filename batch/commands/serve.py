@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch.dialogue.helps import Command
-from batch.dialogue.kinds import Whole
-from batch.dialogue.making import make_spec
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import (
     WORKERS,
     caps_options,
@@ -24,6 +22,8 @@ from batch.dialogue.options import (
     set_caps,
     spec_options,
 )
+from batch.dialogue.parameter_types import Whole
+from batch.dialogue.spec_builder import make_spec
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.settings import check_key, log_level, read_settings

@@ -9,7 +9,7 @@ from contextlib import closing
 import click
 
 from batch.coordinator import outputs
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import named_job_argument, open_home, option, plain_option
 from batch.dialogue.terminal import say, tell
 from batch.language import _, money, ngettext, number

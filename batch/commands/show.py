@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import COUNT, complete_job, open_home, plain_option
 from batch.dialogue.terminal import fitted, safe, say, tell
 from batch.language import _, again, decimal, exact, moment, number

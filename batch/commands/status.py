@@ -15,9 +15,9 @@ from itertools import islice
 import click
 
 from batch.dialogue.causes import cause_lines
-from batch.dialogue.ending import skipped, ways_on
-from batch.dialogue.glance import Glance, tell_programs, worst
-from batch.dialogue.helps import Command
+from batch.dialogue.click_help import Command
+from batch.dialogue.exit_summary import skipped, ways_on
+from batch.dialogue.job_status import Glance, tell_programs, worst
 from batch.dialogue.options import (
     FROM_NONE,
     color_option,
@@ -26,7 +26,7 @@ from batch.dialogue.options import (
     open_home,
     plain_option,
 )
-from batch.dialogue.phrases import (
+from batch.dialogue.progress_text import (
     attention,
     failed,
     is_moving,

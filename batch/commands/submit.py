@@ -9,9 +9,7 @@ from typing import Any
 import click
 
 from batch.credentials import key_fingerprint
-from batch.dialogue.checking import check_in
-from batch.dialogue.helps import Command
-from batch.dialogue.making import make_spec
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import (
     caps_options,
     input_argument,
@@ -22,6 +20,8 @@ from batch.dialogue.options import (
     set_caps,
     spec_options,
 )
+from batch.dialogue.spec_builder import make_spec
+from batch.dialogue.submission_summary import check_in
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.settings import read_settings
@@ -56,7 +56,7 @@ def command(
     check_in(home, job_id, spec, source, sample or 0, tokenizer)
     if as_json:
         # Loads the client of Redis, which this command needs for nothing else.
-        from batch.dialogue.glance import tell_programs
+        from batch.dialogue.job_status import tell_programs
 
         tell_programs(home, read_settings(os.environ), job_id)
     else:

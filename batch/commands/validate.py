@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from batch.dialogue.checking import say_refused
-from batch.dialogue.helps import Command
-from batch.dialogue.making import make_spec, open_source
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import checking, input_argument, open_home, plain_option, spec_options
+from batch.dialogue.spec_builder import make_spec, open_source
+from batch.dialogue.submission_summary import say_refused
 from batch.dialogue.terminal import counting_lines, say_faults
 from batch.language import ngettext, number
 from batch.submission import Report, check_any_left, is_refused, new_job_id, validate

@@ -10,11 +10,10 @@ from typing import Any
 
 import click
 
+from batch.dialogue.click_help import Command
 from batch.dialogue.display import Display
-from batch.dialogue.ending import INTERRUPTED, say_ending
-from batch.dialogue.glance import Glance, facts_of
-from batch.dialogue.helps import Command
-from batch.dialogue.kinds import Seconds
+from batch.dialogue.exit_summary import INTERRUPTED, say_ending
+from batch.dialogue.job_status import Glance, facts_of
 from batch.dialogue.options import (
     display_options,
     insecure_option,
@@ -23,7 +22,8 @@ from batch.dialogue.options import (
     option,
     plain_option,
 )
-from batch.dialogue.phrases import attention
+from batch.dialogue.parameter_types import Seconds
+from batch.dialogue.progress_text import attention
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.settings import read_settings

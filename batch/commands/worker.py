@@ -12,9 +12,9 @@ import click
 
 from batch import embedded
 from batch.credentials import secret_file
-from batch.dialogue.helps import Command
-from batch.dialogue.kinds import Whole
+from batch.dialogue.click_help import Command
 from batch.dialogue.options import endpoint_options, insecure_option, open_home, option
+from batch.dialogue.parameter_types import Whole
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.programs import environment, program

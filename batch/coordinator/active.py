@@ -21,7 +21,7 @@ from batch.coordinator.reconcile import SILENCE_S, Step, Watch, decide
 from batch.coordinator.sender import Sender
 from batch.coordinator.splitter import CHUNKS_PER_WORKER, Pulse
 from batch.estimator.estimate import guess_again
-from batch.estimator.lessons import learn_from
+from batch.estimator.model_statistics import learn_from
 from batch.money import caps, pricewatch
 from batch.money.allowance import Allowance
 from batch.money.caps import Room

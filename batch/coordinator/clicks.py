@@ -1,6 +1,6 @@
 """What somebody clicked in Flower: the name of a command, and the code of what came of it.
 
-`batch.flower.words` has a sentence for each code.
+`batch.flower.texts` has a sentence for each code.
 """
 
 from __future__ import annotations

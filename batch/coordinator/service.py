@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 
 from batch.coordinator.active import ActiveJob, let_begin, take_in_late
 from batch.coordinator.afterwards import Afterwards
-from batch.coordinator.board import Board
 from batch.coordinator.fence import Fence
 from batch.coordinator.outputs import Writer
 from batch.coordinator.post import Mail, Post
@@ -33,8 +32,9 @@ from batch.coordinator.presence import presence_of
 from batch.coordinator.reconcile import SILENCE_S
 from batch.coordinator.sender import Sender
 from batch.coordinator.sign import Ailment
+from batch.coordinator.status_publisher import Board
 from batch.money.allowance import Allowance
-from batch.notices.teller import Teller
+from batch.notices.notifier import Teller
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.watching.attention import Attention

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batch.dialogue.phrases import STOPPING, last_trouble, lines, note, sentence, state_word
+from batch.dialogue.progress_text import STOPPING, last_trouble, lines, note, sentence, state_word
 from batch.dialogue.terminal import PLAIN_EVERY_S, Manners, Say, cells, folded, is_lively, safe, say
 from batch.language import _, again, number
 from batch.store.trouble import Trouble

@@ -12,8 +12,8 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
-from batch.dialogue.helps import Option
-from batch.dialogue.kinds import (
+from batch.dialogue.click_help import Option
+from batch.dialogue.parameter_types import (
     Header,
     Packing,
     Percent,

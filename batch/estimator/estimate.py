@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from batch.estimator import lessons
+from batch.estimator import model_statistics as statistics
 from batch.estimator.reckon import guess_of, reckon
 from batch.estimator.sample import Crowd, Sample
 from batch.money.bounds import request_bound
@@ -106,25 +106,25 @@ def guess(
     found: Estimate, samples: Iterable[Sample], prices: PriceList | None, spec: Spec, home: Path
 ) -> Guess:
     """Low, likely and high of a job that is not sent yet, by what earlier jobs of `home` taught."""
-    earlier = {model: lessons.recall(home, spec.base_url, model) for model in found.crowds}
+    earlier = {model: statistics.recall(home, spec.base_url, model) for model in found.crowds}
     reckoning = reckon(found.crowds, samples, prices, own={}, earlier=earlier)
     return guess_of(reckoning, found.requests, spec.limits, found.highest)
 
 
 def likely_of(store: JobStore, found: Estimate, prices: PriceList | None) -> Decimal | None:
     """₽ that a part of a job will likely cost, by what its answers taught so far."""
-    samples = list(lessons.samples_in(store))
-    own = lessons.lessons_of(lessons.seen_in(store), prices)
+    samples = list(statistics.samples_in(store))
+    own = statistics.lessons_of(statistics.seen_in(store), prices)
     return reckon(found.crowds, samples, prices, own=own, earlier={}).likely
 
 
 def guess_again(store: JobStore, home: Path) -> Guess:
     """The same of a job that has some answers already: they count most."""
     job, prices = store.job(), store.prices()
-    crowds, samples = lessons.crowds_in(store), list(lessons.samples_in(store))
-    own = lessons.lessons_of(lessons.seen_in(store), prices)
+    crowds, samples = statistics.crowds_in(store), list(statistics.samples_in(store))
+    own = statistics.lessons_of(statistics.seen_in(store), prices)
     earlier = {
-        model: lessons.recall(home, job.spec.base_url, model, but=job.id) for model in crowds
+        model: statistics.recall(home, job.spec.base_url, model, but=job.id) for model in crowds
     }
     reckoning = reckon(crowds, samples, prices, own=own, earlier=earlier)
     requests = sum(crowd.requests for crowd in crowds.values())

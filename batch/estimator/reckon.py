@@ -14,7 +14,7 @@ from decimal import Context, Decimal
 from statistics import fmean
 
 from batch.estimator.fit import Figures, Fit
-from batch.estimator.lessons import Answers, Lesson
+from batch.estimator.model_statistics import Answers, Lesson
 from batch.estimator.sample import Crowd, Sample
 from batch.estimator.shape import Shape
 from batch.store.guess import Guess, Tokens

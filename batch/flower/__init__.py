@@ -29,10 +29,10 @@ from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.netutil import bind_sockets
 from tornado.web import ErrorHandler
 
-from batch.flower.desk import Desk
 from batch.flower.guard import LIMITS, Guesses, SafeHeaders
 from batch.flower.masking import MaskedEvents
 from batch.flower.pages import ROUTES, prepare
+from batch.flower.status_reader import Desk
 from batch.language import _
 from jobs.control import LOOKS, signed
 from jobs.errors import ServiceUnavailable, UsageError

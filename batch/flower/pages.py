@@ -28,8 +28,8 @@ from tornado.escape import xhtml_escape
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler, url
 
 from batch.coordinator import clicks
-from batch.flower import plots, words
-from batch.flower.desk import Desk, Job
+from batch.flower import plots, texts
+from batch.flower.status_reader import Desk, Job
 from batch.language import _
 from batch.reports.page import visible
 from batch.watching.series import Series
@@ -133,7 +133,7 @@ class _Handler(BaseHandler):  # type: ignore[misc]  # Flower has no types
 
     def write_error(self, status_code: int, **__: Any) -> None:
         """A sentence. Not what went wrong in detail: that may quote what is secret."""
-        known = {404: words.answer("no_job"), 503: words.answer("away")}
+        known = {404: texts.answer("no_job"), 503: texts.answer("away")}
         text = known.get(status_code) or str(self._reason)
         if self.wants_json:
             self.json({"error": text})
@@ -165,7 +165,7 @@ class _Handler(BaseHandler):  # type: ignore[misc]  # Flower has no types
             _parts()
             .get_template(f"{name}.html")
             .render(
-                words=words,
+                words=texts,
                 look_only=self.application.look_only,
                 jobs_url=self.reverse_url("jobs"),
                 job_url=lambda job: self.reverse_url("job", job),
@@ -256,7 +256,7 @@ class ClickApi(_Handler):
             with _as_503():
                 code = await self.desk.ask(job, wish)
         self.set_status(_STATUS.get(code, _REFUSED))
-        self.json({"done": code == clicks.DONE, "code": code, "text": words.answer(code, job)})
+        self.json({"done": code == clicks.DONE, "code": code, "text": texts.answer(code, job)})
 
 
 class Listing:

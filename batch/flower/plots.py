@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from batch.flower import words
+from batch.flower import texts
 from batch.language import _, code, number
 from batch.reports.page import visible
 from batch.watching.series import Point, Series
@@ -116,13 +116,13 @@ class _Axis:
         """At round local times."""
         step = next((s for s in _STEPS_S if self.length / s <= _MOST_TICKS), 0)
         step = step or 86400 * math.ceil(self.length / 86400 / _MOST_TICKS)
-        offset = words.local(self.start).utcoffset()
+        offset = texts.local(self.start).utcoffset()
         shift = offset.total_seconds() if offset else 0.0
         first = math.ceil((self.start + shift) / step) * step - shift
         form = "%d.%m." if step >= 86400 else "%H:%M" if step >= 60 else "%H:%M:%S"
         moments = [first + step * place for place in range(_MOST_TICKS + 1)]
         return [
-            (self.at(moment, 100), words.local(moment).strftime(form))
+            (self.at(moment, 100), texts.local(moment).strftime(form))
             for moment in moments
             if 0.05 <= self.at(moment, 1) <= 0.95
         ]
@@ -133,7 +133,7 @@ class _Axis:
             Column(
                 self.at(span.start, 100),
                 100 * (span.end - span.start) / self.length,
-                f"{words.local(span.start):%H:%M:%S} · {tell(span)}",
+                f"{texts.local(span.start):%H:%M:%S} · {tell(span)}",
             )
             for span in self.spans
         ]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from batch.notices.word import Word
+from batch.notices.message import Word
 from jobs.names import NOTICES
 
 MOST_TRIES = 14

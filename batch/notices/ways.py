@@ -17,7 +17,7 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import unquote, urlsplit
 
-from batch.notices.word import FOR_PEOPLE, Word, text, title
+from batch.notices.message import FOR_PEOPLE, Word, text, title
 from jobs.errors import UsageError
 from jobs.notify import Notify
 from jobs.secret import secret as own_secret

@@ -15,8 +15,8 @@ from typing import BinaryIO
 import msgspec
 
 from batch.store import database
-from batch.store.blocks import BlockWriter
 from batch.store.guess import Guess, packed
+from batch.store.input_blocks import BlockWriter
 from batch.store.order import Marks, arrange, mark_copies
 from batch.store.revision import give_model
 from jobs.names import BLOCKS, DATABASE, TABLE

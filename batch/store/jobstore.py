@@ -15,13 +15,13 @@ from pathlib import Path
 import msgspec
 
 from batch.store import database, trouble
-from batch.store.blocks import BlockReader
 from batch.store.causes import Why, why_of
 from batch.store.chunks import Chunks
 from batch.store.draft import store_prices
 from batch.store.events import Event, EventKind, note, note_changes, note_troubles
 from batch.store.failures import Failures
 from batch.store.guess import Guess, packed, unpacked
+from batch.store.input_blocks import BlockReader
 from batch.store.queue import Queue
 from batch.store.rests import Rests
 from batch.store.results import grow

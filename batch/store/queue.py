@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from batch.store import database
-from batch.store.blocks import BlockReader
+from batch.store.input_blocks import BlockReader
 from batch.store.suspects import ALONE, SUSPECT, trial_size
 
 Triple = tuple[int, int, int]

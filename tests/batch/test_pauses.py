@@ -30,9 +30,9 @@ import jobs.states
 import msgspec
 from batch import reports
 from batch.coordinator import clicks
-from batch.dialogue import ending, phrases
-from batch.flower import desk, words
-from batch.notices import word
+from batch.dialogue import exit_summary, progress_text
+from batch.flower import status_reader, texts
+from batch.notices import message
 from batch.watching.progress import progress_of
 from jobs.states import JobState, PauseReason
 from scripts import reference
@@ -44,18 +44,18 @@ store.set_state(JobState.PAUSED, reason=PauseReason("full_moon"), text="it shine
 job, why = store.job(), store.why()
 progress = progress_of(job, 0.0).as_json()
 objections = {name: clicks.objection(job, each) for name, each in clicks.NAMED.items()}
-page = msgspec.convert({**progress, "objections": objections}, desk.Job, strict=False)
-told = word.word_of(job, word.occasion(job), why)
+page = msgspec.convert({**progress, "objections": objections}, status_reader.Job, strict=False)
+told = message.word_of(job, message.occasion(job), why)
 print(json.dumps({
-    "status": phrases.standing(job.state, job.reason),
-    "ending": list(ending.ways_on(job, why)),
+    "status": progress_text.standing(job.state, job.reason),
+    "ending": list(exit_summary.ways_on(job, why)),
     "json": [progress["needs_action"], progress["remedy"]],
-    "badge": [words.state(page), words.reason(page), page.needs_action],
-    "buttons": [each.wish for each in words.wishes(page)],
-    "help": words.help_for(page),
-    "click": words.answer(clicks.heed(store, "resume"), page),
+    "badge": [texts.state(page), texts.reason(page), page.needs_action],
+    "buttons": [each.wish for each in texts.wishes(page)],
+    "help": texts.help_for(page),
+    "click": texts.answer(clicks.heed(store, "resume"), page),
     "event": told["event"],
-    "notification": word.text(told).splitlines(),
+    "notification": message.text(told).splitlines(),
     "report": (reports.write_all(store, folder / "out") / "report.html").read_text("utf-8"),
     "reference": list(reference.pauses()),
 }))
@@ -78,8 +78,8 @@ def test_a_new_reason_is_written_in_one_place(tmp_path: Path) -> None:
 
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout)
-    ((words, command),) = told["ending"]
-    assert (words, command.split()[:2]) == ("wait for dawn, then:", ["nightshift", "resume"])
+    ((texts, command),) = told["ending"]
+    assert (texts, command.split()[:2]) == ("wait for dawn, then:", ["nightshift", "resume"])
     assert command.endswith(" --rpm 1")
     assert told["status"] == "paused (the moon is full)"
     assert told["json"] == [True, command]

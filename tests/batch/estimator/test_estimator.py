@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from batch.estimator.fit import Figures, Fit
-from batch.estimator.lessons import Lesson, Seen, lessons_of, recall, remember
+from batch.estimator.model_statistics import Lesson, Seen, lessons_of, recall, remember
 from batch.estimator.reckon import Reckoning, hours_for, reckon
 from batch.estimator.sample import MOST, Crowd, Sample, Sampler
 from batch.estimator.shape import Shape, shape_of, shape_of_text

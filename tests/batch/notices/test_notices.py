@@ -22,8 +22,8 @@ from pydantic import ValidationError
 
 from batch import language
 from batch.notices import book, ways
-from batch.notices.teller import Teller
-from batch.notices.word import TEST, occasion, text, title, word_of
+from batch.notices.message import TEST, occasion, text, title, word_of
+from batch.notices.notifier import Teller
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 from jobs.notify import Notify

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch.store import blocks, database
-from batch.store.blocks import BlockReader, BlockWriter
+from batch.store import database, input_blocks
 from batch.store.draft import Draft
 from batch.store.guess import Guess
 from batch.store.home import Home
+from batch.store.input_blocks import BlockReader, BlockWriter
 from batch.store.jobstore import LIFT, JobStore
 from jobs.errors import StorageUnavailable
 from jobs.names import BLOCKS, DATABASE
@@ -262,11 +262,11 @@ def test_bodies_come_back_as_they_were_whatever_the_size_of_a_block(
 ) -> None:
     path = tmp_path_factory.mktemp("blocks") / "b"
     writer, places = BlockWriter(path), []
-    blocks.BLOCK_BYTES, before = size, blocks.BLOCK_BYTES
+    input_blocks.BLOCK_BYTES, before = size, input_blocks.BLOCK_BYTES
     try:
         placed = [writer.append(body) for body in bodies]
     finally:
-        blocks.BLOCK_BYTES = before
+        input_blocks.BLOCK_BYTES = before
     places = [place for place in (*placed, writer.flush()) if place]
     writer.finish()
 

@@ -14,8 +14,8 @@ import pytest
 from batch.coordinator.post import Post
 from batch.coordinator.sign import Ailment, Sign, board_name
 from batch.credentials import post_seal
-from batch.dialogue.glance import Glance, worst
-from batch.dialogue.phrases import attention, sentence
+from batch.dialogue.job_status import Glance, worst
+from batch.dialogue.progress_text import attention, sentence
 from batch.settings import read_settings
 from batch.store.home import Home, HomeLock
 from batch.watching.progress import Progress

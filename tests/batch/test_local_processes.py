@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.crew import Workers
+from batch.local_processes import Workers
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
 
 KILLED = "import os; os.kill(os.getpid(), 9)"

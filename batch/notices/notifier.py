@@ -13,8 +13,8 @@ from pathlib import Path
 
 from batch.notices import book, ways
 from batch.notices.book import Book, Letter
+from batch.notices.message import Word, occasion, word_of
 from batch.notices.ways import Undelivered, ways_of
-from batch.notices.word import Word, occasion, word_of
 from batch.store.jobstore import JobStore
 from jobs.names import NOTICES
 

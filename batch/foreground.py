@@ -13,9 +13,9 @@ from types import FrameType
 from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
-from batch.crew import DRAIN_S, Crew, stopped_by
 from batch.dialogue.display import Display, LogLines
 from batch.language import _
+from batch.local_processes import DRAIN_S, Crew, stopped_by
 from batch.settings import worker_patience
 from batch.store.home import Home
 from batch.store.jobstore import JobRow

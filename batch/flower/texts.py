@@ -11,7 +11,7 @@ from functools import cache
 
 from batch import language
 from batch.coordinator import clicks
-from batch.flower.desk import Job
+from batch.flower.status_reader import Job
 from batch.language import _, again, capital, day, decimal, money, ngettext, number
 from batch.reports.page import visible
 from batch.watching import trouble, waiting

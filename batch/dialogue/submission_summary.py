@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from batch.dialogue.guesses import guess_lines
-from batch.dialogue.making import open_source
+from batch.dialogue.estimate_text import guess_lines
+from batch.dialogue.spec_builder import open_source
 from batch.dialogue.terminal import Say, counting_lines, safe, say, say_faults
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by

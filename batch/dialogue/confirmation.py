@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from batch import control
-from batch.dialogue.again import Again, Group
+from batch.dialogue.resume_plan import Again, Group
 from batch.dialogue.terminal import folded, say, width
 from batch.language import _, money, ngettext, number
 from batch.money.forecast import cost_of_all

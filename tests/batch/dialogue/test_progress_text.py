@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from batch.dialogue.phrases import sentence
+from batch.dialogue.progress_text import sentence
 from batch.watching.progress import progress_of
 from jobs.heartbeat import Wait
 from jobs.states import JobState

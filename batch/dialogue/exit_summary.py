@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batch.dialogue.causes import cause_lines, ways_out
-from batch.dialogue.guesses import score
-from batch.dialogue.phrases import cost_line, failed, lost_line, state_word
+from batch.dialogue.estimate_text import score
+from batch.dialogue.progress_text import cost_line, failed, lost_line, state_word
 from batch.dialogue.quality import quality_lines
 from batch.dialogue.terminal import Manners, duration, ring, safe, say
 from batch.language import _, again, ngettext, number

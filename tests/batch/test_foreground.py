@@ -10,10 +10,10 @@ from typing import cast
 
 import pytest
 
-from batch import local
-from batch.crew import Crew, Workers
+from batch import foreground
 from batch.embedded import OwnServer
-from batch.local import Interrupts
+from batch.foreground import Interrupts
+from batch.local_processes import Crew, Workers
 from batch.store.home import Home
 from jobs.states import JobState
 from tests.batch.making import publish
@@ -68,14 +68,14 @@ def test_p10_one_ctrl_c_while_files_are_written_does_not_keep_a_job_from_its_end
     def at_work(*_: object) -> Iterator[tuple[object, ...]]:
         yield played, None, interrupts, played
 
-    monkeypatch.setattr(local, "_at_work", at_work)
+    monkeypatch.setattr(foreground, "_at_work", at_work)
     its = Crew(Home(tmp_path), "", cast("Workers", played), SEAL, "", cast("OwnServer", played))
 
     if ends:
-        assert local.run_job(its, store.job()).state is JobState.COMPLETED
+        assert foreground.run_job(its, store.job()).state is JobState.COMPLETED
         assert played.said == ["all requests are done; writing the files"]
     else:
         with pytest.raises(KeyboardInterrupt):
-            local.run_job(its, store.job())
+            foreground.run_job(its, store.job())
         assert played.left == 2
     store.close()

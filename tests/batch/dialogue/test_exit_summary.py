@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from batch.commands import resume
-from batch.dialogue.ending import say_ending
+from batch.dialogue.exit_summary import say_ending
 from batch.store.trouble import Trouble
 from jobs.spec import Budget
 from jobs.states import JobState, PauseReason
