@@ -222,7 +222,8 @@ def end(job: Job) -> str:
     done = job.done_at or (job.at + job.left_s if job.left_s else None)
     if done is None:
         return ""
-    return f"≈ {moment(done)}" + (f", {_('after the deadline')}" if job.late else "")
+    late = _("after the deadline")
+    return f"≈ {moment(done)}" + (f", {late}" if job.late else "")
 
 
 def left(seconds: float) -> str:

@@ -83,7 +83,8 @@ class Watched:
     def read(self) -> Rise | None:
         """Looks until a reading is over and taken in."""
         self.look()
-        until(lambda: not any(t.name == "prices" and t.is_alive() for t in threading.enumerate()))
+        # Python 3.13 forgets a thread a moment before it calls it dead.
+        until(lambda: self.watch._reading is None or self.watch._reading.is_over)
         return self.look()
 
 
