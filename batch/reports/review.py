@@ -137,16 +137,9 @@ def _answers(store: JobStore, task: Task) -> Iterator[Answer]:
 def _marks(store: JobStore) -> dict[int, list[str]]:
     """By row what its answer went through."""
     found: dict[int, list[str]] = defaultdict(list)
-    climbed = store.db.execute("SELECT line FROM climbs JOIN requests USING (ordinal)")
-    for (line,) in climbed:
+    for line in store.units.asked_again():
         found[line].append("asked again")
-    escalated = store.db.execute(
-        "SELECT line FROM results JOIN requests USING (ordinal) JOIN calls"
-        " ON calls.ordinal = results.ordinal AND calls.id = call JOIN units"
-        " ON units.chunk = calls.chunk AND units.ordinal = calls.ordinal"
-        " WHERE units.model IS NOT NULL"
-    )
-    for (line,) in escalated:
+    for line in store.units.escalated():
         found[line].append("escalated")
     for ordinal in _disagreeing(store, _task(store)):
         found[store.queue.line(ordinal)].append("packed otherwise")

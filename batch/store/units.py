@@ -119,6 +119,21 @@ class Units:
         ).fetchone()
         return unpack_bodies(packed)[place]
 
+    def asked_again(self) -> list[int]:
+        """Input lines of the requests whose first answer was not a valid one."""
+        rows = self._db.execute("SELECT line FROM climbs JOIN requests USING (ordinal)")
+        return [line for (line,) in rows]
+
+    def escalated(self) -> list[int]:
+        """Input lines of the requests that another model answered."""
+        rows = self._db.execute(
+            "SELECT line FROM results JOIN requests USING (ordinal) JOIN calls"
+            " ON calls.ordinal = results.ordinal AND calls.id = call JOIN units"
+            " ON units.chunk = calls.chunk AND units.ordinal = calls.ordinal"
+            " WHERE units.model IS NOT NULL"
+        )
+        return [line for (line,) in rows]
+
     def of_chunk(self, chunk: int) -> list[Unit]:
         """What was fed in a chunk, as long as it is open; nothing for one of plain requests."""
         rows = self._db.execute("SELECT * FROM units WHERE chunk = ? ORDER BY ordinal", (chunk,))
