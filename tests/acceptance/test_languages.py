@@ -39,7 +39,7 @@ def test_errors_and_helps_are_told_in_russian(shell: Shell) -> None:
     unknown = shell("rnu", code=2)
     told = shell("run", "--help").out
 
-    assert "строка 2, байт 0: в строке список" in faulty.err
+    assert "строка 2, байт 0: строка файла — список" in faulty.err
     assert "негодных строк: 1; ничего не отправлено" in faulty.err
     assert "Нет команды 'rnu'. Может быть, run?" in unknown.err
     assert "Не тратить больше." in told

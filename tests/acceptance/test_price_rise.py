@@ -25,7 +25,7 @@ def test_e28_a_price_rise_pauses_a_job_before_a_call_and_resume_accepts_it(
 
     assert "is paused: prices have risen" in paused.err
     assert f"{MODEL} asks" in paused.err
-    assert "(+200 %), and 20 % are allowed" in paused.err
+    assert "(+200 %), more than the allowed 20 %" in paused.err
     assert list(endpoint.book().chats()) == []
 
     shell("resume", "latest", "--yes")

@@ -78,7 +78,7 @@ def test_after_a_cut_the_table_tells_what_may_be_paid_twice_and_a_person_is_aske
     assert Decimal(planned(shell, "--budget-rub", "3")["left"]["rub"]) == 3 - booked
 
     asked = shell.terminal("resume", "latest", columns=100)
-    asked.shows("5 may be paid for twice. Continue? [y/N]")
+    asked.shows("5 requests may be paid for twice. Continue? [y/N]")
     asked.press(b"n\n")
     text = asked.ends(130)
     assert "sent before, unconfirmed: may be paid for twice" in text

@@ -131,7 +131,7 @@ def test_names_in_any_script_stand_in_straight_columns(shell: Shell) -> None:
     table = shell("status", NIGHTSHIFT_LANG="ru").out
     rows = [line for line in table.splitlines() if "job_" in line]
 
-    assert "на паузе (по просьбе пользователя)" in table
+    assert "на паузе (пользователем)" in table
     assert [row.split(" с ")[1].strip() for row in rows] == names[::-1]
     assert len({row.index("0,00 ₽") for row in rows}) == 1
 

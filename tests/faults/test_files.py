@@ -153,7 +153,7 @@ def test_f1_a_worker_whose_scratch_folder_is_full_delivers_what_it_has_and_ends_
 
     assert code == 4
     assert 0 < answered < 150
-    assert "is full" in log or "No space left on device" in log
+    assert "no space left" in log.lower()
     assert "Traceback" not in log
     assert found.broken == []
     assert (found.completed, found.billed_calls, found.uncertain) == (150, 150, 0)
