@@ -291,7 +291,8 @@ def ending(job: Job, *, is_out: bool, is_settled: bool) -> JobState | None:
         case JobState.IN_PROGRESS if not job.left and is_settled:
             return JobState.FINALIZING
         case JobState.FINALIZING:
-            return JobState.COMPLETED
+            # A retry may have come while the files were written.
+            return JobState.IN_PROGRESS if job.left else JobState.COMPLETED
         case JobState.CANCELLING if not is_out:
             return JobState.CANCELLED
         case JobState.PAUSED if job.reason == PauseReason.DEADLINE and not is_out:

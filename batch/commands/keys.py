@@ -36,6 +36,7 @@ revoke it and add one with the same name, which owns the same files and batches.
 
 \\b
   nightshift keys add research --budget-rub-per-day 500 --priority low
+  nightshift keys set research --budget-rub-per-day 700
   nightshift keys list
   nightshift keys revoke research
 """
@@ -44,7 +45,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @click.command("keys", cls=Command, help=HELP)
-@click.argument("action", metavar="add|list|revoke", type=click.Choice(["add", "list", "revoke"]))
+@click.argument(
+    "action",
+    metavar="add|set|list|revoke",
+    type=click.Choice(["add", "set", "list", "revoke"]),
+)
 @click.argument("name", metavar="[NAME]", default="")
 @plain_option("--budget-rub-per-day", **ROUBLES, help="Maximum spending per day with this key.")
 @plain_option("--budget-rub-per-month", **ROUBLES, help="Maximum spending per month with this key.")
@@ -70,6 +75,8 @@ def command(action: str, name: str, *, as_json: bool, **options: Any) -> int:
         )
     if action == "revoke":
         _revoke(home, name)
+    elif action == "set":
+        _set(home, name, options["budget_rub_per_day"], options["budget_rub_per_month"])
     else:
         _add(home, name, as_json=as_json, **options)
     return 0
@@ -102,6 +109,18 @@ def _add(
     if secret:
         click.echo(secret)
     say(_("store it safely: it is not shown again"))
+
+
+def _set(home: Home, name: str, day: Decimal | None, month: Decimal | None) -> None:
+    """Gives a key other caps; what is not named stays."""
+    if day is None and month is None:
+        raise UsageError("no cap is given", hint="--budget-rub-per-day or --budget-rub-per-month")
+    if not any(row.name == name for row in Registry(home.folder).keys()):  # noqa: SIM118
+        raise UsageError(f"there is no key {name}", hint="nightshift keys list shows them all")
+    before = read_caps(home.folder).keys.get(name, KeyCaps())
+    given = {"rub_per_day": day, "rub_per_month": month}
+    told = {field: cap for field, cap in given.items() if cap is not None}
+    _set_caps(home, name, msgspec.structs.replace(before, **told))
 
 
 def _taken(name: str) -> UsageError:

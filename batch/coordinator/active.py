@@ -160,8 +160,10 @@ class ActiveJob:
     def _take_in(self, mail: Mail) -> None:
         """Writes deliveries to disk and acts upon them; acknowledges them last."""
         for chunk in let_begin(self.store, self._post, mail):
-            if chunk in self._watches:
-                self._watches[chunk].seen_at = time.monotonic()
+            watch = self._watches.get(chunk)
+            # The first time alone: an ask that somebody puts back tells of no living worker.
+            if watch is not None and watch.seen_at is None:
+                watch.seen_at = time.monotonic()
         applied = write_down(self.store, mail)
         self.refused.update(applied.refusals)
         self._draw(applied)
@@ -380,7 +382,10 @@ class ActiveJob:
             packs = measure.measure(self.store, task, trials.head(job.sample)[: measure.MOST_ROWS])
             trials.find(measure.KIND, msgspec.json.encode(packs).decode())
             task = task.model_copy(update={"pack": packs.chosen})
-            self.store.change_spec(job.spec.model_copy(update={"task": task}))
+            with self.store.transaction():
+                # Somebody may have changed the rest of the spec meanwhile.
+                now = self.store.job().spec
+                self.store.change_spec(now.model_copy(update={"task": task}))
             job = self.store.job()
             self._feeder.judge_by(judge_of(self.id, job.spec))
         return job
@@ -534,8 +539,8 @@ class ActiveJob:
         small for any request needs the user.
         """
         enough = plain(self._feeder.cap_for_all(job, full))
-        keys = f"keys revoke {full.key} && nightshift keys add {full.key}"
-        options = f"{keys if full.key else 'budget'} --budget-rub-per-{full.period} {enough}"
+        which = f"keys set {full.key}" if full.key else "budget"
+        options = f"{which} --budget-rub-per-{full.period} {enough}"
         why = caps.sentence(full)
         if full.untouched:
             self._pause(PauseReason.CAP_TOO_SMALL, why, options=options)

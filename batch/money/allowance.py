@@ -172,12 +172,15 @@ class Allowance:
         return {period: span(period, caps.zone, now) for period in Period}
 
     def _others(self, job_id: str, spans: _Spans) -> list[Share]:
-        ids = self._home.job_ids()
-        others = [other for other in ids if other != job_id]
-        found = [share for other in others if (share := self._share(other, spans)) is not None]
-        return found + self._removed(set(ids), spans)
+        found = {
+            other: share
+            for other in self._home.job_ids()
+            if other != job_id and (share := self._share(other, spans)) is not None
+        }
+        return [*found.values(), *self._removed({job_id, *found}, spans)]
 
     def _removed(self, there: set[str], spans: _Spans) -> list[Share]:
+        """Those of jobs that are gone, also if they went while the others were read."""
         stamp = _stamp_of(self._home.folder / REMOVED)
         if stamp != self._removed_stamp:
             self._spending, self._removed_stamp = read_spending(self._home.folder), stamp

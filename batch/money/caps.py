@@ -6,6 +6,7 @@ They stand in a file of the home, so that they hold for every job and every coor
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -147,7 +148,7 @@ def write_caps(home: Path, caps: Caps) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Writes a file of the home: the old one or the new one stands whatever happens."""
-    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with os.fdopen(os.open(half, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
             file.write(data)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -32,6 +36,22 @@ Spending = dict[str, Spent]
 
 def keep_spending(home: Path, store: JobStore) -> None:
     """Notes what a job spent lately, before it is removed. To note it twice changes nothing."""
+    with _alone(home):
+        _keep(home, store)
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Removals come one after the other, so that none overwrites what another noted."""
+    fd = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _keep(home: Path, store: JobStore) -> None:
     since = int(time.time() - _LONGEST_S) // QUARTER_S
     spent = {quarter: plain(rub) for quarter, rub in store.spending().items() if quarter >= since}
     known = {

@@ -282,7 +282,7 @@ def give_back(db: sqlite3.Connection, triples: list[Triple]) -> None:
 def _begun_by(db: sqlite3.Connection, ask: Begin) -> str:
     row = db.execute(
         "UPDATE chunks SET begun_by = coalesce(begun_by, ?) WHERE chunk = ? AND state = 'open'"
-        " RETURNING begun_by",
+        " AND NOT told RETURNING begun_by",
         (ask.attempt, ask.chunk),
     ).fetchone()
     return "" if row is None else str(row[0])

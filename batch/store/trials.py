@@ -6,8 +6,9 @@ their results, so its answer ends nothing; it is only kept beside them, and paid
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -69,10 +70,15 @@ class Trials:
         ).fetchone()
         return int(count)
 
-    def bill(self, size: int | None = None) -> Bill:
-        """What packs of this size came to; None: all calls that were no trial."""
+    def bill(self, size: int | None = None, among: Sequence[int] | None = None) -> Bill:
+        """What packs of this size came to; None: all calls that were no trial, `among` these
+        requests alone if they are named.
+        """
         which = f"NOT {_OF_TRIALS}" if size is None else _OF_TRIALS.replace("< 0", "= ?")
-        given = () if size is None else (-size,)
+        given: tuple[object, ...] = () if size is None else (-size,)
+        if among is not None:
+            which += " AND calls.ordinal IN (SELECT value FROM json_each(?))"
+            given = (*given, json.dumps(list(among)))
         calls, rub, prompt, completion = 0, ZERO, 0, 0
         known = True
         for cost, tokens_in, tokens_out in self._db.execute(

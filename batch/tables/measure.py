@@ -129,7 +129,8 @@ def measure(store: JobStore, task: Task, rows: list[int]) -> Packs:
     """Compares what these rows were answered alone with what they were in packs."""
     trials, values = store.trials, values_of(task)
     alone = {ordinal: values(text_of(raw)) for ordinal, raw in trials.answers(rows)}
-    sizes = [_size(1, len(rows), len(alone), len(alone), trials.bill())]
+    valid = sum(told is not None for told in alone.values())
+    sizes = [_size(1, len(rows), valid, valid, trials.bill(among=rows))]
     for pack in trials.sizes():
         said = trials.said(pack)
         both = [n for n, told in said.items() if told is not None and alone.get(n) is not None]

@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -99,6 +100,10 @@ def wilson(right: int, rows: int) -> tuple[float, float]:
     return max(middle - spread, 0.0), min(middle + spread, 1.0)
 
 
+_LONGEST = 28
+"""Digits that are told apart exactly; what is longer is compared as text."""
+
+
 def text(value: Any) -> str:
     """A value as it is compared: letter case and a number's form do not count."""
     if value is None:
@@ -106,9 +111,10 @@ def text(value: Any) -> str:
     told = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     told = " ".join(told.split()).casefold()
     try:
-        return f"{float(told):g}"
-    except ValueError:
+        number = Decimal(told)
+    except InvalidOperation:
         return told
+    return str(number.normalize()) if number.is_finite() and len(told) <= _LONGEST else told
 
 
 def score(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Score:

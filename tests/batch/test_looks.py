@@ -11,8 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from batch.main import cli
+from batch.money.caps import KeyCaps, read_caps
 from batch.store import ledger
 from batch.store.home import Home
+from batch.store.registry import Registry
 from jobs.errors import NightshiftError
 from jobs.states import JobState
 from scripts import schemas
@@ -110,3 +112,17 @@ def test_jobs_that_are_over_are_removed_after_a_yes(home: Home) -> None:
     assert "1 job removed" in run("prune", "--older-than", "1d", "--yes").stderr
 
     assert home.job_ids() == []
+
+
+def test_a_key_gets_another_cap_and_keeps_the_rest(home: Home) -> None:
+    run("keys", "add", "lab", "--budget-rub-per-day", "5", "--budget-rub-per-month", "50")
+    before = Registry(home.folder).keys()
+
+    run("keys", "set", "lab", "--budget-rub-per-day", "7")
+
+    assert read_caps(home.folder).keys["lab"] == KeyCaps(Decimal(7), Decimal(50))
+    assert Registry(home.folder).keys() == before
+    assert isinstance(run("keys", "set", "lab").exception, NightshiftError)
+    assert isinstance(
+        run("keys", "set", "x", "--budget-rub-per-day", "7").exception, NightshiftError
+    )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,34 @@ def test_a_job_with_calls_whose_cost_is_asked_for_is_not_removed(tmp_path: Path)
 
     with pytest.raises(UsageError, match="cost of some of its calls is still unknown"):
         remove(Home(tmp_path), JOB)
+
+
+def test_removals_beside_each_other_forget_no_spending(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    write_caps(tmp_path, Caps(Decimal(100), None))
+    publish(tmp_path, 1, job=OTHER).close()
+    jobs = [f"{JOB[:-2]}0{place}" for place in range(8)]
+    for job in jobs:
+        over(tmp_path, job).close()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(partial(remove, home), jobs))
+
+    assert left(home) == 76
+
+
+def test_a_job_that_goes_while_others_are_read_still_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    write_caps(tmp_path, Caps(Decimal(10), None))
+    store = publish(tmp_path, 1, job=OTHER)
+    over(tmp_path).close()
+    listed = home.job_ids()
+    remove(home, JOB)
+    monkeypatch.setattr(home, "job_ids", lambda: listed)
+
+    room = Allowance(home).room(OTHER, store)
+
+    assert room is not None
+    assert room.rub == 7

@@ -114,6 +114,9 @@ def test_a_chunk_that_is_done_is_not_run_again(server: Server, redis: Redis) -> 
 
         assert redis.get(names.claim_key(*KEY)) is None
         assert await two.claim(*CLAIM) is None
+        redis.set(names.claim_key(*KEY), b"of somebody else")
+        await one.release(*KEY)
+        assert redis.get(names.claim_key(*KEY)) == b"of somebody else"
 
     between(server, scene)
 

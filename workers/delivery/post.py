@@ -401,7 +401,8 @@ class Post:
     async def release(self, job: str, chunk: int) -> None:
         """The chunk is done with: its closing is on its way."""
         async with _as_connection_errors():
-            await self._redis.delete(names.claim_key(job, chunk))
+            # Only its own: a mark that the chunk is lost, or another's claim, stays.
+            await self._unclaim(keys=(names.claim_key(job, chunk),), args=(self.worker, ""))
 
     def bury(self, outboxes: Iterable[str]) -> None:
         """Workers whose names end with these are dead: what they had in flight is not any more.

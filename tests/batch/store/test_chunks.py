@@ -9,6 +9,7 @@ from batch.store import ledger
 from batch.store.chunks import Lost
 from jobs.budget import Amount
 from jobs.usage import Usage
+from jobs.wire import Begin
 from tests.batch.making import (
     again,
     answered,
@@ -148,3 +149,13 @@ def test_a_chunk_that_was_fed_without_a_cap_is_seen_as_such(tmp_path: Path) -> N
 
     assert store.chunks.unlimited_out(rub=True, tokens=False)
     assert not store.chunks.unlimited_out(rub=False, tokens=True)
+
+
+def test_a_chunk_whose_closing_came_is_begun_by_nobody_any_more(tmp_path: Path) -> None:
+    store = publish(tmp_path)
+    chunk = feed(store, 2)
+    ask = Begin(chunk.chunk, "box", "token")
+    with store.transaction() as db:
+        db.execute("UPDATE chunks SET told = 1")
+
+    assert store.chunks.begin([ask]) == {chunk.chunk: ""}

@@ -12,7 +12,7 @@ import pytest
 from batch.tables.gold import read_gold
 from batch.tables.kinds import open_table
 from batch.tables.measure import Packs, Size, chosen_of, comparable, measure, sizes_of
-from batch.tables.score import score, wilson
+from batch.tables.score import score, text, wilson
 from jobs.errors import UsageError
 from jobs.task import TableForm, Task
 from tests.batch.tables.playing import Play, table_job
@@ -96,6 +96,24 @@ def test_accuracy_has_its_interval_and_says_what_is_taken_for_what() -> None:
     assert bad.precision == bad.recall == pytest.approx(5 / 6)
     assert ("bad", "", 1) in column.pairs
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("1234567", 1234567, True),
+        ("1234567", "1234568", False),
+        ("12345.67", "12345.71", False),
+        ("1.50", 1.5, True),
+        ("1e3", "1000", True),
+        ("9" * 40, "9" * 39 + "8", False),
+        ("NaN", "nan", True),
+        ("Да", "да ", True),
+        ("1E+999999", "1", False),
+    ],
+)
+def test_figures_are_compared_to_their_last_digit(one: object, other: object, alike: bool) -> None:
+    assert (text(one) == text(other)) is alike
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,38 @@
+"""What follows when the calls of a job have ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+
+from jobs.lifecycle import Job, ending
+from jobs.spec import Spec
+from jobs.states import JobState
+
+
+@dataclass
+class Row:
+    state: JobState
+    left: int
+    reason: str = ""
+    spec: Spec = Spec(name="n", source="s", output_dir="/out", base_url="http://127.0.0.1:1/v1")  # noqa: RUF009
+
+
+@pytest.mark.parametrize(
+    ("state", "left", "after"),
+    [
+        (JobState.IN_PROGRESS, 0, JobState.FINALIZING),
+        (JobState.IN_PROGRESS, 1, None),
+        (JobState.FINALIZING, 0, JobState.COMPLETED),
+        # A retry came while the files were written.
+        (JobState.FINALIZING, 1, JobState.IN_PROGRESS),
+        (JobState.CANCELLING, 1, JobState.CANCELLED),
+    ],
+)
+def test_what_is_asked_again_while_the_files_are_written_is_sent(
+    state: JobState, left: int, after: JobState | None
+) -> None:
+    job = cast(Job, Row(state, left))
+    assert ending(job, is_out=False, is_settled=True) is after
