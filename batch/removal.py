@@ -11,6 +11,7 @@ from pathlib import Path
 from batch.coordinator.lookups import WAITS_S
 from batch.money.removed import keep_spending
 from batch.notices import book
+from batch.store import registry
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.errors import NightshiftError, UsageError
@@ -27,9 +28,15 @@ def unfinished(store: JobStore) -> tuple[str, str]:
         return "the cost of some of its calls is still unknown", f"nightshift resume {job.id}"
     if not store.is_written():
         return "its results are not written yet", f"nightshift resume {job.id}"
+    if job.spec.origin and registry.is_open(_home_of(store), job.spec.origin.batch):
+        return "no server has collected its results yet", "nightshift serve"
     if book.read(store.folder).waits:
         return "a notification of it is not delivered yet", "nightshift coordinator"
     return "", ""
+
+
+def _home_of(store: JobStore) -> Path:
+    return store.folder.parent.parent
 
 
 def check_over(store: JobStore) -> None:

@@ -10,6 +10,7 @@ All end with this process, however it ends, and lose nothing by that: the next o
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import subprocess
@@ -33,12 +34,14 @@ from batch.local_processes import DRAIN_S, Workers, stopped_by, worker_environme
 from batch.programs import environment, program
 from batch.settings import Settings
 from batch.store.home import Home
-from jobs.errors import NightshiftError, ServiceUnavailable, UsageError
+from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.spec import Spec
 
 if TYPE_CHECKING:
     import uvicorn
     from starlette.types import ASGIApp
+
+log = logging.getLogger("nightshift.api")
 
 _LOOK_S = 0.5
 _CUT_S = 15.0
@@ -152,9 +155,16 @@ class Team:
         self._intake.write(b"\n")
 
     def _run(self) -> None:
-        while not self._over.wait(_LOOK_S if self._intake.alive else 0):
+        pause, told = 0.0, ""
+        while not self._over.wait(pause):
+            pause = _LOOK_S
             try:
                 self._tend()
+            except (StorageUnavailable, OSError) as error:
+                # A full disk may have room again; until then the API answers what it can.
+                told, before = str(error), told
+                if told != before:
+                    log.warning("%s", told)
             except NightshiftError as error:
                 self.failure = error
                 self._failed()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import islice
 from shutil import rmtree
@@ -24,12 +24,13 @@ from batch.api.objects import batch_json, list_json
 from batch.api.requests import desk_of, json_body, tenant_of, whole_number
 from batch.api.standing import STATUSES, Standing
 from batch.api.wishes import Asked, pack, read_asked
+from batch.notices import book
 from batch.removal import remove
 from batch.store import registry
 from batch.store.registry import BatchRow
 from batch.submission import new_job_id
-from jobs.commands import Cancel, Change, Resume, Retry
-from jobs.errors import UsageError
+from jobs.commands import Change, Resume, Retry
+from jobs.errors import StorageUnavailable, UsageError
 from jobs.lifecycle import Objected
 from jobs.notify import Notify
 
@@ -198,10 +199,10 @@ def cancel(request: Request) -> Response:
     row = standing.row
     if standing.status in ("completed", "failed", "expired"):
         raise conflict(f"Cannot cancel a batch with status '{standing.status}'.")
-    if standing.status not in ("cancelling", "cancelled"):
+    if standing.status != "cancelled":
         desk.registry.cancel(row.id, time.time())
-        if standing.facts is not None:
-            _cancel_job(desk, standing)
+        # Also when it is "cancelling": the call that this one repeats may not have come so far.
+        desk.cancel_job(row.id)
         desk.wake()
         row = desk.registry.batch(row.id) or row
     return JSONResponse(batch_json(desk.stand(row)))
@@ -214,6 +215,8 @@ def retry(request: Request) -> Response:
     row = standing.row
     if not standing.ended or standing.facts is None:
         raise conflict(f"Cannot retry a batch with status '{standing.status}'.")
+    if not (desk.home.jobs_folder / row.job).exists():
+        raise conflict("Cannot retry this batch: its job was removed.")
     with closing(desk.home.open(row.job, read_only=True)) as store:
         codes = tuple(each.code for each in store.why().failures)
         left = store.job().left
@@ -222,8 +225,11 @@ def retry(request: Request) -> Response:
     expires = time.time() + (row.expires_at - row.created_at)
     until = Change(fields={"deadline": datetime.fromtimestamp(expires, UTC)})
     again = [Retry(codes)] if codes else []
-    control.command(desk.home, row.job, until, *again, Resume(mended=True))
-    desk.registry.renew(row.id, expires)
+    try:
+        control.command(desk.home, row.job, until, *again, Resume(mended=True))
+    except Objected as error:
+        raise conflict(f"Cannot retry this batch: {error.message}.") from None
+    desk.reopen(row, expires)
     return JSONResponse(batch_json(desk.stand(desk.registry.batch(row.id) or row)))
 
 
@@ -234,17 +240,23 @@ def delete(request: Request) -> Response:
     row = standing.row
     if not standing.ended:
         raise conflict(f"Cannot delete a batch with status '{standing.status}'.")
-    if (desk.home.jobs_folder / row.job).exists():
-        try:
-            remove(desk.home, row.job)
-        except UsageError as error:
-            raise conflict(f"Cannot delete this batch: {error.message}.") from None
-    desk.registry.drop_batch(row.id)
+    if book.read(desk.batches_folder / row.id).waits:
+        raise conflict("Cannot delete this batch: its webhook is not delivered yet.")
+    _remove_job(desk, row.job)
+    if not desk.registry.drop_batch(row.id):
+        raise no_batch(row.id)
     rmtree(desk.batches_folder / row.id, ignore_errors=True)
     return JSONResponse({"id": row.id, "object": "batch", "deleted": True})
 
 
-def _cancel_job(desk: Desk, standing: Standing) -> None:
-    # What ended meanwhile stays as it is.
-    with suppress(Objected):
-        control.command(desk.home, standing.row.job, Cancel())
+def _remove_job(desk: Desk, job: str) -> None:
+    folder = desk.home.jobs_folder / job
+    try:
+        if folder.exists():
+            remove(desk.home, job)
+    except UsageError as error:
+        raise conflict(f"Cannot delete this batch: {error.message}.") from None
+    except (StorageUnavailable, FileNotFoundError):
+        # Unless somebody else removed it at the same time.
+        if folder.exists():
+            raise

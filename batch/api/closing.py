@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from batch.api.desk import Desk
 from jobs.errors import NightshiftError
@@ -30,8 +31,13 @@ class Closing:
 
     def _run(self) -> None:
         while not self._over.wait(_LOOK_S):
-            try:
-                self._desk.look()
-                self._desk.sweep(time.time())
-            except NightshiftError as error:
-                log.warning("%s", error.message)
+            self._safely(self._desk.look)
+            self._safely(lambda: self._desk.sweep(time.time()))
+
+    @staticmethod
+    def _safely(work: Callable[[], None]) -> None:
+        """A disk that cannot be used may be usable again."""
+        try:
+            work()
+        except (NightshiftError, OSError) as error:
+            log.warning("%s", getattr(error, "message", error))

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from batch import control
 from batch.api.standing import Facts, Standing, Standings, packed
 from batch.api.upload import DRAFT
+from batch.store.events import history
 from batch.store.home import Home
-from batch.store.registry import BatchRow, FileRow, Registry
+from batch.store.registry import JOB, BatchRow, FileRow, Registry
+from jobs.commands import Cancel
+from jobs.errors import NightshiftError
+from jobs.lifecycle import Objected
 from jobs.names import ERRORS, OUTPUT
+from jobs.states import JobState
+
+log = logging.getLogger("nightshift.api")
 
 DEFAULT_LIMIT = 1024**3
 
@@ -38,12 +48,15 @@ class Desk:
         settings: Settings,
         wake: Callable[[], None] = lambda: None,
         tell: Callable[[Standing], None] = lambda _: None,
+        untell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`wake` has new batches validated; `tell` gets every batch once, when it is over."""
+        """`wake` has new batches validated; `tell` gets every batch once, when it is over, and
+        `untell` its id when it goes on after all.
+        """
         self.home, self.settings = home, settings
         self.registry = Registry(home.folder)
         self.standings = Standings(home)
-        self.wake, self._tell = wake, tell
+        self.wake, self._tell, self._untell = wake, tell, untell
         self._closing = threading.Lock()
         for folder in (self.files_folder, self.batches_folder):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -96,17 +109,52 @@ class Desk:
         standing = self.standings.of(row)
         if standing.ended == bool(row.closed):
             return standing
+        standing = self.standings.fresh(row)
+        if standing.ended == bool(row.closed):
+            return standing
         if standing.ended:
             self._close(standing)
         else:
             # Somebody goes on with it: failed requests are tried again.
-            self.registry.reopen(row.id)
-        return Standing(self.registry.batch(row.id) or row, standing.facts)
+            self.reopen(row, standing.facts.deadline if standing.facts else None)
+        return self.standings.of(self.registry.batch(row.id) or row)
+
+    def reopen(self, row: BatchRow, expires_at: float | None) -> None:
+        """It goes on after its end, and its next end is told like the first."""
+        self._untell(row.id)
+        self.registry.reopen(row.id, expires_at)
 
     def look(self) -> None:
-        """Sees to the batches that are over and of which nobody asked."""
+        """Sees to the batches that are over and of which nobody asked, and to lost cancels."""
         for row in self.registry.open_batches():
-            self.stand(row)
+            try:
+                self.stand(row)
+                if row.cancelling_at is not None:
+                    self._press(row, row.cancelling_at)
+            except (NightshiftError, OSError) as error:
+                log.warning("%s: %s", row.id, getattr(error, "message", error))
+
+    def cancel_job(self, batch_id: str) -> None:
+        """Cancels the job of a batch if there is one: the row may have got it just now."""
+        row = self.registry.batch(batch_id)
+        if row is not None and row.state == JOB:
+            # What ended meanwhile stays as it is.
+            with suppress(Objected):
+                control.command(self.home, row.job, Cancel())
+
+    def _press(self, row: BatchRow, wanted_at: float) -> None:
+        """A cancel that a crash kept from the job reaches it; one that was taken back is none."""
+        if row.state != JOB or not (self.home.jobs_folder / row.job).exists():
+            return
+        with closing(self.home.open(row.job, read_only=True)) as store:
+            # In this order: a cancel that comes between the two is not taken for a resume.
+            events, job = history(store.db), store.job()
+        if job.state not in (JobState.IN_PROGRESS, JobState.PAUSED):
+            return
+        if any(each.at >= wanted_at and each.state == JobState.CANCELLING for each in events):
+            self.registry.reopen(row.id)
+        else:
+            self.cancel_job(row.id)
 
     def _close(self, standing: Standing) -> None:
         made = time.time()

@@ -60,6 +60,18 @@ class Hooks:
             raise StorageUnavailable(f"{folder} cannot be written: {error.strerror}") from error
         self._teller.tell(row.id, {_WAY: address}, found.last, word)
 
+    def untell(self, batch_id: str) -> None:
+        """It goes on: its next end is told even if it is of the same kind."""
+        folder = self._folder / batch_id
+        try:
+            found = book.read(folder)
+            if not found.note("", {}, None, time.time()):
+                return
+            book.write(folder, found)
+        except OSError as error:
+            raise StorageUnavailable(f"{folder} cannot be written: {error.strerror}") from error
+        self._teller.tell(batch_id, {}, "", None)
+
     def _address(self, tenant: str) -> str | None:
         key = self._registry.key(tenant)
         return None if key is None else key.webhook

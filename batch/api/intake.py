@@ -91,13 +91,24 @@ class Intake:
         while True:
             self.news.wait(_LOOK_S)
             self.news.clear()
-            self.turn()
+            try:
+                self.turn()
+            except (NightshiftError, OSError) as error:
+                log.warning("%s", getattr(error, "message", error))
 
     def turn(self) -> None:
         """All that wait now."""
         for row in self._registry.to_validate():
             if self._later.get(row.id, 0.0) <= time.monotonic():
-                self._look_at(row)
+                self._try(row)
+
+    def _try(self, row: BatchRow) -> None:
+        """A disk that is full now may have room later."""
+        try:
+            self._look_at(row)
+        except (NightshiftError, OSError) as error:
+            log.warning("%s waits: %s", row.id, getattr(error, "message", error))
+            self._later[row.id] = time.monotonic() + _AGAIN_S
 
     def _look_at(self, row: BatchRow) -> None:
         """One batch: it becomes a job, fails, or stays for later."""
@@ -120,8 +131,16 @@ class Intake:
         return (self._home.jobs_folder / row.job).exists()
 
     def _begin(self, row: BatchRow) -> None:
-        """The job exists; whoever cancelled meanwhile is heard."""
+        """The job exists; whoever cancelled meanwhile is heard.
+
+        Before, so that a kill leaves it to the next intake; and after, for who cancelled in between
+        found no job to be told.
+        """
+        self._hear_cancel(row)
         self._registry.validated(row.id)
+        self._hear_cancel(row)
+
+    def _hear_cancel(self, row: BatchRow) -> None:
         found = self._registry.batch(row.id)
         if found is not None and found.cancelling_at is not None:
             with suppress(Objected):
@@ -178,7 +197,7 @@ class Intake:
         for store in self._home.stores():
             job = store.job()
             key = job.spec.origin.key if job.spec.origin else ""
-            is_full = job.reason == PauseReason.BUDGET_EXHAUSTED and job.goes_on_at is not None
+            is_full = job.reason == PauseReason.CAP_REACHED and job.goes_on_at is not None
             if is_full and room.key in ("", key):
                 return True
         return False

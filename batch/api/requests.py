@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from starlette.requests import Request
 
@@ -30,7 +31,7 @@ def whole_number(request: Request, name: str, default: int, most: int) -> int:
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not text.lstrip("-").isascii() or not text.lstrip("-").isdigit() or len(text) > 18:
+    if not re.fullmatch(r"-?[0-9]{1,17}", text):
         raise wrong_type(name, "an integer", text)
     check_range(name, int(text), 1, most)
     return int(text)
@@ -44,9 +45,11 @@ async def json_body(request: Request) -> object:
         if len(body) > _LARGEST_JSON:
             raise ApiError(413, "The request body is too large.")
     try:
-        return json.loads(body or b"{}", parse_constant=_refuse)
+        found = json.loads(body or b"{}", parse_constant=_refuse)
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError):
         raise invalid("We could not parse the JSON body of your request.") from None
+    return found
 
 
 def _refuse(name: str) -> None:

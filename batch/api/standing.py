@@ -7,13 +7,14 @@ import threading
 import time
 from collections import OrderedDict
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from batch.api.faults import problem
 from batch.money.forecast import cost_of_all
 from batch.store import registry
 from batch.store.home import Home
@@ -63,6 +64,7 @@ class Facts:
     budget: Decimal | None
     forecast: Decimal | None
     output_dir: str
+    deadline: float | None = None
     tokens: dict[str, int] = field(default_factory=dict)
 
 
@@ -101,9 +103,18 @@ class Standings:
 
     def of(self, row: BatchRow) -> Standing:
         """How a batch stands now."""
-        return Standing(row, self._facts(row) if row.state == registry.JOB else None)
+        facts = self._facts(row) if row.state == registry.JOB else None
+        lost = row.state == registry.JOB and facts is None
+        return Standing(_without_job(row) if lost else row, facts)
+
+    def fresh(self, row: BatchRow) -> Standing:
+        """How it stands, by a new look: what was remembered may be older than `row`."""
+        with self._lock:
+            self._known.pop(row.job, None)
+        return self.of(row)
 
     def _facts(self, row: BatchRow) -> Facts | None:
+        """None if its job is gone, and nothing is known of it."""
         now, job = time.monotonic(), row.job
         known = self._known.get(job)
         if known is not None and now - known[1] < _FRESH_S:
@@ -115,9 +126,11 @@ class Standings:
             try:
                 facts = self._read(job, touched)
             except StorageUnavailable:
-                if row.facts is None:
+                if row.facts is None and (self._home.jobs_folder / job).exists():
                     raise
                 # Its job was removed since.
+                if row.facts is None:
+                    return None
                 facts = msgspec.json.decode(row.facts, type=Facts)
         with self._lock:
             self._known[job] = (touched, now, facts)
@@ -130,6 +143,17 @@ class Standings:
         with closing(self._home.open(job_id, read_only=True)) as store:
             job, models = store.job(), store.queue.models()
         return facts_of(job, models, touched, _tokens(job) if job.ended else {})
+
+
+def _without_job(row: BatchRow) -> BatchRow:
+    """It was removed before anybody saw its end; when it comes back, so does all that it tells."""
+    told = "The job of this batch was removed before its results were collected."
+    return replace(
+        row,
+        state=registry.FAILED if row.cancelling_at is None else registry.CANCELLED,
+        ended_at=row.cancelling_at or row.created_at,
+        errors=json.dumps([problem("job_removed", told)]),
+    )
 
 
 def packed(facts: Facts | None) -> str | None:
@@ -155,6 +179,7 @@ def facts_of(job: JobRow, models: list[str], touched: float, tokens: dict[str, i
         budget=job.spec.budget.rub,
         forecast=cost_of_all(job),
         output_dir=job.spec.output_dir,
+        deadline=job.spec.deadline.timestamp() if job.spec.deadline else None,
         tokens=tokens,
     )
 

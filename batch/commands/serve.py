@@ -165,7 +165,7 @@ def _app(
     from batch.store.registry import Registry
 
     hooks = Hooks(home.folder / "batches", Registry(home.folder))
-    desk = Desk(home, Settings(spec.base_url, limit, keyless), wake, hooks.tell)
+    desk = Desk(home, Settings(spec.base_url, limit, keyless), wake, hooks.tell, hooks.untell)
     stack.enter_context(closing(hooks))
     hooks.start()
     stack.enter_context(closing(Closing(desk)))

@@ -21,6 +21,8 @@ from jobs.names import REGISTRY
 
 VERSION = 1
 _BUSY_S = 30.0
+_NEWEST = "files_with_results"
+"""The index that was added last: a file that has it has all."""
 
 VALIDATING, JOB, FAILED, CANCELLED, EXPIRED = "validating", "job", "failed", "cancelled", "expired"
 """States of a batch in the registry."""
@@ -87,6 +89,18 @@ class BatchRow:
 _Row = TypeVar("_Row", KeyRow, FileRow, BatchRow)
 
 
+def is_open(home: Path, batch_id: str) -> bool:
+    """Whether no server has seen the end of a batch yet. `StorageUnavailable`"""
+    if not (home / REGISTRY).exists():
+        return False
+    registry = Registry(home)
+    try:
+        row = registry.batch(batch_id)
+    finally:
+        registry.close_here()
+    return row is not None and not row.closed
+
+
 class Registry:
     """The registry of a home, made when absent. Every thread has a connection of its own."""
 
@@ -105,19 +119,19 @@ class Registry:
         db.execute("BEGIN IMMEDIATE")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         db.execute("ROLLBACK")
-        if version == 0:
-            try:
-                db.executescript(f"BEGIN IMMEDIATE; {text} COMMIT;")
-            except sqlite3.OperationalError:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-            (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version == 0 or (version == VERSION and not self._has(_NEWEST)):
+            db.executescript(f"BEGIN IMMEDIATE; {text} COMMIT;")
+            version = VERSION
         if version != VERSION:
             raise StorageUnavailable(
                 f"{self.path} was written by another version of Nightshift (format {version}, this"
                 f" one knows {VERSION})",
                 hint="use the version that wrote it",
             )
+
+    def _has(self, name: str) -> bool:
+        found = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,))
+        return found.fetchone() is not None
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -128,6 +142,11 @@ class Registry:
             found.execute("PRAGMA synchronous = FULL")
             self._local.db = found
         return found
+
+    def close_here(self) -> None:
+        """Ends the connection of this thread."""
+        self._db.close()
+        del self._local.db
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -294,22 +313,22 @@ class Registry:
             *(state, now, text, batch_id, VALIDATING),
         )
 
-    def renew(self, batch_id: str, expires_at: float) -> None:
-        """It goes on after its end, until then."""
+    def reopen(self, batch_id: str, expires_at: float | None = None) -> None:
+        """It goes on after its end, or after it was cancelled; until then, if that is another."""
         self._do(
-            "UPDATE batches SET closed = 0, cancelling_at = NULL, expires_at = ? WHERE id = ?",
+            "UPDATE batches SET closed = 0, cancelling_at = NULL,"
+            " expires_at = coalesce(?, expires_at) WHERE id = ?",
             *(expires_at, batch_id),
         )
 
-    def drop_batch(self, batch_id: str) -> None:
-        """Forgets a batch, and the files of its results; their content is the caller's."""
+    def drop_batch(self, batch_id: str) -> bool:
+        """Forgets a batch, and the files of its results; their content is the caller's.
+
+        False if somebody else did it.
+        """
         with self.transaction():
             self._do("DELETE FROM files WHERE batch = ?", batch_id)
-            self._do("DELETE FROM batches WHERE id = ?", batch_id)
-
-    def reopen(self, batch_id: str) -> None:
-        """It goes on after its end."""
-        self._do("UPDATE batches SET closed = 0 WHERE id = ?", batch_id)
+            return self._do("DELETE FROM batches WHERE id = ?", batch_id)
 
     def close(
         self, batch_id: str, facts: str | None, output: FileRow | None, errors: FileRow | None

@@ -1,7 +1,7 @@
 -- What programs brought to `nightshift serve`: version 1 of <home>/registry.sqlite. Times are Unix
 -- seconds, money is exact decimal text.
 
-CREATE TABLE keys (                     -- API keys of the server
+CREATE TABLE IF NOT EXISTS keys (                     -- API keys of the server
     name          TEXT PRIMARY KEY,     -- the tenant: files and batches are its own
     digest        TEXT NOT NULL UNIQUE, -- SHA-256 of the key, which is kept nowhere
     created_at    REAL NOT NULL,
@@ -11,7 +11,7 @@ CREATE TABLE keys (                     -- API keys of the server
     webhook_secret TEXT                 -- signs what is told; `whsec_` and base64
 );
 
-CREATE TABLE files (
+CREATE TABLE IF NOT EXISTS files (
     seq           INTEGER PRIMARY KEY AUTOINCREMENT,
     id            TEXT NOT NULL UNIQUE,
     tenant        TEXT NOT NULL,        -- '': of a server without keys
@@ -23,9 +23,11 @@ CREATE TABLE files (
     batch         TEXT                  -- whose results it holds; NULL: it was uploaded
 );
 
-CREATE INDEX files_of ON files (tenant, seq);
+CREATE INDEX IF NOT EXISTS files_of ON files (tenant, seq);
+CREATE INDEX IF NOT EXISTS files_expiring ON files (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS files_with_results ON files (batch) WHERE batch IS NOT NULL;
 
-CREATE TABLE batches (
+CREATE TABLE IF NOT EXISTS batches (
     seq           INTEGER PRIMARY KEY AUTOINCREMENT,
     id            TEXT NOT NULL UNIQUE,
     tenant        TEXT NOT NULL,
@@ -53,9 +55,9 @@ CREATE TABLE batches (
     closed        INTEGER NOT NULL DEFAULT 0    -- its end was seen: files made, webhook on its way
 );
 
-CREATE INDEX batches_of ON batches (tenant, seq);
-CREATE UNIQUE INDEX batches_named ON batches (tenant, idempotency) WHERE idempotency IS NOT NULL;
-CREATE INDEX batches_alike ON batches (tenant, digest);
-CREATE INDEX batches_open ON batches (closed) WHERE NOT closed;
+CREATE INDEX IF NOT EXISTS batches_of ON batches (tenant, seq);
+CREATE UNIQUE INDEX IF NOT EXISTS batches_named ON batches (tenant, idempotency) WHERE idempotency IS NOT NULL;
+CREATE INDEX IF NOT EXISTS batches_alike ON batches (tenant, digest);
+CREATE INDEX IF NOT EXISTS batches_open ON batches (closed) WHERE NOT closed;
 
 PRAGMA user_version = 1;

@@ -187,7 +187,7 @@ def test_a_cap_of_which_too_little_is_left_is_used_up(
     first = office.batch(line(0))
     cap(office, mine="100", other="100")
     with closing(office.store(first["id"])) as store:
-        store.set_state(JobState.PAUSED, reason=PauseReason.BUDGET_EXHAUSTED, goes_on_at=9e9)
+        store.set_state(JobState.PAUSED, reason=PauseReason.CAP_REACHED, goes_on_at=9e9)
     office.key = keys[tenant]
 
     errors = office.batch(line(0), metadata={"n": "2"})["errors"] or {"data": []}
