@@ -17,6 +17,11 @@ from jobs.errors import BadMessage
 LEAST_SECRET = 32
 """Characters of a secret: as many as `openssl rand -hex 16` prints."""
 
+DIALOGUE = 2
+"""What coordinator and workers say to each other about a chunk. Raised where programs of the
+release before would not understand it: they have another queue then, and leave such chunks alone.
+"""
+
 _TAG = 16
 _ROUNDS = 100_000
 
@@ -96,4 +101,4 @@ class Seal:
         headers, of homes whose secret it has.
         """
         where = f"{target.base_url.rstrip('/')} {target.key}"
-        return f"chunks.{self._tag('queue', where.encode()).hex()[:16]}"
+        return f"chunks.{self._tag(f'queue {DIALOGUE}', where.encode()).hex()[:16]}"

@@ -44,6 +44,16 @@ def test_what_is_signed_for_one_place_counts_at_no_other() -> None:
             OURS.verify(place, forged)
 
 
+def test_programs_that_would_not_understand_each_other_have_different_queues(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = Target("http://127.0.0.1:1/v1", "key")
+    now = OURS.queue(target)
+    monkeypatch.setattr("jobs.seal.DIALOGUE", 1)
+
+    assert OURS.queue(target) != now
+
+
 def test_another_endpoint_key_or_secret_has_another_queue() -> None:
     targets = [Target(url, key) for url in ("https://a/v1", "https://b/v1") for key in "kl"]
 
