@@ -12,7 +12,7 @@ def main() -> None:
     except ImportError as error:
         lacking = f"the Python module {error.name or error} is missing or does not fit"
         print(f"nightshift: {lacking}", file=sys.stderr)
-        print("  install nightshift anew, together with what it needs", file=sys.stderr)
+        print("  reinstall nightshift with its dependencies", file=sys.stderr)
         sys.exit(4)
 
 

@@ -24,7 +24,7 @@ __all__ = ["shell"]
 PROGRAM = Path(sys.executable).parent / "nightshift"
 OURS = ("batch", "jobs", "workers")
 CONFIGS = ("celeryconfig", "flowerconfig", "sitecustomize", "usercustomize", "django", "mysite")
-SERVES = ("worker", "coordinator", "flower")
+SERVES = ("worker", "coordinator", "flower", "serve")
 OF_OUR_PROCESSES = {
     "DJANGO_SETTINGS_MODULE": "mysite.settings",
     "CELERY_CONFIG_MODULE": "celeryconfig",
@@ -106,7 +106,7 @@ def serving(program: Path, shell: Shell) -> Iterator[None]:
     """The services, started in the shell's folder; they must end well."""
     processes = []
     for name in SERVES:
-        more = ("--port", "0") if name == "flower" else ()
+        more = {"flower": ("--port", "0"), "serve": ("--port", "0", "--api-only")}.get(name, ())
         with (shell.folder.parent / f"{name}.log").open("wb") as log:
             processes.append(
                 subprocess.Popen(
@@ -125,7 +125,7 @@ def serving(program: Path, shell: Shell) -> Iterator[None]:
         for process in processes:
             process.send_signal(signal.SIGTERM)
         codes = [process.wait(60) for process in processes]
-    assert codes == [0, 0, 0]
+    assert codes == [0] * len(SERVES)
 
 
 def test_a_module_that_is_run_by_hand_leaves_its_folder_out_too(shell: Shell) -> None:
