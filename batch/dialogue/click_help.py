@@ -55,10 +55,9 @@ class Option(click.Option):
 class Command(click.Command):
     """A command with such a help."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        # Said here, too: whoever asks first for the help, without the program around it, decides.
-        settings.setdefault("context_settings", {"help_option_names": ["-h", "--help"]})
-        super().__init__(*args, **settings)
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The same without the program around it: whoever asks first decides for all."""
+        return ["-h", "--help"]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options; many of them in sections."""

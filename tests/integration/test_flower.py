@@ -509,7 +509,8 @@ def test_nothing_outlives_a_flower_with_a_server_of_its_own(tmp_path: Path, numb
             process.send_signal(number)
         assert process.wait(60) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
         wait_for(lambda: not any(_is_flower(child) for child in children))
-        assert bool(find(home)) is (number == signal.SIGKILL), "whoever comes next ends it"
+        # After a SIGKILL it may be there still: whoever comes next ends it.
+        assert number == signal.SIGKILL or not find(home)
     finally:
         end(process)
         if url := find(home):
