@@ -22,7 +22,6 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from batch.coordinator import outputs
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from jobs.commands import Command
@@ -75,5 +74,8 @@ def _alone(home: Home, job_id: str) -> Iterator[bool]:
 def _end_cancelled(store: JobStore) -> None:
     is_out = any(not chunk.lost for chunk in store.chunks.alive())
     if store.job().state is JobState.CANCELLING and not is_out:
+        # The reports' templates take 0.1 s to load, for which a run's worker need not wait.
+        from batch.coordinator import outputs
+
         outputs.write(store)
         store.set_state(JobState.CANCELLED, now=time.time())

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
 
 from batch import control
-from batch.dialogue.resume_plan import Again, Group
 from batch.dialogue.terminal import folded, say, width
 from batch.language import _, money, ngettext, number
 from batch.money.forecast import cost_of_all
@@ -22,6 +22,9 @@ from jobs.address import LOOPBACK
 from jobs.commands import Pause
 from jobs.spec import Spec
 from jobs.states import JobState
+
+if TYPE_CHECKING:  # all that counts a resume; `run` loads this before its worker starts
+    from batch.dialogue.resume_plan import Again, Group
 
 
 def ask(home: Home, job_id: str, question: str) -> None:

@@ -31,7 +31,7 @@ def charge_of(
         if header is None:
             return None
         fields = {}
-    told = next((fields[name] for name in tariff.fields if fields.get(name) is not None), header)
+    told = _first(fields, tariff.fields, header)
     amount = _amount(told, tariff.rate)
     billing = Billing.UNKNOWN if amount is None else Billing.KNOWN
     return Charge(billing, amount, _usage(fields), served_by(document))
@@ -48,7 +48,7 @@ def served_by(document: Json) -> str:
 def _amount(told: Json, rate: Decimal) -> Decimal | None:
     """An exact cost in ₽: a number, the same as text, or the total of an object."""
     if isinstance(told, dict):
-        told = next((told[name] for name in _TOTALS if told.get(name) is not None), None)
+        told = _first(told, _TOTALS, None)
     # A bool is an int, but no price.
     if not (isinstance(told, str) or type(told) is int):
         return None
@@ -60,6 +60,13 @@ def _amount(told: Json, rate: Decimal) -> Decimal | None:
         return amount
     amount = times(amount, rate)
     return amount if is_amount(amount) else None
+
+
+def _first(fields: dict[str, Json], names: tuple[str, ...], otherwise: Json) -> Json:
+    for name in names:
+        if (value := fields.get(name)) is not None:
+            return value
+    return otherwise
 
 
 def _usage(fields: dict[str, Json]) -> Usage | None:

@@ -60,6 +60,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import msgspec
@@ -167,7 +168,7 @@ _REASONING = ("reasoning", "reasoning_content", "reasoning_details")
 
 def _holds(choice: dict[str, Json], parts: tuple[str, ...]) -> bool:
     message = choice.get("message")
-    return isinstance(message, dict) and any(message.get(part) for part in parts)
+    return isinstance(message, dict) and any(map(message.get, parts))
 
 
 def _is_of_use(choice: dict[str, Json]) -> bool:
@@ -183,13 +184,14 @@ def _flags(
         "" if _holds(choice, _CONTENT) or not _holds(choice, _REASONING) else _THOUGHT,
         _MISMATCH if isinstance(model, str) and not _is_same(model, asked_model) else "",
     )
-    return tuple(flag for flag in flags if flag)
+    return tuple(filter(None, flags))
 
 
 _VARIANT = re.compile(r"[@:].*$")
 _DATED = re.compile(r"[-.@_](?:20[0-9]{2}-?[01][0-9]-?[0-3][0-9]|[01][0-9][0-3][0-9]|latest)$")
 
 
+@lru_cache(maxsize=256)  # the same few names with each answer
 def _is_same(model: str, asked: str) -> bool:
     """Whether two names are of one model: of an author or without, dated or not.
 

@@ -86,10 +86,15 @@ def count_in(fields: Json, *names: str) -> int:
     """The first of these that is a whole number of tokens, `10.0` too; else 0."""
     if not isinstance(fields, dict):
         return 0
-    return next((count for name in names if (count := _count(fields.get(name)))), 0)
+    for name in names:
+        if count := _count(fields.get(name)):
+            return count
+    return 0
 
 
 def _count(value: Json) -> int:
+    if value is None:
+        return 0
     if isinstance(value, Number):
         whole, _, rest = value.partition(".")
         value = int(whole) if whole.isdecimal() and len(whole) < 16 and not rest.strip("0") else 0
