@@ -32,6 +32,7 @@ from batch.money.pricewatch import form_of
 from batch.reading.forms import command_line
 from batch.reading.grouping import Groups
 from batch.reading.reader import Defaults, read
+from batch.reports.earlier import reuse
 from batch.reports.files import check_free, check_writable
 from batch.store.draft import Draft
 from batch.store.home import Home
@@ -63,7 +64,7 @@ _TELL_EVERY = 20_000
 _ASKING = (
     *("source", "base_url", "gateway", "model", "model_map", "override_model", "max_tokens"),
     "drop_last_assistant",
-    *("skip_invalid", "dedupe"),
+    *("skip_invalid", "dedupe", "reuse"),
     *("service_tier", "max_tokens_field"),
     *("max_attempts", "never_pay_twice", "idle_timeout_s", "total_timeout_s"),
 )
@@ -82,6 +83,7 @@ class Report:
     models: list[str] = field(default_factory=list)
     estimate: Estimate = field(default_factory=Estimate)
     copies: int = 0
+    reused: int = 0
     window: str | None = None
     table: TableForm | None = None
     notes: list[str] = field(default_factory=list)
@@ -315,6 +317,7 @@ def _estimate(
     spec: Spec,
     home: Home,
 ) -> None:
+    report.reused = reuse(draft, home, spec)
     report.copies = draft.drop_copies()
     found = estimate(
         map(Size._make, draft.sizes()), prices, margin(spec.max_price_rise), spec.request_bound_rub
@@ -432,7 +435,7 @@ def _check_unclaimed(home: Home, job_id: str, spec: Spec, source: Path | BinaryI
 def _draft(home: Home, job_id: str, spec: Spec) -> Iterator[Draft]:
     """A draft that leaves nothing behind unless it was published."""
     try:
-        draft = Draft(home.jobs_folder, job_id, dedupe=spec.dedupe)
+        draft = Draft(home.jobs_folder, job_id, dedupe=spec.dedupe, reuse=spec.reuse)
         try:
             yield draft
         finally:

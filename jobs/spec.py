@@ -98,6 +98,7 @@ class Spec(BaseModel):
     off_peak: bool = False
     deadline: datetime | None = None
     dedupe: Literal["", "same", "all"] = ""
+    reuse: Literal["", "same", "all"] = ""
     max_attempts: Count = 5
     never_pay_twice: bool = False
     gateway: str | None = None

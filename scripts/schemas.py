@@ -175,6 +175,7 @@ class Job(Struct):
     packs: Annotated[Packs | None, Meta(description="of a table: packs held against single calls")]
     gold: Annotated[Score | None, Meta(description="of a table: known answers (--gold)")]
     review: Annotated[Reviewed | None, Meta(description="of a table: what a person checked")]
+    reused: Copies
     failures: list[Cause]
     skipped: list[Cause]
     flagged: list[Flagged]
@@ -243,7 +244,7 @@ class Lost(Struct):
 
 
 class Copies(Struct):
-    """Requests that were given the answer of one alike."""
+    """Requests that were given the answer of one alike, of this job or of an earlier one."""
 
     requests: Count
     saved_rub: Rub
@@ -310,6 +311,7 @@ class Cost(Struct):
     uncertain: Uncertain
     lost: Lost
     copies: Copies
+    reused: Copies
     forecast_rub: Rub | None
     estimate: Outcome
     budget: Caps
@@ -384,6 +386,7 @@ class Estimate(Struct):
     requests: Count
     invalid: Count
     copies: Count
+    reused: Count
     models: list[str]
     unpriced: list[str]
     rub: Range
@@ -521,12 +524,13 @@ class Facts(Struct):
     attempts: Count
     cost_rub: Annotated[str, Meta(description="₽ of all calls whose cost is known")]
     cost_source: Annotated[
-        str, Meta(description="the least certain: endpoint, lookup, unknown, copy, none")
+        str, Meta(description="the least certain: endpoint, lookup, unknown, copy, reused, none")
     ]
     latency_s: float = 0.0
     flags: list[str] = []
     together: Annotated[int, Meta(description="requests that had the call together")] = 1
     copy_of: str = ""
+    reused_from: Annotated[str, Meta(description="the earlier job that was given this answer")] = ""
     uncertain_calls: Count = 0
     uncertain_rub: Annotated[str | None, Meta(description="₽, null where nothing bounds some")] = (
         None

@@ -10,7 +10,7 @@ from decimal import Decimal
 import click
 
 from batch.dialogue.click_help import Command
-from batch.dialogue.exit_summary import settling
+from batch.dialogue.exit_summary import reused_line, settling
 from batch.dialogue.options import job_argument, open_home, plain_option
 from batch.dialogue.terminal import safe, tell
 from batch.language import _, exact, moment, money, ngettext, number
@@ -53,8 +53,9 @@ def command(job: str, *, as_json: bool, by: str | None) -> int:
     else:
         cost = cost_of(store)
         _say(cost)
-        if told := settling(store.job(), store):
-            tell(f"  {told}")
+        for told in (reused_line(store), settling(store.job(), store)):
+            if told:
+                tell(f"  {told}")
         _say_prices(cost.prices)
     return 0
 

@@ -114,6 +114,7 @@ def _tell(report: Report, guess: Guess, job: JobRow | None, *, as_json: bool) ->
             "requests": report.requests,
             "invalid": report.invalid,
             "copies": report.copies,
+            "reused": report.reused,
             "models": report.models,
             "unpriced": report.estimate.unpriced,
             "flex_likely_rub": None if in_flex is None else plain(in_flex),

@@ -129,7 +129,9 @@ def _show(store: JobStore, ordinal: int) -> None:
     if row.flags:
         tell(_("flags: {flags}").format(flags=safe(", ".join(row.flags))))
     if row.copy_of is not None:
-        tell(_("answered as a copy of {custom_id}").format(custom_id=safe(row.custom_id)))
+        tell(_("answered as a copy of {custom_id}").format(custom_id=safe(row.copy_of)))
+    if row.reused_from is not None:
+        tell(_("answered in {job}").format(job=row.reused_from))
     _tell_calls(row, lookup.calls_of(store.db, ordinal))
     for told, kind in _next_kinds():
         line = lookup.next_line(store.db, kind, ordinal)

@@ -359,7 +359,8 @@ class Feeder:
         cap = job.spec.budget.requests
         if cap is None:
             return None
-        return cap - job.finished + self._store.queue.copied() - self._store.chunks.under_way()
+        bought = job.finished - job.reused - self._store.queue.copied()
+        return cap - bought - self._store.chunks.under_way()
 
     def _left(self, job: JobRow, home: Room | None) -> Amount:
         budget = job.spec.budget
@@ -391,7 +392,9 @@ class Feeder:
             chunk=chunk.chunk,
             base_url=job.spec.base_url,
             key=job.spec.key,
-            terms=structs.replace(job.spec.terms(), answered=job.completed > 0, left=job.left),
+            terms=structs.replace(
+                job.spec.terms(), answered=job.completed > job.reused, left=job.left
+            ),
             grant=chunk.grant,
             models=models,
             requests=[self._work(job, call, number[_model(call)]) for call in calls],

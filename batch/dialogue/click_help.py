@@ -27,7 +27,7 @@ def _sections() -> dict[str, tuple[str, ...]]:
             *("budget_rub", "budget_tokens", "budget_requests"),
             *("budget_rub_per_day", "budget_rub_per_month", "budget_zone"),
             *("request_bound_rub", "max_price_rise", "price_file", "usd_rate", "gateway"),
-            *("never_pay_twice", "dedupe", "dedupe_all"),
+            *("never_pay_twice", "dedupe", "dedupe_all", "reuse", "reuse_all"),
         ),
         _("Estimate"): ("sample", "tokenizer"),
         _("Pace"): (

@@ -12,7 +12,8 @@ from batch.dialogue.estimate_text import score
 from batch.dialogue.progress_text import cost_line, failed, lost_line, state_word
 from batch.dialogue.quality import quality_lines
 from batch.dialogue.terminal import Manners, duration, ring, safe, say
-from batch.language import _, again, ngettext, number
+from batch.language import _, again, money, ngettext, number
+from batch.money.savings import reused_of
 from batch.store.causes import Why
 from batch.store.jobstore import JobRow, JobStore
 from jobs.lifecycle import remedy
@@ -38,7 +39,8 @@ def say_ending(job: JobRow, store: JobStore) -> int:
             say(f"  {line}")
     if job.ended:
         say(cost_line(job))
-        for line in (lost_line(store.chunks.lost()), settling(job, store), _score(job)):
+        lost = lost_line(store.chunks.lost())
+        for line in (reused_line(store), lost, settling(job, store), _score(job)):
             if line:
                 say(f"  {line}")
         say(_("results in {folder}").format(folder=_folder(job)))
@@ -113,6 +115,19 @@ def settling(job: JobRow, store: JobStore) -> str:
         count,
     )
     return told.format(count=number(count), job=job.id) if count else ""
+
+
+def reused_line(store: JobStore) -> str:
+    """What answers of earlier jobs saved; empty where none was taken over."""
+    found = reused_of(store)
+    told = ngettext(
+        "{rub} saved: {count} request was answered in an earlier job",
+        "{rub} saved: {count} requests were answered in earlier jobs",
+        found.requests,
+    )
+    if not found.requests:
+        return ""
+    return told.format(rub=money(found.saved_rub), count=number(found.requests))
 
 
 def say_interrupted(job_id: str) -> int:

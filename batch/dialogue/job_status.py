@@ -18,6 +18,7 @@ from batch.coordinator.sign import Sign, board_name
 from batch.credentials import post_seal
 from batch.dialogue.manned import lack_of_workers
 from batch.dialogue.quality import quality_json
+from batch.money.savings import copies_json, reused_of
 from batch.settings import Settings
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
@@ -162,6 +163,7 @@ def facts_of(store: JobStore) -> dict[str, Any]:
         "model": job.spec.model,
         "base_url": job.spec.base_url,
         **quality_json(store),
+        "reused": copies_json(reused_of(store)),
         **store.why().as_json(),
     }
 

@@ -459,6 +459,13 @@ spec_options = _all(
     ),
     option("--dedupe-all", is_flag=True, help="Same, regardless of temperature."),
     option(
+        "--reuse",
+        is_flag=True,
+        help="Take over answers that earlier jobs got to the same requests, except with temperature"
+        " above 0.",
+    ),
+    option("--reuse-all", is_flag=True, help="Same, regardless of temperature."),
+    option(
         "--window",
         metavar="HH:MM-HH:MM[@ZONE]",
         help="Send only during these hours, e.g. 23:00-07:00@Europe/Moscow.",
@@ -588,6 +595,7 @@ _CHECKED = (
     "gateway",
     "off_peak",
     "dedupe",
+    "reuse",
     "sample",
     "tokenizer",
     "yes",

@@ -238,7 +238,7 @@ def _requests_left(spec: Spec, job: JobRow, groups: list[Group]) -> int | None:
     if spec.budget.requests is None:
         return None
     again = sum(group.requests for group in groups if group.kind in _ENDED)
-    return max(spec.budget.requests - job.finished + again, 0)
+    return max(spec.budget.requests - (job.finished - job.reused) + again, 0)
 
 
 def _figures(group: Group) -> dict[str, Any]:

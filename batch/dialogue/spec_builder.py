@@ -152,6 +152,7 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
             off_peak=options["off_peak"],
             deadline=_deadline(options["deadline"], options["window"]),
             dedupe="all" if options["dedupe_all"] else "same" if options["dedupe"] else "",
+            reuse="all" if options["reuse_all"] else "same" if options["reuse"] else "",
             max_attempts=options["max_attempts"],
             price_file=_absolute(options["price_file"]),
             usd_rate=options["usd_rate"],

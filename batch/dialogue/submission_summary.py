@@ -73,6 +73,13 @@ def plan_lines(report: Report, spec: Spec) -> Iterator[str]:
             report.copies,
         )
         yield told.format(count=number(report.copies))
+    if report.reused:
+        told = ngettext(
+            "{count} of them was answered in an earlier job and will not be sent",
+            "{count} of them were answered in earlier jobs and will not be sent",
+            report.reused,
+        )
+        yield told.format(count=number(report.reused))
     if spec.off_peak and report.window:
         yield _("sent during off-peak hours: {window}").format(window=report.window)
     if spec.deadline is not None:

@@ -138,7 +138,7 @@ def _of_table(store: JobStore, guess: Guess) -> Guess:
     """
     job, packs = store.job(), packs_of(store)
     share = store.trials.overhead() * (1.0 if packs is None else packs.ratio)
-    left = Decimal(repr(share * job.left / max(job.requests, 1)))
+    left = Decimal(repr(share * job.left / max(job.own, 1)))
     spent = add(job.settled_rub, job.booked_rub)
     low, likely, high = (
         None if rub is None else add(spent, _ROUND.multiply(rub, left).quantize(_KOPECKS))

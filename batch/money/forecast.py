@@ -25,10 +25,11 @@ def cost_of_all(job: JobRow) -> Decimal | None:
     if _is_packed(job) and job.guess.basis == "sample" and job.guess.likely is not None:
         # What the sample cost says little of packs; the estimate was made of both.
         return max(job.guess.likely, _spent(job))
-    if min(job.finished, job.calls - job.unknown) < ENOUGH:
+    if min(job.finished - job.reused, job.calls - job.unknown) < ENOUGH:
         return job.guess.likely
-    each = _ROUND.divide(_spent(job), Decimal(job.finished))
-    return _ROUND.multiply(each, Decimal(job.requests)).quantize(_QUANTUM, context=_ROUND)
+    bought = job.finished - job.reused
+    each = _ROUND.divide(_spent(job), Decimal(bought))
+    return _ROUND.multiply(each, Decimal(job.own)).quantize(_QUANTUM, context=_ROUND)
 
 
 def _is_packed(job: JobRow) -> bool:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from batch.money.forecast import cost_of_all
+from batch.money.savings import Copies, copies_json, reused_of
 from batch.reports.rows import count_calls
 from batch.reports.unlisted import Comparison
 from batch.store import past
@@ -261,7 +262,8 @@ def _content(store: JobStore, cost: Cost) -> dict[str, Any]:
             "estimated_rub": plain(cost.estimated_rub),
         },
         "lost": {"chunks": lost.chunks, "at_most_rub": _plain(lost.rub)},
-        "copies": {"requests": copies.requests, "saved_rub": plain(copies.saved_rub)},
+        "copies": copies_json(copies),
+        "reused": copies_json(reused_of(store)),
         "forecast_rub": _plain(cost_of_all(job)),
         "estimate": {
             "low_rub": _plain(job.guess.low),
@@ -323,14 +325,6 @@ def tokens_json(usage: Usage) -> dict[str, int]:
 def lines_of(store: JobStore, ordinals: list[int]) -> list[int]:
     """Where these requests stand in the input, from 1."""
     return past.lines(store.db, ordinals)
-
-
-@dataclass(frozen=True)
-class Copies:
-    """Requests that were given the answer of one alike, and the ₽ that this saved."""
-
-    requests: int
-    saved_rub: Decimal
 
 
 def copies_of(store: JobStore) -> Copies:

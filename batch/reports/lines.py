@@ -205,6 +205,8 @@ def _facts(row: Row) -> dict[str, Any]:
         facts["together"] = row.together
     if row.copy_of is not None:
         facts["copy_of"] = row.copy_of
+    if row.reused_from is not None:
+        facts["reused_from"] = row.reused_from
     if row.unknown:
         facts["uncertain_calls"] = row.unknown
         facts["uncertain_rub"] = plain(row.uncertain) if row.bounded else None

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from batch import language
 from batch.money.forecast import cost_of_all
+from batch.money.savings import reused_of
 from batch.money.words import paid, uncertain
 from batch.reports.cost import Cost, copies_of, lines_of
 from batch.reports.rows import rows
@@ -106,6 +107,7 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
         "refusals": Counter(store.refusals()).most_common(MOST_LISTED),
         "lost": store.chunks.lost(),
         "copies": copies_of(store),
+        "reused": reused_of(store),
         "packs": packs_of(store),
         "gold": gold_of(store),
         "unlisted": [(each, lines_of(store, each.ordinals)) for each in cost.unlisted],

@@ -74,6 +74,10 @@ class Row(msgspec.Struct, frozen=True):
     """The `custom_id` of the request whose result this one was given."""
     together: int = 1
     """How many requests had the call together that ended it."""
+    reused_from: str | None = None
+    """The earlier job whose answer it was given, and ₽ that this had cost there, if known."""
+    saved: Decimal | None = None
+    ordinal: int = -1
 
 
 def row_of(store: JobStore, ordinal: int) -> Row:
@@ -119,9 +123,11 @@ def rows(
         place,
         copy_of,
         source,
+        reused,
+        saved,
     ) in requests_in_order(store.db, finished=finished, only=only):
         cost = costs.of(ordinal, model, state, final)
-        unbilled = "copy" if copy_of is not None and state else "none"
+        unbilled = "copy" if copy_of is not None and state else "reused" if reused else "none"
         yield Row(
             line=line,
             custom_id=custom_id,
@@ -145,6 +151,9 @@ def rows(
             if bodies and pack
             else b"",
             copy_of=copy_of,
+            reused_from=reused,
+            saved=None if saved is None else Decimal(saved),
+            ordinal=ordinal,
             together=together(store.db, ordinal, final) if own and final else 1,
         )
 

@@ -8,24 +8,43 @@ import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from decimal import Decimal
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 
 from batch.store import database
 from batch.store.guess import Guess, packed
 from batch.store.input_blocks import BlockWriter
-from batch.store.order import Marks, arrange, mark_copies
+from batch.store.order import Marks, arrange, index_alike, mark_copies, twin_of
 from batch.store.revision import give_model
 from jobs.names import BLOCKS, DATABASE, TABLE
 from jobs.prices import PriceList
 from jobs.request import Fault, Request
 from jobs.spec import Spec
 from jobs.states import JobState
+from jobs.wire import pack_bodies
 
 _ROWS_AT_ONCE = 2000
+_ANSWERS_AT_ONCE = 256
+_BOUGHT = (
+    "ordinal NOT IN (SELECT ordinal FROM copies) AND ordinal NOT IN (SELECT ordinal FROM results)"
+)
+
+
+class Given(NamedTuple):
+    """A request's answer out of an earlier `job`, where it cost `rub` ₽ (None: nobody knows)."""
+
+    ordinal: int
+    body: bytes
+    job: str
+    rub: Decimal | None
+    at: float
+    status: int | None = 200
+    request_id: str = ""
+    flags: str = ""
 
 
 class Draft:
@@ -35,8 +54,14 @@ class Draft:
     either no job or a whole one. What a killed process left behind is removed by the next draft.
     """
 
-    def __init__(self, jobs_folder: Path, job_id: str, *, dedupe: str = "") -> None:
+    def __init__(
+        self, jobs_folder: Path, job_id: str, *, dedupe: str = "", reuse: str = ""
+    ) -> None:
+        """`dedupe`, `reuse`: "" for not at all, "same" for requests that are alike and do not ask
+        for chance (a temperature above 0), "all" for all that are alike.
+        """
         self.job_id = job_id
+        self._dedupe, self._reuse = dedupe, reuse
         self._final = jobs_folder / job_id
         self._folder = jobs_folder / f".{job_id}.draft"
         jobs_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,7 +74,8 @@ class Draft:
         self._blocks = BlockWriter(self._folder / BLOCKS)
         self._rows: list[tuple[object, ...]] = []
         self._models: dict[tuple[str, str], int] = {}
-        self._marks = Marks(self._db, dedupe)
+        self._marks = Marks(self._db, alike=bool(dedupe or reuse))
+        self._given: list[Given] = []
         self._digest = blake2b(digest_size=16)
         self.requests = 0
         self.invalid = 0
@@ -148,7 +174,64 @@ class Draft:
     def drop_copies(self) -> int:
         """Requests that are alike but for the first are given its result; returns how many."""
         self._flush_rows()
-        return mark_copies(self._db)
+        return mark_copies(self._db, chance=self._dedupe == "all") if self._dedupe else 0
+
+    # ---- answers of earlier jobs -----------------------------------------------------------
+
+    def look_for_answers(self) -> None:
+        """From now on `asking` finds the requests that may be given an earlier job's answer."""
+        self._flush_rows()
+        index_alike(self._db, chance=self._reuse == "all")
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether any of these has none yet."""
+        return self._db.execute("SELECT 1 FROM alike LIMIT 1").fetchone() is not None
+
+    def asking(self, body: bytes, model: str) -> list[int]:
+        """Those of them that ask a model the same as this body."""
+        numbers = [number for (name, _), number in self._models.items() if name == model]
+        if not numbers:
+            return []
+        rows = self._db.execute(
+            "SELECT ordinal FROM alike"
+            " WHERE twin = ? AND model IN (SELECT value FROM json_each(?))",
+            (twin_of(body)[0], msgspec.json.encode(numbers).decode()),
+        )
+        return [row[0] for row in rows]
+
+    def give(self, given: Given) -> None:
+        """One of them has its answer."""
+        self._db.execute("DELETE FROM alike WHERE ordinal = ?", (given.ordinal,))
+        self._given.append(given)
+        if len(self._given) >= _ANSWERS_AT_ONCE:
+            self._flush_given()
+
+    def _flush_given(self) -> None:
+        if not self._given:
+            return
+        answer = self._db.execute(
+            "INSERT INTO answers (bodies) VALUES (?)", (pack_bodies([g.body for g in self._given]),)
+        ).lastrowid
+        self._db.executemany(
+            "INSERT INTO results VALUES (?, 'completed', '', '', ?, 0, '', 0, ?, ?, ?, ?, ?)",
+            [
+                (each.ordinal, each.status, each.at, each.request_id, each.flags, answer, place)
+                for place, each in enumerate(self._given)
+            ],
+        )
+        self._db.executemany(
+            "INSERT INTO reused VALUES (?, ?, ?)",
+            [(g.ordinal, g.job, None if g.rub is None else str(g.rub)) for g in self._given],
+        )
+        self._given.clear()
+
+    @property
+    def reused(self) -> int:
+        """How many have the answer of an earlier job."""
+        self._flush_given()
+        (count,) = self._db.execute("SELECT count(*) FROM reused").fetchone()
+        return int(count)
 
     @property
     def digest(self) -> str:
@@ -174,8 +257,8 @@ class Draft:
         self._flush_rows()
         names = {number: name for name, number in self._models.items()}
         for count, model, prompt, output, bounded in self._db.execute(
-            "SELECT count(*), model, prompt_bound, output_bound, bounded FROM requests"
-            " WHERE ordinal NOT IN (SELECT ordinal FROM copies)"
+            "SELECT count(*), model, prompt_bound, output_bound, bounded FROM requests"  # noqa: S608
+            f" WHERE {_BOUGHT}"
             " GROUP BY model, prompt_bound, output_bound, bounded"
         ):
             name, pin = names[model]
@@ -217,7 +300,8 @@ class Draft:
         (stored,) = self._db.execute("SELECT count(*) FROM requests").fetchone()
         self._db.execute(
             "INSERT INTO job (id, spec, state, created_at, guess,"
-            " sample, warm, requests, invalid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " sample, warm, requests, invalid, completed, reused)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?10, ?10)",
             (
                 self.job_id,
                 spec.model_dump_json(),
@@ -228,6 +312,7 @@ class Draft:
                 warm,
                 stored,
                 self.invalid,
+                self.reused,
             ),
         )
         if prices is not None:
@@ -246,14 +331,17 @@ class Draft:
         known = self._db.execute(
             "SELECT DISTINCT coalesce(original, ordinal) FROM gold LEFT JOIN copies USING (ordinal)"
         ).fetchall()
-        return list(dict.fromkeys([*(row[0] for row in known), *self._spread(count)]))
+        answered = {row[0] for row in self._db.execute("SELECT ordinal FROM reused")}
+        first = [row[0] for row in known if row[0] not in answered]
+        if known and not first:
+            count = max(count, 1)  # what is known of them is told when the first ones are answered
+        return list(dict.fromkeys([*first, *self._spread(count)]))
 
     def _spread(self, count: int) -> list[int]:
         found = [
             row[0]
             for row in self._db.execute(
-                "SELECT ordinal FROM samples WHERE ordinal NOT IN (SELECT ordinal FROM copies)"
-                " ORDER BY ordinal"
+                f"SELECT ordinal FROM samples WHERE {_BOUGHT} ORDER BY ordinal"  # noqa: S608  same
             )
         ]
         count = min(count, len(found))

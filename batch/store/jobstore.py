@@ -75,6 +75,7 @@ class JobRow:
     unknown: int
     unbounded: int
     truncated: int
+    reused: int
     troubles: tuple[Trouble, ...]
 
     @property
@@ -86,6 +87,11 @@ class JobRow:
     def left(self) -> int:
         """Requests that have none yet."""
         return self.requests - self.finished
+
+    @property
+    def own(self) -> int:
+        """Requests that do not have the answer of an earlier job."""
+        return self.requests - self.reused
 
     @property
     def ended(self) -> bool:

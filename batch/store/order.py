@@ -1,7 +1,7 @@
 """In which order a job's requests are fed, and which of them are not fed at all.
 
 Mostly they are fed as they stand in the file; then the view `queue` is the table of requests. A
-sample that goes first, prompts with a shared beginning that are kept together, or copies that are
+sample that goes first, prompts with a shared beginning that are kept together, or requests that are
 not bought make an order of their own: the table `feeding`. Outputs stand in the file's order all
 the same. Constant memory: SQLite sorts on disk.
 """
@@ -29,38 +29,40 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 class Marks:
     """Notes of each request, while the file is read, what the order may depend on.
 
-    `dedupe`: "" for no copies, "same" for requests that are alike and do not ask for chance (a
-    temperature above 0), "all" for all that are alike.
+    `alike`: whether requests that are alike are to be found.
     """
 
-    def __init__(self, db: sqlite3.Connection, dedupe: str = "") -> None:
+    def __init__(self, db: sqlite3.Connection, *, alike: bool = False) -> None:
         self._db = db
-        self._dedupe = dedupe
-        self._rows: list[tuple[int, bytes | None, int | None]] = []
-        db.execute("CREATE TEMP TABLE marks (ordinal INTEGER PRIMARY KEY, twin, prefix)")
+        self._alike = alike
+        self._rows: list[tuple[int, bytes | None, bool, int | None]] = []
+        db.execute("CREATE TEMP TABLE marks (ordinal INTEGER PRIMARY KEY, twin, chance, prefix)")
 
     def see(self, ordinal: int, request: Request) -> None:
         """Takes in a request."""
-        twin = self._twin(request.body) if self._dedupe else None
+        twin, chance = twin_of(request.body) if self._alike else (None, False)
         prefix = _prefix(request) if len(request.body) > PREFIX_BYTES else None
         if twin is None and prefix is None:
             return
-        self._rows.append((ordinal, twin, prefix))
+        self._rows.append((ordinal, twin, chance, prefix))
         if len(self._rows) >= _AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
         """Writes down what was noted."""
-        self._db.executemany("INSERT INTO marks VALUES (?, ?, ?)", self._rows)
+        self._db.executemany("INSERT INTO marks VALUES (?, ?, ?, ?)", self._rows)
         self._rows.clear()
 
-    def _twin(self, body: bytes) -> bytes | None:
-        """What alike requests have in common: all members, in whatever order they stand."""
-        members = _members(body)
-        if self._dedupe == "same" and not _is_zero(members.get("temperature")):
-            return None
-        content = b"\0".join(key.encode() + b"\0" + bytes(members[key]) for key in sorted(members))
-        return blake2b(content, digest_size=16).digest()
+
+def twin_of(body: bytes) -> tuple[bytes, bool]:
+    """What requests to one model have in common that are alike: all members, in whatever order they
+    stand. And whether chance has a say: a temperature above 0.
+    """
+    members = _members(body)
+    members.pop("model", None)
+    content = b"\0".join(key.encode() + b"\0" + bytes(members[key]) for key in sorted(members))
+    chance = not _is_zero(members.get("temperature"))
+    return blake2b(content, digest_size=16).digest(), chance
 
 
 def _is_zero(temperature: msgspec.Raw | None) -> bool:
@@ -84,14 +86,28 @@ def _salt(model: str) -> bytes:
     return blake2b(model.encode(), digest_size=16).digest()
 
 
-def mark_copies(db: sqlite3.Connection) -> int:
+_ALIKE = (
+    "SELECT twin, model, ordinal FROM marks JOIN requests USING (ordinal)"
+    " WHERE twin IS NOT NULL AND (NOT chance OR ?) AND ordinal NOT IN (SELECT ordinal FROM results)"
+)
+"""Requests by what they ask; those that ask for chance only if they count, too."""
+
+
+def mark_copies(db: sqlite3.Connection, *, chance: bool = False) -> int:
     """Of requests that are alike all but the first become copies of it; returns how many."""
     return db.execute(
-        "INSERT INTO copies SELECT ordinal, first FROM marks JOIN requests USING (ordinal)"
-        " JOIN (SELECT twin, min(ordinal) AS first FROM marks JOIN requests USING (ordinal)"
-        "  WHERE twin IS NOT NULL GROUP BY twin HAVING count(*) > 1) USING (twin)"
-        " WHERE ordinal > first"
+        f"INSERT INTO copies WITH alike AS ({_ALIKE})"  # noqa: S608  constants
+        " SELECT ordinal, first FROM alike JOIN (SELECT twin, model, min(ordinal) AS first"
+        "  FROM alike GROUP BY twin, model HAVING count(*) > 1) USING (twin, model)"
+        " WHERE ordinal > first",
+        (chance,),
     ).rowcount
+
+
+def index_alike(db: sqlite3.Connection, *, chance: bool = False) -> None:
+    """Makes the table `alike`, in which requests are found by what they ask."""
+    db.execute(f"CREATE TEMP TABLE alike AS {_ALIKE}", (chance,))
+    db.execute("CREATE INDEX temp.alike_by_twin ON alike (twin)")
 
 
 def arrange(db: sqlite3.Connection, first: list[int], cached: set[int]) -> int:
@@ -102,8 +118,10 @@ def arrange(db: sqlite3.Connection, first: list[int], cached: set[int]) -> int:
     warm caches.
     """
     groups = _groups(db, cached)
-    (copies,) = db.execute("SELECT EXISTS (SELECT 1 FROM copies)").fetchone()
-    if not first and not copies and groups < 2:
+    (unbought,) = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM copies) OR EXISTS (SELECT 1 FROM results)"
+    ).fetchone()
+    if not first and not unbought and groups < 2:
         (leads,) = db.execute(
             "SELECT EXISTS (SELECT 1 FROM groups WHERE first = (SELECT min(ordinal) FROM requests))"
         ).fetchone()
@@ -119,7 +137,8 @@ def arrange(db: sqlite3.Connection, first: list[int], cached: set[int]) -> int:
         "  row_number() OVER (ORDER BY coalesce(groups.first, requests.ordinal),"
         "   requests.ordinal) AS place"
         " FROM requests LEFT JOIN marks USING (ordinal) LEFT JOIN groups USING (prefix)"
-        " WHERE requests.ordinal NOT IN (SELECT ordinal FROM copies))",
+        " WHERE requests.ordinal NOT IN (SELECT ordinal FROM copies)"
+        " AND requests.ordinal NOT IN (SELECT ordinal FROM results))",
         (LEAD,),
     )
     db.execute("DROP VIEW queue")
@@ -144,7 +163,8 @@ def _groups(db: sqlite3.Connection, cached: set[int]) -> int:
     found = db.execute(
         "INSERT INTO groups SELECT prefix, min(ordinal) FROM marks JOIN requests USING (ordinal)"
         " WHERE prefix IS NOT NULL AND model IN (SELECT model FROM cached)"
-        " AND ordinal NOT IN (SELECT ordinal FROM copies) GROUP BY prefix HAVING count(*) > 1"
+        " AND ordinal NOT IN (SELECT ordinal FROM copies)"
+        " AND ordinal NOT IN (SELECT ordinal FROM results) GROUP BY prefix HAVING count(*) > 1"
     ).rowcount
     db.execute("CREATE INDEX temp.groups_first ON groups (first)")
     return found

@@ -59,6 +59,15 @@ def lines(db: sqlite3.Connection, ordinals: Iterable[int]) -> list[int]:
     return sorted(db.execute(asked, (each,)).fetchone()[0] for each in ordinals)
 
 
+def reused(db: sqlite3.Connection) -> tuple[int, list[Decimal]]:
+    """How many requests were given an earlier job's answer, and the ₽ that these had cost as far
+    as that is known.
+    """
+    (count,) = db.execute("SELECT count(*) FROM reused").fetchone()
+    rows = db.execute("SELECT rub FROM reused WHERE rub IS NOT NULL")
+    return int(count), [Decimal(row[0]) for row in rows]
+
+
 def copied(db: sqlite3.Connection) -> Iterator[tuple[int, Decimal | None]]:
     """Of each request whose result was given to others: how many they are, and its cost in ₽."""
     rows = db.execute(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -185,6 +185,21 @@ class Queue:
         query = "SELECT json_extract(spec, '$.max_tokens_field') FROM job"
         (field,) = self._db.execute(query).fetchone()
         return _limited(body, limit, field or "max_tokens")
+
+    def answered(self) -> Iterator[tuple[int, str]]:
+        """(ordinal, model) of each answered request, in order."""
+        names = {number: name for number, (name, _) in self._known().items()}
+        for ordinal, model in self._db.execute(
+            "SELECT ordinal, model FROM results JOIN requests USING (ordinal)"
+            " WHERE state = 'completed' ORDER BY ordinal"
+        ):
+            yield ordinal, names[model]
+
+    def output_bound(self, ordinal: int) -> int | None:
+        """The most tokens that a request's answer may have; None: it does not say."""
+        query = "SELECT output_bound FROM requests WHERE ordinal = ?"
+        bound: int | None = self._db.execute(query, (ordinal,)).fetchone()[0]
+        return bound
 
     def original(self, ordinal: int) -> tuple[bytes, int | None]:
         """The request's JSON as it was submitted, and the `max_tokens` it was given since."""

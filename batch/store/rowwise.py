@@ -16,6 +16,10 @@ _ORIGIN = (
     "LEFT JOIN copies ON copies.ordinal = requests.ordinal"
     " LEFT JOIN requests AS originals ON originals.ordinal = copies.original"
 )
+_EARLIER, _GIVEN = (
+    "reused.job, reused.rub",
+    "LEFT JOIN reused ON reused.ordinal = requests.ordinal",
+)
 _COLUMNS = (
     "requests.ordinal, requests.line, requests.custom_id, name, state, code, message, status,"
     " attempts, call, latency_s, finished_at, request_id, flags, answer, body"
@@ -25,16 +29,18 @@ _COLUMNS = (
 def requests_in_order(
     db: sqlite3.Connection, *, finished: bool = False, only: int | None = None
 ) -> Iterator[tuple[Any, ...]]:
-    """`_COLUMNS` of each request, and (custom_id, ordinal) of the one that it is a copy of.
+    """`_COLUMNS` of each request, (custom_id, ordinal) of the one that it is a copy of, and (job,
+    ₽) of the earlier answer that it was given.
 
     `finished`: those that have their result; `only`: the one of this ordinal.
     """
     original, origin = (_ORIGINAL, _ORIGIN) if has_any(db, "copies") else ("NULL, NULL", "")
+    earlier, given = (_EARLIER, _GIVEN) if has_any(db, "reused") else ("NULL, NULL", "")
     return _tuples(
         db,
-        f"SELECT {_COLUMNS}, {original} FROM requests"  # noqa: S608  names of columns
+        f"SELECT {_COLUMNS}, {original}, {earlier} FROM requests"  # noqa: S608  names of columns
         f" JOIN models ON models.id = requests.model {'' if finished else 'LEFT'} JOIN results"
-        f" ON results.ordinal = requests.ordinal {origin} {_among('requests', only)}"
+        f" ON results.ordinal = requests.ordinal {origin} {given} {_among('requests', only)}"
         # Named in full: `ordinal` alone is that of the result, which a request may not have.
         " ORDER BY requests.ordinal",
     )

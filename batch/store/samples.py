@@ -30,8 +30,9 @@ def all_samples(db: sqlite3.Connection) -> Iterator[tuple[str, int | None, int, 
 
 
 def requests_by_model(db: sqlite3.Connection) -> Iterator[tuple[str, int, int]]:
-    """(model, requests, sum of their prompt bounds), without copies."""
+    """(model, requests, sum of their prompt bounds) of those that are bought."""
     return db.execute(
         "SELECT name, count(*), sum(prompt_bound) FROM requests JOIN models ON models.id = model"
-        " WHERE ordinal NOT IN (SELECT ordinal FROM copies) GROUP BY name"
+        " WHERE ordinal NOT IN (SELECT ordinal FROM copies)"
+        " AND ordinal NOT IN (SELECT ordinal FROM reused) GROUP BY name"
     )

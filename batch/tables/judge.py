@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from batch.store.jobstore import JobStore
 from batch.store.units import Judge
+from batch.tables.check import Verdict, check_of, text_of
 from batch.tables.followup import Ladder
 from batch.tables.requests import Asker
 from jobs.spec import Spec
@@ -19,6 +20,15 @@ def judge_of(job_id: str, spec: Spec) -> Judge | None:
     if task is None or not task.checked:
         return None
     return _ladder_of(job_id, spec, task)
+
+
+def verdict_of(spec: Spec) -> Callable[[bytes, bytes], Verdict]:
+    """What a job holds of a raw answer to a request that is asked alone, by both bodies."""
+    task = spec.task
+    if task is None or not task.checked:
+        return lambda _request, _answer: Verdict()
+    check = check_of(task)
+    return lambda _request, answer: check(text_of(answer))
 
 
 def own_answers(store: JobStore) -> Callable[[int, bytes], bytes] | None:

@@ -17,7 +17,7 @@ def seconds_left(job: JobRow, rate: float) -> float | None:
         return job.left / rate
     rests = job.state is JobState.PAUSED and job.reason == PauseReason.WINDOW_CLOSED
     if rests and job.guess.hours:
-        return job.guess.hours * 3600 * job.left / job.requests
+        return job.guess.hours * 3600 * job.left / max(job.own, 1)
     return None
 
 

@@ -115,14 +115,15 @@ class Play:
 
     def answered(self, chunk: int) -> Delivery:
         """What a worker makes of a chunk."""
-        payload = self.post.take(JOB, chunk)
+        job = self.store.job().id
+        payload = self.post.take(job, chunk)
         calls, results, bodies = list[Call](), list[Result](), list[bytes]()
         for work in payload.requests:
             calls.append(self._called(work, chunk, payload.models[work.model]))
             results.append(result(work.ordinal, chunk))
             bodies.append(self._answer(work))
         results = [_with_body(each, place) for place, each in enumerate(results)]
-        return delivery(calls, results, [closing(chunk)], bodies=bodies)
+        return delivery(calls, results, [closing(chunk)], bodies=bodies, job=job)
 
     def _called(self, work: Work, chunk: int, model: str) -> Call:
         self.calls += 1
