@@ -54,16 +54,6 @@ def compile_prompt(text: str, columns: tuple[str, ...], option: str) -> Render:
     return render
 
 
-def parts_of(text: str) -> tuple[str, str, str]:
-    """What stands before the first cell, what depends on the row, and what stands behind."""
-    starts = [place for mark in ("{{", "{%", "{#") if (place := text.find(mark)) >= 0]
-    if not starts:
-        return text, "", ""
-    start = min(starts)
-    stop = max(text.rfind(mark) for mark in ("}}", "%}", "#}")) + 2
-    return text[:start], text[start:stop], text[stop:]
-
-
 class _Environment(ImmutableSandboxedEnvironment):
     """Without the two operators that make much of little."""
 

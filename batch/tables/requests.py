@@ -12,7 +12,6 @@ import msgspec
 
 from batch.tables import pack
 from batch.tables.pack import Item
-from batch.tables.prompt import compile_prompt, parts_of
 from batch.tables.table import Row, Table
 from jobs.errors import UsageError
 from jobs.request import Fault, Request
@@ -71,6 +70,9 @@ class Asker:
         """
         if model is None:
             raise UsageError("no model is set", hint="set one: --model minimax/minimax-m1")
+        # Jinja2 is a fifth of the time in which `run` starts; jobs without a table need none.
+        from batch.tables.prompt import compile_prompt
+
         self._task, self._model, self._max_tokens = task, model, max_tokens
         self._tier, self._limit = tier, limit or LIMITS[0]
         columns = task.form.columns
@@ -160,6 +162,16 @@ class Asker:
     def _id(self, number: int, cells: dict[str, Any]) -> str:
         cell = cells[self._task.id_column] if self._task.id_column else None
         return f"row-{number}" if cell in (None, "") else str(cell)[:512]
+
+
+def parts_of(text: str) -> tuple[str, str, str]:
+    """What stands before the first cell, what depends on the row, and what stands behind."""
+    starts = [place for mark in ("{{", "{%", "{#") if (place := text.find(mark)) >= 0]
+    if not starts:
+        return text, "", ""
+    start = min(starts)
+    stop = max(text.rfind(mark) for mark in ("}}", "%}", "#}")) + 2
+    return text[:start], text[start:stop], text[stop:]
 
 
 def _check_columns(task: Task, columns: tuple[str, ...]) -> None:

@@ -239,8 +239,8 @@ def test_other_machines_are_served_nobody_without_a_key(workdir: Workdir) -> Non
     assert "nightshift keys add NAME" in told.stderr
 
 
-def test_no_other_command_loads_the_server() -> None:
+def test_a_run_loads_neither_the_server_nor_templates_before_its_worker_starts() -> None:
     code = "import sys, batch.main, batch.commands.run; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    assert not {"starlette", "uvicorn", "python_multipart"} & {*told.stdout.split()}
+    assert not {"starlette", "uvicorn", "python_multipart", "jinja2"} & {*told.stdout.split()}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from batch.tables.prompt import compile_prompt, parts_of
+from batch.tables.prompt import compile_prompt
+from batch.tables.requests import parts_of
 from jobs.errors import UsageError
 
 COLUMNS = ("review", "Название товара", "n")
