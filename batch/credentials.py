@@ -9,8 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from batch.settings import DEFAULT_BASE_URL, Settings
+from batch.settings import Settings
 from jobs import headers
+from jobs.address import DEFAULT_BASE_URL
 from jobs.errors import StorageUnavailable, UsageError
 from jobs.names import SECRET
 from jobs.seal import Seal, fingerprint

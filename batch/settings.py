@@ -11,7 +11,6 @@ from jobs.errors import UsageError
 from jobs.redis_url import RedisUrl, parse_redis_url
 from jobs.secret import POST_SECRET_FILE, REDIS_URL, key_source, read_secret, secret
 
-DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
 DEFAULT_HOME = "~/.nightshift"
 INSECURE_REDIS = "NIGHTSHIFT_INSECURE_REDIS"
 WORKER_PATIENCE = "NIGHTSHIFT_WORKER_PATIENCE"

@@ -6,6 +6,8 @@ import re
 from ipaddress import ip_address, ip_network
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
+
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _PLAIN = re.compile(r"https?://[^\s\x00-\x20\x7f\\]+", re.IGNORECASE)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, field_validator
+
+from jobs.options import NOTIFICATIONS, Option
 
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 _PLAIN = re.compile(r"https?://[\x21-\x5b\x5d-\x7e]+", re.IGNORECASE)
@@ -20,9 +23,23 @@ class Notify(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str | None = None
-    telegram: str | None = None
-    mail: str | None = None
+    url: Annotated[
+        str | None,
+        Option(
+            "--notify-url",
+            "URL",
+            help="Webhook to notify on completion and problems.  [https; signed, see docs]",
+            section=NOTIFICATIONS,
+        ),
+    ] = None
+    telegram: Annotated[
+        str | None,
+        Option("--notify-telegram", "CHAT", help="Telegram chat to notify.", section=NOTIFICATIONS),
+    ] = None
+    mail: Annotated[
+        str | None,
+        Option("--notify-mail", "ADDRESS", help="Email address to notify.", section=NOTIFICATIONS),
+    ] = None
 
     @field_validator("url")
     @classmethod

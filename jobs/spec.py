@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 from msgspec import structs
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from jobs.address import check_base_url
+from jobs.address import DEFAULT_BASE_URL, check_base_url
 from jobs.chunk import Speed, Terms
-from jobs.gateways import ONE, RUB, UNKNOWN, USD, Gateway, Tariff, gateway_of
+from jobs.gateways import GATEWAYS, ONE, RUB, UNKNOWN, USD, Gateway, Tariff, gateway_of
 from jobs.notify import Notify
+from jobs.options import HOURS, MONEY, PACE, AtResume, Option
 from jobs.prices import MOST_RISE
 from jobs.priority import MOST, NORMAL
 from jobs.seal import Target
@@ -22,6 +23,9 @@ from jobs.window import parse_window
 Count = Annotated[int, Field(gt=0)]
 ModelName = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x20\x7f-\x9f]+$")]
 Seconds = Annotated[float, Field(gt=0)]
+
+_NEW_LIMIT = AtResume(help="New limit.")
+_NEW_BUDGET = AtResume(help="New budget.")
 
 
 class Limits(BaseModel):
@@ -34,13 +38,73 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rpm: Count | None = None
-    tpm: Count | None = None
-    max_in_flight: Count | None = None
-    rub_per_hour: Annotated[Decimal, Field(gt=0)] | None = None
-    refusals: Annotated[int, Field(ge=0)] = 10
-    stop_after_rows: Count = 5
-    stop_after_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
+    rpm: Annotated[
+        Count | None,
+        Option(
+            "--rpm", "N", help="Maximum requests per minute, all workers together.", section=PACE
+        ),
+        _NEW_LIMIT,
+    ] = None
+    tpm: Annotated[
+        Count | None,
+        Option("--tpm", "N", help="Maximum tokens per minute, all workers together.", section=PACE),
+        _NEW_LIMIT,
+    ] = None
+    max_in_flight: Annotated[
+        Count | None,
+        Option(
+            "--max-in-flight",
+            "N",
+            help="Maximum concurrent calls, all workers together.  [default: adaptive]",
+            section=PACE,
+        ),
+        _NEW_LIMIT,
+    ] = None
+    rub_per_hour: Annotated[
+        Annotated[Decimal, Field(gt=0)] | None,
+        Option(
+            "--rub-per-hour",
+            "RUB",
+            help="Maximum spending per hour (approximate), all workers together.",
+            section=PACE,
+        ),
+        _NEW_LIMIT,
+    ] = None
+    refusals: Annotated[
+        int,
+        Field(ge=0),
+        Option(
+            "--max-refusals",
+            "N",
+            help="Pause after N consecutive identical errors; 0: never.",
+            section=PACE,
+        ),
+        _NEW_LIMIT,
+    ] = 10
+    stop_after_s: Annotated[
+        float,
+        Field(ge=0, le=86_400),
+        Option(
+            "--stop-after",
+            "SECONDS",
+            help="After the first answer: pause once the key, the account or the model has been"
+            " rejected for this long (ten times as long for a wrong address or nothing but"
+            " rate limits).",
+            section=PACE,
+        ),
+        _NEW_LIMIT,
+    ] = 60.0
+    stop_after_rows: Annotated[
+        Count,
+        Option(
+            "--stop-after-rows",
+            "N",
+            help="…and by this many requests in a row; an error of a single request fails"
+            " only that request.",
+            section=PACE,
+        ),
+        _NEW_LIMIT,
+    ] = 5
 
 
 class Budget(BaseModel):
@@ -48,9 +112,33 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rub: Annotated[Decimal, Field(ge=0)] | None = None
-    tokens: Annotated[int, Field(ge=0)] | None = None
-    requests: Annotated[int, Field(ge=0)] | None = None
+    rub: Annotated[
+        Annotated[Decimal, Field(ge=0)] | None,
+        Option(
+            "--budget-rub",
+            "RUB",
+            help="Never spend more than this. The maximum cost of each call is reserved"
+            " before it is sent.",
+            section=MONEY,
+            in_checks=True,
+        ),
+        _NEW_BUDGET,
+    ] = None
+    tokens: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        Option("--budget-tokens", "N", help="Never use more tokens than this.", section=MONEY),
+        _NEW_BUDGET,
+    ] = None
+    requests: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        Option(
+            "--budget-requests",
+            "N",
+            help="Run at most this many requests; resume runs the rest.",
+            section=MONEY,
+        ),
+        _NEW_BUDGET,
+    ] = None
 
 
 class Origin(BaseModel):
@@ -66,55 +154,309 @@ class Origin(BaseModel):
 class Spec(BaseModel):
     """A job's whole wish: where from, where to, how asked, how fast, how dear.
 
-    `revised`: models or bounds of stored requests were changed, so that their bodies are brought in
-    line with them as they are sent. `input_digest` tells inputs that ask the same.
-    `headers` are the names of those that the endpoint wants beside the key; values are never kept.
-    `currency` is that of the endpoint's figures; None: its gateway's.
+    What the user may set declares its `Option`. `revised`: models or bounds of stored requests were
+    changed, so that their bodies are brought in line with them as they are sent. `input_digest`
+    tells inputs that ask the same. `headers` are the names of those that the endpoint wants beside
+    the key; values are never kept. `currency` is that of the endpoint's figures; None: its
+    gateway's. `task`: what is asked of the rows of a table; None where the input holds requests.
+    `origin`: where it came from, if through the Batch API.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    output_dir: Annotated[
+        str,
+        Option(
+            "-o --output-dir",
+            "DIR",
+            help="Directory for the results.  [default: <input>.<job>/ next to the input]",
+            of_one_job=True,
+        ),
+    ]
+    name: Annotated[
+        str,
+        Option(
+            "--name",
+            "TEXT",
+            help="Job name.  [default: the input's name]",
+            of_one_job=True,
+        ),
+    ]
     source: str
-    output_dir: str
-    insecure_http: bool = False
-    base_url: str
+    model: Annotated[
+        str | None,
+        Option(
+            "--model",
+            "NAME",
+            help="Model for requests that do not specify one.",
+            in_checks=True,
+            of_one_job=True,
+        ),
+    ] = None
+    model_map: Annotated[
+        dict[str, ModelName],
+        Option(
+            "--model-map",
+            "OLD=NEW",
+            help="Replace model OLD with NEW in requests; may be repeated.",
+            in_checks=True,
+        ),
+        AtResume(help="Replace model OLD with NEW in requests; may be repeated."),
+    ] = {}
+    override_model: Annotated[
+        ModelName | None,
+        Option(
+            "--override-model",
+            "NAME",
+            help="Use this model for all requests, whatever they specify.",
+            in_checks=True,
+        ),
+        AtResume(help="Use this model for all requests, whatever they specify."),
+    ] = None
+    max_tokens: Annotated[
+        Count | None,
+        Option(
+            "--max-tokens",
+            "N",
+            help="max_tokens for requests that do not set it.",
+            in_checks=True,
+        ),
+        AtResume(
+            help="max_tokens for requests that do not set it; with --retry truncated, for the"
+            " retried requests."
+        ),
+    ] = None
+    drop_last_assistant: Annotated[
+        bool,
+        Option(
+            "--drop-last-assistant",
+            help="Drop a trailing assistant message and ask for a new answer.",
+            in_checks=True,
+            of_one_job=True,
+        ),
+    ] = False
+    max_tokens_field: Annotated[
+        Literal["max_tokens", "max_completion_tokens"] | None,
+        Option(
+            "--max-tokens-field",
+            "NAME",
+            help="Name of that field, if the endpoint accepts only one: max_tokens or"
+            " max_completion_tokens.",
+            in_checks=True,
+        ),
+    ] = None
+    service_tier: Annotated[
+        Literal["flex", "default", "priority"] | None,
+        Option(
+            "--service-tier",
+            "TIER",
+            help="Service tier for requests that do not specify one: flex is cheaper and slower,"
+            " priority faster and more expensive.",
+            in_checks=True,
+        ),
+    ] = None
+    insecure_http: Annotated[
+        bool,
+        Option(
+            "--insecure-http",
+            help="Allow http:// to a private address; the key crosses that network unencrypted.",
+            in_checks=True,
+        ),
+    ] = False
+    base_url: Annotated[
+        str,
+        Option("--base-url", "URL", help="Base URL of the endpoint.", in_checks=True),
+        AtResume(help="New address of the same endpoint, with the same prices and currency."),
+    ] = DEFAULT_BASE_URL
     key: Annotated[str, Field(pattern=r"^([0-9a-f]{12})?(\.[0-9a-f]{12})?$")] = ""
-    headers: tuple[str, ...] = ()
-    model: str | None = None
-    max_tokens: Count | None = None
-    model_map: dict[str, ModelName] = {}
-    override_model: ModelName | None = None
+    headers: Annotated[
+        tuple[str, ...],
+        Option(
+            "--header",
+            "NAME=VALUE",
+            help="HTTP header for the endpoint; may be repeated. Secrets as NAME=@FILE or"
+            " NAME=env:VARIABLE; NAME= removes a header.",
+            in_checks=True,
+        ),
+    ] = ()
     revised: bool = False
-    drop_last_assistant: bool = False
     input_digest: str = ""
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
-    service_tier: Literal["flex", "default", "priority"] | None = None
-    skip_invalid: bool = False
-    limits: Limits = Limits()
+    skip_invalid: Annotated[
+        bool,
+        Option(
+            "--skip-invalid",
+            help="Report invalid lines in errors.jsonl and run the others.",
+            in_checks=True,
+            of_one_job=True,
+        ),
+    ] = False
     budget: Budget = Budget()
-    priority: Annotated[float, Field(gt=0, le=MOST)] = NORMAL
-    window: str | None = None
-    off_peak: bool = False
-    deadline: datetime | None = None
-    dedupe: Literal["", "same", "all"] = ""
-    reuse: Literal["", "same", "all"] = ""
-    max_attempts: Count = 5
-    never_pay_twice: bool = False
-    gateway: str | None = None
-    currency: Literal["RUB", "USD", "unknown"] | None = None
-    usd_rate: Annotated[Decimal, Field(gt=0, le=10**6, decimal_places=6)] | None = None
-    price_file: str | None = None
-    request_bound_rub: Annotated[Decimal, Field(ge=0)] | None = None
-    max_price_rise: Annotated[Decimal, Field(ge=0, le=1000, decimal_places=4)] = MOST_RISE
+    max_price_rise: Annotated[
+        Decimal,
+        Field(ge=0, le=1000, decimal_places=4),
+        Option(
+            "--max-price-rise",
+            "PERCENT",
+            help="Pause if prices rise by more than PERCENT since submission. Cost bounds"
+            " allow for it.",
+            section=MONEY,
+        ),
+        AtResume(help="Pause if prices rise by more than PERCENT from now."),
+    ] = MOST_RISE
+    price_file: Annotated[
+        str | None,
+        Option(
+            "--price-file",
+            "FILE",
+            help="Prices of models that the endpoint lists without one (format: docs/money.md).",
+            section=MONEY,
+            in_checks=True,
+        ),
+        AtResume(help="New prices for an endpoint that lists none."),
+    ] = None
+    usd_rate: Annotated[
+        Annotated[Decimal, Field(gt=0, le=10**6, decimal_places=6)] | None,
+        Option(
+            "--usd-rate",
+            "RUB",
+            help="USD/RUB rate, for endpoints and price files in dollars.",
+            section=MONEY,
+            in_checks=True,
+        ),
+        AtResume(help="New USD/RUB rate."),
+    ] = None
+    currency: Annotated[
+        Literal["RUB", "USD", "unknown"] | None,
+        Option(
+            "--currency",
+            help="Currency of prices and costs of an unknown endpoint; USD requires --usd-rate.",
+            choices=(RUB, USD),
+            section=MONEY,
+            in_checks=True,
+        ),
+    ] = None
+    gateway: Annotated[
+        str | None,
+        Option(
+            "--gateway",
+            "NAME",
+            help=f"How the endpoint reports costs and prices: {', '.join(GATEWAYS)}.  [default:"
+            " by its host]",
+            choices=tuple(GATEWAYS),
+            section=MONEY,
+            in_checks=True,
+        ),
+    ] = None
+    request_bound_rub: Annotated[
+        Annotated[Decimal, Field(ge=0)] | None,
+        Option(
+            "--request-bound-rub",
+            "RUB",
+            help="Maximum cost of a request that has no upper bound otherwise (images, web"
+            " search).",
+            section=MONEY,
+        ),
+        AtResume(help="New cost bound for requests whose cost has no upper bound."),
+    ] = None
+    never_pay_twice: Annotated[
+        bool,
+        Option(
+            "--never-pay-twice",
+            help="Do not retry a call that may have been billed; report it as failed.",
+            section=MONEY,
+        ),
+    ] = False
+    dedupe: Annotated[
+        Literal["", "same", "all"],
+        Option(
+            "--dedupe",
+            help="Send identical requests once and copy the answer to each line, except with"
+            " temperature above 0.",
+            value="same",
+            section=MONEY,
+            in_checks=True,
+        ),
+        Option("--dedupe-all", help="Same, regardless of temperature.", value="all", section=MONEY),
+    ] = ""
+    reuse: Annotated[
+        Literal["", "same", "all"],
+        Option(
+            "--reuse",
+            help="Take over answers that earlier jobs got to the same requests, except with"
+            " temperature above 0.",
+            value="same",
+            section=MONEY,
+            in_checks=True,
+        ),
+        Option("--reuse-all", help="Same, regardless of temperature.", value="all", section=MONEY),
+    ] = ""
+    limits: Limits = Limits()
+    priority: Annotated[
+        float,
+        Field(gt=0, le=MOST),
+        Option(
+            "--priority",
+            "high|normal|low|N",
+            help="Weight of the job against other jobs: 100, 10, 1 or N.",
+            shown_default="normal",
+            section=PACE,
+        ),
+        AtResume(help="New priority."),
+    ] = NORMAL
+    max_attempts: Annotated[
+        Count,
+        Option(
+            "--max-attempts",
+            "N",
+            help="Maximum attempts per request (rate limits and outages do not count).",
+            section=PACE,
+        ),
+    ] = 5
     idle_timeout_s: Seconds = 60.0
-    total_timeout_s: Seconds = 900.0
-    chunk_size: Count | None = None
-    notify: Notify = Notify()
+    total_timeout_s: Annotated[
+        Seconds,
+        Option("--timeout", "S", help="Timeout of one call in seconds.", section=PACE),
+    ] = 900.0
+    window: Annotated[
+        str | None,
+        Option(
+            "--window",
+            "HH:MM-HH:MM[@ZONE]",
+            help="Send only during these hours, e.g. 23:00-07:00@Europe/Moscow.",
+            section=HOURS,
+        ),
+        AtResume(help='New hours; "" for any time.'),
+    ] = None
+    off_peak: Annotated[
+        bool,
+        Option(
+            "--off-peak",
+            help="Send only during the endpoint's off-peak hours, as listed in its catalogue.",
+            section=HOURS,
+            in_checks=True,
+        ),
+    ] = False
+    deadline: Annotated[
+        datetime | None,
+        Option(
+            "--deadline",
+            "HH:MM",
+            help="Send nothing after this time; unsent requests are reported. Or a date:"
+            " 2026-05-04T07:00.",
+            section=HOURS,
+            of_one_job=True,
+        ),
+        AtResume(help='New deadline; "" for none.'),
+    ] = None
     task: Task | None = None
-    """What is asked of the rows of a table; None where the input holds requests."""
+    notify: Notify = Notify()
+    chunk_size: Annotated[
+        Count | None,
+        Option(
+            "--chunk-size", "N", help="Requests per task.  [default: automatic]", is_hidden=True
+        ),
+    ] = None
     origin: Origin | None = None
-    """Where it came from, if through the Batch API."""
 
     @field_validator("base_url")
     @classmethod

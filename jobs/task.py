@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.options import TABLES, Option
 
 Kind = Literal["csv", "xlsx", "parquet", "jsonl"]
 
 Instructions = Literal["auto", "prompt", "response_format", "both"]
 
+
+_table = partial(Option, section=TABLES, in_checks=True, of_one_job=True)
 
 MOST_PACKED = 200
 """Rows in one call."""
@@ -26,12 +31,35 @@ class TableForm(BaseModel):
 
     kind: Kind = "csv"
     columns: tuple[str, ...] = ()
-    encoding: str = "utf-8"
+    encoding: Annotated[
+        str,
+        _table(
+            "--encoding",
+            "NAME",
+            help="Encoding of a CSV file, e.g. cp1251.  [default: detected]",
+            default=None,
+        ),
+    ] = "utf-8"
     bom: bool = False
-    delimiter: str = ","
+    delimiter: Annotated[
+        str,
+        _table(
+            "--delimiter",
+            "CHAR",
+            help="Delimiter of a CSV file: a character, or tab, comma, semicolon, pipe. "
+            " [default: detected]",
+            default=None,
+        ),
+    ] = ","
     newline: Literal["\n", "\r\n", "\r"] = "\n"
-    header: bool = True
-    sheet: str | None = None
+    header: Annotated[
+        bool,
+        _table("--no-header", help="The first row is data; columns are column_1, …", value=False),
+    ] = True
+    sheet: Annotated[
+        str | None,
+        _table("--sheet", "NAME", help="Sheet of an XLSX file.  [default: the first]"),
+    ] = None
 
 
 class Task(BaseModel):
@@ -47,22 +75,104 @@ class Task(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    prompt: str
-    system: str | None = None
-    choices: tuple[str, ...] = ()
-    answer_schema: str | None = None
-    instructions_in: Instructions = "auto"
-    repairs: Annotated[int, Field(ge=0, le=10)] = 1
-    escalate: str | None = None
-    pack: Annotated[int, Field(ge=1, le=MOST_PACKED)] = 1
+    prompt: Annotated[
+        str,
+        _table(
+            "--prompt",
+            "TEXT",
+            help="INPUT is a table (CSV, XLSX, Parquet or JSON Lines records): prompt template"
+            " for each row; {{ column }} inserts a cell.",
+        ),
+        _table("--prompt-file", "FILE", help="Same, read from a file."),
+    ]
+    system: Annotated[
+        str | None,
+        _table("--system", "TEXT", help="System message template."),
+        _table("--system-file", "FILE", help="Same, read from a file."),
+    ] = None
+    choices: Annotated[
+        tuple[str, ...],
+        _table("--choices", "A,B,…", help="Allowed answers; any other answer is rejected."),
+    ] = ()
+    answer_schema: Annotated[
+        str | None,
+        _table(
+            "--schema",
+            "FILE",
+            help="Require JSON answers that match this JSON Schema (2020-12).",
+        ),
+    ] = None
+    instructions_in: Annotated[
+        Instructions,
+        _table(
+            "--instructions-in",
+            "HOW",
+            help="Where the model is told what an answer must be: prompt, response_format, both,"
+            " auto.",
+        ),
+    ] = "auto"
+    repairs: Annotated[
+        int,
+        Field(ge=0, le=10),
+        _table(
+            "--repairs",
+            "N",
+            help="How many times to show the model an invalid answer and ask again.",
+        ),
+    ] = 1
+    escalate: Annotated[
+        str | None, _table("--escalate", "MODEL", help="Model to ask after that.")
+    ] = None
+    pack: Annotated[
+        int,
+        Field(ge=1, le=MOST_PACKED),
+        _table(
+            "--pack",
+            "N|auto",
+            help="Rows per call; the shared part of the prompt is paid for once. auto: as many as a"
+            " sample shows to agree with single calls.",
+        ),
+    ] = 1
     auto_pack: bool = False
-    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.98
-    gold: str | None = None
-    min_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    id_column: str | None = None
-    to: Kind | None = None
+    min_agreement: Annotated[
+        float,
+        Field(ge=0, le=1),
+        _table(
+            "--min-agreement",
+            "SHARE",
+            help="How many answers of a pack must equal those of single calls for --pack auto.",
+        ),
+    ] = 0.98
+    gold: Annotated[
+        str | None,
+        _table(
+            "--gold",
+            "FILE",
+            help="Table of known answers: a key column and the answers. These rows are asked first,"
+            " and the accuracy is shown.",
+        ),
+    ] = None
+    min_accuracy: Annotated[
+        Annotated[float, Field(ge=0, le=1)] | None,
+        _table("--min-accuracy", "SHARE", help="Pause if fewer of the known answers are right."),
+    ] = None
+    temperature: Annotated[
+        Annotated[float, Field(ge=0, le=2)] | None,
+        _table("--temperature", "T", help="Temperature for every row."),
+    ] = None
+    id_column: Annotated[
+        str | None,
+        _table("--id-column", "NAME", help="Column with a unique id for each row."),
+    ] = None
     form: TableForm = TableForm()
+    to: Annotated[
+        Kind | None,
+        _table(
+            "--to",
+            "KIND",
+            help="The answered table: csv, xlsx, parquet or jsonl.  [default: like INPUT]",
+        ),
+    ] = None
 
     @property
     def checked(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from jobs.address import check_base_url
+from jobs.address import DEFAULT_BASE_URL, check_base_url
 from jobs.errors import UsageError
 from jobs.names import SECRET
 from jobs.seal import Seal, Target, fingerprint
@@ -25,7 +25,6 @@ from jobs.secret import (
     secret,
 )
 
-DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
 INSECURE_HTTP = "NIGHTSHIFT_INSECURE_HTTP"
 _KEY = re.compile(r"[!-~]+")
 _MOST_CHUNKS = 1024

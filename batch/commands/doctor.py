@@ -23,13 +23,12 @@ from batch.coordinator.post import Post
 from batch.coordinator.sign import Sign, board_name
 from batch.credentials import post_seal
 from batch.dialogue.click_help import Command
+from batch.dialogue.job_options import endpoint_options, notify_options
 from batch.dialogue.job_status import Glance, worst
 from batch.dialogue.manned import lack_of_workers, strangers_told
 from batch.dialogue.options import (
     color_option,
-    endpoint_options,
     insecure_option,
-    notify_options,
     option,
     plain_option,
 )
@@ -40,9 +39,10 @@ from batch.language import _, again, decimal, ngettext, number
 from batch.notices import ways
 from batch.notices.message import TEST
 from batch.programs import environment, program
-from batch.settings import DEFAULT_BASE_URL, Settings, read_settings
+from batch.settings import Settings, read_settings
 from batch.store.home import Home
 from batch.watching.attention import NO_COORDINATOR
+from jobs.address import DEFAULT_BASE_URL
 from jobs.errors import NightshiftError, UsageError
 from jobs.redis_url import parse_redis_url
 

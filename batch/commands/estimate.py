@@ -15,15 +15,14 @@ from batch.dialogue.click_help import Command
 from batch.dialogue.confirmation import costs_nothing
 from batch.dialogue.estimate_text import guess_json, guess_lines
 from batch.dialogue.exit_summary import say_interrupted
+from batch.dialogue.job_options import checking, spec_options
 from batch.dialogue.options import (
-    checking,
     input_argument,
     insecure_option,
     open_home,
     option,
     plain_option,
     sample_options,
-    spec_options,
 )
 from batch.dialogue.spec_builder import make_spec, open_source
 from batch.dialogue.submission_summary import (

@@ -13,7 +13,8 @@ from batch.dialogue.options import insecure_option, open_home, option, plain_opt
 from batch.dialogue.parameter_types import Whole
 from batch.dialogue.terminal import say
 from batch.programs import fork_tied, keep_only_needed, outlive
-from batch.settings import DEFAULT_BASE_URL, read_settings
+from batch.settings import read_settings
+from jobs.address import DEFAULT_BASE_URL
 from jobs.seal import Target
 from jobs.secret import secret
 

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from batch.dialogue.click_help import Command
-from batch.dialogue.options import checking, input_argument, open_home, plain_option, spec_options
+from batch.dialogue.job_options import checking, spec_options
+from batch.dialogue.options import input_argument, open_home, plain_option
 from batch.dialogue.spec_builder import make_spec, open_source
 from batch.dialogue.submission_summary import table_line
 from batch.dialogue.terminal import safe, tell

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,26 +23,24 @@ from batch.credentials import key_fingerprint
 from batch.dialogue.click_help import Command
 from batch.dialogue.confirmation import ask, costs_nothing, question, send_question, table
 from batch.dialogue.exit_summary import NO_MODEL
+from batch.dialogue.job_options import (
+    CHANGEABLE,
+    FIXED,
+    absolute,
+    is_given,
+    resume_options,
+    values,
+)
 from batch.dialogue.options import (
-    COUNT,
-    FILE,
-    FROM_NONE,
-    HEADER,
-    MORE_THAN_NONE,
-    PERCENT,
-    ROUBLES,
-    SHARE,
     WORKERS,
     display_options,
     insecure_option,
     job_argument,
-    model_options,
     open_home,
     option,
     patience_option,
     plain_option,
 )
-from batch.dialogue.parameter_types import Seconds
 from batch.dialogue.progress_text import cost_line, state_word
 from batch.dialogue.recalls import tell_what_may_come
 from batch.dialogue.resume_plan import Again, codes_like, failures, plan
@@ -68,6 +64,7 @@ from jobs.commands import Change, Resume, Retry
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.lifecycle import Objected, Objection, decide
 from jobs.money import show
+from jobs.options import Declared, nested
 from jobs.prices import PriceList
 from jobs.seal import joined, key_of
 from jobs.spec import Spec
@@ -94,30 +91,9 @@ prints what calls in flight may still cost.
   nightshift resume latest --retry truncated --max-tokens 4000
 """
 
-_LIMITS = ("rpm", "tpm", "max_in_flight", "rub_per_hour", "stop_after_s", "stop_after_rows")
-_BUDGETS = ("rub", "tokens", "requests")
-_FIELDS = ("max_price_rise", "request_bound_rub", "usd_rate", "priority", "max_tokens")
-_FIXED = ("model", "output_dir", "name", "max_attempts", "chunk_size")
-_FIXED_FLAGS = ("never_pay_twice", "skip_invalid")
-
-
-def _fixed_options(function: Callable[..., int]) -> Callable[..., int]:
-    """Options of `run` that a job keeps for good: known here, to be refused by name."""
-    add: Callable[..., Any] = functools.partial(plain_option, hidden=True, default=None)
-    function = add("--timeout", "fixed_total_timeout_s")(function)
-    for field in _FIXED:
-        short = ["-o"] if field == "output_dir" else []
-        function = add(*short, _as_option(field), f"fixed_{field}")(function)
-    for field in _FIXED_FLAGS:
-        function = add(_as_option(field), f"fixed_{field}", is_flag=True)(function)
-    return function
-
-
-model_option_map, model_option_all = model_options(plain_option)
-
-
-def _as_option(field: str) -> str:
-    return "--" + field.removeprefix("total_").removesuffix("_s").replace("_", "-")
+_OWN_WAY = {"model_map", "override_model", "base_url", "price_file", "window", "deadline"}
+_AS_THEY_ARE = [each for each in CHANGEABLE if each.path[0] not in _OWN_WAY]
+"""Options that say what their field becomes, by themselves."""
 
 
 @click.command("resume", cls=Command, help=HELP)
@@ -130,53 +106,13 @@ def _as_option(field: str) -> str:
     " truncated answers (truncated, requires --max-tokens). An answer is kept until a better one"
     " arrives.",
 )
-@model_option_map
-@model_option_all
-@plain_option(
-    "--base-url",
-    metavar="URL",
-    help="New address of the same endpoint, with the same prices and currency.",
-)
 @plain_option("--retry-failed", is_flag=True, hidden=True)
 @plain_option("--code", "codes", multiple=True, hidden=True)
-@plain_option(
-    "--max-tokens",
-    **COUNT,
-    help="max_tokens for requests that do not set it; with --retry truncated, for the"
-    " retried requests.",
+@resume_options
+@option(
+    "--workers",
+    **{**WORKERS, "help": "Worker processes to start if the job runs in this command."},
 )
-@plain_option("--budget-rub", **ROUBLES, help="New budget.")
-@plain_option("--budget-tokens", **FROM_NONE, help="New budget.")
-@plain_option("--budget-requests", **FROM_NONE, help="New budget.")
-@plain_option(
-    "--max-price-rise", **PERCENT, help="Pause if prices rise by more than PERCENT from now."
-)
-@plain_option("--price-file", **FILE, help="New prices for an endpoint that lists none.")
-@plain_option("--usd-rate", **ROUBLES, help="New USD/RUB rate.")
-@plain_option(
-    "--request-bound-rub",
-    **ROUBLES,
-    help="New cost bound for requests whose cost has no upper bound.",
-)
-@plain_option("--rpm", **COUNT, help="New limit.")
-@plain_option("--tpm", **COUNT, help="New limit.")
-@plain_option("--max-in-flight", **COUNT, help="New limit.")
-@plain_option("--rub-per-hour", **MORE_THAN_NONE, help="New limit.")
-@plain_option("--priority", **SHARE, help="New priority.")
-@plain_option("--max-refusals", **FROM_NONE, help="New limit.")
-@plain_option(
-    "--stop-after",
-    "stop_after_s",
-    type=Seconds(0, 86_400),
-    metavar="SECONDS",
-    help="New limit.",
-)
-@plain_option("--stop-after-rows", **COUNT, help="New limit.")
-@plain_option("--window", metavar="HH:MM-HH:MM[@ZONE]", help='New hours; "" for any time.')
-@plain_option("--deadline", metavar="HH:MM", help='New deadline; "" for none.')
-@option("--header", **HEADER)
-@_fixed_options
-@option("--workers", **WORKERS, help="Worker processes to start if the job runs in this command.")
 @plain_option("--dry-run", is_flag=True, help="Show the plan; change and send nothing.")
 @plain_option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @option("-y", "--yes", is_flag=True, help="Do not ask for confirmation before spending.")
@@ -463,24 +399,30 @@ def _check_budget(row: JobRow, cap: Decimal | None) -> None:
 
 def _check_fixed(spec: Spec, changes: dict[str, Any]) -> None:
     """What makes another job of it is refused; saying again what it is already is not."""
-    for given, wanted in changes.items():
-        field = given.removeprefix("fixed_")
-        if field == given or not wanted:
-            continue
-        text = str(Path(wanted).absolute()) if field == "output_dir" else wanted
-        try:
-            same = Spec.model_validate({**spec.model_dump(), field: text}) == spec
-        except ValidationError:
-            same = False
-        if not same:
-            option, stands = _as_option(field), getattr(spec, field)
+    for each in FIXED:
+        if is_given(changes[each.name]) and not _is_so(spec, each, changes[each.name]):
+            flag, stands = each.option.flag, each.of(spec)
             raise UsageError(
-                f"{option} of a submitted job cannot be changed"
+                f"{flag} of a submitted job cannot be changed"
                 if stands is None
-                else f"{option} of a submitted job cannot be changed: {safe(str(stands))}",
+                else f"{flag} of a submitted job cannot be changed: {safe(str(stands))}",
                 hint="only limits, budget, hours, models and the address can be changed; for"
                 " anything else submit a new job",
             )
+
+
+def _is_so(spec: Spec, option: Declared, given: Any) -> bool:
+    """Whether the job has this already."""
+    if option.of(spec) is None:
+        return False
+    found = within = spec.model_dump()
+    for name in option.path[:-1]:
+        within = within[name]
+    within[option.path[-1]] = option.option.value if given is True else absolute(given)
+    try:
+        return Spec.model_validate(found) == spec
+    except ValidationError:
+        return False
 
 
 def _address(text: str, spec: Spec) -> str:
@@ -491,14 +433,11 @@ def _address(text: str, spec: Spec) -> str:
 
 
 def _change(spec: Spec, changes: dict[str, Any], header: tuple[str, ...]) -> Change:
-    limits = {name: changes[name] for name in _LIMITS if changes[name] is not None}
-    budget = {name: changes[f"budget_{name}"] for name in _BUDGETS}
-    fields = {name: changes[name] for name in _FIELDS if changes[name] is not None}
-    fields |= _opened_by(spec, header)
+    found = nested(values(changes, _AS_THEY_ARE))
+    limits, budget = found.pop("limits", {}), found.pop("budget", {})
+    fields = found | _opened_by(spec, header)
     if changes["base_url"] is not None:
         fields["base_url"] = _address(changes["base_url"], spec)
-    if changes["max_refusals"] is not None:
-        limits["refusals"] = changes["max_refusals"]
     revision = _revision(changes)
     if revision:
         models = {**spec.model_map, **revision.models}
@@ -512,5 +451,4 @@ def _change(spec: Spec, changes: dict[str, Any], header: tuple[str, ...]) -> Cha
     if changes["deadline"] is not None:
         window, given = fields.get("window", spec.window), changes["deadline"]
         fields["deadline"] = read_deadline(given, window) if given else None
-    given_budget = {name: value for name, value in budget.items() if value is not None}
-    return Change(limits, given_budget, fields)
+    return Change(limits, budget, fields)

@@ -16,6 +16,7 @@ from batch.dialogue.click_help import Command
 from batch.dialogue.confirmation import ask, costs_nothing, send_question
 from batch.dialogue.estimate_text import guess_lines
 from batch.dialogue.exit_summary import say_ending, say_interrupted
+from batch.dialogue.job_options import spec_options
 from batch.dialogue.options import (
     WORKERS,
     caps_options,
@@ -28,7 +29,6 @@ from batch.dialogue.options import (
     patience_option,
     sample_options,
     set_caps,
-    spec_options,
 )
 from batch.dialogue.quality import quality_lines
 from batch.dialogue.spec_builder import make_spec
@@ -58,7 +58,7 @@ a coordinator. Ctrl-C stops it cleanly; nightshift resume continues.
 @input_argument
 @spec_options
 @caps_options
-@option("--workers", **WORKERS, help="Worker processes; each handles hundreds of concurrent calls.")
+@option("--workers", **WORKERS)
 @option("-y", "--yes", is_flag=True, help="Do not ask for confirmation before spending.")
 @sample_options
 @json_option

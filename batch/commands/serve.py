@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch.dialogue.click_help import Command
+from batch.dialogue.job_options import UNSET, batch_options
 from batch.dialogue.options import (
     WORKERS,
     caps_options,
@@ -20,7 +21,6 @@ from batch.dialogue.options import (
     patience_option,
     plain_option,
     set_caps,
-    spec_options,
 )
 from batch.dialogue.parameter_types import Whole
 from batch.dialogue.spec_builder import make_spec
@@ -51,21 +51,6 @@ It answers this machine alone, and takes any key, until nightshift keys add make
   nightshift serve --address 0.0.0.0 --tls-cert server.pem --tls-key server.key
 """
 
-_UNSET: dict[str, Any] = {
-    **dict.fromkeys(
-        (
-            *("output_dir", "name", "model", "deadline", "prompt", "prompt_file", "system"),
-            *("system_file", "choices", "schema", "escalate", "temperature", "id_column"),
-            *("encoding", "delimiter", "sheet", "to"),
-        )
-    ),
-    **dict.fromkeys(("skip_invalid", "drop_last_assistant", "no_header"), False),
-    "repairs": 1,
-    "pack": 1,
-    "instructions_in": "auto",
-}
-"""Options of a job that make no sense for all batches, as they are when they are not given."""
-
 _HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -84,7 +69,7 @@ _HERE = frozenset({"127.0.0.1", "::1", "localhost"})
     metavar="FILE",
     help="Its private key (PEM).",
 )
-@option("--workers", **WORKERS, help="Worker processes; each handles hundreds of concurrent calls.")
+@option("--workers", **WORKERS)
 @plain_option(
     "--api-only", is_flag=True, help="Start neither a coordinator nor workers; they run elsewhere."
 )
@@ -101,7 +86,7 @@ _HERE = frozenset({"127.0.0.1", "::1", "localhost"})
     is_flag=True,
     help="Enforce OpenAI's limits: 50,000 requests, 200 MB and one model per batch.",
 )
-@spec_options
+@batch_options
 @caps_options
 @patience_option
 @insecure_option
@@ -174,7 +159,7 @@ def _app(
 
 def _template(options: dict[str, Any]) -> Spec:
     """What all batches have in common; where each comes from and goes to is its own."""
-    return make_spec(new_job_id(), Path("-"), {**_UNSET, **options})
+    return make_spec(new_job_id(), Path("-"), {**UNSET, **options})
 
 
 def _check_address(home: Home, address: str, *, tls: bool) -> None:
@@ -190,6 +175,3 @@ def _check_address(home: Home, address: str, *, tls: bool) -> None:
         )
     if not tls:
         say(_("without --tls-cert keys and prompts cross the network unencrypted"))
-
-
-command.params = [each for each in command.params if each.name not in _UNSET]

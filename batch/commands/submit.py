@@ -10,6 +10,7 @@ import click
 
 from batch.credentials import key_fingerprint
 from batch.dialogue.click_help import Command
+from batch.dialogue.job_options import spec_options
 from batch.dialogue.options import (
     caps_options,
     input_argument,
@@ -18,7 +19,6 @@ from batch.dialogue.options import (
     open_home,
     sample_options,
     set_caps,
-    spec_options,
 )
 from batch.dialogue.spec_builder import make_spec
 from batch.dialogue.submission_summary import check_in

@@ -13,12 +13,14 @@ import click
 from batch import embedded
 from batch.credentials import secret_file
 from batch.dialogue.click_help import Command
-from batch.dialogue.options import endpoint_options, insecure_option, open_home, option
+from batch.dialogue.job_options import endpoint_options
+from batch.dialogue.options import insecure_option, open_home, option
 from batch.dialogue.parameter_types import Whole
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.programs import environment, program
-from batch.settings import DEFAULT_BASE_URL, check_key, log_level, read_settings
+from batch.settings import check_key, log_level, read_settings
+from jobs.address import DEFAULT_BASE_URL
 from jobs.secret import POST_SECRET_FILE
 
 HELP = """Run a worker: take chunks of requests from the queue and call the endpoint until stopped.

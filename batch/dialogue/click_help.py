@@ -7,6 +7,16 @@ from typing import Any
 import click
 
 from batch.language import _
+from jobs.options import (
+    ESTIMATE,
+    HOURS,
+    JOB,
+    MONEY,
+    NOTIFICATIONS,
+    PACE,
+    TABLES,
+    Section,
+)
 
 _MANY = 15
 """Options; so many are told in sections."""
@@ -15,32 +25,25 @@ _NARROW = 66
 """Columns; below, an option stands above its help and not beside it."""
 
 
-def _sections() -> dict[str, tuple[str, ...]]:
-    """Titles, and the options of each; all others come before."""
+def _titles() -> dict[Section, str]:
+    """What the help calls its sections, the one first that is always there."""
     return {
-        _("Tables"): (
-            *("prompt", "prompt_file", "system", "system_file", "choices", "schema"),
-            *("instructions_in", "repairs", "escalate", "pack", "temperature", "id_column"),
-            *("encoding", "delimiter", "no_header", "sheet", "to"),
-        ),
-        _("Money"): (
-            *("budget_rub", "budget_tokens", "budget_requests"),
-            *("budget_rub_per_day", "budget_rub_per_month", "budget_zone"),
-            *("request_bound_rub", "max_price_rise", "price_file", "usd_rate", "gateway"),
-            *("never_pay_twice", "dedupe", "dedupe_all", "reuse", "reuse_all"),
-        ),
-        _("Estimate"): ("sample", "tokenizer"),
-        _("Pace"): (
-            *("workers", "rpm", "tpm", "max_in_flight", "rub_per_hour", "priority"),
-            *("max_attempts", "max_refusals", "stop_after_s", "stop_after_rows", "total_timeout_s"),
-        ),
-        _("Hours"): ("window", "off_peak", "deadline"),
-        _("Notifications"): ("notify_url", "notify_telegram", "notify_mail"),
+        JOB: _("Options"),
+        TABLES: _("Tables"),
+        MONEY: _("Money"),
+        ESTIMATE: _("Estimate"),
+        PACE: _("Pace"),
+        HOURS: _("Hours"),
+        NOTIFICATIONS: _("Notifications"),
     }
 
 
 class Option(click.Option):
-    """An option whose help says no more than a person needs."""
+    """An option whose help says no more than a person needs, in its section of a long help."""
+
+    def __init__(self, *names: Any, section: Section = JOB, **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.section = section
 
     def get_help_extra(self, ctx: click.Context) -> Any:
         """Without ranges that go without saying, and with plain defaults."""
@@ -61,16 +64,15 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options; many of them in sections."""
-        records = {}
-        for each in self.get_params(ctx):
-            record = each.get_help_record(ctx)
-            if record and isinstance(each, click.Option):
-                records[str(each.name)] = record
-        parts = []
-        for title, names in _sections().items() if len(records) > _MANY else ():
-            parts.append((title, [records.pop(name) for name in names if name in records]))
+        records = [
+            (getattr(each, "section", JOB), record)
+            for each in self.get_params(ctx)
+            if isinstance(each, click.Option) and (record := each.get_help_record(ctx))
+        ]
+        is_long = len(records) > _MANY
         beside = 30 if formatter.width >= _NARROW else 4
-        for title, rows in [(_("Options"), list(records.values())), *parts]:
+        for section, title in _titles().items():
+            rows = [record for of, record in records if (of if is_long else JOB) == section]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows, col_max=beside)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,18 +11,25 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
+from batch.dialogue.job_options import JOB_OPTIONS, flag_of, text, values
 from batch.dialogue.tasks import take_task
 from batch.reading.source import check_readable
 from jobs import headers
 from jobs.deadline import parse_deadline
 from jobs.errors import UsageError
 from jobs.notify import Notify
-from jobs.spec import Budget, Limits, Spec
+from jobs.options import nested
+from jobs.spec import Spec
 from jobs.window import parse_window
 
 _LONGEST_STEM = 200
 """Bytes of an input's name in the name of its results' folder; file systems allow 255 in all."""
 
+
+_AS_THEY_ARE = [
+    each for each in JOB_OPTIONS if each.path[0] not in ("headers", "deadline", "notify", "task")
+]
+"""Options that say what their field is, by themselves."""
 
 _ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".xlsx", ".parquet")
 
@@ -37,7 +43,7 @@ def _stem(source: Path) -> str:
     """The input's name without its endings."""
     if str(source) == "-":
         return "stdin"
-    stem = _text(source.name)
+    stem = text(source.name)
     for ending in (".zst", ".gz", *_ENDINGS):
         stem = stem.removesuffix(ending)
     return stem
@@ -45,11 +51,6 @@ def _stem(source: Path) -> str:
 
 def _beside(source: Path) -> Path:
     return Path.cwd() if str(source) == "-" else source.absolute().parent
-
-
-def _text(name: str) -> str:
-    """A name as text; bytes in it that are none are replaced."""
-    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _cut(stem: str) -> str:
@@ -65,7 +66,7 @@ def _check_output(folder: Path) -> None:
         return
     except UnicodeEncodeError:
         raise UsageError(
-            f"the name of the folder {_text(str(folder))} is not UTF-8",
+            f"the name of the folder {text(str(folder))} is not UTF-8",
             hint="choose another with --output-dir",
         ) from None
     except OSError as error:
@@ -75,17 +76,13 @@ def _check_output(folder: Path) -> None:
         ) from None
 
 
-def _absolute(path: Path | None) -> str | None:
-    return None if path is None else _text(str(path.absolute()))
-
-
 def notify_of(options: dict[str, Any]) -> Notify:
     """Who is to hear of a job."""
-    return Notify(
-        url=options["notify_url"] or None,
-        telegram=options["notify_telegram"] or None,
-        mail=options["notify_mail"] or None,
-    )
+    ways = [each for each in JOB_OPTIONS if each.path[0] == "notify"]
+    try:
+        return Notify(**{each.path[1]: options[each.name] or None for each in ways})
+    except ValidationError as error:
+        raise _told(error, "notify") from None
 
 
 def _deadline(text: str | None, window: str | None) -> datetime | None:
@@ -117,57 +114,22 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
     stem = _stem(source)
     output: Path = options["output_dir"] or _beside(source) / f"{_cut(stem)}.{job_id}"
     _check_output(output.absolute())
+    found = values(options, _AS_THEY_ARE) | {
+        ("name",): text(options["name"] or stem),
+        ("source",): text(str(source)),
+        ("output_dir",): str(output.absolute()),
+        ("headers",): headers.names(options["header"]),
+        ("deadline",): _deadline(options["deadline"], options["window"]),
+        ("notify",): notify_of(options),
+        ("task",): task,
+    }
     try:
-        return Spec(
-            name=_text(options["name"] or stem),
-            source=_text(str(source)),
-            output_dir=str(output.absolute()),
-            base_url=options["base_url"],
-            insecure_http=options["insecure_http"],
-            headers=headers.names(options["header"]),
-            model=options["model"],
-            max_tokens=options["max_tokens"],
-            model_map=options["model_map"],
-            override_model=options["override_model"],
-            drop_last_assistant=options["drop_last_assistant"],
-            max_tokens_field=options["max_tokens_field"],
-            service_tier=options["service_tier"],
-            skip_invalid=options["skip_invalid"],
-            limits=Limits(
-                rpm=options["rpm"],
-                tpm=options["tpm"],
-                max_in_flight=options["max_in_flight"],
-                rub_per_hour=options["rub_per_hour"],
-                refusals=options["max_refusals"],
-                stop_after_rows=options["stop_after_rows"],
-                stop_after_s=options["stop_after_s"],
-            ),
-            priority=options["priority"],
-            budget=Budget(
-                rub=options["budget_rub"],
-                tokens=options["budget_tokens"],
-                requests=options["budget_requests"],
-            ),
-            window=options["window"],
-            off_peak=options["off_peak"],
-            deadline=_deadline(options["deadline"], options["window"]),
-            dedupe="all" if options["dedupe_all"] else "same" if options["dedupe"] else "",
-            reuse="all" if options["reuse_all"] else "same" if options["reuse"] else "",
-            max_attempts=options["max_attempts"],
-            price_file=_absolute(options["price_file"]),
-            usd_rate=options["usd_rate"],
-            gateway=options["gateway"],
-            currency=options["currency"],
-            request_bound_rub=options["request_bound_rub"],
-            max_price_rise=options["max_price_rise"],
-            never_pay_twice=options["never_pay_twice"],
-            total_timeout_s=options["total_timeout_s"],
-            chunk_size=options["chunk_size"],
-            notify=notify_of(options),
-            task=task,
-        )
+        return Spec(**nested(found))
     except ValidationError as error:
-        first = error.errors()[0]
-        way = "notify-" if error.title == "Notify" else ""
-        where = f"--{way}" + str(first["loc"][0]).replace("_", "-")
-        raise UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise _told(error) from None
+
+
+def _told(error: ValidationError, *within: str) -> UsageError:
+    first = error.errors()[0]
+    flag = flag_of((*within, *first["loc"])) or "--" + str(first["loc"][-1]).replace("_", "-")
+    return UsageError(f"{flag}: {first['msg'].removeprefix('Value error, ')}")

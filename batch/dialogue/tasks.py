@@ -8,16 +8,16 @@ from typing import Any
 
 import msgspec
 
+from batch.dialogue.job_options import JOB_OPTIONS, is_given, values
 from batch.tables.text import DELIMITERS
 from jobs.errors import UsageError
+from jobs.options import nested
 from jobs.task import TableForm, Task
 
 _LARGEST = 2**20
-_HAVE_DEFAULTS = ("instructions_in", "repairs", "escalate", "pack", "min_agreement")
-_NEED_A_PROMPT = (
-    *("system", "system_file", "choices", "schema", "temperature", "id_column", "encoding"),
-    *("delimiter", "no_header", "sheet", "to", "gold", "min_accuracy"),
-)
+_OF_TABLES = [each for each in JOB_OPTIONS if each.path[0] == "task"]
+_NOT_AS_THEY_ARE = {"prompt", "system", "choices", "answer_schema", "pack", "form"}
+_AS_THEY_ARE = [each for each in _OF_TABLES if each.path[1] not in _NOT_AS_THEY_ARE]
 
 
 def take_task(options: dict[str, Any]) -> Task | None:
@@ -25,13 +25,14 @@ def take_task(options: dict[str, Any]) -> Task | None:
 
     `UsageError` where they make no sense together.
     """
-    told = {name: options.pop(name) for name in (*_NEED_A_PROMPT, *_HAVE_DEFAULTS)}
-    prompt = _text(options, "prompt")
+    told = {each.name: options.pop(each.name) for each in _OF_TABLES}
+    prompt = _text(told, "prompt")
     if prompt is None:
-        given = next((name for name in _NEED_A_PROMPT if told[name] not in (None, False)), None)
+        lost = (each for each in _OF_TABLES if each.default in (None, False))
+        given = next((each for each in lost if is_given(told.get(each.name))), None)
         if given is not None:
             raise UsageError(
-                f"--{given.replace('_', '-')} applies to tables, which need a prompt",
+                f"{given.option.flag} applies to tables, which need a prompt",
                 hint="--prompt 'What is asked of {{ column }}', or --prompt-file FILE",
             )
         return None
@@ -46,18 +47,10 @@ def take_task(options: dict[str, Any]) -> Task | None:
         system=_text(told, "system"),
         choices=_choices(told["choices"]),
         answer_schema=None if told["schema"] is None else _schema(told["schema"]),
-        instructions_in=told["instructions_in"],
-        repairs=told["repairs"],
-        escalate=told["escalate"],
         pack=told["pack"] or 1,
         auto_pack=told["pack"] == 0,
-        min_agreement=told["min_agreement"],
-        gold=None if told["gold"] is None else str(told["gold"].absolute()),
-        min_accuracy=told["min_accuracy"],
-        temperature=told["temperature"],
-        id_column=told["id_column"],
-        to=told["to"],
         form=_form(told),
+        **nested(values(told, _AS_THEY_ARE)).get("task", {}),
     )
 
 
