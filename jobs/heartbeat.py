@@ -69,7 +69,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     `outbox_lag_s` the age of its oldest result that is not home. `foreign` counts what it dropped
     as not of our making, `now` is its clock, `at` Redis's when it told this. `rest` is the balance
     since when it has been at rest, or last was. `open` are the chunks of each job that it runs, or
-    whose end is not home.
+    whose end is not home. `silent_s` is how long ago it told this, by whoever reads it.
     """
 
     name: str = ""
@@ -87,6 +87,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     at: Seconds = 0.0
     open: dict[str, list[Count]] = {}
     rest: Rest | None = None
+    silent_s: Seconds = 0.0
 
     @property
     def target(self) -> Target:

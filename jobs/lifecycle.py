@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from jobs.commands import Cancel, Change, Command, Pause, Resume, Retry
 from jobs.errors import UsageError
 from jobs.spec import Spec
+from jobs.stall import STALLED, Stalled, goes_on
 from jobs.states import ENDED, Ends, JobState, PauseReason, Pausing, pausing
 from jobs.window import Window, parse_window
 
@@ -129,23 +130,27 @@ OBJECTIONS: Mapping[str, Objection] = {
 # ---- what is shown ------------------------------------------------------------------------------
 
 
-def shown(state: str, reason: str) -> str:
-    """The state that people are told: of a paused job whether it is `SCHEDULED`, or finishing."""
+def shown(state: str, reason: str, stall: Stalled | None = None) -> str:
+    """The state that people are told: of a paused job whether it is `SCHEDULED`, or finishing; of
+    one that stands still that it is `STALLED`.
+    """
+    if stall is not None:
+        return STALLED
     if state != JobState.PAUSED:
         return state
     stands = {Ends.BY_ITSELF: SCHEDULED, Ends.WITH_THE_JOB: JobState.FINALIZING.value}
     return stands.get(pausing(reason).ends, state)
 
 
-def needs_action(state: str, reason: str) -> bool:
+def needs_action(state: str, reason: str, stall: Stalled | None = None) -> bool:
     """Whether somebody must act who may not know it."""
-    return state == JobState.PAUSED and pausing(reason).needs_action
+    rests = state == JobState.PAUSED and pausing(reason).needs_action
+    return stall is not None or rests
 
 
 def is_at_rest(job: Job) -> bool:
     """Whether nothing more happens to the job until somebody does something."""
-    paused = job.state is JobState.PAUSED
-    return job.state in ENDED or (paused and pausing(job.reason).ends is Ends.BY_SOMEBODY)
+    return not goes_on(job.state, job.reason)
 
 
 def remedy(job: Job) -> Remedy | None:

@@ -57,6 +57,21 @@ class Attention(Struct):
     age_s: float
 
 
+class Stall(Struct):
+    """Why a job stands still though nobody paused it, and since when (Unix seconds)."""
+
+    reason: Literal[
+        "no_coordinator",
+        "coordinator_silent",
+        "redis_away",
+        "job_unusable",
+        "no_worker",
+        "no_progress",
+    ]
+    since: float
+    text: str = ""
+
+
 class Origin(Struct):
     """The batch of the Batch API that a job came from: its id, the key's name, the file's id."""
 
@@ -137,7 +152,7 @@ class Job(Struct):
     state: str
     reason: Annotated[str, Meta(description="why it rests, else empty")]
     reason_text: str
-    needs_action: Annotated[bool, Meta(description="whether it is paused until you act")]
+    needs_action: Annotated[bool, Meta(description="whether nothing moves until you act")]
     remedy: Annotated[str, Meta(description="the command that continues it, else empty")]
     requests: Count
     completed: Count
@@ -162,6 +177,7 @@ class Job(Struct):
     late: Annotated[bool, Meta(description="whether the deadline comes before")]
     wait: Annotated[dict[str, Any] | None, Meta(description="what the endpoint asked to wait for")]
     trouble: Trouble | None
+    stall: Annotated[Stall | None, Meta(description="why it stands still, if it does")]
     attention: Annotated[Attention | None, Meta(description="Redis or the coordinator is silent")]
     created_at: Moment
     started_at: Moment
@@ -488,6 +504,7 @@ class Notification(Struct):
     name: str
     state: str
     reason: str
+    stall: Annotated[Stall | None, Meta(description="why it stands still, if it does")]
     remedy: Annotated[str, Meta(description="the command that continues it, else empty")]
     requests: Count
     completed: Count

@@ -32,7 +32,7 @@ from batch.dialogue.options import (
     option,
     plain_option,
 )
-from batch.dialogue.progress_text import attention
+from batch.dialogue.progress_text import stall_line, way_out
 from batch.dialogue.spec_builder import notify_of
 from batch.dialogue.terminal import colored, safe, tell
 from batch.language import _, again, decimal, ngettext, number
@@ -41,7 +41,6 @@ from batch.notices.message import TEST
 from batch.programs import environment, program
 from batch.settings import Settings, read_settings
 from batch.store.home import Home
-from batch.watching.attention import NO_COORDINATOR
 from jobs.address import DEFAULT_BASE_URL
 from jobs.errors import NightshiftError, UsageError
 from jobs.redis_url import parse_redis_url
@@ -177,12 +176,8 @@ def _jobs(settings: Settings) -> Iterator[Finding]:
     except NightshiftError:
         return  # of the home or the secret, which is told
     for job in worst(jobs):
-        text, waits = attention(job), job.attention and job.attention.text == NO_COORDINATOR
-        if waits:
-            text = _("{trouble}; continue with: nightshift resume {job}").format(
-                trouble=text, job=job.job
-            )
-        yield Finding(job.job, text, ok=bool(waits))
+        text = _("stalled: {trouble}").format(trouble=stall_line(job))
+        yield Finding(job.job, text, ok=False, cure=way_out(job))
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 
@@ -27,22 +26,24 @@ from batch.dialogue.options import (
     plain_option,
 )
 from batch.dialogue.progress_text import (
-    attention,
     failed,
     is_moving,
     last_trouble,
     lines,
     sentence,
     spending,
-    standing,
+    stall_line,
+    standing_of,
+    way_out,
 )
 from batch.dialogue.terminal import cells, colored, fitted, roughly, safe, say, tell, width
 from batch.language import _, again, moment, ngettext, number
+from batch.notices.watchman import Watchman
 from batch.settings import read_settings
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
-from batch.watching.attention import NO_COORDINATOR
 from batch.watching.progress import Progress
+from jobs.stall import STALLED
 from jobs.states import JobState
 
 HELP = """List all jobs in the data directory, or show one in detail.
@@ -86,7 +87,9 @@ def command(
     home, settings = open_home(), read_settings(os.environ)
     with closing(Glance(home, settings)) as glance:
         if watch:
-            _refresh(lambda: _show(home, glance, job, states, limit))
+            with closing(Watchman(home)) as watchman:
+                watchman.start()
+                _refresh(lambda: _show(home, glance, job, states, limit))
         elif not as_json:
             _show(home, glance, job, states, limit)
         elif job is not None:
@@ -134,13 +137,8 @@ def _show(
         )
         say(told.format(count=number(more)))
     for each in worst(jobs):
-        # That nobody works on a job is said below, with the way out.
-        if each.attention and each.attention.text != NO_COORDINATOR:
-            say(attention(each))
-    waiting = [each.job for each in jobs if each.state == JobState.IN_PROGRESS]
-    if waiting and not home.is_coordinated():
-        say(_("no coordinator is running; continue with:"))
-        say(f"  nightshift resume {waiting[0]}")
+        say(stall_line(each))
+        say(f"  {way_out(each)}")
 
 
 def _listed(home: Home, states: tuple[str, ...]) -> Iterator[JobStore]:
@@ -161,6 +159,7 @@ _COLORS = {
     JobState.CANCELLED.value: "red",
     JobState.FAILED.value: "red",
     JobState.EXPIRED.value: "red",
+    STALLED: "red",
 }
 
 
@@ -184,13 +183,17 @@ def _all(jobs: list[Progress]) -> None:
             for line in more:
                 tell(f"    {line}")
         return
-    for row, color in zip(rows, ["", *(_COLORS.get(job.state, "") for job in jobs)], strict=True):
+    for row, color in zip(rows, ["", *map(_color, jobs)], strict=True):
         line = ""
         for place, (text, wide) in enumerate(zip(row, widths, strict=True)):
             blanks = " " * (wide - cells(text))
             shown = colored(text, color if place == _STATE else "")
             line += (blanks + shown if place in _NUMBERS else shown + blanks) + "  "
         click.echo(line.rstrip())
+
+
+def _color(job: Progress) -> str:
+    return _COLORS.get(STALLED if job.stall else job.state, "")
 
 
 def _row(job: Progress) -> tuple[str, ...]:
@@ -201,7 +204,7 @@ def _row(job: Progress) -> tuple[str, ...]:
 
 
 def _state(job: Progress) -> str:
-    return standing(job.state, job.reason)
+    return standing_of(job)
 
 
 def _name(job: Progress, longest: int = _LONGEST_NAME) -> str:
@@ -216,6 +219,7 @@ def _one(store: JobStore, glance: Glance) -> None:
     job = store.job()
     refusals = store.refusals()
     progress = glance.at(job, refusals=sum(refusals.values()))
+    moves = progress.state == JobState.IN_PROGRESS and progress.stall is None
     created = datetime.fromtimestamp(job.created_at).astimezone()
     why = f": {safe(again(job.reason_text))}" if job.reason_text else ""
     done = _("{done} of {requests}").format(
@@ -233,10 +237,9 @@ def _one(store: JobStore, glance: Glance) -> None:
         ),
         _("cost"): spending(progress),
         _("calls"): _("{count} billed or unconfirmed").format(count=number(job.calls)),
-        _("now"): sentence(replace(progress, attention=None))
-        if progress.workers is not None
-        else "",
-        _("attention"): attention(progress),
+        _("now"): sentence(progress) if progress.workers is not None and moves else "",
+        _("needs you"): stall_line(progress),
+        "": way_out(progress),
         _("workers"): glance.lack_of_workers(job) if not progress.workers else "",
         _("retried calls"): refused or _("none"),
         _("last problem"): last_trouble(progress),

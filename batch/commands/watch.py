@@ -23,14 +23,16 @@ from batch.dialogue.options import (
     plain_option,
 )
 from batch.dialogue.parameter_types import Seconds
-from batch.dialogue.progress_text import attention
+from batch.dialogue.progress_text import stall_line, way_out
 from batch.dialogue.terminal import say
 from batch.language import _
+from batch.notices.watchman import Watchman
 from batch.settings import read_settings
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.watching.progress import Meter, Progress
 from jobs.lifecycle import is_at_rest
+from jobs.stall import Stall
 
 HELP = """Follow JOB until it ends; same exit codes as run. Ctrl-C stops watching, not the job.
 
@@ -60,7 +62,9 @@ def command(job: str, every: float, *, as_json: bool) -> int:
     with (
         closing(Glance(home, settings)) as glance,
         closing(_Lines(home.open(job_id, read_only=True)) if as_json else Display()) as display,
+        closing(Watchman(home, job_id)) as watchman,
     ):
+        watchman.start()
         try:
             row = _follow(home, job_id, glance, display, every)
         except KeyboardInterrupt:
@@ -99,22 +103,19 @@ class _Lines:
 def _follow(
     home: Home, job_id: str, glance: Glance, display: Display | _Lines, every: float
 ) -> JobRow:
-    meter, warned, silent = Meter(), False, False
+    meter = Meter()
+    stall: Stall | None = None
     with closing(home.open(job_id, read_only=True)) as store:
         while True:
             row = store.job()
             meter.note(time.monotonic(), row.finished)
             progress = glance.at(row, meter.rate, sum(store.refusals().values()))
             display.show(progress)
-            was, silent = silent, progress.attention is not None
-            if silent != was:
-                display.say(attention(progress) or _("the coordinator is back"))
+            was, stall = stall, progress.stall.reason if progress.stall else None
+            if stall != was:
+                display.say(stall_line(progress) or _("the job moves again"))
+                if stall is not None:
+                    display.say(f"  {way_out(progress)}")
             if is_at_rest(row):
                 return row
-            if not warned and not home.is_coordinated(job_id):
-                warned = True
-                display.say(
-                    _("no coordinator is running for this job: start one (nightshift coordinator),")
-                )
-                display.say(_("or continue it here: nightshift resume {job}").format(job=job_id))
             time.sleep(every)

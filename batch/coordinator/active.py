@@ -34,7 +34,7 @@ from batch.tables import measure, score
 from batch.tables.judge import judge_of
 from batch.tables.measure import sizes_of
 from batch.tables.score import gold_of, score_of
-from batch.watching.progress import Meter, Progress, progress_of
+from batch.watching.progress import Meter, Progress, at_standstill, progress_of
 from batch.watching.series import Failure, series_of
 from batch.watching.trouble import OUTAGE, WORKER_DIED, WORKER_SILENT, Troubles
 from jobs import chunk as chunks
@@ -43,6 +43,7 @@ from jobs.lifecycle import due, ending, is_at_rest
 from jobs.money import plain, show
 from jobs.result import ResultState
 from jobs.seal import Target, key_of
+from jobs.stall import UNMANNED_S, Signs, stalled
 from jobs.states import ENDED, JobState, PauseReason, reason_for
 
 RECALLED = "recalled"
@@ -81,10 +82,12 @@ class ActiveJob:
         troubles: Troubles,
         whole_since: float = math.inf,
         patience_s: float = SILENCE_S,
+        unmanned_s: float = UNMANNED_S,
     ) -> None:
         """`whole_since`: Redis knows all that was fed since then, Unix seconds; what was fed before
         and nobody began waits again. `patience_s`: how
-        long a worker may be silent before its chunks are given up.
+        long a worker may be silent before its chunks are given up; `unmanned_s`: how long the job
+        may have none.
         """
         self._patience_s = patience_s
         self.store = store
@@ -128,6 +131,11 @@ class ActiveJob:
         """Whether its workers have nothing of it any more: the next turn ends or feeds it."""
         self.series = series_of(store, time.time())
         self._finished = store.job().finished
+        self.last: Progress | None = None
+        """As it was told last."""
+        self._unmanned_s = unmanned_s
+        self._manned_at = self._moved_at = time.time()
+        self._moved: object = None
 
     @property
     def is_fed(self) -> bool:
@@ -611,13 +619,16 @@ class ActiveJob:
             self.series.looked(now, self.presence.in_flight, limit, new)
         for code, _times in reversed(new.most_common()):
             self._count(code, now)
+        moved = job.finished, job.calls, refused.total(), job.state
+        if moved != self._moved:
+            self._moved, self._moved_at = moved, now
         wait = self.presence.wait
         if self.presence.down_s and (wait is None or wait.is_outage):
             self.troubles.meet(OUTAGE, now)
         self.refused_so_far |= refused
         if is_at_rest(job) or time.monotonic() - self._kept_at >= _KEEP_S:
             self.keep_troubles()
-        return progress_of(
+        progress = progress_of(
             job,
             self._meter.rate,
             in_flight=self.presence.in_flight,
@@ -627,6 +638,27 @@ class ActiveJob:
             down_s=self.presence.down_s,
             trouble=self.troubles.last,
             wait=self.presence.wait,
+        )
+        stall = stalled(job.state, job.reason, self._signs(job), now)
+        return progress if stall is None else at_standstill(progress, stall)
+
+    def see(self, presence: Presence) -> None:
+        """What the workers tell of the job by now."""
+        self.presence = presence
+        if presence.silent_s is not None:
+            self._manned_at = max(self._manned_at, time.time() - presence.silent_s)
+
+    def _signs(self, job: JobRow) -> Signs:
+        """What the coordinator sees of the job's workers."""
+        here = self.presence
+        waits = here.wait is not None or here.down_s > 0
+        queues = not here.busy and here.has_others
+        is_due = bool(job.left) and self.is_out and not waits and not queues
+        return Signs(
+            unmanned_since=self._manned_at,
+            unmanned_s=self._unmanned_s,
+            still_since=self._moved_at if is_due else None,
+            slowest_s=job.spec.total_timeout_s,
         )
 
     def keep_troubles(self) -> None:

@@ -142,8 +142,10 @@ def _of_jobs(jobs: list[_Noted]) -> Iterator[Metric]:
     states = [((j.progress.job, j.progress.state, j.progress.reason), 1) for j in jobs]
     yield _gauge("job_state", "Where a job stands, and why.", states, "job_id", "state", "reason")
     yield each(
-        "needs_action", "Whether it is paused until you act.", lambda j: j.progress.needs_action
+        "needs_action", "Whether nothing moves until you act.", lambda j: j.progress.needs_action
     )
+    stalls = [((j.progress.job, j.progress.stall.reason), 1) for j in jobs if j.progress.stall]
+    yield _gauge("job_stalled", "Why a job stands still.", stalls, "job_id", "reason")
     requests = [
         ((j.progress.job, state), count)
         for j in jobs

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
+from msgspec import structs
 from redis import Redis
 from redis.connection import AbstractConnection
 from redis.exceptions import ResponseError
@@ -367,7 +368,11 @@ class Post:
         told = [(key, data) for key, data in zip(keys, found, strict=True) if data]
         read = [self._status(key.decode(errors="replace"), data) for key, data in told]
         self.strangers = read.count(None)
-        return [each for each in read if each is not None and abs(now - each.at) <= _PRESENT_S]
+        return [
+            structs.replace(each, silent_s=max(now - each.at, 0.0))
+            for each in read
+            if each is not None and abs(now - each.at) <= _PRESENT_S
+        ]
 
     def _status(self, key: str, data: bytes) -> WorkerStatus | None:
         """None for what another secret signed; it is there at each look, so it is not counted."""

@@ -32,7 +32,8 @@ class Presence:
     endpoint's own words (`Runner.standing`). `limits` are calls in flight that the
     endpoint bears, by the pace that is shared; `refused` counts the refusals of each chunk by code;
     `lag_s` is how long the oldest result waits to come home; `open` are the chunks that some worker
-    has.
+    has. `silent_s` is how long ago the last of the workers told of itself, None where none is
+    there; `has_others`: some are busy with other jobs.
     """
 
     workers: int = 0
@@ -43,6 +44,8 @@ class Presence:
     limits: dict[str, int] = field(default_factory=dict)
     refused: dict[int, Counter[str]] = field(default_factory=dict)
     lag_s: float = 0.0
+    silent_s: float | None = None
+    has_others: bool = False
     rests: list[Rested] = field(default_factory=list)
     open: frozenset[int] = frozenset()
 
@@ -70,6 +73,8 @@ def presence_of(
             chunk: Counter(codes) for standing in here for chunk, codes in standing.refused.items()
         },
         lag_s=max((worker.outbox_lag_s for worker in there), default=0.0),
+        silent_s=min((worker.silent_s for worker in there), default=None),
+        has_others=any(worker.jobs.keys() - {job} for worker in there),
         rests=[rest for worker in there if (rest := _rest(worker, now)) is not None],
         # Also of those that have another key: the job may have got another since.
         open=frozenset(chunk for worker in workers for chunk in worker.open.get(job, ())),

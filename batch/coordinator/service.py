@@ -20,7 +20,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batch.coordinator.active import ActiveJob, let_begin, take_in_late
@@ -37,11 +36,11 @@ from batch.money.allowance import Allowance
 from batch.notices.notifier import Teller
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
-from batch.watching.attention import Attention
-from batch.watching.progress import Progress
+from batch.watching.progress import Progress, at_standstill
 from batch.watching.trouble import DISK, FAULT, REDIS, Troubles
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.seal import Target
+from jobs.stall import UNMANNED_S, Signs, stalled
 from jobs.states import ENDED, JobState
 
 if TYPE_CHECKING:
@@ -61,6 +60,9 @@ LATE_S = 1.0
 
 TROUBLE_S = 30.0
 """So long a job is let be whose files are not usable."""
+
+OWN_UNMANNED_S = 30.0
+"""In a foreground run, which starts its workers and replaces those that die."""
 
 WELL_S = 1.0
 """How often the home's lock is told that all is well."""
@@ -115,7 +117,6 @@ class Coordinator:
         self._asleep: dict[str, float] = {}
         self._retold_at = time.monotonic()
         self._let_be: dict[str, float] = {}
-        self._last: Progress | None = None
         self._well_at = float("-inf")
         self._troubles: dict[str, Troubles] = defaultdict(Troubles)
         self._fence = Fence(home.folder, post, sender)
@@ -182,12 +183,22 @@ class Coordinator:
             # Also what keeps it away when it is back: a password, too few clients.
             log.warning("%s; results are waiting at the workers", error.message)
             self._away_why.add(error.message)
-        for job_id in self._jobs:
-            self._troubles[job_id].meet(REDIS, time.time())
-        if self._last is not None:
-            since = self._home.well_at()
-            attention = Attention(error.message, since, since)
-            self._listen(replace(self._last, attention=attention))
+        since = self._home.well_at()
+        for job in self._jobs.values():
+            self._troubles[job.id].meet(REDIS, time.time())
+            self._tell_stalled(job, Signs(redis_away_since=since, text=error.message), since)
+
+    def _tell_stalled(self, job: ActiveJob, signs: Signs, shown_at: float) -> None:
+        """Tells by what does not need Redis that a job stands still; it stood so at `shown_at`."""
+        with suppress(NightshiftError, sqlite3.Error, OSError):
+            row = job.store.job()
+            stall = stalled(row.state, row.reason, signs, time.time())
+            self._teller.see(job.store, stall)
+            if stall is not None and job.last is not None:
+                told = at_standstill(job.last, stall, shown_at)
+                self._listen(told)
+                if self._metrics:
+                    self._metrics.note(job, told)
 
     def _is_in_a_hurry(self) -> bool:
         some = any(job.is_in_a_hurry for job in self._jobs.values())
@@ -256,6 +267,8 @@ class Coordinator:
         self._tell_trouble(job_id, text)
         job = self._jobs.pop(job_id, None)
         if job is not None:
+            since = self._board.ailing[job_id].since
+            self._tell_stalled(job, Signs(unusable_since=since, text=text), since)
             with suppress(sqlite3.Error):
                 job.store.close()
 
@@ -289,7 +302,6 @@ class Coordinator:
                 job.turn(self._redis_since)
                 self._recovered(job)
                 self._tell(job)
-                self._teller.see(job.store)
                 if job.store.job().state in ENDED:
                     job.store.close()
                     del self._jobs[job.id]
@@ -376,7 +388,7 @@ class Coordinator:
                 job.find_key(self._targets)
         at_work = Counter(job.target for job in self._jobs.values() if job.is_fed)
         for job in self._jobs.values():
-            job.presence = presence_of(job.id, job.target, workers, time.time())
+            job.see(presence_of(job.id, job.target, workers, time.time()))
             job.rivals = max(1, at_work[job.target])
         if self._metrics:
             self._metrics.see(workers, self._post.foreign)
@@ -402,6 +414,7 @@ class Coordinator:
                     self._troubles[job_id],
                     self._fence.whole_since,
                     self._patience_s,
+                    UNMANNED_S if self._only is None else OWN_UNMANNED_S,
                 )
                 if job.state is JobState.IN_PROGRESS and job.reason_text:
                     store.tell("")
@@ -424,8 +437,9 @@ class Coordinator:
         self._board.tell(job, progress)
         if self._metrics:
             self._metrics.note(job, progress)
+        self._teller.see(job.store, progress.stall)
         self._listen(progress)
-        self._last = progress
+        job.last = progress
 
 
 def _sentence(error: Exception) -> str:

@@ -8,12 +8,18 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batch.dialogue.progress_text import STOPPING, last_trouble, lines, note, sentence, state_word
+from batch.dialogue.progress_text import (
+    STOPPING,
+    last_trouble,
+    lines,
+    note,
+    sentence,
+    shown_state,
+)
 from batch.dialogue.terminal import PLAIN_EVERY_S, Manners, Say, cells, folded, is_lively, safe, say
 from batch.language import _, again, number
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress
-from jobs.lifecycle import shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,7 +58,7 @@ class Display:
         now, told = time.monotonic(), (progress.state, news)
         if now - self._last >= PLAIN_EVERY_S or told != self._told:
             self._last, self._told = now, told
-            say(f"{state_word(shown(progress.state, progress.reason))}: {sentence(progress)}")
+            say(f"{shown_state(progress)}: {sentence(progress)}")
             if progress.trouble != self._trouble:
                 say(f"  {_trouble(progress)}")
             self._trouble = progress.trouble
@@ -145,7 +151,7 @@ class _Bar:
         """Moves the bar."""
         columns = self._console.width
         self._column.bar_width = _BAR if columns >= _WIDE else _NARROW_BAR
-        state = state_word(shown(progress.state, progress.reason))
+        state = shown_state(progress)
         room = columns - cells(state) - self._column.bar_width - 2
         first, *more = lines(progress, columns - _MARGIN, room)
         below = [*more, *filter(None, [_trouble(progress)])]

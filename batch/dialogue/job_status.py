@@ -23,15 +23,12 @@ from batch.settings import Settings
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.trouble import Trouble
-from batch.watching.attention import NO_COORDINATOR, NO_SERVER, SILENT, Attention
-from batch.watching.progress import Progress, progress_of
+from batch.watching.attention import NO_SERVER
+from batch.watching.progress import Progress, at_standstill, progress_of
 from jobs.errors import NightshiftError
 from jobs.heartbeat import Wait
-from jobs.lifecycle import is_at_rest
+from jobs.stall import SILENT_S, Signs, Stalled, goes_on, stalled
 from jobs.states import JobState
-
-_STALE_S = 5.0
-"""A coordinator that is well tells how a job stands twice a second."""
 
 _ASK_AGAIN_S = 2.0
 """Of many jobs only the first waits for a Redis that does not answer."""
@@ -55,6 +52,9 @@ class Told(msgspec.Struct, frozen=True):
     late: bool = False
     trouble: Trouble | None = None
     wait: Wait | None = None
+    stall: Stalled | None = None
+    needs_action: bool = False
+    remedy: str = ""
     at: float = 0.0
 
 
@@ -71,37 +71,42 @@ class Glance:
     def at(self, job: JobRow, rate: float = 0.0, refusals: int = 0) -> Progress:
         """The job as it stands; with a coordinator at work, also what is under way."""
         progress = progress_of(job, rate, refusals=refusals)
-        if job.ended:
+        if job.ended or not (goes_on(job.state, job.reason) or self._home.is_coordinated(job.id)):
             return progress
         if not self._home.is_coordinated(job.id):
-            return progress if is_at_rest(job) else self._attend(progress, NO_COORDINATOR)
+            return self._stall(progress, Signs(uncoordinated_since=self._well_at(job.id)))
         told = self._asked(lambda post: post.published(job.id, Told))
         if told is not None and told.state == progress.state:
             known = msgspec.structs.asdict(told)
             del known["at"]
             progress = replace(progress, **{**known, "trouble": told.trouble or progress.trouble})
         if self._wrong:
-            return self._attend(progress, self._wrong)
+            since = self._well_at(job.id)
+            return self._stall(progress, Signs(redis_away_since=since, text=self._wrong))
         return self._heard(progress, told.at if told else 0.0)
 
     def _heard(self, progress: Progress, at: float) -> Progress:
         """Redis answered, and has a word of that moment of the coordinator, which is at work."""
-        now, well_at = time.time(), self._home.well_at()
-        if now - max(at, self._home.touched(progress.job)) < _STALE_S:
+        if time.time() - max(at, self._home.touched(progress.job)) < SILENT_S:
             return progress
         present = self._asked(lambda post: post.present(board_name(self._home), Sign))
-        if ailment := present and present.ailing.get(progress.job):
-            return self._attend(progress, ailment.text, ailment.since, at)
-        silent = now - well_at > _STALE_S
-        return self._attend(progress, SILENT, well_at, at) if silent else progress
+        ailment = present and present.ailing.get(progress.job)
+        signs = Signs(
+            unusable_since=ailment.since if ailment else None,
+            text=ailment.text if ailment else "",
+            silent_since=self._home.well_at(),
+        )
+        return self._stall(progress, signs, at)
 
-    def _attend(
-        self, progress: Progress, text: str, since: float = 0.0, at: float = 0.0
-    ) -> Progress:
-        """`since` is when it was found; without, when a coordinator was last well, or wrote."""
-        touched = self._home.touched(progress.job)
-        since = since or max(self._home.well_at(), touched)
-        return replace(progress, attention=Attention(text, since, max(at, touched)))
+    def _stall(self, progress: Progress, signs: Signs, at: float = 0.0) -> Progress:
+        """As it stands still, if by these signs it does; `at` is when it was last told."""
+        stall = stalled(progress.state, progress.reason, signs, time.time())
+        shown_at = max(at, self._home.touched(progress.job))
+        return at_standstill(progress, stall, shown_at) if stall else progress
+
+    def _well_at(self, job: str) -> float:
+        """When a coordinator was last well, or wrote."""
+        return max(self._home.well_at(), self._home.touched(job))
 
     def all_of(self, store: JobStore) -> dict[str, Any]:
         """What programs are told of one job; amounts are exact strings in ₽."""
@@ -145,11 +150,11 @@ class Glance:
 
 
 def worst(jobs: Iterable[Progress]) -> list[Progress]:
-    """Of those that need attention one for each trouble, of which the oldest is shown."""
+    """Of those that stand still one for each trouble, the one that does so for longest."""
     found: dict[str, Progress] = {}
-    for job in sorted(jobs, key=lambda each: each.attention.shown_at if each.attention else 0):
-        if job.attention:
-            found.setdefault(job.attention.text, job)
+    for job in sorted(jobs, key=lambda each: each.stall.since if each.stall else 0):
+        if job.stall:
+            found.setdefault(job.stall.said, job)
     return list(found.values())
 
 

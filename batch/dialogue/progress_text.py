@@ -15,6 +15,7 @@ from batch.watching import waiting
 from batch.watching.progress import Progress
 from batch.watching.trouble import told
 from jobs.lifecycle import SCHEDULED, shown
+from jobs.stall import STALLED
 from jobs.states import JobState, pausing
 
 STOPPING = "stopping"
@@ -49,7 +50,8 @@ def _parts(progress: Progress) -> list[str]:
     soon = left if left and left >= 1 and is_moving(progress) else None
     rate = decimal(progress.rate, 1) if progress.rate and moving else ""
     # Workers tell of it every other second: of the last answers it comes too late.
-    flying = progress.in_flight if moving and progress.finished < progress.requests else 0
+    flies = moving and progress.attention is None and progress.finished < progress.requests
+    flying = progress.in_flight if flies else 0
     parts = [
         f"{number(progress.finished)}/{number(progress.requests)}",
         note(progress),
@@ -69,7 +71,8 @@ def _parts(progress: Progress) -> list[str]:
 
 def is_moving(progress: Progress) -> bool:
     """Whether there is a time left to tell of."""
-    return progress.state in (JobState.IN_PROGRESS, STOPPING) and not progress.down
+    moves = progress.state in (JobState.IN_PROGRESS, STOPPING) and not progress.down
+    return moves and progress.stall is None
 
 
 def failed(count: int) -> str:
@@ -129,6 +132,7 @@ def state_word(state: str) -> str:
         "in_progress": _("in_progress"),
         "paused": _("paused"),
         SCHEDULED: _("scheduled"),
+        STALLED: _("stalled"),
         "finalizing": _("finalizing"),
         "completed": _("completed"),
         "cancelling": _("cancelling"),
@@ -139,6 +143,18 @@ def state_word(state: str) -> str:
     }.get(state, state)
 
 
+def shown_state(progress: Progress) -> str:
+    """How a job stands, in one word."""
+    return state_word(shown(progress.state, progress.reason, progress.stall))
+
+
+def standing_of(progress: Progress) -> str:
+    """How a job stands, and why; of one that stands still, that it does."""
+    if stall := progress.stall:
+        return f"{state_word(STALLED)} ({_(stall.reason.rule.meaning)})"
+    return standing(progress.state, progress.reason)
+
+
 def standing(state: str, reason: str) -> str:
     """`paused (the budget is used up)`: how a job stands, and why, as people are told."""
     word = state_word(shown(state, reason))
@@ -147,8 +163,8 @@ def standing(state: str, reason: str) -> str:
 
 def note(progress: Progress) -> str:
     """Why nothing moves, if nothing does."""
-    if progress.attention:
-        return attention(progress)
+    if progress.stall:
+        return stall_line(progress)
     if progress.state == JobState.PAUSED:
         return safe(again(progress.reason_text))
     if progress.state != JobState.IN_PROGRESS:
@@ -164,12 +180,22 @@ def note(progress: Progress) -> str:
     return ""
 
 
-def attention(progress: Progress) -> str:
-    """Why what is shown may be old, since when, and how old it is; "" where it is not."""
-    found, now = progress.attention, time.time()
-    if found is None:
+def stall_line(progress: Progress) -> str:
+    """What keeps a job from going on, since when, and how old what is shown of it is; or ""."""
+    stall, found, now = progress.stall, progress.attention, time.time()
+    if stall is None:
         return ""
-    return safe(attentions.told(found, now, duration(found.age_s(now))))
+    if found is not None:
+        return safe(attentions.told(found, now, duration(found.age_s(now))))
+    told = _("{trouble}, since {moment}")
+    return safe(told.format(trouble=again(stall.said), moment=attentions.clock(stall.since, now)))
+
+
+def way_out(progress: Progress) -> str:
+    """What helps a job that stands still, and the command."""
+    if progress.stall is None:
+        return ""
+    return f"{_(progress.stall.reason.rule.cure)} {progress.remedy}"
 
 
 def _spent(progress: Progress) -> str:

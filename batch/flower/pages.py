@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -22,7 +22,10 @@ from typing import Any
 import msgspec
 from flower.urls import settings as flower_settings
 from flower.views import BaseHandler
+from flower.views.monitor import Metrics
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from tornado import template
 from tornado.escape import xhtml_escape
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler, url
@@ -37,6 +40,8 @@ from jobs.errors import ServiceUnavailable
 from jobs.money import ZERO, total
 
 PAGE_SIZE = 50
+_MOST_TOLD = 100
+"""Jobs that Prometheus is told of."""
 
 FOLDER = Path(str(resources.files("batch.flower")))
 _FLOWERS = Path(flower_settings["template_path"])
@@ -244,6 +249,32 @@ class JobApi(_Handler):
         self.json({"job": job, "series": await self.series(job)})
 
 
+class MetricsPage(Metrics):  # type: ignore[misc]  # Flower has no types
+    """Flower's metrics, and which jobs stand still: a coordinator that is gone cannot tell it."""
+
+    async def get(self) -> None:
+        """Prometheus's text."""
+        await super().get()
+        with suppress(ServiceUnavailable):
+            self.write(generate_latest(_Stalled(await self.application.desk.jobs())))
+
+
+class _Stalled(CollectorRegistry):
+    """What Prometheus is told of these jobs."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        super().__init__()
+        self._found = [(job.job, job.stall.reason.value) for job in jobs if job.stall]
+
+    def collect(self) -> Iterator[Metric]:
+        """The same as the coordinator's metric of this name."""
+        text = "Why a job stands still."
+        family = GaugeMetricFamily("nightshift_job_stalled", text, labels=["job_id", "reason"])
+        for labels in self._found[:_MOST_TOLD]:
+            family.add_metric(labels, 1)
+        yield family
+
+
 class ClickApi(_Handler):
     """A click."""
 
@@ -295,6 +326,7 @@ def _as_503() -> Iterator[None]:
 
 _JOB = r"(job_[0-9a-z]{26})"
 ROUTES = [
+    url(r"/metrics", MetricsPage, name="metrics"),
     url(r"/jobs", JobsPage, name="jobs"),
     url(rf"/job/{_JOB}", JobPage, name="job"),
     url(r"/api/jobs", JobsApi, name="api-jobs"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
 from decimal import Decimal
@@ -30,6 +31,7 @@ from jobs.heartbeat import Wait
 from jobs.ids import JOB_ID
 from jobs.money import ZERO
 from jobs.seal import Seal
+from jobs.stall import Signs, Stalled, stalled
 from jobs.states import ENDED, JobState
 
 FRESH_S = 1.0
@@ -41,6 +43,8 @@ _WISHES_S = 600
 
 _LOOK_S = 0.05
 _MOST_READ = 2000
+_KEPT = 20
+"""Courses of jobs that are shown on while Redis is away."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -88,6 +92,7 @@ class Job(msgspec.Struct, frozen=True):
     created_at: float = 0.0
     started_at: float | None = None
     ended_at: float | None = None
+    stall: Stalled | None = None
     objections: dict[str, str] = {}
     origin: dict[str, str] | None = None
 
@@ -127,7 +132,9 @@ _job = msgspec.json.Decoder(Job)
 
 
 class Desk:
-    """Reads and asks; `ServiceUnavailable` where Redis does not answer."""
+    """Reads and asks. What was read once is shown as standing still while Redis does not answer;
+    `ServiceUnavailable` where nothing was.
+    """
 
     def __init__(self, redis_url: str, seal: Seal) -> None:
         self._seal = seal
@@ -139,15 +146,30 @@ class Desk:
         )
         self._read_at = float("-inf")
         self._jobs: list[Job] = []
+        self._away_since: float | None = None
+        self._heard: dict[str, tuple[float, float]] = {}
+        self._series: OrderedDict[str, Series] = OrderedDict()
         self._reading = asyncio.Lock()
 
     async def jobs(self) -> list[Job]:
         """All jobs that are listed: those that are not over first, then the newest."""
         async with self._reading:
             if time.monotonic() - self._read_at > FRESH_S:
-                self._jobs = await self._all()
+                try:
+                    self._jobs = await self._all()
+                    self._away_since = None
+                except ServiceUnavailable as error:
+                    self._jobs = self._away(error)
                 self._read_at = time.monotonic()
         return self._jobs
+
+    def _away(self, error: ServiceUnavailable) -> list[Job]:
+        """What was read last, if anything was."""
+        if not self._jobs:
+            raise error
+        self._away_since = self._away_since or time.time()
+        signs = Signs(redis_away_since=self._away_since, text=error.message)
+        return [_judged(job, signs) for job in self._jobs]
 
     async def _all(self) -> list[Job]:
         try:
@@ -156,10 +178,10 @@ class Desk:
                 return []
             keys = [names.progress_key(each.decode("ascii", "replace")) for each in ids]
             found = cast(Iterable[bytes | None], await self._redis.mget(keys))
+            read = [self._read(key, data) for key, data in zip(keys, found, strict=True)]
+            return await self._seen([job for job in read if job is not None])
         except (RedisError, OSError) as error:
             raise _away(error) from error
-        read = [self._read(key, data) for key, data in zip(keys, found, strict=True)]
-        return [job for job in read if job is not None]
 
     async def job(self, job_id: str) -> Job | None:
         """One job, as fresh as can be; None where nobody told of it."""
@@ -167,9 +189,48 @@ class Desk:
             return None
         try:
             data = await self._redis.get(names.progress_key(job_id))
+            read = self._read(names.progress_key(job_id), cast("bytes | None", data))
+            return (await self._seen([read]))[0] if read else None
         except (RedisError, OSError) as error:
-            raise _away(error) from error
-        return self._read(names.progress_key(job_id), cast("bytes | None", data))
+            known = await self.jobs()
+            found = next((job for job in known if job.job == job_id), None)
+            if found is None:
+                raise _away(error) from error
+            return found
+
+    async def _seen(self, jobs: list[Job]) -> list[Job]:
+        """These, and of each that stands still that it does."""
+        homes = list({job.home for job in jobs if not job.ended})
+        keys = [names.coordinator_key(home) for home in homes]
+        found = cast("list[bytes | None]", await self._redis.mget(keys)) if keys else []
+        signs = {
+            home: sign
+            for home, key, data in zip(homes, keys, found, strict=True)
+            if (sign := self._sign(key, data)) is not None
+        }
+        return [job if job.ended else self._judge(job, signs.get(job.home)) for job in jobs]
+
+    def _judge(self, job: Job, sign: Sign | None) -> Job:
+        """By this host's clock, not the coordinator's: it is silent while what it tells is old."""
+        now = time.time()
+        at, heard_at = self._heard.get(job.job, (0.0, now))
+        self._heard[job.job] = job.at, heard_at if at == job.at else now
+        is_there = sign is not None and sign.only in ("", job.job)
+        ailment = sign.ailing.get(job.job) if sign else None
+        signs = Signs(
+            uncoordinated_since=None if is_there else min(job.at, now),
+            unusable_since=ailment.since if ailment else None,
+            text=ailment.text if ailment else "",
+            silent_since=self._heard[job.job][1],
+        )
+        return _judged(job, signs)
+
+    def _sign(self, key: str, data: bytes | None) -> Sign | None:
+        """A coordinator's sign of life; None where none is there, or it is not of our making."""
+        try:
+            return msgspec.json.decode(self._seal.verify(key, data or b""), type=Sign)
+        except (BadMessage, msgspec.DecodeError):
+            return None
 
     def _read(self, key: str, data: bytes | None) -> Job | None:
         """A job as it was told; None for what is not of our making."""
@@ -180,16 +241,24 @@ class Desk:
         return job if key == names.progress_key(job.job) else None
 
     async def series(self, job_id: str) -> Series | None:
-        """How a job went over time; None where nobody told."""
+        """How a job went over time, as far as was told last; None where nobody told."""
         try:
             key = names.series_key(job_id)
             data = cast("bytes | None", await self._redis.get(key))
         except (RedisError, OSError) as error:
+            if job_id in self._series:
+                return self._series[job_id]
             raise _away(error) from error
         try:
-            return unpacked(self._seal.verify(key, data)) if data else None
+            found = unpacked(self._seal.verify(key, data)) if data else None
         except BadMessage:
             return None
+        if found is not None:
+            self._series[job_id] = found
+            self._series.move_to_end(job_id)
+            if len(self._series) > _KEPT:
+                self._series.popitem(last=False)
+        return found
 
     async def ask(self, job: Job, wish: str) -> str:
         """Hands a click to the job's coordinator; what came of it, a code of `clicks`."""
@@ -209,12 +278,8 @@ class Desk:
 
     async def _is_coordinated(self, job: Job) -> bool:
         key = names.coordinator_key(job.home)
-        facts = cast("bytes | None", await self._redis.get(key))
-        try:
-            there = msgspec.json.decode(self._seal.verify(key, facts or b""), type=Sign)
-        except (BadMessage, msgspec.DecodeError):
-            return False
-        return there.only in ("", job.job)
+        sign = self._sign(key, cast("bytes | None", await self._redis.get(key)))
+        return sign is not None and sign.only in ("", job.job)
 
     async def _answer(self, job: str, token: str) -> str:
         deadline = time.monotonic() + ANSWER_S
@@ -229,6 +294,23 @@ class Desk:
         # Withdrawn, so that it is not heeded when nobody expects it any more.
         withdrawn = await self._redis.hdel(names.WISHES, job)
         return "silent" if withdrawn else "slow"
+
+
+def _judged(job: Job, signs: Signs) -> Job:
+    """A job, or as it stands still by these signs: without what only one has that moves."""
+    stall = stalled(job.state, job.reason, signs, time.time()) or job.stall
+    if stall is None:
+        return job
+    return msgspec.structs.replace(
+        job,
+        stall=stall,
+        rate=0.0,
+        left_s=None,
+        done_at=None,
+        in_flight=0 if stall.reason.is_deaf else job.in_flight,
+        needs_action=True,
+        remedy=stall.reason.rule.command.format(job=job.job),
+    )
 
 
 def _away(error: Exception) -> ServiceUnavailable:

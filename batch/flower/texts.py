@@ -16,6 +16,7 @@ from batch.language import _, again, capital, day, decimal, money, ngettext, num
 from batch.reports.page import visible
 from batch.watching import trouble, waiting
 from jobs.lifecycle import OBJECTIONS, SCHEDULED, shown
+from jobs.stall import STALLED
 from jobs.states import JobState, PauseReason, pausing
 
 MOST_CODES = 20
@@ -30,6 +31,7 @@ def _states() -> dict[str, str]:
         JobState.IN_PROGRESS: _("Running"),
         JobState.PAUSED: _("Paused"),
         SCHEDULED: _("Scheduled"),
+        STALLED: _("Stalled"),
         JobState.FINALIZING: _("Finishing"),
         JobState.COMPLETED: _("Completed"),
         JobState.CANCELLING: _("Cancelling"),
@@ -62,7 +64,7 @@ def _answers() -> dict[str, str]:
 
 def state(job: Job) -> str:
     """`Running`, `Paused`, `Scheduled`, …"""
-    stands = shown(job.state, job.reason)
+    stands = shown(job.state, job.reason, job.stall)
     return _states().get(stands, stands)
 
 
@@ -78,7 +80,10 @@ def kind(name: str) -> str:
 
 
 def reason(job: Job) -> str:
-    """Why a job rests, or what troubles it."""
+    """Why a job rests, or what troubles it; of one that stands still also since when."""
+    if job.stall:
+        told = _("{trouble}, since {moment}")
+        return told.format(trouble=visible(again(job.stall.said)), moment=moment(job.stall.since))
     if job.rests and job.reason:
         short, said = _(pausing(job.reason).meaning), visible(again(job.reason_text))
         return f"{short}: {said}" if said and not pausing(job.reason).is_wanted else short
@@ -105,6 +110,8 @@ class Button:
 
 def wishes(job: Job) -> list[Button]:
     """The buttons of a job: what is possible. What else helps is told by `help_for`."""
+    if job.stall and job.stall.reason.is_deaf:
+        return []
     cannot = job.objections
     found = []
     if not cannot.get("pause", "-"):
@@ -125,6 +132,8 @@ def wishes(job: Job) -> list[Button]:
 
 def help_for(job: Job) -> tuple[str, str] | None:
     """What must be done by hand, if a button does not do: words, and a command."""
+    if job.stall:
+        return _(job.stall.reason.rule.cure), job.remedy
     is_barred = bool(job.objections.get("resume"))
     if not job.rests or not job.remedy or not (job.needs_action or is_barred):
         return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from batch.language import _, capital, money, ngettext, number
+from batch.language import _, capital, moment, money, ngettext, number
 from batch.store.causes import Why
 from batch.store.jobstore import JobRow
 from jobs.lifecycle import needs_action, remedy
 from jobs.money import plain
+from jobs.stall import Stall, Stalled
 from jobs.states import JobState, pausing
 
 _ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
@@ -22,16 +24,25 @@ an endpoint or stood in an input.
 """
 
 
-def occasion(job: JobRow) -> str:
-    """What there is to tell of a job as it stands: `completed`, `paused.key_rejected`, or ""."""
+LASTS_S = 30.0
+"""A standstill that ends sooner, such as a restart, wakes nobody."""
+
+
+def occasion(job: JobRow, stall: Stalled | None = None, now: float = 0.0) -> str:
+    """What there is to tell of a job as it stands: `completed`, `paused.key_rejected`,
+    `stalled.no_worker`, or "".
+    """
     if job.state in _ENDS:
         return job.state.value
+    if stall is not None:
+        return f"stalled.{stall.reason}" if now - stall.since >= LASTS_S else ""
     return f"paused.{job.reason}" if needs_action(job.state, job.reason) else ""
 
 
-def word_of(job: JobRow, event: str, why: Why) -> Word:
+def word_of(job: JobRow, event: str, why: Why, stall: Stalled | None = None) -> Word:
     """The word for an occasion. Of failures their codes: an endpoint's words may quote a prompt."""
-    budget = job.spec.budget.rub
+    budget, found = job.spec.budget.rub, remedy(job)
+    command = stall.reason.rule.command.format(job=job.id) if stall else ""
     return {
         "version": 1,
         "event": event,
@@ -39,7 +50,8 @@ def word_of(job: JobRow, event: str, why: Why) -> Word:
         "name": "".join(each if each.isprintable() else "�" for each in job.spec.name[:200]),
         "state": job.state.value,
         "reason": job.reason,
-        "remedy": found.command if (found := remedy(job)) else "",
+        "stall": stall and {"reason": stall.reason.value, "since": stall.since},
+        "remedy": command or (found.command if found else ""),
         "requests": job.requests,
         "completed": job.completed,
         "failed": job.failed,
@@ -75,6 +87,8 @@ def title(word: Word) -> str:
         "cancelled": _("{name}: cancelled"),
         "expired": _("{name}: deadline passed"),
     }
+    if word.get("stall"):
+        return _("{name}: stalled, needs action").format(name=name)
     return titles.get(word["event"], _("{name}: paused, needs action")).format(name=name)
 
 
@@ -94,7 +108,13 @@ def text(word: Word) -> str:
     if word.get("truncated"):
         lines.append(_("cut off at the token limit: {count}").format(count=word["truncated"]))
     lines.append(_cost(word))
-    if word["state"] == JobState.PAUSED:
+    if stall := word.get("stall"):
+        rule = Stall(stall["reason"]).rule
+        since = moment(datetime.fromtimestamp(stall["since"]).astimezone())
+        why = _("{trouble}, since {moment}").format(trouble=_(rule.meaning), moment=since)
+        lines.insert(0, capital(why))
+        lines += [_(rule.cure), word["remedy"]]
+    elif word["state"] == JobState.PAUSED:
         lines.insert(0, capital(_(pausing(word["reason"]).meaning)))
         lines.append(word.get("remedy") or f"nightshift resume {word['job']}")
     elif word["failed"] and word.get("passing", True):

@@ -17,6 +17,7 @@ from batch.notices.message import Word, occasion, word_of
 from batch.notices.ways import Undelivered, ways_of
 from batch.store.jobstore import JobStore
 from jobs.names import NOTICES
+from jobs.stall import Stalled
 
 _LOOK_S = 1.0
 LAST_PATIENCE_S = 15.0
@@ -51,22 +52,27 @@ class Teller:
         self._last: dict[str, str] = {}
         self._thread: threading.Thread | None = None
 
-    def see(self, store: JobStore) -> None:
-        """Takes in how a job stands; waits for nobody."""
+    def see(self, store: JobStore, stall: Stalled | None = None) -> None:
+        """Takes in how a job stands, or that it stands still; waits for nobody."""
         job = store.job()
         there = ways_of(job.spec.notify)
         if not there:
             return
-        event = occasion(job)
+        event = occasion(job, stall, time.time())
         if self._last.get(job.id) == event:
             return
         self._last[job.id] = event
-        self.tell(job.id, there, event, word_of(job, event, store.why()) if event else None)
+        word = word_of(job, event, store.why(), stall) if event else None
+        self.tell(job.id, there, event, word)
 
     def tell(self, job: str, there: dict[str, str], event: str, word: Word | None) -> None:
         """Tells of an event on these ways, once; waits for nobody."""
         self._start()
         self._seen.put(_Seen(job, there, event, word))
+
+    def forget(self, job: str) -> None:
+        """Somebody else tells of the job by now."""
+        self._last.pop(job, None)
 
     def start(self) -> None:
         """Tries what is left from before, if anything is."""

@@ -8,12 +8,8 @@ import msgspec
 
 from batch.language import _, again, moment
 
-MEANINGS = {
-    "nobody": "no coordinator is at work on it",
-    "silent": "no update from the coordinator for a while",
-    "away": "the embedded server does not answer",
-}
-NO_COORDINATOR, SILENT, NO_SERVER = MEANINGS.values()
+MEANINGS = {"away": "the embedded server does not answer"}
+(NO_SERVER,) = MEANINGS.values()
 
 _DAY_S = 20 * 3600.0
 
@@ -41,7 +37,12 @@ class Attention(msgspec.Struct, frozen=True):
 
 def told(attention: Attention, now: float, age: str) -> str:
     """A sentence; `age` is that of what is shown, in words."""
-    when = datetime.fromtimestamp(attention.since).astimezone()
-    since = f"{when:%H:%M:%S}" if now - attention.since < _DAY_S else moment(when)
     sentence = _("{trouble}, since {moment}; showing data from {age} ago")
+    since = clock(attention.since, now)
     return sentence.format(trouble=again(attention.text), moment=since, age=age)
+
+
+def clock(at: float, now: float) -> str:
+    """A moment that has passed, by the clock while it is of this day."""
+    when = datetime.fromtimestamp(at).astimezone()
+    return f"{when:%H:%M:%S}" if now - at < _DAY_S else moment(when)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -19,6 +19,7 @@ from jobs.heartbeat import Wait
 from jobs.lifecycle import needs_action, remedy
 from jobs.money import plain, total
 from jobs.spec import Origin
+from jobs.stall import Stalled
 from jobs.states import JobState, PauseReason
 
 _WINDOW_S = 60.0
@@ -92,10 +93,12 @@ class Progress:
     wait: Wait | None = None
     attention: Attention | None = None
     """Where what is shown may be old."""
+    stall: Stalled | None = None
+    """Where it stands still though nobody paused it; see `at_standstill`."""
     needs_action: bool = False
-    """Whether it is paused until somebody acts who may not know it."""
+    """Whether nothing moves until somebody acts who may not know it."""
     remedy: str = ""
-    """The command that goes on with it while it is paused."""
+    """The command that goes on with it while nothing moves."""
 
     @property
     def down(self) -> bool:
@@ -146,8 +149,25 @@ class Progress:
             **self.times,
             "origin": None if self.origin is None else self.origin.model_dump(),
             "trouble": None if self.trouble is None else structs.asdict(self.trouble),
+            "stall": self.stall and {**structs.asdict(self.stall), "text": self.stall.said},
             "attention": self.attention.as_json(time.time()) if self.attention else None,
         }
+
+
+def at_standstill(progress: Progress, stall: Stalled, shown_at: float | None = None) -> Progress:
+    """The same without what only a job has that moves: a rate, a time left, an end. `shown_at` is
+    of when it is, Unix seconds, if it may be old.
+    """
+    return replace(
+        progress,
+        stall=stall,
+        attention=None if shown_at is None else Attention(stall.said, stall.since, shown_at),
+        rate=0.0,
+        left_s=None,
+        done_at=None,
+        needs_action=needs_action(progress.state, progress.reason, stall),
+        remedy=stall.reason.rule.command.format(job=progress.job),
+    )
 
 
 def times_of(job: JobRow) -> dict[str, float | None]:

@@ -188,6 +188,7 @@ def names_and_labels(metrics: Metrics) -> dict[str, set[str]]:
     """All names that a scrape may find, each with its labels; those without a sample included."""
     found: dict[str, set[str]] = {}
     for family in metrics.collect():
+        found.setdefault(family.name, set())
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found

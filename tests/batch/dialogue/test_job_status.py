@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 
+from batch.commands import doctor, status, watch
 from batch.coordinator.post import Post
 from batch.coordinator.sign import Ailment, Sign, board_name
 from batch.credentials import post_seal
 from batch.dialogue.job_status import Glance, worst
-from batch.dialogue.progress_text import attention, sentence
+from batch.dialogue.progress_text import sentence, stall_line
+from batch.flower import texts
+from batch.flower.pages import _Stalled
+from batch.flower.status_reader import Desk, Job
+from batch.notices.watchman import Watchman
 from batch.settings import read_settings
 from batch.store.home import Home, HomeLock
-from batch.watching.progress import Progress
+from batch.watching.progress import Progress, at_standstill, progress_of
 from jobs.names import LOCK
+from jobs.notify import Notify
+from jobs.stall import Stall, Stalled
+from scripts import schemas
 from tests.batch.making import JOB, OTHER, publish
 from tests.conftest import Server
 
@@ -73,7 +85,7 @@ def check(progress: Progress, text: str, scene: Scene) -> None:
     assert text in found.text
     assert found.since == pytest.approx(scene.ago, abs=2)
     assert found.shown_at == pytest.approx(scene.ago, abs=2)
-    told = attention(progress)
+    told = stall_line(progress)
     assert told in sentence(progress)
     assert f"since {time.strftime('%H:%M:%S', time.localtime(found.since))}" in told
     assert "1 min" in told
@@ -132,3 +144,142 @@ def test_of_many_jobs_one_trouble_is_told_once_and_redis_is_waited_for_once(
 
     assert [job.attention is not None for job in jobs] == [True, True]
     assert [job.job for job in worst(jobs)] == [JOB]
+
+
+# ---- each way of standing still, wherever somebody looks ----------------------------------------
+
+
+def _told_by_its_coordinator(scene: Scene, stall: Stall) -> None:
+    """A coordinator that is well, and tells this of the job."""
+    scene.coordinate()
+    assert scene.lock
+    scene.lock.is_well()
+    with closing(scene.post()) as post, closing(scene.home.open(JOB, read_only=True)) as store:
+        found = at_standstill(progress_of(store.job(), 2.0), Stalled(stall, scene.ago))
+        name = board_name(scene.home)
+        post.be_present(name, Sign())
+        post.publish(JOB, found.as_json() | {"home": name, "at": time.time()}, 1.0)
+
+
+def _published(scene: Scene, at: float, sign: Sign | None) -> None:
+    with closing(scene.post()) as post, closing(scene.home.open(JOB, read_only=True)) as store:
+        name = board_name(scene.home)
+        progress = replace(progress_of(store.job(), 2.0), left_s=960.0)
+        post.publish(JOB, progress.as_json() | {"home": name, "at": at}, 1.0)
+        if sign is not None:
+            post.be_present(name, sign)
+
+
+def _make(scene: Scene, stall: Stall) -> None:
+    """Has the job stand still, for ten seconds or more."""
+    match stall:
+        case Stall.NO_COORDINATOR:
+            _published(scene, scene.ago, None)
+        case Stall.COORDINATOR_SILENT:
+            scene.coordinate()
+            _published(scene, scene.ago, Sign())
+        case Stall.JOB_UNUSABLE:
+            scene.coordinate()
+            ailing = {JOB: Ailment("the job's files cannot be used: disk is full", scene.ago)}
+            _published(scene, scene.ago, Sign("", ailing))
+        case Stall.REDIS_AWAY:
+            scene.coordinate()
+            _published(scene, scene.ago, Sign())
+        case _:
+            _told_by_its_coordinator(scene, stall)
+
+
+def _in_flower(scene: Scene, before: Callable[[Desk], None]) -> tuple[str, str]:
+    """The list of jobs and the head of the job's page, looked at twice."""
+
+    async def look() -> Job:
+        seal = post_seal(scene.settings, scene.home.folder)
+        desk = Desk(scene.settings.redis_url or "", seal)
+        await desk.jobs()
+        before(desk)
+        desk._read_at = float("-inf")
+        (listed,), one = await desk.jobs(), await desk.job(JOB)
+        assert listed == one
+        return listed
+
+    job = asyncio.run(look())
+    assert (job.rate, job.left_s, job.done_at, job.needs_action) == (0.0, None, None, True)
+    assert texts.end(job) == ""
+    metrics = generate_latest(_Stalled([job])).decode()
+    assert job.stall
+    assert f'nightshift_job_stalled{{job_id="{JOB}",reason="{job.stall.reason}"}} 1.0' in metrics
+    return texts.state(job), f"{texts.reason(job)} {' '.join(texts.help_for(job) or ())}"
+
+
+@pytest.mark.parametrize("stall", Stall)
+def test_a_job_that_stands_still_is_told_of_everywhere(
+    scene: Scene,
+    server: Server,
+    stall: Stall,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _make(scene, stall)
+
+    def before(desk: Desk) -> None:
+        if stall is Stall.REDIS_AWAY:
+            server.kill()
+        if stall is Stall.COORDINATOR_SILENT:
+            desk._heard = {job: (at, heard - 10) for job, (at, heard) in desk._heard.items()}
+
+    badge, why = _in_flower(scene, before)
+
+    words = "disk is full" if stall is Stall.JOB_UNUSABLE else stall.rule.meaning
+    assert badge == "Stalled"
+    assert words in why
+    assert "since" in why
+    assert stall.rule.cure in why
+
+    monkeypatch.setenv("NIGHTSHIFT_HOME", str(scene.home.folder))
+    monkeypatch.setenv("NIGHTSHIFT_REDIS_URL", scene.settings.redis_url or "")
+    monkeypatch.setattr(doctor, "_endpoint", lambda *_, **__: iter(()))
+    monkeypatch.setattr(watch.time, "sleep", _interrupt)
+    for command, args in (
+        (status.command, []),
+        (status.command, [JOB]),
+        (doctor.command, []),
+        (watch.command, [JOB]),
+    ):
+        command.main(args, standalone_mode=False)
+        out = "".join(capsys.readouterr())
+        assert "stalled" in out, (command.name, out)
+        assert words in out, (command.name, out)
+        assert "since" in out
+        assert stall.rule.command.format(job=JOB) in out, (command.name, out)
+        assert "left" not in out.replace("age  left", "").replace("left  name", "")
+    status.command.main([JOB, "--json"], standalone_mode=False)
+    told = json.loads(capsys.readouterr().out)
+    schemas.check(json.dumps(told), schemas.Job)
+    assert told["stall"]["reason"] == stall
+    assert told["stall"]["since"] == pytest.approx(scene.ago, abs=2)
+    assert (told["rate"], told["left_s"], told["needs_action"]) == (0, None, True)
+
+
+def _interrupt(_seconds: float) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_coordinator_that_is_gone_is_told_of_by_who_watches(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(scene.home.open(JOB)) as store:
+        spec = store.job().spec
+        store.change_spec(spec.model_copy(update={"notify": Notify(url="https://example.org/")}))
+    scene._age(scene.home.jobs_folder / JOB)
+    watchman, events = Watchman(scene.home), list[str]()
+    monkeypatch.setattr(watchman._teller, "tell", lambda *told: events.append(told[2]))
+
+    watchman.look()
+    watchman.look()
+
+    assert events == ["stalled.no_coordinator"]
+    scene.coordinate()
+    assert scene.lock
+    scene.lock.is_well()
+    watchman.look()
+    assert events == ["stalled.no_coordinator"]

@@ -1,0 +1,143 @@
+"""Whether a job that should move stands still, since when and why: one rule for all who look.
+
+Pure. Onlookers differ in what they see: the coordinator knows its workers, whoever looks from
+outside knows when the coordinator was last heard. Each fills in of `Signs` what it knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+import msgspec
+
+from jobs.states import ENDED, Ends, JobState, Pausing, pausing
+
+STALLED = "stalled"
+"""How a job is shown that stands still."""
+
+SILENT_S = 5.0
+"""A coordinator that is well tells how a job stands twice a second."""
+
+UNMANNED_S = 6.0
+"""A worker that is well tells of itself every other second."""
+
+_BETWEEN_CALLS_S = 10.0
+"""Between the end of the slowest call and the moment at which it is known."""
+
+
+_UNRULED = Pausing("")
+
+
+class Stall(StrEnum):
+    """Why nothing moves, though nobody paused the job. `rule` has what it means and what helps."""
+
+    def __new__(cls, value: str, rule: Pausing = _UNRULED) -> Self:
+        """The member of this value."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.rule = rule
+        return member
+
+    rule: Pausing
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether nobody is there who would hear a command from a page."""
+        return self not in {Stall.NO_WORKER, Stall.NO_PROGRESS}
+
+    NO_COORDINATOR = (
+        "no_coordinator",
+        Pausing("no coordinator is at work on it", "continue with:", "nightshift resume {job}"),
+    )
+    REDIS_AWAY = (
+        "redis_away",
+        Pausing("Redis does not answer", "see what is wrong with it:", "nightshift doctor"),
+    )
+    JOB_UNUSABLE = (
+        "job_unusable",
+        Pausing("its files cannot be used", "see what is wrong:", "nightshift doctor"),
+    )
+    COORDINATOR_SILENT = (
+        "coordinator_silent",
+        Pausing(
+            "no update from the coordinator for a while",
+            "look at its log and restart it:",
+            "nightshift coordinator",
+        ),
+    )
+    NO_WORKER = (
+        "no_worker",
+        Pausing("no worker for it is online", "start one:", "nightshift worker"),
+    )
+    NO_PROGRESS = (
+        "no_progress",
+        Pausing(
+            "no call has ended for longer than a call may take",
+            "look at the workers' logs and restart them:",
+            "nightshift worker",
+        ),
+    )
+
+
+class Stalled(msgspec.Struct, frozen=True):
+    """Since when (Unix seconds), and what exactly is wrong, in English, where more is known."""
+
+    reason: Stall
+    since: float
+    text: str = ""
+
+    @property
+    def said(self) -> str:
+        """What is wrong, in English."""
+        return self.text or self.reason.rule.meaning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signs:
+    """Since when something is missing that a job needs, Unix seconds; None: it is there, or this
+    onlooker cannot tell. `still_since` is when a call of it last ended, `slowest_s` how long one
+    may take; `text` is what is known of a Redis that is away or of files that cannot be used.
+    """
+
+    uncoordinated_since: float | None = None
+    redis_away_since: float | None = None
+    unusable_since: float | None = None
+    silent_since: float | None = None
+    unmanned_since: float | None = None
+    unmanned_s: float = UNMANNED_S
+    still_since: float | None = None
+    slowest_s: float = 0.0
+    text: str = ""
+
+
+def stalled(state: str, reason: str, signs: Signs, now: float) -> Stalled | None:
+    """Of a job in this state, paused for this reason: what keeps it from going on; the root of it
+    where several things do.
+    """
+    if not goes_on(state, reason):
+        return None
+    found: list[tuple[Stall, float | None, float]] = [
+        (Stall.NO_COORDINATOR, signs.uncoordinated_since, 0.0),
+        (Stall.REDIS_AWAY, signs.redis_away_since, 0.0),
+        (Stall.JOB_UNUSABLE, signs.unusable_since, 0.0),
+        (Stall.COORDINATOR_SILENT, signs.silent_since, SILENT_S),
+    ]
+    if state == JobState.IN_PROGRESS:
+        slowest_s = signs.slowest_s + _BETWEEN_CALLS_S
+        found += [
+            (Stall.NO_WORKER, signs.unmanned_since, signs.unmanned_s),
+            (Stall.NO_PROGRESS, signs.still_since, slowest_s),
+        ]
+    for stall, since, patience_s in found:
+        if since is not None and now - since >= patience_s:
+            has_text = stall in (Stall.REDIS_AWAY, Stall.JOB_UNUSABLE)
+            return Stalled(stall, since, signs.text if has_text else "")
+    return None
+
+
+def goes_on(state: str, reason: str) -> bool:
+    """Whether something should happen to a job without anybody's doing."""
+    rests = state == JobState.PAUSED and pausing(reason).ends is Ends.BY_SOMEBODY
+    return state not in ENDED and not rests

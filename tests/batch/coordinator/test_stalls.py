@@ -1,0 +1,155 @@
+"""Jobs that stand still, as their coordinator sees it: told to Flower, Prometheus and the user."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from batch.coordinator.active import ActiveJob
+from batch.coordinator.metrics import Metrics
+from batch.notices import notifier
+from batch.notices.message import LASTS_S
+from batch.watching.progress import Progress
+from jobs.errors import ServiceUnavailable
+from jobs.stall import Stall
+from tests.batch.house import House, job
+from tests.batch.making import BASE_URL, JOB
+
+
+class Seen:
+    """What Flower, Prometheus, the display and the notifications of a house were told."""
+
+    def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.house = house
+        self.metrics = Metrics()
+        self.shown: list[Progress] = []
+        self.events: list[str] = []
+        house.coordinator._metrics = self.metrics
+        house.coordinator._listen = self.shown.append
+        monkeypatch.setattr(notifier, "time", house.clock)
+        teller = house.coordinator._teller
+        monkeypatch.setattr(teller, "tell", lambda *told: self.events.append(told[2]))
+
+    def in_metrics(self) -> list[str]:
+        registry = CollectorRegistry()
+        registry.register(self.metrics)
+        text = generate_latest(registry).decode()
+        return re.findall(r'nightshift_job_stalled\{.*reason="(\w+)"\} 1', text)
+
+    def told(self) -> dict[str, Any]:
+        return cast("dict[str, Any]", self.house.post.published[JOB])
+
+
+@pytest.fixture
+def seen(house: House, monkeypatch: pytest.MonkeyPatch) -> Seen:
+    job(house, notify={"url": "https://example.org/"}, total_timeout_s=60.0)
+    house.worker(jobs={JOB: {"in_flight": 1, "chunks": 1}})
+    found = Seen(house, monkeypatch)
+    house.turn(2)
+    assert (found.told()["stall"], found.in_metrics()) == (None, [])
+    return found
+
+
+def check(seen: Seen, way: Stall) -> None:
+    """Ten seconds later it is told; once it lasted for longer than a restart, also by a notice."""
+    last = seen.shown[-1]
+    assert last.stall is not None
+    assert last.stall.reason is way
+    assert (last.rate, last.left_s, last.done_at, last.needs_action) == (0.0, None, None, True)
+    assert seen.in_metrics() == [way]
+    if way is not Stall.NO_PROGRESS:  # which is known late enough
+        assert [event for event in seen.events if event] == []
+    seen.house.turn(round(LASTS_S))
+    assert [event for event in seen.events if event] == [f"stalled.{way}"]
+
+
+def test_no_worker(house: House, seen: Seen) -> None:
+    house.post.present = []
+
+    house.turn(10)
+
+    assert seen.told()["stall"]["reason"] == "no_worker"
+    assert seen.told()["remedy"] == "nightshift worker"
+    check(seen, Stall.NO_WORKER)
+    house.worker()
+    house.turn(2)
+    assert seen.told()["stall"] is None
+
+
+def test_a_worker_that_has_another_key_is_none(house: House, seen: Seen) -> None:
+    house.post.present = [{"base_url": BASE_URL + "/other"}]
+
+    house.turn(10)
+
+    check(seen, Stall.NO_WORKER)
+
+
+def test_a_worker_that_was_killed_is_not_waited_for_until_its_heartbeat_ends(
+    house: House, seen: Seen
+) -> None:
+    for _ in range(9):
+        before = house.post.present[0].get("silent_s", 0.0)
+        house.worker(silent_s=before + 1.0)
+        house.turn()
+
+    assert seen.told()["stall"]["reason"] == "no_worker"
+
+
+def test_no_call_ends_for_longer_than_one_may_take(house: House, seen: Seen) -> None:
+    house.turn(60)
+    assert seen.told()["stall"] is None
+
+    house.turn(12)
+
+    assert seen.told()["stall"]["reason"] == "no_progress"
+    check(seen, Stall.NO_PROGRESS)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"jobs": {JOB: {"chunks": 1, "down_s": 100.0}}},
+        {"jobs": {JOB: {"chunks": 1, "wait": {"code": "endpoint.rate_limited", "said": "later"}}}},
+        {"jobs": {"job_01k9abcdefghjkmnpqrstvwxyz": {"chunks": 1}}},
+    ],
+)
+def test_a_job_that_waits_for_what_is_known_does_not_stand_still(
+    house: House, seen: Seen, facts: dict[str, Any]
+) -> None:
+    house.worker(**facts)
+
+    house.turn(80)
+
+    assert seen.told()["stall"] is None
+
+
+def test_redis_is_away(house: House, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise ServiceUnavailable("Redis does not answer (ConnectionError)")
+
+    monkeypatch.setattr(house.coordinator._home, "well_at", lambda: since)
+    since = house.clock.wall
+    monkeypatch.setattr(house.post, "read", away)
+
+    house.turn(5)
+
+    check(seen, Stall.REDIS_AWAY)
+    assert seen.shown[-1].attention is not None
+
+
+def test_files_that_cannot_be_used(
+    house: House, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(ActiveJob, "turn", full)
+
+    house.turn(3)
+
+    check(seen, Stall.JOB_UNUSABLE)
+    assert "full" in seen.shown[-1].stall.said if seen.shown[-1].stall else False
