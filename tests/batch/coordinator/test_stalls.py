@@ -131,8 +131,8 @@ def test_redis_is_away(house: House, seen: Seen, monkeypatch: pytest.MonkeyPatch
     def away(*_: object) -> None:
         raise ServiceUnavailable("Redis does not answer (ConnectionError)")
 
-    monkeypatch.setattr(house.coordinator._home, "well_at", lambda: since)
     since = house.clock.wall
+    monkeypatch.setattr(house.coordinator._home, "well_at", lambda: since)
     monkeypatch.setattr(house.post, "read", away)
 
     house.turn(5)

@@ -238,7 +238,7 @@ def test_a_job_that_stands_still_is_told_of_everywhere(
     monkeypatch.setenv("NIGHTSHIFT_HOME", str(scene.home.folder))
     monkeypatch.setenv("NIGHTSHIFT_REDIS_URL", scene.settings.redis_url or "")
     monkeypatch.setattr(doctor, "_endpoint", lambda *_, **__: iter(()))
-    monkeypatch.setattr(watch.time, "sleep", _interrupt)
+    monkeypatch.setattr(time, "sleep", _interrupt)
     for command, args in (
         (status.command, []),
         (status.command, [JOB]),
