@@ -26,7 +26,8 @@ from workers.delivery.records import never_sent
 from workers.dispatchers import Dispatchers
 from workers.pacing.contact import Contact
 from workers.pacing.dispatcher import Dispatcher
-from workers.pacing.limiter import Limiter, LimiterBackend
+from workers.pacing.leases import LimiterBackend
+from workers.pacing.limiter import Limiter
 from workers.pending import OpenChunk, PendingRequest, Summary
 from workers.stops import LOST, Stops
 

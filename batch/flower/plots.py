@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from itertools import pairwise
 
 from batch.flower import texts
 from batch.language import _, code, number
+from batch.plotting import Layer, TimeAxis, offset_s, round_up
 from batch.reports.page import visible
 from batch.watching.series import Point, Series
 from batch.watching.trouble import OTHER
@@ -18,16 +18,7 @@ WIDE, HIGH = 1000.0, 100.0
 MOST_COLUMNS = 180
 MOST_KINDS = 5
 _MOST_TICKS = 5
-_STEPS_S = (5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A path of the class `look`, and how the legend calls it."""
-
-    look: str
-    name: str
-    path: str
+_TOPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 
 @dataclass(frozen=True)
@@ -101,8 +92,8 @@ class _Axis:
 
     def __init__(self, spans: list[Span]) -> None:
         self.spans = spans
-        self.start, self.end = spans[0].start, spans[-1].end
-        self.length = self.end - self.start
+        start = spans[0].start
+        self._time = TimeAxis(start, spans[-1].end, offset_s(texts.local, start))
         last = spans[-1]
         begins = len(spans) > 1 and last.seconds < (last.end - last.start) / 2
         self.latest = -2 if begins else -1
@@ -110,29 +101,20 @@ class _Axis:
 
     def at(self, moment: float, whole: float = WIDE) -> float:
         """The place of a moment."""
-        return whole * (moment - self.start) / self.length
+        return self._time.at(moment, whole)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """At round local times."""
-        step = next((s for s in _STEPS_S if self.length / s <= _MOST_TICKS), 0)
-        step = step or 86400 * math.ceil(self.length / 86400 / _MOST_TICKS)
-        offset = texts.local(self.start).utcoffset()
-        shift = offset.total_seconds() if offset else 0.0
-        first = math.ceil((self.start + shift) / step) * step - shift
+        """At round local times, but for the edges, where the text would not fit."""
+        found, step = self._time.ticks(_MOST_TICKS)
         form = "%d.%m." if step >= 86400 else "%H:%M" if step >= 60 else "%H:%M:%S"
-        moments = [first + step * place for place in range(_MOST_TICKS + 1)]
-        return [
-            (self.at(moment, 100), texts.local(moment).strftime(form))
-            for moment in moments
-            if 0.05 <= self.at(moment, 1) <= 0.95
-        ]
+        return [(at, texts.local(each).strftime(form)) for at, each in found if 5 <= at <= 95]
 
     def columns(self, tell: Callable[[Span], str]) -> list[Column]:
         """One for each span."""
         return [
             Column(
                 self.at(span.start, 100),
-                100 * (span.end - span.start) / self.length,
+                self.at(span.end, 100) - self.at(span.start, 100),
                 f"{texts.local(span.start):%H:%M:%S} · {tell(span)}",
             )
             for span in self.spans
@@ -184,8 +166,8 @@ def _throughput(axis: _Axis) -> Chart:
         _("Results per minute"),
         _("{n} now").format(n=_short(done[axis.latest])),
         [
-            Layer("ns-done", _("completed"), axis.steps(done, top, [0.0] * len(done))),
-            Layer("ns-failed", _("failed"), axis.steps(failed, top, done)),
+            Layer(_("completed"), axis.steps(done, top, [0.0] * len(done)), "ns-done"),
+            Layer(_("failed"), axis.steps(failed, top, done), "ns-failed"),
         ],
         axis.columns(
             lambda s: _("{n} completed, {m} failed").format(n=s.point.completed, m=s.point.failed)
@@ -210,8 +192,8 @@ def _latency(axis: _Axis) -> Chart:
         _("Latency, seconds"),
         _latencies(last) if last else "",
         [
-            Layer("ns-line-soft", "p95", axis.line(most, top)),
-            Layer("ns-line", "p50", axis.line(half, top)),
+            Layer("p95", axis.line(most, top), "ns-line-soft"),
+            Layer("p50", axis.line(half, top), "ns-line"),
         ],
         axis.columns(tell),
         axis.ticks(),
@@ -239,8 +221,8 @@ def _in_flight(axis: _Axis) -> Chart:
         _("Calls in flight"),
         _("{n} now").format(n=_short(round(flying[axis.latest]))),
         [
-            Layer("ns-done", _("in flight"), axis.steps(flying, top, [0.0] * len(flying))),
-            Layer("ns-limit", _("limit found"), axis.line(shown, top)),
+            Layer(_("in flight"), axis.steps(flying, top, [0.0] * len(flying)), "ns-done"),
+            Layer(_("limit found"), axis.line(shown, top), "ns-limit"),
         ],
         axis.columns(lambda s: _("{n} in flight").format(n=round(s.point.in_flight(s.seconds)))),
         axis.ticks(),
@@ -258,8 +240,8 @@ def _money(axis: _Axis, budget: float | None) -> Chart:
         _("Spent, RUB"),
         f"{_short(spent[-1])} ₽",
         [
-            Layer("ns-money", _("spent"), axis.steps(spent, top, [0.0] * len(spent))),
-            Layer("ns-limit", _("budget"), axis.line(cap, top)),
+            Layer(_("spent"), axis.steps(spent, top, [0.0] * len(spent)), "ns-money"),
+            Layer(_("budget"), axis.line(cap, top), "ns-limit"),
         ],
         axis.columns(
             lambda s: _("{n} ₽ total, {m} ₽ in this period").format(
@@ -282,7 +264,7 @@ def _errors(axis: _Axis) -> Chart:
     base, layers = [0.0] * len(counts), []
     for place, kind in enumerate([*kinds, *([OTHER] if rest else [])]):
         values = [float(each[place]) for each in counts]
-        layers.append(Layer(f"ns-kind-{place}", _kind(kind), axis.steps(values, top, base)))
+        layers.append(Layer(_kind(kind), axis.steps(values, top, base), f"ns-kind-{place}"))
         base = [low + value for low, value in zip(base, values, strict=True)]
     return Chart(
         "errors",
@@ -316,12 +298,7 @@ def _y(value: float, top: float) -> str:
 
 def _top(highest: float) -> float:
     """The end of an axis: a round number above the highest value."""
-    if highest <= 0:
-        return 1.0
-    scale = 10.0 ** math.floor(math.log10(highest))
-    return next(
-        step * scale for step in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if step * scale >= highest
-    )
+    return round_up(highest, _TOPS) if highest > 0 else 1.0
 
 
 def _marks(top: float) -> list[tuple[float, str]]:

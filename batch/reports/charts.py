@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from batch.plotting import STEPS, Layer, TimeAxis, aligned, offset_s, round_time, round_up
 from jobs.latencies import Scale
 from jobs.money import ZERO, add, total
 
@@ -47,31 +48,10 @@ class Chart:
     def top(self) -> int:
         """The end of the vertical axis: a round number whose half is whole, where there is one."""
         scale: int = 10 ** (len(str(self.highest)) - 1)
-        tops = (scale * step for step in (1, 2, 3, 4, 5, 6, 8, 10))
+        tops = (scale * step for step in STEPS)
         return next(top for top in tops if top >= self.highest and (top == 1 or top % 2 == 0))
 
 
-_DAY_S = 24 * 3600
-_STEPS_S = (
-    1,
-    2,
-    5,
-    10,
-    15,
-    30,
-    60,
-    120,
-    300,
-    600,
-    900,
-    1800,
-    3600,
-    2 * 3600,
-    3 * 3600,
-    6 * 3600,
-    12 * 3600,
-    _DAY_S,
-)
 _FEWEST_BARS = 12
 _MOST_TICKS = 6
 
@@ -81,12 +61,12 @@ class Timeline:
 
     def __init__(self, first: float, last: float, clock: Callable[[float], datetime]) -> None:
         self.first, self.last = first, last
-        offset = clock(first).utcoffset()
-        self._offset = offset.total_seconds() if offset else 0.0
         self.width = round_time((last - first) / MOST_BARS)
-        self._left = self._aligned(first, self.width)
-        bars = int((last - self._left) // self.width) + 1
-        self._counts = [[0, 0] for _ in range(max(bars, _FEWEST_BARS))]
+        offset = offset_s(clock, first)
+        self._left = aligned(first, self.width, offset)
+        bars = max(int((last - self._left) // self.width) + 1, _FEWEST_BARS)
+        self._axis = TimeAxis(self._left, self._left + self.width * bars, offset)
+        self._counts = [[0, 0] for _ in range(bars)]
 
     def add(self, when: float, *, failed: bool) -> None:
         """Counts a result."""
@@ -118,21 +98,7 @@ class Timeline:
 
     def ticks(self) -> tuple[list[tuple[float, float]], float]:
         """(hundredth of the chart, Unix seconds) at round times, and the seconds between them."""
-        span = self.width * len(self._counts)
-        step = round_time(span / _MOST_TICKS)
-        first = self._aligned(self._left, step)
-        times = (first + step * place for place in range(_MOST_TICKS + 2))
-        places = ((100 * (time - self._left) / span, time) for time in times)
-        return [(at, time) for at, time in places if 0 <= at < 100], step
-
-    def _aligned(self, time: float, step: float) -> float:
-        return (time + self._offset) // step * step - self._offset
-
-
-def round_time(least: float) -> float:
-    """The next round number of seconds; whole days beyond one."""
-    fitting = (step for step in _STEPS_S if step >= least)
-    return next(fitting, _DAY_S * math.ceil(least / _DAY_S))
+        return self._axis.ticks(_MOST_TICKS)
 
 
 _SCALE = Scale(1.01)
@@ -194,19 +160,10 @@ MOST_LAYERS = 5
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One of several amounts that grow on top of each other. `path`: its outline down to the axis,
-    in a box of 1000 by 1000.
-    """
-
-    name: str
-    total: Decimal
-    path: str
-
-
-@dataclass(frozen=True)
 class Stack:
-    """Layers, the highest outline first; `top`: the end of the vertical axis."""
+    """Layers, the highest outline first, each drawn down to the axis in a box of 1000 by 1000;
+    `top`: the end of the vertical axis.
+    """
 
     layers: list[Layer]
     top: Decimal
@@ -243,13 +200,13 @@ class Growth:
         largest = sorted(totals, key=lambda name: (name == "", -totals[name], name))
         named = [name for name in largest[:MOST_LAYERS] if name and totals[name]]
         rest = [name for name in largest if name not in named and totals[name]]
-        top = _round_amount(whole)
+        top = round_up(whole)
         layers, below = [], [ZERO] * len(self._amounts)
         for name, members in [*((name, [name]) for name in named), *([("", rest)] if rest else [])]:
             grown = self._grown(members)
             below = [add(lower, more) for lower, more in zip(below, grown, strict=True)]
             amount = total(totals[each] for each in members)
-            layers.append(Layer(name, amount, self._outline(below, top)))
+            layers.append(Layer(name, self._outline(below, top), total=amount))
         return Stack(layers[::-1], top, *self._timeline.ticks())
 
     def _grown(self, names: list[str]) -> list[Decimal]:
@@ -268,9 +225,3 @@ class Growth:
             for place, height in enumerate(heights[:until])
         ]
         return f"M0 1000L{'L'.join(points)}V1000Z"
-
-
-def _round_amount(least: Decimal) -> Decimal:
-    """The next amount that is 1, 2, 3, 4, 5, 6, 8 or 10 times a power of ten."""
-    scale = Decimal(1).scaleb(least.adjusted())
-    return next(scale * step for step in (1, 2, 3, 4, 5, 6, 8, 10) if scale * step >= least)

@@ -296,6 +296,7 @@ def test_p14_jumps_of_every_clock_on_the_wall_lose_no_chunk_and_repeat_no_call(
 def test_p14_no_decision_of_leases_pace_and_patience_reads_the_wall_clock() -> None:
     for path in (
         "batch/coordinator/reconcile.py",
+        "workers/pacing/leases.py",
         "workers/pacing/limiter.py",
         "workers/pacing/dispatcher.py",
         "workers/pacing/backoff.py",

@@ -17,7 +17,7 @@ from tests.conftest import SEAL, Server
 from workers.delivery import post as posts
 from workers.delivery.post import Post
 from workers.pacing.dispatcher import TICK_S
-from workers.pacing.limiter import LEASE_S, Lease, LeaseRequest
+from workers.pacing.leases import LEASE_S, Lease, LeaseRequest
 
 SCOPE = "scope"
 HASH, SLOTS = f"ns:pace:{SCOPE}", f"ns:slots:{SCOPE}"

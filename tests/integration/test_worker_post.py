@@ -23,7 +23,7 @@ from tests.conftest import SEAL, Server
 from tests.workers.fakes import JOB, OTHER_JOB, payload, work
 from workers.delivery import post as posts
 from workers.delivery.post import Post
-from workers.pacing.limiter import LeaseRequest
+from workers.pacing.leases import LeaseRequest
 
 KEY = (JOB, 1)
 

@@ -14,7 +14,7 @@ from jobs.chunk import ChunkClosed, Payload, Terms, Work
 from jobs.result import Call, Result
 from jobs.wire import Delivery, unpack_bodies, unpack_delivery
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Listener, Reply
-from workers.pacing.limiter import Lease, LeaseRequest
+from workers.pacing.leases import Lease, LeaseRequest
 
 JOB = "job_01jd0000000000000000000000"
 OTHER_JOB = "job_01jd1111111111111111111111"

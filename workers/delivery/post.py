@@ -28,7 +28,7 @@ from jobs.heartbeat import WorkerStatus
 from jobs.redis_url import parse_redis_url
 from jobs.seal import Seal
 from jobs.wire import Begin, pack_begin, unpack_payload
-from workers.pacing.limiter import LEASE_S, SCRIPT, Lease, LeaseRequest, lease_of
+from workers.pacing.leases import LEASE_S, SCRIPT, Lease, LeaseRequest, lease_of
 
 TIMEOUT_S = 4.0
 VOUCHING_S, _ASK_AGAIN_S = 3.0, 0.05

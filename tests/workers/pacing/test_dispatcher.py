@@ -15,7 +15,8 @@ from workers.pacing import circuit_breaker, dispatcher, retry_budget
 from workers.pacing.circuit_breaker import TROUBLE, HealthSignal, probe_wait
 from workers.pacing.contact import QUIET_S, Contact
 from workers.pacing.dispatcher import Dispatcher
-from workers.pacing.limiter import Lease, LeaseRequest, Limiter
+from workers.pacing.leases import Lease, LeaseRequest
+from workers.pacing.limiter import Limiter
 from workers.pending import OpenChunk, PendingRequest
 
 MODEL = "m"

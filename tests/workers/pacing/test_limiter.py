@@ -10,7 +10,8 @@ import pytest
 from jobs.chunk import Terms
 from jobs.errors import BadMessage
 from tests.workers.fakes import FakeKeeper
-from workers.pacing.limiter import Lease, LeaseRequest, Limiter, lease_of, strictest
+from workers.pacing.leases import Lease, LeaseRequest, lease_of
+from workers.pacing.limiter import Limiter, strictest
 from workers.usage_estimate import ENOUGH, UsageEstimate
 
 
