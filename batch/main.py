@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import os
 import sys
@@ -96,6 +97,8 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"batch.commands.{cmd_name}")
+        gc.freeze()
+        gc.enable()
         return _translated(module.command)
 
     def resolve_command(
