@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -123,11 +123,16 @@ def rows(
         place,
         copy_of,
         source,
+        source_call,
         reused,
         saved,
     ) in requests_in_order(store.db, finished=finished, only=only):
         cost = costs.of(ordinal, model, state, final)
         unbilled = "copy" if copy_of is not None and state else "reused" if reused else "none"
+        body = answers.body(pack, place) if bodies and pack else b""
+        if own is not None and body:
+            of, by = (ordinal, final) if source is None else (source, source_call)
+            body = own(of, together(store.db, of, by), body)
         yield Row(
             line=line,
             custom_id=custom_id,
@@ -147,14 +152,12 @@ def rows(
             calls=cost.calls,
             unknown=cost.unknown,
             bounded=cost.bounded,
-            body=_own(own, ordinal if source is None else source, answers.body(pack, place))
-            if bodies and pack
-            else b"",
+            body=body,
             copy_of=copy_of,
             reused_from=reused,
             saved=None if saved is None else Decimal(saved),
             ordinal=ordinal,
-            together=together(store.db, ordinal, final) if own and final else 1,
+            together=len(together(store.db, ordinal, final)) if own and final else 1,
         )
 
 
@@ -163,11 +166,6 @@ def count_calls(store: JobStore, count: Counter) -> None:
     costs = _Costs(store.db, count)
     for request in ends_in_order(store.db):
         costs.of(*request)
-
-
-def _own(own: Callable[[int, bytes], bytes] | None, ordinal: int, answer: bytes) -> bytes:
-    """What of an answer is a request's own."""
-    return answer if own is None else own(ordinal, answer)
 
 
 _STATES: dict[str | None, ResultState | None] = {state.value: state for state in ResultState}

@@ -11,7 +11,10 @@ from typing import Any
 
 from batch.store.billed import BILLED, Billed
 
-_ORIGINAL = "originals.custom_id, originals.ordinal"
+_ORIGINAL = (
+    "originals.custom_id, originals.ordinal,"
+    " (SELECT call FROM results AS ends WHERE ends.ordinal = copies.original)"
+)
 _ORIGIN = (
     "LEFT JOIN copies ON copies.ordinal = requests.ordinal"
     " LEFT JOIN requests AS originals ON originals.ordinal = copies.original"
@@ -29,12 +32,12 @@ _COLUMNS = (
 def requests_in_order(
     db: sqlite3.Connection, *, finished: bool = False, only: int | None = None
 ) -> Iterator[tuple[Any, ...]]:
-    """`_COLUMNS` of each request, (custom_id, ordinal) of the one that it is a copy of, and (job,
-    ₽) of the earlier answer that it was given.
+    """`_COLUMNS` of each request, (custom_id, ordinal, call) of the one that it is a copy of, and
+    (job, ₽) of the earlier answer that it was given.
 
     `finished`: those that have their result; `only`: the one of this ordinal.
     """
-    original, origin = (_ORIGINAL, _ORIGIN) if has_any(db, "copies") else ("NULL, NULL", "")
+    original, origin = (_ORIGINAL, _ORIGIN) if has_any(db, "copies") else ("NULL, NULL, NULL", "")
     earlier, given = (_EARLIER, _GIVEN) if has_any(db, "reused") else ("NULL, NULL", "")
     return _tuples(
         db,

@@ -36,8 +36,8 @@ def shares_of(db: sqlite3.Connection, ordinal: int) -> Iterator[Share]:
         yield Share(call, source, *amounts)
 
 
-def together(db: sqlite3.Connection, ordinal: int, call: str) -> int:
-    """How many requests the call was for by which one ended; 1: for it alone."""
+def together(db: sqlite3.Connection, ordinal: int, call: str) -> tuple[int, ...]:
+    """The requests that had the call by which one ended: it alone or several, in their order."""
     found = db.execute(
         "SELECT members FROM shares JOIN calls ON calls.ordinal = shares.lead"
         " AND calls.chunk = shares.chunk AND calls.id = ?2"
@@ -45,7 +45,7 @@ def together(db: sqlite3.Connection, ordinal: int, call: str) -> int:
         " WHERE shares.ordinal = ?1",
         (ordinal, call),
     ).fetchone()
-    return 1 if found is None else len(_members(found[0]))
+    return (ordinal,) if found is None else tuple(member for member, _ in _members(found[0]))
 
 
-_members = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_members = msgspec.msgpack.Decoder(list[tuple[int, int]]).decode

@@ -80,10 +80,16 @@ class Judge(Protocol):
         """The calls for some requests, each in one of them; with `alone`, in its own."""
 
     def rule(
-        self, rung: int | None, requests: Sequence[Asked], result: Result, answer: bytes
+        self,
+        rung: int | None,
+        requests: Sequence[Asked],
+        result: Result,
+        answer: bytes,
+        members: tuple[int, ...],
     ) -> dict[int, Ruling]:
         """What came of a unit that was asked on `rung` (None: of a request as the input has it),
-        by request; empty where the result is the end of all of them as it is.
+        by request; empty where the result is the end of all of them as it is. `requests` are those
+        of its `members` that have no end yet.
         """
 
     def trials(self, requests: Sequence[Asked]) -> Iterator[list[Unit]]:
@@ -160,7 +166,7 @@ class Units:
             if not fresh:
                 continue
             rung = None if unit is None else unit.rung
-            rulings = judge.rule(rung, self.asked(fresh), result, body)
+            rulings = judge.rule(rung, self.asked(fresh), result, body, members)
             for member in fresh:
                 ruling = rulings.get(member, Ruling())
                 if ruling.rung is None:

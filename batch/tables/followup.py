@@ -21,7 +21,7 @@ from batch.store.units import Asked, Ruling, Unit
 from batch.tables import pack
 from batch.tables.check import Verdict, check_of, text_of
 from batch.tables.measure import comparable, sizes_of, told_values
-from batch.tables.pack import Item, mark_of
+from batch.tables.pack import Item, mark_until_0_2, marks_of
 from batch.tables.requests import Asker, is_russian, limit_of
 from jobs.result import Result, ResultState
 from jobs.task import Task
@@ -52,14 +52,14 @@ class Ladder:
 
     def units(self, requests: Iterable[Asked], *, alone: bool = False) -> Iterator[Unit]:
         """Writes the calls for some rows: those of a rung that travel together by their length."""
-        together: dict[int, list[tuple[Item, Asked]]] = {PACKED: [], SMALLER: []}
+        together: dict[int, list[tuple[str, Asked]]] = {PACKED: [], SMALLER: []}
         for row in requests:
             rung = max(row.rung, ALONE if alone else self._first)
             text = self._asker.own_text(row.body) if rung < ALONE else None
             if text is None:
                 yield self._single(row, max(rung, ALONE))
             else:
-                together[rung].append((Item(mark_of(self._job_id, row.ordinal), text), row))
+                together[rung].append((text, row))
         for rung, waiting in together.items():
             most = self._task.pack if rung == PACKED else max(2, -(-self._task.pack // _SMALLER_BY))
             for group in _groups(waiting, most):
@@ -67,16 +67,18 @@ class Ladder:
                     self._single(group[0][1], ALONE) if len(group) == 1 else self._pack(group, rung)
                 )
 
-    def _pack(self, group: Sequence[tuple[Item, Asked]], rung: int) -> Unit:
-        items = [item for item, _ in group]
+    def _pack(self, group: Sequence[tuple[str, Asked]], rung: int) -> Unit:
+        members = tuple(row.ordinal for _, row in group)
+        marks = marks_of(self._job_id, members)
+        items = [Item(*marks[row.ordinal], text) for text, row in group]
         # Of the model that the rows ask: it may have been renamed since the job began.
         body = {**self._asker.together(items), "model": json.loads(group[0][1].body)["model"]}
         return Unit(
-            tuple(row.ordinal for _, row in group),
+            members,
             _encode(body),
             len(body["messages"]),
             rung,
-            tuple(1 + len(item.text.encode()) for item in items),
+            tuple(1 + len(text.encode()) for text, _ in group),
             max_output=limit_of(body),
         )
 
@@ -108,12 +110,8 @@ class Ladder:
 
     def trials(self, requests: Sequence[Asked]) -> Iterator[list[Unit]]:
         """See `batch.store.units.Judge`."""
-        texts = [(row, self._asker.own_text(row.body)) for row in requests]
-        rows = [
-            (Item(mark_of(self._job_id, row.ordinal), text), row)
-            for row, text in texts
-            if text is not None
-        ]
+        texts = [(self._asker.own_text(row.body), row) for row in requests]
+        rows = [(text, row) for text, row in texts if text is not None]
         for size in sizes_of(self._task, len(rows)):
             groups = [group for group in _groups(rows, size) if len(group) > 1]
             yield [replace(self._pack(group, PACKED), rung=-size) for group in groups]
@@ -121,13 +119,19 @@ class Ladder:
     def said(self, requests: Sequence[Asked], answer: bytes) -> dict[int, str | None]:
         """See `batch.store.units.Judge`."""
         names = comparable(self._task)
-        told = self._told(PACKED, requests, text_of(answer))
+        members = tuple(row.ordinal for row in requests)
+        told = self._told(PACKED, requests, members, text_of(answer))
         return {ordinal: told_values(verdict, names) for ordinal, verdict in told.items()}
 
     # ---- judging ----------------------------------------------------------------------------
 
     def rule(
-        self, rung: int | None, requests: Sequence[Asked], result: Result, answer: bytes
+        self,
+        rung: int | None,
+        requests: Sequence[Asked],
+        result: Result,
+        answer: bytes,
+        members: tuple[int, ...],
     ) -> dict[int, Ruling]:
         """What came of a call, by row; see `batch.store.units.Judge`."""
         rung = ALONE if rung is None else rung
@@ -136,25 +140,29 @@ class Ladder:
             verdict = Verdict(problem=result.message)
             splits = rung < ALONE and _is_for_one(result)
             return {row.ordinal: self._ruled(row, rung, verdict) for row in requests if splits}
-        told = self._told(rung, requests, text_of(answer))
+        told = self._told(rung, requests, members, text_of(answer))
         return {row.ordinal: self._ruled(row, rung, told[row.ordinal]) for row in requests}
 
-    def _told(self, rung: int, rows: Sequence[Asked], said: str) -> dict[int, Verdict]:
+    def _told(
+        self, rung: int, rows: Sequence[Asked], members: tuple[int, ...], said: str
+    ) -> dict[int, Verdict]:
         if rung >= ALONE:
             return {row.ordinal: self._check(said) for row in rows}
-        items = {
-            row.ordinal: Item(
-                mark_of(self._job_id, row.ordinal), self._asker.own_text(row.body) or ""
-            )
-            for row in rows
-        }
+        marks = marks_of(self._job_id, members)
+        items = {row.ordinal: Item(*marks[row.ordinal], "") for row in rows}
         told = pack.verdicts(said, list(items.values()), self._check)
         missing = Verdict(problem="the answer lacks this row")
         return {ordinal: told.get(item.mark, missing) for ordinal, item in items.items()}
 
-    def own(self, ordinal: int, answer: bytes) -> bytes:
-        """The answer to a row as if it had come alone: as it is if it did."""
-        said = _told_by(answer).get(mark_of(self._job_id, ordinal))
+    def own(self, ordinal: int, members: tuple[int, ...], answer: bytes) -> bytes:
+        """The answer to a row as if it had come alone: as it is if it did; `members` had the call
+        that brought it.
+        """
+        if len(members) < 2:
+            return answer
+        said = _told_by(answer).get(marks_of(self._job_id, members)[ordinal][0])
+        if said is None:
+            said = _told_by(answer).get(mark_until_0_2(self._job_id, ordinal))
         return answer if said is None else _alone(answer, said)
 
     def _ruled(self, row: Asked, rung: int, verdict: Verdict) -> Ruling:
@@ -188,22 +196,16 @@ def _is_for_one(result: Result) -> bool:
     return result.status in (400, 403, 413, 422) or result.code in _USELESS
 
 
-def _groups(waiting: list[tuple[Item, Asked]], most: int) -> Iterator[list[tuple[Item, Asked]]]:
-    """Rows that are about as long as each other, `most` to a group, no mark twice, and none that
-    begin alike: by that a swap is noticed.
-    """
-    group: list[tuple[Item, Asked]] = []
-    marks, begins, size = set[str](), dict[tuple[str, ...], str](), 0
-    for item, row in sorted(waiting, key=lambda each: (len(each[0].text), each[1].ordinal)):
-        size += len(item.text.encode())
-        start = pack.evidence(item.text)
-        alike = begins.get(start, item.text) != item.text
-        if group and (len(group) >= most or size > LARGEST or item.mark in marks or alike):
+def _groups(waiting: list[tuple[str, Asked]], most: int) -> Iterator[list[tuple[str, Asked]]]:
+    """Rows that are about as long as each other, `most` to a group."""
+    group: list[tuple[str, Asked]] = []
+    size = 0
+    for text, row in sorted(waiting, key=lambda each: (len(each[0]), each[1].ordinal)):
+        size += len(text.encode())
+        if group and (len(group) >= most or size > LARGEST):
             yield group
-            group, marks, begins, size = [], set(), {}, len(item.text.encode())
-        group.append((item, row))
-        marks.add(item.mark)
-        begins[start] = item.text
+            group, size = [], len(text.encode())
+        group.append((text, row))
     if group:
         yield group
 

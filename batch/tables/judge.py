@@ -31,8 +31,12 @@ def verdict_of(spec: Spec) -> Callable[[bytes, bytes], Verdict]:
     return lambda _request, answer: check(text_of(answer))
 
 
-def own_answers(store: JobStore) -> Callable[[int, bytes], bytes] | None:
-    """What of a raw answer is a request's own, by its ordinal; None where all of it always is."""
+Own = Callable[[int, tuple[int, ...], bytes], bytes]
+"""What of a raw answer is a request's own, by its ordinal and those of all who had the call."""
+
+
+def own_answers(store: JobStore) -> Own | None:
+    """None where all of an answer is always its request's own."""
     job = store.job()
     task = job.spec.task
     if task is None or task.pack == 1:

@@ -24,8 +24,8 @@ Message = dict[str, Any]
 LIMITS = ("max_tokens", "max_completion_tokens")
 """What endpoints call the bound of an answer."""
 
-_PACKED_TOKENS = 24
-"""Tokens of an answer in a pack beyond the answer itself: its mark, its first words, brackets."""
+_PACKED_TOKENS = 16
+"""Tokens of an answer in a pack beyond the answer itself: its marks, brackets, names in JSON."""
 
 _MOST_PACK_BYTES = 256 * 2**10
 
@@ -132,7 +132,7 @@ class Asker:
             self._tail,
             _shape(self._task),
             russian=is_russian(self._task),
-            lines=bool(self._task.choices) and self._format is None,
+            lines=self._format is None,
         )
         most = self._max_tokens
         longest = None if most is None else len(items) * (most + _PACKED_TOKENS)
@@ -227,7 +227,7 @@ def response_format(task: Task) -> Message | None:
 def packed_format(single: Message) -> Message:
     """The same for several rows in one answer."""
     item = _object(
-        id={"type": "string"}, begins={"type": "string"}, answer=single["json_schema"]["schema"]
+        id={"type": "string"}, code={"type": "string"}, answer=single["json_schema"]["schema"]
     )
     return _format_of(_object(answers={"type": "array", "items": item}))
 
@@ -279,8 +279,9 @@ def _shape(task: Task) -> str:
     """What stands for an answer in the example of a pack."""
     if task.choices:
         return ", ".join(task.choices)
-    like = "объект JSON по схеме" if is_russian(task) else "JSON that matches the schema"
-    return f"<{like}: {task.answer_schema}>"
+    russian = is_russian(task)
+    like = "JSON в одну строку по схеме" if russian else "JSON in one line that matches the schema"
+    return f"{like} {task.answer_schema}"
 
 
 def is_russian(task: Task) -> bool:

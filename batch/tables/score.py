@@ -136,15 +136,9 @@ def score(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Score
 
 
 def score_of(store: JobStore, task: Task, expected: Mapping[int, Mapping[str, Any]]) -> Score:
-    """Of the rows of a job that have ended, by ordinal what is expected of each."""
-    # Here, so that who only shows a score starts without templates.
-    from batch.tables.judge import own_answers
-
-    check, own = check_of(task), own_answers(store)
-    found = {
-        ordinal: check(text_of(raw if own is None else own(ordinal, raw))).values
-        for ordinal, raw in store.trials.answers(expected)
-    }
+    """Of the rows of a job that have ended and were asked alone, by ordinal what is expected."""
+    check = check_of(task)
+    found = {ordinal: check(text_of(raw)).values for ordinal, raw in store.trials.answers(expected)}
     return score((values, found.get(ordinal, {})) for ordinal, values in expected.items())
 
 

@@ -3,7 +3,7 @@
 The truth about a row is the word after ``label:`` in its text. Asked for one of some choices the
 model says it, alone or for each record of a pack. Of answers to one row a share `slips` comes in a
 fence, with prose around, or with another word; of the records of a pack half of that share is left
-out, a tenth swapped with the neighbour and a tenth given twice.
+out, a tenth put under the neighbour's mark and a tenth given twice.
 """
 
 import json
@@ -13,20 +13,15 @@ from random import Random
 _LABEL = re.compile(r"label\s*[:=]\s*[\"']?([\w./-]+)", re.IGNORECASE)
 _CHOICES = re.compile(r"(?:Ответь ровно одним|Answer with exactly one)[^:\n]*: ([^\n]+)")
 _SHAPE = re.compile(r"(?:Ответы|Answers): ([^\n]+)")
-_WORDS = {"три первых": 3, "first three": 3, "два первых": 2, "first two": 2}
-_MORE_WORDS = re.compile(r"first (\d) words of|(\d) первых слова? текста")
-_RECORD = re.compile(r'^(\w{4}) (".*")$', re.MULTILINE)
+_RECORD = re.compile(r'^([a-z]{2}) (".*") ([a-z]{2})$', re.MULTILINE)
 
 
 def say(text: str, slips: float, dice: Random) -> str:
     """The answer to a prompt of one row, or of several."""
     shape, records = _SHAPE.search(text), _RECORD.findall(text)
     if shape and records:
-        texts = [(mark, json.loads(quoted)) for mark, quoted in records]
-        more = _MORE_WORDS.search(text)
-        words = next((n for told, n in _WORDS.items() if told in text), 1)
-        words = int(more[1] or more[2]) if more else words
-        return _several(texts, shape[1].split(", "), words, slips, dice)
+        texts = [(mark, json.loads(quoted), code) for mark, quoted, code in records]
+        return _several(texts, shape[1].split(", "), slips, dice)
     found = _CHOICES.search(text)
     choices = found[1].split(", ") if found else ["unknown"]
     return _one(_truth(text, choices), slips, dice)
@@ -44,15 +39,15 @@ def _one(truth: str, slips: float, dice: Random) -> str:
 
 
 def _several(
-    records: list[tuple[str, str]], choices: list[str], words: int, slips: float, dice: Random
+    records: list[tuple[str, str, str]], choices: list[str], slips: float, dice: Random
 ) -> str:
-    marks = [mark for mark, _ in records]
+    marks = [mark for mark, _, _ in records]
     for place in range(1, len(marks)):
         if dice.random() < slips / 10:
             marks[place - 1 : place + 1] = marks[place], marks[place - 1]
     said = [
-        f"{mark}|{' '.join(text.split()[:words])}|{_truth(text, choices)}"
-        for mark, (_, text) in zip(marks, records, strict=True)
+        f"{mark} {code} {_truth(text, choices)}"
+        for mark, (_, text, code) in zip(marks, records, strict=True)
     ]
     said += [each for each in said if dice.random() < slips / 10]
     told = "\n".join(each for each in said if dice.random() >= slips / 2)

@@ -39,7 +39,12 @@ class Scripted:
         raise NotImplementedError
 
     def rule(
-        self, rung: int | None, requests: Sequence[Asked], _result: Result, answer: bytes
+        self,
+        rung: int | None,
+        requests: Sequence[Asked],
+        _result: Result,
+        answer: bytes,
+        _members: tuple[int, ...],
     ) -> dict[int, Ruling]:
         self.asked.append((rung, [each.ordinal for each in requests], answer))
         return self.rulings

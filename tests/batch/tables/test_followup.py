@@ -3,16 +3,16 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.store.units import Asked, Ruling, Unit
 from batch.tables import pack
 from batch.tables.check import check_of
-from batch.tables.followup import ALONE, PACKED, SMALLER, Ladder, _groups
-from batch.tables.pack import Item, mark_of
+from batch.tables.followup import ALONE, PACKED, SMALLER, Ladder
+from batch.tables.pack import MOST, Item, mark_until_0_2, marks_of
 from batch.tables.requests import Asker, requests_of
 from batch.tables.table import Row
 from jobs.request import Request
@@ -72,9 +72,14 @@ def test_every_rung_asks_with_the_tiers_and_the_bounds_own_name() -> None:
         assert "max_tokens" not in body
 
 
-def line(row: int, said: str = "да", mark: str = "", begins: int | None = None) -> str:
-    words = TEXTS[row if begins is None else begins].split()[:3]
-    return f"{mark or mark_of('job', row)}|{' '.join(words)}|{said}"
+ALL = tuple(sorted(range(8), key=lambda n: (len(TEXTS[n]), n)))
+"""The members of the pack of all rows."""
+
+
+def line(row: int, said: str = "да", members: tuple[int, ...] = ALL, of: int | None = None) -> str:
+    """An answer under the mark of `row`, which may be that `of` another one."""
+    marks = marks_of("job", members)
+    return f"{marks[row][0]} {marks[row if of is None else of][1]} {said}"
 
 
 def raw(text: str) -> bytes:
@@ -83,7 +88,7 @@ def raw(text: str) -> bytes:
 
 def ruled(lines: Sequence[str], before: str = "", after: str = "") -> dict[int, Ruling]:
     steps, rows = ladder()
-    return steps.rule(PACKED, rows, ANSWERED, raw(before + "\n".join(lines) + after))
+    return steps.rule(PACKED, rows, ANSWERED, raw(before + "\n".join(lines) + after), ALL)
 
 
 def test_rows_travel_together_by_their_length_and_their_instruction_stands_first() -> None:
@@ -92,9 +97,10 @@ def test_rows_travel_together_by_their_length_and_their_instruction_stands_first
 
     prompt = json.loads(unit.body)["messages"][0]["content"]
     assert sorted(unit.members) == list(range(8))
-    assert list(unit.members) == sorted(range(8), key=lambda n: (len(TEXTS[n]), n))
+    assert unit.members == ALL
     assert prompt.startswith("Тон отзыва:\n\nНиже 8 записей")
-    assert all(f'{mark_of("job", n)} "{text}"' in prompt for n, text in enumerate(TEXTS))
+    marks = marks_of("job", ALL)
+    assert all(f'{marks[n][0]} "{text}" {marks[n][1]}' in prompt for n, text in enumerate(TEXTS))
     assert json.loads(unit.body)["max_tokens"] == unit.max_output
 
 
@@ -107,9 +113,9 @@ def test_every_answer_of_a_pack_goes_to_the_row_that_bears_its_mark() -> None:
 def test_missing_doubled_foreign_swapped_and_wrong_answers_go_again_and_no_others() -> None:
     lines = [
         line(1), line(1, "нет"),  # doubled; row 0 is missing
-        line(2, mark="zzzz"),  # foreign
+        line(2).replace(marks_of("job", ALL)[2][0], "aa"),  # foreign
         line(3),
-        line(4, begins=5),  # another row's words under this mark
+        line(4, of=5),  # another row's answer under this mark
         line(5, "не знаю"),
         line(6), line(7),
     ]  # fmt: skip
@@ -134,8 +140,7 @@ def test_of_an_answer_that_was_cut_off_the_whole_lines_count() -> None:
 
 def test_objects_are_understood_as_well_as_lines() -> None:
     answers = [
-        {"id": mark_of("job", n), "begins": " ".join(TEXTS[n].split()[:3]), "answer": "да"}
-        for n in range(8)
+        {"id": mark, "code": code, "answer": "да"} for mark, code in marks_of("job", ALL).values()
     ]
 
     assert ruled([json.dumps({"answers": answers})]) == dict.fromkeys(range(8), Ruling())
@@ -148,9 +153,9 @@ def test_a_pack_that_is_refused_or_comes_to_nothing_goes_again_in_smaller_ones()
     empty = replace_state(200, "endpoint.empty")
 
     for one in (failed, empty):
-        assert {each.rung for each in steps.rule(PACKED, rows, one, b"").values()} == {SMALLER}
-    assert steps.rule(PACKED, rows, replace_state(503), b"") == {}
-    assert steps.rule(ALONE, rows[:1], empty, b"") == {}
+        assert {each.rung for each in steps.rule(PACKED, rows, one, b"", ALL).values()} == {SMALLER}
+    assert steps.rule(PACKED, rows, replace_state(503), b"", ALL) == {}
+    assert steps.rule(ALONE, rows[:1], empty, b"", (0,)) == {}
 
 
 def replace_state(status: int, code: str = "x") -> Result:
@@ -163,7 +168,7 @@ def test_a_row_climbs_the_ladder_and_is_given_up_at_its_top() -> None:
     for _ in range(9):
         (unit,) = steps.units([row])
         units.append(unit)
-        ruling = steps.rule(unit.rung, [row], ANSWERED, raw("не скажу"))[1]
+        ruling = steps.rule(unit.rung, [row], ANSWERED, raw("не скажу"), unit.members)[1]
         if ruling.rung is None:
             break
         row = replace(row, rung=ruling.rung, answer=raw("не скажу"), problem=ruling.problem)
@@ -181,10 +186,29 @@ def test_a_row_climbs_the_ladder_and_is_given_up_at_its_top() -> None:
 def test_an_answer_of_a_pack_is_handed_out_as_if_it_had_come_alone() -> None:
     steps, _ = ladder()
     whole = raw("\n".join(line(n, "да" if n else "нет") for n in range(8)))
-    own = [json.loads(steps.own(n, whole)) for n in range(2)]
+    own = [json.loads(steps.own(n, ALL, whole)) for n in range(2)]
 
     assert [each["choices"][0]["message"]["content"] for each in own] == ["нет", "да"]
-    assert steps.own(0, raw("нет")) == raw("нет")
+    assert steps.own(0, (0,), raw("нет")) == raw("нет")
+
+
+def test_answers_that_version_0_2_packed_are_still_handed_out() -> None:
+    steps, _ = ladder()
+    lines = [f"{mark_until_0_2('job', n)}|{TEXTS[n]}|{'да' if n else 'нет'}" for n in range(8)]
+    own = [json.loads(steps.own(n, ALL, raw("\n".join(lines)))) for n in range(2)]
+
+    assert mark_until_0_2("job", 0) == "9r7c"
+    assert [each["choices"][0]["message"]["content"] for each in own] == ["нет", "да"]
+
+
+def test_marks_are_each_rows_own_and_tell_nothing_of_its_place() -> None:
+    members = tuple(range(100, 100 + MOST))
+    marks = marks_of("job", members)
+    names = [name for pair in marks.values() for name in pair]
+
+    assert len(set(names)) == 2 * MOST
+    assert [pair for pair, _ in marks.values()] != sorted(pair for pair, _ in marks.values())
+    assert marks_of("job", members) == marks != marks_of("job", members[1:])
 
 
 @settings(max_examples=60, deadline=None)
@@ -201,10 +225,12 @@ def test_whatever_a_model_answers_every_row_gets_its_own_answer_or_is_given_up(
             calls += 1
             members = [row for row in waiting if row.ordinal in unit.members]
             said = _said(data, unit)
-            for number, ruling in steps.rule(unit.rung, members, ANSWERED, raw(said)).items():
+            for number, ruling in steps.rule(
+                unit.rung, members, ANSWERED, raw(said), unit.members
+            ).items():
                 if ruling.rung is None:
                     assert number not in ends
-                    ends[number] = ruling.problem or _own(steps, rows[number], said)
+                    ends[number] = ruling.problem or _own(steps, number, unit, said)
                 else:
                     again.append(replace(rows[number], rung=ruling.rung, answer=raw(said)))
         waiting = again
@@ -215,8 +241,8 @@ def test_whatever_a_model_answers_every_row_gets_its_own_answer_or_is_given_up(
     assert calls <= 1 + 4 + 8 * 3
 
 
-def _own(steps: Ladder, row: Asked, said: str) -> str:
-    content = json.loads(steps.own(row.ordinal, raw(said)))["choices"][0]
+def _own(steps: Ladder, ordinal: int, unit: Unit, said: str) -> str:
+    content = json.loads(steps.own(ordinal, unit.members, raw(said)))["choices"][0]
     return str(content["message"]["content"])
 
 
@@ -231,34 +257,29 @@ def _said(data: st.DataObject, unit: Unit) -> str:
             return "что-то" if drawn == "wrong" else truth
         other = unit.members[place - 1]
         if drawn == "swap" and other != row:
-            told.append(line(row, "да" if other % 2 else "нет", begins=other))
+            told.append(line(row, "да" if other % 2 else "нет", unit.members, of=other))
         elif drawn != "drop":
-            told.append(line(row, "что-то" if drawn == "wrong" else truth))
+            told.append(line(row, "что-то" if drawn == "wrong" else truth, unit.members))
             told += told[-1:] * (drawn == "double")
     return "\n".join(told)
 
 
-def test_answers_of_rows_that_begin_alike_cannot_be_swapped_unnoticed() -> None:
-    texts = ["ok", "ok then", "good", "goodness", *(f"one two three four {n}" for n in "abc")]
-    texts += ["one two three four a"]  # the same row once more: its answer may be anybody's of both
-    items = [Item(mark, text) for mark, text in zip("bcdfghjk", texts, strict=True)]
-    words = 5
-    check = check_of(TASK)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kx qz да",
+        "1. kx | qz | да",
+        "- kx: qz: да",
+        "Sure, these are the answers:\n\n**kx** qz да\n",
+        '{"answers": [{"id": "kx", "code": "qz", "answer": "да"}]}',
+        'kx qz {\n "id": "zz",\n "answer": "да"\n}',
+    ],
+)
+def test_an_answer_is_found_however_its_line_is_decorated(text: str) -> None:
+    found = pack.verdicts(text, [Item("kx", "qz", "")], check_of(TASK))
+    assert found["kx"].values == ({"answer": "да"} if "zz" not in text else {})
+    assert pack.answers_by_mark(text)["kx"] in ("да", text[6:])
 
-    def told(marks: str, said: list[str]) -> set[str]:
-        lines = [
-            json.dumps({"id": mark, "begins": " ".join(text.split()[:words]), "answer": "да"})
-            for mark, text in zip(marks, said, strict=True)
-        ]
-        found = pack.verdicts("\n".join(lines), items, check)
-        return {mark for mark, verdict in found.items() if not verdict.problem}
 
-    assert told("bcdfghjk", texts) == set("bcdfghjk")
-    for first, second in combinations(range(7), 2):
-        swapped = list(texts)
-        swapped[first], swapped[second] = texts[second], texts[first]
-        wrong = {"bcdfghjk"[first], "bcdfghjk"[second]}
-        assert told("bcdfghjk", swapped) == set("bcdfghjk") - wrong
-    long = [f"a b c d e f g h {n}" for n in range(3)]
-    asked = [(Item(f"m{n}", text), Asked(n, b"")) for n, text in enumerate(long)]
-    assert [len(group) for group in _groups(asked, 9)] == [1, 1, 1]
+def test_a_minus_is_part_of_the_answer() -> None:
+    assert pack.answers_by_mark("kx qz -1\nzx wz: -2") == {"kx": "-1", "zx": "-2"}
