@@ -40,7 +40,7 @@ from batch.store.units import Asked
 from batch.tables.gold import read_gold
 from batch.tables.judge import judge_of
 from batch.tables.kinds import FileTable, open_table
-from batch.tables.requests import Asker, requests_of
+from batch.tables.requests import Asker, fitted, requests_of
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.modelname import nearest, take_apart
 from jobs.money import times
@@ -185,13 +185,13 @@ def submit(
     _check_unclaimed(home, job_id, spec, source)
     check_writable(Path(spec.output_dir))
     with _draft(home, job_id, spec) as draft:
-        caps, sampler = _caps(home, spec), Sampler(shape)
-        spec, lines = _opened(draft, spec, source)
+        caps, sampler, known = _caps(home, spec), Sampler(shape), _offered(spec)
+        spec, lines = _opened(draft, spec, source, known)
         gold = _gold(draft, spec)
         report = _fill(draft, spec, lines, tell, sampler, capped=caps.any)
         check_any_left(spec, report)
         draft.keep_gold(gold)
-        prices = _prices(spec, report, capped=caps.any)
+        prices = _prices(spec, report, known, capped=caps.any)
         spec = currency.decided(spec, prices)
         spec = _with_known_models(spec, draft, prices)
         report.models = draft.models()
@@ -222,9 +222,10 @@ def validate(
     spec = currency.settled(spec)
     with _draft(home, new_job_id(), spec) as draft:
         caps, sampler = _caps(home, spec), Sampler(shape)
-        spec, lines = _opened(draft, spec, source)
+        known = _offered(spec) if priced else None
+        spec, lines = _opened(draft, spec, source, known)
         report = _fill(draft, spec, lines, tell, sampler, capped=caps.any)
-        prices = _prices(spec, report, capped=False) if priced else _given(spec)
+        prices = _prices(spec, report, known, capped=False) if priced else _given(spec)
         report.spec = spec = currency.decided(spec, prices)
         if priced:
             spec = _with_known_models(spec, draft, prices)
@@ -481,10 +482,10 @@ def _fill(
 
 
 def _opened(
-    draft: Draft, spec: Spec, source: Path | BinaryIO
+    draft: Draft, spec: Spec, source: Path | BinaryIO, known: PriceList | None
 ) -> tuple[Spec, Iterator[Request | Fault]]:
     """The requests of the input: its lines, or made of the rows of a table, whose form the spec
-    tells then.
+    tells then, and what the catalogue says of the model of them.
     """
     names = (spec.model_map, spec.override_model)
     defaults = Defaults(
@@ -500,12 +501,35 @@ def _opened(
         return spec, read(source, defaults)
     model = defaults.model_for(None)
     table = open_table(draft.keep_table(source), spec.source, spec.task.form)
-    task = spec.task.model_copy(update={"form": table.form})
+    known = known or _given(spec)
+    task = fitted(
+        spec.task.model_copy(update={"form": table.form}),
+        known.models.get(model or "") if known else None,
+    )
     asker = Asker(task, model, spec.max_tokens, tier=spec.service_tier, limit=spec.max_tokens_field)
     if task.escalate is not None:
         draft.may_ask(task.escalate)
     lines = requests_of(asker, model or "", spec.max_tokens, table)
     return spec.model_copy(update={"task": task}), lines
+
+
+def _offered(spec: Spec) -> PriceList | None:
+    """What the catalogue says of the model that a table's rows ask, where that decides how they are
+    asked; None where it can't be read: they are asked as of any model.
+    """
+    task, model = spec.task, spec.override_model or spec.model
+    if task is None or not task.checked or model is None or _given(spec) is not None:
+        return None
+    names = [spec.model_map.get(model, model), *filter(None, [task.escalate])]
+    try:
+        return read_prices(
+            spec.base_url,
+            names,
+            now=time.time(),
+            form=form_of(spec)._replace(numbers_only=spec.currency is None),
+        )
+    except ServiceUnavailable:
+        return None
 
 
 def _gold(draft: Draft, spec: Spec) -> dict[int, str]:
@@ -543,7 +567,7 @@ def preview(home: Home, spec: Spec, source: Path | BinaryIO) -> Preview:
     Raises `InvalidInput` where nothing could be sent, with the first fault.
     """
     with _draft(home, new_job_id(), spec) as draft:
-        spec, lines = _opened(draft, spec, source)
+        spec, lines = _opened(draft, spec, source, _offered(spec))
         first: list[Request] = []
         longest: Request | None = None
         others, dice, fault = list[Request](), Random(0), None  # noqa: S311  no secret
@@ -597,11 +621,15 @@ def _unbounded(request: Request) -> Fault:
     )
 
 
-def _prices(spec: Spec, report: Report, *, capped: bool) -> PriceList | None:
-    """What the models cost; where that cannot be read now, `report` says why."""
+def _prices(
+    spec: Spec, report: Report, known: PriceList | None, *, capped: bool
+) -> PriceList | None:
+    """What the models cost, unless that is `known`; where it can't be read, `report` says why."""
     given, models = _given(spec), report.models
     if not models:
         return None
+    if known is not None and NO_CATALOGUE not in known.source:
+        return known
     asked = [model for model in models if given is None or model not in given.models]
     if given is not None and not asked:
         return given

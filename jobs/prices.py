@@ -125,13 +125,15 @@ def lane_of(provider: str) -> str:
 class ModelPrice(msgspec.Struct, frozen=True):
     """All offers of a model; the first is the default provider's.
 
-    `by_hand`: from a file of the user's, and the catalogue has no say in it.
+    `by_hand`: from a file of the user's, and the catalogue has no say in it. `parameters` are those
+    of a request that the model heeds, as far as the catalogue tells.
     """
 
     model: str
     offers: tuple[Offer, ...]
     context_length: int | None = None
     by_hand: bool = False
+    parameters: tuple[str, ...] = ()
 
     def estimate(self, usage: Usage, provider: str = "") -> Decimal:
         """₽ of a call whose cost the endpoint did not tell, by the offer that served it."""
@@ -214,6 +216,17 @@ class ModelPrice(msgspec.Struct, frozen=True):
         """Whether the default provider asks less for what its cache holds."""
         rates = self.offers[0].rates
         return rates.cache_read is not None and rates.cache_read < rates.prompt
+
+    @property
+    def takes_schemas(self) -> bool:
+        """Whether a `response_format` may hold a JSON Schema."""
+        return "structured_outputs" in self.parameters
+
+    @property
+    def surely_answers(self) -> int | None:
+        """Tokens of an answer that any provider gives, as far as they tell."""
+        told = [offer.max_completion_tokens for offer in self.offers]
+        return min((length for length in told if length is not None), default=None)
 
     @property
     def max_completion_tokens(self) -> int | None:

@@ -165,6 +165,9 @@ class Task(BaseModel):
         _table("--id-column", "NAME", help="Column with a unique id for each row."),
     ] = None
     form: TableForm = TableForm()
+    longest_answer: int | None = None
+    context: int | None = None
+    """Tokens of an answer, and of a call in all, that the model can bear; None: nobody tells."""
     to: Annotated[
         Kind | None,
         _table(

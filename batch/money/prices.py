@@ -198,6 +198,7 @@ class Listed(_Entry, kw_only=True):
     id: str
     canonical_slug: str | None = None
     context_length: Raw = _NULL
+    supported_parameters: object = None
     top_provider: _TopProvider | None = None
 
 
@@ -246,8 +247,14 @@ def model_price(listed: Listed, endpoints: bytes = b"", form: Form = PLAIN) -> M
         return None
     if not offers:
         return None
-    price = ModelPrice(listed.id, tuple(offers), _count(listed.context_length) or None)
+    context, parameters = _count(listed.context_length) or None, _names(listed)
+    price = ModelPrice(listed.id, tuple(offers), context, parameters=parameters)
     return price.in_lane(form.lane)
+
+
+def _names(listed: Listed) -> tuple[str, ...]:
+    told = listed.supported_parameters
+    return tuple(str(each) for each in told) if isinstance(told, list) else ()
 
 
 def _default_first(listed: Offer, offers: list[Offer]) -> list[Offer]:

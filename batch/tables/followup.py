@@ -29,9 +29,6 @@ from jobs.task import Task
 PACKED, SMALLER, ALONE = range(3)
 """Rungs of the ladder; behind `ALONE` come the repairs, and then the other model."""
 
-LARGEST = 128 * 2**10
-"""Bytes of what rows have of their own in one call."""
-
 _SMALLER_BY = 4
 _USELESS = ("endpoint.empty", "endpoint.answer_too_large")
 _LONGEST_QUOTE = 4000
@@ -62,10 +59,16 @@ class Ladder:
                 together[rung].append((text, row))
         for rung, waiting in together.items():
             most = self._task.pack if rung == PACKED else max(2, -(-self._task.pack // _SMALLER_BY))
-            for group in _groups(waiting, most):
+            for group in self._groups(waiting, most):
                 yield (
                     self._single(group[0][1], ALONE) if len(group) == 1 else self._pack(group, rung)
                 )
+
+    def _groups(
+        self, waiting: list[tuple[str, Asked]], most: int
+    ) -> Iterator[list[tuple[str, Asked]]]:
+        most = max(min(most, self._asker.most_together), 1)
+        return _groups(waiting, most, self._asker.most_bytes)
 
     def _pack(self, group: Sequence[tuple[str, Asked]], rung: int) -> Unit:
         members = tuple(row.ordinal for _, row in group)
@@ -113,7 +116,7 @@ class Ladder:
         texts = [(self._asker.own_text(row.body), row) for row in requests]
         rows = [(text, row) for text, row in texts if text is not None]
         for size in sizes_of(self._task, len(rows)):
-            groups = [group for group in _groups(rows, size) if len(group) > 1]
+            groups = [group for group in self._groups(rows, size) if len(group) > 1]
             yield [replace(self._pack(group, PACKED), rung=-size) for group in groups]
 
     def said(self, requests: Sequence[Asked], answer: bytes) -> dict[int, str | None]:
@@ -196,13 +199,15 @@ def _is_for_one(result: Result) -> bool:
     return result.status in (400, 403, 413, 422) or result.code in _USELESS
 
 
-def _groups(waiting: list[tuple[str, Asked]], most: int) -> Iterator[list[tuple[str, Asked]]]:
+def _groups(
+    waiting: list[tuple[str, Asked]], most: int, most_bytes: int
+) -> Iterator[list[tuple[str, Asked]]]:
     """Rows that are about as long as each other, `most` to a group."""
     group: list[tuple[str, Asked]] = []
     size = 0
     for text, row in sorted(waiting, key=lambda each: (len(each[0]), each[1].ordinal)):
         size += len(text.encode())
-        if group and (len(group) >= most or size > LARGEST):
+        if group and (len(group) >= most or size > most_bytes):
             yield group
             group, size = [], len(text.encode())
         group.append((text, row))

@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from batch.tables import pack
-from batch.tables.pack import Item
+from batch.tables.pack import MOST, Item
 from batch.tables.table import Row, Table
 from jobs.errors import UsageError
-from jobs.request import Fault, Request
+from jobs.prices import ModelPrice
+from jobs.request import HIDDEN_TOKENS, Fault, Request
 from jobs.task import Task
 
 _encode = msgspec.json.Encoder().encode
@@ -27,7 +28,8 @@ LIMITS = ("max_tokens", "max_completion_tokens")
 _PACKED_TOKENS = 16
 """Tokens of an answer in a pack beyond the answer itself: its marks, brackets, names in JSON."""
 
-_MOST_PACK_BYTES = 256 * 2**10
+LARGEST = 128 * 2**10
+"""Bytes of what rows have of their own in one call."""
 
 
 class _Said(msgspec.Struct):
@@ -63,11 +65,8 @@ class Asker:
         *,
         tier: str | None = None,
         limit: str | None = None,
-        strict: bool = False,
     ) -> None:
-        """`tier` is the service tier to ask for, `limit` what the bound of an answer is called;
-        `strict`: the model takes a `response_format`.
-        """
+        """`tier` is the service tier to ask for, `limit` what the bound of an answer is called."""
         if model is None:
             raise UsageError("no model is set", hint="set one: --model minimax/minimax-m1")
         # Jinja2 is a fifth of the time in which `run` starts; jobs without a table need none.
@@ -80,12 +79,10 @@ class Asker:
         self._prompt = compile_prompt(task.prompt, columns, "--prompt")
         self._system = compile_prompt(task.system, columns, "--system") if task.system else None
         _check_columns(task, columns)
-        self._strict = strict
 
     @cached_property
     def _format(self) -> Message | None:
-        wanted = self._task.instructions_in
-        is_used = wanted in ("response_format", "both") or (wanted == "auto" and self._strict)
+        is_used = self._task.instructions_in in ("response_format", "both")
         return response_format(self._task) if is_used else None
 
     @cached_property
@@ -123,6 +120,21 @@ class Asker:
         if asked.max_tokens not in (None, self._max_tokens):
             return None  # its limit was raised
         return content[len(self._head) : len(content) - len(tail)]
+
+    @cached_property
+    def most_together(self) -> int:
+        """Rows in a call whose answer the model can give."""
+        longest, each = self._task.longest_answer, self._max_tokens
+        return MOST if longest is None or each is None else longest // (each + _PACKED_TOKENS)
+
+    @cached_property
+    def most_bytes(self) -> int:
+        """Of what rows in a call have of their own: a token has a byte at least."""
+        context, answers = self._task.context, self._task.longest_answer or 0
+        if context is None:
+            return LARGEST
+        shared = len(f"{self._head}{self._tail}{self._task.system or ''}".encode())
+        return min(LARGEST, context - answers - shared - HIDDEN_TOKENS)
 
     def together(self, items: Sequence[Item]) -> Message:
         """The request of several rows."""
@@ -215,6 +227,23 @@ def requests_of(
 
 
 # ---- what an answer is to look like ---------------------------------------------------------
+
+
+def fitted(task: Task, model: ModelPrice | None) -> Task:
+    """The task with what is known of the model. A schema stands in `response_format` where that is
+    heeded; choices, and answers in packs, are told in fewer tokens in the prompt.
+    """
+    limits = {} if model is None else _limits(model)
+    if task.instructions_in != "auto":
+        return task.model_copy(update=limits)
+    packs = task.pack > 1 or task.auto_pack
+    heeds = model is not None and model.takes_schemas and task.answer_schema is not None
+    where = "response_format" if heeds and not packs and task.escalate is None else "prompt"
+    return task.model_copy(update={"instructions_in": where, **limits})
+
+
+def _limits(model: ModelPrice) -> dict[str, int | None]:
+    return {"longest_answer": model.surely_answers, "context": model.context_length}
 
 
 def response_format(task: Task) -> Message | None:

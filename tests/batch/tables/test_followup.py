@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,9 @@ from batch.tables import pack
 from batch.tables.check import check_of
 from batch.tables.followup import ALONE, PACKED, SMALLER, Ladder
 from batch.tables.pack import MOST, Item, mark_until_0_2, marks_of
-from batch.tables.requests import Asker, requests_of
+from batch.tables.requests import Asker, fitted, requests_of
 from batch.tables.table import Row
+from jobs.prices import ModelPrice, Offer, Rates
 from jobs.request import Request
 from jobs.result import Result, ResultState
 from jobs.task import TableForm, Task
@@ -102,6 +104,42 @@ def test_rows_travel_together_by_their_length_and_their_instruction_stands_first
     marks = marks_of("job", ALL)
     assert all(f'{marks[n][0]} "{text}" {marks[n][1]}' in prompt for n, text in enumerate(TEXTS))
     assert json.loads(unit.body)["max_tokens"] == unit.max_output
+
+
+def test_a_pack_keeps_within_what_the_model_can_read_and_write() -> None:
+    few = ladder(TASK.model_copy(update={"longest_answer": 60}))  # 26 tokens are left for each
+    short = ladder(TASK.model_copy(update={"context": 1024 + 60}))
+
+    assert [len(unit.members) for unit in few[0].units(few[1])] == [2, 2, 2, 2]
+    assert all((unit.max_output or 0) <= 60 for unit in few[0].units(few[1]))
+    sizes = [
+        len("".join(TEXTS[n] for n in unit.members).encode()) for unit in short[0].units(short[1])
+    ]
+    assert len(sizes) > 1
+    assert max(sizes) <= 60
+
+
+@pytest.mark.parametrize(
+    ("wish", "parameters", "where"),
+    [
+        ({"answer_schema": "{}"}, ("structured_outputs",), "response_format"),
+        ({"answer_schema": "{}"}, ("response_format",), "prompt"),
+        ({"answer_schema": "{}"}, (), "prompt"),
+        ({"answer_schema": "{}", "pack": 5}, ("structured_outputs",), "prompt"),
+        ({"answer_schema": "{}", "escalate": "x/y"}, ("structured_outputs",), "prompt"),
+        ({"choices": ("a", "b")}, ("structured_outputs",), "prompt"),
+        ({"answer_schema": "{}", "instructions_in": "both"}, (), "both"),
+    ],
+)
+def test_where_an_answer_is_described_goes_by_what_the_model_heeds(
+    wish: dict[str, Any], parameters: tuple[str, ...], where: str
+) -> None:
+    offers = (Offer("a", Rates(), max_completion_tokens=900), Offer("b", Rates()))
+    model = ModelPrice("m", offers, 4000, parameters=parameters)
+    found = fitted(Task(prompt="{{ t }}", **wish), model)
+
+    assert (found.instructions_in, found.longest_answer, found.context) == (where, 900, 4000)
+    assert fitted(Task(prompt="{{ t }}", answer_schema="{}"), None).instructions_in == "prompt"
 
 
 def test_every_answer_of_a_pack_goes_to_the_row_that_bears_its_mark() -> None:
