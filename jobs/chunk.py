@@ -114,6 +114,10 @@ UNAFFORDABLE = ReturnReason("unaffordable", "the grant is used up")
 WORKER_DIED = ReturnReason("worker_died", "the worker was killed")
 
 
+NOBODY = "-"
+"""The outbox of a closing that only ends what its worker kept of a chunk that it was refused."""
+
+
 class ChunkClosed(msgspec.Struct, frozen=True, array_like=True):
     """A worker is done with a chunk. Requests without a result wait again in the home.
 
@@ -121,7 +125,7 @@ class ChunkClosed(msgspec.Struct, frozen=True, array_like=True):
     met that cost nothing and ended nothing (429 and the like). `calls` counts the chunk's calls
     that were or may have been billed: what is left of its grant is free when all of them are
     booked. It is 0 where they are in the home already. `outbox` is that of the worker which ran the
-    chunk, whoever tells it: of others the home does not believe it.
+    chunk, whoever tells it: of others the home does not believe it, nor of NOBODY.
     """
 
     chunk: Count

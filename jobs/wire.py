@@ -18,6 +18,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, ChunkClosed, Payload
 from jobs.counts import Count
 from jobs.errors import BadMessage
@@ -66,11 +67,15 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True):
-    """A worker asks whether it may begin a chunk; `token` tells its attempt from any other."""
+    """A worker asks whether it may begin a chunk, or open more of its grant; `token` tells its
+    attempt from any other. By then its calls may cost `opened` in all; a part that is None is not
+    counted.
+    """
 
     chunk: Count
     outbox: str
     token: str
+    opened: Amount = UNCAPPED
 
     @property
     def attempt(self) -> str:
@@ -78,10 +83,22 @@ class Begin(msgspec.Struct, frozen=True, array_like=True):
         return f"{self.outbox} {self.token}"
 
 
+class Permit(msgspec.Struct, frozen=True, array_like=True):
+    """Whose attempt at a chunk may make its calls, "" for nobody's, and what these may cost."""
+
+    attempt: str = ""
+    opened: Amount = UNCAPPED
+
+    def covers(self, ask: Begin) -> bool:
+        """Whether it allows all that was asked for."""
+        return self.opened.most(ask.opened) == self.opened
+
+
 _encoder = msgspec.msgpack.Encoder()
 _payload = msgspec.msgpack.Decoder(Payload)
 _delivery = msgspec.msgpack.Decoder(Delivery)
 _begin = msgspec.msgpack.Decoder(Begin)
+_permit = msgspec.msgpack.Decoder(Permit)
 _bodies = msgspec.msgpack.Decoder(list[bytes])
 
 
@@ -166,7 +183,19 @@ def unpack_begin(data: bytes) -> Begin:
         ask = _begin.decode(data)
     check_outbox(ask.outbox)
     check_outbox(ask.token)
+    _check_rub(ask.opened.rub)
     return ask
+
+
+def pack_permit(permit: Permit) -> bytes:
+    """The value that answers a `Begin`."""
+    return _encoder.encode(permit)
+
+
+def unpack_permit(data: bytes) -> Permit:
+    """The permit; `BadMessage` for anything that is none."""
+    with _decoding("a permit"):
+        return _permit.decode(data)
 
 
 def unpack_delivery(data: bytes) -> Delivery:

@@ -1,6 +1,7 @@
 """One call of an admitted request, from its turn in the queue to what becomes of the request.
 
-take       may it still be called? its bound out of the grant, its departure into the journal
+take       may it still be called? its bound out of the grant, of which more is opened where it has
+           no room, its departure into the journal
 send       the endpoint's answer, raw into the journal
 read       what the answer means: classified; of a missing balance the balance is asked; judged
 release    its place, what it took of the limits and of the grant come back: all ways meet here
@@ -13,12 +14,13 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
+from jobs.budget import NOTHING, Amount
 from jobs.chunk import DRAINED, UNAFFORDABLE, ReturnReason
 from jobs.errors import StorageUnavailable
 from jobs.money import ZERO
@@ -41,13 +43,21 @@ from workers.delivery.records import (
 from workers.pacing.backoff import Dice
 from workers.pacing.circuit_breaker import HealthSignal
 from workers.pacing.dispatcher import Dispatcher, Hindrance
-from workers.pacing.feedback import NOTHING, dearer, is_dearer, spent, tell_limiter
+from workers.pacing.feedback import dearer, is_dearer, spent, tell_limiter
 from workers.pacing.judge import Judge
 from workers.pacing.retry import decide
-from workers.pending import PendingRequest
+from workers.pending import OpenChunk, PendingRequest
 from workers.stops import Stops
 
 ADDRESS = frozenset({"endpoint.redirect", "endpoint.wrong_address", "endpoint.blocked"})
+
+REACH, REACH_OF = 4, 4
+"""A chunk whose turn comes within so many calls, or such a part of those in flight, is opened."""
+
+_LOOK_S = 0.05
+
+MaySpend = Callable[[OpenChunk, Amount], Awaitable[bool | None]]
+"""Whether the calls of a chunk may cost so much in all; None: nobody said so in time."""
 
 log = logging.getLogger("nightshift.call")
 
@@ -105,7 +115,9 @@ class Calls:
         self,
         endpoint: Caller,
         outbox: Outbox,
+        chunks: dict[tuple[str, int], OpenChunk],
         stops: Stops,
+        may_spend: MaySpend,
         dice: Dice,
         clock: Callable[[], float],
     ) -> None:
@@ -115,7 +127,10 @@ class Calls:
         self._in_flight: set[Attempt] = set()
         self._endpoint = endpoint
         self._outbox = outbox
+        self._chunks = chunks
         self._stops = stops
+        self._may_spend = may_spend
+        self._clock = clock
         self._dice = dice
         self._balance = Balance(endpoint, clock)
 
@@ -133,6 +148,8 @@ class Calls:
         """The way of one call; whatever befalls it, what it took is released and no row is lost."""
         attempt = Attempt(dispatcher, request)
         try:
+            if not attempt.request.chunk.grant.has_room(attempt.request.bound):
+                await self._wait_for_room(attempt)
             if sent := self._take(attempt):
                 answer = await self._send(attempt, sent)
                 attempt.ended = await self._read(attempt, sent, answer)
@@ -145,6 +162,82 @@ class Calls:
             attempt.back = ReturnReason("system.error", type(error).__name__)
         self._release(attempt)
         self._conclude(attempt)
+
+    # ---- what calls may cost ----------------------------------------------------------------
+
+    async def begin(self, chunk: OpenChunk) -> bool:
+        """Whether calls of a chunk may leave; opens nothing of one whose turn comes later."""
+        before = sum(
+            other.waiting
+            for other in self._chunks.values()
+            if other is not chunk and other.payload.job == chunk.payload.job
+        )
+        calls = min(self._reach - before, len(chunk.payload.requests))
+        opened = chunk.grant.wider(calls) if calls > 0 else chunk.grant.opened
+        said = await self._open(chunk, opened)
+        chunk.has_begun, chunk.is_refused = said is True, said is False
+        return chunk.has_begun
+
+    def end(self, chunk: OpenChunk) -> None:
+        """Nothing of the chunk leaves any more."""
+        if chunk.widening is not None:
+            chunk.widening.cancel()
+
+    @property
+    def _reach(self) -> int:
+        return max(REACH, len(self._in_flight) // REACH_OF)
+
+    async def _open(self, chunk: OpenChunk, amount: Amount) -> bool | None:
+        said = await self._may_spend(chunk, amount)
+        if said:
+            chunk.grant.open(amount, self._clock())
+        return said
+
+    async def _wait_for_room(self, attempt: Attempt) -> None:
+        """Until the call fits what is opened of its grant, or may not be made all the same."""
+        request, chunk = attempt.request, attempt.request.chunk
+        grant, bound = chunk.grant, request.bound
+        chunk.kept_waiting += 1
+        try:
+            while self._stops.why_not(request) is None:
+                if not attempt.dispatcher.may_start:
+                    await asyncio.sleep(_LOOK_S)
+                elif grant.has_room(bound) or not bound.fits(grant.left):
+                    return
+                else:
+                    await asyncio.shield(self._widen(chunk))
+        finally:
+            chunk.kept_waiting -= 1
+
+    def _widen(self, chunk: OpenChunk, calls: int = 0) -> asyncio.Task[bool | None]:
+        """Asks for more of the grant, once at a time."""
+        if chunk.widening is None:
+            chunk.widening = asyncio.create_task(self._widened(chunk, calls))
+        return chunk.widening
+
+    async def _widened(self, chunk: OpenChunk, calls: int) -> bool | None:
+        try:
+            await asyncio.sleep(0)  # those that were admitted at the same time are counted, too
+            said = await self._open(chunk, chunk.grant.wider(max(calls, chunk.kept_waiting)))
+            if said is False:
+                self._stops.lose({chunk.key})
+            return said
+        finally:
+            chunk.widening = None
+
+    def _look_ahead(self, chunk: OpenChunk) -> None:
+        """Opens more before it is needed: of this chunk, and of the one that comes after it."""
+        if chunk.widening is None and chunk.grant.is_low:
+            self._widen(chunk)
+        if chunk.waiting <= self._reach and not chunk.has_prepared:
+            chunk.has_prepared = True
+            self._prepare_next(chunk.payload.job)
+
+    def _prepare_next(self, job: str) -> None:
+        for chunk in self._chunks.values():
+            if chunk.payload.job == job and chunk.has_begun and chunk.grant.opened.tokens == 0:
+                self._widen(chunk, min(self._reach, chunk.waiting))
+                return
 
     # ---- take, send, read -------------------------------------------------------------------
 
@@ -177,6 +270,7 @@ class Calls:
         request.calls += 1
         self._in_flight.add(attempt)
         self.by_job[request.job] += 1
+        self._look_ahead(request.chunk)
         return sent
 
     async def _send(self, attempt: Attempt, sent: Sent) -> Answer:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
 from jobs.budget import Amount, Grant
-from jobs.chunk import DONE, ChunkClosed, Payload, ReturnReason, Work
+from jobs.chunk import DONE, NOBODY, ChunkClosed, Payload, ReturnReason, Work
 from jobs.money import ZERO, add
 from workers.usage_estimate import NO_USAGE, UsageEstimate
 
@@ -33,7 +34,17 @@ class OpenChunk:
 
     def __init__(self, payload: Payload) -> None:
         self.payload = payload
-        self.grant = Grant(payload.grant)
+        self.token = secrets.token_hex(8)
+        """Tells this attempt at the chunk from any other."""
+        self.grant = Grant(payload.grant, (work.bound for work in payload.requests))
+        self.widening: asyncio.Task[bool | None] | None = None
+        """While it is asked whether more of the grant may be used."""
+        self.kept_waiting = 0
+        """Calls that wait for that."""
+        self.has_begun = self.has_prepared = self.is_refused = False
+        """Whether its calls may leave, whether the chunk after it was opened for that, and whether
+        it is another's, or nobody's.
+        """
         self.stopped: ReturnReason | None = None
         self.refusals: Counter[str] = Counter()
         self.summary = Summary()
@@ -66,6 +77,11 @@ class OpenChunk:
         """A call of it cost so much."""
         self.summary.cost = add(self.summary.cost, cost)
 
+    @property
+    def waiting(self) -> int:
+        """Requests of which no call is in flight."""
+        return self._left - self.grant.out
+
     async def wait(self) -> None:
         """Until all its requests have left."""
         await self._done.wait()
@@ -74,7 +90,8 @@ class OpenChunk:
         """What the home is told at its end."""
         back = [(each.work.ordinal, each.calls, each.tried.uncertain) for each in self.returned]
         self.summary.returned, self.summary.reason = len(back), self.reason.code
-        return ChunkClosed(self.payload.chunk, self.reason, back, dict(self.refusals))
+        refusals, outbox = dict(self.refusals), NOBODY if self.is_refused else ""
+        return ChunkClosed(self.payload.chunk, self.reason, back, refusals, outbox=outbox)
 
     def _count_off(self, count: int) -> None:
         self._left -= count

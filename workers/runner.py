@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ import msgspec
 from jobs.chunk import Payload, Speed
 from jobs.errors import BadMessage
 from jobs.names import scope_name
-from workers.call import Caller, Calls
+from workers.call import Caller, Calls, MaySpend
 from workers.delivery.outbox import Outbox
 from workers.delivery.records import never_sent
 from workers.dispatchers import Dispatchers
@@ -32,14 +32,11 @@ from workers.pending import OpenChunk, PendingRequest, Summary
 from workers.stops import LOST, Stops
 
 
-async def _at_once(job: str, chunk: int) -> bool:  # noqa: ARG001
-    return True
-
-
 class Runner:
     """The chunks of one worker. Single-threaded: every method belongs to the event loop's thread.
 
-    `begin`: whether calls of a (job, chunk) may leave, asked once it is in the journal.
+    `may_spend` is asked before calls of a chunk may leave, once it is in the journal, and before
+    they may cost more than was said then.
     """
 
     def __init__(
@@ -47,23 +44,24 @@ class Runner:
         endpoint: Caller,
         outbox: Outbox,
         limiters: LimiterBackend,
+        may_spend: MaySpend,
         key_fingerprint: str,
         dice: random.Random,
         clock: Callable[[], float] = time.monotonic,
         on_stop: Callable[[str], None] = lambda _: None,
-        begin: Callable[[str, int], Awaitable[bool]] = _at_once,
     ) -> None:
         self.chunks: dict[tuple[str, int], OpenChunk] = {}
         self.contact = Contact(clock)
         self.dispatchers = Dispatchers(self._make, self._call)
         self.stops = Stops(self.chunks, self.dispatchers, on_stop)
-        self.calls = Calls(endpoint, outbox, self.stops, dice.uniform, clock)
+        self.calls = Calls(
+            endpoint, outbox, self.chunks, self.stops, may_spend, dice.uniform, clock
+        )
         self._outbox = outbox
         self._limiters = limiters
         self._place = endpoint.base_url, key_fingerprint
         self._dice = dice
         self._clock = clock
-        self._begin = begin
         self._lifted_at: dict[str, float] = {}
 
     def _make(self, model: str) -> Dispatcher:
@@ -86,11 +84,12 @@ class Runner:
             payload.terms.tariff,
         )
         try:
-            if not await self._begin(*chunk.key):
+            if not await self.calls.begin(chunk):
                 chunk.stopped = chunk.stopped or LOST
             self._distribute(chunk)
             await chunk.wait()
         finally:
+            self.calls.end(chunk)
             del self.chunks[chunk.key]
             self.calls.by_job += Counter()  # forgets jobs of which nothing is in flight
             if all(job != payload.job for job, _ in self.chunks):

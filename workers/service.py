@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import random
 import signal
@@ -15,12 +16,14 @@ from typing import Any
 
 import msgspec
 
+from jobs.budget import Amount
 from jobs.counts import Count
 from jobs.errors import BadMessage, NightshiftError
 from jobs.heartbeat import WorkerStatus
 from jobs.ids import check_job_id
 from jobs.money import parse_amount
 from jobs.names import lookup_place
+from jobs.wire import Begin
 from workers.calling.balance import Resting
 from workers.calling.endpoint import Broken, BrokenKind, Endpoint
 from workers.calling.lookup import found_in
@@ -28,7 +31,7 @@ from workers.delivery import recovery
 from workers.delivery.outbox import Outbox, new_name
 from workers.delivery.post import Post
 from workers.engine import Engine
-from workers.pending import Summary
+from workers.pending import OpenChunk, Summary
 from workers.runner import Runner
 from workers.settings import WorkerSettings
 from workers.status import job_statuses, limit_statuses
@@ -48,6 +51,11 @@ CUT_S = 5.0
 
 FIRST_REST_S = 2.0
 """A chunk waits no longer for the balance that is asked for before its first call."""
+
+PERMIT_S = 60.0
+"""A chunk waits so long for its coordinator's leave, which comes as fast as a command or two: for
+longer than that waits for the disk.
+"""
 
 LOOKUP_S = 30.0
 MOST_CALLS = 1024
@@ -155,10 +163,10 @@ class Service:
             self._endpoint,
             self._outbox,
             self._post,
+            self._may_spend,
             settings.target.key,
             dice,
             on_stop=self._tell_all,
-            begin=self._may_begin,
         )
         self._telling: set[asyncio.Task[None]] = set()
         self._fences: set[bytes] = set()
@@ -167,8 +175,16 @@ class Service:
         self._beat = asyncio.create_task(self._beats(), name="beats")
         self._heed = asyncio.create_task(self._heeds(), name="holds")
 
-    async def _may_begin(self, job: str, chunk: int) -> bool:
-        return await self._post.begin(job, chunk, lambda: self._runner.stops.draining)
+    async def _may_spend(self, chunk: OpenChunk, amount: Amount) -> bool | None:
+        """A chunk that has not begun goes back where nobody answers; one that has waits."""
+        (job, number), stops = chunk.key, self._runner.stops
+        patience_s = math.inf if chunk.has_begun else PERMIT_S
+        deadline = time.monotonic() + patience_s
+
+        def given_up() -> bool:
+            return time.monotonic() > deadline or stops.is_stopped(chunk)
+
+        return await self._post.ask(job, Begin(number, self._box, chunk.token, amount), given_up)
 
     def _tell_all(self, job: str) -> None:
         """What stopped a job here need not happen to every worker."""

@@ -39,6 +39,10 @@ class Stops:
         # Why was told by whoever met it first; the home may have thought better of it by now.
         return HELD if (request.job, request.model) in self._models else None
 
+    def is_stopped(self, chunk: OpenChunk) -> bool:
+        """Whether nothing of the chunk may be called any more."""
+        return self.draining or chunk.payload.job in self.held or chunk.stopped is not None
+
     def drain(self) -> None:
         """Nothing new starts; what waits goes back; calls in flight end and are kept."""
         self.draining = True

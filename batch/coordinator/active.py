@@ -27,7 +27,7 @@ from batch.money.allowance import Allowance
 from batch.money.caps import Room
 from batch.money.pricewatch import PriceWatch
 from batch.store import ledger
-from batch.store.chunks import OpenChunk
+from batch.store.chunks import UNKNOWN, OpenChunk
 from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore
 from batch.store.ledger import Applied
 from batch.tables import measure, score
@@ -109,8 +109,9 @@ class ActiveJob:
         self._meter = Meter()
         now = time.monotonic()
         self._to_forget = come_home(store, whole_since)
+        self._mark_lost(whole_since)
         self._watches = {
-            chunk.chunk: Watch(-math.inf, now if chunk.begun else None, mine=False)
+            chunk.chunk: Watch(-math.inf, now if chunk.begun_by else None, mine=False)
             for chunk in store.chunks.alive()
             if not chunk.lost
         }
@@ -152,8 +153,12 @@ class ActiveJob:
         self._holding = None
         for number in come_home(self.store):
             self._watches.pop(number, None)
+        self._mark_lost()
+
+    def _mark_lost(self, before: float = math.inf) -> None:
+        """A worker that wakes must learn that the chunks which were fed before then are lost."""
         for chunk in self.store.chunks.alive():
-            if chunk.lost:
+            if chunk.lost and chunk.fed_at < before:
                 self._post.lose(self.id, chunk.chunk, surely=True)
 
     # ---- deliveries -------------------------------------------------------------------------
@@ -443,9 +448,7 @@ class ActiveJob:
         """Does what must be done about chunks that are out."""
         if not self._watches:
             return
-        now = time.monotonic()
-        unseen = sum(watch.seen_at is None for watch in self._watches.values())
-        missing = unseen > (self._post.queued(self.target) if unseen else 0)
+        now, missing = time.monotonic(), self._messages_missing()
         steps = {
             number: decide(
                 watch,
@@ -453,13 +456,22 @@ class ActiveJob:
                 now=now,
                 redis_since=redis_since,
                 heard_at=self._heard_at,
-                message_missing=missing,
+                message_missing=number in missing,
                 patience_s=self._patience_s,
             )
             for number, watch in self._watches.items()
         }
         if any(step is not Step.KEEP for step in steps.values()):
             self._act(job, steps, now)
+
+    def _messages_missing(self) -> set[int]:
+        """Chunks that nobody took and that no message may ask for: the oldest of them, as many as
+        there are too few messages.
+        """
+        unseen = [number for number, watch in self._watches.items() if watch.seen_at is None]
+        unseen.sort(key=lambda number: self._watches[number].sent_at)
+        missing = len(unseen) - self._post.queued(self.target) if unseen else 0
+        return set(unseen[: max(missing, 0)])
 
     def _act(self, job: JobRow, steps: dict[int, Step], now: float) -> None:
         for chunk in self.store.chunks.alive():
@@ -478,8 +490,8 @@ class ActiveJob:
         if not self._post.lose(self.id, chunk.chunk, surely=waited > CLAIMED_S):
             return  # its worker came back just now
         del self._watches[chunk.chunk]
-        if not chunk.begun:
-            log.info("%s: the worker of chunk %d never began it; it is fed again", *place)
+        if chunk.is_unspent:
+            log.info("%s: the worker of chunk %d made no call of it; it is fed again", *place)
             self.store.chunks.take_back(chunk)
             return
         log.warning(
@@ -487,7 +499,8 @@ class ActiveJob:
             *place,
         )
         self.troubles.meet(WORKER_SILENT, time.time())
-        self.store.chunks.lose(chunk, taken=watch.seen_at is not None, now=time.time())
+        taken = watch.seen_at is not None and chunk.begun_by != UNKNOWN
+        self.store.chunks.lose(chunk, taken=taken, now=time.time())
         self._lost_at = time.monotonic()
 
     def _feed(self, job: JobRow) -> None:
@@ -683,9 +696,12 @@ def write_down(store: JobStore, mail: Mail) -> Applied:
 
 def let_begin(store: JobStore, post: Post, mail: Mail) -> list[int]:
     """Answers the workers that ask to begin chunks; returns the chunks that are begun."""
-    permitted = store.chunks.begin(mail.asks) if mail.asks else {}
-    post.permit(mail.job, permitted)
-    return [chunk for chunk, attempt in permitted.items() if attempt]
+    if not mail.asks:
+        return []
+    may_start = store.job().state is JobState.IN_PROGRESS
+    permits = store.chunks.begin(mail.asks, may_start=may_start)
+    post.permit(mail.job, permits)
+    return [chunk for chunk, permit in permits.items() if permit.attempt]
 
 
 def come_home(store: JobStore, before: float = math.inf) -> list[int]:
@@ -693,7 +709,7 @@ def come_home(store: JobStore, before: float = math.inf) -> list[int]:
     chunks = [
         each
         for each in store.chunks.alive()
-        if not (each.lost or each.begun) and each.fed_at < before
+        if not (each.lost or each.begun_by) and each.fed_at < before
     ]
     for chunk in chunks:
         store.chunks.take_back(chunk)

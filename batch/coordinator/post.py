@@ -27,7 +27,15 @@ from jobs.counts import Seconds
 from jobs.errors import BadMessage
 from jobs.heartbeat import WorkerStatus
 from jobs.seal import Seal, Target
-from jobs.wire import Begin, Delivery, pack_payload, unpack_begin, unpack_delivery
+from jobs.wire import (
+    Begin,
+    Delivery,
+    Permit,
+    pack_payload,
+    pack_permit,
+    unpack_begin,
+    unpack_delivery,
+)
 
 _LOST_S = 7 * 24 * 3600
 """A worker that wakes after so long still learns that its chunk was given up."""
@@ -231,14 +239,20 @@ class Post:
         forged, or of a chunk that had this number before a home was restored.
         """
         keys = (names.permit_key, names.claim_key, names.taken_key)
-        self._forget(*(key(payload.job, payload.chunk) for key in keys))
         key = names.payload_key(payload.job, payload.chunk)
-        self._put(key, pack_payload(payload), life_s=names.LONGEST_LIFE_S)
+        signed = self._seal.sign(key, pack_payload(payload))
+        with while_running(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.delete(*(key(payload.job, payload.chunk) for key in keys))
+            pipe.set(key, signed, ex=names.LONGEST_LIFE_S)
+            pipe.execute()
 
-    def permit(self, job: str, permitted: dict[int, str]) -> None:
+    def permit(self, job: str, permits: dict[int, Permit]) -> None:
         """Tells those that asked whose attempt at each chunk may make its calls."""
-        for chunk, attempt in permitted.items():
-            self._put(names.permit_key(job, chunk), attempt.encode(), life_s=_HOLD_S)
+        with while_running(), self._redis.pipeline(transaction=False) as pipe:
+            for chunk, permit in permits.items():
+                key = names.permit_key(job, chunk)
+                pipe.set(key, self._seal.sign(key, pack_permit(permit)), ex=_HOLD_S)
+            pipe.execute()
 
     def forget_chunks(self, job: str, chunks: list[int]) -> None:
         """Chunks that are closed or given up need no payload any more, so nobody can take them."""

@@ -58,8 +58,8 @@ def decide(
     `named` is whether a worker just told that it has the chunk. `redis_since` is since when Redis
     has been answering with its memory whole: before that, silence proves nothing. `heard_at` is
     when all deliveries had been taken in: what seems lost may be told of in one that was not read
-    yet. `message_missing` is whether fewer messages wait than chunks were never taken; `patience_s`
-    how long a worker may be silent.
+    yet. `message_missing` is whether no message may ask for it; `patience_s` how long a worker may
+    be silent.
     """
     if named:
         watch.seen_at, watch.doubted_at = now, None

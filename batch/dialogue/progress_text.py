@@ -231,8 +231,8 @@ def cost_line(job: JobRow) -> str:
 
 def lost_line(lost: Lost) -> str:
     """What workers that fell silent may have spent beside; "" if there are none."""
-    if not lost.chunks:
+    if not lost.chunks or lost.rub == 0:
         return ""
-    if not lost.rub:
+    if lost.rub is None:
         return _("lost workers may have spent more")
     return _("lost workers may have spent {rub} more").format(rub=money(lost.rub))

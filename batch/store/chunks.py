@@ -16,16 +16,19 @@ from batch.store.queue import Triple, Waiting, decode_triples
 from batch.store.results import grow, unfinished
 from batch.store.suspects import IN_FLIGHT, PERHAPS, suspect
 from batch.store.units import Unit, drop_bodies, keep
-from jobs.budget import Amount
+from jobs.budget import UNCAPPED, Amount
 from jobs.money import ZERO, subtract, total
-from jobs.wire import Begin
+from jobs.wire import Begin, Permit
+
+UNKNOWN = "?"
+"""Some attempt has begun a chunk, but nobody knows whose."""
 
 
 @dataclass(frozen=True)
 class Lost:
     """What went with workers that fell silent and have told nothing since.
 
-    `rub` is what is left of the chunks' grants, None for those that had none: no cap, no figure.
+    `rub` is what their calls can have cost at most, None where that is not known.
     """
 
     chunks: int = 0
@@ -34,8 +37,9 @@ class Lost:
 
 @dataclass(frozen=True)
 class OpenChunk:
-    """A chunk that was fed and has not been closed. `lost`: its worker fell silent; `begun`: calls
-    of it may have been made.
+    """A chunk that was fed and has not been closed. `lost`: its worker fell silent; `begun_by`: the
+    attempt that may have made calls of it, UNKNOWN where nobody knows whose. These have cost no
+    more than is `opened`; a part that is None is not known.
     """
 
     chunk: int
@@ -44,7 +48,13 @@ class OpenChunk:
     spent: Amount
     fed_at: float
     lost: bool = False
-    begun: bool = False
+    begun_by: str | None = None
+    opened: Amount = UNCAPPED
+
+    @property
+    def is_unspent(self) -> bool:
+        """Whether surely no call of it was made: each has a token at least."""
+        return self.begun_by is None or self.opened.tokens == 0
 
 
 class Chunks:
@@ -97,8 +107,7 @@ class Chunks:
             (
                 number,
                 msgspec.msgpack.encode(triples),
-                None if amount.rub is None else str(amount.rub),
-                amount.tokens,
+                *_columns(amount),
                 now,
                 trial,
             ),
@@ -108,16 +117,17 @@ class Chunks:
         """The chunk's worker fell silent at `now`, Unix seconds: its unfinished requests wait
         again.
 
-        What is left of its grant stays set aside until the worker's outbox tells what was in
-        flight; nobody else can know. Until then each request of a chunk that a worker has `taken`
-        is a little suspected of having killed it.
+        Of its grant stays set aside what its worker had opened until the worker's outbox tells what
+        was in flight; nobody else can know. Until then each request of a chunk that a worker has
+        `taken` is a little suspected of having killed it.
         """
         at = time.time() if now is None else now
+        grant = chunk.grant.least(chunk.opened)
         with database.transaction(self._db) as db:
             lost = db.execute(
-                "UPDATE chunks SET state = 'lost', lost_at = ?"
+                "UPDATE chunks SET state = 'lost', lost_at = ?, grant_rub = ?, grant_tokens = ?"
                 " WHERE chunk = ? AND state = 'open' RETURNING trial",
-                (at, chunk.chunk),
+                (at, *_columns(grant), chunk.chunk),
             ).fetchone()
             if not lost:
                 return
@@ -129,19 +139,24 @@ class Chunks:
                 suspect(db, [each[0] for each in unfinished(db, chunk.requests)], weight)
                 db.execute("UPDATE chunks SET suspected = ? WHERE chunk = ?", (weight, chunk.chunk))
 
-    def begin(self, asks: Iterable[Begin]) -> dict[int, str]:
-        """Whose attempt at each of these chunks may make its calls, "" where none may: the first
-        that asks, and no other, and none at a chunk that is closed or was given up.
+    def begin(self, asks: Iterable[Begin], *, may_start: bool = True) -> dict[int, Permit]:
+        """Whose attempt at each of these chunks may make its calls, and what these may cost: the
+        first that asks, and no other, and none at a chunk that is closed or was given up, nor a
+        new one unless any `may_start`. What was opened once stays so.
 
         On disk when this returns.
         """
         with database.transaction(self._db) as db:
-            return {ask.chunk: _begun_by(db, ask) for ask in asks}
+            return {ask.chunk: _permit(db, ask, may_start=may_start) for ask in asks}
 
     def doubt(self) -> None:
         """Any of them may have been begun: this file is older than it was."""
         with database.transaction(self._db) as db:
-            db.execute("UPDATE chunks SET begun_by = coalesce(begun_by, '?') WHERE state = 'open'")
+            db.execute(
+                "UPDATE chunks SET begun_by = coalesce(begun_by, ?), opened_rub = NULL,"
+                " opened_tokens = NULL WHERE state = 'open'",
+                (UNKNOWN,),
+            )
 
     def take_back(self, chunk: OpenChunk) -> None:
         """No worker ever began the chunk: its requests wait again, its grant is free."""
@@ -220,15 +235,15 @@ class Chunks:
         return Lost(len(rows), total(_unspent(row) for row in rows))
 
     def _chunk(self, row: sqlite3.Row) -> OpenChunk:
-        rub = None if row["grant_rub"] is None else Decimal(row["grant_rub"])
         return OpenChunk(
             row["chunk"],
             decode_triples(row["ordinals"]),
-            Amount(rub, row["grant_tokens"]),
-            Amount(Decimal(row["spent_rub"]), row["spent_tokens"]),
+            _amount(row["grant_rub"], row["grant_tokens"]),
+            _amount(row["spent_rub"], row["spent_tokens"]),
             row["fed_at"],
             lost=row["state"] == "lost",
-            begun=row["begun_by"] is not None,
+            begun_by=row["begun_by"],
+            opened=_amount(row["opened_rub"], row["opened_tokens"]),
         )
 
     def unfinished(self, chunk: OpenChunk) -> list[Triple]:
@@ -279,13 +294,31 @@ def give_back(db: sqlite3.Connection, triples: list[Triple]) -> None:
     )
 
 
-def _begun_by(db: sqlite3.Connection, ask: Begin) -> str:
+def _amount(rub: str | None, tokens: int | None) -> Amount:
+    return Amount(None if rub is None else Decimal(rub), tokens)
+
+
+def _columns(amount: Amount) -> tuple[str | None, int | None]:
+    return None if amount.rub is None else str(amount.rub), amount.tokens
+
+
+def _permit(db: sqlite3.Connection, ask: Begin, *, may_start: bool) -> Permit:
     row = db.execute(
-        "UPDATE chunks SET begun_by = coalesce(begun_by, ?) WHERE chunk = ? AND state = 'open'"
-        " AND NOT told RETURNING begun_by",
-        (ask.attempt, ask.chunk),
+        "SELECT begun_by, opened_rub, opened_tokens FROM chunks"
+        " WHERE chunk = ? AND state = 'open' AND NOT told",
+        (ask.chunk,),
     ).fetchone()
-    return "" if row is None else str(row[0])
+    if row is None or (row["begun_by"] is None and not may_start):
+        return Permit()
+    before = Permit(row["begun_by"] or "", _amount(row["opened_rub"], row["opened_tokens"]))
+    if before.attempt not in {"", ask.attempt}:
+        return before
+    opened = ask.opened.most(before.opened) if before.attempt else ask.opened
+    db.execute(
+        "UPDATE chunks SET begun_by = ?, opened_rub = ?, opened_tokens = ? WHERE chunk = ?",
+        (ask.attempt, *_columns(opened), ask.chunk),
+    )
+    return Permit(ask.attempt, opened)
 
 
 def _unspent(row: sqlite3.Row) -> Decimal:

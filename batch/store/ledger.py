@@ -17,12 +17,12 @@ import msgspec
 
 from batch.store import database
 from batch.store.causes import TRUNCATED
-from batch.store.chunks import give_back
+from batch.store.chunks import UNKNOWN, give_back
 from batch.store.queue import Triple, decode_triples
 from batch.store.results import give_copies, grow, restore, unfinished
 from batch.store.suspects import IN_FLIGHT, clear, suspect
 from batch.store.units import Judge, drop_bodies, expand
-from jobs.chunk import WORKER_DIED, ChunkClosed, ReturnReason
+from jobs.chunk import NOBODY, WORKER_DIED, ChunkClosed, ReturnReason
 from jobs.money import ZERO, add, subtract
 from jobs.outcome import Billing, CostSource
 from jobs.period import QUARTER_S
@@ -458,7 +458,9 @@ def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> Non
 
 def _ran(begun_by: str | None, outbox: str) -> bool:
     """Whether it is for that worker to say that a chunk is done with: another only heard of it."""
-    return begun_by is None or begun_by == "?" or begun_by.split()[0] == outbox
+    if outbox == NOBODY:
+        return False
+    return begun_by in {None, UNKNOWN} or begun_by.split()[0] == outbox
 
 
 def _suspect(

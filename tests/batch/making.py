@@ -25,7 +25,7 @@ from jobs.result import Call, Result, ResultState
 from jobs.seal import Target
 from jobs.spec import Spec
 from jobs.usage import Usage
-from jobs.wire import Begin, Delivery, Found, pack_bodies, pack_delivery, unpack_delivery
+from jobs.wire import Begin, Delivery, Found, Permit, pack_bodies, pack_delivery, unpack_delivery
 
 JOB = "job_01k1abcdefghjkmnpqrstvwxyz"
 OTHER = "job_01k2abcdefghjkmnpqrstvwxyz"
@@ -215,6 +215,7 @@ class FakePost:
         self.claimed: dict[tuple[str, int], str] = {}
         self.asks: dict[str, list[Begin]] = {}
         self.permitted: dict[tuple[str, int], str] = {}
+        self.opened: dict[tuple[str, int], Amount] = {}
         self.streams: dict[str, list[bytes]] = {}
         self.acknowledged: list[tuple[str, int]] = []
         self.held: dict[str, str] = {}
@@ -260,9 +261,10 @@ class FakePost:
         self.payloads.pop((job, chunk), None)
         return True
 
-    def permit(self, job: str, permitted: dict[int, str]) -> None:
+    def permit(self, job: str, permits: dict[int, Permit]) -> None:
         self._command("permit")
-        self.permitted |= {(job, chunk): attempt for chunk, attempt in permitted.items()}
+        self.permitted |= {(job, chunk): permit.attempt for chunk, permit in permits.items()}
+        self.opened |= {(job, chunk): permit.opened for chunk, permit in permits.items()}
 
     def put_payload(self, payload: Payload) -> None:
         self._command("put_payload")

@@ -9,16 +9,19 @@ they outlast a command's time (4 s) and a claim's life (15 s).
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from redis import Redis
@@ -40,6 +43,32 @@ from tests.conftest import SEAL
 ROWS = 120
 RECOVERY_S = 30.0
 ENDPOINT = ("--latency", "uniform:0.2:0.6", "--max-in-flight", "24")
+
+
+class Eavesdropper(threading.Thread):
+    """Keeps all that workers ask about the chunks of a job meanwhile; who has a client may."""
+
+    def __init__(self, port: int, job: str) -> None:
+        super().__init__(daemon=True)
+        self._redis, self._key = Redis(port=port), names.results_key(job)
+        self._heard: list[dict[bytes, bytes]] = []
+        self._ends = threading.Event()
+
+    def run(self) -> None:
+        last: Any = "$"
+        while not self._ends.is_set():
+            for _, entries in cast(Any, self._redis.xread({self._key: last}, block=100)):
+                self._heard += [fields for _, fields in entries if b"a" in fields]
+                last = entries[-1][0]
+
+    def __enter__(self) -> list[dict[bytes, bytes]]:
+        self.start()
+        return self._heard
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self.join()
+        self._redis.close()
 
 
 class Stage:
@@ -572,13 +601,19 @@ def test_r20_commands_whose_replies_got_lost_count_once(stage: Stage) -> None:
     assert stage.relay.lost_replies >= 10
 
 
-def test_what_no_worker_ever_began_comes_home_with_its_grant(tmp_path: Path) -> None:
-    """Redis forgets while no coordinator runs, before the first worker; a worker dies on taking."""
-    house = House(tmp_path, workers=0, constants=SOON_LOST)
+def test_of_lost_hosts_chunks_all_comes_home_but_what_can_have_been_in_flight(
+    tmp_path: Path,
+) -> None:
+    """Redis forgets while no coordinator runs, before the first worker; a worker dies on taking a
+    chunk, another one with 24 calls in flight and with its disk. Asks that it made before are put
+    back.
+    """
+    endpoint = ("--latency", "uniform:0.3:0.6", "--max-in-flight", "24")
+    house = House(tmp_path, workers=0, endpoint=endpoint, constants=SOON_LOST)
     with Relay(house.port) as relay, closing(Redis(port=house.port)) as redis:
         house.way_to_redis = relay.port
         with house:
-            job = house.submit("job", 40, "--budget-rub", "90")
+            job = house.submit("job", 200, "--budget-rub", "400", "--max-in-flight", "24")
             until("it is fed", lambda: bool(redis.keys("ns:payload:*")))
             fed = len(redis.keys("ns:payload:*"))
             house.kill("coordinator")
@@ -604,10 +639,25 @@ def test_what_no_worker_ever_began_comes_home_with_its_grant(tmp_path: Path) -> 
             until("it stands still", lambda: bool(redis.keys("ns:taken:*")))
             house.kill("worker-0")
             relay.hear = lambda _: False
+            with Eavesdropper(house.port, job) as asks:
+                house.start("worker-1")
+                until("it has calls", lambda: len(house.simulator.book().in_flight()) >= 24)
+                house.kill("worker-1")
+            shutil.rmtree(house.folder / "scratch" / "worker-1")
+            for ask in asks:
+                redis.xadd(names.results_key(job), cast(Any, ask))
             house.start("worker-0")
             house.wait("job")
-            found = house.audit("job", job, 0, cap=Decimal(90))
+            found = house.audit("job", job, cap=Decimal(400))
+            ((bound,),) = house.at_home(job, "SELECT max(CAST(bound AS REAL)) FROM calls")
+            lost = json.loads((house.output("job") / "cost.json").read_text())["lost"]
 
     assert fed > 0
-    assert found.broken == []
-    assert (found.completed, found.bought_twice, found.uncertain) == (40, 0, 0)
+    assert len(asks) > 3
+    assert found.completed == 200
+    assert found.bought_twice <= 24
+    at_most = Decimal(lost["at_most_rub"])
+    assert found.endpoint_rub <= found.ledger_rub + at_most <= 400
+    # Those in flight and a quarter more, and a few of each chunk: all that it had is 200.
+    assert isinstance(bound, float)
+    assert 24 * bound <= float(at_most) < 1.75 * 24 * bound

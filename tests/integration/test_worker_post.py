@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,9 +18,10 @@ from batch.coordinator.fence import Fence
 from batch.coordinator.post import Post as HomePost
 from batch.coordinator.sender import Sender
 from jobs import names
+from jobs.budget import Amount
 from jobs.errors import BadMessage, NightshiftError, UsageError
 from jobs.heartbeat import WorkerStatus
-from jobs.wire import Begin, pack_payload
+from jobs.wire import Begin, Permit, pack_payload
 from tests.conftest import SEAL, Server
 from tests.workers.fakes import JOB, OTHER_JOB, payload, work
 from workers.delivery import post as posts
@@ -312,42 +315,52 @@ def test_a_chunk_is_given_up_or_kept_and_never_both(server: Server, redis: Redis
     home.close()
 
 
-def test_a_worker_begins_a_chunk_when_its_coordinator_alone_says_so(
-    server: Server, redis: Redis, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_begins_a_chunk_and_opens_its_grant_when_its_coordinator_alone_says_so(
+    server: Server, redis: Redis
 ) -> None:
-    """What anybody else puts there counts for nothing, nor what was said to another attempt."""
-    monkeypatch.setattr(posts, "PERMIT_S", 0.5)
+    """What anybody else puts there counts for nothing, nor what was said to another attempt or
+    before.
+    """
     home = HomePost(server.url, SEAL)
     place = names.permit_key(*KEY)
+    little, more = Amount(Decimal(1), 5), Amount(Decimal(2), 5)
 
-    async def asked(worker: Post) -> Begin:
-        begun = asyncio.create_task(worker.begin(*KEY))
+    async def asked(worker: Post, token: str, opened: Amount = little) -> Begin:
+        ask = Begin(1, worker.worker.rpartition(":")[2], token, opened)
+        answers.append(asyncio.create_task(worker.ask(JOB, ask)))
         (mail,) = await asyncio.to_thread(home.read, [JOB], 5.0)
         home.acknowledge(mail)
-        (ask,) = mail.asks
-        answers.append(begun)
+        assert mail.asks == [ask]
         return ask
 
-    answers: list[asyncio.Task[bool]] = []
+    answers: list[asyncio.Task[bool | None]] = []
 
     async def scene(one: Post, two: Post) -> None:
-        first = await asked(one)
+        first = await asked(one, "a")
         for forged in (first.attempt.encode(), SEAL.sign("ns:permit:other:1", b"x"), b""):
             redis.set(place, forged)
             await asyncio.sleep(0.02)
         assert not answers[0].done()
-        home.permit(JOB, {1: first.attempt})
+        home.permit(JOB, {1: Permit(first.attempt, little)})
+        genuine = cast(bytes, redis.get(place))
         assert await answers.pop()
 
-        second = await asked(two)
+        await asked(one, "a", more)
+        redis.set(place, genuine)
+        await asyncio.sleep(0.02)
+        assert not answers[0].done(), "of before"
+        home.permit(JOB, {1: Permit(first.attempt, more)})
+        assert await answers.pop()
+
+        second = await asked(two, "a")
         assert second.attempt != first.attempt
-        assert not await answers.pop()
-        await asked(one)
-        assert not await answers.pop(), "an attempt of a former time"
+        assert await answers.pop() is False
+        await asked(one, "b")
+        assert await answers.pop() is False, "an attempt of a former time"
 
         redis.delete(place)
-        assert not await one.begin(*KEY), "nobody answers"
-        assert not await one.begin(*KEY, lambda: True)
+        ends = time.monotonic() + 0.3
+        assert await one.ask(JOB, first, lambda: time.monotonic() > ends) is None, "nobody answers"
         home.put_payload(payload(work(1)))
         assert not redis.exists(place), "a chunk of a home that was restored is another"
 

@@ -40,7 +40,7 @@ from jobs.outcome import Billing
 from jobs.queue import celery_settings
 from jobs.result import Call, Result, ResultState
 from jobs.seal import Seal, Target, fingerprint
-from jobs.wire import Found, pack_payload
+from jobs.wire import Found, Permit, pack_payload
 from scripts.simulator import Simulator
 from scripts.simulator.book import Book
 from tests.conftest import CANARY, ROOT, SEAL, SECRET, Server
@@ -85,8 +85,9 @@ class Vouching(threading.Thread):
                         self.permit(post, mail)
 
     def permit(self, post: Post, mail: Mail) -> None:
-        begun = self.begun
-        post.permit(JOB, {ask.chunk: begun.setdefault(ask.chunk, ask.attempt) for ask in mail.asks})
+        for ask in mail.asks:
+            attempt = self.begun.setdefault(ask.chunk, ask.attempt)
+            post.permit(JOB, {ask.chunk: Permit(attempt, ask.opened)})
 
     def close(self) -> None:
         self._ends.set()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.budget import UNCAPPED, Amount, Grant
+from jobs.budget import AHEAD_OF, AHEAD_S, NOTHING, UNCAPPED, Amount, Grant
 from jobs.money import add, total
 
 RUB = st.decimals(0, Decimal("1e6"), places=12)
@@ -124,3 +125,109 @@ def test_a_call_dearer_than_its_bound_leaves_less_than_nothing_e27() -> None:
 
     assert grant.left.rub == -1
     assert not grant.take(Amount(Decimal(0), 1))
+
+
+BOUNDS = st.builds(Amount, st.decimals(0, 9, places=2), st.integers(0, 1000))
+PARTLY = st.builds(
+    Amount,
+    st.one_of(st.none(), st.decimals(0, 99, places=2)),
+    st.one_of(st.none(), st.integers(0, 5000)),
+)
+
+
+@dataclass
+class Spender:
+    """A worker that starts and ends calls, and what an endpoint may have billed for them."""
+
+    grant: Grant
+    on_disk: Amount = NOTHING
+    flying: list[Amount] = field(default_factory=list)
+    ended: Amount = NOTHING
+    asked: int = 0
+    now: float = 0.0
+
+    def start(self, bound: Amount) -> None:
+        if self.grant.is_low or not self.grant.has_room(bound):
+            self.on_disk = self.grant.wider(1)
+            assert self.on_disk == self.on_disk.most(self.grant.opened), "it never shrinks"
+            self.grant.open(self.on_disk, self.now)
+            self.asked += 1
+        assert self.grant.has_room(bound) is bound.fits(self.grant.left)
+        if self.grant.take(bound):
+            self.flying.append(bound)
+
+    def end(self, share: int) -> None:
+        if self.flying:
+            bound = self.flying.pop(0)
+            assert bound.rub is not None
+            assert bound.tokens is not None
+            spent = Amount(bound.rub * share / 4, bound.tokens * share // 4)
+            self.ended += spent
+            self.grant.settle(bound, spent)
+
+    @property
+    def at_most(self) -> Amount:
+        """Whatever becomes of the calls in flight."""
+        most = self.ended
+        for each in self.flying:
+            most += each
+        return most
+
+
+@given(PARTLY, st.lists(st.one_of(BOUNDS, st.integers(0, 4)), max_size=60))
+def test_what_a_lost_worker_can_have_spent_was_opened_before_and_is_within_its_grant(
+    granted: Amount, happens: list[Amount | int]
+) -> None:
+    one = Spender(Grant(granted, [each for each in happens if isinstance(each, Amount)]))
+    for each in happens:
+        one.end(each) if isinstance(each, int) else one.start(each)
+        one.now += 0.1
+        assert one.at_most.fits(one.on_disk)
+        assert one.on_disk.fits(granted)
+        assert granted == UNCAPPED or one.grant.left.least(granted) == one.grant.left
+
+
+@pytest.mark.parametrize(("share", "lasts_s", "seldom"), [(0, 0.01, 0), (1, 0.04, 60), (4, 1, 300)])
+def test_little_more_is_opened_than_is_in_flight_and_more_is_seldom_asked_for(
+    share: int, lasts_s: float, seldom: int
+) -> None:
+    """What answers cost is opened anew, a quarter of the calls at once or what half a second costs:
+    at 25 calls per second, each a quarter of its bound, that are 4 calls.
+    """
+    bound = Amount(Decimal("0.8"), 1000)
+    one = Spender(Grant(UNCAPPED, [bound] * 1000))
+    for _ in range(24):
+        one.start(bound)
+    ahead = 1 + 25 // AHEAD_OF
+    assert bound * 24 == one.at_most
+    assert one.on_disk.fits(bound * (24 + ahead))
+
+    one.asked = 0
+    for _ in range(976):
+        one.end(share)
+        one.start(bound)
+        one.now += lasts_s
+
+    assert one.asked <= seldom
+    a_while = int(AHEAD_S / lasts_s * share / 4) + 1
+    assert (one.on_disk - one.at_most).fits(bound * (1 + max(ahead, a_while)))
+
+
+@pytest.mark.parametrize("whole", [UNCAPPED, Amount(None, 100)])
+def test_what_has_no_bound_is_not_counted_as_opened(whole: Amount) -> None:
+    bounds = [Amount(None, 5), Amount(Decimal(1), 5)]
+    grant = Grant(whole, bounds)
+    for bound in bounds:
+        grant.open(grant.wider(1), 0.0)
+        assert grant.take(bound)
+        grant.settle(bound, Amount(Decimal(3), 2))
+    assert (grant.opened.rub, grant.left.rub) == (None, None)
+    assert grant.opened.tokens == 5 + 5 + 2
+
+
+def test_a_call_without_a_bound_fits_no_cap_and_asks_for_nothing() -> None:
+    grant = Grant(Amount(Decimal(9), None), [Amount(None, 5)])
+    grant.open(grant.wider(1), 0.0)
+
+    assert not grant.take(Amount(None, 5))
+    assert not Amount(None, 5).fits(grant.left)

@@ -21,7 +21,7 @@ import pytest
 
 from batch.coordinator.reconcile import SILENCE_S
 from jobs.budget import Amount
-from jobs.chunk import DONE, DRAINED, HELD, UNAFFORDABLE, Payload
+from jobs.chunk import DONE, DRAINED, HELD, NOBODY, UNAFFORDABLE, Payload
 from jobs.errors import BadMessage
 from jobs.heartbeat import JobStatus
 from jobs.names import scope_name
@@ -52,7 +52,7 @@ from workers.delivery.post import CLAIM_S, TIMEOUT_S
 from workers.pacing import circuit_breaker, contact, dispatcher, retry, retry_budget
 from workers.pacing.backoff import Backoff
 from workers.pacing.dispatcher import Dispatcher
-from workers.pending import PendingRequest, Summary
+from workers.pending import OpenChunk, PendingRequest, Summary
 from workers.runner import Runner
 from workers.service import BEAT_S
 from workers.status import job_statuses
@@ -86,16 +86,19 @@ class House:
         self.keeper = keeper
         self.now = 1000.0
         self.stopped: list[str] = []
-        self.begins = True
+        self.begins: bool | None = True
+        self.opened: dict[tuple[str, int], Amount] = {}
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.runner = Runner(
             self.endpoint,
             self.outbox,
             keeper,
+            self._may_spend,
             "fingerprint",
             random.Random(1),
             lambda: self.now,
             self.stopped.append,
-            self._begin,
         )
         self._ticking = asyncio.create_task(self._tick())
 
@@ -108,8 +111,14 @@ class House:
             self.runner.contact.renewed(self.now)
             await asyncio.sleep(0.001)
 
-    async def _begin(self, job: str, chunk: int) -> bool:
-        assert self.outbox.has_open(job, chunk)
+    async def _may_spend(self, chunk: OpenChunk, amount: Amount) -> bool | None:
+        assert self.outbox.has_open(*chunk.key)
+        await asyncio.sleep(0)
+        await until(lambda: self.answers.is_set() or self.runner.stops.is_stopped(chunk))
+        if not self.answers.is_set():
+            return None
+        if self.begins:
+            self.opened[chunk.key] = amount
         return self.begins
 
     def stop_beats(self) -> None:
@@ -784,6 +793,116 @@ def test_p12_a_surprise_in_a_call_gives_its_request_back_and_books_the_call(
     asyncio.run(scene())
     assert "RuntimeError" in caplog.text
     assert "canary" not in caplog.text
+
+
+# ---- what is opened of the grant ---------------------------------------------------------------
+
+
+def test_no_call_leaves_before_what_it_may_cost_is_told(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with house(tmp_path, always(completion(cost=Decimal("0.5")))) as one:
+
+            async def call(*given: Any, **more: Any) -> Answer:
+                opened = one.opened[JOB, 1].rub
+                assert opened is not None
+                assert (len(one.endpoint.calls) + 1) * Decimal("0.5") <= opened
+                return await made(*given, **more)
+
+            made, one.endpoint.call = one.endpoint.call, call  # type: ignore[method-assign]
+            grant = Amount(Decimal(30), None)
+            summary = await ran(one, payload(*map(work, range(50)), grant=grant))
+            assert summary.completed == 50
+            opened = one.opened[JOB, 1].rub
+            assert opened is not None
+            assert 25 <= opened <= 30
+
+    asyncio.run(scene())
+
+
+def test_of_chunks_that_wait_only_the_next_is_opened_and_before_it_is_needed(
+    tmp_path: Path,
+) -> None:
+    """So nothing is booked of those that a host takes with it, and no call waits for the first."""
+
+    async def soon() -> Answer:
+        await asyncio.sleep(0.005)
+        return completion()
+
+    async def scene() -> None:
+        async with house(tmp_path, lambda *_: soon(), FakeKeeper(slots=4)) as one:
+            chunks = [
+                one.start(payload(*map(work, range(9 * n, 9 * n + 9)), chunk=n)) for n in range(6)
+            ]
+            await until(lambda: one.endpoint.calls)
+            assert [key for key, opened in one.opened.items() if opened.tokens] == [(JOB, 0)]
+            while not all(chunk.done() for chunk in chunks):
+                now = list(one.runner.chunks.values())
+                opened = [chunk for chunk in now if chunk.grant.opened.tokens]
+                assert sum(not chunk.grant.out for chunk in opened) < 3
+                assert all(chunk in opened for chunk in now if chunk.kept_waiting)
+                await asyncio.sleep(0.001)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("said", [True, False, None])
+def test_r13_a_call_for_which_more_is_to_be_opened_waits_for_the_home_or_goes_back(
+    said: bool | None, tmp_path: Path
+) -> None:
+    """True: the home comes back; False: it gave the chunk up; None: the worker is to end."""
+
+    async def scene() -> None:
+        coordinator = list[asyncio.Event]()
+
+        def called_one(*_: object) -> Answer:
+            coordinator[0].clear()
+            return completion(cost=None)
+
+        async with house(tmp_path, called_one, FakeKeeper(slots=3)) as one:
+            coordinator.append(one.answers)
+            chunk = one.start(payload(*map(work, range(20))))
+            await until(lambda: one.endpoint.calls)
+            (here,) = one.runner.chunks.values()
+            await until(lambda: here.kept_waiting == 3)
+            called = len(one.endpoint.calls)
+            one.stop_beats()
+            one.begins = said
+            if said is None:
+                one.runner.stops.drain()
+            elif said:
+                coordinator[0] = asyncio.Event()
+                one.now += 3600  # no word of Redis for long
+            one.answers.set()
+            if said:
+                await asyncio.sleep(0.02)
+                assert len(one.endpoint.calls) == called
+                one.runner.contact.renewed(one.now)
+
+            summary = await asyncio.wait_for(chunk, 5)
+
+            assert summary.returned == (0 if said else 20 - called)
+            assert summary.completed == 20 - summary.returned
+            await one.settle()
+            if not said:
+                assert one.home.closed[JOB, 1].reason == (LOST if said is False else DRAINED)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("said", [False, None])
+def test_a_chunk_that_may_not_begin_goes_back_and_one_that_was_refused_tells_so(
+    said: bool | None, tmp_path: Path
+) -> None:
+    async def scene() -> None:
+        async with house(tmp_path, always(completion())) as one:
+            one.begins = said
+            summary = await ran(one, payload(work(0), work(1)))
+            await one.settle()
+
+            assert (summary.returned, one.endpoint.calls) == (2, [])
+            assert one.home.closed[JOB, 1].outbox == (NOBODY if said is False else one.outbox.name)
+
+    asyncio.run(scene())
 
 
 # ---- the claim -------------------------------------------------------------------------------

@@ -28,11 +28,14 @@ class Streams(Protocol):
 
 @dataclass
 class OnItsWay:
-    """A delivery that the home has not acknowledged; sent (again) at `due`, monotonic seconds."""
+    """A delivery that the home has not acknowledged; sent (again) at `due`, monotonic seconds. It
+    has calls of `chunks`, and the closings of those that are `closed`.
+    """
 
     job: str
     data: bytes
     segments: Counter[int]
+    chunks: set[tuple[str, int]]
     closed: list[tuple[str, int]]
     since: float
     due: float = float("-inf")
@@ -85,6 +88,7 @@ class Deliveries:
             batch.job,
             pack_delivery(delivery),
             batch.segments,
+            {(batch.job, call.chunk) for call in batch.calls},
             [(batch.job, closed.chunk) for closed in batch.closed],
             batch.since,
         )

@@ -153,9 +153,9 @@ class Outbox:
         self._batches.of(job).found.append(found)
 
     def open_chunks(self) -> dict[str, list[int]]:
-        """Those of each job that this outbox holds."""
+        """Those of each job of which the home does not have everything yet that is here."""
         found: dict[str, list[int]] = {}
-        for job, chunk in sorted(self._held):
+        for job, chunk in sorted(self._held.union(*(each.chunks for each in self._deliveries))):
             found.setdefault(job, []).append(chunk)
         return found
 

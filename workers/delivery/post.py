@@ -27,15 +27,14 @@ from jobs.errors import BadMessage, UsageError
 from jobs.heartbeat import WorkerStatus
 from jobs.redis_url import parse_redis_url
 from jobs.seal import Seal
-from jobs.wire import Begin, pack_begin, unpack_payload
+from jobs.wire import Begin, Permit, pack_begin, unpack_payload, unpack_permit
 from workers.pacing.leases import LEASE_S, SCRIPT, Lease, LeaseRequest, lease_of
 
 TIMEOUT_S = 4.0
 VOUCHING_S, _ASK_AGAIN_S = 3.0, 0.05
 """So long a chunk's message waits for somebody to vouch for its fence, who answers in 0.1 s."""
 
-PERMIT_S, _LOOK_S = 10.0, 0.01
-"""So long a chunk waits for its coordinator's leave, which comes as fast as a command or two."""
+_ASK_PERMIT_AGAIN_S, _LOOK_S, _LOOK_SELDOM_S = 1.0, 0.01, 0.1
 
 CLAIM_S = 15.0
 """A claim that is not renewed for so long is void: its worker is dead or cut off."""
@@ -306,27 +305,33 @@ class Post:
             self._doubt()
         return cast("bytes | list[bytes | None] | None", found)
 
-    async def begin(
-        self, job: str, chunk: int, given_up: Callable[[], bool] = lambda: False
-    ) -> bool:
-        """Whether calls of a chunk that was claimed may leave: its coordinator says so, and to this
-        worker alone, once it has that on disk. Whatever else stands in Redis proves nothing.
+    async def ask(
+        self, job: str, ask: Begin, given_up: Callable[[], bool] = lambda: False
+    ) -> bool | None:
+        """Whether calls of a chunk that was claimed may cost so much: its coordinator says so, and
+        to this worker alone, once it has that on disk. Whatever else stands in Redis proves
+        nothing. None where it said nothing until it is `given_up`.
         """
-        ask = Begin(chunk, self.worker.rpartition(":")[2], secrets.token_hex(8))
-        deadline, ask_at, wait = time.monotonic() + PERMIT_S, 0.0, _LOOK_S
-        while time.monotonic() < deadline and not given_up():
+        ask_at, wait = 0.0, _LOOK_S
+        while not given_up():
             with suppress(ConnectionError):
                 async with _as_connection_errors(), asyncio.timeout(TIMEOUT_S):
                     if time.monotonic() >= ask_at:
                         await self._ask_for(job, ask)
-                        ask_at = time.monotonic() + 1
-                    place = names.permit_key(job, chunk)
-                    told = self._ours(place, cast("bytes | None", await self._redis.get(place)))
-                    if told is not None:
-                        return told == ask.attempt.encode()
+                        ask_at = time.monotonic() + _ASK_PERMIT_AGAIN_S
+                    permit = await self._permit(job, ask.chunk)
+                    if permit and (permit.attempt != ask.attempt or permit.covers(ask)):
+                        return permit.attempt == ask.attempt
             await asyncio.sleep(wait)
-            wait = min(2 * wait, 0.1)
-        return False
+            wait = min(2 * wait, _LOOK_SELDOM_S)
+        return None
+
+    async def _permit(self, job: str, chunk: int) -> Permit | None:
+        place = names.permit_key(job, chunk)
+        told = self._ours(place, cast("bytes | None", await self._redis.get(place)))
+        with suppress(BadMessage):
+            return None if told is None else unpack_permit(told)
+        return None
 
     async def _ask_for(self, job: str, ask: Begin) -> None:
         signed = self._seal.sign(names.ask_place(job), pack_begin(ask))

@@ -89,6 +89,11 @@ class Dispatcher:
     def _has_work(self) -> bool:
         return bool(self._queue or self._later or self.limiter.in_flight)
 
+    @property
+    def may_start(self) -> bool:
+        """Whether calls may start that were handed out a while ago."""
+        return self._contact.holds
+
     def set_terms(self, job: str, terms: Terms | None) -> None:
         """What a job wishes by now, None: it is done here. The strictest limits count for all."""
         if terms is None:

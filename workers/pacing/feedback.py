@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.budget import Amount
+from jobs.budget import NOTHING, Amount
 from jobs.chunk import ReturnReason
 from jobs.money import ZERO, plain
 from jobs.outcome import Answered, Billing, Outcome, Retry, RetryKind
@@ -13,7 +13,6 @@ from workers.pacing.circuit_breaker import HealthSignal
 from workers.pacing.limiter import PATIENT_S, Limiter
 from workers.pending import PendingRequest
 
-NOTHING = Amount(ZERO, 0)
 _BY_RATE = "endpoint.rate_limited"
 
 

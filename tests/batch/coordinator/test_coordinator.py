@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import sqlite3
@@ -18,12 +19,14 @@ from batch import reports
 from batch.coordinator import active as active_module
 from batch.coordinator import outputs
 from batch.coordinator.post import Wish
-from batch.coordinator.reconcile import OVERDUE_S, SILENCE_S
+from batch.coordinator.reconcile import LOST_MESSAGE_S, OVERDUE_S, SILENCE_S
 from batch.coordinator.service import TROUBLE_S
 from batch.money.caps import Caps, write_caps
 from batch.store import ledger
+from batch.store.chunks import UNKNOWN, Lost
 from batch.store.jobstore import JobStore
-from jobs.chunk import HELD, WORKER_DIED, ReturnReason
+from jobs.budget import NOTHING, Amount
+from jobs.chunk import HELD, NOBODY, WORKER_DIED, ReturnReason
 from jobs.errors import StorageUnavailable, UsageError
 from jobs.lifecycle import is_at_rest
 from jobs.names import BLOCKS, COST, DATABASE, OUTPUT
@@ -295,6 +298,58 @@ def test_a_chunk_that_its_worker_never_began_comes_home_whatever_redis_remembers
     assert house.post.permitted[JOB, 1] == "", "nor does it begin it later"
 
 
+@pytest.mark.parametrize("command", ["pause", "cancel"])
+def test_nobody_begins_a_chunk_of_a_job_that_rests(command: str, house: House) -> None:
+    """The ask and the command come at a time; what was begun before may go on opening."""
+    job(house, 8)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.turn()
+    house.post.take(JOB, 2)
+    house.post.asks[JOB].append(Begin(1, "box", "token"))
+    house.ask(command)
+
+    house.turn()
+
+    assert house.post.permitted == {(JOB, 1): "box token", (JOB, 2): ""}
+    assert house.out() == [1]
+
+
+SOME = Amount(Decimal("0.01"), 7)
+
+
+@pytest.mark.parametrize("budget", [Budget(), Budget(rub=Decimal(10), tokens=10**6)])
+@pytest.mark.parametrize("opened", [NOTHING, SOME, Amount()])
+def test_of_a_lost_chunk_only_what_its_worker_had_opened_stays_set_aside(
+    opened: Amount, budget: Budget, house: House
+) -> None:
+    """Also without a cap. An ask that somebody puts back neither narrows that nor widens it, and
+    what is not known counts as the whole.
+    """
+    job(house, 4, budget=budget)
+    house.turn()
+    house.post.take(JOB, 1, begins=False)
+    whole = house.store().chunks.alive()[0].grant
+    for amount in (NOTHING, opened, NOTHING, SOME * 0):
+        house.post.asks[JOB] = [Begin(1, "box", "token", amount)]
+        house.turn()
+    assert house.post.opened[JOB, 1] == opened
+    house.post.asks[JOB] = [Begin(1, "other", "token", Amount(Decimal(9), 9))]
+    house.turn()
+    assert house.post.opened[JOB, 1] == opened
+    del house.post.claimed[JOB, 1]
+
+    house.turn(int(SILENCE_S) + 4)
+
+    store, kept = house.store(), opened if opened == SOME else whole
+    lost = [each.grant for each in store.chunks.alive() if each.lost]
+    assert lost == ([] if opened == NOTHING else [kept])
+    assert store.chunks.lost() == (Lost() if opened == NOTHING else Lost(1, kept.rub))
+    house.post.asks[JOB] = [Begin(1, "box", "token", Amount(Decimal(9), 9))]
+    house.turn()
+    assert house.post.permitted[JOB, 1] == "", "nor does it open more when it wakes"
+
+
 @pytest.mark.parametrize("restarts", [False, True])
 def test_one_attempt_alone_may_make_the_calls_of_a_chunk(restarts: bool, house: House) -> None:
     """Whoever can write to Redis may put anything back: who began a chunk is on the home's disk."""
@@ -368,6 +423,55 @@ def test_a_restored_home_says_so_and_takes_nothing_for_unspent(
 
     assert caplog.text.count("this home is older") == 1
     assert house.store().chunks.lost().chunks == 2
+    assert house.change().queue.suspects().requests == [], "nor for dead with a worker"
+
+
+def test_whom_a_restored_home_refused_does_not_close_what_another_may_be_at(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    with contextlib.closing(house.change()) as store:
+        store.chunks.doubt()
+    house.post.take(JOB, 1, "host:2:other")
+    house.turn()
+    assert house.post.permitted[JOB, 1] == UNKNOWN
+    refused = closing(1, [(n, 0, 0) for n in range(4)], HELD)
+
+    house.post.send(delivery(closed=[msgspec.structs.replace(refused, outbox=NOBODY)]))
+    house.turn(2)
+    assert house.out() == [1]
+    house.answer(1)
+    house.turn(3)
+
+    assert house.row().state is JobState.COMPLETED
+
+
+def test_as_many_messages_are_sent_again_as_are_missing_those_of_the_oldest(house: House) -> None:
+    job(house, 16)
+    house.turn()
+    assert house.sender.chunks == [1, 2, 3, 4]
+    house.post.waiting = 2
+
+    house.turn(int(LOST_MESSAGE_S) + 2)
+
+    assert house.sender.chunks == [1, 2, 3, 4, 1, 2]
+
+
+def test_what_is_lost_is_marked_again_where_redis_forgot_while_nobody_looked(house: House) -> None:
+    """A worker that wakes would find it free."""
+    job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.turn(2)
+    del house.post.claimed[JOB, 1]
+    house.turn(int(SILENCE_S) + 4)
+    house.coordinator.close()
+    house.post.claimed.clear()
+    house.post.fences.clear()
+
+    house.coordinator = house._coordinator()
+    house.turn(2)
+
+    assert house.post.claimed[JOB, 1] == LOST
 
 
 def test_a_pause_that_an_older_memory_brings_back_holds_nothing(house: House) -> None:
@@ -790,6 +894,7 @@ def test_a_paused_job_takes_in_what_its_workers_deliver(house: House) -> None:
     job(house, 8)
     house.turn()
     house.post.take(JOB, 1)
+    house.turn()
     house.ask("pause")
     house.turn()
     assert house.row().state is JobState.PAUSED
@@ -810,6 +915,7 @@ def test_a_job_whose_last_answers_come_while_it_is_paused_ends_when_it_goes_on(
     job(house, 4)
     house.turn()
     house.post.take(JOB, 1)
+    house.turn()
     house.ask("pause")
     house.turn()
     house.post.waiting += 1
@@ -827,6 +933,7 @@ def test_a_cancelled_job_waits_for_its_calls_and_keeps_their_answers(house: Hous
     job(house, 8)
     house.turn()
     house.post.take(JOB, 1)
+    house.turn()
     house.ask("cancel")
     house.turn()
     assert house.row().state is JobState.CANCELLING

@@ -9,7 +9,7 @@ from batch.store import ledger
 from batch.store.chunks import Lost
 from jobs.budget import Amount
 from jobs.usage import Usage
-from jobs.wire import Begin
+from jobs.wire import Begin, Permit
 from tests.batch.making import (
     again,
     answered,
@@ -158,4 +158,4 @@ def test_a_chunk_whose_closing_came_is_begun_by_nobody_any_more(tmp_path: Path) 
     with store.transaction() as db:
         db.execute("UPDATE chunks SET told = 1")
 
-    assert store.chunks.begin([ask]) == {chunk.chunk: ""}
+    assert store.chunks.begin([ask]) == {chunk.chunk: Permit()}

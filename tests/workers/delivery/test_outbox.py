@@ -508,6 +508,33 @@ def test_p4_a_chunk_is_held_from_its_claim_until_its_end_is_in_the_home(tmp_path
     run(scene())
 
 
+def test_a_chunk_of_which_redis_lost_an_answer_is_told_of_until_that_is_in_the_home(
+    tmp_path: Path,
+) -> None:
+    """Its end may be there already: else its worker counted as silent until it is sent again."""
+
+    async def scene() -> None:
+        post = FakePost()
+        home, box = FakeHome(post), Outbox(tmp_path, post)
+        box.start()
+        box.claimed(JOB, 1, [])
+        answer(box, 0)
+        await until(lambda: post.stream)
+        post.forget()
+        close_chunk(box)
+        await until(lambda: post.stream)
+        home.take_in()
+        await until(lambda: not box.has_open(JOB, 1))
+
+        assert box.open_chunks() == {JOB: [1]}
+        box.resend_all()
+        await home_has(home, 1)
+        await until(lambda: not box.open_chunks())
+        await box.close(5)
+
+    run(scene())
+
+
 def test_the_end_of_a_chunk_tells_how_many_of_its_calls_may_be_billed(tmp_path: Path) -> None:
     """Its grant is free only when the home has booked as many."""
 
