@@ -39,6 +39,8 @@ class Wait(msgspec.Struct, frozen=True):
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A job's part of a worker: its chunks, calls in flight, and for how long (s) its endpoint has
     not answered. `refused` counts refusals by chunk and code, of chunks that are not closed.
+    `bound` is what its requests wait for now, `waits` for how long they did so far, by cause (see
+    `jobs.bound`); both are of the worker, not of the job alone.
     """
 
     chunks: Count = 0
@@ -46,6 +48,8 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     refused: dict[Count, dict[str, Count]] = {}
     down_s: Seconds = 0.0
     wait: Wait | None = None
+    bound: Annotated[str, msgspec.Meta(max_length=100)] = ""
+    waits: dict[str, Seconds] = {}
 
 
 class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):

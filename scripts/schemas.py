@@ -57,6 +57,15 @@ class Attention(Struct):
     age_s: float
 
 
+class BoundBy(Struct):
+    """What its requests wait for most, in the last minute."""
+
+    cause: str
+    text: str
+    share: Annotated[float, Meta(description="of the time, from 0 to 1")]
+    remedy: Annotated[str, Meta(description="a command that would help, else empty")]
+
+
 class Stall(Struct):
     """Why a job stands still though nobody paused it, and since when (Unix seconds)."""
 
@@ -177,6 +186,7 @@ class Job(Struct):
     late: Annotated[bool, Meta(description="whether the deadline comes before")]
     wait: Annotated[dict[str, Any] | None, Meta(description="what the endpoint asked to wait for")]
     trouble: Trouble | None
+    bound: Annotated[BoundBy | None, Meta(description="what holds its requests up")]
     stall: Annotated[Stall | None, Meta(description="why it stands still, if it does")]
     attention: Annotated[Attention | None, Meta(description="Redis or the coordinator is silent")]
     created_at: Moment

@@ -49,7 +49,17 @@ def _job_status(
         refused={chunk.payload.chunk: chunk.refusals for chunk in chunks if chunk.refusals},
         down_s=round(down_s, 3),
         wait=_wait(dispatchers),
+        bound=next((each.waits.cause for each in dispatchers if each.waits.cause), ""),
+        waits=_waits(dispatchers),
     )
+
+
+def _waits(dispatchers: list[Dispatcher]) -> dict[str, float]:
+    spent: dict[str, float] = defaultdict(float)
+    for each in dispatchers:
+        for cause, seconds in each.waits.seconds().items():
+            spent[cause] += round(seconds, 3)
+    return dict(spent)
 
 
 def _wait(dispatchers: list[Dispatcher]) -> Wait | None:

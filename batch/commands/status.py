@@ -26,6 +26,7 @@ from batch.dialogue.options import (
     plain_option,
 )
 from batch.dialogue.progress_text import (
+    bound_line,
     failed,
     is_moving,
     last_trouble,
@@ -238,6 +239,7 @@ def _one(store: JobStore, glance: Glance) -> None:
         _("cost"): spending(progress),
         _("calls"): _("{count} billed or unconfirmed").format(count=number(job.calls)),
         _("now"): sentence(progress) if progress.workers is not None and moves else "",
+        _("pace"): bound_line(progress),
         _("needs you"): stall_line(progress),
         "": way_out(progress),
         _("workers"): glance.lack_of_workers(job) if not progress.workers else "",

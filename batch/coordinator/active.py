@@ -34,10 +34,12 @@ from batch.tables import measure, score
 from batch.tables.judge import judge_of
 from batch.tables.measure import sizes_of
 from batch.tables.score import gold_of, score_of
+from batch.watching.bounds import WaitMeter
 from batch.watching.progress import Meter, Progress, at_standstill, progress_of
 from batch.watching.series import Failure, series_of
 from batch.watching.trouble import OUTAGE, WORKER_DIED, WORKER_SILENT, Troubles
 from jobs import chunk as chunks
+from jobs.bound import Bound
 from jobs.chunk import ReturnReason
 from jobs.lifecycle import due, ending, is_at_rest
 from jobs.money import plain, show
@@ -137,6 +139,7 @@ class ActiveJob:
         self._unmanned_s = unmanned_s
         self._manned_at = self._moved_at = time.time()
         self._moved: object = None
+        self._waits = WaitMeter()
 
     @property
     def is_fed(self) -> bool:
@@ -651,6 +654,7 @@ class ActiveJob:
             down_s=self.presence.down_s,
             trouble=self.troubles.last,
             wait=self.presence.wait,
+            bound=self._waits.bound(),
         )
         stall = stalled(job.state, job.reason, self._signs(job), now)
         return progress if stall is None else at_standstill(progress, stall)
@@ -658,13 +662,18 @@ class ActiveJob:
     def see(self, presence: Presence) -> None:
         """What the workers tell of the job by now."""
         self.presence = presence
+        self.series.waited(time.time(), self._waits.note(time.monotonic(), presence.waits))
         if presence.silent_s is not None:
             self._manned_at = max(self._manned_at, time.time() - presence.silent_s)
+
+    def _keeps_to_a_limit(self) -> bool:
+        known = {each.value: each for each in Bound}
+        return any(known[cause].is_wanted for cause in self.presence.bounds if cause in known)
 
     def _signs(self, job: JobRow) -> Signs:
         """What the coordinator sees of the job's workers."""
         here = self.presence
-        waits = here.wait is not None or here.down_s > 0
+        waits = here.wait is not None or here.down_s > 0 or self._keeps_to_a_limit()
         queues = not here.busy and here.has_others
         is_due = bool(job.left) and self.is_out and not waits and not queues
         return Signs(
@@ -675,10 +684,14 @@ class ActiveJob:
         )
 
     def keep_troubles(self) -> None:
-        """Writes down what troubled the job, for whoever looks when this coordinator is gone."""
+        """Writes down what troubled the job and what it waited for: this coordinator may go."""
+        self._kept_at = time.monotonic()
         if self.troubles.recent != self._kept:
             self.store.keep_troubles(self.troubles.recent)
-            self._kept, self._kept_at = self.troubles.recent, time.monotonic()
+            self._kept = self.troubles.recent
+        if self._waits.kept:
+            self.store.keep_waits(time.time(), self._waits.kept)
+            self._waits.kept.clear()
 
 
 # ---- also for jobs that are not under the coordinator's hands -----------------------------------

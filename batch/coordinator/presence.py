@@ -33,7 +33,8 @@ class Presence:
     endpoint bears, by the pace that is shared; `refused` counts the refusals of each chunk by code;
     `lag_s` is how long the oldest result waits to come home; `open` are the chunks that some worker
     has. `silent_s` is how long ago the last of the workers told of itself, None where none is
-    there; `has_others`: some are busy with other jobs.
+    there; `has_others`: some are busy with other jobs. `bounds` are what requests wait for now,
+    `waits` for how long they did so far, by worker and cause.
     """
 
     workers: int = 0
@@ -46,6 +47,8 @@ class Presence:
     lag_s: float = 0.0
     silent_s: float | None = None
     has_others: bool = False
+    bounds: frozenset[str] = frozenset()
+    waits: dict[str, dict[str, float]] = field(default_factory=dict)
     rests: list[Rested] = field(default_factory=list)
     open: frozenset[int] = frozenset()
 
@@ -74,6 +77,8 @@ def presence_of(
         },
         lag_s=max((worker.outbox_lag_s for worker in there), default=0.0),
         silent_s=min((worker.silent_s for worker in there), default=None),
+        bounds=frozenset(standing.bound for standing in here if standing.bound),
+        waits={worker.name: worker.jobs[job].waits for worker in there if job in worker.jobs},
         has_others=any(worker.jobs.keys() - {job} for worker in there),
         rests=[rest for worker in there if (rest := _rest(worker, now)) is not None],
         # Also of those that have another key: the job may have got another since.

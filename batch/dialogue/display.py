@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from batch.dialogue.progress_text import (
     STOPPING,
+    bound_line,
     last_trouble,
     lines,
     note,
@@ -17,9 +18,10 @@ from batch.dialogue.progress_text import (
     shown_state,
 )
 from batch.dialogue.terminal import PLAIN_EVERY_S, Manners, Say, cells, folded, is_lively, safe, say
-from batch.language import _, again, number
+from batch.language import _, again, capital, number
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress
+from jobs.bound import Bound
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,6 +39,7 @@ class Display:
         self._last = float("-inf")
         self._told = ("", "")
         self._trouble: Trouble | None = None
+        self._bound_by: Bound | None = None
         self._stopping = ""
         self._warned = False
         self._bar = _Bar() if is_lively() else None
@@ -58,6 +61,10 @@ class Display:
         now, told = time.monotonic(), (progress.state, news)
         if now - self._last >= PLAIN_EVERY_S or told != self._told:
             self._last, self._told = now, told
+            bound = progress.bound.cause if progress.bound else None
+            if bound != self._bound_by and bound:
+                say(f"  {_bound(progress)}")
+            self._bound_by = bound
             say(f"{shown_state(progress)}: {sentence(progress)}")
             if progress.trouble != self._trouble:
                 say(f"  {_trouble(progress)}")
@@ -91,6 +98,10 @@ def _truncated(progress: Progress) -> str:
     )
     count, done = number(progress.truncated), number(progress.completed)
     return told.format(count=count, done=done, job=progress.job)
+
+
+def _bound(progress: Progress) -> str:
+    return capital(bound_line(progress))
 
 
 def _trouble(progress: Progress) -> str:
@@ -154,7 +165,7 @@ class _Bar:
         state = shown_state(progress)
         room = columns - cells(state) - self._column.bar_width - 2
         first, *more = lines(progress, columns - _MARGIN, room)
-        below = [*more, *filter(None, [_trouble(progress)])]
+        below = [*more, *filter(None, [_bound(progress), _trouble(progress)])]
         self._below = [folded(" " * _MARGIN + line, columns) for line in below]
         self._rich.update(
             self._task,

@@ -24,6 +24,7 @@ from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.trouble import Trouble
 from batch.watching.attention import NO_SERVER
+from batch.watching.bounds import BoundBy
 from batch.watching.progress import Progress, at_standstill, progress_of
 from jobs.errors import NightshiftError
 from jobs.heartbeat import Wait
@@ -53,6 +54,7 @@ class Told(msgspec.Struct, frozen=True):
     trouble: Trouble | None = None
     wait: Wait | None = None
     stall: Stalled | None = None
+    bound: BoundBy | None = None
     needs_action: bool = False
     remedy: str = ""
     at: float = 0.0

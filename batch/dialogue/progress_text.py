@@ -11,7 +11,7 @@ from batch.money.words import uncertain
 from batch.store.chunks import Lost
 from batch.store.jobstore import JobRow
 from batch.watching import attention as attentions
-from batch.watching import waiting
+from batch.watching import bounds, waiting
 from batch.watching.progress import Progress
 from batch.watching.trouble import told
 from jobs.lifecycle import SCHEDULED, shown
@@ -189,6 +189,11 @@ def stall_line(progress: Progress) -> str:
         return safe(attentions.told(found, now, duration(found.age_s(now))))
     told = _("{trouble}, since {moment}")
     return safe(told.format(trouble=again(stall.said), moment=attentions.clock(stall.since, now)))
+
+
+def bound_line(progress: Progress) -> str:
+    """What its requests wait for most, and what would help; "" where nothing holds them up."""
+    return bounds.told(progress.bound, progress.job) if progress.bound else ""
 
 
 def way_out(progress: Progress) -> str:

@@ -24,6 +24,7 @@ from batch.coordinator.connection import TIMEOUT_S
 from batch.coordinator.post import Wish
 from batch.coordinator.sign import Sign
 from batch.store.trouble import Trouble
+from batch.watching.bounds import BoundBy
 from batch.watching.series import Series, unpacked
 from jobs import names
 from jobs.errors import BadMessage, ServiceUnavailable
@@ -92,6 +93,7 @@ class Job(msgspec.Struct, frozen=True):
     created_at: float = 0.0
     started_at: float | None = None
     ended_at: float | None = None
+    bound: BoundBy | None = None
     stall: Stalled | None = None
     objections: dict[str, str] = {}
     origin: dict[str, str] | None = None
@@ -304,6 +306,7 @@ def _judged(job: Job, signs: Signs) -> Job:
     return msgspec.structs.replace(
         job,
         stall=stall,
+        bound=None,
         rate=0.0,
         left_s=None,
         done_at=None,

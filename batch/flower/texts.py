@@ -14,7 +14,7 @@ from batch.coordinator import clicks
 from batch.flower.status_reader import Job
 from batch.language import _, again, capital, day, decimal, money, ngettext, number
 from batch.reports.page import visible
-from batch.watching import trouble, waiting
+from batch.watching import bounds, trouble, waiting
 from jobs.lifecycle import OBJECTIONS, SCHEDULED, shown
 from jobs.stall import STALLED
 from jobs.states import JobState, PauseReason, pausing
@@ -154,6 +154,7 @@ def facts(job: Job) -> list[tuple[str, str]]:
         (_("Batch"), visible(", ".join(filter(None, (job.origin or {}).values())))),
         (_("Started"), full(job.started_at) if job.started_at else ""),
         (_("Finished"), full(job.ended_at) if job.ended_at else ""),
+        (_("Bound by"), capital(bounds.told(job.bound, job.job)) if job.bound else ""),
         (_("Tokens"), number(job.tokens)),
         (_("Paid calls"), number(job.calls)),
         (_("Retried calls"), number(job.refusals)),

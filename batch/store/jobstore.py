@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from batch.store import database, trouble
+from batch.store import database, trouble, waits
 from batch.store.causes import Why, why_of
 from batch.store.chunks import Chunks
 from batch.store.draft import store_prices
@@ -217,6 +217,11 @@ class JobStore:
         """Leaves a sentence for whoever looks at the job; its state stays."""
         with self.transaction() as db:
             db.execute("UPDATE job SET reason_text = ?", (text,))
+
+    def keep_waits(self, at: float, seconds: Mapping[str, float]) -> None:
+        """Keeps for how long requests that were ready waited, by what they waited for."""
+        with self.transaction() as db:
+            waits.add(db, at, seconds)
 
     def keep_troubles(self, troubles: Sequence[Trouble]) -> None:
         """Stores what troubled the job, the last first."""

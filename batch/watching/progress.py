@@ -14,6 +14,7 @@ from batch.money.forecast import ENOUGH, cost_of_all
 from batch.store.jobstore import JobRow
 from batch.store.trouble import Trouble
 from batch.watching.attention import Attention
+from batch.watching.bounds import BoundBy
 from batch.watching.forecast import done_at, is_late
 from jobs.heartbeat import Wait
 from jobs.lifecycle import needs_action, remedy
@@ -93,6 +94,8 @@ class Progress:
     wait: Wait | None = None
     attention: Attention | None = None
     """Where what is shown may be old."""
+    bound: BoundBy | None = None
+    """What holds its requests up most."""
     stall: Stalled | None = None
     """Where it stands still though nobody paused it; see `at_standstill`."""
     needs_action: bool = False
@@ -149,6 +152,7 @@ class Progress:
             **self.times,
             "origin": None if self.origin is None else self.origin.model_dump(),
             "trouble": None if self.trouble is None else structs.asdict(self.trouble),
+            "bound": self.bound and self.bound.as_json(self.job),
             "stall": self.stall and {**structs.asdict(self.stall), "text": self.stall.said},
             "attention": self.attention.as_json(time.time()) if self.attention else None,
         }
@@ -161,6 +165,7 @@ def at_standstill(progress: Progress, stall: Stalled, shown_at: float | None = N
     return replace(
         progress,
         stall=stall,
+        bound=None,
         attention=None if shown_at is None else Attention(stall.said, stall.since, shown_at),
         rate=0.0,
         left_s=None,
@@ -192,6 +197,7 @@ def progress_of(
     down_s: float = 0.0,
     trouble: Trouble | None = None,
     wait: Wait | None = None,
+    bound: BoundBy | None = None,
 ) -> Progress:
     """The job's row and what is known beside it, as one moment."""
     left = job.left / rate if rate > 0 and job.left else (0.0 if not job.left else None)
@@ -232,6 +238,7 @@ def progress_of(
         origin=job.spec.origin,
         trouble=trouble or next(iter(job.troubles), None),
         wait=wait,
+        bound=bound if job.state is JobState.IN_PROGRESS and job.left else None,
         needs_action=needs_action(job.state, job.reason),
         remedy=found.command if (found := remedy(job)) else "",
     )

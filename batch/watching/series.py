@@ -14,7 +14,7 @@ from decimal import Decimal
 
 import msgspec
 
-from batch.store import past
+from batch.store import past, waits
 from batch.store.jobstore import JobStore
 from batch.watching.trouble import OTHER
 from jobs.errors import BadMessage
@@ -41,7 +41,8 @@ class Point(msgspec.Struct, array_like=True):
     """What happened within one span.
 
     `busy_s` are seconds that calls were in flight, over all of them; `flying` and `limit` are sums
-    over `samples` looks at the workers; `latency` counts answers by class (see `quantile`).
+    over `samples` looks at the workers; `latency` counts answers by class (see `quantile`);
+    `waited` are seconds that requests waited, by what for (`jobs.bound`).
     """
 
     completed: int = 0
@@ -53,6 +54,7 @@ class Point(msgspec.Struct, array_like=True):
     limit: int = 0
     errors: dict[str, int] = {}
     latency: dict[int, int] = {}
+    waited: dict[str, float] = {}
 
     def plus(self, more: Point) -> Point:
         """Both, as one."""
@@ -66,6 +68,7 @@ class Point(msgspec.Struct, array_like=True):
             self.limit + more.limit,
             dict(Counter(self.errors) + Counter(more.errors)),
             dict(Counter(self.latency) + Counter(more.latency)),
+            _sum(self.waited, more.waited),
         )
 
     def quantile(self, share: float) -> float | None:
@@ -75,6 +78,10 @@ class Point(msgspec.Struct, array_like=True):
     def in_flight(self, width: float) -> float:
         """Calls in flight, on average: as workers told, else by how long the calls took."""
         return self.flying / self.samples if self.samples else self.busy_s / width
+
+
+def _sum(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    return {key: one.get(key, 0.0) + other.get(key, 0.0) for key in [*one, *other]}
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):
@@ -161,6 +168,12 @@ class Series(msgspec.Struct):
             known = self._known(code)
             point.errors[known] = point.errors.get(known, 0) + count
 
+    def waited(self, at: float, seconds: Mapping[str, float]) -> None:
+        """Requests that were ready waited so long, by what for."""
+        if seconds:
+            point = self._point(at, at)
+            point.waited = _sum(point.waited, seconds)
+
     def spread(self) -> float:
         """How many times the usual latency the slowest percent of late answers took; 1 of none."""
         late = sum((Counter(point.latency) for point in self.points[-_LATELY:]), Counter[int]())
@@ -219,4 +232,6 @@ def series_of(store: JobStore, now: float) -> Series:
         series.called(call.sent_at, call.latency_s, now)
         if call.cost is not None:
             series.paid(call.sent_at + call.latency_s, call.cost, now)
+    for at, cause, seconds in waits.waited(store.db):
+        series.waited(max(at, series.began or at), {cause: seconds})
     return series

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from jobs.bound import Bound
 from jobs.chunk import Terms
 from workers.pacing.backoff import Dice
 from workers.pacing.circuit_breaker import TROUBLE, CircuitBreaker, HealthSignal
@@ -24,6 +25,7 @@ from workers.pacing.fair_queue import FairQueue
 from workers.pacing.limiter import Limiter, strictest
 from workers.pacing.retry import Health
 from workers.pacing.retry_budget import RetryBudget
+from workers.pacing.waits import Waits
 from workers.pending import PendingRequest
 
 TICK_S = 0.1
@@ -58,6 +60,7 @@ class Dispatcher:
         self.limiter = limiter
         self.breaker = CircuitBreaker(dice, clock)
         self.hindrance: Hindrance | None = None
+        self.waits = Waits(clock)
         self._contact = contact
         self._clock = clock
         self._dice = dice
@@ -141,13 +144,19 @@ class Dispatcher:
 
     def take(self) -> PendingRequest | None:
         """The request whose turn it is, if it may be called now; it is to be released."""
-        if not self._queue or not self._contact.holds:
+        if not self._queue:
+            self.waits.begin(Bound.BACKOFF if self._later else None)
+            return None
+        if not self._contact.holds:
+            self.waits.begin(Bound.REDIS)
             return None
         if self.breaker.is_on and not self._may_probe():
+            self.waits.begin(Bound.OUTAGE)
             return None
         work = self._queue.peek().work
         estimate = self.limiter.try_admit(work.tokens, float(work.rub or 0))
         if estimate is None:
+            self.waits.begin(self.limiter.bound)
             return None
         request = self._queue.pop()
         request.estimate, request.left_at = estimate, self._clock()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
+from jobs.bound import Bound
 from jobs.chunk import Terms
 from workers.pacing.backoff import LONGEST_WAIT_S
 from workers.pacing.leases import Lease, LeaseRequest, LimiterBackend, UsageReport
@@ -45,6 +46,7 @@ class Limiter:
         self.in_flight = 0
         self.slots = 0
         self.limit = 0
+        self._wanted = 0
         self.down_s = 0.0
         self.may_probe = False
         # None: unlimited.
@@ -106,6 +108,32 @@ class Limiter:
         self._report.started += 1
         self._pay(1, estimate.tokens, estimate.rub)
         return estimate
+
+    @property
+    def bound(self) -> Bound | None:
+        """What keeps a call from starting that was not admitted; None where it is only that more
+        was not asked for yet.
+        """
+        if self.pause_s > 0:
+            return Bound.RETRY_AFTER
+        if self.in_flight >= self.slots:
+            return self._bound_of_slots()
+        terms, told = self._terms, self._headers
+        if self._requests is not None and self._requests < 1:
+            is_ours = bool(terms.rpm) and _lower(terms.rpm or 0, told.rpm) == terms.rpm
+            return Bound.RPM if is_ours else Bound.ENDPOINT_RPM
+        if self._tokens is not None and self._tokens <= 0:
+            is_ours = bool(terms.tpm) and _lower(terms.tpm or 0, told.tpm) == terms.tpm
+            return Bound.TPM if is_ours else Bound.ENDPOINT_TPM
+        return Bound.RUB_PER_HOUR
+
+    def _bound_of_slots(self) -> Bound | None:
+        if self.in_flight >= MOST_IN_FLIGHT:
+            return Bound.CONNECTIONS
+        if self.slots >= self._wanted:
+            return None
+        most = self._terms.max_in_flight
+        return Bound.MAX_IN_FLIGHT if most and self.limit >= most else Bound.CONCURRENCY
 
     def cancel(self, estimate: UsageEstimate) -> None:
         """A call that was admitted does not start after all."""
@@ -198,6 +226,7 @@ class Limiter:
             self._lifts = False
         asked_at = self._clock()
         got = await self._keeper.exchange(self.scope, ask)
+        self._wanted = ask.wanted
         self.heard_at = asked_at
         self._report.heard(ask)
         self._take(got)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
 from typing import Any, cast
 
 import pytest
@@ -13,7 +14,9 @@ from batch.coordinator.active import ActiveJob
 from batch.coordinator.metrics import Metrics
 from batch.notices import notifier
 from batch.notices.message import LASTS_S
+from batch.store import waits
 from batch.watching.progress import Progress
+from batch.watching.series import series_of, unpacked
 from jobs.errors import ServiceUnavailable
 from jobs.stall import Stall
 from tests.batch.house import House, job
@@ -153,3 +156,21 @@ def test_files_that_cannot_be_used(
 
     check(seen, Stall.JOB_UNUSABLE)
     assert "full" in seen.shown[-1].stall.said if seen.shown[-1].stall else False
+
+
+def test_what_a_job_waits_for_is_told_kept_and_no_standstill(house: House, seen: Seen) -> None:
+    for second in range(0, 80, 2):
+        facts = {"chunks": 1, "bound": "tpm", "waits": {"tpm": float(second)}}
+        house.worker(name="one", jobs={JOB: facts})
+        house.turn(2)
+
+    bound = seen.told()["bound"]
+    assert (bound["cause"], bound["share"]) == ("tpm", pytest.approx(1.0, abs=0.1))
+    assert bound["remedy"] == f"nightshift resume {JOB} --tpm N"
+    assert seen.told()["stall"] is None
+    (point,) = [each for each in unpacked(house.post.series[JOB]).points if each.waited][-1:]
+    assert set(point.waited) == {"tpm"}
+    with closing(house.store()) as store:
+        assert waits.waited_in_all(store.db)["tpm"] >= 60
+        again = series_of(store, house.clock.wall)
+    assert sum(each.waited.get("tpm", 0.0) for each in again.points) >= 60

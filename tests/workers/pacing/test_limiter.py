@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from jobs.bound import Bound
 from jobs.chunk import Terms
 from jobs.errors import BadMessage
 from tests.workers.fakes import FakeKeeper
 from workers.pacing.leases import Lease, LeaseRequest, lease_of
 from workers.pacing.limiter import Limiter, strictest
+from workers.pacing.waits import Waits
 from workers.usage_estimate import ENOUGH, UsageEstimate
 
 
@@ -325,3 +327,53 @@ def test_a_share_is_read_as_the_script_gives_it() -> None:
     given = [4, -1, b"-1", b"0.5", b"1e-05", 40, b"0", 1]
 
     assert lease_of(given) == Lease(4, -1, -1.0, 0.5, 1e-05, 40, 0.0, probe=True)
+
+
+# ---- by what a process is bound -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("terms", "headers", "slots", "bound"),
+    [
+        ({}, {}, 4, Bound.CONCURRENCY),
+        ({"max_in_flight": 99}, {}, 4, Bound.MAX_IN_FLIGHT),  # 99 is the fake's limit of all
+        ({}, {}, 1000, None),
+        ({"rpm": 60}, {}, 1000, Bound.RPM),
+        ({"tpm": 60}, {}, 1000, Bound.TPM),
+        ({"rub_per_hour": 1.0}, {}, 1000, Bound.RUB_PER_HOUR),
+        ({}, {"x-ratelimit-limit-requests": "60"}, 1000, Bound.ENDPOINT_RPM),
+        ({"rpm": 600}, {"x-ratelimit-limit-requests": "60"}, 1000, Bound.ENDPOINT_RPM),
+        ({"rpm": 60}, {"x-ratelimit-limit-requests": "600"}, 1000, Bound.RPM),
+    ],
+)
+def test_what_keeps_the_next_call_back_is_named(
+    terms: dict[str, Any], headers: dict[str, str], slots: int, bound: Bound | None
+) -> None:
+    one = paced(FakeKeeper(slots=slots), **terms)
+    one.hear(headers)
+    exchange(one, 10, tokens=10, rub=0.1)
+
+    while one.try_admit(10, 0.1):
+        pass
+
+    one.slots += bool(terms or headers) and slots == 1000  # were there a place
+    assert one.bound is bound
+
+
+def test_a_pause_comes_before_all_limits() -> None:
+    one = paced(FakeKeeper(slots=4), rpm=60)
+    exchange(one, 10)
+    one.pause(20.0)
+
+    assert one.bound is Bound.RETRY_AFTER
+
+
+def test_waits_are_added_up_by_cause() -> None:
+    clock = Clock()
+    waits = Waits(clock)
+
+    for cause in (Bound.RPM, Bound.RPM, None, Bound.TPM, Bound.RPM):
+        waits.begin(cause)
+        clock.now += 2.0
+
+    assert waits.seconds() == {"rpm": 6.0, "tpm": 2.0}

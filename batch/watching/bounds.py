@@ -1,0 +1,96 @@
+"""By what a job is bound: summed up over its workers, and told in a sentence."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Mapping
+
+import msgspec
+
+from batch.language import _, number
+from jobs.bound import Bound
+
+_WINDOW_S = 60.0
+_LEAST = 0.3
+"""Of the time a job is bound by what it waits for longer than this share."""
+
+_SHORTEST_S = 5.0
+"""Nothing is said of less."""
+
+Waited = Mapping[str, float]
+"""Seconds by cause."""
+
+
+class BoundBy(msgspec.Struct, frozen=True):
+    """What requests wait for, and for which share (0 to 1) of the last minute they did."""
+
+    cause: Bound
+    share: float
+
+    def as_json(self, job: str) -> dict[str, object]:
+        """For programs."""
+        rule = self.cause.rule
+        return {
+            "cause": self.cause.value,
+            "text": rule.meaning,
+            "share": round(self.share, 3),
+            "remedy": rule.command.format(job=job),
+        }
+
+
+class WaitMeter:
+    """Of one job. Workers tell sums that begin anew with each dispatcher."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, dict[str, float]] = {}
+        self._lately: deque[tuple[float, int, dict[str, float]]] = deque()
+        self.kept: dict[str, float] = defaultdict(float)
+        """What was not written down yet."""
+
+    def note(self, now: float, told: Mapping[str, Waited]) -> dict[str, float]:
+        """What each worker tells at `now` (seconds); what was waited since the last time."""
+        new: dict[str, float] = defaultdict(float)
+        for worker, waits in told.items():
+            before = self._told.get(worker)
+            for cause, seconds in waits.items():
+                was = before.get(cause, 0.0) if before is not None else seconds
+                new[cause] += seconds - was if seconds >= was else seconds
+        self._told = {worker: dict(waits) for worker, waits in told.items()}
+        known = {cause: spent for cause, spent in new.items() if spent > 0 and cause in _CAUSES}
+        _add(self.kept, known)
+        self._lately.append((now, len(told), known))
+        while now - self._lately[0][0] > _WINDOW_S:
+            self._lately.popleft()
+        return known
+
+    def bound(self) -> BoundBy | None:
+        """What held the job up most within the last minute; None where nothing did for long."""
+        spent: dict[str, float] = defaultdict(float)
+        for _at, _workers, waits in self._lately:
+            _add(spent, waits)
+        if not spent:
+            return None
+        seconds, cause = max((seconds, cause) for cause, seconds in spent.items())
+        workers = max(workers for _at, workers, _waits in self._lately)
+        ran = (self._lately[-1][0] - self._lately[0][0]) * workers
+        share = min(seconds / ran, 1.0) if ran >= _SHORTEST_S else 0.0
+        return BoundBy(Bound(cause), share) if share >= _LEAST else None
+
+
+def _add(to: dict[str, float], more: Waited) -> None:
+    for cause, seconds in more.items():
+        to[cause] += seconds
+
+
+_CAUSES = frozenset(each.value for each in Bound)
+
+
+def told(bound: BoundBy, job: str) -> str:
+    """`bound by the job's limit of tokens per minute (93 % of the time): raise it: …`."""
+    rule = bound.cause.rule
+    share = number(round(100 * bound.share))
+    text = _("bound by {what} ({share} % of the last minute)").format(
+        what=_(rule.meaning), share=share
+    )
+    helps = " ".join(filter(None, (_(rule.cure) if rule.cure else "", rule.command)))
+    return f"{text}; {helps.format(job=job)}" if helps else text
