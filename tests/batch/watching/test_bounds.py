@@ -15,7 +15,9 @@ def test_what_was_waited_for_longest_within_the_last_minute_is_told() -> None:
         waits = {"rpm": float(min(second, 60)), "tpm": max(second - 60.0, 0.0)}
         meter.note(float(second), {"one": waits, "other": {}})
 
-    assert meter.bound() == BoundBy(Bound.TPM, pytest.approx(0.5))
+    bound = meter.bound()
+    assert bound is not None
+    assert (bound.cause, bound.share) == (Bound.TPM, pytest.approx(0.5))
     assert meter.kept == {"rpm": 60.0, "tpm": 60.0}
 
 
