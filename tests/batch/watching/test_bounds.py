@@ -17,7 +17,8 @@ def test_what_was_waited_for_longest_within_the_last_minute_is_told() -> None:
 
     bound = meter.bound()
     assert bound is not None
-    assert (bound.cause, bound.share) == (Bound.TPM, pytest.approx(0.5))
+    assert bound.cause is Bound.TPM
+    assert bound.share == pytest.approx(0.5)
     assert meter.kept == {"rpm": 60.0, "tpm": 60.0}
 
 
