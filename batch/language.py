@@ -10,10 +10,12 @@ from __future__ import annotations
 import gettext
 import os
 import re
-from datetime import datetime
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from jobs.money import plain, show
 
@@ -24,9 +26,14 @@ VARIABLE = "NIGHTSHIFT_LANG"
 _ASKED = (VARIABLE, "LC_ALL", "LC_MESSAGES", "LANG")
 _BLANK = re.compile(r"\{\d\}|%[sd]")
 _FIGURE = re.compile(r"\d{1,3}(?:,\d{3})+|[\d,]+\.\d+(?: ₽)?")
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,3}")
 _MOMENT = re.compile(r"\b(\d{4})-(\d\d)-(\d\d) (\d\d:\d\d)\b")
+_STEP = 1024
 _LONGEST = 4000
 """Characters of a text that is said again; no sentence of ours is longer."""
+
+
+_zone: ContextVar[ZoneInfo | None] = ContextVar("zone", default=None)
 
 
 class _Words(gettext.GNUTranslations):
@@ -148,6 +155,36 @@ def day(when: datetime) -> str:
 def moment(when: datetime) -> str:
     """A minute of a day: `2026-05-03 23:00`, `03.05.2026 23:00`."""
     return f"{day(when)} {when:%H:%M}"
+
+
+def size(count: int) -> str:
+    """Bytes in a unit that people read: `12 kB`, `3.4 MB`."""
+    if count < _STEP**2:
+        return _("{size} kB").format(size=number(-(-count // _STEP)))
+    if count < _STEP**3:
+        return _("{size} MB").format(size=decimal(count / _STEP**2, 1))
+    return _("{size} GB").format(size=decimal(count / _STEP**3, 1))
+
+
+def use_zone(name: str) -> None:
+    """What is shown from now on in this context has the times of this zone, such as
+    `Europe/Moscow`; of one that is not known here, this machine's.
+    """
+    try:
+        _zone.set(ZoneInfo(name) if _ZONE.fullmatch(name) else None)
+    except (KeyError, OSError, ValueError):
+        _zone.set(None)
+
+
+def local(at: float) -> datetime:
+    """A moment (Unix seconds) in the zone of whoever looks, at first this machine's."""
+    return datetime.fromtimestamp(min(max(at, 0.0), 4e9), UTC).astimezone(_zone.get())
+
+
+def zone_name() -> str:
+    """The zone of whoever looks, as people know it."""
+    zone = _zone.get()
+    return zone.key if zone else f"{datetime.now().astimezone():%Z}"
 
 
 def _at_home(text: str) -> str:

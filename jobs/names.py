@@ -38,6 +38,7 @@ makes anyone act is signed:
     ns:hold:<job>                       why nothing new of the job may be sent
     ns:progress:<job>                   what the coordinator last published of it (JSON)
     ns:series:<job>                     how it went over time (batch.watching.series, packed)
+    ns:series:<job>:events              what happened to it (batch.store.events, JSON)
     ns:jobs                             sorted set of the jobs that Flower lists
     ns:wishes                           hash of what was clicked in Flower, by job, until heard
     ns:answer:<token>                   what came of a click
@@ -134,6 +135,11 @@ def progress_key(job: str) -> str:
 def series_key(job: str) -> str:
     """What Flower draws of a job."""
     return f"ns:series:{job}"
+
+
+def events_key(job: str) -> str:
+    """What Flower tells of what happened to a job."""
+    return f"{series_key(job)}:events"
 
 
 def answer_key(token: str) -> str:

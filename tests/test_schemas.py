@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from batch.dialogue.job_status import Glance
-from batch.dialogue.resume_plan import plan
 from batch.notices.message import FOR_PEOPLE, word_of
 from batch.reports import write_all
 from batch.reports.cost import cost_json
+from batch.resume_plan import plan
 from batch.settings import read_settings
 from batch.store.home import Home
 from batch.store.jobstore import JobStore

@@ -20,6 +20,7 @@ from batch.dialogue.options import (
     caps_options,
     insecure_option,
     open_home,
+    option,
     patience_option,
     plain_option,
     set_caps,
@@ -70,9 +71,17 @@ class _Stop:
     show_default=True,
     help="Address to expose metrics on.",
 )
+@option(
+    "--downloads/--no-downloads",
+    default=True,
+    show_default="--downloads",
+    help="Let Flower's users download the files of finished jobs.",
+)
 @patience_option
 @insecure_option
-def command(metrics_port: int | None, metrics_address: str, **options: Any) -> int:
+def command(
+    *, metrics_port: int | None, metrics_address: str, downloads: bool, **options: Any
+) -> int:
     """See HELP."""
     log_to_stderr(log_level(os.environ, "INFO"), "%(asctime)s %(message)s")
     settings, home = read_settings(os.environ), open_home()
@@ -88,7 +97,14 @@ def command(metrics_port: int | None, metrics_address: str, **options: Any) -> i
         closing(Post(url, seal)) as post,
         closing(Sender(url, seal)) as sender,
         closing(
-            Coordinator(home, post, sender, metrics=metrics, patience_s=patience_s)
+            Coordinator(
+                home,
+                post,
+                sender,
+                metrics=metrics,
+                patience_s=patience_s,
+                sends_files=downloads,
+            )
         ) as coordinator,
     ):
         stop, own = _Stop(), OwnServer(settings.redis_url, home.folder, say)

@@ -13,10 +13,10 @@ from batch.dialogue.causes import cause_lines, ways_out
 from batch.dialogue.click_help import Command
 from batch.dialogue.exit_summary import skipped
 from batch.dialogue.options import job_argument, open_home, plain_option
-from batch.dialogue.resume_plan import codes_like, failures
 from batch.dialogue.terminal import say, tell
 from batch.language import _, ngettext, number
 from batch.reports.lines import input_line
+from batch.resume_plan import codes_like, failures
 from batch.store.causes import failed_lines
 from batch.store.jobstore import JobStore
 

@@ -49,6 +49,12 @@ once. For access from another machine use a tunnel rather than opening the port.
     help="Allow stopping workers and revoking tasks from the page.",
 )
 @plain_option("--look-only", is_flag=True, help="Hide the buttons that control jobs.")
+@option(
+    "--downloads/--no-downloads",
+    default=True,
+    show_default="--downloads",
+    help="Offer the files of finished jobs for download.",
+)
 @insecure_option
 def command(
     base_url: str,
@@ -58,6 +64,7 @@ def command(
     url_prefix: str,
     allow_control: bool,
     look_only: bool,
+    downloads: bool,
 ) -> int:
     """See HELP."""
     from batch.flower import PASSWORD_VARIABLE, serve  # loads Celery and Tornado
@@ -81,4 +88,6 @@ def command(
             url_prefix=url_prefix,
             read_only=not allow_control,
             look_only=look_only,
+            downloads=downloads,
+            home=home,
         )

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import click
 
+from batch import language
 from batch.dialogue.click_help import Command
 from batch.dialogue.options import open_home, option, plain_option
 from batch.dialogue.parameter_types import Seconds
 from batch.dialogue.progress_text import state_word
-from batch.dialogue.removing import agree, human, say_removed
+from batch.dialogue.removing import agree, say_removed
 from batch.dialogue.terminal import cells, roughly, safe, say, tell
 from batch.language import _
 from batch.removal import remove, size, unfinished
@@ -77,7 +78,7 @@ def _show(home: Home, jobs: list[str]) -> None:
             whole += taken
             age = roughly(time.time() - job.created_at)
             state = state_word(shown(job.state, job.reason))
-            rows.append((job.id, human(taken), age, state, safe(job.spec.name)))
+            rows.append((job.id, language.size(taken), age, state, safe(job.spec.name)))
     widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         line = "  ".join(
@@ -85,4 +86,4 @@ def _show(home: Home, jobs: list[str]) -> None:
         )
         tell(line.rstrip())
     told = _("{size} in {folder}")
-    say(told.format(size=human(whole), folder=safe(str(home.jobs_folder))))
+    say(told.format(size=language.size(whole), folder=safe(str(home.jobs_folder))))

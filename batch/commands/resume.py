@@ -43,7 +43,6 @@ from batch.dialogue.options import (
 )
 from batch.dialogue.progress_text import cost_line, state_word
 from batch.dialogue.recalls import tell_what_may_come
-from batch.dialogue.resume_plan import Again, codes_like, failures, plan
 from batch.dialogue.spec_builder import read_deadline
 from batch.dialogue.terminal import safe, say, tell, width
 from batch.foreground import settle_job
@@ -52,6 +51,7 @@ from batch.local_processes import crew
 from batch.money.pricefile import read_price_file
 from batch.money.prices import read_prices
 from batch.money.pricewatch import asked_for, form_of, keep
+from batch.resume_plan import Again, codes_like, failures, plan
 from batch.settings import Settings, check_key, read_settings
 from batch.store.causes import TRUNCATED
 from batch.store.home import Home

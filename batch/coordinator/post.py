@@ -131,11 +131,19 @@ class Mail:
 
 
 class Wish(msgspec.Struct, frozen=True):
-    """A click in Flower at `at`, Unix seconds by Redis's clock; its answer is told to `token`."""
+    """A click in Flower at `at`, Unix seconds by Redis's clock; its answer is told to `token`.
+
+    `codes` of failures to retry, `figures` of the job's settings to change, as text; the `file`
+    that is wanted, from `offset` on.
+    """
 
     wish: Word
     token: Word
     at: Seconds
+    codes: tuple[str, ...] = ()
+    figures: dict[str, str] = {}
+    file: str = ""
+    offset: Annotated[int, msgspec.Meta(ge=0, lt=2**62)] = 0
 
 
 class Post:
@@ -414,6 +422,10 @@ class Post:
         """Tells how a job went over time."""
         self._put(names.series_key(job), series, life_s=_PROGRESS_S)
 
+    def publish_events(self, job: str, events: object) -> None:
+        """Tells what happened to a job."""
+        self._put(names.events_key(job), msgspec.json.encode(events), life_s=_PROGRESS_S)
+
     def told_series(self, job: str) -> bytes:
         """What was last told of how a job went over time; empty where nothing was."""
         return self._take(names.series_key(job)) or b""
@@ -436,8 +448,9 @@ class Post:
         return None if data is None else _read(data, kind)
 
     def wishes(self) -> dict[str, Wish]:
-        """What was clicked for which job, and not yet taken; what is too old is dropped, and so is
-        what nobody signed or what was heeded before.
+        """What was clicked, and not yet taken, by its place: a job, or a job and "/" with whatever
+        tells questions apart that are asked at a time. What is too old is dropped, and so is what
+        nobody signed or what was heeded before.
         """
         found = self._typed({names.WISHES: b"hash"}, self._clicked)
         read = {job: self._wish(job, data) for job, data in found.items()}
@@ -468,18 +481,19 @@ class Post:
     def _is_stale(self, wish: Wish, now: int) -> bool:
         return wish.token in self._heeded or not -_WISH_S < now - wish.at < _WISH_S
 
-    def take_wish(self, job: str, token: str) -> bool:
+    def take_wish(self, place: str, token: str) -> bool:
         """Makes a wish ours; False if it was withdrawn, or somebody else took it."""
         with while_running():
-            taken = bool(self._redis.hdel(names.WISHES, job))
+            taken = bool(self._redis.hdel(names.WISHES, place))
         now = self._heeded[token] = time.monotonic()
         while now - next(iter(self._heeded.values())) > 2 * _WISH_S:
             self._heeded.popitem(last=False)
         return taken
 
-    def answer(self, token: str, code: str) -> None:
+    def answer(self, token: str, told: str | bytes) -> None:
         """Tells who clicked what came of it."""
-        self._put(names.answer_key(token), code.encode(), life_s=_ANSWER_S)
+        data = told.encode() if isinstance(told, str) else told
+        self._put(names.answer_key(token), data, life_s=_ANSWER_S)
 
     def published(self, job: str, kind: type[T]) -> T | None:
         """What was last told of a job, as far as `kind` has it; None where nothing was."""

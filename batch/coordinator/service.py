@@ -95,6 +95,7 @@ class Coordinator:
         listen: Callable[[Progress], None] = lambda _: None,
         metrics: Metrics | None = None,
         patience_s: float = SILENCE_S,
+        sends_files: bool = True,
     ) -> None:
         self._patience_s = patience_s
         self._home = home
@@ -105,7 +106,7 @@ class Coordinator:
         self._metrics = metrics
         self._allowance = Allowance(home, time.time)
         self._lock = home.lock(only or "")
-        self._board = Board(home, post, only or "")
+        self._board = Board(home, post, only or "", sends_files=sends_files)
         self._teller = Teller(home.jobs_folder)
         self._teller.start()
         self._writer = Writer()
@@ -128,6 +129,7 @@ class Coordinator:
     def close(self) -> None:
         """Lets go of the home; nothing is lost, another may go on at once."""
         self._writer.close()
+        self._board.close()
         for job in self._jobs.values():
             with suppress(NightshiftError, sqlite3.Error, OSError):
                 self._teller.see(job.store)

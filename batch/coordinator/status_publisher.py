@@ -11,20 +11,24 @@ import os
 import time
 from collections import deque
 from contextlib import closing
+from pathlib import Path
 
 from msgspec import structs
 
 from batch.coordinator.active import ActiveJob
-from batch.coordinator.clicks import heed, objection
-from batch.coordinator.post import Post
+from batch.coordinator.clicks import PLAN, READ, heed, objections
+from batch.coordinator.post import Post, Wish
 from batch.coordinator.presence import Presence
+from batch.coordinator.questions import Questions
 from batch.coordinator.sign import Ailment, Sign, board_name
 from batch.credentials import catalog_url
+from batch.reports.files import sizes
+from batch.reports.table import file_names
+from batch.store.events import Event, latest
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.watching.progress import Progress, progress_of
 from batch.watching.series import Series, series_of, unpacked
-from jobs.commands import NAMED
 from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable, UsageError
 from jobs.ids import JOB_ID
 from jobs.money import plain
@@ -33,6 +37,9 @@ from jobs.states import ENDED, pausing
 SERIES_S = 4.0
 MOST_DRAWN = 200
 """Jobs that are over, and whose past is gathered from the home if Redis does not know it."""
+
+MOST_EVENTS = 100
+"""Of a job that Flower tells."""
 
 PRESENT_S = 2.0
 RIVAL_S = 15.0
@@ -47,10 +54,11 @@ log = logging.getLogger("nightshift.coordinator")
 class Board:
     """The coordinator's side of Flower's Jobs page. `only`: the one job that it works on, or ""."""
 
-    def __init__(self, home: Home, post: Post, only: str) -> None:
+    def __init__(self, home: Home, post: Post, only: str, *, sends_files: bool = True) -> None:
         self._home = home
         self._post = post
         self._only = only
+        self._questions = Questions(home, post, sends_files=sends_files)
         self._catalog = catalog_url(os.environ)
         self.name = board_name(home)
         self._home_id = home.id()
@@ -61,6 +69,10 @@ class Board:
         self.ailing: dict[str, Ailment] = {}
         """Jobs that are let be, by their ids."""
         self._to_draw: deque[str] = deque(maxlen=MOST_DRAWN)
+
+    def close(self) -> None:
+        """Answers nothing more."""
+        self._questions.close()
 
     # ---- telling ------------------------------------------------------------------------------
 
@@ -74,6 +86,7 @@ class Board:
         now = time.monotonic()
         if row.ended or now - self._drawn.get(job.id, float("-inf")) >= SERIES_S:
             self._post.publish_series(job.id, job.series.packed())
+            self._post.publish_events(job.id, _events(job.store))
             self._drawn[job.id] = now
         if row.ended:
             del self._drawn[job.id]
@@ -102,13 +115,18 @@ class Board:
             "rpm": limits.rpm,
             "tpm": limits.tpm,
             "max_in_flight": limits.max_in_flight,
+            "priority": row.spec.priority,
             "pace": structs.asdict(row.spec.speed()),
             "lifted_at": lifted_at,
-            "objections": {
-                name: objection(row, command, waits=row.id in self._waiting)
-                for name, command in NAMED.items()
-            },
+            "objections": objections(row, waits=row.id in self._waiting),
+            "files": self._files(row),
         }
+
+    def _files(self, row: JobRow) -> dict[str, int]:
+        """Those of a job that is over, and their bytes."""
+        if not (row.ended and self._questions.sends_files):
+            return {}
+        return sizes(Path(row.spec.output_dir), file_names(row.spec))
 
     # ---- hearing ------------------------------------------------------------------------------
 
@@ -141,9 +159,10 @@ class Board:
         if now - self._present_at >= PRESENT_S:
             self._post.be_present(self.name, Sign(self._only, self.ailing, self._catalog))
             self._present_at = now
-        for job, wish in self._post.wishes().items():
-            if self._is_ours(job) and self._post.take_wish(job, wish.token):
-                self._post.answer(wish.token, self._heed(job, wish.wish))
+        for place, wish in self._post.wishes().items():
+            job = place.partition("/")[0]
+            if self._is_ours(job) and self._post.take_wish(place, wish.token):
+                self._hear(job, wish)
         if self._to_draw:
             self._draw(self._to_draw.popleft())
 
@@ -151,14 +170,20 @@ class Board:
         named = JOB_ID.fullmatch(job) is not None and self._only in ("", job)
         return named and (self._home.jobs_folder / job).is_dir()
 
-    def _heed(self, job: str, wish: str) -> str:
+    def _hear(self, job: str, wish: Wish) -> None:
+        if wish.wish in (PLAN, READ):
+            self._questions.ask(job, wish)
+        else:
+            self._post.answer(wish.token, self._heed(job, wish))
+
+    def _heed(self, job: str, wish: Wish) -> str:
         try:
             with closing(self._home.open(job)) as store:
                 came_of_it = heed(store, wish, waits=job in self._waiting)
         except NightshiftError as error:
-            log.warning("%s: %s requested in Flower: %s", job, wish, error.message)
+            log.warning("%s: %s requested in Flower: %s", job, wish.wish, error.message)
             return "trouble"
-        log.info("%s: %s requested in Flower: %s", job, wish, came_of_it)
+        log.info("%s: %s requested in Flower: %s", job, wish.wish, came_of_it)
         return came_of_it
 
     def _draw(self, job: str) -> None:
@@ -170,6 +195,7 @@ class Board:
                 if series.cost != store.job().settled_rub:
                     series.recount(store, now)
                 self._post.publish_series(job, series.packed())
+                self._post.publish_events(job, _events(store))
         except ServiceUnavailable:
             raise
         except NightshiftError as error:
@@ -189,6 +215,14 @@ def _waits(progress: Progress) -> bool:
 def _for_all(row: JobRow) -> dict[str, object]:
     """What must not leave the home: the endpoint's words, which may quote a prompt."""
     return {"reason_text": ""} if pausing(row.reason).quotes else {}
+
+
+def _events(store: JobStore) -> list[Event]:
+    """The last of them, without the endpoint's words, which stay at home."""
+    return [
+        structs.replace(each, text="") if pausing(each.reason).quotes else each
+        for each in latest(store.db, MOST_EVENTS)
+    ]
 
 
 def _rank(row: JobRow) -> float:

@@ -16,6 +16,7 @@ from batch.dialogue.terminal import folded, say, width
 from batch.language import _, money, ngettext, number
 from batch.money.forecast import cost_of_all
 from batch.money.words import uncertain
+from batch.resume_plan import Again, Group
 from batch.store.home import Home
 from batch.store.resumed import Kind
 from jobs.address import LOOPBACK

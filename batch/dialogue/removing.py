@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 import click
 
+from batch import language
 from batch.dialogue.terminal import say
-from batch.language import _, decimal, ngettext, number
+from batch.language import ngettext, number
 from jobs.errors import UsageError
-
-_STEP = 1024
 
 
 def agree(jobs: int, freed: int) -> None:
@@ -22,7 +21,7 @@ def agree(jobs: int, freed: int) -> None:
         )
     question = ngettext(
         "Remove {count} job ({size})?", "Remove {count} jobs ({size})?", jobs
-    ).format(count=number(jobs), size=human(freed))
+    ).format(count=number(jobs), size=language.size(freed))
     click.confirm(question, abort=True, err=True)
 
 
@@ -33,13 +32,4 @@ def say_removed(jobs: Sequence[str], freed: int) -> None:
         "{count} jobs removed, {size} freed; the results stay where they were written",
         len(jobs),
     )
-    say(told.format(count=number(len(jobs)), size=human(freed)))
-
-
-def human(size: int) -> str:
-    """Bytes in a unit that people read: `12 kB`, `3.4 MB`."""
-    if size < _STEP**2:
-        return _("{size} kB").format(size=number(-(-size // _STEP)))
-    if size < _STEP**3:
-        return _("{size} MB").format(size=decimal(size / _STEP**2, 1))
-    return _("{size} GB").format(size=decimal(size / _STEP**3, 1))
+    say(told.format(count=number(len(jobs)), size=language.size(freed)))

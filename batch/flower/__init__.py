@@ -34,6 +34,7 @@ from batch.flower.masking import MaskedEvents
 from batch.flower.pages import ROUTES, prepare
 from batch.flower.status_reader import Desk
 from batch.language import _
+from batch.store.home import Home
 from jobs.control import LOOKS, signed
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.queue import celery_settings
@@ -69,18 +70,26 @@ def serve(
     url_prefix: str = "",
     read_only: bool = True,
     look_only: bool = False,
+    downloads: bool = True,
+    home: Home | None = None,
 ) -> int:
     """Runs Flower until SIGTERM or SIGINT; returns the exit code.
 
-    `read_only` is of Flower's own pages, `look_only` of the Jobs page.
+    `read_only` is of Flower's own pages, `look_only` of the Jobs page. `downloads`: files of jobs
+    can be had there; those of the jobs of `home`, if it is given, are read in it.
     `target` tells whose queue is shown before any worker has come. Without a password one is made
     up and told once, on standard error. Port 0 means any free one. Raises `UsageError` if it cannot
     listen there or the password cannot be typed into a browser.
     """
     chosen = password or secrets.token_urlsafe(16)
     configure(chosen, port=port, address=address, url_prefix=url_prefix, read_only=read_only)
-    desk = Desk(redis_url, seal)
-    dashboard = Dashboard(celery_app(redis_url, seal, target), chosen, desk, look_only=look_only)
+    dashboard = Dashboard(
+        celery_app(redis_url, seal, target),
+        chosen,
+        Desk(redis_url, seal, home),
+        look_only=look_only,
+        downloads=downloads,
+    )
     where = _listen(dashboard)
     _announce(where, None if password else chosen)
     _run(dashboard)
@@ -100,7 +109,7 @@ def configure(password: str, *, port: int, address: str, url_prefix: str, read_o
         "purge_offline_workers": FORGET_WORKERS_S,
         # Our workers send their events unasked.
         "enable_events": False,
-        "tasks_columns": "name,args,state,result,worker,runtime,received",
+        "tasks_columns": "uuid,args,state,result,worker,runtime,received",
     }
     for name, value in values.items():
         setattr(options, name, value)
@@ -140,7 +149,15 @@ def celery_app(redis_url: str, seal: Seal, target: Target) -> Celery:
 class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
     """Flower with the Jobs page, all of it behind one door."""
 
-    def __init__(self, app: Celery, password: str, desk: Desk, *, look_only: bool = False) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        password: str,
+        desk: Desk,
+        *,
+        look_only: bool = False,
+        downloads: bool = True,
+    ) -> None:
         loop = IOLoop.current()
         prefix = options.url_prefix
         super().__init__(
@@ -153,6 +170,7 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
         )
         self.desk = desk
         self.look_only = look_only
+        self.downloads = downloads
         routes = [rewrite_handler(route, prefix) if prefix else route for route in ROUTES]
         self.add_handlers(".*", routes)
         self.inspector.inspect_methods = _INSPECTED

@@ -1,9 +1,11 @@
 """The Jobs page within Flower: its handlers, and where its templates and files come from.
 
-    /jobs                      all jobs
+    /, /jobs                   all jobs, by what is asked for
     /job/<job>                 one, with plots
+    /job/<job>/form/<form>     what is filled in before a click
+    /job/<job>/file/<file>     one of its files
     /api/jobs, /api/job/<job>  the same for programs, as JSON
-    POST /api/job/<job>/pause, /resume, /cancel
+    POST /api/job/<job>/pause, /resume, /cancel, /retry, /change
 
 A page asks for itself again every two seconds with `live=1`, and gets its parts as JSON.
 """
@@ -12,34 +14,41 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from http import HTTPStatus
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import msgspec
 from flower.urls import settings as flower_settings
 from flower.views import BaseHandler
 from flower.views.monitor import Metrics
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from msgspec import structs
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from tornado import template
 from tornado.escape import xhtml_escape
+from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler, url
 
+from batch import language
 from batch.coordinator import clicks
-from batch.flower import plots, texts
-from batch.flower.status_reader import Desk, Job
+from batch.coordinator.questions import Retried
+from batch.flower import forms, plots, texts
+from batch.flower.listing import Listing, Query
+from batch.flower.status_reader import Desk, FileGone, Job
 from batch.language import _
+from batch.reports.files import Piece
 from batch.reports.page import visible
+from batch.store.events import Event
 from batch.watching.series import Series
 from jobs.errors import ServiceUnavailable
-from jobs.money import ZERO, total
 
-PAGE_SIZE = 50
 _MOST_TOLD = 100
 """Jobs that Prometheus is told of."""
 
@@ -48,7 +57,7 @@ _FLOWERS = Path(flower_settings["template_path"])
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
-    " connect-src 'self'; font-src 'self'; form-action 'none'; base-uri 'none';"
+    " connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none';"
     " frame-ancestors 'none'"
 )
 _NAVBAR_LIST = '<ul class="app-nav navbar-nav">'
@@ -56,9 +65,51 @@ _NAVBAR_ENTRY = """
         <li class="nav-item"><a class="nav-link{{% if active_tab == 'jobs' %}} active{{% end %}}"
           href="{{{{ reverse_url('jobs') }}}}"
           {{% if active_tab == 'jobs' %}}aria-current="page"{{% end %}}>{}</a></li>"""
-_STATUS = {clicks.DONE: 200, "looking": 403, "slow": 202, "nobody": 503, "silent": 503}
+_STATUS = {
+    clicks.DONE: 200,
+    "unchanged": 200,
+    "slow": 202,
+    "bad_value": 400,
+    "looking": 403,
+    "nobody": 503,
+    "silent": 503,
+}
 _REFUSED = 409
 """What is not possible as the job stands."""
+
+_ZONE_COOKIE = "ns_zone"
+_OWN_SITES = frozenset({"none", "same-origin"})
+"""Where a file is asked from: no other page makes a browser fetch one."""
+
+
+_TASKS_SCRIPT = """
+{% block extra_scripts %}<script src="{{ reverse_url('own', 'tasks.js') }}"></script>{% end %}
+"""
+_TASKS_STYLE = """
+<link rel="stylesheet" href="{{ reverse_url('own', 'tasks.css') }}">"""
+_TASK_JOB = """
+      {{% if '/' in task.uuid %}}
+      <div class="detail-row task-data-row">
+        <dt>{}</dt>
+        <dd><a href="{{{{ reverse_url('job', task.uuid.partition('/')[0]) }}}}"
+          >{{{{ task.uuid.partition('/')[0] }}}}</a></dd>
+      </div>
+      {{% end %}}"""
+
+
+def _added() -> dict[str, list[tuple[str, str]]]:
+    """What Flower's own templates get, and behind which of their words: an entry for our pages, a
+    way from a chunk to its job.
+    """
+    name = xhtml_escape(_("Jobs"))
+    return {
+        "navbar.html": [(_NAVBAR_LIST, _NAVBAR_ENTRY.format(name))],
+        "tasks.html": [
+            ('{% extends "base.html" %}', _TASKS_SCRIPT),
+            ("{% block container %}", _TASKS_STYLE),
+        ],
+        "task.html": [('<dl class="detail-list">', _TASK_JOB.format(xhtml_escape(_("Job"))))],
+    }
 
 
 class Templates(template.BaseLoader):
@@ -71,9 +122,8 @@ class Templates(template.BaseLoader):
     def _create_template(self, name: str) -> template.Template:
         ours = FOLDER / "templates" / name
         text = (ours if ours.exists() else _FLOWERS / name).read_text(encoding="utf-8")
-        if name == "navbar.html":
-            entry = _NAVBAR_ENTRY.format(xhtml_escape(_("Jobs")))
-            text = text.replace(_NAVBAR_LIST, _NAVBAR_LIST + entry, 1)
+        for place, more in _added().get(name, ()):
+            text = text.replace(place, place + more, 1)
         return template.Template(text, name=name, loader=self)
 
 
@@ -119,10 +169,31 @@ class _Handler(BaseHandler):  # type: ignore[misc]  # Flower has no types
             raise HTTPError(404)
         return job
 
+    def sends_files(self, job: Job) -> bool:
+        """Whether its files can be had here."""
+        can = job.coordinated or self.desk.is_here(job)
+        return can and bool(self.application.downloads)
+
+    async def listing(self) -> Listing:
+        """The jobs that are asked for."""
+        with _as_503():
+            jobs = await self.desk.jobs()
+        return Listing(jobs, Query.of(self.get_argument))
+
+    async def events(self, job: Job) -> list[Event]:
+        """What happened to it, the last first."""
+        with _as_503():
+            return await self.desk.events(job.job)
+
     async def series(self, job: Job) -> Series:
         """How it went."""
         with _as_503():
             return await self.desk.series(job.job) or Series()
+
+    def prepare(self) -> None:
+        """Times are those of whoever looks, whose browser tells its zone."""
+        super().prepare()
+        language.use_zone(unquote(self.get_cookie(_ZONE_COOKIE, "")))
 
     def set_default_headers(self) -> None:
         """Nothing from elsewhere is loaded, and nothing is kept."""
@@ -175,22 +246,26 @@ class _Handler(BaseHandler):  # type: ignore[misc]  # Flower has no types
                 jobs_url=self.reverse_url("jobs"),
                 job_url=lambda job: self.reverse_url("job", job),
                 click_url=lambda job, wish: self.reverse_url("click", job, wish),
+                form_url=lambda job, form: self.reverse_url("form", job, form),
+                file_url=lambda job, name: self.reverse_url("file", job, name),
                 **what,
             )
         )
 
-    def show(self, title: str, names: tuple[str, ...], up: str = "", **what: Any) -> None:
+    def show(
+        self, title: str, names: tuple[str, ...], up: str = "", tools: str = "", **what: Any
+    ) -> None:
         """A page of these parts, or the parts alone where a page asks for itself again.
 
-        `up` leads to all jobs.
+        `up` leads to all jobs; `tools` stay as they are.
         """
-        parts = {name: self.part(name, **what) for name in names}
+        parts = {name: self.part(name, **what) for name in (*names, "zone")}
         if self.wants_json:
             self.json(parts)
             return
         query = f"{self.request.query}&live=1" if self.request.query else "live=1"
         frame = {"live": f"{self.request.path}?{query}", "parts": list(parts.items())}
-        self.shell(title, self.part("page", up=up, **frame))
+        self.shell(title, self.part("page", up=up, tools=tools, **frame))
 
 
 class JobsPage(_Handler):
@@ -198,10 +273,9 @@ class JobsPage(_Handler):
 
     async def get(self) -> None:
         """The page, or its parts."""
-        with _as_503():
-            jobs = await self.desk.jobs()
-        listing = Listing(jobs, self.get_argument("state", "all"), self.get_argument("page", "1"))
-        self.show(_("Jobs"), ("jobs-summary", "jobs-list"), listing=listing)
+        listing = await self.listing()
+        tools = "" if self.wants_json else self.part("jobs-tools", listing=listing)
+        self.show(_("Jobs"), ("jobs-summary", "jobs-list"), tools=tools, listing=listing)
 
 
 class JobPage(_Handler):
@@ -214,11 +288,13 @@ class JobPage(_Handler):
         budget = None if job.budget_rub is None else float(job.budget_rub)
         self.show(
             visible(job.name),
-            ("job-head", "job-figures", "job-plots", "job-errors"),
+            ("job-head", "job-figures", "job-plots", "job-errors", "job-more"),
             up=self.reverse_url("jobs"),
             job=job,
             series=series,
-            charts=plots.charts(series, job.ended_at or time.time(), budget),
+            events=await self.events(job),
+            charts=plots.charts(series, job.ended_at or time.time(), budget, runs=job.moves),
+            sends_files=self.sends_files(job),
         )
 
 
@@ -227,9 +303,7 @@ class JobsApi(_Handler):
 
     async def get(self) -> None:
         """`{"jobs": [...], "page", "pages", "counts"}`."""
-        with _as_503():
-            jobs = await self.desk.jobs()
-        listing = Listing(jobs, self.get_argument("state", "all"), self.get_argument("page", "1"))
+        listing = await self.listing()
         self.json(
             {
                 "jobs": listing.shown,
@@ -281,39 +355,82 @@ class ClickApi(_Handler):
     async def post(self, job_id: str, wish: str) -> None:
         """`{"done", "code", "text"}`; 409 where it is not possible, 503 where nobody hears it."""
         job = await self.find(job_id)
+        code = await self._asked(job, wish)
+        if code == clicks.DONE:
+            job = structs.replace(await self.find(job_id), reason=job.reason)
+        status = _STATUS.get(code, _REFUSED)
+        self.set_status(status)
+        told = texts.answer(code, job, wish)
+        self.json({"done": status == HTTPStatus.OK, "code": code, "text": told})
+
+    async def _asked(self, job: Job, wish: str) -> str:
         if self.application.look_only:
-            code = "looking"
-        else:
+            return "looking"
+        figures = forms.figures(job, self.get_body_argument) if wish == clicks.CHANGE else {}
+        try:
+            clicks.change_of(figures)
+        except ValueError:
+            return "bad_value"
+        if wish == clicks.CHANGE and not figures:
+            return "unchanged"
+        codes = tuple(self.get_body_arguments("code"))
+        with _as_503():
+            return await self.desk.ask(job, wish, codes=codes, figures=figures)
+
+
+class FormPage(_Handler):
+    """What is filled in before a click."""
+
+    async def get(self, job_id: str, form: str) -> None:
+        """A form, to be put into a page."""
+        job = await self.find(job_id)
+        retried: list[Retried] | None = []
+        if form == "retry":
             with _as_503():
-                code = await self.desk.ask(job, wish)
-        self.set_status(_STATUS.get(code, _REFUSED))
-        self.json({"done": code == clicks.DONE, "code": code, "text": texts.answer(code, job)})
+                retried = await self.desk.retries(job)
+        if retried is None:
+            self.set_status(503)
+            self.json({"error": texts.answer("silent" if job.coordinated else "nobody")})
+            return
+        what = {"retried": forms.retried(retried), "stands": forms.current(job)}
+        self.finish(self.part(f"form-{form}", job=job, **what))
 
 
-class Listing:
-    """The jobs of one page of one kind, and figures of all of them."""
+class FilePage(_Handler):
+    """One of a job's files."""
 
-    KINDS = ("all", "running", "paused", "ended")
+    async def get(self, job_id: str, name: str) -> None:
+        """The file, piece by piece as the reader takes it; never shown as a page of ours."""
+        job = await self.find(job_id)
+        site = self.request.headers.get("Sec-Fetch-Site", "none")
+        if not self.sends_files(job) or name not in job.files or site not in _OWN_SITES:
+            raise HTTPError(404)
+        pieces = self.desk.pieces(job, name)
+        try:
+            with _as_503():
+                first = await anext(pieces)
+        except FileGone:
+            self.set_status(503)
+            up = self.reverse_url("job", job_id)
+            self.shell(name, self.part("trouble", text=texts.answer("no_file"), up=up))
+            return
+        self.set_header("Content-Type", "application/octet-stream")
+        self.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{quote(name)}")
+        self.set_header("Content-Length", first.size)
+        await self._send(first, pieces)
 
-    def __init__(self, jobs: list[Job], state: str, page: str) -> None:
-        of = {
-            "all": jobs,
-            "running": [job for job in jobs if job.runs],
-            "paused": [job for job in jobs if job.rests],
-            "ended": [job for job in jobs if job.ended],
-        }
-        self.state = state if state in of else "all"
-        chosen = of[self.state]
-        self.counts = {kind: len(some) for kind, some in of.items()}
-        self.pages = max(-(-len(chosen) // PAGE_SIZE), 1)
-        self.page = min(max(int(page) if page.isdecimal() else 1, 1), self.pages)
-        self.shown = chosen[(self.page - 1) * PAGE_SIZE : self.page * PAGE_SIZE]
-        running = of["running"]
-        self.rate = sum(job.rate for job in running)
-        self.in_flight = sum(job.in_flight for job in running)
-        self.workers = max((job.workers or 0 for job in running), default=0)
-        self.needy = sum(job.needs_action for job in jobs)
-        self.spent = total([ZERO, *(job.spent_rub for job in jobs if not job.ended)])
+    async def _send(self, first: Piece, pieces: AsyncIterator[Piece]) -> None:
+        """Who gets less than was announced knows that it is not whole: the connection is cut."""
+        try:
+            self.write(first.data)
+            await self.flush()
+            async for piece in pieces:
+                self.write(piece.data)
+                await self.flush()
+        except (FileGone, ServiceUnavailable):
+            self.request.connection.detach().close()
+        except StreamClosedError:
+            return
 
 
 @contextmanager
@@ -327,10 +444,13 @@ def _as_503() -> Iterator[None]:
 _JOB = r"(job_[0-9a-z]{26})"
 ROUTES = [
     url(r"/metrics", MetricsPage, name="metrics"),
+    url(r"/", JobsPage, name="main"),
     url(r"/jobs", JobsPage, name="jobs"),
     url(rf"/job/{_JOB}", JobPage, name="job"),
     url(r"/api/jobs", JobsApi, name="api-jobs"),
     url(rf"/api/job/{_JOB}", JobApi, name="api-job"),
-    url(rf"/api/job/{_JOB}/(pause|resume|cancel)", ClickApi, name="click"),
+    url(rf"/api/job/{_JOB}/(pause|resume|cancel|retry|change)", ClickApi, name="click"),
+    url(rf"/job/{_JOB}/form/(retry|budget|settings)", FormPage, name="form"),
+    url(rf"/job/{_JOB}/file/([^/]+)", FilePage, name="file"),
     url(r"/own/([a-z.]+)", StaticFileHandler, {"path": str(FOLDER / "static")}, name="own"),
 ]

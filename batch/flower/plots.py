@@ -54,16 +54,18 @@ class Span:
     spent: float = field(default=0.0)
 
 
-def charts(series: Series, now: float, budget: float | None) -> list[Chart]:
-    """All plots of a job; none where nothing has happened yet."""
+def charts(series: Series, now: float, budget: float | None, *, runs: bool = True) -> list[Chart]:
+    """All plots of a job; none where nothing has happened yet. Of a job that does not run, nothing
+    is told of how it goes now.
+    """
     spans = spans_of(series, now)
     if not spans:
         return []
     axis = _Axis(spans)
     return [
-        _throughput(axis),
+        _throughput(axis, runs=runs),
         _latency(axis),
-        _in_flight(axis),
+        _in_flight(axis, runs=runs),
         _money(axis, budget),
         _errors(axis),
     ]
@@ -155,7 +157,7 @@ class _Axis:
         return " ".join(alone)
 
 
-def _throughput(axis: _Axis) -> Chart:
+def _throughput(axis: _Axis, *, runs: bool) -> Chart:
     per_minute = [
         (60 * s.point.completed / s.seconds, 60 * s.point.failed / s.seconds) for s in axis.spans
     ]
@@ -164,7 +166,7 @@ def _throughput(axis: _Axis) -> Chart:
     return Chart(
         "throughput",
         _("Results per minute"),
-        _("{n} now").format(n=_short(done[axis.latest])),
+        _now(done[axis.latest], runs=runs),
         [
             Layer(_("completed"), axis.steps(done, top, [0.0] * len(done)), "ns-done"),
             Layer(_("failed"), axis.steps(failed, top, done), "ns-failed"),
@@ -175,6 +177,10 @@ def _throughput(axis: _Axis) -> Chart:
         axis.ticks(),
         _marks(top),
     )
+
+
+def _now(value: float, *, runs: bool) -> str:
+    return _("{n} now").format(n=_short(value)) if runs else ""
 
 
 def _latency(axis: _Axis) -> Chart:
@@ -208,7 +214,7 @@ def _latencies(both: tuple[float | None, float | None]) -> str:
     return _("p50 {n} s, p95 {m} s").format(n=_short(half), m=_short(most))
 
 
-def _in_flight(axis: _Axis) -> Chart:
+def _in_flight(axis: _Axis, *, runs: bool) -> Chart:
     flying = [s.point.in_flight(s.seconds) for s in axis.spans]
     limits = [s.point.limit / s.point.samples if s.point.samples else None for s in axis.spans]
     bounds = [limit for limit in limits if limit]
@@ -219,7 +225,7 @@ def _in_flight(axis: _Axis) -> Chart:
     return Chart(
         "in-flight",
         _("Calls in flight"),
-        _("{n} now").format(n=_short(round(flying[axis.latest]))),
+        _now(round(flying[axis.latest]), runs=runs),
         [
             Layer(_("in flight"), axis.steps(flying, top, [0.0] * len(flying)), "ns-done"),
             Layer(_("limit found"), axis.line(shown, top), "ns-limit"),

@@ -7,30 +7,38 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import closing, suppress
 from decimal import Decimal
-from typing import cast
+from typing import Any, cast
 
 import msgspec
+from msgspec import structs
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from batch.coordinator.clicks import PLAN, READ
 from batch.coordinator.connection import TIMEOUT_S
 from batch.coordinator.post import Wish
-from batch.coordinator.sign import Sign
+from batch.coordinator.questions import Retried, read
+from batch.coordinator.sign import Sign, board_name
+from batch.reports.files import Piece
+from batch.store.events import Event
+from batch.store.home import Home
 from batch.store.trouble import Trouble
 from batch.watching.bounds import BoundBy
 from batch.watching.series import Series, unpacked
 from jobs import names
-from jobs.errors import BadMessage, ServiceUnavailable
+from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable
 from jobs.heartbeat import Wait
 from jobs.ids import JOB_ID
 from jobs.money import ZERO
+from jobs.priority import NORMAL
 from jobs.seal import Seal
 from jobs.stall import Signs, Stalled, stalled
 from jobs.states import ENDED, JobState
@@ -43,6 +51,7 @@ _WISHES_S = 600
 """Clicks are withdrawn or stale long before."""
 
 _LOOK_S = 0.05
+_READ_HERE = 2**20
 _MOST_READ = 2000
 _KEPT = 20
 """Courses of jobs that are shown on while Redis is away."""
@@ -97,6 +106,10 @@ class Job(msgspec.Struct, frozen=True):
     stall: Stalled | None = None
     objections: dict[str, str] = {}
     origin: dict[str, str] | None = None
+    priority: float = NORMAL
+    files: dict[str, int] = {}
+    coordinated: bool = False
+    """Whether its coordinator is there, at the look."""
 
     @property
     def left(self) -> int:
@@ -125,21 +138,35 @@ class Job(msgspec.Struct, frozen=True):
         return not self.ended and not self.rests
 
     @property
+    def moves(self) -> bool:
+        """Whether what was told of how it goes is so now."""
+        return self.runs and not (self.stall and self.stall.reason.is_deaf)
+
+    @property
     def limit(self) -> int:
         """Calls in flight that the endpoint bears, as far as is known; 0 where it is not."""
         return sum(self.limits.values())
 
 
 _job = msgspec.json.Decoder(Job)
+_events = msgspec.json.Decoder(list[Event])
+_retried = msgspec.json.Decoder(list[Retried])
+_piece = msgspec.msgpack.Decoder(Piece)
+
+
+class FileGone(Exception):
+    """A file that cannot be read, or is not what it was when its first bytes were."""
 
 
 class Desk:
     """Reads and asks. What was read once is shown as standing still while Redis does not answer;
-    `ServiceUnavailable` where nothing was.
+    `ServiceUnavailable` where nothing was. Files of the jobs of `home`, if it has any, are read
+    there.
     """
 
-    def __init__(self, redis_url: str, seal: Seal) -> None:
+    def __init__(self, redis_url: str, seal: Seal, home: Home | None = None) -> None:
         self._seal = seal
+        self._home = home
         self._redis: Redis = Redis.from_url(
             redis_url,
             socket_timeout=TIMEOUT_S,
@@ -202,7 +229,7 @@ class Desk:
 
     async def _seen(self, jobs: list[Job]) -> list[Job]:
         """These, and of each that stands still that it does."""
-        homes = list({job.home for job in jobs if not job.ended})
+        homes = list({job.home for job in jobs})
         keys = [names.coordinator_key(home) for home in homes]
         found = cast("list[bytes | None]", await self._redis.mget(keys)) if keys else []
         signs = {
@@ -210,7 +237,7 @@ class Desk:
             for home, key, data in zip(homes, keys, found, strict=True)
             if (sign := self._sign(key, data)) is not None
         }
-        return [job if job.ended else self._judge(job, signs.get(job.home)) for job in jobs]
+        return [self._judge(job, signs.get(job.home)) for job in jobs]
 
     def _judge(self, job: Job, sign: Sign | None) -> Job:
         """By this host's clock, not the coordinator's: it is silent while what it tells is old."""
@@ -218,6 +245,7 @@ class Desk:
         at, heard_at = self._heard.get(job.job, (0.0, now))
         self._heard[job.job] = job.at, heard_at if at == job.at else now
         is_there = sign is not None and sign.only in ("", job.job)
+        job = structs.replace(job, coordinated=is_there)
         ailment = sign.ailing.get(job.job) if sign else None
         signs = Signs(
             uncoordinated_since=None if is_there else min(job.at, now),
@@ -225,7 +253,7 @@ class Desk:
             text=ailment.text if ailment else "",
             silent_since=self._heard[job.job][1],
         )
-        return _judged(job, signs)
+        return job if job.ended else _judged(job, signs)
 
     def _sign(self, key: str, data: bytes | None) -> Sign | None:
         """A coordinator's sign of life; None where none is there, or it is not of our making."""
@@ -262,40 +290,108 @@ class Desk:
                 self._series.popitem(last=False)
         return found
 
-    async def ask(self, job: Job, wish: str) -> str:
+    async def events(self, job_id: str) -> list[Event]:
+        """What happened to a job, the last first; empty where nobody told."""
+        key = names.events_key(job_id)
+        try:
+            data = cast("bytes | None", await self._redis.get(key))
+        except (RedisError, OSError) as error:
+            raise _away(error) from error
+        try:
+            return _events.decode(self._seal.verify(key, data or b""))
+        except (BadMessage, ValueError):
+            return []
+
+    async def ask(
+        self,
+        job: Job,
+        wish: str,
+        *,
+        codes: tuple[str, ...] = (),
+        figures: Mapping[str, str] = {},
+    ) -> str:
         """Hands a click to the job's coordinator; what came of it, a code of `clicks`."""
+        if not job.coordinated:
+            return "nobody"
+        told = await self._ask(job.job, wish, codes=codes, figures=dict(figures))
+        return told if isinstance(told, str) else told.decode("ascii", "replace")
+
+    async def retries(self, job: Job) -> list[Retried] | None:
+        """What it may cost to send the job's failures again; None where nobody answers."""
+        told = await self._ask_beside(job, PLAN) if job.coordinated else b""
+        try:
+            return _retried.decode(told)
+        except ValueError:
+            return None
+
+    async def pieces(self, job: Job, name: str) -> AsyncIterator[Piece]:
+        """One of the job's files, piece by piece; `FileGone` where it cannot be had."""
+        offset, mark = 0, ""
+        while True:
+            found = await self._piece(job, name, offset)
+            if found is None or mark not in ("", found.mark):
+                raise FileGone
+            yield found
+            offset, mark = offset + len(found.data), found.mark
+            if offset >= found.size:
+                return
+            if not found.data:
+                raise FileGone
+
+    async def _piece(self, job: Job, name: str, offset: int) -> Piece | None:
+        if self._home is not None and self.is_here(job):
+            return await asyncio.to_thread(_piece_of, self._home, job.job, name, offset)
+        if not job.coordinated:
+            return None
+        try:
+            return _piece.decode(await self._ask_beside(job, READ, file=name, offset=offset))
+        except ValueError:
+            return None
+
+    def is_here(self, job: Job) -> bool:
+        """Whether the job's home is ours."""
+        return self._home is not None and board_name(self._home) == job.home
+
+    async def _ask_beside(self, job: Job, wish: str, **more: Any) -> bytes:
+        """The answer to a question, which takes no click's place; empty where none came."""
+        told = await self._ask(f"{job.job}/{secrets.token_hex(8)}", wish, **more)
+        return b"" if isinstance(told, str) else told
+
+    async def _ask(self, place: str, wish: str, **more: Any) -> bytes | str:
+        """What a coordinator answers, or the code of why it does not."""
         token = secrets.token_hex(8)
         try:
-            if not await self._is_coordinated(job):
-                return "nobody"
             # Redis's clock: this host's may differ from the coordinator's.
             seconds, _ = await self._redis.time()
-            data = msgspec.json.encode(Wish(wish, token, seconds))
-            signed = self._seal.sign(names.wish_place(job.job), data)
-            await self._redis.hset(names.WISHES, job.job, signed)
+            data = msgspec.json.encode(Wish(wish, token, seconds, **more))
+            signed = self._seal.sign(names.wish_place(place), data)
+            await self._redis.hset(names.WISHES, place, signed)
             await self._redis.expire(names.WISHES, _WISHES_S)
-            return await self._answer(job.job, token)
+            return await self._answer(place, token)
         except (RedisError, OSError) as error:
             raise _away(error) from error
 
-    async def _is_coordinated(self, job: Job) -> bool:
-        key = names.coordinator_key(job.home)
-        sign = self._sign(key, cast("bytes | None", await self._redis.get(key)))
-        return sign is not None and sign.only in ("", job.job)
-
-    async def _answer(self, job: str, token: str) -> str:
+    async def _answer(self, place: str, token: str) -> bytes | str:
         deadline = time.monotonic() + ANSWER_S
         while time.monotonic() < deadline:
             key = names.answer_key(token)
-            code = cast("bytes | None", await self._redis.get(key))
+            told = cast("bytes | None", await self._redis.get(key))
             with suppress(BadMessage):
-                answer = self._seal.verify(key, code or b"").decode("ascii", "replace")
+                answer = self._seal.verify(key, told or b"")
                 self._read_at = float("-inf")
                 return answer
             await asyncio.sleep(_LOOK_S)
         # Withdrawn, so that it is not heeded when nobody expects it any more.
-        withdrawn = await self._redis.hdel(names.WISHES, job)
+        withdrawn = await self._redis.hdel(names.WISHES, place)
         return "silent" if withdrawn else "slow"
+
+
+def _piece_of(home: Home, job: str, name: str, offset: int) -> Piece | None:
+    try:
+        with closing(home.open(job, read_only=True)) as store:
+            return read(store, name, offset, _READ_HERE)
+    except (NightshiftError, sqlite3.Error, OSError):
+        return None
 
 
 def _judged(job: Job, signs: Signs) -> Job:
@@ -303,7 +399,7 @@ def _judged(job: Job, signs: Signs) -> Job:
     stall = stalled(job.state, job.reason, signs, time.time()) or job.stall
     if stall is None:
         return job
-    return msgspec.structs.replace(
+    return structs.replace(
         job,
         stall=stall,
         bound=None,

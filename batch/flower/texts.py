@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 
 from batch import language
 from batch.coordinator import clicks
 from batch.flower.status_reader import Job
-from batch.language import _, again, capital, day, decimal, money, ngettext, number
+from batch.language import (
+    _,
+    again,
+    capital,
+    day,
+    decimal,
+    local,
+    money,
+    ngettext,
+    number,
+    size,
+    zone_name,
+)
 from batch.reports.page import visible
-from batch.watching import bounds, trouble, waiting
+from batch.store.events import Event
+from batch.watching import bounds, history, trouble, waiting
 from jobs.lifecycle import OBJECTIONS, SCHEDULED, shown
+from jobs.money import ZERO, plain, rounded_up, subtract, total
+from jobs.priority import NAMED
 from jobs.stall import STALLED
 from jobs.states import JobState, PauseReason, pausing
 
 MOST_CODES = 20
 
-__all__ = ["money", "number"]
+__all__ = ["local", "money", "number", "plain", "size", "zone_name"]
 
 
 @cache
@@ -56,6 +71,10 @@ def _answers() -> dict[str, str]:
         "away": _("Redis does not answer."),
         "no_job": _("There is no such job."),
         "unknown": _("That cannot be done to a job."),
+        "nothing_failed": _("No request of this job has failed."),
+        "bad_value": _("A job cannot have this value; a budget cannot be less than what is spent."),
+        "unchanged": _("Nothing was changed."),
+        "no_file": _("The file cannot be read: it is gone, or no coordinator is there to send it."),
     }
 
 
@@ -100,34 +119,109 @@ def reason(job: Job) -> str:
 
 @dataclass(frozen=True)
 class Button:
-    """What can be clicked; `ask` is asked before."""
+    """What can be clicked. `ask` is asked before, where `yes` is how its answer is called; `form`
+    is the name of a form that is filled in before.
+    """
 
     wish: str
     name: str
     look: str
+    label: str
     ask: str = ""
+    yes: str = ""
+    form: str = ""
+
+
+def called(job: Job) -> str:
+    """A job's name, within a sentence."""
+    return visible(job.name) or job.job
 
 
 def wishes(job: Job) -> list[Button]:
-    """The buttons of a job: what is possible. What else helps is told by `help_for`."""
-    if job.stall and job.stall.reason.is_deaf:
+    """The buttons of a job in a list: what is possible. What else helps is told by `help_for`."""
+    if not job.coordinated or (job.stall and job.stall.reason.is_deaf):
         return []
-    cannot = job.objections
-    found = []
+    cannot, name, found = job.objections, called(job), []
     if not cannot.get("pause", "-"):
-        found.append(Button("pause", _("Pause"), "btn-outline-secondary"))
+        label = _("Pause {job}").format(job=name)
+        found.append(Button("pause", _("Pause"), "btn-outline-secondary", label))
     if not cannot.get("resume", "-"):
-        ask = _("Resume this job? The remaining requests will be sent and paid for.")
+        ask = _("Resume {job}? The remaining requests will be sent and paid for.").format(job=name)
         asked = job.ended or job.reason == PauseReason.SAMPLED
-        button = Button("resume", _("Resume"), "btn-outline-primary", ask if asked else "")
-        found.append(button)
+        label = _("Resume {job}").format(job=name)
+        look, yes = "btn-outline-primary", _("Resume the job")
+        found.append(Button("resume", _("Resume"), look, label, ask if asked else "", yes))
+    if job.reason == PauseReason.BUDGET_EXHAUSTED:
+        found += _budget(job)
     if not cannot.get("cancel", "-"):
         ask = _(
-            "Cancel this job? Calls in flight finish, answers received are kept, the"
-            " rest is not sent."
-        )
-        found.append(Button("cancel", _("Cancel"), "btn-outline-danger", ask))
+            "Cancel {job}? Calls in flight finish, answers received are kept, the rest is not sent."
+        ).format(job=name)
+        label = _("Cancel {job}").format(job=name)
+        look, yes = "btn-outline-danger", _("Cancel the job")
+        found.append(Button("cancel", _("Cancel"), look, label, ask, yes))
     return found
+
+
+def more_wishes(job: Job) -> list[Button]:
+    """The buttons of a job's own page."""
+    cannot, name, found = job.objections, called(job), wishes(job)
+    if not found and not job.ended:
+        return []
+    if not cannot.get("retry", "-"):
+        label = _("Retry failed requests of {job}").format(job=name)
+        told = _("Retry failed…")
+        found.append(Button("retry", told, "btn-outline-primary", label, form="retry"))
+    if not cannot.get("change", "-"):
+        if job.budget_rub is not None and job.reason != PauseReason.BUDGET_EXHAUSTED:
+            found += _budget(job)
+        label = _("Settings of {job}").format(job=name)
+        look = "btn-outline-secondary"
+        found.append(Button("change", _("Settings…"), look, label, form="settings"))
+    return found
+
+
+def _budget(job: Job) -> list[Button]:
+    if job.objections.get("change", "-"):
+        return []
+    label = _("Raise the budget of {job}").format(job=called(job))
+    return [Button("change", _("Raise budget…"), "btn-outline-primary", label, form="budget")]
+
+
+def enough(job: Job) -> Decimal | None:
+    """₽ that would do for all of the job, as far as can be told."""
+    named = _BUDGET_OPTION.search(job.remedy)
+    if named is not None:
+        return Decimal(named[1])
+    if job.budget_rub is None and job.forecast_rub is None:
+        return None
+    return max(rounded_up(job.forecast_rub or ZERO), job.budget_rub or ZERO)
+
+
+_BUDGET_OPTION = re.compile(r"--budget-rub (\d+(?:\.\d+)?)(?!\S)")
+
+
+def commands(job: Job) -> list[tuple[str, str]]:
+    """(what it does, a command): what can be done about the job in a terminal."""
+    found = []
+    if not job.ended:
+        found.append((_("Follow it"), f"nightshift watch {job.job}"))
+    if job.failed:
+        found.append((_("Why requests failed"), f"nightshift failures {job.job}"))
+    if not job.objections.get("retry", "-"):
+        found.append((_("Retry what failed"), f"nightshift resume {job.job} --retry failed"))
+    rub = enough(job)
+    if not job.objections.get("change", "-") and rub is not None:
+        command = f"nightshift resume {job.job} --budget-rub {plain(rub)}"
+        found.append((_("Set a budget that is expected to do"), command))
+    found.append((_("What it cost"), f"nightshift cost {job.job}"))
+    found.append((_("What happened"), f"nightshift history {job.job}"))
+    return found
+
+
+def short(job: str) -> str:
+    """The end of a job's id, by which commands know it too, unless another ends alike."""
+    return job[-6:]
 
 
 def help_for(job: Job) -> tuple[str, str] | None:
@@ -138,6 +232,75 @@ def help_for(job: Job) -> tuple[str, str] | None:
     if not job.rests or not job.remedy or not (job.needs_action or is_barred):
         return None
     return _(pausing(job.reason).cure), job.remedy
+
+
+def event(one: Event) -> str:
+    """What happened."""
+    return visible(capital(", ".join(history.told(one, _standing))))
+
+
+def _standing(state: str, reason: str) -> str:
+    word = _states().get(shown(state, reason), state)
+    return f"{word} ({_(pausing(reason).meaning)})" if reason else word
+
+
+def zone() -> str:
+    """Whose times are shown."""
+    return _("times in {zone}").format(zone=zone_name())
+
+
+def span(days: str) -> str:
+    """Within so many days, "" for ever."""
+    return {
+        "": _("Submitted at any time"),
+        "1": _("Last 24 hours"),
+        "7": _("Last 7 days"),
+        "30": _("Last 30 days"),
+    }[days]
+
+
+def sort(key: str) -> str:
+    """What a list is sorted by."""
+    return {
+        "": _("Unfinished first, then newest"),
+        "name": _("By name"),
+        "state": _("By state"),
+        "progress": _("By progress"),
+        "pace": _("By pace"),
+        "money": _("By money spent"),
+        "calls": _("By calls in flight"),
+        "failed": _("By failed requests"),
+        "created": _("By time of submission"),
+    }[key]
+
+
+def priorities(stands: str) -> list[str]:
+    """Those that can be chosen: the words, and the figure that stands."""
+    return [*NAMED] if stands in NAMED else [*NAMED, stands]
+
+
+def priority(word: str) -> str:
+    """A word for a share of the pace."""
+    return {"high": _("high"), "normal": _("normal"), "low": _("low")}.get(word, word)
+
+
+def amount(rub: Decimal | None) -> str:
+    """₽, or that nobody knows."""
+    return _("unknown") if rub is None else money(rub)
+
+
+def left_of_budget(job: Job) -> Decimal:
+    """₽ that are neither spent nor perhaps spent."""
+    used = total([job.spent_rub, job.uncertain_rub])
+    return max(subtract(job.budget_rub or ZERO, used), ZERO)
+
+
+def budget_hint(job: Job) -> str:
+    """What is spent, and what is expected."""
+    told = [_("spent: {rub}").format(rub=money(job.spent_rub))]
+    if job.forecast_rub is not None:
+        told.append(_("expected in all: {rub}").format(rub=money(job.forecast_rub)))
+    return capital("; ".join(told))
 
 
 def facts(job: Job) -> list[tuple[str, str]]:
@@ -256,13 +419,61 @@ def most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:MOST_CODES]
 
 
-def answer(code: str, job: Job | None = None) -> str:
+def answer(code: str, job: Job | None = None, wish: str = "") -> str:
     """What came of a click, and what helps where it could not be done."""
+    if code == clicks.DONE and job is not None:
+        return _done(job, wish)
     if code not in OBJECTIONS:
         return _answers().get(code, _answers()["unknown"])
     told = capital(_(OBJECTIONS[code].text))
     found = help_for(job) if job else None
     return " ".join((told, *found)) if found else told
+
+
+def _done(job: Job, wish: str) -> str:
+    """What happens now."""
+    if job.in_flight and wish in _ENDING:
+        return _ending(wish, job.in_flight).format(n=number(job.in_flight))
+    waits = {
+        "resume": job.workers == 0,
+        clicks.RETRY: job.rests,
+        clicks.CHANGE: job.reason == PauseReason.BUDGET_EXHAUSTED,
+    }
+    found = (_later() if waits.get(wish) else _now()).get(wish)
+    return found or _answers()[clicks.DONE]
+
+
+_ENDING = ("pause", "cancel")
+
+
+def _ending(wish: str, count: int) -> str:
+    if wish == "pause":
+        return ngettext(
+            "Pausing: {n} call is finishing.", "Pausing: {n} calls are finishing.", count
+        )
+    return ngettext(
+        "Cancelling: {n} call is finishing.", "Cancelling: {n} calls are finishing.", count
+    )
+
+
+@cache
+def _now() -> dict[str, str]:
+    return {
+        "pause": _("Paused: nothing is in flight."),
+        "cancel": _("Cancelled: nothing is in flight."),
+        "resume": _("Resumed: the remaining requests are being sent."),
+        clicks.RETRY: _("The failed requests are being sent again."),
+        clicks.CHANGE: _("Saved; it applies to everything not sent yet."),
+    }
+
+
+@cache
+def _later() -> dict[str, str]:
+    return {
+        "resume": _("Resumed; no worker is online, so nothing is sent yet."),
+        clicks.RETRY: _("The failed requests will be sent again once the job is resumed."),
+        clicks.CHANGE: _("Saved; a job that waited for its budget continues."),
+    }
 
 
 def rate(per_second: float) -> str:
@@ -288,7 +499,7 @@ def _length(whole: int) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A moment in this machine's zone, as short as it can be understood."""
+    """A moment, as short as it can be understood."""
     age = abs(time.time() - seconds)
     if age < 12 * 3600:
         return f"{local(seconds):%H:%M}"
@@ -298,8 +509,3 @@ def moment(seconds: float) -> str:
 def full(seconds: float) -> str:
     """A moment, whole."""
     return f"{day(local(seconds))} {local(seconds):%H:%M:%S}"
-
-
-def local(seconds: float) -> datetime:
-    """A moment in this machine's zone."""
-    return datetime.fromtimestamp(min(max(seconds, 0.0), 4e9), UTC).astimezone()

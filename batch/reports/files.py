@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+import msgspec
 
 from batch.store.draft import sync_folder
 from jobs.errors import StorageUnavailable, UsageError
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 
 NAMES = (OUTPUT, ERRORS, COST, REPORT)
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """Bytes of a file of `size` bytes in all; `mark` differs once another file has its name."""
+
+    size: int
+    mark: str
+    data: bytes
 
 
 def check_free(folder: Path) -> None:
@@ -94,6 +105,29 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             f"{path} cannot be written: {error.strerror}",
             hint="the answers are safe in the data directory: nightshift results JOB -o DIR",
         ) from error
+
+
+def sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Bytes of those of these files that stand in the folder; no link is followed."""
+    found = {}
+    for name in names:
+        with suppress(OSError):
+            found[name] = piece(folder, name, 0, 0).size
+    return found
+
+
+def piece(folder: Path, name: str, offset: int, most: int) -> Piece:
+    """Up to `most` bytes of a file from `offset` on. No link is followed, neither in the place of
+    the file nor of the folder; `OSError` for one, and for what is no file.
+    """
+    # A pipe in its place is opened without waiting for its other end.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with _opened(folder) as handle, os.fdopen(os.open(name, flags, dir_fd=handle), "rb") as file:
+        told = os.fstat(file.fileno())
+        if not stat.S_ISREG(told.st_mode):
+            raise OSError(f"{name} is not a file")
+        file.seek(offset)
+        return Piece(told.st_size, f"{told.st_ino}.{told.st_mtime_ns}", file.read(most))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from batch.reports.files import whole_file
+from batch.reports.files import NAMES, whole_file
 from batch.reports.rows import Row, rows
 from batch.store.jobstore import JobRow, JobStore
 from batch.tables.answered import Beside, file_name, widened, write_answered
@@ -25,6 +25,12 @@ def table_name(spec: Spec) -> str | None:
         return None
     stem = "stdin" if spec.source == "-" else Path(spec.source).name.split(".")[0]
     return file_name(stem or "table", spec.task, spec.task.form)
+
+
+def file_names(spec: Spec) -> tuple[str, ...]:
+    """All files that a job's output folder gets."""
+    name = table_name(spec)
+    return NAMES if name is None else (*NAMES, name)
 
 
 def write_table(store: JobStore, job: JobRow, target: Path, not_run: str) -> None:

@@ -98,8 +98,15 @@ def _text(value: Any) -> str:
 
 def history(db: sqlite3.Connection) -> list[Event]:
     """All events of a job, oldest first, its submission among them."""
+    return latest(db, -1)[::-1]
+
+
+def latest(db: sqlite3.Connection, most: int) -> list[Event]:
+    """The last so many events of a job, -1 for all, the newest first, and its submission."""
+    events = "SELECT at, kind, facts FROM events ORDER BY id DESC LIMIT ?"
+    found = [
+        msgspec.convert({**json.loads(facts), "at": at, "kind": kind}, Event)
+        for at, kind, facts in db.execute(events, (most,))
+    ]
     (created,) = db.execute("SELECT created_at FROM job").fetchone()
-    found = [Event(created, EventKind.SUBMITTED, by_user=True)]
-    for at, kind, facts in db.execute("SELECT at, kind, facts FROM events ORDER BY id"):
-        found.append(msgspec.convert({**json.loads(facts), "at": at, "kind": kind}, Event))
-    return found
+    return [*found, Event(created, EventKind.SUBMITTED, by_user=True)]

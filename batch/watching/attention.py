@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import msgspec
 
-from batch.language import _, again, moment
+from batch.language import _, again, local, moment
 
 MEANINGS = {"away": "the embedded server does not answer"}
 (NO_SERVER,) = MEANINGS.values()

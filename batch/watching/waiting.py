@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 
-from batch.language import _, again, moment
+from batch.language import _, again, local, moment
 from jobs.heartbeat import Wait
 
 _A_MOMENT_S = 5.0
@@ -28,5 +27,5 @@ def told(wait: Wait) -> str:
 
 
 def _clock(at: float) -> str:
-    when = datetime.fromtimestamp(at).astimezone()
+    when = local(at)
     return f"{when:%H:%M:%S}" if at - time.time() < _DAY_S else moment(when)

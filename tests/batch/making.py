@@ -225,7 +225,8 @@ class FakePost:
         self.coordinators: dict[str, Any] = {}
         self.serves: dict[str, str] = {}
         self.wished: dict[str, Wish] = {}
-        self.answers: dict[str, str] = {}
+        self.answers: dict[str, str | bytes] = {}
+        self.events: dict[str, Any] = {}
         self.foreign = 0
         self.present: list[dict[str, Any]] = []
         self.waiting = 0
@@ -339,6 +340,10 @@ class FakePost:
         self._command("serve")
         return self.serves.setdefault(home_id, coordinator) == coordinator
 
+    def publish_events(self, job: str, events: object) -> None:
+        self._command("publish_events")
+        self.events[job] = msgspec.to_builtins(events)
+
     def be_present(self, home: str, facts: object) -> None:
         self._command("be_present")
         self.coordinators[home] = facts
@@ -351,9 +356,9 @@ class FakePost:
         self._command("take_wish")
         return self.wished.pop(job, None) is not None
 
-    def answer(self, token: str, code: str) -> None:
+    def answer(self, token: str, told: str | bytes) -> None:
         self._command("answer")
-        self.answers[token] = code
+        self.answers[token] = told
 
     def forget_job(self, job: str) -> None:
         self._command("forget_job")

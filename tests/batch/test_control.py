@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batch import control
 from batch.coordinator import clicks
+from batch.coordinator.post import Wish
 from batch.store import ledger
 from batch.store.home import Home
 from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore
@@ -34,6 +36,10 @@ def store(home: Home) -> Iterator[JobStore]:
     store = home.open(JOB)
     yield store
     store.close()
+
+
+def click(store: JobStore, name: str, *, waits: bool = False, **more: Any) -> str:
+    return clicks.heed(store, Wish(name, "token", 0.0, **more), waits=waits)
 
 
 def rest(store: JobStore, reason: PauseReason) -> None:
@@ -131,17 +137,17 @@ def test_wishes_for_the_coordinator_do_not_push_each_other_out(home: Home, store
 def test_a_job_that_rests_goes_on(store: JobStore, reason: PauseReason) -> None:
     rest(store, reason)
 
-    assert clicks.heed(store, "resume") == clicks.DONE
+    assert click(store, "resume") == clicks.DONE
 
     assert store.job().state is JobState.IN_PROGRESS
     assert store.take_wishes() == {LIFT}
 
 
 def test_resume_lifts_the_wait_of_a_job_that_is_under_way(store: JobStore) -> None:
-    assert clicks.heed(store, "resume") == "running"
+    assert click(store, "resume") == "running"
     assert not store.take_wishes()
 
-    assert clicks.heed(store, "resume", waits=True) == clicks.DONE
+    assert click(store, "resume", waits=True) == clicks.DONE
     assert store.take_wishes() == {LIFT}
 
 
@@ -154,7 +160,7 @@ def test_a_job_that_would_rest_again_at_once_is_resumed_only_by_who_saw_to_that(
 ) -> None:
     rest(store, reason)
 
-    assert clicks.heed(store, "resume") == why
+    assert click(store, "resume") == why
     assert store.job().state is JobState.PAUSED
 
     assert control.command(home, JOB, SEEN_TO).job.state is JobState.IN_PROGRESS
@@ -178,7 +184,7 @@ def test_a_job_that_waits_for_its_hours_goes_on_then_or_with_others(
 def test_a_job_that_waits_for_its_hours_can_be_paused_by_the_user(store: JobStore) -> None:
     rest(store, PauseReason.WINDOW_CLOSED)
 
-    assert clicks.heed(store, "pause") == clicks.DONE
+    assert click(store, "pause") == clicks.DONE
     assert store.job().reason == PauseReason.USER
 
 
@@ -186,47 +192,119 @@ def test_a_job_whose_deadline_has_passed_needs_another(tmp_path: Path) -> None:
     store = publish(tmp_path, 4, deadline=datetime(2020, 1, 1, tzinfo=UTC))
     rest(store, PauseReason.USER)
 
-    assert clicks.heed(store, "resume") == "needs_deadline"
+    assert click(store, "resume") == "needs_deadline"
     store.close()
 
 
 def test_a_cancelled_job_goes_on_if_something_is_left(store: JobStore) -> None:
     end(store, left=True)
 
-    assert clicks.heed(store, "pause") == "ended"
-    assert clicks.heed(store, "cancel") == "ended"
-    assert clicks.heed(store, "resume") == clicks.DONE
+    assert click(store, "pause") == "ended"
+    assert click(store, "cancel") == "ended"
+    assert click(store, "resume") == clicks.DONE
     assert store.job().state is JobState.IN_PROGRESS
 
 
 def test_of_a_job_that_is_done_nothing_is_left_to_resume(store: JobStore) -> None:
     end(store, left=False)
 
-    assert clicks.heed(store, "resume") == "nothing_left"
+    assert click(store, "resume") == "nothing_left"
     assert store.job().state is JobState.COMPLETED
 
 
 def test_a_job_that_runs_or_rests_already_says_so(store: JobStore) -> None:
-    assert clicks.heed(store, "resume") == "running"
+    assert click(store, "resume") == "running"
 
     rest(store, PauseReason.BUDGET_EXHAUSTED)
 
-    assert clicks.heed(store, "pause") == "paused_already"
+    assert click(store, "pause") == "paused_already"
 
 
 def test_a_job_that_is_being_cancelled_may_go_on_all_the_same(store: JobStore) -> None:
     store.set_state(JobState.CANCELLING)
 
-    assert clicks.heed(store, "pause") == "ending"
-    assert clicks.heed(store, "cancel") == "ending"
-    assert clicks.heed(store, "resume") == clicks.DONE
+    assert click(store, "pause") == "ending"
+    assert click(store, "cancel") == "ending"
+    assert click(store, "resume") == clicks.DONE
 
 
 def test_a_job_that_is_finishing_is_let_be(store: JobStore) -> None:
     store.set_state(JobState.FINALIZING)
-    assert {clicks.heed(store, each) for each in ("pause", "cancel", "resume")} == {"ending"}
+    assert {click(store, each) for each in ("pause", "cancel", "resume")} == {"ending"}
 
 
 @pytest.mark.parametrize("wish", ["", "delete", "pause "])
 def test_nothing_else_can_be_wished(store: JobStore, wish: str) -> None:
-    assert clicks.heed(store, wish) == "unknown"
+    assert click(store, wish) == "unknown"
+
+
+# ---- retries and settings by clicks --------------------------------------------------------------
+
+
+def failed(store: JobStore, *codes: str) -> None:
+    """The first requests of the job fail with these codes."""
+    chunk = feed(store)
+    found = [
+        result(ordinal, chunk.chunk, code=code)
+        for (ordinal, *_), code in zip(chunk.requests, codes, strict=False)
+    ]
+    ledger.apply(store, [delivery([], found)])
+
+
+def test_failures_are_retried_by_a_click_all_or_those_of_a_cause(store: JobStore) -> None:
+    assert click(store, "retry") == "nothing_failed"
+    failed(store, "endpoint.5xx", "endpoint.timeout", "endpoint.timeout")
+
+    assert click(store, "retry", codes=("endpoint.timeout",)) == clicks.DONE
+    assert store.job().failed == 1
+    assert click(store, "retry") == clicks.DONE
+    assert store.job().failed == 0
+
+
+def test_settings_are_changed_by_a_click(store: JobStore) -> None:
+    wanted = {"budget_rub": "80.5", "priority": "high", "max_in_flight": "7", "window": ""}
+
+    assert click(store, "change", figures=wanted) == clicks.DONE
+
+    spec = store.job().spec
+    assert (spec.budget.rub, spec.priority) == (Decimal("80.5"), 100.0)
+    assert (spec.limits.max_in_flight, spec.window) == (7, None)
+    assert click(store, "change", figures={"max_in_flight": ""}) == clicks.DONE
+    assert store.job().spec.limits.max_in_flight is None
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"budget_rub": "NaN"},
+        {"budget_rub": "-1"},
+        {"priority": "0"},
+        {"max_in_flight": "0"},
+        {"max_in_flight": "x"},
+        {"window": "25:00-26:00"},
+    ],
+)
+def test_a_setting_that_no_job_can_have_changes_nothing(
+    store: JobStore, figures: dict[str, str]
+) -> None:
+    before = store.job().spec
+
+    assert click(store, "change", figures={"priority": "2", **figures}) == "bad_value"
+    assert store.job().spec == before
+
+
+def test_a_job_without_money_goes_on_when_its_budget_is_raised(store: JobStore) -> None:
+    rest(store, PauseReason.BUDGET_EXHAUSTED)
+    assert click(store, "change", figures={"priority": "2"}) == clicks.DONE
+    assert store.job().state is JobState.PAUSED
+
+    assert click(store, "change", figures={"budget_rub": "99"}) == clicks.DONE
+
+    assert store.job().state is JobState.IN_PROGRESS
+
+
+def test_a_click_cannot_put_the_budget_below_what_is_spent(store: JobStore) -> None:
+    chunk = feed(store)
+    ledger.apply(store, [answered(chunk, cost="0.25")])
+
+    assert click(store, "change", figures={"budget_rub": "0.5"}) == "bad_value"

@@ -21,7 +21,7 @@ import pytest
 from redis import Redis
 
 from batch.coordinator.post import MOST_LISTED, Post, Wish
-from batch.flower.pages import PAGE_SIZE
+from batch.flower.listing import PAGE_SIZE
 from batch.watching.series import Failure, Series
 from jobs import names
 from scripts.torturing.house import House
@@ -142,8 +142,16 @@ def job_id(number: int) -> str:
     return f"job_01k1abcdefghjkmnpq{number:08d}"
 
 
+def be_there(post: Post, only: str = "") -> None:
+    """A coordinator's sign of life, which lasts for the test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("batch.coordinator.post._SERVES_S", 600)
+        post.be_present("home", {"only": only})
+
+
 def tell(post: Post, number: int = 0, **change: Any) -> str:
-    """A coordinator tells of a job."""
+    """A coordinator that is there tells of a job."""
+    be_there(post)
     job = job_id(number)
     document = {
         "job": job,
@@ -227,6 +235,18 @@ def test_of_a_thousand_jobs_one_page_is_shown_and_all_are_counted(
     assert paused["jobs"][-1]["name"] == "job 0"
     assert site.ask("/jobs")[1].count("<tr data-key") == PAGE_SIZE
 
+    def names_of(query: str) -> list[str]:
+        return [each["name"] for each in site.json(f"/api/jobs?{query}")["jobs"]]
+
+    assert names_of("q=JOB+77&sort=name")[:3] == ["job 77", "job 770", "job 771"]
+    assert names_of(f"q={job_id(314)[-6:]}") == ["job 314"]
+    assert names_of("sort=created&order=up")[0] == "job 0"
+    assert names_of("sort=name&order=down&state=paused")[0] == "job 990"
+    assert names_of("since=1")[0] == "job 999"
+    assert site.json("/api/jobs?q=nowhere")["counts"]["all"] == 0
+    assert "No matching jobs." in site.ask("/jobs?q=nowhere")[1]
+    assert site.ask("/")[1].count("<tr data-key") == PAGE_SIZE
+
 
 def test_only_so_many_jobs_are_listed_and_those_that_are_not_over_stay(
     server: Server, post: Post
@@ -245,13 +265,16 @@ def test_only_so_many_jobs_are_listed_and_those_that_are_not_over_stay(
     assert job_id(0) not in listed
 
 
-@pytest.mark.parametrize("query", ["page=-1", "page=99999999", "page=x", "state=x", "page=%FF"])
-def test_an_odd_question_gets_a_page(
-    server: Server, post: Post, flowers: Flowers, query: str
-) -> None:
-    tell(post)
+ODD = ("page=-1", "page=99999999", "page=x", "state=x", "page=%FF", "sort=x", "since=x", "order=x")
 
-    assert flowers.start(server.url).ask(f"/jobs?{query}")[0] in (200, 400)
+
+def test_an_odd_question_gets_a_page(server: Server, post: Post, flowers: Flowers) -> None:
+    tell(post)
+    site = flowers.start(server.url)
+
+    found = {query: site.ask(f"/jobs?{query}")[0] for query in (*ODD, f"q={'x' * 9000}")}
+
+    assert {query: status for query, status in found.items() if status not in (200, 400)} == {}
 
 
 def test_what_is_hostile_is_shown_and_does_nothing(
@@ -320,7 +343,6 @@ def test_a_click_without_the_token_or_from_elsewhere_is_refused(
     server: Server, post: Post, flowers: Flowers
 ) -> None:
     job = tell(post)
-    post.be_present("home", {"only": ""})
     site = flowers.start(server.url)
     path = f"/api/job/{job}/cancel"
 
@@ -335,17 +357,23 @@ def test_a_click_without_the_token_or_from_elsewhere_is_refused(
 
 def test_a_click_that_nobody_can_hear_says_so(server: Server, post: Post, flowers: Flowers) -> None:
     job = tell(post)
+    with Redis.from_url(server.url) as redis:
+        redis.delete(names.coordinator_key("home"))
     site = flowers.start(server.url)
 
     status, came = site.click(job, "pause")
 
     assert (status, came["code"]) == (503, "nobody")
     assert "nightshift coordinator" in came["text"]
+    shown = site.ask("/jobs")[1] + site.ask(f"/job/{job}")[1]
+    assert "data-click" not in shown
+    assert "12.5/s" not in shown
+    assert " now<" not in shown
 
-    post.be_present("home", {"only": job_id(5)})
+    be_there(post, job_id(5))
     assert site.click(job, "pause")[1]["code"] == "nobody"
 
-    post.be_present("home", {"only": ""})
+    be_there(post)
     assert site.click(job, "pause")[1]["code"] == "silent"
     assert post.wishes() == {}
 
@@ -355,7 +383,6 @@ def test_a_click_is_heeded_whatever_the_clock_of_flowers_host_shows(
 ) -> None:
     """The home's side stands for it here: the two differ by an hour."""
     job = tell(post)
-    post.be_present("home", {"only": ""})
     site = flowers.start(server.url)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 3600)
@@ -388,7 +415,6 @@ def test_where_one_may_only_look_there_are_no_buttons(
     server: Server, post: Post, flowers: Flowers
 ) -> None:
     job = tell(post)
-    post.be_present("home", {"only": ""})
     site = flowers.start(server.url, "--look-only")
 
     assert "data-click" not in site.ask("/jobs")[1] + site.ask(f"/job/{job}")[1]

@@ -14,7 +14,8 @@
   /* ---- keeping up to date: what is different is changed, and what is focused or pressed stays */
 
   function keyOf(node) {
-    return node.dataset ? node.dataset.key || node.dataset.click || "" : "";
+    const data = node.dataset || {};
+    return data.key || data.click || data.form || "";
   }
 
   function alike(old, fresh) {
@@ -32,7 +33,7 @@
 
   function morphAttributes(old, fresh) {
     for (const { name } of Array.from(old.attributes)) {
-      if (!fresh.hasAttribute(name) && name !== "disabled") { old.removeAttribute(name); }
+      if (!fresh.hasAttribute(name) && name !== "aria-disabled") { old.removeAttribute(name); }
     }
     for (const { name, value } of Array.from(fresh.attributes)) {
       if (old.getAttribute(name) !== value) { old.setAttribute(name, value); }
@@ -56,7 +57,22 @@
     while (old.childNodes.length > wanted.length) { old.lastChild.remove(); }
   }
 
+  /* Where the focus goes when what had it is gone: to what is beside it. */
+  function keepFocus(change) {
+    const had = document.activeElement;
+    const beside = had && had.closest("[data-key], .ns-head, [data-part]");
+    change();
+    if (!had || had.isConnected || !beside) { return; }
+    const next = beside.isConnected && beside.querySelector("[data-click], [data-form], a, button");
+    if (next) { next.focus({ preventScroll: true }); }
+  }
+
   function show(parts) {
+    keepFocus(() => showParts(parts));
+    choose();
+  }
+
+  function showParts(parts) {
     for (const [name, html] of Object.entries(parts)) {
       const part = page.querySelector('[data-part="' + name + '"]');
       if (!part || told[name] === html) { continue; }
@@ -91,16 +107,28 @@
     }
   }
 
-  /* ---- clicks */
+  /* ---- the zone of whoever looks: the server writes times, so it must know */
+
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "";
+  const zoneChanged = zone && cookie("ns_zone") !== zone;
+  if (zoneChanged) {
+    document.cookie = "ns_zone=" + encodeURIComponent(zone) + "; path=/; SameSite=Strict";
+  }
 
   function cookie(name) {
     const found = document.cookie.split("; ").find((each) => each.startsWith(name + "="));
     return found ? decodeURIComponent(found.slice(name.length + 1)) : "";
   }
 
+  /* ---- clicks */
+
+  const words = document.querySelector("[data-words]").dataset;
+  const question = document.querySelector("[data-question]");
+  const filled = document.querySelector("[data-filled]");
+
   function tell(text, fine) {
     const toast = document.createElement("div");
-    toast.className = "toast align-items-center border-0 text-bg-" + (fine ? "success" : "danger");
+    toast.className = "toast ns-toast ns-toast-" + (fine ? "fine" : "bad");
     toast.setAttribute("role", fine ? "status" : "alert");
     const body = document.createElement("div");
     body.className = "toast-body";
@@ -108,43 +136,163 @@
     toast.appendChild(body);
     document.getElementById("toast-container").appendChild(toast);
     toast.addEventListener("hidden.bs.toast", () => toast.remove());
-    bootstrap.Toast.getOrCreateInstance(toast, { delay: fine ? 4000 : 10000 }).show();
+    bootstrap.Toast.getOrCreateInstance(toast, { delay: fine ? 6000 : 12000 }).show();
   }
 
-  function agreed(question) {
-    if (!question) { return Promise.resolve(true); }
-    const dialog = document.querySelector(".ns-ask");
-    dialog.querySelector("p").textContent = question;
-    dialog.returnValue = "no";
-    dialog.showModal();
+  function agreed(text, yes) {
+    if (!text) { return Promise.resolve(true); }
+    question.querySelector("p").textContent = text;
+    question.querySelector("[data-yes]").textContent = yes;
+    question.returnValue = "no";
+    question.showModal();
     return new Promise(function (resolve) {
-      dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+      question.addEventListener("close", () => resolve(question.returnValue === "yes"), { once: true });
     });
   }
 
-  async function click(button) {
-    if (!await agreed(button.dataset.ask)) { return; }
-    button.disabled = true;
+  async function send(address, body) {
     try {
-      const answer = await fetch(new URL(button.dataset.click, here), {
+      const answer = await fetch(new URL(address, here), {
         method: "POST",
         headers: { "X-XSRFToken": cookie("_xsrf") },
+        body: body || null,
       });
       const came = await answer.json();
-      tell(came.text || came.error, Boolean(came.done));
+      return { text: came.text || came.error, done: Boolean(came.done) };
     } catch (error) {
-      tell(page.querySelector("[data-live-word]").dataset.lost, false);
+      return { text: page.querySelector("[data-live-word]").dataset.lost, done: false };
+    }
+  }
+
+  /* A button that waits keeps the focus, which one that is disabled does not. */
+  async function busy(button, work) {
+    if (button.getAttribute("aria-disabled") === "true") { return; }
+    button.setAttribute("aria-disabled", "true");
+    try {
+      await work();
     } finally {
-      button.disabled = false;
-      look();
+      button.removeAttribute("aria-disabled");
+    }
+  }
+
+  async function click(button) {
+    if (!await agreed(button.dataset.ask, button.dataset.yes)) { return; }
+    await busy(button, async function () {
+      const came = await send(button.dataset.click);
+      tell(came.text, came.done);
+    });
+    look();
+  }
+
+  /* ---- what is filled in before a click */
+
+  async function open(button) {
+    await busy(button, async function () {
+      try {
+        const answer = await fetch(new URL(button.dataset.form, here));
+        if (!answer.ok) { tell((await answer.json()).error, false); return; }
+        filled.innerHTML = await answer.text();
+        filled.showModal();
+      } catch (error) {
+        tell(page.querySelector("[data-live-word]").dataset.lost, false);
+      }
+    });
+  }
+
+  async function submit(form) {
+    const button = form.querySelector(".btn-primary");
+    const fields = new URLSearchParams(new FormData(form));
+    const fault = form.querySelector("[data-form-error]");
+    const causes = form.querySelectorAll("[name=code]");
+    if (causes.length && !fields.has("code")) { causes[0].focus(); return; }
+    await busy(button, async function () {
+      const came = await send(form.dataset.click, fields);
+      fault.hidden = came.done;
+      fault.textContent = came.text;
+      if (came.done) {
+        filled.close();
+        tell(came.text, true);
+      }
+    });
+    look();
+  }
+
+  filled.addEventListener("submit", function (event) {
+    event.preventDefault();
+    submit(event.target);
+  });
+
+  /* ---- several jobs at a time */
+
+  const bulk = page.querySelector("[data-bulk]");
+
+  function chosen() {
+    return Array.from(page.querySelectorAll("[data-choice]:checked"));
+  }
+
+  function choose() {
+    if (!bulk) { return; }
+    const some = chosen();
+    bulk.querySelector("[data-bulk-chosen]").hidden = !some.length;
+    bulk.querySelector("[data-bulk-count]").textContent = some.length;
+    for (const button of bulk.querySelectorAll("[data-bulk-wish]")) {
+      button.hidden = !addresses(some, button.dataset.bulkWish).length;
+    }
+  }
+
+  /* Those of the chosen with which it can be done. */
+  function addresses(some, wish) {
+    const buttons = some.map((each) => each.closest("tr").querySelector('[data-click$="/' + wish + '"]'));
+    return buttons.filter(Boolean).map((button) => button.dataset.click);
+  }
+
+  async function together(button) {
+    const some = addresses(chosen(), button.dataset.bulkWish);
+    const text = (button.dataset.ask || "").replace("{n}", some.length);
+    if (!await agreed(text, button.dataset.yes)) { return; }
+    await busy(button, async function () {
+      const came = await Promise.all(some.map((address) => send(address)));
+      const fine = came.filter((each) => each.done);
+      if (fine.length) { tell(words.done.replace("{n}", fine.length), true); }
+      new Set(came.filter((each) => !each.done).map((each) => each.text)).forEach((each) => tell(each, false));
+    });
+    look();
+  }
+
+  page.addEventListener("change", function (event) {
+    if (event.target.matches("[data-choice]")) { choose(); }
+    const tools = event.target.closest("[data-tools]");
+    if (tools && event.target.matches("select")) { tools.requestSubmit(); }
+  });
+
+  /* ---- copying */
+
+  async function copy(button) {
+    try {
+      await navigator.clipboard.writeText(button.dataset.copy);
+      tell(words.copied, true);
+    } catch (error) {
+      tell(words.notCopied, false);
     }
   }
 
   document.addEventListener("click", function (event) {
-    const button = event.target.closest("[data-click]");
-    if (button && !button.disabled) { click(button); }
+    const button = event.target.closest("button");
+    if (!button) { return; }
+    if (button.dataset.click) { click(button); }
+    if (button.dataset.form) { open(button); }
+    if (button.dataset.copy) { copy(button); }
+    if (button.dataset.bulkWish) { together(button); }
+    if ("close" in button.dataset) { filled.close(); }
+    if (button.dataset.choose) {
+      const all = button.dataset.choose === "all";
+      page.querySelectorAll("[data-choice]").forEach((each) => { each.checked = all; });
+      choose();
+      if (!all) { bulk.querySelector("[data-choose=all]").focus(); }
+    }
   });
 
   setInterval(look, EVERY_MS);
   document.addEventListener("visibilitychange", look);
+  if (zoneChanged) { look(); }
 }());

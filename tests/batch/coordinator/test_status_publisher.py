@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from batch.coordinator.post import Wish
 from batch.coordinator.presence import Presence, presence_of
+from batch.coordinator.questions import Retried
+from batch.reports.files import Piece
 from batch.watching.series import unpacked
 from jobs.errors import UsageError
 from jobs.seal import Target
@@ -34,11 +38,13 @@ from tests.batch.making import (
 STRANGER = "job_01k9abcdefghjkmnpqrstvwxyz"
 
 
-def click(house: House, wish: str, job: str = JOB) -> str:
+def click(house: House, wish: str, job: str = JOB, **more: Any) -> str:
     """A click, and what came of it; empty where nobody heard."""
-    house.post.wished[job] = Wish(wish, "token", 0.0)
+    house.post.wished[job] = Wish(wish, "token", 0.0, **more)
     house.turn()
-    return house.post.answers.pop("token", "")
+    told = house.post.answers.pop("token", "")
+    assert isinstance(told, str)
+    return told
 
 
 # ---- telling ------------------------------------------------------------------------------------
@@ -60,7 +66,9 @@ def test_how_a_job_stands_and_went_is_told(house: House) -> None:
     assert told["limits"] == {"abc": 64}
     assert (told["completed"], told["calls"], told["spent_rub"]) == (4, 4, "0.4")
     assert told["lag_s"] == 0.3
-    assert told["objections"] == {"pause": "", "resume": "running", "cancel": ""}
+    possible = {"pause": "", "cancel": "", "change": ""}
+    assert told["objections"] == {**possible, "resume": "running", "retry": "nothing_failed"}
+    assert told["files"] == {}
     (point,) = [each for each in unpacked(house.post.series[JOB]).points if each.samples]
     assert point.flying / point.samples > 0
 
@@ -337,3 +345,51 @@ def test_a_coordinator_of_a_copied_home_on_the_same_redis_is_refused(
 
     house.turn(2)
     assert house.coordinator.away_since is None
+
+
+def ask(house: House, wish: str, **more: Any) -> bytes:
+    """A question, and its answer; it comes from a thread beside the coordinator's turns."""
+    house.post.wished[f"{JOB}/1"] = Wish(wish, "token", 0.0, **more)
+    house.turn()
+    deadline = time.monotonic() + 30
+    while "token" not in house.post.answers:
+        assert time.monotonic() < deadline, "no answer"
+        time.sleep(0.01)
+    told = house.post.answers.pop("token")
+    assert isinstance(told, bytes)
+    return told
+
+
+def test_what_a_retry_may_cost_is_told_by_cause(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    payload = house.post.take(JOB, 1)
+    ordinals = [work.ordinal for work in payload.requests]
+    failed = [result(n, 1, code="endpoint.5xx") for n in ordinals[:2]]
+    house.post.send(delivery([], [*failed, result(ordinals[2], 1, code="endpoint.timeout")]))
+    house.turn(2)
+
+    found = msgspec.json.decode(ask(house, "plan"), type=list[Retried])
+
+    assert [(each.code, each.requests) for each in found] == [
+        ("endpoint.5xx", 2),
+        ("endpoint.timeout", 1),
+    ]
+    assert click(house, "retry", codes=("endpoint.5xx",)) == "done"
+    assert house.row().failed == 1
+
+
+def test_files_of_a_job_that_is_over_are_told_and_sent(house: House) -> None:
+    job(house)
+    house.turn()
+    house.answer(1, 2)
+    house.turn(3)
+    files = published(house)["files"]
+    assert set(files) == {"output.jsonl", "errors.jsonl", "cost.json", "report.html"}
+
+    found = msgspec.msgpack.decode(ask(house, "read", file="output.jsonl", offset=5), type=Piece)
+
+    written = (Path(house.row().spec.output_dir) / "output.jsonl").read_bytes()
+    assert (found.size, found.data) == (files["output.jsonl"], written[5:])
+    for other in ("../job.sqlite", "job.sqlite", "/etc/passwd", ""):
+        assert ask(house, "read", file=other) == b""

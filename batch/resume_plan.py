@@ -140,8 +140,7 @@ def plan(
             *((Kind.FAILED, code) for code in codes),
             *([(Kind.TRUNCATED, str(max_tokens))] if max_tokens else []),
         ]
-        newest, accepted = told or store.prices(), store.accepted_prices()
-        prices = newest.joined(accepted) if newest and accepted else newest
+        prices = _prices(store, told)
         groups = [_group(store, kind, value, prices, spec, revision) for kind, value in chosen]
         groups = _foretold(groups, job)
         exposed = store.chunks.exposure()
@@ -153,6 +152,20 @@ def plan(
         _left(spec, exposed),
         _requests_left(spec, job, groups),
     )
+
+
+def retries(store: JobStore) -> list[Group]:
+    """The failures of a job by code, each with what sending them again may cost."""
+    with store.snapshot():
+        spec, prices = store.job().spec, _prices(store)
+        return [
+            _group(store, Kind.FAILED, code, prices, spec, UNREVISED) for code in failures(store)
+        ]
+
+
+def _prices(store: JobStore, told: PriceList | None = None) -> PriceList | None:
+    newest, accepted = told or store.prices(), store.accepted_prices()
+    return newest.joined(accepted) if newest and accepted else newest
 
 
 def failures(store: JobStore) -> dict[str, int]:
