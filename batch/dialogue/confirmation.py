@@ -16,7 +16,6 @@ from batch.dialogue.terminal import folded, say, width
 from batch.language import _, money, ngettext, number
 from batch.money.forecast import cost_of_all
 from batch.money.words import uncertain
-from batch.resume_plan import Again, Group
 from batch.store.home import Home
 from batch.store.resumed import Kind
 from jobs.address import LOOPBACK
@@ -25,7 +24,7 @@ from jobs.spec import Spec
 from jobs.states import JobState
 
 if TYPE_CHECKING:  # all that counts a resume; `run` loads this before its worker starts
-    from batch.dialogue.resume_plan import Again, Group
+    from batch.resume_plan import Again, Group
 
 
 def ask(home: Home, job_id: str, question: str) -> None:

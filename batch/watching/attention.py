@@ -42,5 +42,5 @@ def told(attention: Attention, now: float, age: str) -> str:
 
 def clock(at: float, now: float) -> str:
     """A moment that has passed, by the clock while it is of this day."""
-    when = datetime.fromtimestamp(at).astimezone()
+    when = local(at)
     return f"{when:%H:%M:%S}" if now - at < _DAY_S else moment(when)
