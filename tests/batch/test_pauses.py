@@ -30,6 +30,7 @@ import jobs.states
 import msgspec
 from batch import reports
 from batch.coordinator import clicks
+from batch.coordinator.post import Wish
 from batch.dialogue import exit_summary, progress_text
 from batch.flower import status_reader, texts
 from batch.notices import message
@@ -43,8 +44,8 @@ store = publish(folder, 1)
 store.set_state(JobState.PAUSED, reason=PauseReason("full_moon"), text="it shines")
 job, why = store.job(), store.why()
 progress = progress_of(job, 0.0).as_json()
-objections = {name: clicks.objection(job, each) for name, each in clicks.NAMED.items()}
-page = msgspec.convert({**progress, "objections": objections}, status_reader.Job, strict=False)
+objections = clicks.objections(job)
+page = msgspec.convert({**progress, "objections": objections, "coordinated": True}, status_reader.Job, strict=False)
 told = message.word_of(job, message.occasion(job), why)
 print(json.dumps({
     "status": progress_text.standing(job.state, job.reason),
@@ -53,7 +54,7 @@ print(json.dumps({
     "badge": [texts.state(page), texts.reason(page), page.needs_action],
     "buttons": [each.wish for each in texts.wishes(page)],
     "help": texts.help_for(page),
-    "click": texts.answer(clicks.heed(store, "resume"), page),
+    "click": texts.answer(clicks.heed(store, Wish("resume", "token", 0.0)), page),
     "event": told["event"],
     "notification": message.text(told).splitlines(),
     "report": (reports.write_all(store, folder / "out") / "report.html").read_text("utf-8"),
