@@ -45,7 +45,8 @@ store.set_state(JobState.PAUSED, reason=PauseReason("full_moon"), text="it shine
 job, why = store.job(), store.why()
 progress = progress_of(job, 0.0).as_json()
 objections = clicks.objections(job)
-page = msgspec.convert({**progress, "objections": objections, "coordinated": True}, status_reader.Job, strict=False)
+seen = {**progress, "objections": objections, "coordinated": True}
+page = msgspec.convert(seen, status_reader.Job, strict=False)
 told = message.word_of(job, message.occasion(job), why)
 print(json.dumps({
     "status": progress_text.standing(job.state, job.reason),
