@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from batch.credentials import Pass, pass_for
 from jobs.address import join
 from jobs.errors import ServiceUnavailable, UsageError
+from jobs.message import N_
 from jobs.reach import EMPTY, others, speaks
 from jobs.redaction import Redactor
 
@@ -31,7 +32,7 @@ IDLE_S = 10.0
 TOTAL_S = 60.0
 """Longest time for one document, in seconds, however steadily it drips."""
 
-HINT = "check the network and the address (--base-url, NIGHTSHIFT_BASE_URL), then try again"
+HINT = N_("check the network and the address (--base-url, NIGHTSHIFT_BASE_URL), then try again")
 
 _FINE, _TROUBLE = 200, 429
 """From the second on it may pass."""
@@ -112,10 +113,15 @@ async def _ask(client: httpx2.AsyncClient, url: str, body: bytes, redactor: Reda
             found = redactor.body(await _body(response, url), answered=answered)
             return Page(response.status_code, found)
     except TimeoutError:
-        raise ServiceUnavailable(f"{url} takes longer than {TOTAL_S:g} s", hint=HINT) from None
+        raise ServiceUnavailable(
+            N_("{url} takes longer than {total_s:g} s", url=url, total_s=TOTAL_S), hint=HINT
+        ) from None
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise ServiceUnavailable(
-            f"{url} cannot be read: {type(error).__name__}: {error}", hint=HINT
+            N_(
+                "{url} cannot be read: {kind}: {why}", url=url, kind=type(error).__name__, why=error
+            ),
+            hint=HINT,
         ) from error
 
 
@@ -123,14 +129,20 @@ async def _body(response: httpx2.Response, url: str) -> bytes:
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise ServiceUnavailable(
-            f"{url} sends a compressed response that was not requested ({encoding[:40]!r})",
+            N_(
+                "{url} sends a compressed response that was not requested ({encoding!r})",
+                url=url,
+                encoding=encoding[:40],
+            ),
             hint=HINT,
         )
     body = bytearray()
     async for piece in response.aiter_raw():
         body += piece
         if len(body) > LARGEST:
-            raise ServiceUnavailable(f"{url} sends more than {LARGEST} bytes", hint=HINT)
+            raise ServiceUnavailable(
+                N_("{url} sends more than {largest} bytes", url=url, largest=LARGEST), hint=HINT
+            )
     return bytes(body)
 
 
@@ -154,8 +166,12 @@ async def _check(ask: Ask, base_url: str) -> None:
     for other in others(base_url):
         if speaks(*await _chat(ask, other)):
             raise UsageError(
-                f"{join(base_url, _CHAT)} does not exist (HTTP {page.status})",
-                hint=f"the API is at another address: --base-url {other}",
+                N_(
+                    "{url} does not exist (HTTP {status})",
+                    url=join(base_url, _CHAT),
+                    status=page.status,
+                ),
+                hint=N_("the API is at another address: --base-url {other}", other=other),
             )
 
 

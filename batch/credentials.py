@@ -13,6 +13,7 @@ from batch.settings import Settings
 from jobs import headers
 from jobs.address import DEFAULT_BASE_URL
 from jobs.errors import StorageUnavailable, UsageError
+from jobs.message import N_
 from jobs.names import SECRET
 from jobs.seal import Seal, fingerprint
 from jobs.secret import (
@@ -96,6 +97,6 @@ def _make(path: Path) -> None:
         draft.unlink()
     except OSError as error:
         raise StorageUnavailable(
-            f"the data directory {path.parent} cannot be used: {error.strerror}",
-            hint="set NIGHTSHIFT_HOME to a writable directory on a local disk",
+            N_("the data directory {folder} cannot be used: {why}", folder=path.parent, why=error),
+            hint=N_("set NIGHTSHIFT_HOME to a writable directory on a local disk"),
         ) from error

@@ -24,6 +24,7 @@ from pathlib import Path
 from batch.language import _
 from batch.programs import for_a_server
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
+from jobs.message import N_
 
 _START_S = 15.0
 _LOOK_AGAIN_S = 1.0
@@ -80,8 +81,8 @@ class OwnServer:
         now = time.monotonic()
         if len(self._starts) == _MOST_STARTS and now - self._starts[0] < _STARTS_S:
             raise ServiceUnavailable(
-                "the embedded server keeps exiting",
-                hint=f"see {self._home / 'redis' / 'redis.log'}",
+                N_("the embedded server keeps exiting"),
+                hint=N_("see {log}", log=self._home / "redis" / "redis.log"),
             )
         self._starts.append(now)
         self.tell(_("the embedded server was killed; restarting it, nothing is lost"))
@@ -91,8 +92,11 @@ class OwnServer:
         """It is there. One that reads a long file does answer; one that was stopped does not."""
         if away_s > _STANDS_STILL_S:
             raise ServiceUnavailable(
-                "the embedded server has not answered for a minute",
-                hint=f"see {self._home}/redis/redis.log; stop its process, then continue",
+                N_("the embedded server has not answered for a minute"),
+                hint=N_(
+                    "see {home}/redis/redis.log; stop its process, then continue",
+                    home=str(self._home),
+                ),
             )
 
 
@@ -151,8 +155,8 @@ def start_or_find(home: Path) -> str:
         return _start_once(folder, _socket_path(home))
     except OSError as error:
         raise StorageUnavailable(
-            f"{folder} cannot be used: {error.strerror}",
-            hint="set NIGHTSHIFT_HOME to a writable directory",
+            N_("{folder} cannot be used: {why}", folder=folder, why=error),
+            hint=N_("set NIGHTSHIFT_HOME to a writable directory"),
         ) from error
 
 
@@ -189,8 +193,8 @@ def binary() -> str:
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
         raise ServiceUnavailable(
-            "no embedded server is available for this platform",
-            hint="install Redis 6.2 or newer, start it, and set NIGHTSHIFT_REDIS_URL",
+            N_("no embedded server is available for this platform"),
+            hint=N_("install Redis 6.2 or newer, start it, and set NIGHTSHIFT_REDIS_URL"),
         )
     return found
 
@@ -206,8 +210,8 @@ def _socket_path(home: Path) -> Path:
     found = folder.lstat()
     if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise ServiceUnavailable(
-            f"{folder} is accessible to others",
-            hint="set NIGHTSHIFT_HOME to a folder with a shorter name",
+            N_("{folder} is accessible to others", folder=folder),
+            hint=N_("set NIGHTSHIFT_HOME to a folder with a shorter name"),
         )
     return folder / f"{name}.sock"
 
@@ -253,6 +257,7 @@ def _wait(url: str, folder: Path, process: subprocess.Popen[bytes]) -> None:
             with tempfile.TemporaryFile(dir=folder) as probe:
                 probe.write(bytes(_PROBE))
             raise ServiceUnavailable(
-                "the embedded server failed to start", hint=f"see {folder / 'redis.log'}"
+                N_("the embedded server failed to start"),
+                hint=N_("see {log}", log=folder / "redis.log"),
             )
         time.sleep(0.02)

@@ -1,8 +1,8 @@
 """The reader's language: English as it stands in the code, or Russian.
 
 `NIGHTSHIFT_LANG` chooses, else `LC_ALL`, `LC_MESSAGES` or `LANG`. What people read is translated
-where it is shown. What is stored, logged or made for programs stays English, and so do the texts of
-errors until they are shown: `again` says such a text anew.
+where it is shown: `_` takes texts of this code, and messages (`jobs.message`) that were made
+elsewhere. What is logged or made for programs stays English.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from jobs.message import Message, Parameter, filled
 from jobs.money import plain, show
 
 DOMAIN = "nightshift"
@@ -24,33 +25,10 @@ FOLDER = Path(__file__).parent / "languages"
 VARIABLE = "NIGHTSHIFT_LANG"
 
 _ASKED = (VARIABLE, "LC_ALL", "LC_MESSAGES", "LANG")
-_BLANK = re.compile(r"\{\d\}|%[sd]")
-_FIGURE = re.compile(r"\d{1,3}(?:,\d{3})+|[\d,]+\.\d+(?: ₽)?")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,3}")
-_MOMENT = re.compile(r"\b(\d{4})-(\d\d)-(\d\d) (\d\d:\d\d)\b")
 _STEP = 1024
-_LONGEST = 4000
-"""Characters of a text that is said again; no sentence of ours is longer."""
-
 
 _zone: ContextVar[ZoneInfo | None] = ContextVar("zone", default=None)
-
-
-class _Words(gettext.GNUTranslations):
-    """A catalogue that also knows which of its messages are forms with blanks, `{0}` or `%s`."""
-
-    _catalog: dict[str | tuple[str, int], str]  # as the standard library keeps it
-
-    def forms(self) -> list[tuple[str, str]]:
-        """Each form and its translation; those that begin with words of their own come first, and
-        of these the longest.
-        """
-        found = [
-            (message, meant)
-            for message, meant in self._catalog.items()
-            if isinstance(message, str) and _BLANK.search(message)
-        ]
-        return sorted(found, key=lambda form: (form[0][0] in "{%", -len(_BLANK.sub("", form[0]))))
 
 
 def code() -> str:
@@ -63,7 +41,6 @@ def use(language: str) -> None:
     """From now on this language, whatever the environment said."""
     os.environ[VARIABLE] = language
     _words.cache_clear()
-    _forms.cache_clear()
 
 
 def teach_click() -> None:
@@ -74,9 +51,15 @@ def teach_click() -> None:
 
 
 def _(message: str) -> str:
-    """The message in the reader's language."""
+    """The message in the reader's language, its blanks filled as the reader writes what they hold.
+
+    A text that no catalogue has, such as an endpoint's, is returned as it is.
+    """
+    if isinstance(message, Message) and message.parameters:
+        return filled(_(message.form), message.parameters, _put)
     words = _words()
-    return words.gettext(message) if words and message else message
+    text = str(message)
+    return words.gettext(text) if words and text else text
 
 
 def capital(clause: str) -> str:
@@ -92,31 +75,18 @@ def ngettext(one: str, many: str, count: int) -> str:
     return one if count == 1 else many
 
 
-def again(text: str) -> str:
-    """What was said in English elsewhere (an error's text, a stored reason), said anew.
-
-    A text that no message of ours could have become is returned as it is.
-    """
-    words = _words()
-    if words is None or not text or len(text) > _LONGEST:
-        return text
-    known = words.gettext(text)
-    if known != text:
-        return known
-    for form, meant in _forms():
-        head = _BLANK.split(form, maxsplit=1)[0]
-        filled = text.startswith(head) and _pattern(form).fullmatch(text)
-        if filled:
-            return _filled(meant, [again(_at_home(each)) for each in filled.groups()])
-    clauses = text.split("; ")
-    return "; ".join(map(again, clauses)) if len(clauses) > 1 else text
-
-
-def _filled(form: str, blanks: list[str]) -> str:
-    in_turn = iter(blanks)
-    return _BLANK.sub(
-        lambda blank: blanks[int(blank[0][1])] if blank[0][0] == "{" else next(in_turn), form
-    )
+def _put(value: Parameter, spec: str) -> str:
+    """A parameter as the reader writes it."""
+    match value:
+        case Message():
+            return _(value)
+        case Decimal():
+            return exact(value) if spec == "exact" else money(value)
+        case datetime():
+            return f"{moment(value)} {value:%Z}".rstrip()
+        case str():
+            return value
+    return _marked(format(value, spec))
 
 
 def number(count: int) -> str:
@@ -187,30 +157,11 @@ def zone_name() -> str:
     return zone.key if zone else f"{datetime.now().astimezone():%Z}"
 
 
-def _at_home(text: str) -> str:
-    """Numbers, amounts and moments within an English sentence, as the reader writes them."""
-    if _FIGURE.fullmatch(text):
-        return text.translate(_MARKS)
-    return _MOMENT.sub(r"\3.\2.\1 \4", text)
-
-
 @cache
-def _words() -> _Words | None:
+def _words() -> gettext.GNUTranslations | None:
     """The catalogue; None for English, which needs none."""
     language = code()
     if language == "en":
         return None
     with (FOLDER / language / "LC_MESSAGES" / f"{DOMAIN}.mo").open("rb") as file:
-        return _Words(file)
-
-
-@cache
-def _forms() -> list[tuple[str, str]]:
-    words = _words()
-    return words.forms() if words else []
-
-
-@cache
-def _pattern(form: str) -> re.Pattern[str]:
-    parts = (re.escape(part) for part in _BLANK.split(form))
-    return re.compile("(.*?)".join(parts), re.DOTALL)
+        return gettext.GNUTranslations(file)

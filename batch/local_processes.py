@@ -19,11 +19,12 @@ from batch import embedded
 from batch.credentials import key_fingerprint, post_seal, secret_file
 from batch.dialogue.terminal import Say, safe, say
 from batch.embedded import OwnServer
-from batch.language import _, again
+from batch.language import _
 from batch.programs import environment, program
 from batch.settings import Settings
 from batch.store.home import Home
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.message import N_
 from jobs.seal import Seal
 from jobs.secret import POST_SECRET_FILE
 from jobs.spec import Spec
@@ -78,7 +79,7 @@ class Workers:
         for line in words:
             text = _STAMP.sub("", line.decode("utf-8", "replace").rstrip())
             if text:
-                self.tell("  " + _("worker: {words}").format(words=safe(again(text))))
+                self.tell("  " + _("worker: {words}").format(words=safe(_(text))))
 
     @property
     def alive(self) -> bool:
@@ -96,10 +97,10 @@ class Workers:
                 continue
             if code == UsageError.exit_code:
                 self._hear_out()
-                raise UsageError("the worker failed to start", hint="see the reason above")
+                raise UsageError(N_("the worker failed to start"), hint=N_("see the reason above"))
             if code == StorageUnavailable.exit_code:
                 self._hear_out()
-                raise StorageUnavailable("the worker exited", hint="see the reason above")
+                raise StorageUnavailable(N_("the worker exited"), hint=N_("see the reason above"))
             self._count_death(finished())
             born_dead = code >= 0 and time.monotonic() - born < _BORN_DEAD_S
             if born_dead or self._in_vain > _MOST_IN_VAIN:
@@ -140,10 +141,14 @@ class Workers:
 
 def _keeps_ending(code: int) -> ServiceUnavailable:
     if code >= 0:
-        hint = "NIGHTSHIFT_LOG=INFO shows why"
-        return ServiceUnavailable(f"the worker keeps exiting (exit code {code})", hint=hint)
-    hint = "if it runs out of memory, give it more or lower --max-in-flight"
-    return ServiceUnavailable(f"the worker keeps being killed (signal {-code})", hint=hint)
+        hint = N_("NIGHTSHIFT_LOG=INFO shows why")
+        return ServiceUnavailable(
+            N_("the worker keeps exiting (exit code {code})", code=code), hint=hint
+        )
+    hint = N_("if it runs out of memory, give it more or lower --max-in-flight")
+    return ServiceUnavailable(
+        N_("the worker keeps being killed (signal {code})", code=code), hint=hint
+    )
 
 
 @contextmanager

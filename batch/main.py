@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from batch.language import _, again, teach_click
+from batch.language import _, teach_click
 from jobs.errors import NightshiftError
+from jobs.message import N_
 from jobs.queue import forget_celerys
 from jobs.secret import no_core_dumps
 
@@ -23,36 +24,37 @@ if TYPE_CHECKING:
     from batch.dialogue.envfile import EnvFile
 
 COMMANDS = {
-    "run": "Run a file of requests and wait for the answers.",
-    "submit": "Store a job; a coordinator and workers run it.",
-    "status": "List all jobs, or show one in detail.",
-    "watch": "Follow a job until it ends.",
-    "resume": "Continue a stopped job or retry failures.",
-    "pause": "Pause a job; calls in flight finish.",
-    "cancel": "Cancel a job; answers received are kept.",
-    "results": "Write the results so far.",
-    "failures": "Show why requests failed, by cause.",
-    "history": "Show what happened to a job.",
-    "show": "Show one request: prompt, answer, calls, cost.",
-    "review": "Write rows for a person to check, and score a job.",
-    "cost": "Show what a job cost.",
-    "rm": "Remove jobs that are over.",
-    "prune": "Remove old jobs, or show how much room jobs take.",
-    "settle": "Release what is reserved for lost workers.",
-    "budget": "Show or set daily and monthly spending caps for all jobs.",
-    "validate": "Check a file; nothing is sent.",
-    "preview": "Show requests as they would be sent; nothing is sent.",
-    "estimate": "Check a file and estimate its cost; nothing is sent.",
-    "worker": "Run a worker: call the endpoint.",
-    "coordinator": "Run the coordinator: dispatch jobs and collect results.",
-    "flower": "Run the web dashboard (Flower).",
-    "serve": "Serve OpenAI's Files and Batches API for other programs.",
-    "keys": "Manage the API keys of nightshift serve.",
-    "doctor": "Check the setup and suggest fixes.",
-    "completion": "Print a completion script for a shell.",
+    "run": N_("Run a file of requests and wait for the answers."),
+    "submit": N_("Store a job; a coordinator and workers run it."),
+    "status": N_("List all jobs, or show one in detail."),
+    "watch": N_("Follow a job until it ends."),
+    "resume": N_("Continue a stopped job or retry failures."),
+    "pause": N_("Pause a job; calls in flight finish."),
+    "cancel": N_("Cancel a job; answers received are kept."),
+    "results": N_("Write the results so far."),
+    "failures": N_("Show why requests failed, by cause."),
+    "history": N_("Show what happened to a job."),
+    "show": N_("Show one request: prompt, answer, calls, cost."),
+    "review": N_("Write rows for a person to check, and score a job."),
+    "cost": N_("Show what a job cost."),
+    "rm": N_("Remove jobs that are over."),
+    "prune": N_("Remove old jobs, or show how much room jobs take."),
+    "settle": N_("Release what is reserved for lost workers."),
+    "budget": N_("Show or set daily and monthly spending caps for all jobs."),
+    "validate": N_("Check a file; nothing is sent."),
+    "preview": N_("Show requests as they would be sent; nothing is sent."),
+    "estimate": N_("Check a file and estimate its cost; nothing is sent."),
+    "worker": N_("Run a worker: call the endpoint."),
+    "coordinator": N_("Run the coordinator: dispatch jobs and collect results."),
+    "flower": N_("Run the web dashboard (Flower)."),
+    "serve": N_("Serve OpenAI's Files and Batches API for other programs."),
+    "keys": N_("Manage the API keys of nightshift serve."),
+    "doctor": N_("Check the setup and suggest fixes."),
+    "completion": N_("Print a completion script for a shell."),
 }
 
-HELP = """Runs large JSONL files of chat requests overnight, within a budget in roubles.
+HELP = N_("""\
+Runs large JSONL files of chat requests overnight, within a budget in roubles.
 
 \b
   nightshift estimate reviews.jsonl               estimate the cost
@@ -73,7 +75,7 @@ Exit codes:
   4    a service or the disk is unavailable
   5    cancelled
   130  interrupted; the job is saved, resume continues it
-"""
+""")
 
 
 class _ReaderGone(Exception):
@@ -142,7 +144,7 @@ def _translated(command: click.Command) -> click.Command:
     command.help = command.help and _(command.help)
     for parameter in command.params:
         if isinstance(parameter, click.Option) and parameter.help:
-            parameter.help = again(parameter.help)
+            parameter.help = _(parameter.help)
     return command
 
 
@@ -202,9 +204,9 @@ def _run() -> int:
         click.echo(_("interrupted"), err=True)
         return 130
     except NightshiftError as error:
-        _say(f"nightshift: {again(error.message)}")
-        for line in error.hint.splitlines():
-            _say(f"  {again(line.strip())}")
+        _say(f"nightshift: {_(error.message)}")
+        for line in _(error.hint).splitlines():
+            _say(f"  {line.strip()}")
         return error.exit_code
     except (_ReaderGone, BrokenPipeError, ImportError):
         raise

@@ -15,24 +15,25 @@ from batch.store import registry
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.errors import NightshiftError, UsageError
+from jobs.message import N_, NOTHING, Message
 
 
-def unfinished(store: JobStore) -> tuple[str, str]:
+def unfinished(store: JobStore) -> tuple[Message, str]:
     """What is still to be done for a job, and the command that does it; empty where nothing is."""
     job = store.job()
     if not job.ended:
-        return f"it is {job.state}", f"nightshift cancel {job.id}"
+        return N_("it is {state}", state=job.state), f"nightshift cancel {job.id}"
     if store.chunks.lost().chunks:
-        return "lost workers may still report on it", f"nightshift settle {job.id}"
+        return N_("lost workers may still report on it"), f"nightshift settle {job.id}"
     if store.uncertain.next_at(WAITS_S) is not None:
-        return "the cost of some of its calls is still unknown", f"nightshift resume {job.id}"
+        return N_("the cost of some of its calls is still unknown"), f"nightshift resume {job.id}"
     if not store.is_written():
-        return "its results are not written yet", f"nightshift resume {job.id}"
+        return N_("its results are not written yet"), f"nightshift resume {job.id}"
     if job.spec.origin and registry.is_open(_home_of(store), job.spec.origin.batch):
-        return "no server has collected its results yet", "nightshift serve"
+        return N_("no server has collected its results yet"), "nightshift serve"
     if book.read(store.folder).waits:
-        return "a notification of it is not delivered yet", "nightshift coordinator"
-    return "", ""
+        return N_("a notification of it is not delivered yet"), "nightshift coordinator"
+    return NOTHING, ""
 
 
 def _home_of(store: JobStore) -> Path:
@@ -43,7 +44,9 @@ def check_over(store: JobStore) -> None:
     """`UsageError` for a job that something is still to be done for."""
     why, way = unfinished(store)
     if why:
-        raise UsageError(f"{store.job().id} is not removed: {why}", hint=way)
+        raise UsageError(
+            N_("{job} is not removed: {why}", job=store.job().id, why=why), hint=Message(way)
+        )
 
 
 def remove(home: Home, job_id: str) -> None:

@@ -17,6 +17,7 @@ from batch.store.resumed import Kind, alike_in, failed_by_code
 from batch.store.revision import UNREVISED, Revision
 from jobs.budget import Amount
 from jobs.errors import UsageError
+from jobs.message import N_
 from jobs.money import ZERO, add, plain, subtract
 from jobs.prices import PriceList, margin
 from jobs.spec import Spec
@@ -183,8 +184,10 @@ def codes_like(patterns: Iterable[str], there: dict[str, int]) -> tuple[str, ...
         if not any(fnmatchcase(code, pattern) for code in there):
             known = ", ".join(f"{code} ({count:,})" for code, count in there.items())
             raise UsageError(
-                f"no request failed with the code {pattern}",
-                hint=f"codes in this job: {known}" if known else "no request failed",
+                N_("no request failed with the code {pattern}", pattern=pattern),
+                hint=N_("codes in this job: {known}", known=known)
+                if known
+                else N_("no request failed"),
             )
     return tuple(code for code in there if any(fnmatchcase(code, p) for p in wanted))
 

@@ -35,6 +35,7 @@ from batch.programs import environment, program
 from batch.settings import Settings
 from batch.store.home import Home
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.message import N_
 from jobs.spec import Spec
 
 if TYPE_CHECKING:
@@ -100,7 +101,9 @@ class Child:
         """It ended by itself; one that was killed says nothing of the next."""
         self._exits.append(now)
         if len(self._exits) == _MOST_EXITS and now - self._exits[0] < _EXITS_S:
-            raise ServiceUnavailable(f"the {self.name} keeps exiting", hint="see the reason above")
+            raise ServiceUnavailable(
+                N_("the {name} keeps exiting", name=self.name), hint=N_("see the reason above")
+            )
 
     def write(self, data: bytes) -> None:
         """A word for it; lost if it is not there, for it looks by itself at its start."""
@@ -227,9 +230,13 @@ def _bound(listening: Listening) -> Iterator[socket.socket]:
         )
     except (OSError, OverflowError) as error:
         raise UsageError(
-            f"cannot listen on {listening.address}:{listening.port}:"
-            f" {getattr(error, 'strerror', None) or error}",
-            hint="choose another --port or --address",
+            N_(
+                "cannot listen on {address}:{port}: {why}",
+                address=listening.address,
+                port=listening.port,
+                why=error,
+            ),
+            hint=N_("choose another --port or --address"),
         ) from error
     with found:
         yield found
@@ -289,7 +296,11 @@ def _server(app: ASGIApp, listening: Listening) -> uvicorn.Server:
         config.load()
     except OSError as error:  # ssl.SSLError is one
         raise UsageError(
-            f"the certificate {listening.tls_cert} cannot be used: {error.strerror or error}",
-            hint="give a certificate and its key as PEM: --tls-cert and --tls-key",
+            N_(
+                "the certificate {tls_cert} cannot be used: {why}",
+                tls_cert=str(listening.tls_cert),
+                why=error,
+            ),
+            hint=N_("give a certificate and its key as PEM: --tls-cert and --tls-key"),
         ) from error
     return Server(config)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.errors import UsageError
+from jobs.message import N_
 from jobs.redis_url import RedisUrl, parse_redis_url
 from jobs.secret import POST_SECRET_FILE, REDIS_URL, key_source, read_secret, secret
 
@@ -54,13 +55,15 @@ def _redis_url(environ: Mapping[str, str]) -> str | None:
 def _unsafe(url: RedisUrl) -> UsageError:
     if not url.is_verified:
         return UsageError(
-            "NIGHTSHIFT_REDIS_URL turns off verification of the certificate or its name",
-            hint="set its CA: ssl_ca_certs=/path/to/ca.pem; or allow it: --insecure-redis",
+            N_("NIGHTSHIFT_REDIS_URL turns off verification of the certificate or its name"),
+            hint=N_("set its CA: ssl_ca_certs=/path/to/ca.pem; or allow it: --insecure-redis"),
         )
     return UsageError(
-        "NIGHTSHIFT_REDIS_URL names a Redis on another machine without a password",
-        hint="set one, and use rediss:// unless the network is private; or, if nobody else can"
-        " reach it: --insecure-redis",
+        N_("NIGHTSHIFT_REDIS_URL names a Redis on another machine without a password"),
+        hint=N_(
+            "set one, and use rediss:// unless the network is private; or, if nobody else can"
+            " reach it: --insecure-redis"
+        ),
     )
 
 
@@ -74,8 +77,12 @@ def worker_patience(environ: Mapping[str, str]) -> float:
     text = environ.get(WORKER_PATIENCE, "").strip() or str(LEAST_PATIENCE_S)
     if not (text.isascii() and text.isdecimal() and LEAST_PATIENCE_S <= int(text) < 10**6):
         raise UsageError(
-            f"{WORKER_PATIENCE} is {text!r}; it must be a number of seconds,"
-            f" {LEAST_PATIENCE_S} or more"
+            N_(
+                "{variable} is {text!r}; it must be a number of seconds, {least} or more",
+                variable=WORKER_PATIENCE,
+                text=text,
+                least=LEAST_PATIENCE_S,
+            )
         )
     return float(text)
 
@@ -84,7 +91,13 @@ def log_level(environ: Mapping[str, str], default: str) -> str:
     """The level that NIGHTSHIFT_LOG names, as `logging` knows it."""
     level = environ.get("NIGHTSHIFT_LOG", "").strip().upper() or default
     if level not in _LEVELS:
-        raise UsageError(f"NIGHTSHIFT_LOG is {level!r}; it may be {', '.join(_LEVELS)}")
+        raise UsageError(
+            N_(
+                "NIGHTSHIFT_LOG is {level!r}; it may be {levels}",
+                level=level,
+                levels=", ".join(_LEVELS),
+            )
+        )
     return level
 
 
@@ -92,8 +105,8 @@ def check_key(settings: Settings) -> None:
     """`UsageError` where the worker would find no key."""
     if settings.key_source is None:
         raise UsageError(
-            "no API key is set",
-            hint="set ROUTERAI_API_KEY, or NIGHTSHIFT_API_KEY_FILE to a file with it",
+            N_("no API key is set"),
+            hint=N_("set ROUTERAI_API_KEY, or NIGHTSHIFT_API_KEY_FILE to a file with it"),
         )
     if settings.key_source.endswith("_FILE"):
         read_secret(os.environ[settings.key_source], settings.key_source, os.environ)

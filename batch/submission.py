@@ -42,6 +42,7 @@ from batch.tables.judge import judge_of
 from batch.tables.kinds import FileTable, open_table
 from batch.tables.requests import Asker, fitted, requests_of
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.message import N_, Message, joined
 from jobs.modelname import nearest, take_apart
 from jobs.money import times
 from jobs.prices import FLEX, PRIORITY, PriceList, margin
@@ -104,7 +105,7 @@ class Report:
     def warn(self, request: Request) -> None:
         """Keeps what is odd about a request that will be sent."""
         local = request.unbounded == "image_url" and _LOCAL_IMAGE.search(request.body)
-        told = "an image is a local path, which the endpoint cannot read; use a data: URL"
+        told = N_("an image is a local path, which the endpoint cannot read; use a data: URL")
         for text in (*request.odd, *((told,) if local else ())):
             self.warnings.add(Fault(request.line, "warning", text))
 
@@ -129,30 +130,36 @@ class Refused(InvalidInput):
 class UnknownModels(UsageError):
     """The endpoint lists none of `models`; what it does list is in `listed`."""
 
-    def __init__(self, message: str, hint: str, models: list[str], listed: Collection[str]) -> None:
+    def __init__(
+        self, message: Message, hint: Message, models: list[str], listed: Collection[str]
+    ) -> None:
         super().__init__(message, hint=hint)
         self.models = models
         self.listed = listed
 
 
-def _refusal(source: str, report: Report) -> str:
+def _refusal(source: str, report: Report) -> Message:
     if report.form is not None:
-        told = f"{source} holds {report.form.told}; nothing was sent"
+        told = N_("{source} holds {what}; nothing was sent", source=source, what=report.form.told)
     elif report.invalid == 1:
-        told = f"{source}: 1 line cannot be sent; nothing was sent"
+        told = N_("{source}: 1 line cannot be sent; nothing was sent", source=source)
     else:
-        told = f"{source}: {report.invalid:,} lines cannot be sent; nothing was sent"
+        told = N_(
+            "{source}: {invalid:,} lines cannot be sent; nothing was sent",
+            source=source,
+            invalid=report.invalid,
+        )
     return told
 
 
-def _ways(source: str, form: Form | None, *, rest: int) -> str:
+def _ways(source: str, form: Form | None, *, rest: int) -> Message:
     """What helps, a line each; to leave faulty lines out only where that leaves something."""
-    hint = "fix them, or skip them: --skip-invalid" if rest else "fix them"
+    hint = N_("fix them, or skip them: --skip-invalid") if rest else N_("fix them")
     if form is None:
         return hint
-    told = f"or run only the other {rest:,} requests: --skip-invalid"
+    told = N_("or run only the other {rest:,} requests: --skip-invalid", rest=rest)
     ways = [form.hint, command_line(form, source), told if rest and not form.whole else ""]
-    return "\n".join(filter(None, ways))
+    return joined(filter(None, ways), "\n")
 
 
 Tell = Callable[[int], None]
@@ -244,8 +251,11 @@ def check_any_left(spec: Spec, report: Report) -> None:
     """Refuses faults that are not to be skipped, and a file of which nothing is left."""
     if not report.requests and not report.invalid:
         raise InvalidInput(
-            f"{spec.source} contains no requests: it is empty or has only blank lines",
-            hint="use a file with one request per line (docs/input.md)",
+            N_(
+                "{source} contains no requests: it is empty or has only blank lines",
+                source=spec.source,
+            ),
+            hint=N_("use a file with one request per line (docs/input.md)"),
         )
     if is_refused(spec, report):
         raise Refused(spec.source, report)
@@ -284,10 +294,14 @@ def check_listed(spec: Spec, models: Iterable[str], prices: PriceList) -> None:
     if not prices.listed or not lacking:
         return
     ways = [way for name in lacking[:_MOST_NAMED] for way in _near(name, prices.listed)]
-    told = "other names: --model-map OLD=NEW for each, --override-model NAME for all"
+    told = N_("other names: --model-map OLD=NEW for each, --override-model NAME for all")
     raise UnknownModels(
-        f"{spec.base_url} tells no price for {_some(lacking)}: it lists no such model",
-        "\n".join([*ways, told]),
+        N_(
+            "{endpoint} tells no price for {models}: it lists no such model",
+            endpoint=spec.base_url,
+            models=_some(lacking),
+        ),
+        joined([*ways, told], "\n"),
         lacking,
         prices.listed,
     )
@@ -301,7 +315,7 @@ def _near(name: str, listed: Collection[str]) -> list[str]:
     found = nearest(name, listed)
     if not found:
         return []
-    told = f"near {name} it lists {', '.join(found)}"
+    told = N_("near {name} it lists {found}", name=name, found=", ".join(found))
     return [told, f"--model-map {shlex.quote(f'{name}={found[0]}')}"]
 
 
@@ -376,8 +390,8 @@ def _in_cheap_hours(spec: Spec, models: list[str], prices: PriceList | None) -> 
     if len(hours) > 1 or "" in hours:
         without = ", ".join(model for model, tier in zip(models, tiers, strict=True) if not tier)
         raise UsageError(
-            f"no off-peak hours are known for {without or 'all these models'}",
-            hint="remove --off-peak, or set the hours with --window",
+            N_("no off-peak hours are known for {without}", without=without or "all these models"),
+            hint=N_("remove --off-peak, or set the hours with --window"),
         )
     return spec.model_copy(update={"window": str(parse_window(hours.pop()))})
 
@@ -389,9 +403,13 @@ def _answered_before(home: Home, spec: Spec) -> list[str]:
     for store in home.stores():
         job = store.job()
         if job.spec.input_digest == spec.input_digest and job.completed:
-            text = (
-                f"the same input ran as {job.id}, with {job.completed:,} of {job.requests:,}"
-                f" answered; its results are in {job.spec.output_dir}"
+            text = N_(
+                "the same input ran as {job}, with {completed:,} of {requests:,} answered; its"
+                " results are in {output_dir}",
+                job=job.id,
+                completed=job.completed,
+                requests=job.requests,
+                output_dir=job.spec.output_dir,
             )
             return [text]
     return []
@@ -412,22 +430,44 @@ def _check_unclaimed(home: Home, job_id: str, spec: Spec, source: Path | BinaryI
         other = ", ".join(
             field for field in _ASKING if getattr(job.spec, field) != getattr(spec, field)
         )
-        hint = f"continue it: nightshift resume {job.id}; or choose another --output-dir"
+        hint = N_(
+            "continue it: nightshift resume {job}; or choose another --output-dir", job=job.id
+        )
         if other:
             raise UsageError(
-                f"{spec.output_dir} waits for the results of {job.id}, of which {job.finished:,} of"
-                f" {job.requests:,} are done; it was submitted with another {other}",
+                N_(
+                    "{output_dir} waits for the results of {job}, of which {finished:,} of"
+                    " {requests:,} are done; it was submitted with another {other}",
+                    output_dir=spec.output_dir,
+                    job=job.id,
+                    finished=job.finished,
+                    requests=job.requests,
+                    other=other,
+                ),
                 hint=hint,
             )
         if isinstance(source, Path) and source.stat().st_mtime > job.created_at:
             raise UsageError(
-                f"{spec.output_dir} waits for the results of {job.id}, of which {job.finished:,} of"
-                f" {job.requests:,} are done; it was submitted before {source} was changed",
+                N_(
+                    "{output_dir} waits for the results of {job}, of which {finished:,} of"
+                    " {requests:,} are done; it was submitted before {source} was changed",
+                    output_dir=spec.output_dir,
+                    job=job.id,
+                    finished=job.finished,
+                    requests=job.requests,
+                    source=source,
+                ),
                 hint=hint,
             )
         raise UsageError(
-            f"{spec.output_dir} waits for the results of {job.id}, of which {job.finished:,} of"
-            f" {job.requests:,} are done",
+            N_(
+                "{output_dir} waits for the results of {job}, of which {finished:,} of"
+                " {requests:,} are done",
+                output_dir=spec.output_dir,
+                job=job.id,
+                finished=job.finished,
+                requests=job.requests,
+            ),
             hint=hint,
         )
 
@@ -443,8 +483,8 @@ def _draft(home: Home, job_id: str, spec: Spec) -> Iterator[Draft]:
             draft.abandon()
     except (sqlite3.DatabaseError, OSError) as error:
         raise StorageUnavailable(
-            f"the job cannot be stored in {home.folder}: {error}",
-            hint="free up space, or set NIGHTSHIFT_HOME to another directory; nothing was sent",
+            N_("the job cannot be stored in {folder}: {why}", folder=home.folder, why=error),
+            hint=N_("free up space, or set NIGHTSHIFT_HOME to another directory; nothing was sent"),
         ) from error
 
 
@@ -584,8 +624,13 @@ def preview(home: Home, spec: Spec, source: Path | BinaryIO) -> Preview:
                 others[place] = item
     if longest is None:
         raise InvalidInput(
-            f"{spec.source} holds nothing that could be sent"
-            + (f"; the first fault: {fault.message}" if fault else "")
+            N_(
+                "{source} holds nothing that could be sent; the first fault: {fault}",
+                source=spec.source,
+                fault=fault.message,
+            )
+            if fault
+            else N_("{source} holds nothing that could be sent", source=spec.source)
         )
     return Preview(spec, list(_shown(spec, first, longest, others)))
 
@@ -615,8 +660,11 @@ def _unbounded(request: Request) -> Fault:
     return Fault(
         request.line,
         "input.unbounded",
-        f"the cost of {request.unbounded} has no upper bound, so no cap in roubles or tokens can "
-        "be kept: remove the cap or this request, or set a bound: --request-bound-rub",
+        N_(
+            "the cost of {unbounded} has no upper bound, so no cap in roubles or tokens can"
+            " be kept: remove the cap or this request, or set a bound: --request-bound-rub",
+            unbounded=request.unbounded,
+        ),
         custom_id=request.custom_id,
     )
 
@@ -668,27 +716,34 @@ def _check_budget(
     answered_for = spec.request_bound_rub is not None
     if in_roubles and found.unpriced and not answered_for:
         raise UsageError(
-            f"{spec.base_url} tells no price for {', '.join(found.unpriced)}, "
-            "so no cap in roubles can be kept",
-            hint="check the model name, set its price (--price-file), or remove the cap",
+            N_(
+                "{base_url} tells no price for {unpriced}, so no cap in roubles can be kept",
+                base_url=spec.base_url,
+                unpriced=", ".join(found.unpriced),
+            ),
+            hint=N_("check the model name, set its price (--price-file), or remove the cap"),
         )
     lacking = [] if spec.lane != PRIORITY else _without(PRIORITY, prices)
     if in_roubles and lacking and not answered_for:
         raise UsageError(
-            f"{spec.base_url} lists no price of {', '.join(lacking)} in the priority tier,"
-            " so no cap in roubles can be kept",
-            hint="remove --service-tier or the cap, or set a bound: --request-bound-rub",
+            N_(
+                "{base_url} lists no price of {lacking} in the priority tier, so no cap in"
+                " roubles can be kept",
+                base_url=spec.base_url,
+                lacking=", ".join(lacking),
+            ),
+            hint=N_("remove --service-tier or the cap, or set a bound: --request-bound-rub"),
         )
     unbounded = found.unbounded and not (answered_for and spec.budget.tokens is None)
     if unbounded and (in_roubles or spec.budget.tokens is not None):
         raise UsageError(
-            "some requests do not set max_tokens, so no cap in roubles or tokens can be kept",
+            N_("some requests do not set max_tokens, so no cap in roubles or tokens can be kept"),
             hint=_bounding(spec, found, bounds),
         )
 
 
-def _bounding(spec: Spec, found: Estimate, bounds: Bounds) -> str:
+def _bounding(spec: Spec, found: Estimate, bounds: Bounds) -> Message:
     """How the answers can be bounded so that all requests fit the budget."""
-    return (
-        "set --max-tokens" if not spec.budget.rub else rouble_ways(found, bounds, spec.budget.rub)
-    )
+    if not spec.budget.rub:
+        return N_("set --max-tokens")
+    return rouble_ways(found, bounds, spec.budget.rub)

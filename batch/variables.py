@@ -13,6 +13,7 @@ import click
 
 from batch.language import _
 from jobs.errors import UsageError
+from jobs.message import N_
 
 PREFIX = "NIGHTSHIFT_"
 
@@ -50,8 +51,10 @@ def check_variables(
         near = difflib.get_close_matches(name, sorted(known), 1)
         if command in _SPENDING and _may_cap(name, near):
             raise UsageError(
-                f"{name} is not a setting, so it would cap nothing",
-                hint=f"did you mean {near[0]}?" if near else f"unset {name}",
+                N_("{name} is not a setting, so it would cap nothing", name=name),
+                hint=N_("did you mean {near}?", near=near[0])
+                if near
+                else N_("unset {name}", name=name),
             )
         told = _("{name} is not a setting and does nothing").format(name=name)
         yield told + (_("; did you mean {near}?").format(near=near[0]) if near else "")

@@ -6,6 +6,9 @@ import re
 from ipaddress import ip_address, ip_network
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+from jobs.errors import InvalidValue
+from jobs.message import N_
+
 DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -33,25 +36,35 @@ def check_base_url(value: str, *, insecure: bool = False) -> str:
     """
     if "@" in value or "#" in value or value.endswith("?"):
         # Not shown: what stands before an @ may be a password.
-        raise ValueError("an endpoint's address may contain only a host, a path and a query")
+        raise InvalidValue(N_("an endpoint's address may contain only a host, a path and a query"))
     if not _is_address(value):
-        raise ValueError(f"{value!r} is not an address such as https://routerai.ru/api/v1")
+        raise InvalidValue(
+            N_("{value!r} is not an address such as https://routerai.ru/api/v1", value=value)
+        )
     parts = urlsplit(value)
     asked = parse_qsl(parts.query, keep_blank_values=True)
     if any(_SECRET.search(name) or _SECRET_VALUE.match(value) for name, value in asked):
-        raise ValueError("a key in the address would be stored with the job; pass it with --header")
+        raise InvalidValue(
+            N_("a key in the address would be stored with the job; pass it with --header")
+        )
     host = parts.hostname or ""
     if parts.scheme == "http" and host not in LOOPBACK and not (insecure and is_private(host)):
         raise ValueError(_in_the_clear(value, host))
     path = parts.path.rstrip("/")
     if found := _METHOD.search(path):
         rest = urlunsplit(parts._replace(path=path[: found.start()]))
-        raise ValueError(f"{found[0]} is appended to the address automatically; use {rest}")
+        raise InvalidValue(
+            N_(
+                "{found} is appended to the address automatically; use {rest}",
+                found=found[0],
+                rest=rest,
+            )
+        )
     return urlunsplit(parts._replace(path=path))
 
 
 def _in_the_clear(value: str, host: str) -> str:
-    told = f"{value!r} would send the key unencrypted; use https"
+    told = N_("{value!r} would send the key unencrypted; use https", value=value)
     return f"{told}, or --insecure-http in a network of your own" if is_private(host) else told
 
 

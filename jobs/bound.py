@@ -8,9 +8,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
+from jobs.message import N_, NOTHING
 from jobs.states import Pausing
 
-_UNRULED = Pausing("")
+_UNRULED = Pausing(NOTHING)
 _RAISE = "nightshift resume {job}"
 
 
@@ -38,49 +39,59 @@ class Bound(StrEnum):
 
     RPM = (
         "rpm",
-        Pausing("the job's limit of requests per minute", "raise it:", _RAISE + " --rpm N"),
+        Pausing(N_("the job's limit of requests per minute"), N_("raise it:"), _RAISE + " --rpm N"),
     )
     TPM = (
         "tpm",
-        Pausing("the job's limit of tokens per minute", "raise it:", _RAISE + " --tpm N"),
+        Pausing(N_("the job's limit of tokens per minute"), N_("raise it:"), _RAISE + " --tpm N"),
     )
     MAX_IN_FLIGHT = (
         "max_in_flight",
-        Pausing("the job's limit of concurrent calls", "raise it:", _RAISE + " --max-in-flight N"),
+        Pausing(
+            N_("the job's limit of concurrent calls"),
+            N_("raise it:"),
+            _RAISE + " --max-in-flight N",
+        ),
     )
     RUB_PER_HOUR = (
         "rub_per_hour",
-        Pausing("the job's limit of roubles per hour", "raise it:", _RAISE + " --rub-per-hour RUB"),
+        Pausing(
+            N_("the job's limit of roubles per hour"),
+            N_("raise it:"),
+            _RAISE + " --rub-per-hour RUB",
+        ),
     )
     ENDPOINT_RPM = (
         "endpoint_rpm",
         Pausing(
-            "the endpoint's limit of requests per minute",
-            "a higher limit of the account, or another key, would help",
+            N_("the endpoint's limit of requests per minute"),
+            N_("a higher limit of the account, or another key, would help"),
             "",
         ),
     )
     ENDPOINT_TPM = (
         "endpoint_tpm",
         Pausing(
-            "the endpoint's limit of tokens per minute",
-            "a higher limit of the account, or shorter prompts and answers, would help",
+            N_("the endpoint's limit of tokens per minute"),
+            N_("a higher limit of the account, or shorter prompts and answers, would help"),
             "",
         ),
     )
     CONCURRENCY = (
         "concurrency",
         Pausing(
-            "the number of concurrent calls that the endpoint accepts",
-            "a higher limit of the account, or another key, would help",
+            N_("the number of concurrent calls that the endpoint accepts"),
+            N_("a higher limit of the account, or another key, would help"),
             "",
         ),
     )
     CONNECTIONS = (
         "connections",
-        Pausing("the number of connections of a worker", "start another:", "nightshift worker"),
+        Pausing(
+            N_("the number of connections of a worker"), N_("start another:"), "nightshift worker"
+        ),
     )
-    RETRY_AFTER = ("retry_after", Pausing("a pause that the endpoint asked for", "", ""))
-    OUTAGE = ("outage", Pausing("an endpoint that does not respond", "", ""))
-    BACKOFF = ("backoff", Pausing("the pause before failed calls are made again", "", ""))
-    REDIS = ("redis", Pausing("the worker's connection to Redis", "", ""))
+    RETRY_AFTER = ("retry_after", Pausing(N_("a pause that the endpoint asked for"), NOTHING, ""))
+    OUTAGE = ("outage", Pausing(N_("an endpoint that does not respond"), NOTHING, ""))
+    BACKOFF = ("backoff", Pausing(N_("the pause before failed calls are made again"), NOTHING, ""))
+    REDIS = ("redis", Pausing(N_("the worker's connection to Redis"), NOTHING, ""))

@@ -9,6 +9,7 @@ import msgspec
 from jobs.budget import Amount
 from jobs.counts import Count
 from jobs.gateways import Tariff
+from jobs.message import N_, Message, data_of
 from jobs.states import PauseReason
 
 MOST_MODELS = 64
@@ -97,21 +98,34 @@ class Payload(msgspec.Struct, frozen=True):
 
 class ReturnReason(msgspec.Struct, frozen=True, array_like=True):
     """Why requests came back without a result: `code` is one of the constants below, or the
-    endpoint's. It is so of requests for `model` alone, if it names one.
+    endpoint's. It is so of requests for `model` alone, if it names one. `data`: see `Message`.
     """
 
     code: str
     message: str = ""
     pause: PauseReason | None = None
     model: str = ""
+    data: str = ""
+
+    @property
+    def told(self) -> Message:
+        """The sentence, for whoever shows it."""
+        return Message.read(self.message, self.data)
+
+
+def because(
+    code: str, told: str, pause: PauseReason | None = None, model: str = ""
+) -> ReturnReason:
+    """A reason, in our words or the endpoint's."""
+    return ReturnReason(code, str(told), pause, model, data_of(told))
 
 
 DONE = ReturnReason("done")
 """Nothing came back: every request has its result."""
-DRAINED = ReturnReason("drained", "the worker is stopping")
-HELD = ReturnReason("held", "the job is paused or cancelled")
-UNAFFORDABLE = ReturnReason("unaffordable", "the grant is used up")
-WORKER_DIED = ReturnReason("worker_died", "the worker was killed")
+DRAINED = because("drained", N_("the worker is stopping"))
+HELD = because("held", N_("the job is paused or cancelled"))
+UNAFFORDABLE = because("unaffordable", N_("the grant is used up"))
+WORKER_DIED = because("worker_died", N_("the worker was killed"))
 
 
 NOBODY = "-"

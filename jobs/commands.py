@@ -11,14 +11,15 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from jobs.errors import UsageError
+from jobs.errors import UsageError, told_by
+from jobs.message import N_, Message
 from jobs.spec import Spec
 
 
 class Pause(msgspec.Struct, frozen=True):
     """Nothing new is sent, until somebody resumes the job. `text`: a sentence for whoever looks."""
 
-    text: str = "paused by the user"
+    text: Message = N_("paused by the user")
 
 
 class Cancel(msgspec.Struct, frozen=True):
@@ -65,7 +66,8 @@ class Change(msgspec.Struct, frozen=True):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise UsageError(f"{where}: {first['msg']}") from error
+            told = Message("{where}: {why}", where=where, why=told_by(first))
+            raise UsageError(told) from error
 
 
 Command = Pause | Cancel | Resume | Retry | Change

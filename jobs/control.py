@@ -10,6 +10,7 @@ import msgspec
 
 from jobs.counts import Seconds
 from jobs.errors import BadMessage
+from jobs.message import N_
 from jobs.seal import Seal
 
 LOOKS = frozenset(
@@ -55,12 +56,12 @@ class Listener:
             data = self._seal.verify(_place(command), bytes.fromhex(told.get("signed", "")))
             order = msgspec.json.decode(data, type=_Order)
         except (ValueError, TypeError) as error:
-            raise BadMessage("that command is not signed with our secret") from error
+            raise BadMessage(N_("that command is not signed with our secret")) from error
         now = time.time()
         self._heard = {each: at for each, at in self._heard.items() if now - at < 2 * FRESH_S}
         if abs(now - order.at) > FRESH_S or order.token in self._heard:
-            raise BadMessage("that command is of another time")
+            raise BadMessage(N_("that command is of another time"))
         if order.to is not None and self._node not in order.to:
-            raise BadMessage("that command is for another worker")
+            raise BadMessage(N_("that command is for another worker"))
         self._heard[order.token] = now
         return order.arguments

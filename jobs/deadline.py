@@ -6,6 +6,9 @@ import re
 from datetime import datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
+from jobs.errors import InvalidValue
+from jobs.message import N_
+
 _CLOCK = re.compile(r"([0-9]{2}):([0-9]{2})(?:@([A-Za-z0-9_+/-]+))?")
 
 
@@ -17,7 +20,7 @@ def parse_deadline(text: str, now: datetime, zone: tzinfo) -> datetime:
     clock = _CLOCK.fullmatch(text.strip())
     moment = _next(clock, text, now, zone) if clock else _given(text, zone)
     if moment <= now:
-        raise ValueError(f"{text!r} is in the past")
+        raise InvalidValue(N_("{text!r} is in the past", text=text))
     return moment
 
 
@@ -40,4 +43,6 @@ def _given(text: str, zone: tzinfo) -> datetime:
 
 
 def _unreadable(text: str) -> ValueError:
-    return ValueError(f"{text!r} is not a time such as 07:00 or 2026-05-04T07:00+03:00")
+    return InvalidValue(
+        N_("{text!r} is not a time such as 07:00 or 2026-05-04T07:00+03:00", text=text)
+    )

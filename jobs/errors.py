@@ -14,13 +14,18 @@ Each carries one sentence for the user and, in `hint`, the way out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from jobs.message import NOTHING, Message, message_of
+
 
 class NightshiftError(Exception):
     """The root. `exit_code` is what the command ends with when it meets this error."""
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: Message, *, hint: Message = NOTHING) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -54,6 +59,20 @@ class StorageUnavailable(NightshiftError):
     """A folder that must be written cannot be."""
 
     exit_code = 4
+
+
+class InvalidValue(ValueError):
+    """A value that makes no sense, whoever gave it; who asked for it tells where it stands."""
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+def told_by(fault: Mapping[str, Any]) -> Message:
+    """What is wrong by one of pydantic's faults, as our own check said it if it was one."""
+    cause = fault.get("ctx", {}).get("error")
+    return message_of(cause) if isinstance(cause, Exception) else Message(str(fault["msg"]))
 
 
 class BadMessage(NightshiftError):

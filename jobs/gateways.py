@@ -20,6 +20,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from jobs.errors import InvalidValue
+from jobs.message import N_
+
 RUB, USD, UNKNOWN = "RUB", "USD", "unknown"
 ONE = Decimal(1)
 
@@ -91,7 +94,13 @@ def gateway_of(base_url: str, named: str | None = None) -> Gateway:
     """
     if named is not None:
         if named not in GATEWAYS:
-            raise ValueError(f"{named!r} is not a known gateway: {', '.join(GATEWAYS)}")
+            raise InvalidValue(
+                N_(
+                    "{named!r} is not a known gateway: {gateways}",
+                    named=named,
+                    gateways=", ".join(GATEWAYS),
+                )
+            )
         return GATEWAYS[named]
     host = urlsplit(base_url).hostname or ""
     for gateway in GATEWAYS.values():

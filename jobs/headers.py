@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from jobs.errors import UsageError
+from jobs.errors import InvalidValue, UsageError
+from jobs.message import N_
 
 VARIABLE = "NIGHTSHIFT_HEADER"
 """Where a process finds its headers, one a line."""
@@ -43,9 +44,9 @@ def parse(text: str) -> tuple[str, str]:
     name, found, source = text.partition("=")
     name, source = name.strip(), source.strip()
     if not found or not _NAME.fullmatch(name):
-        raise ValueError("a header is given as NAME=VALUE, NAME=@FILE or NAME=env:VARIABLE")
+        raise InvalidValue(N_("a header is given as NAME=VALUE, NAME=@FILE or NAME=env:VARIABLE"))
     if name.lower() in _OURS:
-        raise ValueError(f"the header {name} cannot be set")
+        raise InvalidValue(N_("the header {name} cannot be set", name=name))
     return name, source
 
 
@@ -81,10 +82,10 @@ def resolve(
         try:
             name, source = parse(text)
         except ValueError as error:
-            raise UsageError(f"--header: {error}") from None
+            raise UsageError(N_("--header: {why}", why=error)) from None
         found[name] = _sound(name, _value(name, source, environ, read))
     if len(found) > MOST:
-        raise UsageError(f"--header: more than {MOST} headers")
+        raise UsageError(N_("--header: more than {most} headers", most=MOST))
     return found
 
 
@@ -95,13 +96,19 @@ def _value(name: str, source: str, environ: Mapping[str, str], read: Callable[[s
         return source
     variable = source.removeprefix("env:")
     if not environ.get(variable, "").strip():
-        raise UsageError(f"the header {name} is read from {variable}, which is not set")
+        raise UsageError(
+            N_(
+                "the header {name} is read from {variable}, which is not set",
+                name=name,
+                variable=variable,
+            )
+        )
     return environ[variable].strip()
 
 
 def _sound(name: str, value: str) -> str:
     if len(value) > _LONGEST or not _VALUE.fullmatch(value):
-        raise UsageError(f"the value of the header {name} must be one line of ASCII")
+        raise UsageError(N_("the value of the header {name} must be one line of ASCII", name=name))
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from jobs.errors import BadMessage
+from jobs.message import N_
 
 JOB_ID = re.compile(r"job_[0-9a-hjkmnp-tv-z]{26}")
 """`job_` and a ULID in lower case (Crockford's base 32), so that ids sort by time of birth."""
@@ -20,11 +21,11 @@ def check_job_id(text: object) -> str:
     """
     if isinstance(text, str) and JOB_ID.fullmatch(text):
         return text
-    raise BadMessage("not a job id")
+    raise BadMessage(N_("not a job id"))
 
 
 def check_outbox(text: str) -> str:
     """The text if it can be the name of an outbox; else `BadMessage`."""
     if OUTBOX.fullmatch(text):
         return text
-    raise BadMessage("not an outbox name")
+    raise BadMessage(N_("not an outbox name"))

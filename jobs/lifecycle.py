@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from jobs.commands import Cancel, Change, Command, Pause, Resume, Retry
 from jobs.errors import UsageError
+from jobs.message import N_, NOTHING, Message, joined
 from jobs.spec import Spec
 from jobs.stall import STALLED, Stalled, goes_on
 from jobs.states import ENDED, Ends, JobState, PauseReason, Pausing, pausing
@@ -77,7 +78,7 @@ class Transition:
 
     state: JobState
     reason: PauseReason | None = None
-    text: str = ""
+    text: Message = NOTHING
     goes_on_at: float | None = None
     lifts: bool = False
 
@@ -87,8 +88,8 @@ class Objection:
     """Why a command is not carried out. `is_moot`: it is so already, or comes by itself."""
 
     code: str
-    text: str
-    hint: str = ""
+    text: Message
+    hint: Message = NOTHING
     is_moot: bool = False
 
 
@@ -103,19 +104,19 @@ class Objected(UsageError):
 class Remedy(NamedTuple):
     """What helps a job that is paused: words that lead to a command, and the command."""
 
-    words: str
+    words: Message
     command: str
 
 
 OBJECTIONS: Mapping[str, Objection] = {
     each.code: each
     for each in (
-        Objection("ended", "the job has already finished"),
-        Objection("ending", "the job is finishing; it can no longer be changed", is_moot=True),
-        Objection("paused_already", "the job is already paused", is_moot=True),
-        Objection("running", "the job is already running", is_moot=True),
-        Objection("nothing_left", "every request has a result; there is nothing left to send"),
-        Objection("never_began", "the job was rejected and never started"),
+        Objection("ended", N_("the job has already finished")),
+        Objection("ending", N_("the job is finishing; it can no longer be changed"), is_moot=True),
+        Objection("paused_already", N_("the job is already paused"), is_moot=True),
+        Objection("running", N_("the job is already running"), is_moot=True),
+        Objection("nothing_left", N_("every request has a result; there is nothing left to send")),
+        Objection("never_began", N_("the job was rejected and never started")),
     )
 } | {
     reason.rule.bars: Objection(
@@ -204,9 +205,9 @@ def decide(
 def _objecting(code: str, job: Job) -> Objection:
     """The objection, with the way out where a pause has one."""
     found = OBJECTIONS[code]
-    rules = [reason.rule for reason in PauseReason if reason.rule.bars == code]
-    hints = ["\n  ".join(_remedy(rule, job)) for rule in rules]
-    return Objection(found.code, found.text, "".join(hints), found.is_moot)
+    rule = next((reason.rule for reason in PauseReason if reason.rule.bars == code), None)
+    hint = joined(_remedy(rule, job), "\n  ") if rule else NOTHING
+    return Objection(found.code, found.text, hint, found.is_moot)
 
 
 def _objection(job: Job, command: Command, now: datetime, *, waits: bool | None) -> str:
@@ -275,7 +276,7 @@ def due(job: Job, now: datetime, *, caps_changed: bool = False) -> Transition | 
     if job.state not in _AT_WORK:
         return None
     if job.left and _is_over(job.spec, now) and job.reason != PauseReason.DEADLINE:
-        text = "the deadline has passed; waiting for calls in flight"
+        text = N_("the deadline has passed; waiting for calls in flight")
         return Transition(JobState.PAUSED, PauseReason.DEADLINE, text)
     if job.state is JobState.IN_PROGRESS:
         return None if _is_open(job.spec, now) else _until_hours(job.spec, now)
@@ -310,7 +311,7 @@ def _until_hours(spec: Spec, now: datetime) -> Transition | None:
     if window is None:
         return None
     opening = window.next_opening(now)
-    text = f"resumes at {opening:%Y-%m-%d %H:%M %Z}"
+    text = N_("resumes at {opening}", opening=opening)
     at = opening.timestamp()
     return Transition(JobState.PAUSED, PauseReason.WINDOW_CLOSED, text, at)
 

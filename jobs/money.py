@@ -44,14 +44,16 @@ def parse_amount(text: str) -> Decimal:
     if not _AMOUNT.fullmatch(text):
         raise ValueError(f"not an amount of money: {text[:40]!r}")
     amount = Decimal(text)
-    if not _is_short(text) and not is_amount(amount):
+    if not is_amount(amount):
         raise ValueError(f"not an amount of money: {text[:40]!r}")
     return amount
 
 
 def is_amount(value: Decimal) -> bool:
     """Whether a number can be a price or a cost: finite, unsigned, of a size that sums bear."""
-    if _is_short(str(value)):
+    # Nearly all are as short as this, and `as_tuple` alone takes three times as long (1.3 µs).
+    text = str(value)
+    if len(text) <= _HIGHEST and text.replace(".", "", 1).isdigit():
         return True
     if not value.is_finite() or value.is_signed():
         return False
@@ -59,11 +61,6 @@ def is_amount(value: Decimal) -> bool:
     if not value:
         return abs(exponent) <= _MOST_ZEROS
     return value.adjusted() <= _HIGHEST and exponent >= _LOWEST
-
-
-def _is_short(text: str) -> bool:
-    """Nearly all amounts are, and `as_tuple` alone takes three times as long (1.3 µs)."""
-    return len(text) <= _HIGHEST and text.replace(".", "", 1).isdigit()
 
 
 def add(left: Decimal, right: Decimal) -> Decimal:

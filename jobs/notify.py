@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from jobs.errors import InvalidValue
+from jobs.message import N_
 from jobs.options import NOTIFICATIONS, Option
 
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -28,17 +30,21 @@ class Notify(BaseModel):
         Option(
             "--notify-url",
             "URL",
-            help="Webhook to notify on completion and problems.  [https; signed, see docs]",
+            help=N_("Webhook to notify on completion and problems.  [https; signed, see docs]"),
             section=NOTIFICATIONS,
         ),
     ] = None
     telegram: Annotated[
         str | None,
-        Option("--notify-telegram", "CHAT", help="Telegram chat to notify.", section=NOTIFICATIONS),
+        Option(
+            "--notify-telegram", "CHAT", help=N_("Telegram chat to notify."), section=NOTIFICATIONS
+        ),
     ] = None
     mail: Annotated[
         str | None,
-        Option("--notify-mail", "ADDRESS", help="Email address to notify.", section=NOTIFICATIONS),
+        Option(
+            "--notify-mail", "ADDRESS", help=N_("Email address to notify."), section=NOTIFICATIONS
+        ),
     ] = None
 
     @field_validator("url")
@@ -53,21 +59,21 @@ class Notify(BaseModel):
         except ValueError:
             sound = False
         if not sound or "@" in parts.netloc:
-            raise ValueError("a webhook's address is one such as https://example.org/hook")
+            raise InvalidValue(N_("a webhook's address is one such as https://example.org/hook"))
         if parts.scheme.lower() == "http" and parts.hostname not in _HERE:
-            raise ValueError("a webhook must be https, or on this machine")
+            raise InvalidValue(N_("a webhook must be https, or on this machine"))
         return value
 
     @field_validator("telegram")
     @classmethod
     def _one_chat(cls, value: str | None) -> str | None:
         if value is not None and not _CHAT.fullmatch(value):
-            raise ValueError("a chat of Telegram is a number, or the @name of a channel")
+            raise InvalidValue(N_("a chat of Telegram is a number, or the @name of a channel"))
         return value
 
     @field_validator("mail")
     @classmethod
     def _one_mailbox(cls, value: str | None) -> str | None:
         if value is not None and not _MAILBOX.fullmatch(value):
-            raise ValueError("an address for mail is one such as me@example.org")
+            raise InvalidValue(N_("an address for mail is one such as me@example.org"))
         return value

@@ -15,7 +15,8 @@ from functools import lru_cache
 
 import msgspec
 
-from jobs.money import ZERO, add, plain, round_up, subtract, times, total
+from jobs.message import N_, Message
+from jobs.money import ZERO, add, round_up, subtract, times, total
 from jobs.usage import Usage
 
 MOST_RISE = Decimal(20)
@@ -282,12 +283,17 @@ class Rise(msgspec.Struct, frozen=True):
     old: Decimal
     new: Decimal
 
-    def __str__(self) -> str:
-        unit = "a request" if self.part == "request" else "per million tokens"
-        times_more = "" if not self.old else f" (+{_percent(self.old, self.new)} %)"
-        return (
-            f"{self.model} asks {plain(self._shown(self.new))} ₽ {unit} ({self.part}) and asked"
-            f" {plain(self._shown(self.old))} ₽{times_more}"
+    @property
+    def message(self) -> Message:
+        """The sentence for people."""
+        return N_(
+            "{model} asks {now:exact} ₽ {unit} ({part}) and asked {before:exact} ₽{times_more}",
+            model=self.model,
+            now=self._shown(self.new),
+            unit=N_("a request") if self.part == "request" else N_("per million tokens"),
+            part=self.part,
+            before=self._shown(self.old),
+            times_more=f" (+{_percent(self.old, self.new)} %)" if self.old else "",
         )
 
     def _shown(self, price: Decimal) -> Decimal:

@@ -7,6 +7,9 @@ large one beside it goes on.
 
 from __future__ import annotations
 
+from jobs.errors import InvalidValue
+from jobs.message import N_
+
 NAMED = {"high": 100.0, "normal": 10.0, "low": 1.0}
 NORMAL = NAMED["normal"]
 MOST = 1000.0
@@ -25,7 +28,13 @@ def parse_share(text: str) -> float:
     except ValueError:
         share = 0.0
     if not 0 < share <= MOST:
-        raise ValueError(f"{text!r} is not high, normal, low or a number up to {MOST:.0f}")
+        raise InvalidValue(
+            N_(
+                "{text!r} is not high, normal, low or a number up to {most:.0f}",
+                text=text,
+                most=MOST,
+            )
+        )
     return share
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from jobs.errors import UsageError
+from jobs.message import N_, Message
 
 DEFAULT_PORT = 6379
 _SCHEMES = ("redis", "rediss", "unix")
@@ -109,16 +110,16 @@ def parse_redis_url(text: str) -> RedisUrl:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise _flaw("NIGHTSHIFT_REDIS_URL is not the address of a Redis") from None
+        raise _flaw(N_("NIGHTSHIFT_REDIS_URL is not the address of a Redis")) from None
     if parts.scheme not in _SCHEMES or port == 0:
-        raise _flaw("NIGHTSHIFT_REDIS_URL is not the address of a Redis")
+        raise _flaw(N_("NIGHTSHIFT_REDIS_URL is not the address of a Redis"))
     asked = dict(parse_qsl(parts.query, keep_blank_values=True))
     username = unquote(parts.username or "") or asked.pop("username", "")
     password = unquote(parts.password or "") or asked.pop("password", "")
     database = _database(asked.pop("db", ""), "" if parts.scheme == "unix" else parts.path)
     _check_options(parts.scheme, asked)
     if parts.scheme == "unix" and parts.path in {"", "/"}:
-        raise _flaw("NIGHTSHIFT_REDIS_URL names no socket")
+        raise _flaw(N_("NIGHTSHIFT_REDIS_URL names no socket"))
     on_socket = parts.scheme == "unix"
     return RedisUrl(
         parts.scheme,
@@ -137,23 +138,25 @@ def _check_options(scheme: str, asked: Mapping[str, str]) -> None:
     if strange := sorted(set(asked) - set(known)):
         name = "".join(each for each in strange[0] if each.isalnum() or each == "_")[:40]
         if scheme == "redis" and name in _TLS:
-            raise _flaw(f"NIGHTSHIFT_REDIS_URL has {name}, which applies only to rediss://")
-        raise _flaw(f"NIGHTSHIFT_REDIS_URL has an unknown option {name}")
+            raise _flaw(
+                N_("NIGHTSHIFT_REDIS_URL has {name}, which applies only to rediss://", name=name)
+            )
+        raise _flaw(N_("NIGHTSHIFT_REDIS_URL has an unknown option {name}", name=name))
     if asked.get("ssl_cert_reqs", "required") not in {"required", "optional", "none"}:
-        raise _flaw("NIGHTSHIFT_REDIS_URL has an ssl_cert_reqs that is none: required")
+        raise _flaw(N_("NIGHTSHIFT_REDIS_URL has an ssl_cert_reqs that is none: required"))
     if not asked.get("ssl_min_version", "0").isdecimal():
-        raise _flaw("NIGHTSHIFT_REDIS_URL has an ssl_min_version that is no number")
+        raise _flaw(N_("NIGHTSHIFT_REDIS_URL has an ssl_min_version that is no number"))
 
 
 def _database(asked: str, path: str) -> int:
     text = asked or path.strip("/")
     if text and not (text.isascii() and text.isdecimal() and len(text) < 6):
-        raise _flaw("NIGHTSHIFT_REDIS_URL names a database that is no number")
+        raise _flaw(N_("NIGHTSHIFT_REDIS_URL names a database that is no number"))
     return int(text or 0)
 
 
-def _flaw(message: str) -> UsageError:
-    hint = "write redis://:password@host:6379/0, rediss://… or unix:///path/to/socket"
+def _flaw(message: Message) -> UsageError:
+    hint = N_("write redis://:password@host:6379/0, rediss://… or unix:///path/to/socket")
     return UsageError(message, hint=hint)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from jobs.message import Message
+
 HIDDEN_TOKENS = 1024
 """Room for what the endpoint adds to a prompt; about 447 hidden tokens were observed."""
 
@@ -46,8 +48,8 @@ class Form(msgspec.Struct, frozen=True):
     is ever sent.
     """
 
-    told: str
-    hint: str
+    told: Message
+    hint: Message
     command: tuple[str, ...] = ()
     alone: bool = False
     whole: bool = False
@@ -62,7 +64,7 @@ class Fault(msgspec.Struct, frozen=True):
 
     line: int
     code: str
-    message: str
+    message: Message
     offset: int | None = None
     custom_id: str | None = None
     form: Form | None = None

@@ -49,7 +49,8 @@ class Result(msgspec.Struct, frozen=True, array_like=True):
     """The end of a request; of several, the first to reach the home counts.
 
     `code` and `message` are empty when completed. `body` is the place of the raw answer in the
-    delivery's bodies, -1 for none. `attempts` counts all calls, refused ones included.
+    delivery's bodies, -1 for none. `attempts` counts all calls, refused ones included. `data` is
+    what `message` was made of, if it is ours.
     """
 
     ordinal: Count
@@ -64,3 +65,4 @@ class Result(msgspec.Struct, frozen=True, array_like=True):
     request_id: str = ""
     flags: tuple[str, ...] = ()
     body: Place = -1
+    data: str = ""

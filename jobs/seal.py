@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from jobs.errors import BadMessage
+from jobs.message import N_
 
 LEAST_SECRET = 32
 """Characters of a secret: as many as `openssl rand -hex 16` prints."""
@@ -87,7 +88,7 @@ class Seal:
         data = signed[_TAG:]
         if hmac.compare_digest(signed[:_TAG], self._tag(place, data)):
             return data
-        raise BadMessage("the data in Redis is not signed with this secret")
+        raise BadMessage(N_("the data in Redis is not signed with this secret"))
 
     def opened(self, place: str, signed: bytes | None) -> bytes | None:
         """The data that was signed for this place; None where nothing is, or somebody else's."""

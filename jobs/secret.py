@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jobs import headers
 from jobs.errors import UsageError
+from jobs.message import N_
 from jobs.seal import LEAST_SECRET
 
 KEYS = ("ROUTERAI_API_KEY", "OPENAI_API_KEY")
@@ -60,7 +61,8 @@ def post_secret(path: Path) -> bytes:
     found = read_secret(str(path), POST_SECRET_FILE, os.environ).encode()
     if len(found) < LEAST_SECRET:
         raise UsageError(
-            f"the secret in {path} is too short", hint=f"make one: openssl rand -hex 32 > {path}"
+            N_("the secret in {path} is too short", path=path),
+            hint=N_("make one: openssl rand -hex 32 > {path}", path=path),
         )
     return found
 
@@ -72,15 +74,20 @@ def read_secret(named: str, variable: str, environ: Mapping[str, str]) -> str:
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise UsageError(f"{path} is not a regular file", hint=f"correct {variable}")
+                raise UsageError(
+                    N_("{path} is not a regular file", path=path),
+                    hint=N_("correct {variable}", variable=variable),
+                )
             if found.st_mode & _others(path, environ):
                 raise UsageError(
-                    f"others may read the secret file {path}", hint=f"chmod 600 {path}"
+                    N_("others may read the secret file {path}", path=path),
+                    hint=N_("chmod 600 {path}", path=path),
                 )
             return file.read(_MOST_BYTES).decode("utf-8", "replace").strip("\ufeff \t\r\n")
     except OSError as error:
         raise UsageError(
-            f"the secret file {path} cannot be read: {error.strerror}", hint=f"correct {variable}"
+            N_("the secret file {path} cannot be read: {why}", path=path, why=error),
+            hint=N_("correct {variable}", variable=variable),
         ) from error
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from jobs.address import DEFAULT_BASE_URL, check_base_url
 from jobs.chunk import Speed, Terms
 from jobs.gateways import GATEWAYS, ONE, RUB, UNKNOWN, USD, Gateway, Tariff, gateway_of
+from jobs.message import N_
 from jobs.notify import Notify
 from jobs.options import HOURS, MONEY, PACE, AtResume, Option
 from jobs.prices import MOST_RISE
@@ -24,8 +25,8 @@ Count = Annotated[int, Field(gt=0)]
 ModelName = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x20\x7f-\x9f]+$")]
 Seconds = Annotated[float, Field(gt=0)]
 
-_NEW_LIMIT = AtResume(help="New limit.")
-_NEW_BUDGET = AtResume(help="New budget.")
+_NEW_LIMIT = AtResume(help=N_("New limit."))
+_NEW_BUDGET = AtResume(help=N_("New budget."))
 
 
 class Limits(BaseModel):
@@ -41,13 +42,18 @@ class Limits(BaseModel):
     rpm: Annotated[
         Count | None,
         Option(
-            "--rpm", "N", help="Maximum requests per minute, all workers together.", section=PACE
+            "--rpm",
+            "N",
+            help=N_("Maximum requests per minute, all workers together."),
+            section=PACE,
         ),
         _NEW_LIMIT,
     ] = None
     tpm: Annotated[
         Count | None,
-        Option("--tpm", "N", help="Maximum tokens per minute, all workers together.", section=PACE),
+        Option(
+            "--tpm", "N", help=N_("Maximum tokens per minute, all workers together."), section=PACE
+        ),
         _NEW_LIMIT,
     ] = None
     max_in_flight: Annotated[
@@ -55,7 +61,7 @@ class Limits(BaseModel):
         Option(
             "--max-in-flight",
             "N",
-            help="Maximum concurrent calls, all workers together.  [default: adaptive]",
+            help=N_("Maximum concurrent calls, all workers together.  [default: adaptive]"),
             section=PACE,
         ),
         _NEW_LIMIT,
@@ -65,7 +71,7 @@ class Limits(BaseModel):
         Option(
             "--rub-per-hour",
             "RUB",
-            help="Maximum spending per hour (approximate), all workers together.",
+            help=N_("Maximum spending per hour (approximate), all workers together."),
             section=PACE,
         ),
         _NEW_LIMIT,
@@ -76,7 +82,7 @@ class Limits(BaseModel):
         Option(
             "--max-refusals",
             "N",
-            help="Pause after N consecutive identical errors; 0: never.",
+            help=N_("Pause after N consecutive identical errors; 0: never."),
             section=PACE,
         ),
         _NEW_LIMIT,
@@ -87,9 +93,11 @@ class Limits(BaseModel):
         Option(
             "--stop-after",
             "SECONDS",
-            help="After the first answer: pause once the key, the account or the model has been"
-            " rejected for this long (ten times as long for a wrong address or nothing but"
-            " rate limits).",
+            help=N_(
+                "After the first answer: pause once the key, the account or the model has been"
+                " rejected for this long (ten times as long for a wrong address or nothing but"
+                " rate limits)."
+            ),
             section=PACE,
         ),
         _NEW_LIMIT,
@@ -99,8 +107,10 @@ class Limits(BaseModel):
         Option(
             "--stop-after-rows",
             "N",
-            help="…and by this many requests in a row; an error of a single request fails"
-            " only that request.",
+            help=N_(
+                "…and by this many requests in a row; an error of a single request fails"
+                " only that request."
+            ),
             section=PACE,
         ),
         _NEW_LIMIT,
@@ -117,8 +127,10 @@ class Budget(BaseModel):
         Option(
             "--budget-rub",
             "RUB",
-            help="Never spend more than this. The maximum cost of each call is reserved"
-            " before it is sent.",
+            help=N_(
+                "Never spend more than this. The maximum cost of each call is reserved"
+                " before it is sent."
+            ),
             section=MONEY,
             in_checks=True,
         ),
@@ -126,7 +138,7 @@ class Budget(BaseModel):
     ] = None
     tokens: Annotated[
         Annotated[int, Field(ge=0)] | None,
-        Option("--budget-tokens", "N", help="Never use more tokens than this.", section=MONEY),
+        Option("--budget-tokens", "N", help=N_("Never use more tokens than this."), section=MONEY),
         _NEW_BUDGET,
     ] = None
     requests: Annotated[
@@ -134,7 +146,7 @@ class Budget(BaseModel):
         Option(
             "--budget-requests",
             "N",
-            help="Run at most this many requests; resume runs the rest.",
+            help=N_("Run at most this many requests; resume runs the rest."),
             section=MONEY,
         ),
         _NEW_BUDGET,
@@ -169,7 +181,7 @@ class Spec(BaseModel):
         Option(
             "-o --output-dir",
             "DIR",
-            help="Directory for the results.  [default: <input>.<job>/ next to the input]",
+            help=N_("Directory for the results.  [default: <input>.<job>/ next to the input]"),
             of_one_job=True,
         ),
     ]
@@ -178,7 +190,7 @@ class Spec(BaseModel):
         Option(
             "--name",
             "TEXT",
-            help="Job name.  [default: the input's name]",
+            help=N_("Job name.  [default: the input's name]"),
             of_one_job=True,
         ),
     ]
@@ -188,7 +200,7 @@ class Spec(BaseModel):
         Option(
             "--model",
             "NAME",
-            help="Model for requests that do not specify one.",
+            help=N_("Model for requests that do not specify one."),
             in_checks=True,
             of_one_job=True,
         ),
@@ -198,39 +210,41 @@ class Spec(BaseModel):
         Option(
             "--model-map",
             "OLD=NEW",
-            help="Replace model OLD with NEW in requests; may be repeated.",
+            help=N_("Replace model OLD with NEW in requests; may be repeated."),
             in_checks=True,
         ),
-        AtResume(help="Replace model OLD with NEW in requests; may be repeated."),
+        AtResume(help=N_("Replace model OLD with NEW in requests; may be repeated.")),
     ] = {}
     override_model: Annotated[
         ModelName | None,
         Option(
             "--override-model",
             "NAME",
-            help="Use this model for all requests, whatever they specify.",
+            help=N_("Use this model for all requests, whatever they specify."),
             in_checks=True,
         ),
-        AtResume(help="Use this model for all requests, whatever they specify."),
+        AtResume(help=N_("Use this model for all requests, whatever they specify.")),
     ] = None
     max_tokens: Annotated[
         Count | None,
         Option(
             "--max-tokens",
             "N",
-            help="max_tokens for requests that do not set it.",
+            help=N_("max_tokens for requests that do not set it."),
             in_checks=True,
         ),
         AtResume(
-            help="max_tokens for requests that do not set it; with --retry truncated, for the"
-            " retried requests."
+            help=N_(
+                "max_tokens for requests that do not set it; with --retry truncated, for the"
+                " retried requests."
+            )
         ),
     ] = None
     drop_last_assistant: Annotated[
         bool,
         Option(
             "--drop-last-assistant",
-            help="Drop a trailing assistant message and ask for a new answer.",
+            help=N_("Drop a trailing assistant message and ask for a new answer."),
             in_checks=True,
             of_one_job=True,
         ),
@@ -240,8 +254,10 @@ class Spec(BaseModel):
         Option(
             "--max-tokens-field",
             "NAME",
-            help="Name of that field, if the endpoint accepts only one: max_tokens or"
-            " max_completion_tokens.",
+            help=N_(
+                "Name of that field, if the endpoint accepts only one: max_tokens or"
+                " max_completion_tokens."
+            ),
             in_checks=True,
         ),
     ] = None
@@ -250,8 +266,10 @@ class Spec(BaseModel):
         Option(
             "--service-tier",
             "TIER",
-            help="Service tier for requests that do not specify one: flex is cheaper and slower,"
-            " priority faster and more expensive.",
+            help=N_(
+                "Service tier for requests that do not specify one: flex is cheaper and slower,"
+                " priority faster and more expensive."
+            ),
             in_checks=True,
         ),
     ] = None
@@ -259,14 +277,16 @@ class Spec(BaseModel):
         bool,
         Option(
             "--insecure-http",
-            help="Allow http:// to a private address; the key crosses that network unencrypted.",
+            help=N_(
+                "Allow http:// to a private address; the key crosses that network unencrypted."
+            ),
             in_checks=True,
         ),
     ] = False
     base_url: Annotated[
         str,
-        Option("--base-url", "URL", help="Base URL of the endpoint.", in_checks=True),
-        AtResume(help="New address of the same endpoint, with the same prices and currency."),
+        Option("--base-url", "URL", help=N_("Base URL of the endpoint."), in_checks=True),
+        AtResume(help=N_("New address of the same endpoint, with the same prices and currency.")),
     ] = DEFAULT_BASE_URL
     key: Annotated[str, Field(pattern=r"^([0-9a-f]{12})?(\.[0-9a-f]{12})?$")] = ""
     headers: Annotated[
@@ -274,8 +294,10 @@ class Spec(BaseModel):
         Option(
             "--header",
             "NAME=VALUE",
-            help="HTTP header for the endpoint; may be repeated. Secrets as NAME=@FILE or"
-            " NAME=env:VARIABLE; NAME= removes a header.",
+            help=N_(
+                "HTTP header for the endpoint; may be repeated. Secrets as NAME=@FILE or"
+                " NAME=env:VARIABLE; NAME= removes a header."
+            ),
             in_checks=True,
         ),
     ] = ()
@@ -285,7 +307,7 @@ class Spec(BaseModel):
         bool,
         Option(
             "--skip-invalid",
-            help="Report invalid lines in errors.jsonl and run the others.",
+            help=N_("Report invalid lines in errors.jsonl and run the others."),
             in_checks=True,
             of_one_job=True,
         ),
@@ -297,39 +319,45 @@ class Spec(BaseModel):
         Option(
             "--max-price-rise",
             "PERCENT",
-            help="Pause if prices rise by more than PERCENT since submission. Cost bounds"
-            " allow for it.",
+            help=N_(
+                "Pause if prices rise by more than PERCENT since submission. Cost bounds"
+                " allow for it."
+            ),
             section=MONEY,
         ),
-        AtResume(help="Pause if prices rise by more than PERCENT from now."),
+        AtResume(help=N_("Pause if prices rise by more than PERCENT from now.")),
     ] = MOST_RISE
     price_file: Annotated[
         str | None,
         Option(
             "--price-file",
             "FILE",
-            help="Prices of models that the endpoint lists without one (format: docs/money.md).",
+            help=N_(
+                "Prices of models that the endpoint lists without one (format: docs/money.md)."
+            ),
             section=MONEY,
             in_checks=True,
         ),
-        AtResume(help="New prices for an endpoint that lists none."),
+        AtResume(help=N_("New prices for an endpoint that lists none.")),
     ] = None
     usd_rate: Annotated[
         Annotated[Decimal, Field(gt=0, le=10**6, decimal_places=6)] | None,
         Option(
             "--usd-rate",
             "RUB",
-            help="USD/RUB rate, for endpoints and price files in dollars.",
+            help=N_("USD/RUB rate, for endpoints and price files in dollars."),
             section=MONEY,
             in_checks=True,
         ),
-        AtResume(help="New USD/RUB rate."),
+        AtResume(help=N_("New USD/RUB rate.")),
     ] = None
     currency: Annotated[
         Literal["RUB", "USD", "unknown"] | None,
         Option(
             "--currency",
-            help="Currency of prices and costs of an unknown endpoint; USD requires --usd-rate.",
+            help=N_(
+                "Currency of prices and costs of an unknown endpoint; USD requires --usd-rate."
+            ),
             choices=(RUB, USD),
             section=MONEY,
             in_checks=True,
@@ -340,8 +368,10 @@ class Spec(BaseModel):
         Option(
             "--gateway",
             "NAME",
-            help=f"How the endpoint reports costs and prices: {', '.join(GATEWAYS)}.  [default:"
-            " by its host]",
+            help=N_(
+                "How the endpoint reports costs and prices: {gateways}.  [default: by its host]",
+                gateways=", ".join(GATEWAYS),
+            ),
             choices=tuple(GATEWAYS),
             section=MONEY,
             in_checks=True,
@@ -352,17 +382,18 @@ class Spec(BaseModel):
         Option(
             "--request-bound-rub",
             "RUB",
-            help="Maximum cost of a request that has no upper bound otherwise (images, web"
-            " search).",
+            help=N_(
+                "Maximum cost of a request that has no upper bound otherwise (images, web search)."
+            ),
             section=MONEY,
         ),
-        AtResume(help="New cost bound for requests whose cost has no upper bound."),
+        AtResume(help=N_("New cost bound for requests whose cost has no upper bound.")),
     ] = None
     never_pay_twice: Annotated[
         bool,
         Option(
             "--never-pay-twice",
-            help="Do not retry a call that may have been billed; report it as failed.",
+            help=N_("Do not retry a call that may have been billed; report it as failed."),
             section=MONEY,
         ),
     ] = False
@@ -370,25 +401,33 @@ class Spec(BaseModel):
         Literal["", "same", "all"],
         Option(
             "--dedupe",
-            help="Send identical requests once and copy the answer to each line, except with"
-            " temperature above 0.",
+            help=N_(
+                "Send identical requests once and copy the answer to each line, except with"
+                " temperature above 0."
+            ),
             value="same",
             section=MONEY,
             in_checks=True,
         ),
-        Option("--dedupe-all", help="Same, regardless of temperature.", value="all", section=MONEY),
+        Option(
+            "--dedupe-all", help=N_("Same, regardless of temperature."), value="all", section=MONEY
+        ),
     ] = ""
     reuse: Annotated[
         Literal["", "same", "all"],
         Option(
             "--reuse",
-            help="Take over answers that earlier jobs got to the same requests, except with"
-            " temperature above 0.",
+            help=N_(
+                "Take over answers that earlier jobs got to the same requests, except with"
+                " temperature above 0."
+            ),
             value="same",
             section=MONEY,
             in_checks=True,
         ),
-        Option("--reuse-all", help="Same, regardless of temperature.", value="all", section=MONEY),
+        Option(
+            "--reuse-all", help=N_("Same, regardless of temperature."), value="all", section=MONEY
+        ),
     ] = ""
     limits: Limits = Limits()
     priority: Annotated[
@@ -397,41 +436,41 @@ class Spec(BaseModel):
         Option(
             "--priority",
             "high|normal|low|N",
-            help="Weight of the job against other jobs: 100, 10, 1 or N.",
+            help=N_("Weight of the job against other jobs: 100, 10, 1 or N."),
             shown_default="normal",
             section=PACE,
         ),
-        AtResume(help="New priority."),
+        AtResume(help=N_("New priority.")),
     ] = NORMAL
     max_attempts: Annotated[
         Count,
         Option(
             "--max-attempts",
             "N",
-            help="Maximum attempts per request (rate limits and outages do not count).",
+            help=N_("Maximum attempts per request (rate limits and outages do not count)."),
             section=PACE,
         ),
     ] = 5
     idle_timeout_s: Seconds = 60.0
     total_timeout_s: Annotated[
         Seconds,
-        Option("--timeout", "S", help="Timeout of one call in seconds.", section=PACE),
+        Option("--timeout", "S", help=N_("Timeout of one call in seconds."), section=PACE),
     ] = 900.0
     window: Annotated[
         str | None,
         Option(
             "--window",
             "HH:MM-HH:MM[@ZONE]",
-            help="Send only during these hours, e.g. 23:00-07:00@Europe/Moscow.",
+            help=N_("Send only during these hours, e.g. 23:00-07:00@Europe/Moscow."),
             section=HOURS,
         ),
-        AtResume(help='New hours; "" for any time.'),
+        AtResume(help=N_('New hours; "" for any time.')),
     ] = None
     off_peak: Annotated[
         bool,
         Option(
             "--off-peak",
-            help="Send only during the endpoint's off-peak hours, as listed in its catalogue.",
+            help=N_("Send only during the endpoint's off-peak hours, as listed in its catalogue."),
             section=HOURS,
             in_checks=True,
         ),
@@ -441,19 +480,21 @@ class Spec(BaseModel):
         Option(
             "--deadline",
             "HH:MM",
-            help="Send nothing after this time; unsent requests are reported. Or a date:"
-            " 2026-05-04T07:00.",
+            help=N_(
+                "Send nothing after this time; unsent requests are reported. Or a date:"
+                " 2026-05-04T07:00."
+            ),
             section=HOURS,
             of_one_job=True,
         ),
-        AtResume(help='New deadline; "" for none.'),
+        AtResume(help=N_('New deadline; "" for none.')),
     ] = None
     task: Task | None = None
     notify: Notify = Notify()
     chunk_size: Annotated[
         Count | None,
         Option(
-            "--chunk-size", "N", help="Requests per task.  [default: automatic]", is_hidden=True
+            "--chunk-size", "N", help=N_("Requests per task.  [default: automatic]"), is_hidden=True
         ),
     ] = None
     origin: Origin | None = None

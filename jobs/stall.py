@@ -12,6 +12,7 @@ from typing import Self
 
 import msgspec
 
+from jobs.message import N_, NOTHING, Message
 from jobs.states import ENDED, Ends, JobState, Pausing, pausing
 
 STALLED = "stalled"
@@ -27,7 +28,7 @@ _BETWEEN_CALLS_S = 10.0
 """Between the end of the slowest call and the moment at which it is known."""
 
 
-_UNRULED = Pausing("")
+_UNRULED = Pausing(NOTHING)
 
 
 class Stall(StrEnum):
@@ -49,33 +50,37 @@ class Stall(StrEnum):
 
     NO_COORDINATOR = (
         "no_coordinator",
-        Pausing("no coordinator is at work on it", "continue with:", "nightshift resume {job}"),
+        Pausing(
+            N_("no coordinator is at work on it"),
+            N_("continue with:"),
+            "nightshift resume {job}",
+        ),
     )
     REDIS_AWAY = (
         "redis_away",
-        Pausing("Redis does not answer", "see what is wrong with it:", "nightshift doctor"),
+        Pausing(N_("Redis does not answer"), N_("see what is wrong with it:"), "nightshift doctor"),
     )
     JOB_UNUSABLE = (
         "job_unusable",
-        Pausing("its files cannot be used", "see what is wrong:", "nightshift doctor"),
+        Pausing(N_("its files cannot be used"), N_("see what is wrong:"), "nightshift doctor"),
     )
     COORDINATOR_SILENT = (
         "coordinator_silent",
         Pausing(
-            "no update from the coordinator for a while",
-            "look at its log and restart it:",
+            N_("no update from the coordinator for a while"),
+            N_("look at its log and restart it:"),
             "nightshift coordinator",
         ),
     )
     NO_WORKER = (
         "no_worker",
-        Pausing("no worker for it is online", "start one:", "nightshift worker"),
+        Pausing(N_("no worker for it is online"), N_("start one:"), "nightshift worker"),
     )
     NO_PROGRESS = (
         "no_progress",
         Pausing(
-            "no call has ended for longer than a call may take",
-            "look at the workers' logs and restart them:",
+            N_("no call has ended for longer than a call may take"),
+            N_("look at the workers' logs and restart them:"),
             "nightshift worker",
         ),
     )
@@ -87,11 +92,16 @@ class Stalled(msgspec.Struct, frozen=True):
     reason: Stall
     since: float
     text: str = ""
+    data: str = ""
 
     @property
-    def said(self) -> str:
-        """What is wrong, in English."""
-        return self.text or self.reason.rule.meaning
+    def said(self) -> Message:
+        """What is wrong, for whoever shows it."""
+        return Message.read(self.text, self.data) if self.text else self.reason.rule.meaning
+
+    def as_json(self) -> dict[str, object]:
+        """For programs."""
+        return {"reason": self.reason.value, "since": self.since, "text": str(self.said)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +119,7 @@ class Signs:
     unmanned_s: float = UNMANNED_S
     still_since: float | None = None
     slowest_s: float = 0.0
-    text: str = ""
+    text: Message = NOTHING
 
 
 def stalled(state: str, reason: str, signs: Signs, now: float) -> Stalled | None:
@@ -133,7 +143,8 @@ def stalled(state: str, reason: str, signs: Signs, now: float) -> Stalled | None
     for stall, since, patience_s in found:
         if since is not None and now - since >= patience_s:
             has_text = stall in (Stall.REDIS_AWAY, Stall.JOB_UNUSABLE)
-            return Stalled(stall, since, signs.text if has_text else "")
+            text = signs.text if has_text else NOTHING
+            return Stalled(stall, since, str(text), text.data)
     return None
 
 

@@ -25,6 +25,7 @@ from enum import Enum, StrEnum
 from typing import Self
 
 from jobs.errors import UsageError
+from jobs.message import N_, NOTHING, Message
 
 
 class JobState(StrEnum):
@@ -51,6 +52,9 @@ class Ends(Enum):
     BY_SOMEBODY = "by somebody"
 
 
+_RESUME = N_("resume with:")
+
+
 @dataclass(frozen=True)
 class Pausing:
     """What a pause means, for all who show, tell or end it.
@@ -61,8 +65,8 @@ class Pausing:
     the job would be paused again at once.
     """
 
-    meaning: str
-    cure: str = "resume with:"
+    meaning: Message
+    cure: Message = _RESUME
     command: str = "nightshift resume {job}{options}"
     options: str = ""
     cures: Mapping[str, Pausing] = field(default_factory=dict)
@@ -79,19 +83,20 @@ class Pausing:
         return self.ends is Ends.BY_SOMEBODY and not self.is_wanted
 
 
-_UNRULED = Pausing("")
-_MOVED = Pausing("", cure="set the endpoint's right address:", options=" --base-url URL")
+_UNRULED = Pausing(NOTHING)
+_MOVED = Pausing(NOTHING, cure=N_("set the endpoint's right address:"), options=" --base-url URL")
 _OF_SETTINGS = {
     "endpoint.model_not_found": Pausing(
-        "", cure="choose a model that the endpoint lists:", options=" --model-map OLD=NEW"
+        NOTHING, cure=N_("choose a model that the endpoint lists:"), options=" --model-map OLD=NEW"
     ),
     "endpoint.wrong_address": _MOVED,
     "endpoint.redirect": _MOVED,
     "endpoint.certificate": Pausing(
-        "", cure="trust its certificate (SSL_CERT_FILE=CA.pem) or set another address, then:"
+        NOTHING,
+        cure=N_("trust its certificate (SSL_CERT_FILE=CA.pem) or set another address, then:"),
     ),
     "endpoint.blocked": Pausing(
-        "", cure="have the endpoint's firewall let this host through, then:"
+        NOTHING, cure=N_("have the endpoint's firewall let this host through, then:")
     ),
 }
 """What helps, by the code of what is wrong with the address or the model, not with a request."""
@@ -116,8 +121,8 @@ class PauseReason(StrEnum):
     BUDGET_EXHAUSTED = (
         "budget_exhausted",
         Pausing(
-            "the budget is used up",
-            cure="continue with a higher budget:",
+            N_("the budget is used up"),
+            cure=N_("continue with a higher budget:"),
             options=" --budget-rub RUB",
             bars="needs_budget",
         ),
@@ -125,8 +130,8 @@ class PauseReason(StrEnum):
     CAP_REACHED = (
         "cap_reached",
         Pausing(
-            "a daily or monthly cap is reached",
-            cure="to continue now, raise the cap:",
+            N_("a daily or monthly cap is reached"),
+            cure=N_("to continue now, raise the cap:"),
             command="nightshift {options}",
             options="budget --budget-rub-per-day RUB",
             ends=Ends.BY_ITSELF,
@@ -136,8 +141,8 @@ class PauseReason(StrEnum):
     CAP_TOO_SMALL = (
         "cap_too_small",
         Pausing(
-            "no request fits the daily or monthly cap",
-            cure="raise the cap and continue:",
+            N_("no request fits the daily or monthly cap"),
+            cure=N_("raise the cap and continue:"),
             command="nightshift {options} && nightshift resume {job}",
             options="budget --budget-rub-per-day RUB",
             bars="needs_cap",
@@ -145,27 +150,31 @@ class PauseReason(StrEnum):
     )
     INSUFFICIENT_BALANCE = (
         "insufficient_balance",
-        Pausing("the account balance is used up", cure="top up the account, then:", quotes=True),
+        Pausing(
+            N_("the account balance is used up"), cure=N_("top up the account, then:"), quotes=True
+        ),
     )
     KEY_REJECTED = (
         "key_rejected",
         Pausing(
-            "the key was rejected", cure="set a valid key (ROUTERAI_API_KEY), then:", quotes=True
+            N_("the key was rejected"),
+            cure=N_("set a valid key (ROUTERAI_API_KEY), then:"),
+            quotes=True,
         ),
     )
     ENDPOINT_DOWN = (
         "endpoint_down",
         Pausing(
-            "the endpoint is unreachable",
-            cure="once the endpoint answers again:",
+            N_("the endpoint is unreachable"),
+            cure=N_("once the endpoint answers again:"),
             quotes=True,
         ),
     )
     WINDOW_CLOSED = (
         "window_closed",
         Pausing(
-            "waiting for its hours",
-            cure="to send at any time:",
+            N_("waiting for its hours"),
+            cure=N_("to send at any time:"),
             options=' --window ""',
             ends=Ends.BY_ITSELF,
             bars="needs_hours",
@@ -174,18 +183,20 @@ class PauseReason(StrEnum):
     PRICE_RISE = (
         "price_rise",
         Pausing(
-            "prices have risen",
-            cure="accept the current prices (--max-price-rise PERCENT also allows further"
-            " rises) and continue:",
+            N_("prices have risen"),
+            cure=N_(
+                "accept the current prices (--max-price-rise PERCENT also allows further"
+                " rises) and continue:"
+            ),
             bars="needs_prices",
         ),
     )
-    SAMPLED = ("sampled", Pausing("the sample is complete", cure="run the whole job:"))
+    SAMPLED = ("sampled", Pausing(N_("the sample is complete"), cure=N_("run the whole job:")))
     DEADLINE = (
         "deadline",
         Pausing(
-            "the deadline has passed",
-            cure="run the rest with:",
+            N_("the deadline has passed"),
+            cure=N_("run the rest with:"),
             options=" --deadline HH:MM",
             ends=Ends.WITH_THE_JOB,
             bars="needs_deadline",
@@ -194,16 +205,16 @@ class PauseReason(StrEnum):
     RATE_LIMITED = (
         "rate_limited",
         Pausing(
-            "the rate limit allows no calls",
-            cure="raise the rate limit at the endpoint or wait, then:",
+            N_("the rate limit allows no calls"),
+            cure=N_("raise the rate limit at the endpoint or wait, then:"),
             quotes=True,
         ),
     )
     SAME_ERROR = (
         "same_error",
         Pausing(
-            "too many consecutive requests failed with the same error",
-            cure="fix the problem above, or continue without this pause:",
+            N_("too many consecutive requests failed with the same error"),
+            cure=N_("fix the problem above, or continue without this pause:"),
             options=" --max-refusals 0",
             quotes=True,
         ),
@@ -211,8 +222,8 @@ class PauseReason(StrEnum):
     MISCONFIGURED = (
         "misconfigured",
         Pausing(
-            "wrong address, certificate or model",
-            cure="fix the problem above, then:",
+            N_("wrong address, certificate or model"),
+            cure=N_("fix the problem above, then:"),
             cures=_OF_SETTINGS,
             quotes=True,
         ),
@@ -220,11 +231,11 @@ class PauseReason(StrEnum):
     LOW_ACCURACY = (
         "low_accuracy",
         Pausing(
-            "too few known answers are right",
-            cure="improve the prompt and run it anew, or send the rest anyway:",
+            N_("too few known answers are right"),
+            cure=N_("improve the prompt and run it anew, or send the rest anyway:"),
         ),
     )
-    USER = ("user", Pausing("by the user", is_wanted=True))
+    USER = ("user", Pausing(N_("by the user"), is_wanted=True))
 
 
 def pausing(reason: str) -> Pausing:
@@ -232,7 +243,7 @@ def pausing(reason: str) -> Pausing:
     try:
         return PauseReason(reason).rule
     except ValueError:
-        return Pausing(reason)
+        return Pausing(Message(reason))
 
 
 def reason_for(told: PauseReason, code: str) -> PauseReason:
@@ -264,4 +275,4 @@ _ARROWS: dict[JobState, frozenset[JobState]] = {
 def check_arrow(old: JobState, new: JobState) -> None:
     """Raises `UsageError` when a job may not go from `old` to `new`."""
     if new not in _ARROWS[old]:
-        raise UsageError(f"a job that is {old} cannot become {new}")
+        raise UsageError(N_("a job that is {old} cannot become {new}", old=old, new=new))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.message import N_
 from jobs.options import TABLES, Option
 
 Kind = Literal["csv", "xlsx", "parquet", "jsonl"]
@@ -36,7 +37,7 @@ class TableForm(BaseModel):
         _table(
             "--encoding",
             "NAME",
-            help="Encoding of a CSV file, e.g. cp1251.  [default: detected]",
+            help=N_("Encoding of a CSV file, e.g. cp1251.  [default: detected]"),
             default=None,
         ),
     ] = "utf-8"
@@ -46,19 +47,23 @@ class TableForm(BaseModel):
         _table(
             "--delimiter",
             "CHAR",
-            help="Delimiter of a CSV file: a character, or tab, comma, semicolon, pipe. "
-            " [default: detected]",
+            help=N_(
+                "Delimiter of a CSV file: a character, or tab, comma, semicolon, pipe. "
+                " [default: detected]"
+            ),
             default=None,
         ),
     ] = ","
     newline: Literal["\n", "\r\n", "\r"] = "\n"
     header: Annotated[
         bool,
-        _table("--no-header", help="The first row is data; columns are column_1, …", value=False),
+        _table(
+            "--no-header", help=N_("The first row is data; columns are column_1, …"), value=False
+        ),
     ] = True
     sheet: Annotated[
         str | None,
-        _table("--sheet", "NAME", help="Sheet of an XLSX file.  [default: the first]"),
+        _table("--sheet", "NAME", help=N_("Sheet of an XLSX file.  [default: the first]")),
     ] = None
 
 
@@ -80,26 +85,28 @@ class Task(BaseModel):
         _table(
             "--prompt",
             "TEXT",
-            help="INPUT is a table (CSV, XLSX, Parquet or JSON Lines records): prompt template"
-            " for each row; {{ column }} inserts a cell.",
+            help=N_(
+                "INPUT is a table (CSV, XLSX, Parquet or JSON Lines records): prompt template"
+                " for each row; {{ column }} inserts a cell."
+            ),
         ),
-        _table("--prompt-file", "FILE", help="Same, read from a file."),
+        _table("--prompt-file", "FILE", help=N_("Same, read from a file.")),
     ]
     system: Annotated[
         str | None,
-        _table("--system", "TEXT", help="System message template."),
-        _table("--system-file", "FILE", help="Same, read from a file."),
+        _table("--system", "TEXT", help=N_("System message template.")),
+        _table("--system-file", "FILE", help=N_("Same, read from a file.")),
     ] = None
     choices: Annotated[
         tuple[str, ...],
-        _table("--choices", "A,B,…", help="Allowed answers; any other answer is rejected."),
+        _table("--choices", "A,B,…", help=N_("Allowed answers; any other answer is rejected.")),
     ] = ()
     answer_schema: Annotated[
         str | None,
         _table(
             "--schema",
             "FILE",
-            help="Require JSON answers that match this JSON Schema (2020-12).",
+            help=N_("Require JSON answers that match this JSON Schema (2020-12)."),
         ),
     ] = None
     instructions_in: Annotated[
@@ -107,8 +114,10 @@ class Task(BaseModel):
         _table(
             "--instructions-in",
             "HOW",
-            help="Where the model is told what an answer must be: prompt, response_format, both,"
-            " auto.",
+            help=N_(
+                "Where the model is told what an answer must be: prompt, response_format, both,"
+                " auto."
+            ),
         ),
     ] = "auto"
     repairs: Annotated[
@@ -117,11 +126,11 @@ class Task(BaseModel):
         _table(
             "--repairs",
             "N",
-            help="How many times to show the model an invalid answer and ask again.",
+            help=N_("How many times to show the model an invalid answer and ask again."),
         ),
     ] = 1
     escalate: Annotated[
-        str | None, _table("--escalate", "MODEL", help="Model to ask after that.")
+        str | None, _table("--escalate", "MODEL", help=N_("Model to ask after that."))
     ] = None
     pack: Annotated[
         int,
@@ -129,8 +138,10 @@ class Task(BaseModel):
         _table(
             "--pack",
             "N|auto",
-            help="Rows per call; the shared part of the prompt is paid for once. auto: as many as a"
-            " sample shows to agree with single calls.",
+            help=N_(
+                "Rows per call; the shared part of the prompt is paid for once. auto: as many as a"
+                " sample shows to agree with single calls."
+            ),
         ),
     ] = 1
     auto_pack: bool = False
@@ -140,7 +151,7 @@ class Task(BaseModel):
         _table(
             "--min-agreement",
             "SHARE",
-            help="How many answers of a pack must equal those of single calls for --pack auto.",
+            help=N_("How many answers of a pack must equal those of single calls for --pack auto."),
         ),
     ] = 0.98
     gold: Annotated[
@@ -148,21 +159,25 @@ class Task(BaseModel):
         _table(
             "--gold",
             "FILE",
-            help="Table of known answers: a key column and the answers. These rows are asked first,"
-            " and the accuracy is shown.",
+            help=N_(
+                "Table of known answers: a key column and the answers. These rows are asked first,"
+                " and the accuracy is shown."
+            ),
         ),
     ] = None
     min_accuracy: Annotated[
         Annotated[float, Field(ge=0, le=1)] | None,
-        _table("--min-accuracy", "SHARE", help="Pause if fewer of the known answers are right."),
+        _table(
+            "--min-accuracy", "SHARE", help=N_("Pause if fewer of the known answers are right.")
+        ),
     ] = None
     temperature: Annotated[
         Annotated[float, Field(ge=0, le=2)] | None,
-        _table("--temperature", "T", help="Temperature for every row."),
+        _table("--temperature", "T", help=N_("Temperature for every row.")),
     ] = None
     id_column: Annotated[
         str | None,
-        _table("--id-column", "NAME", help="Column with a unique id for each row."),
+        _table("--id-column", "NAME", help=N_("Column with a unique id for each row.")),
     ] = None
     form: TableForm = TableForm()
     longest_answer: int | None = None
@@ -173,7 +188,7 @@ class Task(BaseModel):
         _table(
             "--to",
             "KIND",
-            help="The answered table: csv, xlsx, parquet or jsonl.  [default: like INPUT]",
+            help=N_("The answered table: csv, xlsx, parquet or jsonl.  [default: like INPUT]"),
         ),
     ] = None
 

@@ -8,6 +8,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from jobs.errors import InvalidValue
+from jobs.message import N_
+
 _FORM = re.compile(r"([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})(?:@([A-Za-z0-9_+/-]+))?")
 
 
@@ -55,16 +58,20 @@ def parse_window(text: str, *, default_zone: str = "UTC") -> Window:
     """Reads `HH:MM-HH:MM` or `HH:MM-HH:MM@Zone/Name`; `ValueError` with a sentence otherwise."""
     match = _FORM.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is not a window such as 23:00-07:00@Europe/Moscow")
+        raise InvalidValue(
+            N_("{text!r} is not a window such as 23:00-07:00@Europe/Moscow", text=text)
+        )
     hour, minute, end_hour, end_minute, zone = match.groups()
     try:
         ZoneInfo(zone or default_zone)
     except (KeyError, OSError, ValueError):
-        raise ValueError(f"{zone!r} is not a time zone such as Europe/Moscow") from None
+        raise InvalidValue(
+            N_("{zone!r} is not a time zone such as Europe/Moscow", zone=zone)
+        ) from None
     try:
         start, end = time(int(hour), int(minute)), time(int(end_hour), int(end_minute))
     except ValueError:
-        raise ValueError(f"{text!r} has an invalid hour or minute") from None
+        raise InvalidValue(N_("{text!r} has an invalid hour or minute", text=text)) from None
     if start == end:
-        raise ValueError(f"{text!r} starts and ends at the same minute")
+        raise InvalidValue(N_("{text!r} starts and ends at the same minute", text=text))
     return Window(start, end, zone or default_zone)

@@ -13,6 +13,8 @@ from decimal import Decimal
 
 import msgspec
 
+from jobs.message import N_
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -112,14 +114,14 @@ def unpack(data: bytes, largest: int = LARGEST) -> bytes:
     try:
         size = zstd.get_frame_info(data).decompressed_size
         if size is None or size > largest:
-            raise BadMessage("a compressed message is too large or does not declare its size")
+            raise BadMessage(N_("a compressed message is too large or does not declare its size"))
         # One frame and nothing behind it: a second one could unpack to any size.
         frame = zstd.ZstdDecompressor()
         unpacked = frame.decompress(data, size + 1)
     except zstd.ZstdError as error:
-        raise BadMessage("a message is not compressed as expected") from error
+        raise BadMessage(N_("a message is not compressed as expected")) from error
     if not frame.eof or frame.unused_data or len(unpacked) != size:
-        raise BadMessage("a compressed message is incomplete")
+        raise BadMessage(N_("a compressed message is incomplete"))
     return unpacked
 
 
@@ -134,7 +136,7 @@ def _decoding(what: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, RecursionError, ArithmeticError) as error:
-        raise BadMessage(f"{what} is malformed") from error
+        raise BadMessage(N_("{what} is malformed", what=what)) from error
 
 
 def unpack_payload(data: bytes) -> Payload:
@@ -145,11 +147,11 @@ def unpack_payload(data: bytes) -> Payload:
     check_job_id(payload.job)
     _check_rub(payload.grant.rub)
     if len(payload.models) > MOST_MODELS:
-        raise BadMessage("a payload has too many models")
+        raise BadMessage(N_("a payload has too many models"))
     for work in payload.requests:
         _check_rub(work.rub)
         if work.model >= len(payload.models):
-            raise BadMessage("a payload has a request without a model")
+            raise BadMessage(N_("a payload has a request without a model"))
     return payload
 
 
@@ -201,7 +203,7 @@ def unpack_permit(data: bytes) -> Permit:
 def unpack_delivery(data: bytes) -> Delivery:
     """The delivery; `BadMessage` for anything that is not one, absurd figures included."""
     if len(data) > LARGEST:
-        raise BadMessage("a delivery is too large")
+        raise BadMessage(N_("a delivery is too large"))
     with _decoding("a delivery"):
         delivery = _delivery.decode(data)
     check_job_id(delivery.job)
@@ -212,7 +214,7 @@ def unpack_delivery(data: bytes) -> Delivery:
         _check_rub(found.cost)
     answers = len(unpack_bodies(delivery.bodies))
     if any(result.body >= answers for result in delivery.results):
-        raise BadMessage("a delivery has a result without an answer")
+        raise BadMessage(N_("a delivery has a result without an answer"))
     return delivery
 
 
@@ -220,9 +222,9 @@ def _check_call(call: Call) -> None:
     _check_rub(call.cost)
     _check_rub(call.bound)
     if (call.billing is Billing.KNOWN) != (call.cost is not None):
-        raise BadMessage("a call has no valid cost")
+        raise BadMessage(N_("a call has no valid cost"))
 
 
 def _check_rub(rub: Decimal | None) -> None:
     if rub is not None and not is_amount(rub):
-        raise BadMessage("a message has an invalid amount")
+        raise BadMessage(N_("a message has an invalid amount"))

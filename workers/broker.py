@@ -16,6 +16,8 @@ from kombu import compression
 from kombu.transport import redis, virtual
 from redis.exceptions import ResponseError
 
+from jobs.message import N_
+
 _FOREIGN = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What a message raises on its way in that is none of Celery's: no JSON, no envelope, too deep."""
 
@@ -62,7 +64,7 @@ def _or_drop(read: Callable[[], Any]) -> Any:
         return read()
     except _FOREIGN as error:
         # Its text may quote the message, so only the class is told.
-        log.warning("dropped an invalid message: %s", type(error).__name__)
+        log.warning(N_("dropped an invalid message: %s"), type(error).__name__)
         raise Empty from error
 
 

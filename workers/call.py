@@ -21,8 +21,9 @@ from typing import Protocol
 import msgspec
 
 from jobs.budget import NOTHING, Amount
-from jobs.chunk import DRAINED, UNAFFORDABLE, ReturnReason
+from jobs.chunk import DRAINED, UNAFFORDABLE, ReturnReason, because
 from jobs.errors import StorageUnavailable
+from jobs.message import N_
 from jobs.money import ZERO
 from jobs.outcome import Answered, Billing, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.result import Call, ResultState
@@ -157,7 +158,7 @@ class Calls:
             attempt.back = DRAINED
         except Exception as error:
             # Texts of exceptions may quote prompts, so only the class is told.
-            log.error("internal error in a call: %s", type(error).__name__)  # noqa: TRY400
+            log.error(N_("internal error in a call: %s"), type(error).__name__)  # noqa: TRY400
             log.debug("", exc_info=error)
             attempt.back = ReturnReason("system.error", type(error).__name__)
         self._release(attempt)
@@ -404,5 +405,5 @@ class Calls:
         """Why it stops, in the endpoint's own words."""
         text = own_words(stop.message, request.work.body, answer.status)
         if stop.code in ADDRESS and not self.judge.has_answered(request):
-            text = f"{text}: check the base URL"
-        return ReturnReason(stop.code, text, stop.reason, stop.model)
+            text = N_("{text}: check the base URL", text=text)
+        return because(stop.code, text, stop.reason, stop.model)

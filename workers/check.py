@@ -18,7 +18,7 @@ import msgspec
 
 from jobs.errors import NightshiftError
 from jobs.gateways import USD, gateway_of
-from jobs.money import plain
+from jobs.message import N_, data_of, joined
 from jobs.reach import EMPTY, others, speaks
 from jobs.secret import extra_headers
 from workers.calling.endpoint import Answer, Endpoint, Reply
@@ -144,25 +144,31 @@ def _lists(answer: Answer) -> bool:
 def _reached(models: Answer, chat: Answer | None, meant: str) -> dict[str, Any]:
     answer = chat or models
     if not isinstance(answer, Reply):
-        return {"ok": False, "text": answer.detail}
+        return _finding(answer.detail, ok=False)
     if meant:
-        text = f"has no chat/completions (HTTP {answer.status})"
-        cure = f"use --base-url {meant}"
-        return {"ok": False, "text": text, "cure": cure}
+        text = N_("has no chat/completions (HTTP {status})", status=answer.status)
+        cure = N_("use --base-url {meant}", meant=meant)
+        return _finding(text, cure, ok=False)
     if chat is not None and not _speaks(chat) and (_lists(models) or answer.status >= _CRASHED):
         # Something is there; not all bear a request without content.
-        text = (
-            f"answers an empty request with HTTP {answer.status}; whether it accepts others is not"
-            " known"
+        text = N_(
+            "answers an empty request with HTTP {status}; whether it accepts others is not known",
+            status=answer.status,
         )
-        return {"ok": True, "text": text}
+        return _finding(text)
     if chat is not None and not _speaks(chat):
-        text = f"has no chat/completions (HTTP {answer.status}), and neither do nearby addresses"
-        return {"ok": False, "text": text}
+        text = N_(
+            "has no chat/completions (HTTP {status}), and neither do nearby addresses",
+            status=answer.status,
+        )
+        return _finding(text, ok=False)
     if not _lists(models):
-        text = f"answers in {answer.latency_s:.2f} s; lists no models, so no prices are known"
-        return {"ok": True, "text": text}
-    return {"ok": True, "text": f"answers in {answer.latency_s:.2f} s"}
+        text = N_(
+            "answers in {latency_s:.2f} s; lists no models, so no prices are known",
+            latency_s=answer.latency_s,
+        )
+        return _finding(text)
+    return _finding(N_("answers in {latency_s:.2f} s", latency_s=answer.latency_s))
 
 
 def _key(pairs: list[_Pair], base_url: str) -> dict[str, Any]:
@@ -172,18 +178,28 @@ def _key(pairs: list[_Pair], base_url: str) -> dict[str, Any]:
     """
     telling = next((pair for pair in pairs if pair.accepted or pair.refused), None)
     if telling is not None and telling.refused:
-        return {"ok": False, "text": f"the endpoint rejects the key (HTTP {telling.refused})"}
+        told = N_("the endpoint rejects the key (HTTP {status})", status=telling.refused)
+        return _finding(told, ok=False)
     balance = next((found for pair in pairs if (found := balance_in(pair.mine)) is not None), None)
     if balance is not None:
         money = "$" if gateway_of(base_url).currency == USD else "₽"
-        return {"ok": balance > 0, "text": f"accepted; balance {plain(balance)} {money}"}
+        told = N_("accepted; balance {balance:exact} {currency}", balance=balance, currency=money)
+        return _finding(told, ok=balance > 0)
     if telling is not None:
-        return {"ok": True, "text": "accepted; the endpoint does not report a balance"}
+        return _finding(N_("accepted; the endpoint does not report a balance"))
     if not any(isinstance(pair.mine, Reply) for pair in pairs):
-        return {"ok": False, "text": "not checked"}
+        return _finding(N_("not checked"), ok=False)
+    return _finding(N_("not checked: the endpoint answers an invalid key the same way"))
+
+
+def _finding(text: str, cure: str = "", *, ok: bool = True) -> dict[str, Any]:
+    """As it is printed: texts in English, with what they were made of."""
     return {
-        "ok": True,
-        "text": "not checked: the endpoint answers an invalid key the same way",
+        "ok": ok,
+        "text": str(text),
+        "text_data": data_of(text),
+        "cure": str(cure),
+        "cure_data": data_of(cure),
     }
 
 
@@ -193,7 +209,7 @@ def main() -> int:
         base_url, key = endpoint_url(os.environ), api_key(os.environ)
         found = asyncio.run(look(base_url, key, extra_headers(os.environ)))
     except NightshiftError as error:
-        found = {"key": {"ok": False, "text": f"{error.message}; {error.hint}"}}
+        found = {"key": _finding(joined(filter(None, (error.message, error.hint))), ok=False)}
     sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
     return 0
 

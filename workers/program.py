@@ -22,6 +22,7 @@ from kombu import Queue  # type: ignore[attr-defined]  # half typed
 from jobs.control import LOOKS, Listener
 from jobs.errors import BadMessage, NightshiftError
 from jobs.logs import log_to_stderr
+from jobs.message import N_
 from jobs.queue import celery_settings, forget_celerys
 from jobs.secret import no_core_dumps
 from workers import broker
@@ -66,7 +67,7 @@ def _guard(listener: Listener) -> None:
             try:
                 return handle(state, **listener.arguments(command, told))
             except BadMessage as error:
-                log.warning("dropped a remote command: %s", error.message)
+                log.warning(N_("dropped a remote command: %s"), error.message)
                 return {"error": error.message}
 
         return heed

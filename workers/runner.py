@@ -19,6 +19,7 @@ import msgspec
 
 from jobs.chunk import Payload, Speed
 from jobs.errors import BadMessage
+from jobs.message import N_
 from jobs.names import scope_name
 from workers.call import Caller, Calls, MaySpend
 from workers.delivery.outbox import Outbox
@@ -159,9 +160,9 @@ class Runner:
 def check_payload(payload: Payload) -> None:
     """`BadMessage` unless it makes sense; that its figures do was checked when it was unpacked."""
     if len({work.ordinal for work in payload.requests}) != len(payload.requests):
-        raise BadMessage("a payload contains a request twice")
+        raise BadMessage(N_("a payload contains a request twice"))
     terms = payload.terms
     limits = (terms.rpm, terms.tpm, terms.max_in_flight, terms.rub_per_hour)
     needed = (terms.max_attempts, terms.idle_timeout_s, terms.total_timeout_s, terms.share)
     if not all(limit is None or 0 < limit < float("inf") for limit in (*limits, *needed)):
-        raise BadMessage("a payload has invalid terms")
+        raise BadMessage(N_("a payload has invalid terms"))

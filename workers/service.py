@@ -21,6 +21,7 @@ from jobs.counts import Count
 from jobs.errors import BadMessage, NightshiftError
 from jobs.heartbeat import WorkerStatus
 from jobs.ids import check_job_id
+from jobs.message import N_
 from jobs.money import parse_amount
 from jobs.names import lookup_place
 from jobs.wire import Begin
@@ -100,9 +101,9 @@ class Service:
         `BadMessage` for names and payloads that are not of our making.
         """
         if type(chunk) is not int or chunk < 0:
-            raise BadMessage("not a chunk number")
+            raise BadMessage(N_("not a chunk number"))
         if not isinstance(fence, str):
-            raise BadMessage("not a fence")
+            raise BadMessage(N_("not a fence"))
         return self._engine.run(self._chunk(check_job_id(job), chunk, fence))
 
     def look_up(self, job: object, signed: object) -> tuple[int, int]:
@@ -116,7 +117,7 @@ class Service:
             asked, rate = msgspec.json.decode(told, type=tuple[list[_Asked], str])
             roubles = parse_amount(rate)
         except ValueError as error:
-            raise BadMessage("not a list of calls") from error
+            raise BadMessage(N_("not a list of calls")) from error
         return self._engine.run(self._look_up(check_job_id(job), asked, roubles)), len(asked)
 
     def drain(self) -> None:
@@ -211,7 +212,7 @@ class Service:
         if payload is None or self._outbox.has_open(job, chunk):
             return None
         if (payload.base_url, payload.key) != self._settings.target:
-            raise BadMessage("the chunk is for another endpoint or key")
+            raise BadMessage(N_("the chunk is for another endpoint or key"))
         self._ran[job, chunk] = None
         if len(self._ran) > MOST_REMEMBERED:
             self._ran.pop(next(iter(self._ran)))
@@ -228,7 +229,7 @@ class Service:
                 async with asyncio.timeout(LOOKUP_S):
                     answer = await self._endpoint.generation(asked.generation_id)
             except TimeoutError:
-                answer = Broken(BrokenKind.TIMEOUT, "no answer to a cost lookup", LOOKUP_S)
+                answer = Broken(BrokenKind.TIMEOUT, N_("no answer to a cost lookup"), LOOKUP_S)
             found = found_in(answer, asked.ordinal, asked.call, rate)
             known += found.cost is not None
             self._outbox.put_found(job, found)
@@ -303,7 +304,7 @@ class Service:
         patience = FAREWELL_S if self._outbox.disk.is_kept else LONG_FAREWELL_S
         if not await self._outbox.close(patience):
             log.warning(
-                "the coordinator has not acknowledged all results; the rest is kept in %s",
+                N_("the coordinator has not acknowledged all results; the rest is kept in %s"),
                 self._outbox.disk.folder,
             )
         self.failure = self._outbox.disk.failure
@@ -319,5 +320,5 @@ class Service:
         except ConnectionError:
             return
         except Exception as error:
-            log.error("heartbeat failure: %s", type(error).__name__)  # noqa: TRY400
+            log.error(N_("heartbeat failure: %s"), type(error).__name__)  # noqa: TRY400
             log.debug("", exc_info=error)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jobs.address import DEFAULT_BASE_URL, check_base_url
 from jobs.errors import UsageError
+from jobs.message import N_, message_of
 from jobs.names import SECRET
 from jobs.seal import Seal, Target, fingerprint
 from jobs.secret import (
@@ -58,7 +59,7 @@ def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
     """Reads the environment; `UsageError` names what is missing and how to set it."""
     redis_url = secret(environ, REDIS_URL)
     if not redis_url:
-        raise UsageError("a worker requires Redis", hint="set NIGHTSHIFT_REDIS_URL")
+        raise UsageError(N_("a worker requires Redis"), hint=N_("set NIGHTSHIFT_REDIS_URL"))
     scratch = environ.get("NIGHTSHIFT_SCRATCH")
     home = Path(environ.get("NIGHTSHIFT_HOME") or "~/.nightshift").expanduser()
     named = environ.get(POST_SECRET_FILE)
@@ -76,7 +77,9 @@ def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
 
 def _chunks(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 0 < int(text) <= _MOST_CHUNKS):
-        raise UsageError(f"NIGHTSHIFT_OPEN_CHUNKS must be a number from 1 to {_MOST_CHUNKS}")
+        raise UsageError(
+            N_("NIGHTSHIFT_OPEN_CHUNKS must be a number from 1 to {most}", most=_MOST_CHUNKS)
+        )
     return int(text)
 
 
@@ -86,7 +89,7 @@ def endpoint_url(environ: Mapping[str, str]) -> str:
     try:
         return check_base_url(url, insecure=_is_on(environ.get(INSECURE_HTTP, "")))
     except ValueError as error:
-        raise UsageError(str(error), hint="set NIGHTSHIFT_BASE_URL") from error
+        raise UsageError(message_of(error), hint=N_("set NIGHTSHIFT_BASE_URL")) from error
 
 
 def _is_on(text: str) -> bool:
@@ -97,10 +100,20 @@ def api_key(environ: Mapping[str, str]) -> str:
     """The key, of the first of `jobs.secret.KEY_SOURCES` that is set."""
     if source := key_source(environ):
         return _sound(key(environ), source)
-    raise UsageError("no API key is set", hint=f"set {KEYS[0]}, or {KEY_FILE} to a file with it")
+    raise UsageError(
+        N_("no API key is set"),
+        hint=N_(
+            "set {variable}, or {file_variable} to a file with it",
+            variable=KEYS[0],
+            file_variable=KEY_FILE,
+        ),
+    )
 
 
 def _sound(key: str, where: str) -> str:
     if not _KEY.fullmatch(key):
-        raise UsageError(f"{where} does not contain a valid key", hint="a key is one word of ASCII")
+        raise UsageError(
+            N_("{where} does not contain a valid key", where=where),
+            hint=N_("a key is one word of ASCII"),
+        )
     return key

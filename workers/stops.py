@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jobs.chunk import DRAINED, HELD, ReturnReason
+from jobs.chunk import DRAINED, HELD, ReturnReason, because
+from jobs.message import N_
 from workers.dispatchers import Dispatchers
 from workers.pending import OpenChunk, PendingRequest
 
-LOST = ReturnReason("lost", "the chunk has been reassigned")
+LOST = because("lost", N_("the chunk has been reassigned"))
 
 
 class Stops:

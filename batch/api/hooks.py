@@ -19,6 +19,7 @@ from batch.notices.notifier import Teller
 from batch.notices.ways import Undelivered, secret, to_standard_webhook
 from batch.store.registry import Registry
 from jobs.errors import StorageUnavailable
+from jobs.message import N_
 
 WEBHOOK_SECRET = "NIGHTSHIFT_WEBHOOK_SECRET"  # noqa: S105  the name of a variable
 _WAY = "batch"
@@ -57,7 +58,7 @@ class Hooks:
             if found.note(standing.status, {_WAY: address}, word, time.time()):
                 book.write(folder, found)
         except OSError as error:
-            raise StorageUnavailable(f"{folder} cannot be written: {error.strerror}") from error
+            raise _unwritable(folder, error) from error
         self._teller.tell(row.id, {_WAY: address}, found.last, word)
 
     def untell(self, batch_id: str) -> None:
@@ -69,7 +70,7 @@ class Hooks:
                 return
             book.write(folder, found)
         except OSError as error:
-            raise StorageUnavailable(f"{folder} cannot be written: {error.strerror}") from error
+            raise _unwritable(folder, error) from error
         self._teller.tell(batch_id, {}, "", None)
 
     def _address(self, tenant: str) -> str | None:
@@ -83,3 +84,7 @@ class Hooks:
         key = self._registry.key(row.tenant)
         signs = key.webhook_secret or "" if key else secret(os.environ, WEBHOOK_SECRET)
         to_standard_webhook(letter.address, letter.word, letter.name, signs)
+
+
+def _unwritable(folder: Path, error: OSError) -> StorageUnavailable:
+    return StorageUnavailable(N_("{path} cannot be written: {why}", path=folder, why=error))

@@ -15,10 +15,12 @@ from batch.dialogue.terminal import tell
 from batch.language import _, money
 from batch.money.allowance import Allowance
 from batch.money.caps import Caps, write_caps
+from jobs.message import N_
 from jobs.money import add, plain
 from jobs.period import Period
 
-HELP = """Show or set daily and monthly spending caps for all jobs in this data directory.
+HELP = N_("""\
+Show or set daily and monthly spending caps for all jobs in this data directory.
 
 The caps are stored in the data directory and apply to every job, on top of the job's own budget.
 A job that reaches a cap continues by itself the next day or month. Lowering a cap affects all
@@ -29,13 +31,13 @@ requests not sent yet; the command prints what calls in flight may still cost.
   nightshift budget --budget-rub-per-day 500 --budget-rub-per-month 9000
   nightshift budget --budget-zone Asia/Yekaterinburg
   nightshift budget --no-caps
-"""
+""")
 
 
 @click.command("budget", cls=Command, help=HELP)
 @caps_options
-@plain_option("--no-caps", is_flag=True, help="Remove all caps.")
-@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plain_option("--no-caps", is_flag=True, help=N_("Remove all caps."))
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON."))
 def command(*, no_caps: bool, as_json: bool, **options: Any) -> int:
     """See HELP."""
     home = open_home()

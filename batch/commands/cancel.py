@@ -17,13 +17,15 @@ from batch.language import _
 from batch.local_processes import crew
 from batch.settings import read_settings
 from jobs.commands import Cancel
+from jobs.message import N_
 from jobs.states import JobState
 
-HELP = """Cancel JOB: calls in flight finish, the answers are written, the rest is not sent.
+HELP = N_("""\
+Cancel JOB: calls in flight finish, the answers are written, the rest is not sent.
 
 \b
   nightshift cancel latest
-"""
+""")
 
 
 @click.command("cancel", cls=Command, help=HELP)

@@ -6,14 +6,16 @@ import click
 from click.shell_completion import get_completion_class
 
 from batch.dialogue.click_help import Command
+from jobs.message import N_
 
-HELP = """Print a script that completes commands, options and jobs in SHELL: bash, zsh or fish.
+HELP = N_("""\
+Print a script that completes commands, options and jobs in SHELL: bash, zsh or fish.
 
 \b
   nightshift completion bash > ~/.local/share/bash-completion/completions/nightshift
   nightshift completion zsh > "${fpath[1]}/_nightshift"
   nightshift completion fish > ~/.config/fish/completions/nightshift.fish
-"""
+""")
 
 _PROGRAM = "nightshift"
 _VARIABLE = "_NIGHTSHIFT_COMPLETE"

@@ -32,17 +32,19 @@ from batch.language import _
 from batch.programs import end_with_parent, keep_only_needed
 from batch.settings import log_level, read_settings, worker_patience
 from jobs.logs import log_to_stderr
+from jobs.message import N_
 
 if TYPE_CHECKING:
     from batch.coordinator.metrics import Metrics
 
-HELP = """Run the coordinator: dispatch jobs to workers and collect results until stopped.
+HELP = N_("""\
+Run the coordinator: dispatch jobs to workers and collect results until stopped.
 
 One per data directory. It may be stopped or killed at any moment; the next one picks up its work.
 
 \b
   NIGHTSHIFT_REDIS_URL=redis://:password@queue:6379/0 nightshift coordinator
-"""
+""")
 
 
 class _Stop:
@@ -63,19 +65,19 @@ class _Stop:
     "--metrics-port",
     type=Whole(0, 65535),
     metavar="PORT",
-    help="Expose Prometheus metrics on this port.",
+    help=N_("Expose Prometheus metrics on this port."),
 )
 @plain_option(
     "--metrics-address",
     default="127.0.0.1",
     show_default=True,
-    help="Address to expose metrics on.",
+    help=N_("Address to expose metrics on."),
 )
 @option(
     "--downloads/--no-downloads",
     default=True,
     show_default="--downloads",
-    help="Let Flower's users download the files of finished jobs.",
+    help=N_("Let Flower's users download the files of finished jobs."),
 )
 @patience_option
 @insecure_option

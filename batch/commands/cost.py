@@ -17,29 +17,31 @@ from batch.language import _, exact, moment, money, ngettext, number
 from batch.money.words import paid, uncertain
 from batch.reports.cost import Cost, cost_json, cost_of
 from batch.store.home import Home
+from jobs.message import N_
 from jobs.money import ZERO, add, plain, times
 from jobs.prices import MILLION, PriceList
 
 _VERSIONS, _MODELS = 5, 10
 """So many are shown; --json has them all."""
 
-HELP = """Show what JOB cost, recomputed from its ledger of calls.
+HELP = N_("""\
+Show what JOB cost, recomputed from its ledger of calls.
 
 \b
   nightshift cost latest
   nightshift cost latest --json | jq -r .cost_rub
   nightshift cost --by key
-"""
+""")
 
 
 @click.command("cost", cls=Command, help=HELP)
 @job_argument
-@plain_option("--json", "as_json", is_flag=True, help="Print JSON: the content of cost.json.")
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON: the content of cost.json."))
 @plain_option(
     "--by",
     type=click.Choice(["key"]),
     metavar="key",
-    help="Show what all jobs cost, by API key of nightshift serve.",
+    help=N_("Show what all jobs cost, by API key of nightshift serve."),
 )
 def command(job: str, *, as_json: bool, by: str | None) -> int:
     """See HELP."""

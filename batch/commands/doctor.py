@@ -35,7 +35,7 @@ from batch.dialogue.options import (
 from batch.dialogue.progress_text import stall_line, way_out
 from batch.dialogue.spec_builder import notify_of
 from batch.dialogue.terminal import colored, safe, tell
-from batch.language import _, again, decimal, ngettext, number
+from batch.language import _, decimal, ngettext, number
 from batch.notices import ways
 from batch.notices.message import TEST
 from batch.programs import environment, program
@@ -43,16 +43,18 @@ from batch.settings import Settings, read_settings
 from batch.store.home import Home
 from jobs.address import DEFAULT_BASE_URL
 from jobs.errors import NightshiftError, UsageError
+from jobs.message import N_, Message, message_of
 from jobs.redis_url import parse_redis_url
 
-HELP = """Check the setup: data directory, Redis, workers, endpoint, key and balance.
+HELP = N_("""\
+Check the setup: data directory, Redis, workers, endpoint, key and balance.
 
 Each problem comes with a suggested fix. Nothing is spent.
 
 \b
   nightshift doctor
   nightshift doctor --notify --notify-url https://example.org/hook
-"""
+""")
 
 _LEAST_FREE = 2**30
 _PROBE = 64 * 1024
@@ -72,9 +74,9 @@ class Finding:
 @click.command("doctor", cls=Command, help=HELP)
 @option("--base-url", metavar="URL", default=DEFAULT_BASE_URL, show_default=True)
 @endpoint_options
-@plain_option("--notify", is_flag=True, help="Send a test notification.")
+@plain_option("--notify", is_flag=True, help=N_("Send a test notification."))
 @notify_options
-@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON."))
 @color_option
 @insecure_option
 def command(
@@ -98,7 +100,7 @@ def command(
         mark = colored(mark, "green" if finding.ok else "red")
         tell(f"  {mark}  {finding.what:<{wide}} {safe(finding.text)}", wide + 7)
         if finding.cure and not finding.ok:
-            tell(f"{'':<{wide + 7}}{safe(again(finding.cure))}", wide + 7)
+            tell(f"{'':<{wide + 7}}{safe(_(finding.cure))}", wide + 7)
     return 0 if all(finding.ok for finding in findings) else 4
 
 
@@ -111,7 +113,7 @@ def _tried(options: dict[str, Any]) -> Iterator[Finding]:
             ways.send(way, address, {"event": TEST, "job": ""}, secrets.token_hex(8), os.environ)
         except ways.Undelivered as error:
             cure = _("check the address and the secrets in the environment")
-            yield Finding(names[way], again(str(error)), ok=False, cure=cure)
+            yield Finding(names[way], _(message_of(error)), ok=False, cure=cure)
         else:
             yield Finding(names[way], _("a test notification was sent"))
     if not found:
@@ -124,7 +126,7 @@ def _findings(base_url: str, *, insecure: bool) -> Iterator[Finding]:
     try:
         settings = read_settings(os.environ)
     except NightshiftError as error:
-        yield Finding(_("settings"), again(error.message), ok=False, cure=error.hint)
+        yield Finding(_("settings"), _(error.message), ok=False, cure=error.hint)
     else:
         yield _home(settings)
         yield from _redis(settings)
@@ -142,7 +144,7 @@ def _home(settings: Settings) -> Finding:
     try:
         home = Home(settings.home)
     except NightshiftError as error:
-        return Finding(_("data directory"), again(error.message), ok=False, cure=error.hint)
+        return Finding(_("data directory"), _(error.message), ok=False, cure=error.hint)
     free = shutil.disk_usage(home.folder).free
     jobs = len(home.job_ids())
     told = ngettext(
@@ -153,11 +155,11 @@ def _home(settings: Settings) -> Finding:
         _write_something(home)
     except OSError as error:
         text += ", " + _("cannot be written: {why}").format(why=error.strerror)
-        return Finding(_("data directory"), text, ok=False, cure="free up space on this disk")
+        return Finding(_("data directory"), text, ok=False, cure=N_("free up space on this disk"))
     if home.is_coordinated():
         text += ", " + _("a coordinator is running")
     return Finding(
-        _("data directory"), text, ok=free > _LEAST_FREE, cure="free up space on this disk"
+        _("data directory"), text, ok=free > _LEAST_FREE, cure=N_("free up space on this disk")
     )
 
 
@@ -192,7 +194,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         told = _("answers, version {version}")
         yield Finding("redis", told.format(version=connection.check(url)) + _exposure(url))
     except NightshiftError as error:
-        yield Finding("redis", again(error.message), ok=False, cure=error.hint)
+        yield Finding("redis", _(error.message), ok=False, cure=error.hint)
 
 
 def _exposure(url: str) -> str:
@@ -216,13 +218,13 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         with closing(Post(settings.redis_url, post_seal(settings, home.folder))) as post:
             workers, strangers = post.workers(), post.strangers
     except UsageError as error:
-        yield Finding(_("secret"), again(error.message), ok=False, cure=error.hint)
+        yield Finding(_("secret"), _(error.message), ok=False, cure=error.hint)
         return
     except NightshiftError:
         return
     calls = sum(worker.in_flight for worker in workers)
     text = _("{count} online, calls in flight: {calls}").format(count=len(workers), calls=calls)
-    yield Finding(_("workers"), text, ok=bool(workers), cure="start one: nightshift worker")
+    yield Finding(_("workers"), text, ok=bool(workers), cure=N_("start one: nightshift worker"))
     if strangers:
         yield Finding(_("workers"), strangers_told(strangers), ok=False)
     if workers:
@@ -247,10 +249,11 @@ def _endpoint(base_url: str, *, insecure: bool) -> Iterator[Finding]:
         "key": _("check ROUTERAI_API_KEY and top up the account"),
     }
     for what, found in json.loads(process.stdout or b"{}").items():
-        text = again(found["text"])
+        text = _(Message.read(found["text"], found["text_data"]))
+        cure = Message.read(found["cure"], found["cure_data"])
         if what == "endpoint":
             text = f"{base_url} {text}"
-        yield Finding(names[what], text, ok=found["ok"], cure=found.get("cure") or cures[what])
+        yield Finding(names[what], text, ok=found["ok"], cure=cure or cures[what])
         if found.get("locked") and _coordinator_lacks_key(base_url):
             yield Finding(
                 _("prices"),

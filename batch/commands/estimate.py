@@ -32,7 +32,7 @@ from batch.dialogue.submission_summary import (
     requests_line,
     say_refused,
 )
-from batch.dialogue.terminal import counting_lines, safe, say, say_faults, tell
+from batch.dialogue.terminal import counting_lines, say, say_faults, tell
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
 from batch.foreground import run_job
@@ -44,11 +44,13 @@ from batch.store.home import Home
 from batch.store.jobstore import JobRow
 from batch.submission import Report, check_any_left, new_job_id, validate
 from jobs.errors import UsageError
+from jobs.message import N_
 from jobs.money import plain
 from jobs.spec import Spec
 from jobs.states import JobState, PauseReason
 
-HELP = """Check INPUT and estimate its cost from the endpoint's prices. Nothing is sent or stored.
+HELP = N_("""\
+Check INPUT and estimate its cost from the endpoint's prices. Nothing is sent or stored.
 
 The range is based on answers that earlier jobs got from the model, or else on typical lengths.
 --sample N spends money: INPUT becomes a job, N of its requests are run, and their cost is
@@ -60,7 +62,7 @@ Takes all options of submit; the relevant ones are listed below.
   nightshift estimate reviews.jsonl --max-tokens 300
   nightshift estimate reviews.jsonl --sample 20
   nightshift estimate reviews.jsonl --json | jq -r .rub.likely
-"""
+""")
 
 
 @checking
@@ -68,8 +70,8 @@ Takes all options of submit; the relevant ones are listed below.
 @input_argument
 @spec_options
 @sample_options
-@option("-y", "--yes", is_flag=True, help="Do not ask for confirmation before buying a sample.")
-@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
+@option("-y", "--yes", is_flag=True, help=N_("Do not ask for confirmation before buying a sample."))
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON."))
 @insecure_option
 def command(
     source: Path,
@@ -139,14 +141,16 @@ def _bought(
     check_key(settings)
     if home.is_coordinated():
         raise UsageError(
-            f"another nightshift process is running in {safe(str(home.folder))}",
-            hint="wait for it to finish (nightshift status), or: nightshift submit INPUT"
-            " --sample N",
+            N_("another nightshift process is running in {folder}", folder=home.folder),
+            hint=N_(
+                "wait for it to finish (nightshift status), or: nightshift submit INPUT --sample N"
+            ),
         )
     if not yes and not costs_nothing(spec):
         if not sys.stdin.isatty():
             raise UsageError(
-                "cannot ask whether to spend money: stdin is not a terminal", hint="pass --yes"
+                N_("cannot ask whether to spend money: stdin is not a terminal"),
+                hint=N_("pass --yes"),
             )
         question = _("Buy a sample of up to {count} answers from {url}?")
         click.confirm(
@@ -161,8 +165,10 @@ def _bought(
             raise
     if job.state is JobState.PAUSED and job.reason != PauseReason.SAMPLED:
         raise UsageError(
-            f"the sample is not finished: {job.reason_text}",
-            hint=f"the answers received are kept; continue with: nightshift resume {job_id}",
+            N_("the sample is not finished: {reason}", reason=job.reason_text),
+            hint=N_(
+                "the answers received are kept; continue with: nightshift resume {job}", job=job_id
+            ),
         )
     return job, report
 

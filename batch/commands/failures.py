@@ -19,8 +19,10 @@ from batch.reports.lines import input_line
 from batch.resume_plan import codes_like, failures
 from batch.store.causes import failed_lines
 from batch.store.jobstore import JobStore
+from jobs.message import N_
 
-HELP = """Show why requests of JOB failed, grouped by cause, and which answers need a review.
+HELP = N_("""\
+Show why requests of JOB failed, grouped by cause, and which answers need a review.
 
 A cause is a code, the HTTP status and the endpoint's message, with the number of requests and the
 first lines. --input prints the failed requests as an input file that can be corrected and
@@ -30,18 +32,18 @@ submitted, each body byte for byte as it was sent. Skipped lines are not include
   nightshift failures latest
   nightshift failures latest --json | jq .failures
   nightshift failures latest --code endpoint.context_length --input > long.jsonl
-"""
+""")
 
 
 @click.command("failures", cls=Command, help=HELP)
 @job_argument
 @plain_option(
-    "--input", "as_input", is_flag=True, help="Print the failed requests as an input file."
+    "--input", "as_input", is_flag=True, help=N_("Print the failed requests as an input file.")
 )
 @plain_option(
-    "--code", "codes", multiple=True, metavar="CODES", help="With --input: only these codes."
+    "--code", "codes", multiple=True, metavar="CODES", help=N_("With --input: only these codes.")
 )
-@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON."))
 def command(job: str, codes: tuple[str, ...], *, as_input: bool, as_json: bool) -> int:
     """See HELP."""
     home = open_home()

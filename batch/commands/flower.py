@@ -15,10 +15,11 @@ from batch.dialogue.terminal import say
 from batch.programs import fork_tied, keep_only_needed, outlive
 from batch.settings import read_settings
 from jobs.address import DEFAULT_BASE_URL
+from jobs.message import N_
 from jobs.seal import Target
 from jobs.secret import secret
 
-HELP = """Run the web dashboard for jobs and workers, on this machine and behind a password.
+HELP = N_("""Run the web dashboard for jobs and workers, on this machine and behind a password.
 
 Under "Jobs" each job has a page with charts and can be paused, resumed and cancelled.
 
@@ -28,7 +29,7 @@ once. For access from another machine use a tunnel rather than opening the port.
 \b
   nightshift flower
   nightshift flower --port 8080 --url-prefix flower
-"""
+""")
 
 
 @click.command("flower", cls=Command, help=HELP)
@@ -37,23 +38,25 @@ once. For access from another machine use a tunnel rather than opening the port.
     metavar="URL",
     default=DEFAULT_BASE_URL,
     show_default=True,
-    help="Endpoint whose queue to show until a worker connects.",
+    help=N_("Endpoint whose queue to show until a worker connects."),
 )
 @option("--port", type=Whole(0, 65535), default=5555, show_default=True)
-@plain_option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@plain_option("--url-prefix", default="", help="Path prefix under which a reverse proxy serves it.")
+@plain_option("--address", default="127.0.0.1", show_default=True, help=N_("Address to listen on."))
+@plain_option(
+    "--url-prefix", default="", help=N_("Path prefix under which a reverse proxy serves it.")
+)
 @plain_option(
     "--allow-control/--read-only",
     default=False,
     show_default="--read-only",
-    help="Allow stopping workers and revoking tasks from the page.",
+    help=N_("Allow stopping workers and revoking tasks from the page."),
 )
-@plain_option("--look-only", is_flag=True, help="Hide the buttons that control jobs.")
+@plain_option("--look-only", is_flag=True, help=N_("Hide the buttons that control jobs."))
 @option(
     "--downloads/--no-downloads",
     default=True,
     show_default="--downloads",
-    help="Offer the files of finished jobs for download.",
+    help=N_("Offer the files of finished jobs for download."),
 )
 @insecure_option
 def command(

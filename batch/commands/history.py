@@ -15,18 +15,19 @@ from batch.dialogue.terminal import safe, tell
 from batch.language import _, local, moment, zone_name
 from batch.store.events import history
 from batch.watching.history import told
+from jobs.message import N_
 
-HELP = """Show what happened to JOB: submitted, paused and why, resumed, changed, ended.
+HELP = N_("""Show what happened to JOB: submitted, paused and why, resumed, changed, ended.
 
 \b
   nightshift history latest
   nightshift history latest --json | jq .events
-"""
+""")
 
 
 @click.command("history", cls=Command, help=HELP)
 @job_argument
-@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON."))
 def command(job: str, *, as_json: bool) -> int:
     """See HELP."""
     home = open_home()

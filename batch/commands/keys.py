@@ -23,12 +23,14 @@ from batch.money.caps import Caps, KeyCaps, read_caps, write_caps
 from batch.store.home import Home
 from batch.store.registry import KeyRow, Registry
 from jobs.errors import UsageError
+from jobs.message import N_
 from jobs.money import ZERO, add, plain
 from jobs.notify import Notify
 from jobs.period import Period
 from jobs.priority import NORMAL
 
-HELP = """Manage the API keys of nightshift serve: one for each client.
+HELP = N_("""\
+Manage the API keys of nightshift serve: one for each client.
 
 Each key sees only its own files and batches, and has its own daily and monthly cap. A key is shown
 once, when it is made; only its hash is stored. A running server knows it at once. To replace a key,
@@ -39,7 +41,7 @@ revoke it and add one with the same name, which owns the same files and batches.
   nightshift keys set research --budget-rub-per-day 700
   nightshift keys list
   nightshift keys revoke research
-"""
+""")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -51,17 +53,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
     type=click.Choice(["add", "set", "list", "revoke"]),
 )
 @click.argument("name", metavar="[NAME]", default="")
-@plain_option("--budget-rub-per-day", **ROUBLES, help="Maximum spending per day with this key.")
-@plain_option("--budget-rub-per-month", **ROUBLES, help="Maximum spending per month with this key.")
+@plain_option("--budget-rub-per-day", **ROUBLES, help=N_("Maximum spending per day with this key."))
+@plain_option(
+    "--budget-rub-per-month", **ROUBLES, help=N_("Maximum spending per month with this key.")
+)
 @plain_option(
     "--priority",
     **SHARE,
     default=NORMAL,
     show_default="normal",
-    help="Weight of its batches against other jobs: 100, 10, 1 or N.",
+    help=N_("Weight of its batches against other jobs: 100, 10, 1 or N."),
 )
-@plain_option("--webhook", metavar="URL", help="Webhook to notify when a batch is over.  [https]")
-@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plain_option(
+    "--webhook", metavar="URL", help=N_("Webhook to notify when a batch is over.  [https]")
+)
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON."))
 def command(action: str, name: str, *, as_json: bool, **options: Any) -> int:
     """See HELP."""
     home = open_home()
@@ -70,8 +76,12 @@ def command(action: str, name: str, *, as_json: bool, **options: Any) -> int:
         return 0
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot be the name of a key" if name else "the key's name is missing",
-            hint=f"nightshift keys {action} NAME, of letters, digits, '.', '_' and '-'",
+            N_("{name!r} cannot be the name of a key", name=name)
+            if name
+            else N_("the key's name is missing"),
+            hint=N_(
+                "nightshift keys {action} NAME, of letters, digits, '.', '_' and '-'", action=action
+            ),
         )
     if action == "revoke":
         _revoke(home, name)
@@ -114,9 +124,13 @@ def _add(
 def _set(home: Home, name: str, day: Decimal | None, month: Decimal | None) -> None:
     """Gives a key other caps; what is not named stays."""
     if day is None and month is None:
-        raise UsageError("no cap is given", hint="--budget-rub-per-day or --budget-rub-per-month")
+        raise UsageError(
+            N_("no cap is given"), hint=N_("--budget-rub-per-day or --budget-rub-per-month")
+        )
     if not any(row.name == name for row in Registry(home.folder).keys()):  # noqa: SIM118
-        raise UsageError(f"there is no key {name}", hint="nightshift keys list shows them all")
+        raise UsageError(
+            N_("there is no key {name}", name=name), hint=N_("nightshift keys list shows them all")
+        )
     before = read_caps(home.folder).keys.get(name, KeyCaps())
     given = {"rub_per_day": day, "rub_per_month": month}
     told = {field: cap for field, cap in given.items() if cap is not None}
@@ -124,13 +138,15 @@ def _set(home: Home, name: str, day: Decimal | None, month: Decimal | None) -> N
 
 
 def _taken(name: str) -> UsageError:
-    hint = f"nightshift keys revoke {name}, or choose another name"
-    return UsageError(f"there is a key {name} already", hint=hint)
+    hint = N_("nightshift keys revoke {name}, or choose another name", name=name)
+    return UsageError(N_("there is a key {name} already", name=name), hint=hint)
 
 
 def _revoke(home: Home, name: str) -> None:
     if not Registry(home.folder).revoke(name, time.time()):
-        raise UsageError(f"there is no key {name}", hint="nightshift keys list shows them all")
+        raise UsageError(
+            N_("there is no key {name}", name=name), hint=N_("nightshift keys list shows them all")
+        )
 
 
 def _check_webhook(url: str | None) -> None:
@@ -138,7 +154,7 @@ def _check_webhook(url: str | None) -> None:
         Notify(url=url)
     except ValidationError as error:
         told = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UsageError(f"--webhook: {told}") from None
+        raise UsageError(N_("--webhook: {told}", told=told)) from None
 
 
 def _set_caps(home: Home, name: str, caps: KeyCaps) -> None:

@@ -15,14 +15,16 @@ from batch.dialogue.terminal import say
 from batch.language import _
 from batch.settings import read_settings
 from jobs.commands import Pause
+from jobs.message import N_
 from jobs.states import JobState
 
-HELP = """Pause JOB: calls in flight finish and are kept, nothing new is sent.
+HELP = N_("""\
+Pause JOB: calls in flight finish and are kept, nothing new is sent.
 
 \b
   nightshift pause latest
   nightshift resume latest
-"""
+""")
 
 
 @click.command("pause", cls=Command, help=HELP)

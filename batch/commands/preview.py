@@ -17,9 +17,11 @@ from batch.dialogue.terminal import safe, tell
 from batch.language import _, number
 from batch.submission import Preview, new_job_id, preview
 from batch.tables.answered import added_columns
+from jobs.message import N_
 from jobs.spec import Spec
 
-HELP = """Show requests as they would be sent: first, longest and a few others. Sends nothing.
+HELP = N_("""\
+Show requests as they would be sent: first, longest and a few others. Sends nothing.
 
 Takes all options of run. For a table it also shows which columns the answers will fill.
 
@@ -27,14 +29,14 @@ Takes all options of run. For a table it also shows which columns the answers wi
   nightshift preview reviews.csv --model minimax/minimax-m1 --prompt '{{ review }}?'
   nightshift preview reviews.csv --model minimax/minimax-m1 --prompt-file task.md
   nightshift preview reviews.jsonl --json | jq .requests[0].body
-"""
+""")
 
 
 @checking
 @click.command("preview", cls=Command, help=HELP)
 @input_argument
 @spec_options
-@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON."))
 def command(source: Path, *, as_json: bool, **options: Any) -> int:
     """See HELP."""
     spec = make_spec(new_job_id(), source, options)

@@ -18,8 +18,10 @@ from batch.language import _
 from batch.removal import remove, size, unfinished
 from batch.store.home import Home
 from jobs.lifecycle import shown
+from jobs.message import N_
 
-HELP = """Remove jobs that ended long ago, or show how much room each job takes.
+HELP = N_("""\
+Remove jobs that ended long ago, or show how much room each job takes.
 
 Without --older-than nothing is removed. Never removed: a job that is not over, whose results are
 not written or whose cost is still being looked up. Results that were written stay where they are.
@@ -29,7 +31,7 @@ What a job spent keeps counting in the daily and monthly caps.
   nightshift prune
   nightshift prune --older-than 30d --dry-run
   nightshift prune --older-than 30d
-"""
+""")
 
 
 @click.command("prune", cls=Command, help=HELP)
@@ -38,10 +40,10 @@ What a job spent keeps counting in the daily and monthly caps.
     "age_s",
     type=Seconds(min=0),
     metavar="AGE",
-    help="Remove jobs that ended longer ago than this: 12h, 30d.",
+    help=N_("Remove jobs that ended longer ago than this: 12h, 30d."),
 )
-@plain_option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
-@option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+@plain_option("--dry-run", is_flag=True, help=N_("Show what would be removed; remove nothing."))
+@option("-y", "--yes", is_flag=True, help=N_("Do not ask for confirmation."))
 def command(age_s: float | None, *, dry_run: bool, yes: bool) -> int:
     """See HELP."""
     home = open_home()

@@ -13,13 +13,15 @@ from batch.dialogue.options import job_argument, open_home, plain_option
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.reports.files import check_free
+from jobs.message import N_
 
-HELP = """Write the results so far, in input order: to standard output, or all files to -o DIR.
+HELP = N_("""\
+Write the results so far, in input order: to standard output, or all files to -o DIR.
 
 \b
   nightshift results latest | jq -r .response.body.choices[0].message.content
   nightshift results latest -o here
-"""
+""")
 
 
 @click.command("results", cls=Command, help=HELP)
@@ -29,7 +31,7 @@ HELP = """Write the results so far, in input order: to standard output, or all f
     "--output-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Directory for output.jsonl, errors.jsonl, cost.json and report.html.",
+    help=N_("Directory for output.jsonl, errors.jsonl, cost.json and report.html."),
 )
 def command(job: str, output_dir: Path | None) -> int:
     """See HELP."""

@@ -46,7 +46,7 @@ from batch.dialogue.recalls import tell_what_may_come
 from batch.dialogue.spec_builder import read_deadline
 from batch.dialogue.terminal import safe, say, tell, width
 from batch.foreground import settle_job
-from batch.language import _, again, ngettext, number
+from batch.language import _, ngettext, number
 from batch.local_processes import crew
 from batch.money.pricefile import read_price_file
 from batch.money.prices import read_prices
@@ -63,7 +63,7 @@ from jobs.address import check_base_url
 from jobs.commands import Change, Resume, Retry
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.lifecycle import Objected, Objection, decide
-from jobs.money import show
+from jobs.message import N_
 from jobs.options import Declared, nested
 from jobs.prices import PriceList
 from jobs.seal import joined, key_of
@@ -71,7 +71,8 @@ from jobs.spec import Spec
 from jobs.states import JobState, PauseReason
 from jobs.window import parse_window
 
-HELP = """Continue JOB after Ctrl-C, a crash, a pause or a cancel, or retry what failed.
+HELP = N_("""\
+Continue JOB after Ctrl-C, a crash, a pause or a cancel, or retry what failed.
 
 Answered requests are sent again only with --retry truncated. The plan is shown first: what is sent
 and what it may cost. On a terminal you are asked before anything is retried or may be paid for
@@ -89,7 +90,7 @@ prints what calls in flight may still cost.
   nightshift resume latest --retry failed
   nightshift resume latest --retry endpoint.5xx,system.*
   nightshift resume latest --retry truncated --max-tokens 4000
-"""
+""")
 
 _OWN_WAY = {"model_map", "override_model", "base_url", "price_file", "window", "deadline"}
 _AS_THEY_ARE = [each for each in CHANGEABLE if each.path[0] not in _OWN_WAY]
@@ -102,20 +103,22 @@ _AS_THEY_ARE = [each for each in CHANGEABLE if each.path[0] not in _OWN_WAY]
     "--retry",
     multiple=True,
     metavar="failed|truncated|CODE",
-    help="Retry failed requests (failed), those with this CODE (endpoint.5xx,system.*), or"
-    " truncated answers (truncated, requires --max-tokens). An answer is kept until a better one"
-    " arrives.",
+    help=N_(
+        "Retry failed requests (failed), those with this CODE (endpoint.5xx,system.*), or"
+        " truncated answers (truncated, requires --max-tokens). An answer is kept until a better"
+        " one arrives."
+    ),
 )
 @plain_option("--retry-failed", is_flag=True, hidden=True)
 @plain_option("--code", "codes", multiple=True, hidden=True)
 @resume_options
 @option(
     "--workers",
-    **{**WORKERS, "help": "Worker processes to start if the job runs in this command."},
+    **{**WORKERS, "help": N_("Worker processes to start if the job runs in this command.")},
 )
-@plain_option("--dry-run", is_flag=True, help="Show the plan; change and send nothing.")
-@plain_option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-@option("-y", "--yes", is_flag=True, help="Do not ask for confirmation before spending.")
+@plain_option("--dry-run", is_flag=True, help=N_("Show the plan; change and send nothing."))
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print the plan as JSON."))
+@option("-y", "--yes", is_flag=True, help=N_("Do not ask for confirmation before spending."))
 @patience_option
 @display_options
 @insecure_option
@@ -171,7 +174,8 @@ def command(
                 _agree(home, found)
             elif not costs_nothing(spec):
                 raise UsageError(
-                    "cannot ask whether to spend money: stdin is not a terminal", hint="pass --yes"
+                    N_("cannot ask whether to spend money: stdin is not a terminal"),
+                    hint=N_("pass --yes"),
                 )
         accepted = given is not None or row.reason == PauseReason.PRICE_RISE
         _apply(home, row, change, retried, _Beside(revision, told, accepted=accepted))
@@ -218,16 +222,25 @@ def _limit(store: JobStore, max_tokens: int | None) -> int:
     """The limit under which cut answers are bought again, if it lets any of them be longer."""
     why = store.why()
     if not why.truncated:
-        raise UsageError("no answer of this job was truncated")
+        raise UsageError(N_("no answer of this job was truncated"))
     if max_tokens is None:
         raise UsageError(
-            "truncated answers would be truncated again",
-            hint=f"set a higher limit: --retry truncated --max-tokens {why.better_limit}",
+            N_("truncated answers would be truncated again"),
+            hint=N_(
+                "set a higher limit: --retry truncated --max-tokens {better_limit}",
+                better_limit=why.better_limit,
+            ),
         )
     if not store.failures.truncated_below(max_tokens):
         raise UsageError(
-            f"the truncated answers already had {max_tokens:,} tokens or more",
-            hint=f"set a higher limit: --retry truncated --max-tokens {why.better_limit}",
+            N_(
+                "the truncated answers already had {max_tokens:,} tokens or more",
+                max_tokens=max_tokens,
+            ),
+            hint=N_(
+                "set a higher limit: --retry truncated --max-tokens {better_limit}",
+                better_limit=why.better_limit,
+            ),
         )
     return max_tokens
 
@@ -236,8 +249,8 @@ def _check_services(home: Home, settings: Settings) -> None:
     """What the foreground will need, before anything is changed."""
     if home.is_coordinated():
         raise UsageError(
-            f"another nightshift process is running another job in {safe(str(home.folder))}",
-            hint="wait for it to finish (nightshift status)",
+            N_("another nightshift process is running another job in {folder}", folder=home.folder),
+            hint=N_("wait for it to finish (nightshift status)"),
         )
     check_key(settings)
     if settings.redis_url is not None:
@@ -314,7 +327,7 @@ def _prices_told(store: JobStore, spec: Spec, revision: Revision) -> PriceList |
     except ServiceUnavailable as error:
         if store.job().reason == PauseReason.PRICE_RISE:
             raise
-        trouble = safe(again(error.message))
+        trouble = safe(_(error.message))
         say("  " + _("{trouble}; using the last known prices").format(trouble=trouble))
         return None
 
@@ -375,8 +388,11 @@ def _check_headers(spec: Spec, given: tuple[str, ...], *, needed: bool) -> None:
     if missing and needed:
         again_each = " ".join(f"--header {name}=…" for name in missing)
         raise UsageError(
-            f"the job was submitted with headers whose values are not stored: {', '.join(missing)}",
-            hint=f"pass them again: {again_each}",
+            N_(
+                "the job was submitted with headers whose values are not stored: {missing}",
+                missing=", ".join(missing),
+            ),
+            hint=N_("pass them again: {options}", options=again_each),
         )
 
 
@@ -386,15 +402,21 @@ def _check_moved(old: Spec, new: Spec) -> None:
         return
     if new.seller != old.seller:
         raise UsageError(
-            f"--base-url: {new.base_url} reports costs in another way than {old.base_url}",
-            hint="submit a new job for it",
+            N_(
+                "--base-url: {now} reports costs in another way than {before}",
+                now=new.base_url,
+                before=old.base_url,
+            ),
+            hint=N_("submit a new job for it"),
         )
     check_reach(new.base_url)
 
 
 def _check_budget(row: JobRow, cap: Decimal | None) -> None:
     if cap is not None and cap < row.settled_rub:
-        raise UsageError(f"{show(row.settled_rub)} already spent", hint="set a higher budget")
+        raise UsageError(
+            N_("{spent} already spent", spent=row.settled_rub), hint=N_("set a higher budget")
+        )
 
 
 def _check_fixed(spec: Spec, changes: dict[str, Any]) -> None:
@@ -403,11 +425,17 @@ def _check_fixed(spec: Spec, changes: dict[str, Any]) -> None:
         if is_given(changes[each.name]) and not _is_so(spec, each, changes[each.name]):
             flag, stands = each.option.flag, each.of(spec)
             raise UsageError(
-                f"{flag} of a submitted job cannot be changed"
+                N_("{flag} of a submitted job cannot be changed", flag=flag)
                 if stands is None
-                else f"{flag} of a submitted job cannot be changed: {safe(str(stands))}",
-                hint="only limits, budget, hours, models and the address can be changed; for"
-                " anything else submit a new job",
+                else N_(
+                    "{flag} of a submitted job cannot be changed: {stands}",
+                    flag=flag,
+                    stands=safe(str(stands)),
+                ),
+                hint=N_(
+                    "only limits, budget, hours, models and the address can be changed; for"
+                    " anything else submit a new job"
+                ),
             )
 
 
@@ -429,7 +457,7 @@ def _address(text: str, spec: Spec) -> str:
     try:
         return check_base_url(text, insecure=spec.insecure_http)
     except ValueError as error:
-        raise UsageError(f"--base-url: {error}") from None
+        raise UsageError(N_("--base-url: {why}", why=error)) from None
 
 
 def _change(spec: Spec, changes: dict[str, Any], header: tuple[str, ...]) -> Change:
@@ -447,7 +475,7 @@ def _change(spec: Spec, changes: dict[str, Any], header: tuple[str, ...]) -> Cha
         try:
             fields["window"] = str(parse_window(changes["window"])) if changes["window"] else None
         except ValueError as error:
-            raise UsageError(f"--window: {error}") from None
+            raise UsageError(N_("--window: {why}", why=error)) from None
     if changes["deadline"] is not None:
         window, given = fields.get("window", spec.window), changes["deadline"]
         fields["deadline"] = read_deadline(given, window) if given else None

@@ -16,8 +16,10 @@ from batch.dialogue.terminal import safe, say, tell
 from batch.language import _, number
 from batch.reports.review import read_review, write_review
 from batch.tables.score import REVIEW
+from jobs.message import N_
 
-HELP = """Write rows of an answered table for a person to check; or score the job by such a table.
+HELP = N_("""\
+Write rows of an answered table for a person to check; or score the job by such a table.
 
 Two thirds are the rows most likely wrong: answered otherwise in a pack, asked again, repaired, or
 unlike the others with that answer. One third is random and tells how good all answers are. Write +
@@ -26,15 +28,17 @@ into the last column where the answer is right, else the right answer; rows left
 \b
   nightshift review latest --rows 100
   nightshift review latest --read reviews.review.csv
-"""
+""")
 
 
 @click.command("review", cls=Command, help=HELP)
 @job_argument
-@plain_option("--rows", **COUNT, default=100, show_default=True, help="How many rows to write.")
-@plain_option("-o", "--output", **FILE, help="File to write.  [default: NAME.review.csv]")
-@plain_option("--read", "checked", **FILE, help="Score the job by this file, which was corrected.")
-@plain_option("--json", "as_json", is_flag=True, help="Print the score as JSON.")
+@plain_option("--rows", **COUNT, default=100, show_default=True, help=N_("How many rows to write."))
+@plain_option("-o", "--output", **FILE, help=N_("File to write.  [default: NAME.review.csv]"))
+@plain_option(
+    "--read", "checked", **FILE, help=N_("Score the job by this file, which was corrected.")
+)
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print the score as JSON."))
 def command(
     job: str, rows: int, output: Path | None, checked: Path | None, *, as_json: bool
 ) -> int:

@@ -10,8 +10,10 @@ from batch.dialogue.click_help import Command
 from batch.dialogue.options import complete_job, open_home, option
 from batch.dialogue.removing import agree, say_removed
 from batch.removal import check_over, remove, size
+from jobs.message import N_
 
-HELP = """Remove jobs from the data directory. Results that were written stay where they are.
+HELP = N_("""\
+Remove jobs from the data directory. Results that were written stay where they are.
 
 A job that is not over, whose results are not written or whose cost is still being looked up is not
 removed. What a job spent keeps counting in the daily and monthly caps.
@@ -19,12 +21,12 @@ removed. What a job spent keeps counting in the daily and monthly caps.
 \b
   nightshift rm reviews
   nightshift prune --older-than 30d
-"""
+""")
 
 
 @click.command("rm", cls=Command, help=HELP)
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job)
-@option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+@option("-y", "--yes", is_flag=True, help=N_("Do not ask for confirmation."))
 def command(jobs: tuple[str, ...], *, yes: bool) -> int:
     """See HELP."""
     home = open_home()

@@ -32,16 +32,18 @@ from batch.dialogue.options import (
 )
 from batch.dialogue.quality import quality_lines
 from batch.dialogue.spec_builder import make_spec
-from batch.dialogue.terminal import safe, say
+from batch.dialogue.terminal import say
 from batch.local_processes import Crew, crew
 from batch.settings import check_key, read_settings
 from batch.store.jobstore import JobRow
 from batch.submission import new_job_id
 from jobs.commands import Resume
 from jobs.errors import NightshiftError, UsageError
+from jobs.message import N_, joined
 from jobs.states import JobState, PauseReason
 
-HELP = """Run INPUT to completion: check it, call the endpoint, write the results.
+HELP = N_("""\
+Run INPUT to completion: check it, call the endpoint, write the results.
 
 Starts everything it needs: an embedded server (unless NIGHTSHIFT_REDIS_URL names one), a worker and
 a coordinator. Ctrl-C stops it cleanly; nightshift resume continues.
@@ -51,7 +53,7 @@ a coordinator. Ctrl-C stops it cleanly; nightshift resume continues.
   nightshift run reviews.jsonl.zst --budget-rub 500 --window 23:00-07:00@Europe/Moscow
   zcat big.jsonl.gz | nightshift run - --model minimax/minimax-m1 --max-tokens 300
   nightshift run reviews.jsonl --yes --json | jq -r .spent_rub
-"""
+""")
 
 
 @click.command("run", cls=Command, help=HELP)
@@ -59,7 +61,7 @@ a coordinator. Ctrl-C stops it cleanly; nightshift resume continues.
 @spec_options
 @caps_options
 @option("--workers", **WORKERS)
-@option("-y", "--yes", is_flag=True, help="Do not ask for confirmation before spending.")
+@option("-y", "--yes", is_flag=True, help=N_("Do not ask for confirmation before spending."))
 @sample_options
 @json_option
 @patience_option
@@ -80,8 +82,8 @@ def command(
     check_key(settings)
     if home.is_coordinated():
         raise UsageError(
-            f"another nightshift process is running in {safe(str(home.folder))}",
-            hint="wait for it to finish (nightshift status), or use another NIGHTSHIFT_HOME",
+            N_("another nightshift process is running in {folder}", folder=home.folder),
+            hint=N_("wait for it to finish (nightshift status), or use another NIGHTSHIFT_HOME"),
         )
     set_caps(home, options)
     job_id = new_job_id()
@@ -89,7 +91,7 @@ def command(
     spends = not yes and not costs_nothing(spec)
     if spends and not sys.stdin.isatty():
         raise UsageError(
-            "cannot ask whether to spend money: stdin is not a terminal", hint="pass --yes"
+            N_("cannot ask whether to spend money: stdin is not a terminal"), hint=N_("pass --yes")
         )
     if settings.redis_url is not None:
         embedded.check(settings.redis_url)
@@ -136,8 +138,8 @@ def follow(its: Crew, job_id: str, sampled: Callable[[JobRow], bool] = lambda _j
     except KeyboardInterrupt:
         return say_interrupted(job_id)
     except NightshiftError as error:
-        way = f"the job is kept; go on with: nightshift resume {job_id}"
-        error.hint = f"{error.hint}\n  {way}" if error.hint else way
+        way = N_("the job is kept; go on with: nightshift resume {job}", job=job_id)
+        error.hint = joined(filter(None, (error.hint, way)), "\n")
         raise
     with closing(home.open(job_id, read_only=True)) as store:
         return say_ending(job, store)

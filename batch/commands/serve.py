@@ -30,6 +30,7 @@ from batch.settings import check_key, log_level, read_settings
 from batch.submission import new_job_id
 from jobs.errors import UsageError
 from jobs.logs import log_to_stderr
+from jobs.message import N_
 from jobs.spec import Spec
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
     from batch.store.home import Home
 
-HELP = """Serve OpenAI's Files and Batches API: programs run unchanged with another base_url.
+HELP = N_("""\
+Serve OpenAI's Files and Batches API: programs run unchanged with another base_url.
 
 Starts everything it needs, as run does. With --api-only it serves the API alone, beside a
 coordinator and workers that run already. Every batch is a job: status, resume, cancel and Flower
@@ -49,29 +51,33 @@ It answers this machine alone, and takes any key, until nightshift keys add make
   nightshift serve
   OPENAI_BASE_URL=http://127.0.0.1:5556/v1 OPENAI_API_KEY=any python my_batch.py
   nightshift serve --address 0.0.0.0 --tls-cert server.pem --tls-key server.key
-"""
+""")
 
 _HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @click.command("serve", cls=Command, help=HELP)
-@option("--port", type=Whole(0, 65535), default=5556, show_default=True, help="Port to listen on.")
-@plain_option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@option(
+    "--port", type=Whole(0, 65535), default=5556, show_default=True, help=N_("Port to listen on.")
+)
+@plain_option("--address", default="127.0.0.1", show_default=True, help=N_("Address to listen on."))
 @plain_option(
     "--tls-cert",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Certificate chain (PEM) for HTTPS.",
+    help=N_("Certificate chain (PEM) for HTTPS."),
 )
 @plain_option(
     "--tls-key",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Its private key (PEM).",
+    help=N_("Its private key (PEM)."),
 )
 @option("--workers", **WORKERS)
 @plain_option(
-    "--api-only", is_flag=True, help="Start neither a coordinator nor workers; they run elsewhere."
+    "--api-only",
+    is_flag=True,
+    help=N_("Start neither a coordinator nor workers; they run elsewhere."),
 )
 @option(
     "--max-upload-mb",
@@ -79,12 +85,12 @@ _HERE = frozenset({"127.0.0.1", "::1", "localhost"})
     default=1024,
     show_default=True,
     metavar="MB",
-    help="Largest file that may be uploaded.",
+    help=N_("Largest file that may be uploaded."),
 )
 @plain_option(
     "--openai-limits",
     is_flag=True,
-    help="Enforce OpenAI's limits: 50,000 requests, 200 MB and one model per batch.",
+    help=N_("Enforce OpenAI's limits: 50,000 requests, 200 MB and one model per batch."),
 )
 @batch_options
 @caps_options
@@ -113,7 +119,9 @@ def command(
     if not api_only:
         check_key(settings)
     if (tls_cert is None) != (tls_key is None):
-        raise UsageError("--tls-cert and --tls-key go together", hint="give both or neither")
+        raise UsageError(
+            N_("--tls-cert and --tls-key go together"), hint=N_("give both or neither")
+        )
     _check_address(home, address, tls=tls_cert is not None)
     set_caps(home, options)
     spec = _template(options)
@@ -170,8 +178,11 @@ def _check_address(home: Home, address: str, *, tls: bool) -> None:
 
     if not Registry(home.folder).keys():
         raise UsageError(
-            f"no API key exists, so {address} would let anybody spend your money",
-            hint="make one for each client: nightshift keys add NAME",
+            N_(
+                "no API key exists, so {address} would let anybody spend your money",
+                address=address,
+            ),
+            hint=N_("make one for each client: nightshift keys add NAME"),
         )
     if not tls:
         say(_("without --tls-cert keys and prompts cross the network unencrypted"))

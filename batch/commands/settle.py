@@ -16,9 +16,11 @@ from batch.language import _, money, ngettext, number
 from batch.store.chunks import Lost
 from batch.store.jobstore import JobStore
 from jobs.errors import UsageError
+from jobs.message import N_
 from jobs.money import plain
 
-HELP = """Release what JOB still reserves for lost workers.
+HELP = N_("""\
+Release what JOB still reserves for lost workers.
 
 The most their calls can have cost stays reserved until one of them, or another worker on the same
 host with the same scratch directory, reports the real cost. If none ever will, this command
@@ -28,14 +30,14 @@ and the caps may be exceeded by the amount shown here. Calls of unknown cost sta
 \b
   nightshift settle latest --dry-run
   nightshift settle latest
-"""
+""")
 
 
 @click.command("settle", cls=Command, help=HELP)
 @named_job_argument
-@plain_option("--dry-run", is_flag=True, help="Show what is reserved; change nothing.")
-@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
-@option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+@plain_option("--dry-run", is_flag=True, help=N_("Show what is reserved; change nothing."))
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON."))
+@option("-y", "--yes", is_flag=True, help=N_("Do not ask for confirmation."))
 def command(job: str, *, dry_run: bool, as_json: bool, yes: bool) -> int:
     """See HELP."""
     home = open_home()
@@ -63,7 +65,8 @@ def command(job: str, *, dry_run: bool, as_json: bool, yes: bool) -> int:
 def _agree() -> None:
     if not sys.stdin.isatty():
         raise UsageError(
-            "cannot ask for confirmation: stdin is not a terminal", hint="pass --yes to release it"
+            N_("cannot ask for confirmation: stdin is not a terminal"),
+            hint=N_("pass --yes to release it"),
         )
     question = _("Release it? Calls reported later may exceed the caps.")
     click.confirm(question, abort=True, err=True)
@@ -71,7 +74,9 @@ def _agree() -> None:
 
 def _give_up(store: JobStore) -> None:
     if store.chunks.give_up() == 0:
-        raise UsageError("its workers have reported in the meantime; nothing is reserved any more")
+        raise UsageError(
+            N_("its workers have reported in the meantime; nothing is reserved any more")
+        )
 
 
 def _line(lost: Lost) -> str:

@@ -13,16 +13,18 @@ import click
 from batch.dialogue.click_help import Command
 from batch.dialogue.options import COUNT, complete_job, open_home, plain_option
 from batch.dialogue.terminal import fitted, safe, say, tell
-from batch.language import _, again, decimal, exact, moment, number
+from batch.language import _, decimal, exact, moment, number
 from batch.reports.lines import line_of
 from batch.reports.rows import Row, row_of
 from batch.store import lookup
 from batch.store.jobstore import JobStore
 from batch.store.lookup import CallFacts, Notable
 from jobs.errors import UsageError
+from jobs.message import N_
 from jobs.result import ResultState
 
-HELP = """Show one request of JOB: prompt, answer, calls and cost. Or list those worth a look.
+HELP = N_("""\
+Show one request of JOB: prompt, answer, calls and cost. Or list those worth a look.
 
 ROW is a custom_id or an input line (for a table: its row number). Without ROW the first failed
 request is shown. Nothing is sent.
@@ -32,7 +34,7 @@ request is shown. Nothing is sent.
   nightshift show latest --failed
   nightshift show latest --costliest --limit 5
   nightshift show latest r-17 --json | jq .response
-"""
+""")
 
 _LISTED = 20
 _BEGINNING = 60
@@ -41,19 +43,19 @@ _BEGINNING = 60
 @click.command("show", cls=Command, help=HELP)
 @click.argument("job", metavar="[JOB]", default="latest", shell_complete=complete_job)
 @click.argument("row", metavar="[ROW]", required=False)
-@plain_option("--failed", "kind", flag_value=Notable.FAILED.value, help="List failed requests.")
+@plain_option("--failed", "kind", flag_value=Notable.FAILED.value, help=N_("List failed requests."))
 @plain_option(
-    "--truncated", "kind", flag_value=Notable.TRUNCATED.value, help="List truncated answers."
+    "--truncated", "kind", flag_value=Notable.TRUNCATED.value, help=N_("List truncated answers.")
 )
 @plain_option(
-    "--flagged", "kind", flag_value=Notable.FLAGGED.value, help="List answers with a flag."
+    "--flagged", "kind", flag_value=Notable.FLAGGED.value, help=N_("List answers with a flag.")
 )
-@plain_option("--slowest", "kind", flag_value=Notable.SLOWEST.value, help="List the slowest.")
+@plain_option("--slowest", "kind", flag_value=Notable.SLOWEST.value, help=N_("List the slowest."))
 @plain_option(
-    "--costliest", "kind", flag_value=Notable.COSTLIEST.value, help="List the most expensive."
+    "--costliest", "kind", flag_value=Notable.COSTLIEST.value, help=N_("List the most expensive.")
 )
-@plain_option("--limit", **COUNT, default=_LISTED, show_default=True, help="List at most N.")
-@plain_option("--json", "as_json", is_flag=True, help="Print JSON, one line per request.")
+@plain_option("--limit", **COUNT, default=_LISTED, show_default=True, help=N_("List at most N."))
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON, one line per request."))
 def command(job: str, row: str | None, kind: str | None, limit: int, *, as_json: bool) -> int:
     """See HELP."""
     home = open_home()
@@ -65,8 +67,10 @@ def command(job: str, row: str | None, kind: str | None, limit: int, *, as_json:
         ordinal = lookup.first(store.db) if row is None else lookup.find(store.db, row)
         if ordinal is None:
             raise UsageError(
-                f"{job_id} has no request {row!r}" if row else f"{job_id} has no requests",
-                hint=f"nightshift show {job_id} --failed lists those that failed",
+                N_("{job} has no request {row!r}", job=job_id, row=row)
+                if row
+                else N_("{job} has no requests", job=job_id),
+                hint=N_("nightshift show {job} --failed lists those that failed", job=job_id),
             )
         if as_json:
             click.echo(json.dumps(_for_programs(store, ordinal), ensure_ascii=False))
@@ -101,7 +105,7 @@ def _list(store: JobStore, ordinals: list[int], *, as_json: bool) -> None:
             continue
         row = row_of(store, ordinal)
         what = row.code or ",".join(row.flags) or _state(row)
-        words = again(row.message) or _text_of(_answer(row))
+        words = _(row.message) or _text_of(_answer(row))
         facts = f"{number(row.line):>8}  {fitted(safe(row.custom_id), 24):<24}  {what}"
         cost = _("{rub} ₽").format(rub=exact(row.cost))
         time = _("{seconds} s").format(seconds=decimal(row.latency_s, 1))
@@ -185,7 +189,7 @@ def _why(row: Row) -> str:
     if row.state is not ResultState.FAILED:
         return ""
     status = f" (HTTP {row.status})" if row.status else ""
-    return f": {safe(row.code)}{status}: {safe(again(row.message))}"
+    return f": {safe(row.code)}{status}: {safe(_(row.message))}"
 
 
 def _messages(request: Any) -> list[dict[str, Any]]:

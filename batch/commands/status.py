@@ -38,23 +38,25 @@ from batch.dialogue.progress_text import (
     way_out,
 )
 from batch.dialogue.terminal import cells, colored, fitted, roughly, safe, say, tell, width
-from batch.language import _, again, moment, ngettext, number
+from batch.language import _, moment, ngettext, number
 from batch.notices.watchman import Watchman
 from batch.settings import read_settings
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.watching.progress import Progress
+from jobs.message import N_
 from jobs.stall import STALLED
 from jobs.states import JobState
 
-HELP = """List all jobs in the data directory, or show one in detail.
+HELP = N_("""\
+List all jobs in the data directory, or show one in detail.
 
 \b
   nightshift status
   nightshift status --state paused --watch
   nightshift status latest
   nightshift status latest --json | jq .completed
-"""
+""")
 
 _LONGEST_NAME = 40
 _MOST_SHOWN = 20
@@ -70,15 +72,15 @@ _HOME_AND_CLEAR = "\x1b[H\x1b[J"
     multiple=True,
     type=click.Choice([each.value for each in JobState]),
     metavar="STATE",
-    help=f"List only jobs in this state; may be repeated: {', '.join(JobState)}.",
+    help=N_("List only jobs in this state; may be repeated: {states}.", states=", ".join(JobState)),
 )
 @plain_option(
     "--limit",
     **FROM_NONE,
-    help=f"List at most N jobs; 0: all.  [default: {_MOST_SHOWN}; all with --json]",
+    help=N_("List at most N jobs; 0: all.  [default: {most}; all with --json]", most=_MOST_SHOWN),
 )
-@plain_option("--watch", is_flag=True, help="Refresh until Ctrl-C.")
-@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plain_option("--watch", is_flag=True, help=N_("Refresh until Ctrl-C."))
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON."))
 @color_option
 @insecure_option
 def command(
@@ -222,7 +224,7 @@ def _one(store: JobStore, glance: Glance) -> None:
     progress = glance.at(job, refusals=sum(refusals.values()))
     moves = progress.state == JobState.IN_PROGRESS and progress.stall is None
     created = datetime.fromtimestamp(job.created_at).astimezone()
-    why = f": {safe(again(job.reason_text))}" if job.reason_text else ""
+    why = f": {safe(_(job.reason_text))}" if job.reason_text else ""
     done = _("{done} of {requests}").format(
         done=number(job.finished), requests=number(job.requests)
     )

@@ -26,15 +26,17 @@ from batch.dialogue.terminal import say
 from batch.language import _
 from batch.settings import read_settings
 from batch.submission import new_job_id
+from jobs.message import N_
 
-HELP = """Check INPUT and store it as a job in the data directory; prints only the job id.
+HELP = N_("""\
+Check INPUT and store it as a job in the data directory; prints only the job id.
 
 This command sends nothing: a coordinator for the same data directory and workers run the job.
 
 \b
   job=$(nightshift submit reviews.jsonl --budget-rub 500)
   nightshift watch $job
-"""
+""")
 
 
 @click.command("submit", cls=Command, help=HELP)

@@ -16,8 +16,10 @@ from batch.dialogue.submission_summary import say_refused
 from batch.dialogue.terminal import counting_lines, say_faults
 from batch.language import ngettext, number
 from batch.submission import Report, check_any_left, is_refused, new_job_id, validate
+from jobs.message import N_
 
-HELP = """Check INPUT as run and submit do, and list all errors. Nothing is sent or stored.
+HELP = N_("""\
+Check INPUT as run and submit do, and list all errors. Nothing is sent or stored.
 
 Takes all options of submit, so only the command name has to be changed; the relevant ones are
 listed below. Exits with 2 if there are errors, unless --skip-invalid is set.
@@ -26,14 +28,14 @@ listed below. Exits with 2 if there are errors, unless --skip-invalid is set.
   nightshift validate reviews.jsonl
   nightshift validate reviews.jsonl --model minimax/minimax-m1 --max-tokens 300
   nightshift validate reviews.jsonl --json | jq -r .faults[].line
-"""
+""")
 
 
 @checking
 @click.command("validate", cls=Command, help=HELP)
 @input_argument
 @spec_options
-@plain_option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON."))
 def command(source: Path, *, as_json: bool, **options: Any) -> int:
     """See HELP."""
     spec = make_spec(new_job_id(), source, options)

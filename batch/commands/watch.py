@@ -32,14 +32,16 @@ from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.watching.progress import Meter, Progress
 from jobs.lifecycle import is_at_rest
+from jobs.message import N_
 from jobs.stall import Stall
 
-HELP = """Follow JOB until it ends; same exit codes as run. Ctrl-C stops watching, not the job.
+HELP = N_("""\
+Follow JOB until it ends; same exit codes as run. Ctrl-C stops watching, not the job.
 
 \b
   nightshift watch latest
   nightshift watch latest --json | jq .completed
-"""
+""")
 
 
 @click.command("watch", cls=Command, help=HELP)
@@ -50,9 +52,9 @@ HELP = """Follow JOB until it ends; same exit codes as run. Ctrl-C stops watchin
     default=1.0,
     show_default=True,
     metavar="S",
-    help="Refresh interval in seconds.",
+    help=N_("Refresh interval in seconds."),
 )
-@plain_option("--json", "as_json", is_flag=True, help="Print JSON, one line per refresh.")
+@plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON, one line per refresh."))
 @display_options
 @insecure_option
 def command(job: str, every: float, *, as_json: bool) -> int:

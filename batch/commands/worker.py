@@ -21,9 +21,11 @@ from batch.language import _
 from batch.programs import environment, program
 from batch.settings import check_key, log_level, read_settings
 from jobs.address import DEFAULT_BASE_URL
+from jobs.message import N_
 from jobs.secret import POST_SECRET_FILE
 
-HELP = """Run a worker: take chunks of requests from the queue and call the endpoint until stopped.
+HELP = N_("""\
+Run a worker: take chunks of requests from the queue and call the endpoint until stopped.
 
 Needs Redis (NIGHTSHIFT_REDIS_URL; by default the embedded one of this data directory), the key, the
 endpoint and a scratch directory (NIGHTSHIFT_SCRATCH). Start as many as you like, on any hosts.
@@ -31,7 +33,7 @@ SIGTERM lets calls in flight finish; SIGQUIT aborts them.
 
 \b
   NIGHTSHIFT_REDIS_URL=redis://:password@queue:6379/0 nightshift worker
-"""
+""")
 
 _PROGRAM = program("workers")
 
@@ -42,7 +44,7 @@ _PROGRAM = program("workers")
     metavar="URL",
     default=DEFAULT_BASE_URL,
     show_default=True,
-    help="Endpoint whose jobs to run.",
+    help=N_("Endpoint whose jobs to run."),
 )
 @endpoint_options
 @option(
@@ -51,7 +53,7 @@ _PROGRAM = program("workers")
     default=64,
     show_default=True,
     metavar="N",
-    help="Chunks processed concurrently.",
+    help=N_("Chunks processed concurrently."),
 )
 @insecure_option
 def command(base_url: str, open_chunks: int, *, insecure_http: bool, **_headers: Any) -> int:

@@ -42,7 +42,8 @@ from jobs import chunk as chunks
 from jobs.bound import Bound
 from jobs.chunk import ReturnReason
 from jobs.lifecycle import due, ending, is_at_rest
-from jobs.money import plain, show
+from jobs.message import N_, Message, joined
+from jobs.money import plain
 from jobs.result import ResultState
 from jobs.seal import Target, key_of
 from jobs.stall import UNMANNED_S, Signs, stalled
@@ -244,10 +245,13 @@ class ActiveJob:
 
     def _mind(self, overrun: ledger.Overrun) -> None:
         """A call was dearer than it could be by the prices that are known: no cap holds by them."""
-        text = (
-            f"a call cost {show(overrun.cost)}, more than the maximum of {show(overrun.bound)}"
-            " at known prices; prices may have risen. To allow for more: nightshift resume"
-            f" {self.id} --max-price-rise PERCENT"
+        text = N_(
+            "a call cost {cost}, more than the maximum of {bound} at known prices; prices"
+            " may have risen. To allow for more: nightshift resume {job} --max-price-rise"
+            " PERCENT",
+            cost=overrun.cost,
+            bound=overrun.bound,
+            job=self.id,
         )
         if self.store.job().spec.budget.rub is None:
             if not self._warned:
@@ -263,12 +267,12 @@ class ActiveJob:
             log.info("%s: %s is set aside: %s", self.id, why.model, why.code)
         elif why.pause is not None:
             # The endpoint's words may quote a prompt: they are for the home, not for the log.
-            self._pause(reason_for(why.pause, why.code), why.message, logged=why.code)
+            self._pause(reason_for(why.pause, why.code), why.told, logged=why.code)
 
     def _pause(
         self,
         reason: PauseReason,
-        text: str,
+        text: Message,
         *,
         goes_on_at: datetime | None = None,
         options: str = "",
@@ -364,18 +368,25 @@ class ActiveJob:
             least = job.spec.task.min_accuracy
             if least is not None and gold.accuracy < least:
                 share, wanted = f"{gold.accuracy:.3f}", f"{least:g}"
-                text = (
-                    f"{gold.right} of {gold.rows} known answers are right (accuracy {share}), and"
-                    f" --min-accuracy asks for {wanted}"
+                text = N_(
+                    "{right} of {rows} known answers are right (accuracy {share}), and"
+                    " --min-accuracy asks for {wanted}",
+                    right=gold.right,
+                    rows=gold.rows,
+                    share=share,
+                    wanted=wanted,
                 )
                 self._pause(PauseReason.LOW_ACCURACY, text)
                 return self.store.job()
         if job.left:
-            text = "the sample is complete"
+            text = N_("the sample is complete")
             if guess.likely is not None and guess.low is not None and guess.high is not None:
-                text = (
-                    "estimated from the sample, the whole job will cost about"
-                    f" {show(guess.likely)} ({show(guess.low)} to {show(guess.high)})"
+                text = N_(
+                    "estimated from the sample, the whole job will cost about {likely} ({low} to"
+                    " {high})",
+                    likely=guess.likely,
+                    low=guess.low,
+                    high=guess.high,
                 )
             self._pause(PauseReason.SAMPLED, text)
         return self.store.job()
@@ -498,7 +509,10 @@ class ActiveJob:
             self.store.chunks.take_back(chunk)
             return
         log.warning(
-            "%s: lost contact with the worker of chunk %d; its remaining requests are sent again",
+            N_(
+                "%s: lost contact with the worker of chunk %d; its remaining requests are sent"
+                " again"
+            ),
             *place,
         )
         self.troubles.meet(WORKER_SILENT, time.time())
@@ -522,7 +536,8 @@ class ActiveJob:
             self._exhausted(job, fed.full)
         elif self._feeder.aside and not fed.chunks and not self._watches and job.left:
             why = next(iter(self._feeder.aside.values()))
-            text, logged = f"{why.model}: {why.message}", f"{why.model}: {why.code}"
+            text = Message("{model}: {why}", model=why.model, why=why.told)
+            logged = f"{why.model}: {why.code}"
             reason = reason_for(why.pause or PauseReason.MISCONFIGURED, why.code)
             self._pause(reason, text, logged=logged)
 
@@ -550,12 +565,15 @@ class ActiveJob:
         if full is not None:
             self._wait_for_next(job, full)
             return
-        text = "no further request fits the budget"
+        text = N_("no further request fits the budget")
         if lost.chunks and lost.rub:
-            text += (
-                f"; {show(lost.rub)} of it stay set aside for workers that fell silent; where none"
-                f" will come back: nightshift settle {self.id}"
+            kept = N_(
+                "{amount} of it stay set aside for workers that fell silent; where none will come"
+                " back: nightshift settle {job}",
+                amount=lost.rub,
+                job=self.id,
             )
+            text = joined((text, kept))
         self._pause(PauseReason.BUDGET_EXHAUSTED, text, options=self._feeder.lacks(job))
 
     def _wait_for_next(self, job: JobRow, full: Room) -> None:
@@ -570,7 +588,7 @@ class ActiveJob:
             self._pause(PauseReason.CAP_TOO_SMALL, why, options=options)
             return
         self._caps_stamp = self._allowance.stamp()
-        why += f"; resumes at {full.ends:%Y-%m-%d %H:%M %Z}"
+        why = joined((why, N_("resumes at {opening}", opening=full.ends)))
         self._pause(PauseReason.CAP_REACHED, why, goes_on_at=full.ends, options=options)
 
     def _look_up(self, job: JobRow) -> None:
@@ -703,7 +721,7 @@ def write_down(store: JobStore, mail: Mail) -> Applied:
     applied = ledger.apply(store, mail.deliveries, judge_of(job.id, job.spec))
     dropped = mail.garbage + applied.foreign
     if dropped:
-        log.warning("%s: dropped %d invalid messages", mail.job, dropped)
+        log.warning(N_("%s: dropped %d invalid messages"), mail.job, dropped)
     return applied
 
 

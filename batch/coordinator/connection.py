@@ -26,6 +26,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from jobs.errors import NightshiftError, ServiceUnavailable, UsageError
+from jobs.message import N_, Message
 from jobs.redis_url import parse_redis_url
 
 TIMEOUT_S = 4.0
@@ -72,20 +73,23 @@ def check(url: str) -> str:
 def _check_kind(info: dict[str, Any]) -> None:
     if info.get("cluster_enabled"):
         raise UsageError(
-            "this Redis is a cluster; related keys would be spread over several servers",
-            hint="use a single server; it may have replicas",
+            N_("this Redis is a cluster; related keys would be spread over several servers"),
+            hint=N_("use a single server; it may have replicas"),
         )
     if info.get("role") == "slave":
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
         raise ServiceUnavailable(
-            "this Redis is a read-only replica",
-            hint=f"use its primary: {primary}",
+            N_("this Redis is a read-only replica"),
+            hint=N_("use its primary: {primary}", primary=primary),
         )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise UsageError(
-            f"this Redis evicts keys when its memory is full (maxmemory-policy {policy})",
-            hint="set maxmemory-policy noeviction",
+            N_(
+                "this Redis evicts keys when its memory is full (maxmemory-policy {policy})",
+                policy=policy,
+            ),
+            hint=N_("set maxmemory-policy noeviction"),
         )
 
 
@@ -105,7 +109,7 @@ def as_ours(place: str = "") -> Iterator[None]:
     except (RedisError, OSError) as error:
         met = _named(error)
         if place:
-            met.message = f"{met.message}: {place}"
+            met.message = Message("{why}: {place}", why=met.message, place=place)
         raise met from error
 
 
@@ -127,8 +131,8 @@ def _named(error: Exception) -> NightshiftError:
         or _of_state(error)
         or _of_network(error)
         or ServiceUnavailable(
-            f"unexpected reply from Redis ({_quoted(error)})",
-            hint="check NIGHTSHIFT_REDIS_URL",
+            N_("unexpected reply from Redis ({reply})", reply=_quoted(error)),
+            hint=N_("check NIGHTSHIFT_REDIS_URL"),
         )
     )
 
@@ -137,17 +141,17 @@ def _of_tls(error: Exception) -> NightshiftError | None:
     fault = _cause(error, ssl.SSLError)
     if isinstance(fault, ssl.SSLCertVerificationError):
         return UsageError(
-            f"the TLS certificate of Redis is not trusted ({fault.verify_message})",
-            hint="set its CA: rediss://…?ssl_ca_certs=/path/to/ca.pem",
+            N_("the TLS certificate of Redis is not trusted ({why})", why=fault.verify_message),
+            hint=N_("set its CA: rediss://…?ssl_ca_certs=/path/to/ca.pem"),
         )
     if fault is not None:
         return UsageError(
-            "the TLS handshake with Redis failed",
-            hint="use redis:// if it has no TLS; a client certificate goes into ssl_certfile",
+            N_("the TLS handshake with Redis failed"),
+            hint=N_("use redis:// if it has no TLS; a client certificate goes into ssl_certfile"),
         )
     if isinstance(_cause(error, FileNotFoundError), FileNotFoundError):
         return UsageError(
-            "a certificate file for Redis does not exist", hint="check NIGHTSHIFT_REDIS_URL"
+            N_("a certificate file for Redis does not exist"), hint=N_("check NIGHTSHIFT_REDIS_URL")
         )
     return None
 
@@ -156,29 +160,29 @@ def _of_rights(error: Exception) -> NightshiftError | None:
     text = words_of(error)
     if "without any password configured" in text:
         return UsageError(
-            "NIGHTSHIFT_REDIS_URL has a password, but Redis has none set",
-            hint="set it in Redis (requirepass)",
+            N_("NIGHTSHIFT_REDIS_URL has a password, but Redis has none set"),
+            hint=N_("set it in Redis (requirepass)"),
         )
     if isinstance(error, NoPermissionError) or text.startswith("NOPERM"):
         return UsageError(
-            f"Redis denies a required permission ({_quoted(error)})",
-            hint="grant its user the permissions listed in docs/deployment.md",
+            N_("Redis denies a required permission ({reply})", reply=_quoted(error)),
+            hint=N_("grant its user the permissions listed in docs/deployment.md"),
         )
     if isinstance(error, AuthenticationError | AuthenticationWrongNumberOfArgsError):
-        return UsageError("Redis rejected the password", hint="check NIGHTSHIFT_REDIS_URL")
+        return UsageError(N_("Redis rejected the password"), hint=N_("check NIGHTSHIFT_REDIS_URL"))
     if "DB index is out of range" in text or "invalid DB index" in text:
         return UsageError(
-            "Redis has no database with that number", hint="check NIGHTSHIFT_REDIS_URL"
+            N_("Redis has no database with that number"), hint=N_("check NIGHTSHIFT_REDIS_URL")
         )
     if "unknown command" in text.lower():
         return UsageError(
-            f"Redis lacks a required command ({_quoted(error)})",
-            hint="allow it, including scripts (EVAL, EVALSHA); requires Redis 6.2+ or Valkey",
+            N_("Redis lacks a required command ({reply})", reply=_quoted(error)),
+            hint=N_("allow it, including scripts (EVAL, EVALSHA); requires Redis 6.2+ or Valkey"),
         )
     if "protected mode" in text:
         return UsageError(
-            "Redis refuses remote connections: it has no password (protected mode)",
-            hint="set a password there, and in NIGHTSHIFT_REDIS_URL",
+            N_("Redis refuses remote connections: it has no password (protected mode)"),
+            hint=N_("set a password there, and in NIGHTSHIFT_REDIS_URL"),
         )
     return None
 
@@ -187,25 +191,27 @@ def _of_state(error: Exception) -> NightshiftError | None:
     text = words_of(error)
     if isinstance(error, ReadOnlyError):
         return ServiceUnavailable(
-            "this Redis is a read-only replica", hint="check NIGHTSHIFT_REDIS_URL"
+            N_("this Redis is a read-only replica"), hint=N_("check NIGHTSHIFT_REDIS_URL")
         )
     if isinstance(error, OutOfMemoryError):
-        return ServiceUnavailable("Redis is out of memory", hint="give it more memory (maxmemory)")
+        return ServiceUnavailable(
+            N_("Redis is out of memory"), hint=N_("give it more memory (maxmemory)")
+        )
     if isinstance(error, BusyLoadingError):
         return ServiceUnavailable(
-            "Redis is still loading its dataset from disk", hint="wait for it"
+            N_("Redis is still loading its dataset from disk"), hint=N_("wait for it")
         )
     if text.startswith(("MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN")):
-        return UsageError("this Redis is a cluster", hint="use a single server")
+        return UsageError(N_("this Redis is a cluster"), hint=N_("use a single server"))
     if text.startswith("MISCONF"):
-        return ServiceUnavailable("Redis cannot write to disk", hint="free up space there")
+        return ServiceUnavailable(N_("Redis cannot write to disk"), hint=N_("free up space there"))
     if "max number of clients" in text:
         return ServiceUnavailable(
-            "Redis has reached its limit of clients", hint="raise its maxclients"
+            N_("Redis has reached its limit of clients"), hint=N_("raise its maxclients")
         )
     if isinstance(error, InvalidResponse) or text.startswith("Protocol error"):
         return UsageError(
-            "the server at that address is not Redis", hint="check NIGHTSHIFT_REDIS_URL"
+            N_("the server at that address is not Redis"), hint=N_("check NIGHTSHIFT_REDIS_URL")
         )
     return None
 
@@ -213,28 +219,30 @@ def _of_state(error: Exception) -> NightshiftError | None:
 def _of_network(error: Exception) -> NightshiftError | None:
     if _cause(error, socket.gaierror) is not None:
         return ServiceUnavailable(
-            "the host of Redis cannot be resolved", hint="check NIGHTSHIFT_REDIS_URL"
+            N_("the host of Redis cannot be resolved"), hint=N_("check NIGHTSHIFT_REDIS_URL")
         )
     fault = _cause(error, OSError)
     if isinstance(fault, OSError) and fault.errno in {errno.ECONNREFUSED, errno.ENOENT}:
         return ServiceUnavailable(
-            "Redis does not answer: nothing listens there",
-            hint="start it, or fix NIGHTSHIFT_REDIS_URL; if it is unset, an embedded server is"
-            " used",
+            N_("Redis does not answer: nothing listens there"),
+            hint=N_(
+                "start it, or fix NIGHTSHIFT_REDIS_URL; if it is unset, an embedded server is used"
+            ),
         )
     if isinstance(fault, TimeoutError) and "handshake" in str(fault):
         return ServiceUnavailable(
-            "Redis does not answer to TLS",
-            hint="use redis:// if it has no TLS; otherwise check its log",
+            N_("Redis does not answer to TLS"),
+            hint=N_("use redis:// if it has no TLS; otherwise check its log"),
         )
     if isinstance(fault, TimeoutError):
         return ServiceUnavailable(
-            f"Redis does not answer within {TIMEOUT_S:.0f} s", hint="check its log and load"
+            N_("Redis does not answer within {timeout_s:.0f} s", timeout_s=TIMEOUT_S),
+            hint=N_("check its log and load"),
         )
     if "closed by server" in str(error) or isinstance(fault, ConnectionResetError):
         return ServiceUnavailable(
-            "Redis closed the connection",
-            hint="if it requires TLS, use rediss://; otherwise check its log",
+            N_("Redis closed the connection"),
+            hint=N_("if it requires TLS, use rediss://; otherwise check its log"),
         )
     return None
 

@@ -29,6 +29,7 @@ from batch.watching.series import BOUNDS_S
 from batch.watching.trouble import OTHER
 from jobs.errors import UsageError
 from jobs.heartbeat import WorkerStatus
+from jobs.message import N_
 from jobs.states import ENDED
 
 MOST_JOBS = 100
@@ -75,8 +76,13 @@ class Metrics(Collector):
             server, _thread = start_http_server(port, address, registry)
         except OSError as error:
             raise UsageError(
-                f"cannot expose metrics on {address}:{port}: {error.strerror}",
-                hint="choose another port with --metrics-port",
+                N_(
+                    "cannot expose metrics on {address}:{port}: {why}",
+                    address=address,
+                    port=port,
+                    why=error,
+                ),
+                hint=N_("choose another port with --metrics-port"),
             ) from error
         return int(server.server_port)
 

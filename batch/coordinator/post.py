@@ -26,6 +26,7 @@ from jobs.chunk import Payload
 from jobs.counts import Seconds
 from jobs.errors import BadMessage
 from jobs.heartbeat import WorkerStatus
+from jobs.message import N_
 from jobs.seal import Seal, Target
 from jobs.wire import (
     Begin,
@@ -199,7 +200,7 @@ class Post:
                     raise
             for key, expected in types.items():
                 if self._redis.type(key) not in {expected, b"none"}:
-                    log.warning("%s: dropped an invalid message", key)
+                    log.warning(N_("%s: dropped an invalid message"), key)
                     self.foreign += 1
                     self._redis.delete(key)
             return command()
@@ -322,7 +323,7 @@ class Post:
             self._held_since[job] = (found, time.monotonic())
         genuine = self._ours(names.hold_key(job), found) is not None
         if not genuine or time.monotonic() - self._held_since[job][1] > _WORKER_HOLDS_S:
-            log.warning("%s was paused in Redis by an unknown party; it continues", job)
+            log.warning(N_("%s was paused in Redis by an unknown party; it continues"), job)
             self.unhold(job)
 
     # ---- results -------------------------------------------------------------------------------
@@ -509,8 +510,8 @@ class Post:
 def _read(data: bytes, kind: type[T]) -> T:
     """A value of that kind; `BadMessage` for anything else, however it is made."""
     if len(data) > LARGEST_STATUS:
-        raise BadMessage("larger than any valid message")
+        raise BadMessage(N_("larger than any valid message"))
     try:
         return msgspec.json.decode(data, type=kind)
     except (ValueError, RecursionError, ArithmeticError) as error:
-        raise BadMessage("unexpected format") from error
+        raise BadMessage(N_("unexpected format")) from error

@@ -8,6 +8,7 @@ from kombu import pools
 from kombu.exceptions import OperationalError
 
 from jobs.errors import ServiceUnavailable
+from jobs.message import N_
 from jobs.names import LOOK_UP, RUN_CHUNK, lookup_place
 from jobs.priority import NORMAL, queue_place
 from jobs.queue import celery_settings
@@ -73,8 +74,8 @@ class Sender:
             )
         except (OperationalError, OSError) as error:
             raise ServiceUnavailable(
-                f"Redis does not accept messages ({type(error).__name__})",
-                hint="nightshift doctor checks the setup",
+                N_("Redis does not accept messages ({kind})", kind=type(error).__name__),
+                hint=N_("nightshift doctor checks the setup"),
             ) from error
 
     def close(self) -> None:

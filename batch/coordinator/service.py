@@ -39,6 +39,7 @@ from batch.store.jobstore import JobStore
 from batch.watching.progress import Progress, at_standstill
 from batch.watching.trouble import DISK, FAULT, REDIS, Troubles
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.message import N_, NOTHING, Message
 from jobs.seal import Target
 from jobs.stall import UNMANNED_S, Signs, stalled
 from jobs.states import ENDED, JobState
@@ -183,7 +184,7 @@ class Coordinator:
             self.away_since = now
         if error.message not in self._away_why:
             # Also what keeps it away when it is back: a password, too few clients.
-            log.warning("%s; results are waiting at the workers", error.message)
+            log.warning(N_("%s; results are waiting at the workers"), error.message)
             self._away_why.add(error.message)
         since = self._home.well_at()
         for job in self._jobs.values():
@@ -263,9 +264,9 @@ class Coordinator:
         self._troubles[job_id].meet(DISK if _is_of_disk(error) else FAULT, time.time())
         before = self._board.ailing.get(job_id)
         if before is None or before.text != text:
-            log.error("%s: %s; the other jobs go on", job_id, text)
+            log.error(N_("%s: %s; the other jobs go on"), job_id, text)
             log.debug("", exc_info=error)
-            self._board.ailing[job_id] = Ailment(text, time.time())
+            self._board.ailing[job_id] = Ailment(str(text), time.time(), text.data)
         self._tell_trouble(job_id, text)
         job = self._jobs.pop(job_id, None)
         if job is not None:
@@ -274,7 +275,7 @@ class Coordinator:
             with suppress(sqlite3.Error):
                 job.store.close()
 
-    def _tell_trouble(self, job_id: str, text: str) -> None:
+    def _tell_trouble(self, job_id: str, text: Message) -> None:
         """The job says what is wrong with it, if that much can be written."""
         with suppress(NightshiftError, sqlite3.Error):
             store = self._home.open(job_id)
@@ -287,7 +288,7 @@ class Coordinator:
         if self._let_be.pop(job.id, None) is not None:
             self._board.ailing.pop(job.id, None)
             if job.store.job().state not in ENDED:
-                job.store.tell("")
+                job.store.tell(NOTHING)
 
     def _turn(self) -> None:
         self._last_turn = time.monotonic()
@@ -329,7 +330,7 @@ class Coordinator:
             self._stale.discard(job_id)
             self._let_be.pop(job_id, None)
             if job.reason_text:
-                store.tell("")
+                store.tell(NOTHING)
 
     def _others_try(self, job: ActiveJob) -> bool:
         return any(other.is_trying() for other in self._beside(job))
@@ -354,7 +355,7 @@ class Coordinator:
             self._doubt()
         self._fence.renew()
         if self._jobs and not self._fence.is_behind:
-            log.warning("Redis has lost data; everything in transit is sent again")
+            log.warning(N_("Redis has lost data; everything in transit is sent again"))
         self._asleep.clear()
         for job in list(self._jobs.values()):
             with self._apart(job.id):
@@ -419,7 +420,7 @@ class Coordinator:
                     UNMANNED_S if self._only is None else OWN_UNMANNED_S,
                 )
                 if job.state is JobState.IN_PROGRESS and job.reason_text:
-                    store.tell("")
+                    store.tell(NOTHING)
                 return
             self._afterwards.note(store)
             if not store.is_written():
@@ -444,13 +445,13 @@ class Coordinator:
         job.last = progress
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: Exception) -> Message:
     """What is wrong, for the user; of a fault of our own the kind: its text may hold a prompt."""
     if isinstance(error, NightshiftError):
         return error.message
     if _is_of_disk(error):
-        return f"the job's files cannot be used: {error}"
-    return f"internal error ({type(error).__name__})"
+        return N_("the job's files cannot be used: {why}", why=error)
+    return N_("internal error ({kind})", kind=type(error).__name__)
 
 
 def _is_of_disk(error: Exception) -> bool:
@@ -460,6 +461,6 @@ def _is_of_disk(error: Exception) -> bool:
 def _as_ours(error: Exception) -> Exception:
     if isinstance(error, sqlite3.Error | OSError):
         return StorageUnavailable(
-            _sentence(error), hint="fix the problem, then: nightshift resume JOB"
+            _sentence(error), hint=N_("fix the problem, then: nightshift resume JOB")
         )
     return error

@@ -9,6 +9,7 @@ import socket
 import msgspec
 
 from batch.store.home import Home
+from jobs.message import Message
 
 
 class Ailment(msgspec.Struct, frozen=True):
@@ -16,6 +17,12 @@ class Ailment(msgspec.Struct, frozen=True):
 
     text: str
     since: float
+    data: str = ""
+
+    @property
+    def told(self) -> Message:
+        """The sentence, for whoever shows it."""
+        return Message.read(self.text, self.data)
 
 
 class Sign(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ from batch.watching.progress import Progress, progress_of
 from batch.watching.series import Series, series_of, unpacked
 from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable, UsageError
 from jobs.ids import JOB_ID
+from jobs.message import N_
 from jobs.money import plain
 from jobs.states import ENDED, pausing
 
@@ -142,14 +143,14 @@ class Board:
             self._served_at, self._refused_at = now, None
             return
         self._refused_at = self._refused_at or now
-        text = (
+        text = N_(
             "another coordinator is already running for this data directory, or a copy"
             " of it, on this Redis"
         )
         if now - self._refused_at > RIVAL_S:
             raise UsageError(
                 text,
-                hint="stop it, or give the copy another Redis database and remove its home.id",
+                hint=N_("stop it, or give the copy another Redis database and remove its home.id"),
             )
         raise ServiceUnavailable(text)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from batch.dialogue.terminal import safe
-from batch.language import _, again, ngettext, number
+from batch.language import _, ngettext, number
 from batch.store.causes import LASTING, MEANINGS, TRUNCATED, Cause, Why
 from batch.watching.trouble import meaning
 
@@ -26,7 +26,7 @@ def cause_lines(why: Why, job: str) -> Iterator[str]:
 
 def _cause(cause: Cause) -> str:
     status = "" if cause.status is None else f" (HTTP {cause.status})"
-    words = again(cause.message) or meaning(cause.code)
+    words = _(cause.message) or meaning(cause.code)
     words = words if len(words) <= _LONGEST else words[:_LONGEST] + "…"
     code = safe(cause.code) or _("other causes")
     said = safe(" ".join(words.split()))

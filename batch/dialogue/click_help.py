@@ -44,6 +44,7 @@ class Option(click.Option):
     def __init__(self, *names: Any, section: Section = JOB, **settings: Any) -> None:
         super().__init__(*names, **settings)
         self.section = section
+        self.help = settings.get("help")  # a message; click makes a text of it
 
     def get_help_extra(self, ctx: click.Context) -> Any:
         """Without ranges that go without saying, and with plain defaults."""

@@ -20,6 +20,7 @@ from batch.store.home import Home
 from batch.store.resumed import Kind
 from jobs.address import LOOPBACK
 from jobs.commands import Pause
+from jobs.message import N_
 from jobs.spec import Spec
 from jobs.states import JobState
 
@@ -59,7 +60,7 @@ def _let_rest(home: Home, job_id: str) -> None:
     with closing(home.open(job_id, read_only=True)) as store:
         runs = store.job().state is JobState.IN_PROGRESS
     if runs:
-        control.command(home, job_id, Pause("waiting for confirmation"))
+        control.command(home, job_id, Pause(N_("waiting for confirmation")))
 
 
 def table(again: Again, columns: int) -> Iterator[str]:

@@ -18,10 +18,11 @@ from batch.dialogue.progress_text import (
     shown_state,
 )
 from batch.dialogue.terminal import PLAIN_EVERY_S, Manners, Say, cells, folded, is_lively, safe, say
-from batch.language import _, again, capital, number
+from batch.language import _, capital, number
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress
 from jobs.bound import Bound
+from jobs.message import message_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -120,8 +121,14 @@ class LogLines(logging.Handler):
         """Tells a record."""
         text = _(str(record.msg))
         if isinstance(record.args, tuple):
-            text %= tuple(again(one) if isinstance(one, str) else one for one in record.args)
+            text %= tuple(_said(one) for one in record.args)
         self._tell(f"  {safe(text)}")
+
+
+def _said(value: object) -> object:
+    """What fills a blank of a log's message, in the reader's words."""
+    value = message_of(value) if isinstance(value, Exception) else value
+    return _(value) if isinstance(value, str) else value
 
 
 class _Bar:

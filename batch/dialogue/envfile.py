@@ -22,6 +22,7 @@ from batch.dialogue.terminal import safe, say
 from batch.language import _
 from jobs import headers
 from jobs.errors import UsageError
+from jobs.message import N_
 from jobs.secret import CATALOG_HEADER, KEYS, key_source
 
 NAME = ".env"
@@ -83,8 +84,8 @@ class EnvFile:
         secrets = ", ".join(lent)
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageError(
-                f"{told}, but {secrets} was set elsewhere",
-                hint="set both in the same place: in the environment or in that file",
+                N_("{told}, but {secrets} was set elsewhere", told=told, secrets=secrets),
+                hint=N_("set both in the same place: in the environment or in that file"),
             )
         say(safe(told))
         question = _("Use it with {secrets}, which was set elsewhere?")
@@ -125,14 +126,20 @@ def _read_own(path: Path) -> str:
             return file.read(_MOST_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{path} cannot be read ({type(error).__name__})", hint="fix or remove it"
+            N_("{path} cannot be read ({kind})", path=path, kind=type(error).__name__),
+            hint=N_("fix or remove it"),
         ) from None
 
 
 def _check_own(path: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise UsageError(f"{path} is not a regular file", hint="remove it")
+        raise UsageError(N_("{path} is not a regular file", path=path), hint=N_("remove it"))
     if found.st_uid != os.geteuid():
-        raise UsageError(f"{path} belongs to another user and was ignored", hint="remove it")
+        raise UsageError(
+            N_("{path} belongs to another user and was ignored", path=path), hint=N_("remove it")
+        )
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UsageError(f"{path} is writable by others and was ignored", hint=f"chmod go-w {path}")
+        raise UsageError(
+            N_("{path} is writable by others and was ignored", path=path),
+            hint=N_("chmod go-w {path}", path=path),
+        )

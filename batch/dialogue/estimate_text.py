@@ -7,7 +7,7 @@ from decimal import Context, Decimal
 from typing import Any
 
 from batch.dialogue.terminal import duration, safe
-from batch.language import _, again, decimal, money, ngettext, number
+from batch.language import _, decimal, money, ngettext, number
 from batch.store.guess import Guess, Tokens
 from jobs.money import plain
 
@@ -43,7 +43,7 @@ def guess_lines(
         )
         yield basis(guess)
         yield _("takes about {time}, {because}").format(
-            time=duration(guess.hours * 3600), because=again(guess.hours_because)
+            time=duration(guess.hours * 3600), because=_(guess.hours_told)
         )
 
 

@@ -12,7 +12,7 @@ from batch.dialogue.estimate_text import score
 from batch.dialogue.progress_text import cost_line, failed, lost_line, state_word
 from batch.dialogue.quality import quality_lines
 from batch.dialogue.terminal import Manners, duration, ring, safe, say
-from batch.language import _, again, money, ngettext, number
+from batch.language import _, money, ngettext, number
 from batch.money.savings import reused_of
 from batch.store.causes import Why
 from batch.store.jobstore import JobRow, JobStore
@@ -100,7 +100,7 @@ def _paused(job: JobRow) -> int:
     reason = _(pausing(job.reason).meaning)
     say(_("{job} is paused: {reason}").format(job=job.id, reason=reason))
     if job.reason_text:
-        say(f"  {safe(again(job.reason_text))}")
+        say(f"  {safe(_(job.reason_text))}")
     done = _("{done} of {requests} done; nothing is lost")
     say("  " + done.format(done=number(job.finished), requests=number(job.requests)))
     return PAUSED

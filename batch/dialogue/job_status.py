@@ -28,6 +28,7 @@ from batch.watching.bounds import BoundBy
 from batch.watching.progress import Progress, at_standstill, progress_of
 from jobs.errors import NightshiftError
 from jobs.heartbeat import Wait
+from jobs.message import NOTHING, message_of
 from jobs.stall import SILENT_S, Signs, Stalled, goes_on, stalled
 from jobs.states import JobState
 
@@ -67,7 +68,7 @@ class Glance:
         self._home = home
         self._settings = settings
         self._post: Post | None = None
-        self._wrong = ""
+        self._wrong = NOTHING
         self._asked_at = -_ASK_AGAIN_S
 
     def at(self, job: JobRow, rate: float = 0.0, refusals: int = 0) -> Progress:
@@ -95,7 +96,7 @@ class Glance:
         ailment = present and present.ailing.get(progress.job)
         signs = Signs(
             unusable_since=ailment.since if ailment else None,
-            text=ailment.text if ailment else "",
+            text=ailment.told if ailment else NOTHING,
             silent_since=self._home.well_at(),
         )
         return self._stall(progress, signs, at)
@@ -135,10 +136,10 @@ class Glance:
             return None
         try:
             post = self._connected()
-            self._wrong = "" if post else NO_SERVER
+            self._wrong = NOTHING if post else NO_SERVER
             return ask(post) if post else None
         except (NightshiftError, ValueError) as error:
-            self._wrong = error.message if isinstance(error, NightshiftError) else str(error)
+            self._wrong = message_of(error)
             return None
         finally:
             self._asked_at = time.monotonic()

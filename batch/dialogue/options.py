@@ -24,6 +24,7 @@ from batch.settings import (
 )
 from batch.store.home import Home
 from jobs.errors import StorageUnavailable
+from jobs.message import N_
 from jobs.options import ESTIMATE, MONEY, PACE
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,7 +41,7 @@ WORKERS: dict[str, Any] = {
     "show_default": True,
     "metavar": "N",
     "section": PACE,
-    "help": "Worker processes; each handles hundreds of concurrent calls.",
+    "help": N_("Worker processes; each handles hundreds of concurrent calls."),
 }
 
 
@@ -78,7 +79,7 @@ insecure_option = option(
     expose_value=False,
     is_eager=True,
     callback=_allow_insecure,
-    help="Allow a Redis that others may read and write.",
+    help=N_("Allow a Redis that others may read and write."),
 )
 """For every command that uses Redis; what reads the settings finds it in the environment."""
 
@@ -94,8 +95,10 @@ patience_option = option(
     metavar="SECONDS",
     expose_value=False,
     callback=_be_patient,
-    help="Seconds without a heartbeat after which a worker is considered lost and its"
-    " requests are reassigned.  [default: 20]",
+    help=N_(
+        "Seconds without a heartbeat after which a worker is considered lost and its"
+        " requests are reassigned.  [default: 20]"
+    ),
 )
 """For every command that coordinates; what a worker that is cut off has answered is bought again
 after this.
@@ -127,7 +130,7 @@ color_option = option(
     metavar="WHEN",
     expose_value=False,
     callback=_color,
-    help="Color the output: auto, always, never. NO_COLOR is honored.",
+    help=N_("Color the output: auto, always, never. NO_COLOR is honored."),
 )
 display_options = all_of(
     option(
@@ -136,14 +139,14 @@ display_options = all_of(
         is_flag=True,
         expose_value=False,
         callback=_be_quiet,
-        help="Print only errors and what needs your action.",
+        help=N_("Print only errors and what needs your action."),
     ),
     option(
         "--no-progress",
         is_flag=True,
         expose_value=False,
         callback=_no_progress,
-        help="Show no progress.",
+        help=N_("Show no progress."),
     ),
     color_option,
 )
@@ -154,19 +157,19 @@ caps_options = all_of(
         "--budget-rub-per-day",
         **ROUBLES,
         section=MONEY,
-        help="Maximum spending per day for all jobs in this data directory.",
+        help=N_("Maximum spending per day for all jobs in this data directory."),
     ),
     option(
         "--budget-rub-per-month",
         **ROUBLES,
         section=MONEY,
-        help="Maximum spending per month for all jobs.",
+        help=N_("Maximum spending per month for all jobs."),
     ),
     option(
         "--budget-zone",
         metavar="ZONE",
         section=MONEY,
-        help=f"Time zone of these days and months.  [initially: {ZONE}]",
+        help=N_("Time zone of these days and months.  [initially: {zone}]", zone=ZONE),
     ),
 )
 """Caps of the home; what is given here is stored there, and holds from then on."""
@@ -177,14 +180,16 @@ sample_options = all_of(
         type=Whole(1, 500),
         metavar="N",
         section=ESTIMATE,
-        help="First run N requests spread over the file and estimate from their answers,"
-        " which are kept.",
+        help=N_(
+            "First run N requests spread over the file and estimate from their answers,"
+            " which are kept."
+        ),
     ),
     option(
         "--tokenizer",
         **FILE,
         section=ESTIMATE,
-        help="Estimate with the model's own tokenizer: path to its tokenizer.json.",
+        help=N_("Estimate with the model's own tokenizer: path to its tokenizer.json."),
     ),
 )
 """How the estimate is made."""
@@ -193,7 +198,7 @@ json_option = plain_option(
     "--json",
     "as_json",
     is_flag=True,
-    help="Print the job's final status as JSON, in the format of status --json.",
+    help=N_("Print the job's final status as JSON, in the format of status --json."),
 )
 
 input_argument = click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))

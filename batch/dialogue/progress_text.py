@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 
 from batch.dialogue.terminal import cells, duration, safe
-from batch.language import _, again, decimal, exact, moment, money, ngettext, number
+from batch.language import _, decimal, exact, moment, money, ngettext, number
 from batch.money.words import uncertain
 from batch.store.chunks import Lost
 from batch.store.jobstore import JobRow
@@ -166,7 +166,7 @@ def note(progress: Progress) -> str:
     if progress.stall:
         return stall_line(progress)
     if progress.state == JobState.PAUSED:
-        return safe(again(progress.reason_text))
+        return safe(_(progress.reason_text))
     if progress.state != JobState.IN_PROGRESS:
         return ""
     if progress.workers == 0:
@@ -188,7 +188,7 @@ def stall_line(progress: Progress) -> str:
     if found is not None:
         return safe(attentions.told(found, now, duration(found.age_s(now))))
     told = _("{trouble}, since {moment}")
-    return safe(told.format(trouble=again(stall.said), moment=attentions.clock(stall.since, now)))
+    return safe(told.format(trouble=_(stall.said), moment=attentions.clock(stall.since, now)))
 
 
 def bound_line(progress: Progress) -> str:

@@ -11,13 +11,15 @@ from batch import language
 from batch.dialogue.terminal import say
 from batch.language import ngettext, number
 from jobs.errors import UsageError
+from jobs.message import N_
 
 
 def agree(jobs: int, freed: int) -> None:
     """Goes on only after a yes."""
     if not sys.stdin.isatty():
         raise UsageError(
-            "cannot ask for confirmation: stdin is not a terminal", hint="pass --yes to remove"
+            N_("cannot ask for confirmation: stdin is not a terminal"),
+            hint=N_("pass --yes to remove"),
         )
     question = ngettext(
         "Remove {count} job ({size})?", "Remove {count} jobs ({size})?", jobs

@@ -16,7 +16,8 @@ from batch.dialogue.tasks import take_task
 from batch.reading.source import check_readable
 from jobs import headers
 from jobs.deadline import parse_deadline
-from jobs.errors import UsageError
+from jobs.errors import UsageError, told_by
+from jobs.message import N_, Message
 from jobs.notify import Notify
 from jobs.options import nested
 from jobs.spec import Spec
@@ -66,13 +67,13 @@ def _check_output(folder: Path) -> None:
         return
     except UnicodeEncodeError:
         raise UsageError(
-            f"the name of the folder {text(str(folder))} is not UTF-8",
-            hint="choose another with --output-dir",
+            N_("the name of the folder {text} is not UTF-8", text=text(str(folder))),
+            hint=N_("choose another with --output-dir"),
         ) from None
     except OSError as error:
         raise UsageError(
-            f"{folder} cannot be used as the output directory: {error.strerror}",
-            hint="choose another with --output-dir",
+            N_("{folder} cannot be used as the output directory: {why}", folder=folder, why=error),
+            hint=N_("choose another with --output-dir"),
         ) from None
 
 
@@ -98,7 +99,7 @@ def read_deadline(text: str, window: str | None) -> datetime:
     try:
         return parse_deadline(text, now, zone)
     except ValueError as error:
-        raise UsageError(f"--deadline: {error}") from None
+        raise UsageError(N_("--deadline: {why}", why=error)) from None
 
 
 def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
@@ -108,7 +109,9 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
     """
     task = take_task(options)
     if options["off_peak"] and options["window"]:
-        raise UsageError("--off-peak and --window both set hours", hint="choose one of them")
+        raise UsageError(
+            N_("--off-peak and --window both set hours"), hint=N_("choose one of them")
+        )
     if str(source) != "-":
         check_readable(source)
     stem = _stem(source)
@@ -132,4 +135,4 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
 def _told(error: ValidationError, *within: str) -> UsageError:
     first = error.errors()[0]
     flag = flag_of((*within, *first["loc"])) or "--" + str(first["loc"][-1]).replace("_", "-")
-    return UsageError(f"{flag}: {first['msg'].removeprefix('Value error, ')}")
+    return UsageError(Message("{flag}: {why}", flag=flag, why=told_by(first)))

@@ -11,7 +11,7 @@ from batch.dialogue.spec_builder import open_source
 from batch.dialogue.terminal import Say, counting_lines, safe, say, say_faults
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
-from batch.language import _, again, moment, money, ngettext, number
+from batch.language import _, moment, money, ngettext, number
 from batch.money.currency import is_sure
 from batch.store.home import Home
 from batch.submission import Refused, Report, submit
@@ -107,13 +107,13 @@ def estimate_lines(report: Report) -> Iterator[str]:
     """What it will cost, and what will likely not be enough."""
     found = report.estimate
     if report.unread:
-        told = safe(again(report.unread))
+        told = safe(_(report.unread))
         yield _("could not fetch prices: {trouble}").format(trouble=told)
     yield from guess_lines(
         found.guess, found.unpriced, unread=bool(report.unread), in_flex=found.in_flex
     )
     for note in report.notes:
-        yield _("note: {note}").format(note=again(note))
+        yield _("note: {note}").format(note=_(note))
 
 
 def money_line(spec: Spec) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from batch.dialogue.job_options import JOB_OPTIONS, is_given, values
 from batch.tables.text import DELIMITERS
 from jobs.errors import UsageError
+from jobs.message import N_
 from jobs.options import nested
 from jobs.task import TableForm, Task
 
@@ -32,15 +33,16 @@ def take_task(options: dict[str, Any]) -> Task | None:
         given = next((each for each in lost if is_given(told.get(each.name))), None)
         if given is not None:
             raise UsageError(
-                f"{given.option.flag} applies to tables, which need a prompt",
-                hint="--prompt 'What is asked of {{ column }}', or --prompt-file FILE",
+                N_("{flag} applies to tables, which need a prompt", flag=given.option.flag),
+                hint=N_("--prompt 'What is asked of {{ column }}', or --prompt-file FILE"),
             )
         return None
     if told["choices"] is not None and told["schema"] is not None:
-        raise UsageError("--choices and --schema both define the answer", hint="choose one")
+        raise UsageError(N_("--choices and --schema both define the answer"), hint=N_("choose one"))
     if told["min_accuracy"] is not None and told["gold"] is None:
         raise UsageError(
-            "--min-accuracy needs known answers to compare with", hint="--gold FILE gives them"
+            N_("--min-accuracy needs known answers to compare with"),
+            hint=N_("--gold FILE gives them"),
         )
     return Task(
         prompt=prompt,
@@ -59,23 +61,30 @@ def _text(options: dict[str, Any], name: str) -> str | None:
     text: str | None = options.pop(name)
     file: Path | None = options.pop(f"{name}_file")
     if text is not None and file is not None:
-        raise UsageError(f"--{name} and --{name}-file both give a text", hint="choose one")
+        raise UsageError(
+            N_("--{name} and --{name}-file both give a text", name=name), hint=N_("choose one")
+        )
     if file is not None:
         text = _read(file, f"--{name}-file")
     if text is not None and not text.strip():
-        raise UsageError(f"--{name} is empty", hint="write what to ask")
+        raise UsageError(N_("--{name} is empty", name=name), hint=N_("write what to ask"))
     return text
 
 
 def _read(file: Path, option: str) -> str:
     try:
         if file.stat().st_size > _LARGEST:
-            raise UsageError(f"{option}: {file} is larger than 1 MiB")
+            raise UsageError(N_("{option}: {file} is larger than 1 MiB", option=option, file=file))
         return file.read_text("utf-8-sig")
     except UnicodeDecodeError:
-        raise UsageError(f"{option}: {file} is not UTF-8", hint="save it as UTF-8") from None
+        raise UsageError(
+            N_("{option}: {file} is not UTF-8", option=option, file=file),
+            hint=N_("save it as UTF-8"),
+        ) from None
     except OSError as error:
-        raise UsageError(f"{option}: {file} can't be read: {error.strerror}") from None
+        raise UsageError(
+            N_("{option}: {file} can't be read: {why}", option=option, file=file, why=error)
+        ) from None
 
 
 def _choices(text: str | None) -> tuple[str, ...]:
@@ -84,7 +93,8 @@ def _choices(text: str | None) -> tuple[str, ...]:
     choices = tuple(part.strip() for part in text.split(",") if part.strip())
     if len(choices) < 2 or len({each.casefold() for each in choices}) < len(choices):
         raise UsageError(
-            "--choices needs two different answers at least", hint="for instance --choices yes,no"
+            N_("--choices needs two different answers at least"),
+            hint=N_("for instance --choices yes,no"),
         )
     return choices
 
@@ -98,7 +108,9 @@ def _schema(file: Path) -> str:
         jsonschema_rs.validator_for(schema)
     except (ValueError, jsonschema_rs.ValidationError) as error:
         told = str(error).splitlines()[0]
-        raise UsageError(f"--schema: {file} is no JSON Schema: {told}") from None
+        raise UsageError(
+            N_("--schema: {file} is no JSON Schema: {told}", file=file, told=told)
+        ) from None
     return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -119,5 +131,7 @@ def _form(told: dict[str, Any]) -> TableForm:
 def _delimiter(text: str) -> str:
     found = DELIMITERS.get(text.lower(), text)
     if len(found) != 1 or found in '"\r\n':
-        raise UsageError(f"--delimiter: {text!r} is not one character", hint="e.g. ';' or tab")
+        raise UsageError(
+            N_("--delimiter: {text!r} is not one character", text=text), hint=N_("e.g. ';' or tab")
+        )
     return found

@@ -13,7 +13,7 @@ from typing import TextIO
 
 import click
 
-from batch.language import _, again, ngettext, number
+from batch.language import _, ngettext, number
 from batch.reading.grouping import Group, Groups
 
 _UNSAFE = dict.fromkeys(
@@ -200,7 +200,7 @@ def say_faults(groups: Groups, tell: Say = say) -> None:
     """Each kind of fault once, in the order of lines: how many, where, and what to do."""
     found = sorted(groups.found.values(), key=lambda group: group.lines[0])
     for group in found[:MOST_KINDS]:
-        told = safe(again(group.first.message))
+        told = safe(_(group.first.message))
         tell(f"  {places(group)}: {told}  [{group.first.code}]")
     more = groups.others + sum(group.count for group in found[MOST_KINDS:])
     if more:

@@ -14,7 +14,7 @@ from decimal import ROUND_CEILING, Decimal
 from batch.estimator.estimate import Estimate, Size, estimate
 from batch.money.caps import Caps
 from jobs.errors import UsageError
-from jobs.money import show
+from jobs.message import N_, Message
 from jobs.prices import PriceList, margin
 from jobs.spec import Spec
 from jobs.window import parse_window
@@ -105,31 +105,38 @@ def _check_rub(spec: Spec, found: Estimate, bounds: Bounds) -> None:
     if not budget or least is None or least <= budget:
         return
     if found.open_ended == found.requests:
-        told = (
-            f"budget {show(budget)}: none of {found.requests:,} requests fits, since max_tokens"
-            f" is not set (up to {show(least)} each)"
+        told = N_(
+            "budget {budget}: none of {requests:,} requests fits, since max_tokens is not"
+            " set (up to {least} each)",
+            budget=budget,
+            requests=found.requests,
+            least=least,
         )
     else:
-        told = (
-            f"budget {show(budget)}: none of {found.requests:,} requests fits; each may cost"
-            f" {show(least)} or more"
+        told = N_(
+            "budget {budget}: none of {requests:,} requests fits; each may cost {least} or more",
+            budget=budget,
+            requests=found.requests,
+            least=least,
         )
     raise UsageError(told, hint=rouble_ways(found, bounds, budget))
 
 
-def rouble_ways(found: Estimate, bounds: Bounds, budget: Decimal) -> str:
+def rouble_ways(found: Estimate, bounds: Bounds, budget: Decimal) -> Message:
     """What makes all requests fit the budget, a line each."""
     most = bounds.answer_that_fits(lambda each: each.highest is not None and each.highest <= budget)
     if most is not None:
         highest = bounds.with_answers(most).highest or Decimal(0)
-        hint = f"--max-tokens {most} limits the total to {show(highest)}"
+        hint = N_("--max-tokens {most} limits the total to {highest}", most=most, highest=highest)
     elif found.highest is not None and found.least is not None:
-        hint = (
-            f"--budget-rub {up(found.highest)} is enough for all of them, --budget-rub"
-            f" {up(found.least)} for the first"
+        hint = N_(
+            "--budget-rub {for_all} is enough for all of them, --budget-rub {for_one} for"
+            " the first",
+            for_all=up(found.highest),
+            for_one=up(found.least),
         )
     else:
-        hint = "set --max-tokens"
+        hint = N_("set --max-tokens")
     return hint
 
 
@@ -138,12 +145,18 @@ def _check_tokens(spec: Spec, found: Estimate, bounds: Bounds) -> None:
     if not budget or least is None or least <= budget:
         return
     most = bounds.answer_that_fits(lambda each: each.tokens is not None and each.tokens <= budget)
-    hint = f"--max-tokens {most} makes all of them fit"
-    if most is None:
-        hint = f"--budget-tokens {least} is enough for the first"
+    if most is not None:
+        hint = N_("--max-tokens {most} makes all of them fit", most=most)
+    else:
+        hint = N_("--budget-tokens {least} is enough for the first", least=least)
     raise UsageError(
-        f"budget {budget:,} tokens: none of {found.requests:,} requests fits; each may take"
-        f" {least:,} or more",
+        N_(
+            "budget {budget:,} tokens: none of {requests:,} requests fits; each may take"
+            " {least:,} or more",
+            budget=budget,
+            requests=found.requests,
+            least=least,
+        ),
         hint=hint,
     )
 
@@ -152,63 +165,90 @@ def _check_caps(found: Estimate, caps: Caps) -> None:
     for cap, option in ((caps.rub_per_day, "day"), (caps.rub_per_month, "month")):
         if cap and found.least is not None and found.least > cap:
             raise UsageError(
-                f"the cap of {show(cap)} a {option} for all jobs: none of {found.requests:,}"
-                f" requests fits; each may cost {show(found.least)} or more",
-                hint=f"nightshift budget --budget-rub-per-{option} {up(found.least)}, or limit the"
-                " answers: --max-tokens N",
+                N_(
+                    "the cap of {cap} a {option} for all jobs: none of {requests:,} requests fits;"
+                    " each may cost {least} or more",
+                    cap=cap,
+                    option=option,
+                    requests=found.requests,
+                    least=found.least,
+                ),
+                hint=N_(
+                    "nightshift budget --budget-rub-per-{option} {for_one}, or limit the answers:"
+                    " --max-tokens N",
+                    option=option,
+                    for_one=up(found.least),
+                ),
             )
 
 
 # ── What is likely not enough ────────────────────────────────────────────────────────────────────
 
 
-def _money(spec: Spec, found: Estimate, bounds: Bounds) -> Iterator[str]:
+def _money(spec: Spec, found: Estimate, bounds: Bounds) -> Iterator[Message]:
     budget, likely = spec.budget.rub, found.guess.likely
     if budget and likely is not None and likely > budget:
         part = int(found.requests * budget / likely)
-        text = (
-            f"the budget of {show(budget)} is below the estimated cost of {show(likely)}: about"
-            f" {part:,} of {found.requests:,} requests will be answered; --budget-rub"
-            f" {up(found.guess.high or likely)} should be enough for all"
+        text = N_(
+            "the budget of {budget} is below the estimated cost of {likely}: about {part:,}"
+            " of {requests:,} requests will be answered; --budget-rub {up} should be enough"
+            " for all",
+            budget=budget,
+            likely=likely,
+            part=part,
+            requests=found.requests,
+            up=up(found.guess.high or likely),
         )
         yield text
     elif budget and found.least and found.open_ended and budget < found.least * _FEW_AT_ONCE:
-        text = (
-            f"the budget of {show(budget)} allows few concurrent calls, since max_tokens is not"
-            f" set (up to {show(found.least)} each); {rouble_ways(found, bounds, budget)}"
+        text = N_(
+            "the budget of {budget} allows few concurrent calls, since max_tokens is not set"
+            " (up to {least} each); {way}",
+            budget=budget,
+            least=found.least,
+            way=rouble_ways(found, bounds, budget),
         )
         yield text
     asked = spec.budget.requests
     if asked is not None and asked < found.requests:
-        text = f"the budget of {asked:,} requests leaves {found.requests - asked:,} for resume"
+        text = N_(
+            "the budget of {asked:,} requests leaves {rest:,} for resume",
+            asked=asked,
+            rest=found.requests - asked,
+        )
         yield text
 
 
-def _account(spec: Spec, found: Estimate, balance: Decimal | None) -> Iterator[str]:
+def _account(spec: Spec, found: Estimate, balance: Decimal | None) -> Iterator[Message]:
     """A budget holds the cost down, so an account that bears the budget bears the job."""
     likely = found.guess.likely
     if balance is None or likely is None:
         return
     expected = likely if not spec.budget.rub else min(likely, spec.budget.rub)
     if balance < expected:
-        text = (
-            f"the account holds {show(max(balance, Decimal(0)))}, less than the {show(expected)}"
-            " that this will likely cost: top it up, or the job pauses when the money is used up"
+        text = N_(
+            "the account holds {balance}, less than the {expected} that this will likely"
+            " cost: top it up, or the job pauses when the money is used up",
+            balance=max(balance, Decimal(0)),
+            expected=expected,
         )
         yield text
 
 
-def _caps(found: Estimate, caps: Caps) -> Iterator[str]:
+def _caps(found: Estimate, caps: Caps) -> Iterator[Message]:
     likely, cap = found.guess.likely, caps.rub_per_day
     if cap and likely is not None and likely > cap:
-        text = (
-            f"with the daily cap of {show(cap)} for all jobs it takes about"
-            f" {math.ceil(likely / cap)} days, since the estimated cost is {show(likely)}"
+        text = N_(
+            "with the daily cap of {cap} for all jobs it takes about {days} days, since the"
+            " estimated cost is {likely}",
+            cap=cap,
+            days=math.ceil(likely / cap),
+            likely=likely,
         )
         yield text
 
 
-def _time(spec: Spec, found: Estimate, now: datetime) -> Iterator[str]:
+def _time(spec: Spec, found: Estimate, now: datetime) -> Iterator[Message]:
     if spec.deadline is None:
         return
     deadline, start = spec.deadline.astimezone(UTC), now
@@ -217,16 +257,22 @@ def _time(spec: Spec, found: Estimate, now: datetime) -> Iterator[str]:
         start = window.next_opening(now)
     if start.astimezone(UTC) >= deadline:
         raise UsageError(
-            f"none of {found.requests:,} requests can be sent: the window opens at"
-            f" {start:%Y-%m-%d %H:%M} and the deadline is {spec.deadline:%Y-%m-%d %H:%M}",
-            hint="choose another --deadline or --window",
+            N_(
+                "none of {requests:,} requests can be sent: the window opens at {start} and the"
+                " deadline is {deadline}",
+                requests=found.requests,
+                start=start,
+                deadline=spec.deadline,
+            ),
+            hint=N_("choose another --deadline or --window"),
         )
     work = timedelta(hours=found.guess.hours)
     ends = start + work if window is None else window.after(now, work)
     if ends.astimezone(UTC) > deadline:
         local = ends.astimezone(spec.deadline.tzinfo)
-        text = (
-            f"it will likely miss the deadline and finish at about {local:%Y-%m-%d %H:%M};"
-            " unsent requests are reported, and resume runs them"
+        text = N_(
+            "it will likely miss the deadline and finish at about {local}; unsent requests"
+            " are reported, and resume runs them",
+            local=local,
         )
         yield text

@@ -18,6 +18,7 @@ from batch.estimator.model_statistics import Answers, Lesson
 from batch.estimator.sample import Crowd, Sample
 from batch.estimator.shape import Shape
 from batch.store.guess import Guess, Tokens
+from jobs.message import N_, Message
 from jobs.money import ZERO, add
 from jobs.prices import ModelPrice, PriceList
 from jobs.request import HIDDEN_TOKENS, TOKENS_PER_MESSAGE
@@ -278,19 +279,27 @@ def _clipped_mean(answers: Answers, most: int) -> float:
     return fmean(min(point, most) for point in answers.points)
 
 
-def hours_for(found: Reckoning, requests: int, limits: Limits) -> tuple[float, str]:
+def hours_for(found: Reckoning, requests: int, limits: Limits) -> tuple[float, Message]:
     """Hours that the job takes, and what they rest on, as a sentence without a full stop."""
     at_once = limits.max_in_flight or found.at_once or AT_ONCE
     latency = found.busy_s / requests if requests else 0.0
-    text = f"with {at_once:.0f} concurrent calls of {latency:.1f} s each"
+    text = N_(
+        "with {at_once:.0f} concurrent calls of {latency:.1f} s each",
+        at_once=at_once,
+        latency=latency,
+    )
     if not found.at_once or found.basis == "usual":
-        text = f"assuming {at_once:.0f} concurrent calls of {latency:.0f} s"
+        text = N_(
+            "assuming {at_once:.0f} concurrent calls of {latency:.0f} s",
+            at_once=at_once,
+            latency=latency,
+        )
     ways = [(found.busy_s / max(at_once, 1.0) / 3600, text)]
     if limits.rpm:
-        text = f"limited to {limits.rpm:,} requests per minute"
+        text = N_("limited to {rpm:,} requests per minute", rpm=limits.rpm)
         ways.append((requests / limits.rpm / 60, text))
     if limits.tpm:
-        text = f"limited to {limits.tpm:,} tokens per minute"
+        text = N_("limited to {tpm:,} tokens per minute", tpm=limits.tpm)
         tokens = found.prompt.likely + found.output.likely
         ways.append((tokens / limits.tpm / 60, text))
     return max(ways)
@@ -311,7 +320,8 @@ def guess_of(found: Reckoning, requests: int, limits: Limits, at_most: Decimal |
         prompt=_whole(found.prompt),
         output=_whole(found.output),
         hours=round(hours, 4),
-        hours_because=because,
+        hours_because=str(because),
+        hours_data=because.data,
         basis=found.basis,
         answers=found.answers,
     )

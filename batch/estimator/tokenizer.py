@@ -13,6 +13,7 @@ import msgspec
 
 from batch.estimator.shape import Shape, shape_of, texts_of
 from jobs.errors import UsageError
+from jobs.message import N_
 
 _decode = msgspec.json.Decoder().decode
 
@@ -32,19 +33,20 @@ def counted_by(path: Path) -> Callable[[bytes], Shape]:
 def _load(path: Path) -> Any:
     if not path.is_file():
         raise UsageError(
-            f"{path} is not a file", hint="--tokenizer expects the model's tokenizer.json"
+            N_("{path} is not a file", path=path),
+            hint=N_("--tokenizer expects the model's tokenizer.json"),
         )
     try:
         import tokenizers
     except ImportError:
         raise UsageError(
-            "--tokenizer requires the package tokenizers, which is not installed",
-            hint="install it with: pip install 'nightshift[tokenizer]'",
+            N_("--tokenizer requires the package tokenizers, which is not installed"),
+            hint=N_("install it with: pip install 'nightshift[tokenizer]'"),
         ) from None
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # its errors have no class of their own
         raise UsageError(
-            f"{path} is not a Hugging Face tokenizer: {error}",
-            hint="it is the file tokenizer.json among the model's files",
+            N_("{path} is not a Hugging Face tokenizer: {why}", path=path, why=error),
+            hint=N_("it is the file tokenizer.json among the model's files"),
         ) from error

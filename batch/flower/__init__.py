@@ -37,6 +37,7 @@ from batch.language import _
 from batch.store.home import Home
 from jobs.control import LOOKS, signed
 from jobs.errors import ServiceUnavailable, UsageError
+from jobs.message import N_
 from jobs.queue import celery_settings
 from jobs.seal import Seal, Target
 
@@ -248,13 +249,15 @@ def _settings(url_prefix: str | None) -> dict[str, Any]:
 def _credentials(password: str) -> str:
     if len(password) < LEAST_PASSWORD:
         raise UsageError(
-            f"the password for Flower is shorter than {LEAST_PASSWORD} characters",
-            hint="make one: openssl rand -hex 16",
+            N_("the password for Flower is shorter than {least} characters", least=LEAST_PASSWORD),
+            hint=N_("make one: openssl rand -hex 16"),
         )
     if not (password.isascii() and password.isprintable()):
         raise UsageError(
-            "the password for Flower has characters that not every browser can send",
-            hint=f"set {PASSWORD_VARIABLE} to letters, digits and signs of ASCII",
+            N_("the password for Flower has characters that not every browser can send"),
+            hint=N_(
+                "set {variable} to letters, digits and signs of ASCII", variable=PASSWORD_VARIABLE
+            ),
         )
     return f"{USER}:{password}"
 
@@ -264,8 +267,13 @@ def _listen(dashboard: Dashboard) -> str:
         port = dashboard.start_http_server()
     except OSError as error:
         raise UsageError(
-            f"Flower cannot listen on {options.address}:{options.port}: {error.strerror}",
-            hint="choose another port with --port",
+            N_(
+                "Flower cannot listen on {address}:{port}: {why}",
+                address=options.address,
+                port=options.port,
+                why=error,
+            ),
+            hint=N_("choose another port with --port"),
         ) from error
     prefix = f"{options.url_prefix}/" if options.url_prefix else ""
     return f"http://{options.address}:{port}/{prefix}"

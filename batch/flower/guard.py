@@ -9,6 +9,8 @@ from collections import Counter
 from tornado import httputil
 from tornado.web import OutputTransform
 
+from jobs.message import N_
+
 log = logging.getLogger("nightshift.flower")
 
 LIMITS: dict[str, int] = {
@@ -52,7 +54,7 @@ class Guesses:
         self._wrong[address] += 1
         count = self._wrong[address]
         if math.log2(count).is_integer():
-            log.warning("%d wrong passwords from %s", count, address)
+            log.warning(N_("%d wrong passwords from %s"), count, address)
         return float(min(0.05 * 1.5 ** min(count, 20), _LONGEST_WAIT_S))
 
 

@@ -48,6 +48,7 @@ from batch.reports.page import visible
 from batch.store.events import Event
 from batch.watching.series import Series
 from jobs.errors import ServiceUnavailable
+from jobs.message import N_
 
 _MOST_TOLD = 100
 """Jobs that Prometheus is told of."""
@@ -342,7 +343,7 @@ class _Stalled(CollectorRegistry):
 
     def collect(self) -> Iterator[Metric]:
         """The same as the coordinator's metric of this name."""
-        text = "Why a job stands still."
+        text = N_("Why a job stands still.")
         family = GaugeMetricFamily("nightshift_job_stalled", text, labels=["job_id", "reason"])
         for labels in self._found[:_MOST_TOLD]:
             family.add_metric(labels, 1)

@@ -37,6 +37,7 @@ from jobs import names
 from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable
 from jobs.heartbeat import Wait
 from jobs.ids import JOB_ID
+from jobs.message import N_, NOTHING
 from jobs.money import ZERO
 from jobs.priority import NORMAL
 from jobs.seal import Seal
@@ -250,7 +251,7 @@ class Desk:
         signs = Signs(
             uncoordinated_since=None if is_there else min(job.at, now),
             unusable_since=ailment.since if ailment else None,
-            text=ailment.text if ailment else "",
+            text=ailment.told if ailment else NOTHING,
             silent_since=self._heard[job.job][1],
         )
         return job if job.ended else _judged(job, signs)
@@ -413,4 +414,4 @@ def _judged(job: Job, signs: Signs) -> Job:
 
 
 def _away(error: Exception) -> ServiceUnavailable:
-    return ServiceUnavailable(f"Redis does not answer ({type(error).__name__})")
+    return ServiceUnavailable(N_("Redis does not answer ({kind})", kind=type(error).__name__))

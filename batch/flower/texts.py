@@ -14,7 +14,6 @@ from batch.coordinator import clicks
 from batch.flower.status_reader import Job
 from batch.language import (
     _,
-    again,
     capital,
     day,
     decimal,
@@ -102,14 +101,14 @@ def reason(job: Job) -> str:
     """Why a job rests, or what troubles it; of one that stands still also since when."""
     if job.stall:
         told = _("{trouble}, since {moment}")
-        return told.format(trouble=visible(again(job.stall.said)), moment=moment(job.stall.since))
+        return told.format(trouble=visible(_(job.stall.said)), moment=moment(job.stall.since))
     if job.rests and job.reason:
-        short, said = _(pausing(job.reason).meaning), visible(again(job.reason_text))
+        short, said = _(pausing(job.reason).meaning), visible(_(job.reason_text))
         return f"{short}: {said}" if said and not pausing(job.reason).is_wanted else short
     if job.runs and job.wait:
         return visible(waiting.told(job.wait))
     if job.reason_text:
-        return visible(again(job.reason_text))
+        return visible(_(job.reason_text))
     if job.runs and job.down:
         return _("the endpoint is down, retrying")
     if job.runs and job.workers == 0:

@@ -20,6 +20,7 @@ from batch.money.removed import Spending, read_spending, spent_between
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.errors import StorageUnavailable
+from jobs.message import N_
 from jobs.money import ZERO, add, subtract, total
 from jobs.names import CAPS, REMOVED
 from jobs.period import Period, span
@@ -209,7 +210,7 @@ class Allowance:
         try:
             store = self._home.open(job_id, read_only=True)
         except StorageUnavailable as error:
-            log.warning("%s; what it spent is not counted", error.message)
+            log.warning(N_("%s; what it spent is not counted"), error.message)
             return None
         try:
             share = share_of(store, spans)

@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from jobs.errors import StorageUnavailable, UsageError
-from jobs.money import is_amount, show
+from jobs.message import N_, Message
+from jobs.money import is_amount
 from jobs.names import CAPS
 from jobs.period import Period
 
@@ -80,31 +81,31 @@ class Room:
     key: str = ""
 
 
-def sentence(room: Room) -> str:
+def sentence(room: Room) -> Message:
     """What lets no more of a job go: for all jobs, or for the API key that it is for."""
-    cap, key, daily = show(room.cap), room.key, room.period is Period.DAY
+    cap, key, daily = room.cap, room.key, room.period is Period.DAY
     if room.untouched and key:
         return (
-            f"no request fits the daily cap of {cap} for the key {key}"
+            N_("no request fits the daily cap of {cap} for the key {key}", cap=cap, key=key)
             if daily
-            else f"no request fits the monthly cap of {cap} for the key {key}"
+            else N_("no request fits the monthly cap of {cap} for the key {key}", cap=cap, key=key)
         )
     if room.untouched:
         return (
-            f"no request fits the daily cap of {cap} for all jobs"
+            N_("no request fits the daily cap of {cap} for all jobs", cap=cap)
             if daily
-            else f"no request fits the monthly cap of {cap} for all jobs"
+            else N_("no request fits the monthly cap of {cap} for all jobs", cap=cap)
         )
     if key:
         return (
-            f"the daily cap of {cap} for the key {key} is reached"
+            N_("the daily cap of {cap} for the key {key} is reached", cap=cap, key=key)
             if daily
-            else f"the monthly cap of {cap} for the key {key} is reached"
+            else N_("the monthly cap of {cap} for the key {key} is reached", cap=cap, key=key)
         )
     return (
-        f"the daily cap of {cap} for all jobs is reached"
+        N_("the daily cap of {cap} for all jobs is reached", cap=cap)
         if daily
-        else f"the monthly cap of {cap} for all jobs is reached"
+        else N_("the monthly cap of {cap} for all jobs is reached", cap=cap)
     )
 
 
@@ -113,7 +114,9 @@ def check_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, OSError, ValueError):
-        raise UsageError(f"{name!r} is not a time zone such as {ZONE}") from None
+        raise UsageError(
+            N_("{name!r} is not a time zone such as {zone}", name=name, zone=ZONE)
+        ) from None
     return name
 
 
@@ -125,7 +128,9 @@ def read_caps(home: Path) -> Caps:
     except FileNotFoundError:
         return Caps()
     except OSError as error:
-        raise StorageUnavailable(f"{path} cannot be read: {error.strerror}") from error
+        raise StorageUnavailable(
+            N_("{path} cannot be read: {why}", path=path, why=error)
+        ) from error
     try:
         caps = msgspec.json.decode(data, type=Caps)
         check_zone(caps.zone)
@@ -135,8 +140,8 @@ def read_caps(home: Path) -> Caps:
     amounts = [each.of(period) for each in sets for period in Period]
     if caps is None or not all(amount is None or is_amount(amount) for amount in amounts):
         raise StorageUnavailable(
-            f"{path} does not contain valid caps",
-            hint=f"remove it and set them again: nightshift budget --help ({path})",
+            N_("{path} does not contain valid caps", path=path),
+            hint=N_("remove it and set them again: nightshift budget --help ({path})", path=path),
         )
     return caps
 
@@ -156,4 +161,6 @@ def write_whole(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         half.replace(path)
     except OSError as error:
-        raise StorageUnavailable(f"{path} cannot be written: {error.strerror}") from error
+        raise StorageUnavailable(
+            N_("{path} cannot be written: {why}", path=path, why=error)
+        ) from error

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from jobs.address import LOOPBACK
 from jobs.errors import UsageError
 from jobs.gateways import RUB, UNKNOWN, USD
+from jobs.message import N_
 from jobs.prices import PriceList
 from jobs.spec import Spec
 
@@ -28,8 +29,8 @@ def settled(spec: Spec) -> Spec:
     known = known or (None if spec.usd_rate is None else USD)
     if known == USD and spec.usd_rate is None:
         raise UsageError(
-            f"prices of {spec.base_url} are in dollars",
-            hint="set the rate: --usd-rate 90.5",
+            N_("prices of {base_url} are in dollars", base_url=spec.base_url),
+            hint=N_("set the rate: --usd-rate 90.5"),
         )
     if known is None and not _is_here(spec):
         known = UNKNOWN
@@ -51,9 +52,14 @@ def check_cap(spec: Spec) -> None:
     """`UsageError` where a cap in roubles is to hold for figures that may be anything."""
     if spec.currency == UNKNOWN and spec.price_file is None and spec.request_bound_rub is None:
         raise UsageError(
-            f"the currency of {_host(spec)} is unknown, so no cap in roubles can be kept",
-            hint="set --currency RUB, or --usd-rate 90.5 for dollars; --budget-tokens and"
-            " --budget-requests work in any case",
+            N_(
+                "the currency of {host} is unknown, so no cap in roubles can be kept",
+                host=_host(spec),
+            ),
+            hint=N_(
+                "set --currency RUB, or --usd-rate 90.5 for dollars; --budget-tokens and"
+                " --budget-requests work in any case"
+            ),
         )
 
 

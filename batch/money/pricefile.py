@@ -27,8 +27,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from jobs.errors import UsageError
+from jobs.errors import InvalidValue, UsageError, told_by
 from jobs.gateways import ONE, RUB, USD
+from jobs.message import N_, Message
 from jobs.money import is_amount, parse_amount, times
 from jobs.prices import MILLION, ModelPrice, Offer, PriceList, Rates, Tier
 
@@ -39,7 +40,7 @@ _LARGEST = 2**20
 def _amount(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         # pydantic takes no other error for a mistake in the data.
-        raise ValueError('is not a price; write it as text, such as "45.50"')  # noqa: TRY004
+        raise InvalidValue(N_('is not a price; write it as text, such as "45.50"'))
     return parse_amount(str(value))
 
 
@@ -79,18 +80,18 @@ def read_price_file(path: Path, usd_rate: Decimal | None, *, now: float) -> Pric
         content = _File.model_validate(_content(path, data))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        what = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{path}: {where}: {what}", hint=_HINT) from None
+        where = ".".join(str(part) for part in first["loc"]) or N_("the file")
+        told = Message("{path}: {where}: {why}", path=path, where=where, why=told_by(first))
+        raise UsageError(told, hint=_HINT) from None
     rate = _rate(path, content.currency, usd_rate)
     try:
         models = {name: _model(name, each, rate) for name, each in content.models.items()}
     except (ValueError, ArithmeticError):
-        raise UsageError(f"{path}: a price has too many digits", hint=_HINT) from None
+        raise UsageError(N_("{path}: a price has too many digits", path=path), hint=_HINT) from None
     return PriceList(now, str(path), hashlib.sha256(data).hexdigest(), models)
 
 
-_HINT = "docs/money.md describes price files"
+_HINT = N_("docs/money.md describes price files")
 
 
 def _bytes(path: Path) -> bytes:
@@ -98,9 +99,11 @@ def _bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
     except OSError as error:
-        raise UsageError(f"the price file {path} cannot be read: {error.strerror}") from None
+        raise UsageError(
+            N_("the price file {path} cannot be read: {why}", path=path, why=error)
+        ) from None
     if len(data) > _LARGEST:
-        raise UsageError(f"the price file {path} is larger than 1 MiB")
+        raise UsageError(N_("the price file {path} is larger than 1 MiB", path=path))
     return data
 
 
@@ -112,20 +115,30 @@ def _content(path: Path, data: bytes) -> Any:
         return tomllib.loads(text, parse_float=Decimal)
     except (ValueError, ArithmeticError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
-        raise UsageError(f"{path} is not {kind}: {error}", hint=_HINT) from None
+        raise UsageError(
+            N_("{path} is not {kind}: {why}", path=path, kind=kind, why=error), hint=_HINT
+        ) from None
 
 
 def _no_number(text: str) -> Decimal:
-    raise ValueError(f"{text} is not a number")
+    raise InvalidValue(N_("{text} is not a number", text=text))
 
 
 def _rate(path: Path, currency: str, usd_rate: Decimal | None) -> Decimal:
     if currency == RUB:
         return ONE
     if currency != USD:
-        raise UsageError(f"{path}: the currency must be RUB or USD, not {currency!r}")
+        raise UsageError(
+            N_(
+                "{path}: the currency must be RUB or USD, not {currency!r}",
+                path=path,
+                currency=currency,
+            )
+        )
     if usd_rate is None:
-        raise UsageError(f"{path} has prices in dollars", hint="set the rate: --usd-rate 90.5")
+        raise UsageError(
+            N_("{path} has prices in dollars", path=path), hint=N_("set the rate: --usd-rate 90.5")
+        )
     return usd_rate
 
 
@@ -149,5 +162,5 @@ def _rates(prices: _Prices, rate: Decimal) -> Rates:
 def _times(amount: Decimal, rate: Decimal) -> Decimal:
     found = times(amount, rate)
     if not is_amount(found):
-        raise ValueError("too many digits")
+        raise InvalidValue(N_("too many digits"))
     return found

@@ -25,7 +25,8 @@ from msgspec import Raw
 from batch.asking import HINT, Ask, Page, asking
 from jobs import gateways
 from jobs.address import join
-from jobs.errors import ServiceUnavailable
+from jobs.errors import InvalidValue, ServiceUnavailable
+from jobs.message import N_
 from jobs.modelname import is_alias, take_apart
 from jobs.money import is_amount, parse_amount, times
 from jobs.prices import ModelPrice, Offer, PriceList, Rates, Tier, lane_of
@@ -115,7 +116,9 @@ async def _get(ask: Ask, url: str) -> Page:
     """No body unless the status is 200; `ServiceUnavailable` for a fault that passes."""
     page = await ask(url, b"")
     if page.status in _PASSING:
-        raise ServiceUnavailable(f"{url} answers with HTTP {page.status}", hint=HINT)
+        raise ServiceUnavailable(
+            N_("{url} answers with HTTP {status}", url=url, status=page.status), hint=HINT
+        )
     return page if page.status == _OK else page._replace(body=b"")
 
 
@@ -302,21 +305,21 @@ def _rates(pricing: Mapping[str, Raw], form: Form) -> Rates:
     """`ValueError` without both main prices, or for one that is not an amount (`-1`, text)."""
     given = _given(pricing)
     if form.numbers_only and any(bytes(given.get(key, b"")).startswith(b'"') for key in form.keys):
-        raise ValueError("prices are strings")
+        raise InvalidValue(N_("prices are strings"))
     told = {
         listed.part: _per_one(parse_amount(_text(given[key])), listed.per, form.rate)
         for key, listed in form.keys.items()
         if key in given
     }
     if "prompt" not in told or "completion" not in told:
-        raise ValueError("the input or output price is missing")
+        raise InvalidValue(N_("the input or output price is missing"))
     return Rates(**told)
 
 
 def _per_one(amount: Decimal, per: int, rate: Decimal) -> Decimal:
     found = times(times(amount, Decimal(1) / per), rate)
     if not is_amount(found):
-        raise ValueError("a price has too many digits")
+        raise InvalidValue(N_("a price has too many digits"))
     return found
 
 
@@ -341,7 +344,7 @@ def _data(document: bytes) -> bytes | Raw:
         return _NULL
     if found.error:
         raise ServiceUnavailable(
-            "the endpoint answered with an error when asked for its prices", hint=HINT
+            N_("the endpoint answered with an error when asked for its prices"), hint=HINT
         )
     return found.data
 

@@ -15,6 +15,7 @@ from batch.money.prices import NO_CATALOGUE, Form, read_prices
 from batch.store.jobstore import JobRow, JobStore
 from jobs.errors import NightshiftError
 from jobs.gateways import UNKNOWN
+from jobs.message import N_, Message
 from jobs.prices import PriceList, Rise, find_rise
 from jobs.spec import Spec
 
@@ -68,9 +69,9 @@ class PriceWatch:
                 keep(self._store, told)
             locked = told is not None and told.source.endswith(_LOCKED)
             if told is None and not self._warned:
-                log.warning("%s: prices cannot be fetched; using the last known ones", job.id)
+                log.warning(N_("%s: prices cannot be fetched; using the last known ones"), job.id)
             elif locked and not self._warned:
-                log.warning("%s: prices require a key; using the last known ones", job.id)
+                log.warning(N_("%s: prices require a key; using the last known ones"), job.id)
             self._warned = told is None or locked
 
 
@@ -136,9 +137,11 @@ def rise_of(store: JobStore, job: JobRow) -> Rise | None:
     return find_rise(accepted, newest, job.spec.max_price_rise)
 
 
-def sentence(job: JobRow, rise: Rise) -> str:
+def sentence(job: JobRow, rise: Rise) -> Message:
     """What the user reads of a rise, with the way to accept it."""
-    return (
-        f"{rise}, more than the allowed {job.spec.max_price_rise:f} %; accept it with:"
-        f" nightshift resume {job.id}"
+    return N_(
+        "{rise}, more than the allowed {percent:f} %; accept it with: nightshift resume {job}",
+        rise=rise.message,
+        percent=job.spec.max_price_rise,
+        job=job.id,
     )

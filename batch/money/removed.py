@@ -15,6 +15,7 @@ import msgspec
 from batch.money.caps import write_whole
 from batch.store.jobstore import JobStore
 from jobs.errors import StorageUnavailable
+from jobs.message import N_
 from jobs.money import plain, total
 from jobs.names import REMOVED
 from jobs.period import QUARTER_S
@@ -74,11 +75,15 @@ def read_spending(home: Path) -> Spending:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise StorageUnavailable(f"{path} cannot be read: {error.strerror}") from error
+        raise StorageUnavailable(
+            N_("{path} cannot be read: {why}", path=path, why=error)
+        ) from error
     except msgspec.MsgspecError as error:
         raise StorageUnavailable(
-            f"{path} does not hold what removed jobs spent",
-            hint=f"remove it; what they spent in this month is not counted then ({path})",
+            N_("{path} does not hold what removed jobs spent", path=path),
+            hint=N_(
+                "remove it; what they spent in this month is not counted then ({path})", path=path
+            ),
         ) from error
 
 

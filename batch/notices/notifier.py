@@ -16,6 +16,7 @@ from batch.notices.book import Book, Letter
 from batch.notices.message import Word, occasion, word_of
 from batch.notices.ways import Undelivered, ways_of
 from batch.store.jobstore import JobStore
+from jobs.message import N_
 from jobs.names import NOTICES
 from jobs.stall import Stalled
 
@@ -138,11 +139,11 @@ class Teller:
         except Undelivered as error:
             letter.missed(time.time())
             if letter.tries == 1 or not letter.waits:
-                text = "retrying" if letter.waits else "giving up"
-                log.warning("%s: notification failed: %s; %s", job, error, text)
+                text = "retrying" if letter.waits else N_("giving up")
+                log.warning(N_("%s: notification failed: %s; %s"), job, error, text)
         except Exception as error:  # a fault of ours must not end the thread
             letter.missed(time.time())
-            log.error("a notification failed: %s", type(error).__name__)  # noqa: TRY400
+            log.error(N_("a notification failed: %s"), type(error).__name__)  # noqa: TRY400
         else:
             letter.sent = True
             log.info("%s: told by %s", job, letter.way)
@@ -151,4 +152,4 @@ class Teller:
         try:
             book.write(self._folder / job, found)
         except OSError as error:
-            log.warning("%s: cannot record the notification: %s", job, error.strerror)
+            log.warning(N_("%s: cannot record the notification: %s"), job, error.strerror)

@@ -18,7 +18,8 @@ from email.utils import formatdate, make_msgid
 from urllib.parse import unquote, urlsplit
 
 from batch.notices.message import FOR_PEOPLE, Word, text, title
-from jobs.errors import UsageError
+from jobs.errors import InvalidValue, UsageError
+from jobs.message import N_
 from jobs.notify import Notify
 from jobs.secret import secret as own_secret
 
@@ -99,7 +100,7 @@ def standard_signature(key: str, name: str, moment: str, body: bytes) -> str:
     try:
         raw = base64.b64decode(key.removeprefix("whsec_"), validate=True)
     except ValueError:
-        raise Undelivered("the webhook's secret is not whsec_ and base64") from None
+        raise Undelivered(N_("the webhook's secret is not whsec_ and base64")) from None
     told = hmac.new(raw, f"{name}.{moment}.".encode() + body, "sha256").digest()
     return "v1," + base64.b64encode(told).decode()
 
@@ -107,7 +108,7 @@ def standard_signature(key: str, name: str, moment: str, body: bytes) -> str:
 def _to_telegram(chat: str, word: Word, environ: Mapping[str, str]) -> None:
     token = secret(environ, TELEGRAM_TOKEN)
     if not token:
-        raise Undelivered(f"{TELEGRAM_TOKEN} is not set")
+        raise Undelivered(N_("{variable} is not set", variable=TELEGRAM_TOKEN))
     base = environ.get(TELEGRAM_URL, "").strip().rstrip("/") or _TELEGRAM
     told = {"chat_id": chat, "text": f"{title(word)}\n{text(word)}"}
     _post(f"{base}/bot{token}/sendMessage", json.dumps(told).encode(), {}, "Telegram")
@@ -123,9 +124,11 @@ def _post(url: str, body: bytes, headers: dict[str, str], whom: str) -> None:
         status = asyncio.run(_status(url, body, every))
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
         # ValueError also for what no header or address may hold.
-        raise Undelivered(f"{whom} does not answer ({type(error).__name__})") from None
+        raise Undelivered(
+            N_("{whom} does not answer ({kind})", whom=whom, kind=type(error).__name__)
+        ) from None
     if not _FINE <= status < _ELSEWHERE:
-        raise Undelivered(f"{whom} answers HTTP {status}")
+        raise Undelivered(N_("{whom} answers HTTP {status}", whom=whom, status=status))
 
 
 async def _status(url: str, body: bytes, headers: dict[str, str]) -> int:
@@ -149,7 +152,7 @@ async def _status(url: str, body: bytes, headers: dict[str, str]) -> int:
 def _by_mail(address: str, word: Word, name: str, environ: Mapping[str, str]) -> None:
     where = environ.get(SMTP_URL, "").strip()
     if not where:
-        raise Undelivered(f"{SMTP_URL} is not set")
+        raise Undelivered(N_("{variable} is not set", variable=SMTP_URL))
     user = unquote(urlsplit(where).username or "")
     sender = environ.get(SMTP_FROM, "").strip() or (user if "@" in user else address)
     mail = EmailMessage()
@@ -161,7 +164,9 @@ def _by_mail(address: str, word: Word, name: str, environ: Mapping[str, str]) ->
         with _mail_server(where, user, secret(environ, SMTP_PASSWORD)) as server:
             server.send_message(mail)
     except (smtplib.SMTPException, OSError, ValueError) as error:
-        raise Undelivered(f"the mail server rejected it ({type(error).__name__})") from None
+        raise Undelivered(
+            N_("the mail server rejected it ({kind})", kind=type(error).__name__)
+        ) from None
 
 
 @contextmanager
@@ -175,7 +180,7 @@ def _mail_server(where: str, user: str, password: str) -> Iterator[smtplib.SMTP]
     elif parts.scheme == "smtp":
         server = smtplib.SMTP(host, parts.port or 587, timeout=PATIENCE_S)
     else:
-        raise ValueError(f"{SMTP_URL} begins with smtps:// or smtp://")
+        raise InvalidValue(N_("{variable} begins with smtps:// or smtp://", variable=SMTP_URL))
     with server:
         if parts.scheme == "smtp" and host not in _HERE:
             # Never in the clear over a network; raises where the server does not offer it.

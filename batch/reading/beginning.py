@@ -12,6 +12,7 @@ import json
 import re
 
 from batch.reading.forms import EACH_ROW, array_of, ask_each_row, columns, jq, spread, text_column
+from jobs.message import N_, Message
 from jobs.request import Fault, Form
 
 LONGEST = 64 * 2**10
@@ -47,75 +48,81 @@ def _binary(head: bytes) -> Form | None:
     if head.startswith(b"PK\x03\x04"):
         return _zip(head)
     if head[_TAR_MAGIC] == b"ustar":
-        return _packed("tar", "-xOf", told="a tar archive")
+        return _packed("tar", "-xOf", told=N_("a tar archive"))
     return next((form for magic, form in _MAGICS if head.startswith(magic)), None)
 
 
-def _packed(*command: str, told: str) -> Form:
-    return Form(told=told, hint="unpack it:", command=command, whole=True)
+def _packed(*command: str, told: Message) -> Form:
+    return Form(told=told, hint=N_("unpack it:"), command=command, whole=True)
 
 
 def _zip(head: bytes) -> Form:
     if b"xl/" in head[:4096]:
         return Form(
-            told="an Excel workbook",
+            told=N_("an Excel workbook"),
             hint=EACH_ROW,
             command=ask_each_row("column"),
             whole=True,
         )
     if b"word/" in head[:4096]:
-        return Form(told="a Word document", hint="export its text as CSV or JSON Lines", whole=True)
-    return _packed("unzip", "-p", told="a zip archive")
+        return Form(
+            told=N_("a Word document"), hint=N_("export its text as CSV or JSON Lines"), whole=True
+        )
+    return _packed("unzip", "-p", told=N_("a zip archive"))
 
 
-_PARQUET = Form(told="a Parquet file", hint=EACH_ROW, command=ask_each_row("column"), whole=True)
+_PARQUET = Form(
+    told=N_("a Parquet file"), hint=EACH_ROW, command=ask_each_row("column"), whole=True
+)
 
 
-def _no_text(*, told: str) -> Form:
-    return Form(told=told, hint="use a JSON Lines file; see docs/input.md", whole=True)
+def _no_text(*, told: Message) -> Form:
+    return Form(told=told, hint=N_("use a JSON Lines file; see docs/input.md"), whole=True)
 
 
 _MAGICS = (
-    (b"PK\x05\x06", _no_text(told="an empty zip archive")),
-    (b"BZh", _packed("bzip2", "-dc", told="a bzip2-compressed file")),
-    (b"\xfd7zXZ\x00", _packed("xz", "-dc", told="an xz-compressed file")),
-    (b"\x04\x22\x4d\x18", _packed("lz4", "-dc", told="an lz4-compressed file")),
-    (b"\x1f\x8b", _packed("gzip", "-dc", told="a file compressed twice with gzip")),
+    (b"PK\x05\x06", _no_text(told=N_("an empty zip archive"))),
+    (b"BZh", _packed("bzip2", "-dc", told=N_("a bzip2-compressed file"))),
+    (b"\xfd7zXZ\x00", _packed("xz", "-dc", told=N_("an xz-compressed file"))),
+    (b"\x04\x22\x4d\x18", _packed("lz4", "-dc", told=N_("an lz4-compressed file"))),
+    (b"\x1f\x8b", _packed("gzip", "-dc", told=N_("a file compressed twice with gzip"))),
     (
         b"\x28\xb5\x2f\xfd",
-        _packed("zstd", "-dc", told="a file compressed twice with zstd"),
+        _packed("zstd", "-dc", told=N_("a file compressed twice with zstd")),
     ),
-    (b"7z\xbc\xaf\x27\x1c", _packed("7z", "x", "-so", told="a 7z archive")),
-    (b"Rar!\x1a\x07", _packed("unrar", "p", "-inul", told="a rar archive")),
+    (b"7z\xbc\xaf\x27\x1c", _packed("7z", "x", "-so", told=N_("a 7z archive"))),
+    (b"Rar!\x1a\x07", _packed("unrar", "p", "-inul", told=N_("a rar archive"))),
     (b"PAR1", _PARQUET),
-    (b"ARROW1", _no_text(told="an Arrow file")),
-    (b"Obj\x01", _no_text(told="an Avro file")),
-    (b"ORC", _no_text(told="an ORC file")),
-    (b"SQLite format 3\x00", _no_text(told="an SQLite database")),
-    (b"\xd0\xcf\x11\xe0", _no_text(told="an old Office document")),
-    (b"%PDF-", _no_text(told="a PDF document")),
-    (b"\x89PNG", _no_text(told="a picture")),
-    (b"\xff\xd8\xff", _no_text(told="a picture")),
-    (b"\x93NUMPY", _no_text(told="a NumPy array")),
-    (b"\x80\x03", _no_text(told="a Python pickle")),
-    (b"\x80\x04", _no_text(told="a Python pickle")),
-    (b"\x80\x05", _no_text(told="a Python pickle")),
+    (b"ARROW1", _no_text(told=N_("an Arrow file"))),
+    (b"Obj\x01", _no_text(told=N_("an Avro file"))),
+    (b"ORC", _no_text(told=N_("an ORC file"))),
+    (b"SQLite format 3\x00", _no_text(told=N_("an SQLite database"))),
+    (b"\xd0\xcf\x11\xe0", _no_text(told=N_("an old Office document"))),
+    (b"%PDF-", _no_text(told=N_("a PDF document"))),
+    (b"\x89PNG", _no_text(told=N_("a picture"))),
+    (b"\xff\xd8\xff", _no_text(told=N_("a picture"))),
+    (b"\x93NUMPY", _no_text(told=N_("a NumPy array"))),
+    (b"\x80\x03", _no_text(told=N_("a Python pickle"))),
+    (b"\x80\x04", _no_text(told=N_("a Python pickle"))),
+    (b"\x80\x05", _no_text(told=N_("a Python pickle"))),
 )
 
 
 def _encoding(head: bytes) -> Form | None:
     if head and not head.strip(b"\0"):
         return Form(
-            told="only zero bytes: it was never fully written (power loss or an interrupted copy)",
-            hint="create or copy it again",
+            told=N_(
+                "only zero bytes: it was never fully written (power loss or an interrupted copy)"
+            ),
+            hint=N_("create or copy it again"),
             whole=True,
         )
     name = _wide(head)
     if name is None:
         return None
     return Form(
-        told=f"text in {name}, not UTF-8",
-        hint="convert it to UTF-8:",
+        told=N_("text in {name}, not UTF-8", name=name),
+        hint=N_("convert it to UTF-8:"),
         command=("iconv", "-f", name, "-t", "UTF-8"),
         whole=True,
     )
@@ -142,16 +149,16 @@ def _wide(head: bytes) -> str | None:
 def _pointer(head: bytes) -> Form | None:
     if head.startswith(b"version https://git-lfs"):
         return Form(
-            told="a Git LFS pointer, not the file itself",
-            hint="fetch the file:",
+            told=N_("a Git LFS pointer, not the file itself"),
+            hint=N_("fetch the file:"),
             command=("git", "lfs", "pull"),
             alone=True,
             whole=True,
         )
     if b"annex/objects/" in head[:1024] and b"{" not in head[:1024]:
         return Form(
-            told="a git-annex pointer, not the file itself",
-            hint="fetch the file:",
+            told=N_("a git-annex pointer, not the file itself"),
+            hint=N_("fetch the file:"),
             command=("git", "annex", "get", "."),
             alone=True,
             whole=True,
@@ -163,26 +170,28 @@ def _markup(head: bytes) -> Form | None:
     start = head[:1024].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return Form(
-            told="a web page, perhaps an error or a login page, not the file itself",
-            hint="download the file again",
+            told=N_("a web page, perhaps an error or a login page, not the file itself"),
+            hint=N_("download the file again"),
             whole=True,
         )
     if start.startswith(b"<?xml"):
-        return _no_text(told="XML")
+        return _no_text(told=Message("XML"))
     if re.match(rb"\[\[?[a-z_][\w.-]*\]\]?[ \t]*\r?\n", start):
-        return _no_text(told="TOML, not JSON")
+        return _no_text(told=N_("TOML, not JSON"))
     if re.match(rb"(?:data|event): ?\S", start):
         return Form(
-            told="a streamed response (server-sent events), not requests",
-            hint="use the file of the requests",
+            told=N_("a streamed response (server-sent events), not requests"),
+            hint=N_("use the file of the requests"),
             whole=True,
         )
     if re.match(rb"\|[^\n]*\n\|[ \t:|-]+\r?\n", start):
-        return Form(told="a Markdown table", hint="save it as CSV, then: --prompt", whole=True)
+        return Form(
+            told=N_("a Markdown table"), hint=N_("save it as CSV, then: --prompt"), whole=True
+        )
     if re.match(rb"---[ \t]*\r?\n|- ?[a-z_]+:[ \n]", start):
         return Form(
-            told="YAML, not JSON",
-            hint="convert it to JSON Lines:",
+            told=N_("YAML, not JSON"),
+            hint=N_("convert it to JSON Lines:"),
             command=("yq", "-o=json", "-I=0", ".[]"),
             whole=True,
         )
@@ -212,8 +221,8 @@ def _old_mac(text: str) -> Form | None:
     if "\r" not in text.strip():
         return None
     return Form(
-        told="lines that end with a carriage return alone, as on old Macs",
-        hint="end them with line feeds:",
+        told=N_("lines that end with a carriage return alone, as on old Macs"),
+        hint=N_("end them with line feeds:"),
         command=("perl", "-pe", "s/\\r/\\n/g"),
         whole=True,
     )
@@ -287,7 +296,7 @@ def _table_form(rows: list[list[str]], delimiter: str) -> Form:
     }
     column = text_column(sizes)
     return Form(
-        told=f"a table ({kind}) with the columns {columns(head)}",
+        told=N_("a table ({kind}) with the columns {columns}", kind=kind, columns=columns(head)),
         hint=EACH_ROW,
         command=ask_each_row(column),
         whole=True,
@@ -304,9 +313,11 @@ def _prose(lines: list[str]) -> Form | None:
     if "\ufffd" in text or " " not in text or letters < _FEWEST_LETTERS * len(text):
         return None
     return Form(
-        told="plain text, not JSON",
-        hint="turn each line into a request, adding your own instructions; set the model with"
-        " --model:",
+        told=N_("plain text, not JSON"),
+        hint=N_(
+            "turn each line into a request, adding your own instructions; set the model with"
+            " --model:"
+        ),
         command=("jq", "-R", *jq('select(. != "") | {messages: [{role: "user", content: .}]}')[1:]),
         whole=True,
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from jobs.message import N_, NOTHING, Message
 from jobs.request import Form
 
 CHAT = "/chat/completions"
@@ -35,8 +36,8 @@ def form_of_line(line: bytes) -> Form | None:
     text = line.strip(b" \t\r\0")
     if _is_windows_1251(text):
         return Form(
-            told="text in Windows-1251, not UTF-8",
-            hint="convert it to UTF-8:",
+            told=N_("text in Windows-1251, not UTF-8"),
+            hint=N_("convert it to UTF-8:"),
             command=("iconv", "-f", "WINDOWS-1251", "-t", "UTF-8"),
             whole=True,
         )
@@ -98,27 +99,27 @@ _BY_NAME = ("tar", "unzip", "git", "7z", "unrar")
 def _form_of_text(text: bytes) -> Form | None:
     if text.endswith(b",") and _is_json(text[:-1]):
         return Form(
-            told="JSON with a comma after each line",
-            hint="put each request on its own line, without a comma:",
+            told=N_("JSON with a comma after each line"),
+            hint=N_("put each request on its own line, without a comma:"),
             command=("sed", "s/,[[:space:]]*$//"),
             whole=True,
         )
     if _CONFLICT.match(text):
         return Form(
-            told="an unresolved merge conflict",
-            hint="resolve it in Git, then try again",
+            told=N_("an unresolved merge conflict"),
+            hint=N_("resolve it in Git, then try again"),
             whole=True,
         )
     if _PYTHON.match(text):
         return Form(
-            told="Python dict literals, not JSON",
-            hint="convert them with json.dumps:",
+            told=N_("Python dict literals, not JSON"),
+            hint=N_("convert them with json.dumps:"),
             command=("python3", "-c", _FROM_PYTHON),
         )
     if text[:1] == b"{" and _holds_several(text):
         return Form(
-            told="several JSON objects on one line",
-            hint="put each request on its own line:",
+            told=N_("several JSON objects on one line"),
+            hint=N_("put each request on its own line:"),
             command=jq("."),
         )
     return None
@@ -167,13 +168,15 @@ def _string(value: str) -> Form:
     with suppress(ValueError, RecursionError):
         if isinstance(msgspec.json.decode(value), dict | list):
             return Form(
-                told="double-encoded JSON: each line is a string that contains JSON",
-                hint="decode it once:",
+                told=N_("double-encoded JSON: each line is a string that contains JSON"),
+                hint=N_("decode it once:"),
                 command=jq("fromjson"),
             )
     return Form(
-        told="one JSON string per line",
-        hint="turn each into a request, adding your own instructions; set the model with --model:",
+        told=N_("one JSON string per line"),
+        hint=N_(
+            "turn each into a request, adding your own instructions; set the model with --model:"
+        ),
         command=jq('{messages: [{role: "user", content: .}]}'),
     )
 
@@ -183,8 +186,8 @@ def _list(value: list[Any]) -> Form | None:
         return None
     if all(map(_is_message, value)):
         return Form(
-            told="lists of messages without the surrounding request",
-            hint="turn each into a request; set the model with --model:",
+            told=N_("lists of messages without the surrounding request"),
+            hint=N_("turn each into a request; set the model with --model:"),
             command=jq("{messages: .}"),
         )
     return array_of(value[0])
@@ -197,8 +200,8 @@ def array_of(first: object) -> Form:
     if inner is not None and inner.command[:1] == ("jq",):
         program = f".[] | {inner.command[-1]}"
     return Form(
-        told="a JSON array, not one request per line",
-        hint="put each element on its own line:" if program == ".[]" else _hint(inner),
+        told=N_("a JSON array, not one request per line"),
+        hint=N_("put each element on its own line:") if program == ".[]" else _hint(inner),
         command=jq(program),
         whole=True,
     )
@@ -209,15 +212,15 @@ def spread(value: object) -> Form:
     inner = form_of(value)
     program = inner.command[-1] if inner is not None and inner.command[:1] == ("jq",) else "."
     return Form(
-        told="JSON spread over several lines, not one request per line",
-        hint="put each request on its own line:" if program == "." else _hint(inner),
+        told=N_("JSON spread over several lines, not one request per line"),
+        hint=N_("put each request on its own line:") if program == "." else _hint(inner),
         command=jq(program),
         whole=True,
     )
 
 
-def _hint(form: Form | None) -> str:
-    return form.hint if form else ""
+def _hint(form: Form | None) -> Message:
+    return form.hint if form else NOTHING
 
 
 # ── Objects ──────────────────────────────────────────────────────────────────────────────────────
@@ -251,8 +254,8 @@ def _batch_object(value: _Object) -> Form | None:
     if value.get("object") != "batch" and "input_file_id" not in value:
         return None
     return Form(
-        told="a batch object, not its requests",
-        hint="use the file that was uploaded for it (its input_file_id)",
+        told=N_("a batch object, not its requests"),
+        hint=N_("use the file that was uploaded for it (its input_file_id)"),
     )
 
 
@@ -265,9 +268,11 @@ def _results(value: _Object) -> Form | None:
         return None
     failed = answered is None and not alone
     return Form(
-        told="batch results, not requests" if not failed else "batch errors, not requests",
-        hint="use the original input file; to retry the failed requests of a Nightshift job:"
-        " nightshift resume JOB --retry failed",
+        told=N_("batch results, not requests") if not failed else N_("batch errors, not requests"),
+        hint=N_(
+            "use the original input file; to retry the failed requests of a Nightshift job:"
+            " nightshift resume JOB --retry failed"
+        ),
     )
 
 
@@ -277,8 +282,8 @@ def _error(value: _Object) -> Form | None:
     if "error" not in value and "detail" not in value:
         return None
     return Form(
-        told="a server's error message, not requests",
-        hint="the download failed; download the file again",
+        told=N_("a server's error message, not requests"),
+        hint=N_("the download failed; download the file again"),
     )
 
 
@@ -287,11 +292,15 @@ def _anthropic(value: _Object) -> Form | None:
     if not isinstance(params, dict) or "messages" not in params:
         return None
     return Form(
-        told="Anthropic Message Batches requests (custom_id, params)",
-        hint="convert them to chat requests, nothing is lost (model names: --model-map OLD=NEW):"
+        told=N_("Anthropic Message Batches requests (custom_id, params)"),
+        hint=N_(
+            "convert them to chat requests, nothing is lost (model names: --model-map OLD=NEW):"
+        )
         if _plain_anthropic(params)
-        else "convert them to chat requests (custom_id, body); tools, images and"
-        " Anthropic-specific options must be rewritten by hand",
+        else N_(
+            "convert them to chat requests (custom_id, body); tools, images and"
+            " Anthropic-specific options must be rewritten by hand"
+        ),
         command=jq(_FROM_ANTHROPIC) if _plain_anthropic(params) else (),
     )
 
@@ -319,11 +328,13 @@ def _gemini(value: _Object) -> Form | None:
         return None
     plain = _plain_gemini(request) and isinstance(value.get("key", ""), str)
     return Form(
-        told="Gemini or Vertex AI requests (contents)",
-        hint="convert them to chat requests, nothing is lost; set the model with --model:"
+        told=N_("Gemini or Vertex AI requests (contents)"),
+        hint=N_("convert them to chat requests, nothing is lost; set the model with --model:")
         if plain
-        else "convert them to chat requests (custom_id, body); files, tools and Gemini-specific"
-        " options must be rewritten by hand",
+        else N_(
+            "convert them to chat requests (custom_id, body); files, tools and Gemini-specific"
+            " options must be rewritten by hand"
+        ),
         command=jq(_from_gemini(value)) if plain else (),
     )
 
@@ -364,8 +375,8 @@ def _bedrock(value: _Object) -> Form | None:
     if not isinstance(value.get("modelInput"), dict):
         return None
     return Form(
-        told="Amazon Bedrock batch inference requests (recordId, modelInput)",
-        hint="convert them to chat requests: custom_id, and a body with model and messages",
+        told=N_("Amazon Bedrock batch inference requests (recordId, modelInput)"),
+        hint=N_("convert them to chat requests: custom_id, and a body with model and messages"),
     )
 
 
@@ -375,8 +386,8 @@ def _encoded(value: _Object) -> Form | None:
         with suppress(ValueError, RecursionError):
             if isinstance(inner, str) and isinstance(msgspec.json.decode(inner), dict | list):
                 return Form(
-                    told=f'requests whose "{key}" is JSON encoded as a string',
-                    hint="decode it once:",
+                    told=N_('requests whose "{key}" is JSON encoded as a string', key=key),
+                    hint=N_("decode it once:"),
                     command=jq(f".{key} |= fromjson"),
                 )
     return None
@@ -393,9 +404,11 @@ def _elsewhere(value: _Object) -> Form | None:
     embeds = "embed" in str(body.get("model", "")).lower()
     if path.endswith("/embeddings") or (not path and embeds and "input" in body):
         return Form(
-            told="requests for /v1/embeddings",
-            hint="not supported yet, only chat requests are; for now, call the endpoint's"
-            " /embeddings in a loop",
+            told=N_("requests for /v1/embeddings"),
+            hint=N_(
+                "not supported yet, only chat requests are; for now, call the endpoint's"
+                " /embeddings in a loop"
+            ),
         )
     if path.endswith("/responses") or (not path and "model" in body and "input" in body):
         return _responses(body, enveloped=enveloped)
@@ -403,8 +416,8 @@ def _elsewhere(value: _Object) -> Form | None:
         return _completions(body, enveloped=enveloped)
     if path and not path.endswith(CHAT):
         return Form(
-            told=f"requests for {_short(path)}",
-            hint="only chat requests are supported: their url ends in /chat/completions",
+            told=N_("requests for {path}", path=_short(path)),
+            hint=N_("only chat requests are supported: their url ends in /chat/completions"),
         )
     return None
 
@@ -418,10 +431,10 @@ def _responses(body: _Object, *, enveloped: bool) -> Form:
     )
     plain = enveloped and _only(body, known) and (isinstance(asked, str) or listed)
     return Form(
-        told="requests for /v1/responses (input)",
-        hint="not supported yet; convert them to chat requests, nothing is lost:"
+        told=N_("requests for /v1/responses (input)"),
+        hint=N_("not supported yet; convert them to chat requests, nothing is lost:")
         if plain
-        else "not supported yet; convert them to chat requests, with messages instead of input",
+        else N_("not supported yet; convert them to chat requests, with messages instead of input"),
         command=jq(_FROM_RESPONSES) if plain else (),
     )
 
@@ -437,10 +450,10 @@ _FROM_RESPONSES = (
 def _completions(body: _Object, *, enveloped: bool) -> Form:
     plain = enveloped and isinstance(body.get("prompt"), str)
     return Form(
-        told="requests for /v1/completions (prompt)",
-        hint="not supported; convert each prompt to a chat message:"
+        told=N_("requests for /v1/completions (prompt)"),
+        hint=N_("not supported; convert each prompt to a chat message:")
         if plain
-        else "not supported; convert each prompt to a chat message",
+        else N_("not supported; convert each prompt to a chat message"),
         command=jq(
             '.url = "/v1/chat/completions" | .body |= (.messages ='
             ' [{role: "user", content: .prompt}] | del(.prompt))'
@@ -455,9 +468,11 @@ def _sharegpt(value: _Object) -> Form | None:
         turns = value.get(key)
         if isinstance(turns, list) and turns and all(map(_is_turn, turns)):
             return Form(
-                told="ShareGPT conversations (from, value)",
-                hint="turn each into a request; --drop-last-assistant removes the answer that is"
-                " already there; set the model with --model:",
+                told=N_("ShareGPT conversations (from, value)"),
+                hint=N_(
+                    "turn each into a request; --drop-last-assistant removes the answer that is"
+                    " already there; set the model with --model:"
+                ),
                 command=jq(
                     f"{{messages: [.{key}[] | {{role: ({{human: "
                     '"user", gpt: "assistant", chatgpt: "assistant", bing: "assistant"}[.from]'
@@ -478,21 +493,21 @@ def _nested(value: _Object) -> Form | None:
             continue
         if isinstance(inner, list) and inner and all(map(_is_message, inner)):
             return Form(
-                told=f'messages under the key "{_short(key)}"',
-                hint="turn each into a request; set the model with --model:",
+                told=N_('messages under the key "{key}"', key=_short(key)),
+                hint=N_("turn each into a request; set the model with --model:"),
                 command=jq(f"{{messages: .{key}}}"),
             )
         if isinstance(inner, dict) and isinstance(inner.get("messages"), list):
             return Form(
-                told=f'requests under the key "{_short(key)}"',
-                hint="move them to body:",
+                told=N_('requests under the key "{key}"', key=_short(key)),
+                hint=N_("move them to body:"),
                 command=jq(f"{{custom_id, body: .{key}}}" if "custom_id" in value else f".{key}"),
             )
         if isinstance(inner, list) and inner and isinstance(inner[0], dict):
             program = array_of(inner[0]).command[-1].removeprefix(".[]")
             return Form(
-                told=f'one JSON object with a list under the key "{_short(key)}"',
-                hint="put each element on its own line:",
+                told=N_('one JSON object with a list under the key "{key}"', key=_short(key)),
+                hint=N_("put each element on its own line:"),
                 command=jq(f".{key}[]{program}"),
                 whole=True,
             )
@@ -506,8 +521,8 @@ def _langchain(value: _Object) -> Form | None:
         return None
     name = "custom_id, " if "custom_id" in value else ""
     return Form(
-        told="LangChain messages (type, content)",
-        hint="give each message a role; set the model with --model:",
+        told=N_("LangChain messages (type, content)"),
+        hint=N_("give each message a role; set the model with --model:"),
         command=jq(
             f"{{{name}messages: [.messages[] | {{role: ({{human: "
             '"user", ai: "assistant"}[.type] // .type), content}]}'
@@ -524,8 +539,8 @@ def _thread(value: _Object) -> Form | None:
     if value.get("object") != "thread.message":
         return None
     return Form(
-        told="messages of the Assistants API (thread.message)",
-        hint="turn each into a request; set the model with --model:",
+        told=N_("messages of the Assistants API (thread.message)"),
+        hint=N_("turn each into a request; set the model with --model:"),
         command=jq(
             '{messages: [{role, content: ([.content[].text.value // empty] | join("\\n"))}]}'
         ),
@@ -539,8 +554,8 @@ def _cohere(value: _Object) -> Form | None:
     if "chat_history" not in body and "model" not in body:
         return None
     return Form(
-        told="Cohere chat requests (message, chat_history)",
-        hint="convert them to chat requests, with messages instead of message and chat_history",
+        told=N_("Cohere chat requests (message, chat_history)"),
+        hint=N_("convert them to chat requests, with messages instead of message and chat_history"),
     )
 
 
@@ -548,9 +563,11 @@ def _message(value: _Object) -> Form | None:
     if not _is_message(value):
         return None
     return Form(
-        told="one message per line without the surrounding request",
-        hint="turn each into a request (or all into one: jq -s -c '{messages: .}'); set the model"
-        " with --model:",
+        told=N_("one message per line without the surrounding request"),
+        hint=N_(
+            "turn each into a request (or all into one: jq -s -c '{messages: .}'); set the model"
+            " with --model:"
+        ),
         command=jq("{messages: [.]}"),
     )
 
@@ -559,8 +576,8 @@ def _alpaca(value: _Object) -> Form | None:
     if not isinstance(value.get("instruction"), str):
         return None
     return Form(
-        told="Alpaca records (instruction, input, output)",
-        hint="turn each instruction into a request; set the model with --model:",
+        told=N_("Alpaca records (instruction, input, output)"),
+        hint=N_("turn each instruction into a request; set the model with --model:"),
         command=jq(
             '{messages: [{role: "user", content: ([.instruction, .input // empty]'
             ' | map(select(. != "")) | join("\\n\\n"))}]}'
@@ -581,13 +598,13 @@ def _record(value: _Object) -> Form | None:
         return None
     column = text_column({key: len(each) for key, each in texts.items()})
     return Form(
-        told=f"data records ({columns(list(value))}), not requests",
+        told=N_("data records ({columns}), not requests", columns=columns(list(value))),
         hint=EACH_ROW,
         command=ask_each_row(column),
     )
 
 
-EACH_ROW = "give a prompt for each row, with column names in double braces:"
+EACH_ROW = N_("give a prompt for each row, with column names in double braces:")
 
 
 def ask_each_row(column: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from batch.reading.scan import Kind, Node, is_blank, text_of
+from jobs.message import N_
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _ANSWERS = ("tool_calls", "function_call", "refusal", "audio")
@@ -55,32 +56,40 @@ def oddities(line: bytes, body: Node, messages: list[Node], *, bare: bool) -> tu
 def _of_keys(body: Node, *, bare: bool) -> Iterator[str]:
     for key, instead in _FOREIGN_KEYS.items():
         if key in body.members:
-            told = (
-                f'"{key}" belongs to another API and has no effect in chat requests; use {instead}'
+            told = N_(
+                '"{key}" belongs to another API and has no effect in chat requests; use {instead}',
+                key=key,
+                instead=instead,
             )
             yield told
     if {"max_tokens", "max_completion_tokens"} <= body.members.keys():
-        told = "both max_tokens and max_completion_tokens are set; many endpoints reject that"
+        told = N_("both max_tokens and max_completion_tokens are set; many endpoints reject that")
         yield told
     if bare and "id" in body.members:
-        told = '"id" is sent to the endpoint as is; to name a request, use custom_id'
+        told = N_('"id" is sent to the endpoint as is; to name a request, use custom_id')
         yield told
 
 
 def _of_message(line: bytes, message: Node) -> Iterator[str]:
     role = _text(line, message, "role")
     if role not in ROLES:
-        told = f"the role {role[:40]!a} is unknown to chat models; use user or assistant"
+        told = N_(
+            "the role {role!a} is unknown to chat models; use user or assistant", role=role[:40]
+        )
         yield told
     answers = any(key in message.members for key in _ANSWERS)
     if role not in _MAY_BE_SILENT and not answers and not _says(line, message, "content"):
-        told = "a message has no content"
+        told = N_("a message has no content")
         yield told
     content = message.members.get("content")
     for part in content.value.items if content else ():
         kind = _text(line, part, "type")
         if kind in _FOREIGN_PARTS:
-            told = f'the part type "{kind}" belongs to another API; use {_FOREIGN_PARTS[kind]}'
+            told = N_(
+                'the part type "{kind}" belongs to another API; use {instead}',
+                kind=kind,
+                instead=_FOREIGN_PARTS[kind],
+            )
             yield told
 
 
@@ -99,7 +108,7 @@ def _says(line: bytes, node: Node, key: str) -> bool:
 
 def _of_last(line: bytes, messages: list[Node]) -> Iterator[str]:
     if ends_with_answer(line, messages):
-        told = (
+        told = N_(
             "the last message is from the assistant, so the model will continue it; to get a new"
             " answer instead: --drop-last-assistant"
         )

@@ -11,6 +11,7 @@ import msgspec
 from batch.reading.forms import CHAT, form_of_line
 from batch.reading.oddities import ends_with_answer, oddities
 from batch.reading.scan import Flaw, Kind, Node, is_blank, scan, text_of
+from jobs.message import N_, Message
 from jobs.request import Fault, Request
 
 LONGEST_NAME = 512
@@ -107,7 +108,9 @@ def draft(line: bytes, number: int, defaults: Defaults) -> Draft | Fault:
 
 def overlong(number: int, longest: int) -> Fault:
     """The fault of a line that was not even kept."""
-    told = f"the line is longer than {longest:,} bytes; shorten the prompt or split it"
+    told = N_(
+        "the line is longer than {longest:,} bytes; shorten the prompt or split it", longest=longest
+    )
     return Fault(number, "input.too_long", told)
 
 
@@ -138,7 +141,9 @@ class _Rules:
         _check_encoding(self._line)
         root = scan(self._line)
         if root.kind is not Kind.OBJECT:
-            told = f"the line is {root.kind.value}; each line must be one object in {{}}"
+            told = N_(
+                "the line is {kind}; each line must be one object in {}", kind=root.kind.value
+            )
             raise Flaw("input.json", told, root.start)
         id_at = self._read_id(root)
         if self._defaults.whole:
@@ -163,8 +168,8 @@ class _Rules:
     def _check_whole(self, root: Node) -> None:
         for key in ("custom_id", "method", "url", "body"):
             if self._member(root, key).kind is Kind.NULL:
-                raise Flaw("input.field", f'"{key}" is missing', root.start)
-        told = f'"url" must be "/v1{CHAT}"'
+                raise Flaw("input.field", N_('"{key}" is missing', key=key), root.start)
+        told = N_('"url" must be "/v1{path}"', path=CHAT)
         self._expect(root, "url", lambda text: text.removeprefix("/v1") == CHAT, told)
 
     def _bare(self, root: Node) -> Node:
@@ -179,17 +184,21 @@ class _Rules:
         self._path = "body."
         body = self._member(root, "body")
         if body.kind is not Kind.OBJECT:
-            told = '"body" must be an object with "messages"; a line may also be such a body itself'
+            told = N_(
+                '"body" must be an object with "messages"; a line may also be such a body itself'
+            )
             raise Flaw("input.field", told, body.start)
         if self.custom_id is None:
-            raise Flaw("input.field", '"custom_id" is missing; give each request a unique one', 0)
-        message = '"method" must be "POST"'
+            raise Flaw(
+                "input.field", N_('"custom_id" is missing; give each request a unique one'), 0
+            )
+        message = N_('"method" must be "POST"')
         self._expect(root, "method", lambda text: text == "POST", message)
-        told = f'"url" must end in {CHAT}; the host is set only by --base-url'
+        told = N_('"url" must end in {path}; the host is set only by --base-url', path=CHAT)
         self._expect(root, "url", _is_chat_url, told)
         return body
 
-    def _expect(self, root: Node, key: str, fits: Callable[[str], bool], told: str) -> None:
+    def _expect(self, root: Node, key: str, fits: Callable[[str], bool], told: Message) -> None:
         node = self._member(root, key)
         if node is not _ABSENT and not fits(self._text(node) or ""):
             raise Flaw("input.url", told, node.start)
@@ -209,22 +218,30 @@ class _Rules:
         for key, member in node.members.items():
             plain = key.lower().replace("-", "_")
             if plain in _KEYS:
-                told = "the line contains an API key; remove it, also from copies of the file"
+                told = N_("the line contains an API key; remove it, also from copies of the file")
                 raise Flaw("input.api_key", told, member.start)
             if plain in _HOSTS:
-                told = f'"{plain}" is not allowed in a line; set the endpoint with --base-url'
+                told = N_(
+                    '"{plain}" is not allowed in a line; set the endpoint with --base-url',
+                    plain=plain,
+                )
                 raise Flaw("input.url", told, member.start)
             if plain in _EXTRAS:
-                told = f'"{plain}" is an SDK option, not a request field; remove it'
+                told = N_('"{plain}" is an SDK option, not a request field; remove it', plain=plain)
                 raise Flaw("input.unsupported", told, member.start)
 
     def _refuse_many_answers(self, body: Node) -> None:
         stream, n = self._member(body, "stream"), self._member(body, "n")
         if stream.kind not in (Kind.FALSE, Kind.NULL):
-            told = f'"{self._path}stream" must be false or absent: answers are stored whole'
+            told = N_(
+                '"{path}stream" must be false or absent: answers are stored whole', path=self._path
+            )
             raise Flaw("input.unsupported", told, stream.start)
         if n.kind is not Kind.NULL and self._raw(n) != b"1":
-            told = f'"{self._path}n" must be 1 or absent; add a line for each answer you want'
+            told = N_(
+                '"{path}n" must be 1 or absent; add a line for each answer you want',
+                path=self._path,
+            )
             raise Flaw("input.unsupported", told, n.start)
 
     def _model(self, body: Node) -> str:
@@ -232,8 +249,9 @@ class _Rules:
         named = None if node.kind is Kind.NULL else self._name(node, f"{self._path}model")
         model = self._defaults.model_for(named)
         if model is None:
-            told = (
-                f'"{self._path}model" is missing; add it, or set one for all requests with --model'
+            told = N_(
+                '"{path}model" is missing; add it, or set one for all requests with --model',
+                path=self._path,
             )
             raise Flaw("input.field", told, body.start)
         if model != named:
@@ -266,7 +284,12 @@ class _Rules:
             return None
         raw = self._raw(node)
         if not _COUNT.fullmatch(raw) or int(raw) > LARGEST_OUTPUT:
-            told = f'"{self._path}{key}" must be a whole number from 1 to {LARGEST_OUTPUT}'
+            told = N_(
+                '"{path}{key}" must be a whole number from 1 to {most}',
+                path=self._path,
+                key=key,
+                most=LARGEST_OUTPUT,
+            )
             raise Flaw("input.field", told, node.start)
         return int(raw)
 
@@ -283,7 +306,10 @@ class _Rules:
         node = self._member(body, "messages")
         where = f"{self._path}messages"
         if node.kind is not Kind.ARRAY or not node.items:
-            told = f'"{where}" must be a list of at least one message with "role" and "content"'
+            told = N_(
+                '"{where}" must be a list of at least one message with "role" and "content"',
+                where=where,
+            )
             raise Flaw("input.field", told, body.start if node is _ABSENT else node.start)
         found = [self._message(item, f"{where}[{place}]") for place, item in enumerate(node.items)]
         return self._sent(node), next(filter(None, found), "")
@@ -294,7 +320,7 @@ class _Rules:
         while self._defaults.drop_last_assistant and sent and ends_with_answer(self._line, sent):
             sent.pop()
         if not sent:
-            told = "no messages are left without the assistant's (--drop-last-assistant)"
+            told = N_("no messages are left without the assistant's (--drop-last-assistant)")
             raise Flaw("input.field", told, messages.start)
         if len(sent) < len(messages.items):
             self._edits.append(Edit(sent[-1].stop, messages.items[-1].stop, b""))
@@ -303,10 +329,10 @@ class _Rules:
     def _message(self, node: Node, where: str) -> str:
         role, content = self._member(node, "role"), self._member(node, "content")
         if node.kind is not Kind.OBJECT or role.kind is not Kind.STRING:
-            told = f'"{where}" must be an object whose "role" is a string'
+            told = N_('"{where}" must be an object whose "role" is a string', where=where)
             raise Flaw("input.field", told, node.start)
         if content.kind not in (Kind.STRING, Kind.ARRAY, Kind.NULL):
-            told = f'"{where}.content" must be a string or a list of parts'
+            told = N_('"{where}.content" must be a string or a list of parts', where=where)
             raise Flaw("input.field", told, content.start)
         parts = [self._part(part, f"{where}.content") for part in content.items]
         return next(filter(None, parts), "")
@@ -314,7 +340,9 @@ class _Rules:
     def _part(self, node: Node, where: str) -> str:
         kind = self._member(node, "type")
         if kind.kind is not Kind.STRING:
-            told = f'each part of "{where}" must be an object whose "type" is a string'
+            told = N_(
+                'each part of "{where}" must be an object whose "type" is a string', where=where
+            )
             raise Flaw("input.field", told, node.start)
         name = text_of(self._line, kind)
         return "" if name in _BOUNDED_PARTS else name or "unknown part"
@@ -332,7 +360,9 @@ class _Rules:
     def _tool(self, body: Node) -> str:
         tools = self._member(body, "tools")
         if tools.kind not in (Kind.ARRAY, Kind.NULL):
-            raise Flaw("input.field", f'"{self._path}tools" must be a list', tools.start)
+            raise Flaw(
+                "input.field", N_('"{path}tools" must be a list', path=self._path), tools.start
+            )
         names = [self._text(self._member(tool, "type")) or "tools" for tool in tools.items]
         return next((name for name in names if name != "function"), "")
 
@@ -365,10 +395,14 @@ class _Rules:
     def _name(self, node: Node, where: str) -> str:
         text = self._text(node)
         if text is None or not 0 < len(text) <= LONGEST_NAME:
-            told = f'"{where}" must be a string of 1 to {LONGEST_NAME} characters'
+            told = N_(
+                '"{where}" must be a string of 1 to {most} characters',
+                where=where,
+                most=LONGEST_NAME,
+            )
             raise Flaw("input.field", told, node.start)
         if UNSAFE.search(text):
-            told = f'"{where}" has a control or bidirectional character; remove it'
+            told = N_('"{where}" has a control or bidirectional character; remove it', where=where)
             raise Flaw("input.field", told, node.start)
         return text
 
@@ -385,18 +419,20 @@ class _Rules:
 
 def _check_encoding(line: bytes) -> None:
     if line.startswith(b"\0\0\0\0"):
-        told = "the line begins with zero bytes: it was not fully written; write it again"
+        told = N_("the line begins with zero bytes: it was not fully written; write it again")
         raise Flaw("input.encoding", told, 0)
     if b"\0" in line[:4]:
-        told = "the line is not UTF-8 but looks like UTF-16 or UTF-32; save the file as UTF-8"
+        told = N_("the line is not UTF-8 but looks like UTF-16 or UTF-32; save the file as UTF-8")
         raise Flaw("input.encoding", told, 0)
     if line.startswith(_BOM):
-        told = "there is a byte order mark in the middle of the file; remove it (bytes EF BB BF)"
+        told = N_(
+            "there is a byte order mark in the middle of the file; remove it (bytes EF BB BF)"
+        )
         raise Flaw("input.encoding", told, 0)
     try:
         line.decode()
     except UnicodeDecodeError as error:
-        told = "the line is not valid UTF-8; save the file as UTF-8"
+        told = N_("the line is not valid UTF-8; save the file as UTF-8")
         raise Flaw("input.encoding", told, error.start) from None
 
 

@@ -14,6 +14,8 @@ from enum import Enum
 
 import msgspec
 
+from jobs.message import N_, Message
+
 DEEPEST = 64
 """Levels of objects and arrays in a line."""
 
@@ -24,10 +26,10 @@ MOST_VALUES = 100_000
 class Kind(Enum):
     """What JSON knows."""
 
-    OBJECT = "an object"
-    ARRAY = "a list"
-    STRING = "a string"
-    NUMBER = "a number"
+    OBJECT = N_("an object")
+    ARRAY = N_("a list")
+    STRING = N_("a string")
+    NUMBER = N_("a number")
     TRUE = "true"
     FALSE = "false"
     NULL = "null"
@@ -60,7 +62,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 class Flaw(Exception):
     """Why a line is refused: a code, a sentence, and the byte of the line where it shows."""
 
-    def __init__(self, code: str, message: str, offset: int | None = None) -> None:
+    def __init__(self, code: str, message: Message, offset: int | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
@@ -108,14 +110,14 @@ class _Scanner:
     def document(self) -> Node:
         node = self._value(1)
         if self._peek():
-            raise self._flaw("text follows the JSON value; put each request on its own line")
+            raise self._flaw(N_("text follows the JSON value; put each request on its own line"))
         return node
 
     def _value(self, depth: int) -> Node:
         first = self._peek()
         self._values += 1
         if self._values > MOST_VALUES:
-            told = f"the line has more than {MOST_VALUES:,} values; split it"
+            told = N_("the line has more than {most:,} values; split it", most=MOST_VALUES)
             raise Flaw("input.too_long", told, self._at)
         if first in (b"{", b"["):
             return self._container(first, depth)
@@ -125,7 +127,7 @@ class _Scanner:
 
     def _container(self, first: bytes, depth: int) -> Node:
         if depth > DEEPEST:
-            told = f"the line is nested more than {DEEPEST} levels deep; flatten it"
+            told = N_("the line is nested more than {most} levels deep; flatten it", most=DEEPEST)
             raise Flaw("input.depth", told, self._at)
         return self._object(depth) if first == b"{" else self._array(depth)
 
@@ -134,7 +136,7 @@ class _Scanner:
         for _ in self._elements(b"}"):
             key_start, key = self._at, self._key(members)
             if self._peek() != b":":
-                raise self._flaw("a colon is missing after a key")
+                raise self._flaw(N_("a colon is missing after a key"))
             self._at += 1
             members[key] = Member(key_start, self._value(depth + 1))
         return Node(Kind.OBJECT, start, self._at, members=members)
@@ -154,7 +156,7 @@ class _Scanner:
                 self._peek()
                 yield
         if self._peek() != end:
-            raise self._flaw(f"a comma or {end.decode()} is missing")
+            raise self._flaw(N_("a comma or {end} is missing", end=end.decode()))
         self._at += 1
 
     def _key(self, seen: dict[str, Member]) -> str:
@@ -163,10 +165,10 @@ class _Scanner:
         if first == b"}":
             raise self._trailing(first)
         if first != b'"':
-            raise self._flaw("a key in double quotes is missing")
+            raise self._flaw(N_("a key in double quotes is missing"))
         key = _decoded(self._line[start : self._string_end()])
         if key in seen:
-            told = f"duplicate key {key[:40]!a} in one object; keep one of the two"
+            told = N_("duplicate key {key!a} in one object; keep one of the two", key=key[:40])
             raise Flaw("input.duplicate_key", told, start)
         return key
 
@@ -180,14 +182,16 @@ class _Scanner:
 
     def _bad_string(self, stop: int) -> Flaw:
         if _SURROGATE.match(self._line, stop):
-            told = "a string has half a surrogate pair (\\ud800 to \\udfff); remove or complete it"
+            told = N_(
+                "a string has half a surrogate pair (\\ud800 to \\udfff); remove or complete it"
+            )
             return Flaw("input.surrogate", told, stop)
         self._at = stop
         if stop == len(self._line):
-            return self._flaw("a string is not closed")
+            return self._flaw(N_("a string is not closed"))
         if self._line[stop : stop + 1] == b"\\":
-            return self._flaw("invalid escape in a string; double the backslash")
-        return self._flaw("unescaped control character in a string; escape it")
+            return self._flaw(N_("invalid escape in a string; double the backslash"))
+        return self._flaw(N_("unescaped control character in a string; escape it"))
 
     def _scalar(self, first: bytes) -> Node:
         start = self._at
@@ -199,23 +203,23 @@ class _Scanner:
         if number is None:
             raise self._no_value(first)
         if math.isinf(float(number[0])):
-            told = "a number is too large (over 1.8e308); write a smaller one"
+            told = N_("a number is too large (over 1.8e308); write a smaller one")
             raise Flaw("input.number", told, start)
         self._at = number.end()
         return Node(Kind.NUMBER, start, self._at)
 
     def _no_value(self, first: bytes) -> Flaw:
         if _NOT_FINITE.match(self._line, self._at):
-            told = "NaN and Infinity are not JSON; write a number or null"
+            told = N_("NaN and Infinity are not JSON; write a number or null")
             return Flaw("input.number", told, self._at)
         if first in (b"#", b"/"):
-            return self._flaw("comments are not JSON; remove them")
+            return self._flaw(N_("comments are not JSON; remove them"))
         if first in (b"]", b"}") and self._line[: self._at].rstrip().endswith(b","):
             return self._trailing(first)
-        return self._flaw("a value is missing" if first else "the line is cut off")
+        return self._flaw(N_("a value is missing") if first else N_("the line is cut off"))
 
     def _trailing(self, end: bytes) -> Flaw:
-        return self._flaw(f"there is a comma before {end.decode()}; remove it")
+        return self._flaw(N_("there is a comma before {end}; remove it", end=end.decode()))
 
     def _peek(self) -> bytes:
         """Goes over white space; the byte that stands there, empty at the end."""
@@ -225,8 +229,8 @@ class _Scanner:
         self._at = _end(_SPACE, self._line, self._at)
         return self._line[self._at : self._at + 1]
 
-    def _flaw(self, what: str) -> Flaw:
-        return Flaw("input.json", f"the line is not valid JSON: {what}", self._at)
+    def _flaw(self, what: Message) -> Flaw:
+        return Flaw("input.json", N_("the line is not valid JSON: {what}", what=what), self._at)
 
 
 def _end(pattern: re.Pattern[bytes], line: bytes, at: int) -> int:

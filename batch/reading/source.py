@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
+from jobs.message import N_, Message
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -31,14 +33,14 @@ _BOMB_RATIO = 1000
 _BOMB_FROM = 64 * 2**20
 
 MEANINGS = {
-    errno.ENOENT: "{0} does not exist",
-    errno.EISDIR: "{0} is a directory, not a file",
-    errno.EACCES: "{0} cannot be read: permission denied",
-    errno.EPERM: "{0} cannot be read: permission denied",
-    errno.ENAMETOOLONG: "{0} has a name that is too long",
-    errno.ELOOP: "{0} is a symbolic link that leads back to itself",
+    errno.ENOENT: N_("{name} does not exist"),
+    errno.EISDIR: N_("{name} is a directory, not a file"),
+    errno.EACCES: N_("{name} cannot be read: permission denied"),
+    errno.EPERM: N_("{name} cannot be read: permission denied"),
+    errno.ENAMETOOLONG: N_("{name} has a name that is too long"),
+    errno.ELOOP: N_("{name} is a symbolic link that leads back to itself"),
 }
-"""Why a file cannot be opened; `{0}` is its name."""
+"""Why a file cannot be opened; `{name}` is its name."""
 
 
 class Overlong(NamedTuple):
@@ -156,8 +158,13 @@ def _unpacked(stream: BinaryIO, name: str) -> Iterator[bytes]:
     named = next((kind for kind in _FORMATS if name.lower().endswith(kind.suffix)), None)
     if named and named is not kind:
         raise InvalidInput(
-            f"{name} has the extension {named.suffix} but does not contain {named.name} data",
-            hint=f"compress it again, or remove {named.suffix} from its name",
+            N_(
+                "{name} has the extension {suffix} but does not contain {named} data",
+                name=name,
+                suffix=named.suffix,
+                named=named.name,
+            ),
+            hint=N_("compress it again, or remove {suffix} from its name", suffix=named.suffix),
         )
     chunks = _chunks(start, stream, name)
     return _members(chunks, kind, name) if kind else chunks
@@ -195,7 +202,12 @@ def _members(chunks: Iterator[bytes], kind: _Format, name: str) -> Iterator[byte
             left, member = (member.unused_data, None) if member.eof else (b"", member)
     if member is not None:
         raise InvalidInput(
-            f"{name} is truncated: its {kind.name} data ends in the middle (at byte {taken})",
+            N_(
+                "{name} is truncated: its {kind} data ends in the middle (at byte {taken})",
+                name=name,
+                kind=kind.name,
+                taken=taken,
+            ),
             hint=_AGAIN,
         )
 
@@ -207,21 +219,31 @@ def _pieces(chunks: Iterator[bytes]) -> Iterator[bytes]:
             yield chunk[at : at + _PIECE]
 
 
-_AGAIN = "copy or compress the file again"
+_AGAIN = N_("copy or compress the file again")
 
 
 def _damaged(name: str, kind: _Format, offset: int) -> InvalidInput:
     return InvalidInput(
-        f"{name} is damaged: its {kind.name} data cannot be decompressed beyond byte {offset}",
+        N_(
+            "{name} is damaged: its {kind} data cannot be decompressed beyond byte {offset}",
+            name=name,
+            kind=kind.name,
+            offset=offset,
+        ),
         hint=_AGAIN,
     )
 
 
 def _bomb(name: str, offset: int) -> InvalidInput:
     return InvalidInput(
-        f"{name} decompresses to more than {_BOMB_RATIO} times its size;"
-        f" reading stopped at byte {offset}",
-        hint="if you trust it, decompress it yourself",
+        N_(
+            "{name} decompresses to more than {bomb_ratio} times its size; reading stopped"
+            " at byte {offset}",
+            name=name,
+            bomb_ratio=_BOMB_RATIO,
+            offset=offset,
+        ),
+        hint=N_("if you trust it, decompress it yourself"),
     )
 
 
@@ -251,24 +273,26 @@ def _opened(source: Source, name: str) -> AbstractContextManager[BinaryIO]:
 
 
 def _no_name(name: str) -> InvalidInput:
-    return InvalidInput(f"{name} is not a valid file name")
+    return InvalidInput(N_("{name} is not a valid file name", name=name))
 
 
 def _read(stream: BinaryIO, size: int, name: str, offset: int) -> bytes:
     try:
         return stream.read(size) or b""
     except OSError as error:
-        told = f"{name} cannot be read at byte {offset}: {error.strerror or 'unknown error'}"
+        told = N_(
+            "{name} cannot be read at byte {offset}: {why}", name=name, offset=offset, why=error
+        )
         raise InvalidInput(told, hint=_CHECK) from error
 
 
-_CHECK = "check the name and the permissions"
+_CHECK = N_("check the name and the permissions")
 
 
 def _unreadable(name: str, error: OSError) -> InvalidInput:
     known = MEANINGS.get(error.errno or 0)
-    told = f"{name} cannot be read: {error.strerror or 'unknown error'}"
-    return InvalidInput(known.format(name) if known else told, hint=_CHECK)
+    told = N_("{name} cannot be read: {why}", name=name, why=error)
+    return InvalidInput(Message(known, name=name) if known else told, hint=_CHECK)
 
 
 def _name(source: Source) -> str:

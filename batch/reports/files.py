@@ -13,6 +13,7 @@ import msgspec
 
 from batch.store.draft import sync_folder
 from jobs.errors import StorageUnavailable, UsageError
+from jobs.message import N_
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 
 NAMES = (OUTPUT, ERRORS, COST, REPORT)
@@ -31,13 +32,14 @@ def check_free(folder: Path) -> None:
     with _seen(folder):
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise UsageError(
-                f"{folder} is not a directory", hint="choose another with --output-dir"
+                N_("{folder} is not a directory", folder=folder),
+                hint=N_("choose another with --output-dir"),
             )
         for name in NAMES:
             if os.path.lexists(folder / name):
                 raise UsageError(
-                    f"{folder / name} already exists",
-                    hint="choose another with --output-dir",
+                    N_("{path} already exists", path=folder / name),
+                    hint=N_("choose another with --output-dir"),
                 )
 
 
@@ -54,13 +56,13 @@ def check_writable(folder: Path) -> None:
         longest = os.pathconf(there, "PC_NAME_MAX")
     if any(len(os.fsencode(part)) > longest for part in folder.parts):
         raise UsageError(
-            f"{folder} cannot be created: the name is too long",
-            hint="choose another with --output-dir",
+            N_("{folder} cannot be created: the name is too long", folder=folder),
+            hint=N_("choose another with --output-dir"),
         )
     if not os.access(there, os.W_OK | os.X_OK):
         raise StorageUnavailable(
-            f"{there} is not writable, so the results cannot be written there",
-            hint="choose another with --output-dir",
+            N_("{there} is not writable, so the results cannot be written there", there=there),
+            hint=N_("choose another with --output-dir"),
         )
 
 
@@ -71,8 +73,8 @@ def _seen(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UsageError(
-            f"{folder} cannot be created: {error.strerror}",
-            hint="choose another with --output-dir",
+            N_("{folder} cannot be created: {why}", folder=folder, why=error),
+            hint=N_("choose another with --output-dir"),
         ) from error
 
 
@@ -102,8 +104,8 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(folder)
     except OSError as error:
         raise StorageUnavailable(
-            f"{path} cannot be written: {error.strerror}",
-            hint="the answers are safe in the data directory: nightshift results JOB -o DIR",
+            N_("{path} cannot be written: {why}", path=path, why=error),
+            hint=N_("the answers are safe in the data directory: nightshift results JOB -o DIR"),
         ) from error
 
 

@@ -90,12 +90,12 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
         "job": job,
         "spec": job.spec,
         "state": _stands(job),
-        "why_left": language.again(why_left(job)),
+        "why_left": language._(why_left(job)),
         "remedy": remedy(job),
         "seen": seen,
         "forecast": cost_of_all(job),
         "why": store.why(),
-        "flag_words": {flag: language.again(told) for flag, told in MEANINGS.items()},
+        "flag_words": {flag: language._(told) for flag, told in MEANINGS.items()},
         "started": started,
         "last": last,
         "seconds": last - started,
@@ -142,7 +142,7 @@ def _template(lang: str) -> Template:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        again=language.again,
+        told=language._,
         capital=language.capital,
         clock=clock,
         count=language.number,

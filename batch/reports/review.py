@@ -28,6 +28,7 @@ from batch.tables.kinds import FileTable, open_table
 from batch.tables.measure import comparable, told_values
 from batch.tables.score import Review, score, text
 from jobs.errors import InvalidInput, UsageError
+from jobs.message import N_, Message
 from jobs.names import TABLE
 from jobs.result import ResultState
 from jobs.task import TableForm, Task
@@ -115,7 +116,8 @@ def _task(store: JobStore) -> Task:
     task = store.job().spec.task
     if task is None:
         raise UsageError(
-            "only the answers to a table can be reviewed", hint="nightshift show JOB shows requests"
+            N_("only the answers to a table can be reviewed"),
+            hint=N_("nightshift show JOB shows requests"),
         )
     return task
 
@@ -178,9 +180,11 @@ def _write(path: Path, task: Task, chosen: list[tuple[Answer, str]]) -> None:
         with path.open("x", encoding="utf-8-sig", newline="") as file:
             file.write(table.getvalue())
     except FileExistsError:
-        raise UsageError(f"{path} exists already", hint="choose another with -o FILE") from None
+        raise UsageError(
+            N_("{path} exists already", path=path), hint=N_("choose another with -o FILE")
+        ) from None
     except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror}") from None
+        raise UsageError(N_("{path} can't be written: {why}", path=path, why=error)) from None
 
 
 def _correct(name: str) -> str:
@@ -203,8 +207,8 @@ def read_review(store: JobStore, path: Path) -> Review:
             parts[cells[1] == RANDOM].append((expected, given))
     if not parts[True] and not parts[False]:
         raise UsageError(
-            f"{path} says of no row whether it is right",
-            hint="write + or the right answer into the last column",
+            N_("{path} says of no row whether it is right", path=path),
+            hint=N_("write + or the right answer into the last column"),
         )
     return Review(score(parts[True]), score(parts[False]))
 
@@ -215,14 +219,14 @@ def _reviewed(path: Path, columns: int) -> Iterator[tuple[Any, ...]]:
         try:
             copy.write_bytes(path.read_bytes())
         except OSError as error:
-            raise UsageError(f"{path} can't be read: {error.strerror}") from None
+            raise UsageError(N_("{path} can't be read: {why}", path=path, why=error)) from None
         table = open_table(copy, path.name, TableForm())
         if table.form.columns[:2] != ("row", "why") or len(table.form.columns) < 2 + 2 * columns:
             raise InvalidInput(
-                f"{path} is no review of this job: its columns are others",
-                hint="nightshift review JOB writes one",
+                N_("{path} is no review of this job: its columns are others", path=path),
+                hint=N_("nightshift review JOB writes one"),
             )
         for row in table.rows():
             if row.fault:
-                raise InvalidInput(f"{path}: {row.fault[1]}")
+                raise InvalidInput(Message("{path}: {why}", path=path, why=row.fault[1]))
             yield row.cells

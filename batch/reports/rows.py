@@ -24,6 +24,7 @@ from batch.store.rowwise import (
 from batch.store.shares import Share, shares_of, together
 from batch.tables.judge import own_answers
 from jobs.errors import BadMessage, StorageUnavailable
+from jobs.message import N_
 from jobs.money import ZERO, add
 from jobs.result import ResultState
 from jobs.wire import unpack_bodies
@@ -265,4 +266,4 @@ def _unpacked(data: bytes) -> list[bytes]:
     try:
         return unpack_bodies(data)
     except BadMessage as error:
-        raise StorageUnavailable("the stored answers are damaged") from error
+        raise StorageUnavailable(N_("the stored answers are damaged")) from error

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from jobs.message import N_
+
 MOST_LISTED = 40
 _MOST_EXAMPLES = 8
 
@@ -37,13 +39,13 @@ _MORE = 4
 """So many times the limit at which answers were cut off is advised, and so many tokens at least."""
 
 MEANINGS = {
-    TRUNCATED: "cut off at the token limit",
-    "filtered": "stopped by a content filter",
-    "model_mismatch": "answered by a different model",
-    "refusal": "refused by the model",
-    "only_reasoning": "with reasoning only",
-    "odd_finish": "unusual finish reason",
-    "lone_surrogate": "with an invalid character, replaced by U+FFFD",
+    TRUNCATED: N_("cut off at the token limit"),
+    "filtered": N_("stopped by a content filter"),
+    "model_mismatch": N_("answered by a different model"),
+    "refusal": N_("refused by the model"),
+    "only_reasoning": N_("with reasoning only"),
+    "odd_finish": N_("unusual finish reason"),
+    "lone_surrogate": N_("with an invalid character, replaced by U+FFFD"),
 }
 """Of the flags of an answer."""
 

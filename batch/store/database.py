@@ -10,6 +10,7 @@ from pathlib import Path
 
 from batch.store import migrations
 from jobs.errors import StorageUnavailable
+from jobs.message import N_
 
 _BUSY_S = 30.0
 
@@ -33,16 +34,21 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     Raises `StorageUnavailable` when it is absent, damaged or written by a version that is unknown.
     """
     if not path.exists():
-        raise StorageUnavailable(f"{path} is missing")
+        raise StorageUnavailable(N_("{path} is missing", path=path))
     with readable(path):
         connection = _connect(path, read_only=read_only)
         found = migrations.format_of(connection)
         if not migrations.is_known(found):
             connection.close()
             raise StorageUnavailable(
-                f"{path} was written by another version of Nightshift (format {found}, "
-                f"this one knows {migrations.latest()})",
-                hint="use the version that wrote it",
+                N_(
+                    "{path} was written by another version of Nightshift (format {found}, this one"
+                    " knows {latest})",
+                    path=path,
+                    found=found,
+                    latest=migrations.latest(),
+                ),
+                hint=N_("use the version that wrote it"),
             )
         if found != migrations.latest():
             with closing(_connect(path)) as writing:
@@ -75,7 +81,9 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise StorageUnavailable(f"{path} cannot be read: {error}") from error
+        raise StorageUnavailable(
+            N_("{path} cannot be read: {why}", path=path, why=error)
+        ) from error
 
 
 @contextmanager
@@ -107,7 +115,9 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         connection.execute("COMMIT")
     except sqlite3.DatabaseError as error:
         _roll_back(connection)
-        raise StorageUnavailable(f"the job's file cannot be written: {error}") from error
+        raise StorageUnavailable(
+            N_("the job's file cannot be written: {why}", why=error)
+        ) from error
     except BaseException:
         _roll_back(connection)
         raise

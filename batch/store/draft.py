@@ -20,6 +20,7 @@ from batch.store.guess import Guess, packed
 from batch.store.input_blocks import BlockWriter
 from batch.store.order import Marks, arrange, index_alike, mark_copies, twin_of
 from batch.store.revision import give_model
+from jobs.message import N_
 from jobs.names import BLOCKS, DATABASE, TABLE
 from jobs.prices import PriceList
 from jobs.request import Fault, Request
@@ -160,7 +161,11 @@ class Draft:
             yield Fault(
                 line,
                 "input.duplicate_id",
-                f"custom_id {custom_id!r} is already used in line {first}",
+                N_(
+                    "custom_id {custom_id!r} is already used in line {first}",
+                    custom_id=custom_id,
+                    first=first,
+                ),
                 custom_id=custom_id,
             )
         self._db.execute("DELETE FROM requests WHERE ordinal IN (SELECT ordinal FROM twice)")

@@ -6,6 +6,8 @@ from decimal import Decimal
 
 import msgspec
 
+from jobs.message import Message
+
 Tokens = tuple[int, int, int]
 """Low, likely, high."""
 
@@ -27,6 +29,12 @@ class Guess(msgspec.Struct, frozen=True):
     hours_because: str = ""
     basis: str = "usual"
     answers: int = 0
+    hours_data: str = ""
+
+    @property
+    def hours_told(self) -> Message:
+        """What the hours rest on, for whoever shows it."""
+        return Message.read(self.hours_because, self.hours_data)
 
 
 def packed(guess: Guess) -> str:

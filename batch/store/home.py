@@ -16,6 +16,7 @@ from typing import IO
 from batch.store.jobstore import JobStore
 from jobs.errors import AlreadyRunning, NoSuchJob, StorageUnavailable
 from jobs.ids import JOB_ID
+from jobs.message import N_
 from jobs.names import DATABASE, HOME_ID, LOCK
 
 log = logging.getLogger("nightshift.home")
@@ -35,19 +36,22 @@ def _usable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageUnavailable(
-            f"the data directory {folder} cannot be used: {error.strerror}",
-            hint="set NIGHTSHIFT_HOME to a writable directory on a local disk",
+            N_("the data directory {folder} cannot be used: {why}", folder=folder, why=error),
+            hint=N_("set NIGHTSHIFT_HOME to a writable directory on a local disk"),
         ) from error
 
 
 def _check_own(folder: Path) -> None:
     found = folder.stat()
-    hint = "set NIGHTSHIFT_HOME to a directory of your own"
+    hint = N_("set NIGHTSHIFT_HOME to a directory of your own")
     if found.st_uid != os.geteuid():
-        raise StorageUnavailable(f"the data directory {folder} belongs to another user", hint=hint)
+        raise StorageUnavailable(
+            N_("the data directory {folder} belongs to another user", folder=folder), hint=hint
+        )
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
         raise StorageUnavailable(
-            f"the data directory {folder} is writable by others", hint=f"chmod go-w {folder}"
+            N_("the data directory {folder} is writable by others", folder=folder),
+            hint=N_("chmod go-w {folder}", folder=folder),
         )
 
 
@@ -79,10 +83,11 @@ class Home:
         """
         ids = self.job_ids()
         if not named:
-            raise NoSuchJob("no job is given", hint="nightshift status lists all jobs")
+            raise NoSuchJob(N_("no job is given"), hint=N_("nightshift status lists all jobs"))
         if not ids:
             raise NoSuchJob(
-                f"there are no jobs in {self.folder}", hint="nightshift run INPUT creates one"
+                N_("there are no jobs in {folder}", folder=self.folder),
+                hint=N_("nightshift run INPUT creates one"),
             )
         if named == "latest":
             return ids[-1]
@@ -93,10 +98,18 @@ class Home:
         if len(fitting) == 1:
             return fitting[0]
         if not fitting:
-            raise NoSuchJob(f"no such job: {named!r}", hint="nightshift status lists all jobs")
+            raise NoSuchJob(
+                N_("no such job: {named!r}", named=named),
+                hint=N_("nightshift status lists all jobs"),
+            )
         raise NoSuchJob(
-            f"{named!r} fits {len(fitting)} jobs: {', '.join(fitting[:5])}",
-            hint="use a longer part of the id",
+            N_(
+                "{named!r} fits {count} jobs: {fitting}",
+                named=named,
+                count=len(fitting),
+                fitting=", ".join(fitting[:5]),
+            ),
+            hint=N_("use a longer part of the id"),
         )
 
     def _called(self, name: str) -> list[str]:
@@ -186,8 +199,8 @@ class HomeLock:
             if time.monotonic() > deadline:
                 self._file.close()
                 raise AlreadyRunning(
-                    f"another nightshift process is running in {home}",
-                    hint="watch it with: nightshift status",
+                    N_("another nightshift process is running in {home}", home=home),
+                    hint=N_("watch it with: nightshift status"),
                 )
             time.sleep(0.02)
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from jobs.errors import BadMessage, StorageUnavailable
+from jobs.message import N_
 from jobs.wire import pack_bodies, unpack_bodies
 
 BLOCK_BYTES = 128 * 1024
@@ -80,11 +81,13 @@ class BlockReader:
         try:
             return unpack_bodies(self._bytes(offset, length))
         except OSError as error:
-            raise StorageUnavailable(f"{self._path} cannot be read: {error.strerror}") from error
+            raise StorageUnavailable(
+                N_("{path} cannot be read: {why}", path=self._path, why=error)
+            ) from error
         except BadMessage as error:
             raise StorageUnavailable(
-                f"{self._path} is damaged at byte {offset}",
-                hint="submit the input again; what was answered: nightshift results JOB",
+                N_("{path} is damaged at byte {offset}", path=self._path, offset=offset),
+                hint=N_("submit the input again; what was answered: nightshift results JOB"),
             ) from error
 
     def _bytes(self, offset: int, length: int) -> bytes:
@@ -92,7 +95,7 @@ class BlockReader:
             self._fd = os.open(self._path, os.O_RDONLY)
         data = os.pread(self._fd, length, offset)
         if len(data) < length:
-            raise BadMessage("the snapshot ends too early")
+            raise BadMessage(N_("the snapshot ends too early"))
         return data
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ from batch.store.units import Units
 from jobs.commands import Change, Command, Retry
 from jobs.errors import StorageUnavailable
 from jobs.lifecycle import Objected, Objection, Transition, decide
+from jobs.message import NOTHING, Message
 from jobs.money import total
 from jobs.names import BLOCKS, DATABASE
 from jobs.period import QUARTER_S
@@ -52,7 +53,7 @@ class JobRow:
     spec: Spec
     state: JobState
     reason: str
-    reason_text: str
+    reason_text: Message
     options: str
     wanted: str
     created_at: float
@@ -139,6 +140,7 @@ class JobStore:
         row = dict(self.db.execute("SELECT * FROM job").fetchone())
         for name in ("next_chunk", "revision", "written"):
             row.pop(name)
+        row["reason_text"] = Message.read(row["reason_text"])
         row["spec"] = _spec(row["spec"])
         row["state"] = JobState(row["state"])
         row["guess"] = unpacked(row["guess"])
@@ -152,7 +154,7 @@ class JobStore:
         state: JobState,
         *,
         reason: PauseReason | None = None,
-        text: str = "",
+        text: Message = NOTHING,
         now: float | None = None,
         standing: JobState | None = None,
         goes_on_at: float | None = None,
@@ -178,10 +180,17 @@ class JobStore:
             db.execute(
                 "UPDATE job SET state = ?, reason = ?, reason_text = ?, ended_at = ?,"
                 " goes_on_at = ?, options = ?",
-                (state, reason or "", text, now if state in ENDED else None, goes_on_at, options),
+                (
+                    state,
+                    reason or "",
+                    str(text),
+                    now if state in ENDED else None,
+                    goes_on_at,
+                    options,
+                ),
             )
             if (old, before) != (state, reason or ""):
-                facts = (by_user, state.value, reason or "", text, goes_on_at)
+                facts = (by_user, state.value, reason or "", str(text), goes_on_at)
                 note(db, Event(now or time.time(), EventKind.STATE, *facts))
         return True
 
@@ -213,10 +222,10 @@ class JobStore:
         with self.transaction() as db:
             db.execute("UPDATE job SET written = ?", (revision,))
 
-    def tell(self, text: str) -> None:
+    def tell(self, text: Message) -> None:
         """Leaves a sentence for whoever looks at the job; its state stays."""
         with self.transaction() as db:
-            db.execute("UPDATE job SET reason_text = ?", (text,))
+            db.execute("UPDATE job SET reason_text = ?", (str(text),))
 
     def keep_waits(self, at: float, seconds: Mapping[str, float]) -> None:
         """Keeps for how long requests that were ready waited, by what they waited for."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jobs.errors import StorageUnavailable
+from jobs.message import N_
 from jobs.names import REGISTRY
 
 VERSION = 1
@@ -124,9 +125,14 @@ class Registry:
             version = VERSION
         if version != VERSION:
             raise StorageUnavailable(
-                f"{self.path} was written by another version of Nightshift (format {version}, this"
-                f" one knows {VERSION})",
-                hint="use the version that wrote it",
+                N_(
+                    "{path} was written by another version of Nightshift (format {found}, this one"
+                    " knows {latest})",
+                    path=self.path,
+                    found=version,
+                    latest=VERSION,
+                ),
+                hint=N_("use the version that wrote it"),
             )
 
     def _has(self, name: str) -> bool:
@@ -153,7 +159,9 @@ class Registry:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StorageUnavailable(f"{self.path} cannot be used: {error}") from error
+            raise StorageUnavailable(
+                N_("{path} cannot be used: {why}", path=self.path, why=error)
+            ) from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from batch.tables.table import Row
 from jobs.errors import InvalidInput, UsageError
+from jobs.message import N_
 from jobs.task import TableForm
 
 _AT_ONCE = 2000
@@ -20,8 +21,8 @@ def _pyarrow() -> Any:
         from pyarrow import parquet
     except ImportError:
         raise UsageError(
-            "Parquet requires the package pyarrow, which is not installed",
-            hint="pip install 'nightshift[parquet]', or convert the table to CSV",
+            N_("Parquet requires the package pyarrow, which is not installed"),
+            hint=N_("pip install 'nightshift[parquet]', or convert the table to CSV"),
         ) from None
     return pa, parquet
 
@@ -47,7 +48,7 @@ def _file(path: Path, name: str) -> Any:
         return parquet.ParquetFile(path)
     except (arrow.ArrowException, OSError) as error:
         raise InvalidInput(
-            f"{name} cannot be read as Parquet: {str(error).splitlines()[0]}"
+            N_("{name} cannot be read as Parquet: {why}", name=name, why=str(error).splitlines()[0])
         ) from None
 
 

@@ -14,6 +14,7 @@ from batch.tables.kinds import open_table
 from batch.tables.score import answer_columns, text
 from batch.tables.table import Row, Table
 from jobs.errors import InvalidInput, UsageError
+from jobs.message import N_
 from jobs.task import TableForm, Task
 
 
@@ -27,7 +28,9 @@ def read_gold(path: Path, task: Task, table: Table) -> dict[int, str]:
         try:
             copy = Path(shutil.copy(path, folder))
         except OSError as error:
-            raise UsageError(f"--gold: {path} can't be read: {error.strerror}") from None
+            raise UsageError(
+                N_("--gold: {path} can't be read: {why}", path=path, why=error)
+            ) from None
         known = open_table(copy, path.name, TableForm())
         key = _key(task, known.form.columns, table.form.columns, path)
         expected = _expected(known.rows(), known.form.columns, key, task, path)
@@ -40,8 +43,11 @@ def _key(task: Task, known: tuple[str, ...], columns: tuple[str, ...], path: Pat
     key = task.id_column or (shared[0] if shared else None)
     if key not in known or key not in columns:
         raise UsageError(
-            f"--gold: {path} shares no column with the table by which its rows could be found",
-            hint="it needs a key column, called as in the table, e.g. id; --id-column names it",
+            N_(
+                "--gold: {path} shares no column with the table by which its rows could be found",
+                path=path,
+            ),
+            hint=N_("it needs a key column, called as in the table, e.g. id; --id-column names it"),
         )
     return str(key)
 
@@ -52,20 +58,24 @@ def _expected(
     names = answer_columns(task, columns, key)
     if not names:
         raise UsageError(
-            f"--gold: {path} has no column of expected answers",
-            hint=f"call it as the answered table does: {', '.join(columns_of(task))}",
+            N_("--gold: {path} has no column of expected answers", path=path),
+            hint=N_(
+                "call it as the answered table does: {columns}", columns=", ".join(columns_of(task))
+            ),
         )
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row.fault:
-            raise InvalidInput(f"--gold: {path}: {row.fault[1]}")
+            raise InvalidInput(N_("--gold: {path}: {fault}", path=path, fault=row.fault[1]))
         cells = dict(zip(columns, row.cells, strict=True))
         told = {wanted: cells[name] for name, wanted in names.items()}
         if any(value not in (None, "") for value in told.values()):
             _check(told, task, row.number, path)
             found[str(cells[key])] = told
     if not found:
-        raise UsageError(f"--gold: {path} holds no expected answers", hint="fill them in")
+        raise UsageError(
+            N_("--gold: {path} holds no expected answers", path=path), hint=N_("fill them in")
+        )
     return found
 
 
@@ -74,8 +84,14 @@ def _check(told: dict[str, Any], task: Task, number: int, path: Path) -> None:
     for value in told.values():
         if task.choices and text(value) not in map(text, task.choices):
             raise UsageError(
-                f"--gold: {path}, row {number}: {value!r} is none of: {', '.join(task.choices)}",
-                hint="correct it, or add it to --choices",
+                N_(
+                    "--gold: {path}, row {number}: {value!r} is none of: {choices}",
+                    path=path,
+                    number=number,
+                    value=value,
+                    choices=", ".join(task.choices),
+                ),
+                hint=N_("correct it, or add it to --choices"),
             )
 
 
@@ -89,17 +105,30 @@ def _matched(
             continue
         if name in found:
             raise UsageError(
-                f"--gold: {name!r} stands twice in column {key!r} of the table, in rows"
-                f" {found[name]} and {row.number}",
-                hint="use a column whose cells are all different: --id-column NAME",
+                N_(
+                    "--gold: {name!r} stands twice in column {key!r} of the table, in rows {first}"
+                    " and {number}",
+                    name=name,
+                    key=key,
+                    first=found[name],
+                    number=row.number,
+                ),
+                hint=N_("use a column whose cells are all different: --id-column NAME"),
             )
         found[name] = row.number
     lacking = [name for name in expected if name not in found]
     if lacking:
         raise UsageError(
-            f"--gold: the table has no row for {len(lacking)} of the {len(expected)} rows of"
-            f" {path}; the first has {key} {lacking[0]!r}",
-            hint="give known answers of rows that are in the table",
+            N_(
+                "--gold: the table has no row for {count} of the {all} rows of {path}; the first"
+                " has {key} {value!r}",
+                count=len(lacking),
+                all=len(expected),
+                path=path,
+                key=key,
+                value=lacking[0],
+            ),
+            hint=N_("give known answers of rows that are in the table"),
         )
     return {
         number: json.dumps(expected[name], ensure_ascii=False, default=str)

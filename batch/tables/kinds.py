@@ -11,6 +11,7 @@ from batch.reading.source import unpacked
 from batch.tables import columnar, records, text, workbook
 from batch.tables.table import Row
 from jobs.errors import InvalidInput, UsageError
+from jobs.message import N_
 from jobs.task import Kind, TableForm
 
 _ENDINGS: dict[str, Kind] = {
@@ -63,10 +64,15 @@ def kind_of(path: Path, name: str) -> Kind:
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.startswith(b"\xd0\xcf\x11\xe0"):
-        raise InvalidInput(f"{name} is an old Excel file (.xls)", hint="save it as .xlsx or CSV")
+        raise InvalidInput(
+            N_("{name} is an old Excel file (.xls)", name=name), hint=N_("save it as .xlsx or CSV")
+        )
     named = ending(name)
     if named in ("xlsx", "parquet"):
-        raise InvalidInput(f"{name} does not contain {named.upper()} data", hint="export it again")
+        raise InvalidInput(
+            N_("{name} does not contain {named} data", name=name, named=named.upper()),
+            hint=N_("export it again"),
+        )
     return named or ("jsonl" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "csv")
 
 
@@ -90,7 +96,8 @@ def open_table(path: Path, name: str, given: TableForm) -> FileTable:
         path = _plain(path, name)
     if "sheet" in told and given.kind != "xlsx":
         raise UsageError(
-            f"--sheet applies only to XLSX, which {name} is not", hint="remove --sheet"
+            N_("--sheet applies only to XLSX, which {name} is not", name=name),
+            hint=N_("remove --sheet"),
         )
     if given.kind == "csv":
         form = text.find_form(lambda: unpacked(path, name), given, name, told=told)

@@ -16,7 +16,8 @@ from jinja2.exceptions import SecurityError, UndefinedError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from jobs.errors import UsageError
+from jobs.errors import InvalidValue, UsageError
+from jobs.message import N_
 
 LONGEST = 4 * 2**20
 """Characters of a message that a template may make."""
@@ -39,7 +40,13 @@ def compile_prompt(text: str, columns: tuple[str, ...], option: str) -> Render:
         template = environment.from_string(tree)
     except TemplateSyntaxError as error:
         raise UsageError(
-            f"{option}, line {error.lineno}: {error.message}", hint="{{ column }} inserts a cell"
+            N_(
+                "{option}, line {line}: {why}",
+                option=option,
+                line=error.lineno,
+                why=error.message or "",
+            ),
+            hint=N_("{{ column }} inserts a cell"),
         ) from None
 
     def render(row: Mapping[str, Any]) -> str:
@@ -49,7 +56,7 @@ def compile_prompt(text: str, columns: tuple[str, ...], option: str) -> Render:
         except UndefinedError as error:
             raise ValueError(str(error.message)) from None
         except (TemplateError, SecurityError, ArithmeticError, TypeError, ValueError) as error:
-            raise ValueError(f"cannot render the prompt: {error}") from None
+            raise InvalidValue(N_("cannot render the prompt: {why}", why=error)) from None
 
     return render
 
@@ -88,7 +95,7 @@ def _bounded(pieces: Any) -> str:
     for piece in pieces:
         size += len(piece)
         if size > LONGEST:
-            raise ValueError(f"it would be longer than {LONGEST:,} characters")
+            raise InvalidValue(N_("it would be longer than {most:,} characters", most=LONGEST))
         made.append(piece)
     return "".join(made)
 
@@ -98,10 +105,22 @@ def _check(tree: nodes.Template, option: str) -> None:
         if isinstance(node, nodes.Call):
             if isinstance(node.node, nodes.Getattr):
                 continue  # a method of a cell, such as .strip()
-            raise UsageError(f"{option}, line {node.lineno}: function calls are not allowed")
-        raise UsageError(f"{option}, line {node.lineno}: a prompt cannot load other templates")
+            raise UsageError(
+                N_(
+                    "{option}, line {line}: function calls are not allowed",
+                    option=option,
+                    line=node.lineno,
+                )
+            )
+        raise UsageError(
+            N_(
+                "{option}, line {line}: a prompt cannot load other templates",
+                option=option,
+                line=node.lineno,
+            )
+        )
     if _loops(tree) > _DEEPEST_LOOP:
-        raise UsageError(f"{option}: loops may be nested at most two deep")
+        raise UsageError(N_("{option}: loops may be nested at most two deep", option=option))
 
 
 def _loops(node: nodes.Node) -> int:
@@ -117,6 +136,8 @@ def _check_names(tree: nodes.Template, columns: tuple[str, ...], option: str) ->
         near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
         listed = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
         raise UsageError(
-            f"{option}: the table has no column {name!r}",
-            hint=f"did you mean {{{{ {near[0]} }}}}?" if near else f"its columns: {listed}",
+            N_("{option}: the table has no column {name!r}", option=option, name=name),
+            hint=N_("did you mean {{ {near} }}?", near=near[0])
+            if near
+            else N_("its columns: {listed}", listed=listed),
         )

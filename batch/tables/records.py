@@ -9,6 +9,7 @@ import msgspec
 from batch.reading.source import Overlong, Source, blocks
 from batch.tables.table import Row
 from jobs.errors import InvalidInput
+from jobs.message import N_
 from jobs.task import TableForm
 
 _decode = msgspec.json.Decoder(dict[str, object]).decode
@@ -21,7 +22,9 @@ def find_form(source: Source, given: TableForm, name: str) -> TableForm:
         if isinstance(row, dict):
             columns.update(dict.fromkeys(row))
     if not columns:
-        raise InvalidInput(f"{name} contains no records: each line must be one object in {{}}")
+        raise InvalidInput(
+            N_("{name} contains no records: each line must be one object in {}", name=name)
+        )
     return given.model_copy(update={"columns": tuple(columns)})
 
 
@@ -31,7 +34,12 @@ def rows(source: Source, form: TableForm) -> Iterator[Row]:
         if isinstance(record, dict):
             yield Row(number, tuple(record.get(name) for name in form.columns))
         elif record:
-            yield Row(number, (), record, ("input.json", f"line {number} is not one JSON object"))
+            yield Row(
+                number,
+                (),
+                record,
+                ("input.json", N_("line {number} is not one JSON object", number=number)),
+            )
 
 
 def _records(source: Source) -> Iterator[dict[str, object] | str]:

@@ -13,7 +13,8 @@ import msgspec
 from batch.tables import pack
 from batch.tables.pack import MOST, Item
 from batch.tables.table import Row, Table
-from jobs.errors import UsageError
+from jobs.errors import InvalidValue, UsageError
+from jobs.message import N_
 from jobs.prices import ModelPrice
 from jobs.request import HIDDEN_TOKENS, Fault, Request
 from jobs.task import Task
@@ -68,7 +69,7 @@ class Asker:
     ) -> None:
         """`tier` is the service tier to ask for, `limit` what the bound of an answer is called."""
         if model is None:
-            raise UsageError("no model is set", hint="set one: --model minimax/minimax-m1")
+            raise UsageError(N_("no model is set"), hint=N_("set one: --model minimax/minimax-m1"))
         # Jinja2 is a fifth of the time in which `run` starts; jobs without a table need none.
         from batch.tables.prompt import compile_prompt
 
@@ -100,7 +101,7 @@ class Asker:
         try:
             messages = self._messages(self._filled(cells) + self._instructions, cells)
         except ValueError as error:
-            told = f"row {row.number}: {error}"
+            told = N_("row {number}: {why}", number=row.number, why=error)
             return Fault(row.number, "input.prompt", told, custom_id=custom_id)
         body = self._body(messages, self._format, self._max_tokens)
         return Asked(row.number, custom_id, _encode(body), len(messages))
@@ -108,7 +109,7 @@ class Asker:
     def _filled(self, cells: dict[str, Any]) -> str:
         prompt = self._prompt(cells)
         if not prompt.strip():
-            raise ValueError("the prompt is empty")
+            raise InvalidValue(N_("the prompt is empty"))
         return prompt
 
     def own_text(self, body: bytes) -> str | None:
@@ -189,18 +190,18 @@ def parts_of(text: str) -> tuple[str, str, str]:
 def _check_columns(task: Task, columns: tuple[str, ...]) -> None:
     if task.id_column is not None and task.id_column not in columns:
         raise UsageError(
-            f"--id-column: the table has no column {task.id_column!r}",
-            hint=f"its columns: {', '.join(columns)}",
+            N_("--id-column: the table has no column {id_column!r}", id_column=task.id_column),
+            hint=N_("its columns: {columns}", columns=", ".join(columns)),
         )
     packs = task.pack > 1 or task.auto_pack
     if packs and not task.checked:
         raise UsageError(
-            "--pack requires answers that are checked", hint="add --choices or --schema"
+            N_("--pack requires answers that are checked"), hint=N_("add --choices or --schema")
         )
     if packs and task.system and parts_of(task.system)[1]:
         raise UsageError(
-            "--pack: rows in one call share one system message, so it cannot use columns",
-            hint="move the columns into --prompt",
+            N_("--pack: rows in one call share one system message, so it cannot use columns"),
+            hint=N_("move the columns into --prompt"),
         )
 
 

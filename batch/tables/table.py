@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from jobs.message import Message
 from jobs.task import TableForm
 
 
@@ -21,7 +22,7 @@ class Row:
     number: int
     cells: tuple[Any, ...]
     raw: str = ""
-    fault: tuple[str, str] | None = None
+    fault: tuple[str, Message] | None = None
 
 
 class Table(Protocol):

@@ -17,6 +17,7 @@ from itertools import islice
 
 from batch.tables.table import Row
 from jobs.errors import InvalidInput, UsageError
+from jobs.message import N_, Message
 from jobs.task import TableForm
 
 Chunks = Callable[[], Iterator[bytes]]
@@ -52,11 +53,13 @@ def find_form(chunks: Chunks, given: TableForm, name: str, *, told: frozenset[st
         form = form.model_copy(update={"delimiter": _delimiter(head, name)})
     first = next(_records(chunks, form), None)
     if first is None:
-        raise InvalidInput(f"{name} is empty: it has no rows", hint="check the export")
+        raise InvalidInput(
+            N_("{name} is empty: it has no rows", name=name), hint=N_("check the export")
+        )
     if first.fault:
         raise InvalidInput(
-            f"{name}: {first.fault[1]}",
-            hint="if they were detected wrongly, set --delimiter and --encoding",
+            Message("{name}: {why}", name=name, why=first.fault[1]),
+            hint=N_("if they were detected wrongly, set --delimiter and --encoding"),
         )
     return form.model_copy(update={"columns": columns_of(first.cells, form, name)})
 
@@ -71,8 +74,8 @@ def columns_of(cells: tuple[object, ...], form: TableForm, name: str) -> tuple[s
     twice = [each for each, count in Counter(names).items() if count > 1]
     if twice:
         raise InvalidInput(
-            f"{name} has two columns named {twice[0]!r}",
-            hint="rename one, or add --no-header to call them column_1, column_2…",
+            N_("{name} has two columns named {column!r}", name=name, column=twice[0]),
+            hint=N_("rename one, or add --no-header to call them column_1, column_2…"),
         )
     return names
 
@@ -86,7 +89,12 @@ def rows(chunks: Chunks, form: TableForm) -> Iterator[Row]:
 
 def _misfit(row: Row, width: int) -> Row:
     found = len(row.cells)
-    told = f"row {row.number} has {found} columns, but the header has {width}"
+    told = N_(
+        "row {number} has {found} columns, but the header has {width}",
+        number=row.number,
+        found=found,
+        width=width,
+    )
     return Row(row.number, row.cells, row.raw, ("input.columns", told))
 
 
@@ -114,8 +122,8 @@ def _known(encoding: str) -> str:
         found = codecs.lookup(encoding).name
     except LookupError:
         raise UsageError(
-            f"--encoding: unknown encoding {encoding!r}",
-            hint="for example utf-8, cp1251, cp866, koi8-r, utf-16",
+            N_("--encoding: unknown encoding {encoding!r}", encoding=encoding),
+            hint=N_("for example utf-8, cp1251, cp866, koi8-r, utf-16"),
         ) from None
     return {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}.get(found, found)
 
@@ -125,7 +133,8 @@ def _wide(head: bytes, name: str) -> str:
     even, odd = head[::2].count(0), head[1::2].count(0)
     if max(even, odd) * 8 < len(head):
         raise InvalidInput(
-            f"{name} contains zero bytes: it is not text", hint="export it as CSV or XLSX"
+            N_("{name} contains zero bytes: it is not text", name=name),
+            hint=N_("export it as CSV or XLSX"),
         )
     return "utf-16-le" if odd > even else "utf-16-be"
 
@@ -149,8 +158,12 @@ def _guessed(chunks: Chunks, wrong: int, name: str) -> str:
     best = from_bytes(_around(chunks, wrong), cp_isolation=list(_ENCODINGS)).best()
     if best is None or best.encoding == "utf_8":
         raise InvalidInput(
-            f"{name} is not UTF-8 (byte {wrong}), and its encoding was not recognized",
-            hint="add --encoding, for example cp1251",
+            N_(
+                "{name} is not UTF-8 (byte {wrong}), and its encoding was not recognized",
+                name=name,
+                wrong=wrong,
+            ),
+            hint=N_("add --encoding, for example cp1251"),
         )
     return codecs.lookup(best.encoding).name
 
@@ -181,8 +194,12 @@ def _texts(chunks: Chunks, form: TableForm) -> Iterator[str]:
         except UnicodeDecodeError as error:
             place = start - pending + error.start
             raise InvalidInput(
-                f"byte {place} of the table is not valid {form.encoding.upper()}",
-                hint="save it again as UTF-8, or set another --encoding",
+                N_(
+                    "byte {place} of the table is not valid {encoding}",
+                    place=place,
+                    encoding=form.encoding.upper(),
+                ),
+                hint=N_("save it again as UTF-8, or set another --encoding"),
             ) from None
         yield text if begun else text.removeprefix("\ufeff")
         begun, start = True, start + len(chunk)
@@ -277,20 +294,32 @@ def _records(chunks: Chunks, form: TableForm) -> Iterator[Row]:
 
 
 def _row(number: int, line: int, cells: tuple[str, ...], raw: str, error: str | None) -> Row:
-    where = f"row {number}" if number == line else f"row {number} (line {line})"
+    where = N_("row {number}", number=number)
+    if number != line:
+        where = N_("row {number} (line {line})", number=number, line=line)
     if error:
-        return Row(number, cells, raw, ("input.quotes", f"{where}: {_sentence(error)}"))
+        return Row(
+            number,
+            cells,
+            raw,
+            ("input.quotes", Message("{where}: {why}", where=where, why=_sentence(error))),
+        )
     wrong = _UNDECODED.search(raw)
     if wrong:
-        byte = f"byte {ord(wrong[0]) - 0xDC00:#04x}"
-        told = f"{where}: character {wrong.start() + 1} ({byte}) is not valid in this encoding"
+        byte = f"{ord(wrong[0]) - 0xDC00:#04x}"
+        told = N_(
+            "{where}: character {place} (byte {byte}) is not valid in this encoding",
+            where=where,
+            place=wrong.start() + 1,
+            byte=byte,
+        )
         return Row(number, cells, raw, ("input.encoding", told))
     return Row(number, cells, raw)
 
 
-def _sentence(error: str) -> str:
+def _sentence(error: str) -> Message:
     if "unexpected end" in error or "larger than" in error:
-        return "a quote opens here and is never closed"
+        return N_("a quote opens here and is never closed")
     if "expected after" in error:
-        return "text follows a closing quote; a quote within a cell must be doubled"
-    return f"the table cannot be split into cells ({error})"
+        return N_("text follows a closing quote; a quote within a cell must be doubled")
+    return N_("the table cannot be split into cells ({why})", why=error)

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from batch.tables.table import Row
 from batch.tables.text import columns_of
 from jobs.errors import InvalidInput, UsageError
+from jobs.message import N_
 from jobs.task import TableForm
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def find_form(path: Path, given: TableForm, name: str) -> TableForm:
     header = next(_cells(sheet), None)
     if header is None:
         raise InvalidInput(
-            f"{name}: the sheet {sheet.name!r} is empty", hint="choose another: --sheet"
+            N_("{name}: the sheet {sheet!r} is empty", name=name, sheet=sheet.name),
+            hint=N_("choose another: --sheet"),
         )
     return form.model_copy(update={"columns": columns_of(header, form, name)})
 
@@ -61,16 +63,19 @@ def _sheet(path: Path, wanted: str | None, name: str) -> CalamineSheet:
         names = book.sheet_names
         if wanted is not None and wanted not in names:
             raise UsageError(
-                f"{name} has no sheet {wanted!r}", hint=f"available sheets: {', '.join(names)}"
+                N_("{name} has no sheet {wanted!r}", name=name, wanted=wanted),
+                hint=N_("available sheets: {names}", names=", ".join(names)),
             )
         return book.get_sheet_by_name(wanted or names[0])
     except PasswordError:
         raise InvalidInput(
-            f"{name} is protected by a password", hint="save it without a password"
+            N_("{name} is protected by a password", name=name),
+            hint=N_("save it without a password"),
         ) from None
     except (CalamineError, zipfile.BadZipFile, OSError) as error:
         raise InvalidInput(
-            f"{name} cannot be read as XLSX: {error}", hint="save it again, or as CSV"
+            N_("{name} cannot be read as XLSX: {why}", name=name, why=error),
+            hint=N_("save it again, or as CSV"),
         ) from None
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from batch.language import _, again, local, moment
+from batch.language import _, local, moment
+from jobs.message import N_, Message
 
-MEANINGS = {"away": "the embedded server does not answer"}
-(NO_SERVER,) = MEANINGS.values()
+NO_SERVER = N_("the embedded server does not answer")
 
 _DAY_S = 20 * 3600.0
 
@@ -15,7 +15,7 @@ _DAY_S = 20 * 3600.0
 class Attention(msgspec.Struct, frozen=True):
     """What is wrong, `since` when, and of when what is shown is (`shown_at`); Unix seconds."""
 
-    text: str
+    text: Message
     since: float
     shown_at: float
 
@@ -26,7 +26,7 @@ class Attention(msgspec.Struct, frozen=True):
     def as_json(self, now: float) -> dict[str, object]:
         """For programs."""
         return {
-            "text": self.text,
+            "text": str(self.text),
             "since": round(self.since, 1),
             "shown_at": round(self.shown_at, 1),
             "age_s": round(self.age_s(now), 1),
@@ -37,7 +37,7 @@ def told(attention: Attention, now: float, age: str) -> str:
     """A sentence; `age` is that of what is shown, in words."""
     sentence = _("{trouble}, since {moment}; showing data from {age} ago")
     since = clock(attention.since, now)
-    return sentence.format(trouble=again(attention.text), moment=since, age=age)
+    return sentence.format(trouble=_(attention.text), moment=since, age=age)
 
 
 def clock(at: float, now: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from batch.language import _, again, local, moment, ngettext, number
+from batch.language import _, local, moment, ngettext, number
 from batch.store.events import Event, EventKind
 from batch.watching.trouble import meaning
 
@@ -42,6 +42,6 @@ def told(event: Event, standing: Callable[[str, str], str]) -> Iterator[str]:
 def _state(event: Event, standing: Callable[[str, str], str]) -> Iterator[str]:
     yield standing(event.state, event.reason)
     if event.text:
-        yield again(event.text)
+        yield _(event.text)
     if event.until is not None:
         yield _("until {moment}").format(moment=moment(local(event.until)))

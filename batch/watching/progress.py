@@ -18,6 +18,7 @@ from batch.watching.bounds import BoundBy
 from batch.watching.forecast import done_at, is_late
 from jobs.heartbeat import Wait
 from jobs.lifecycle import needs_action, remedy
+from jobs.message import N_, Message
 from jobs.money import plain, total
 from jobs.spec import Origin
 from jobs.stall import Stalled
@@ -25,7 +26,7 @@ from jobs.states import JobState, PauseReason
 
 _WINDOW_S = 60.0
 _LIMITS = frozenset({"endpoint.rate_limited", "endpoint.no_quota", "endpoint.in_flight_budget"})
-_DOWN = "the endpoint does not respond; probing it with one call at a time"
+_DOWN = N_("the endpoint does not respond; probing it with one call at a time")
 
 
 class Meter:
@@ -61,7 +62,7 @@ class Progress:
     name: str
     state: str
     reason: str
-    reason_text: str
+    reason_text: Message
     requests: int
     completed: int
     failed: int
@@ -126,7 +127,7 @@ class Progress:
             "name": self.name,
             "state": self.state,
             "reason": self.reason,
-            "reason_text": self.reason_text,
+            "reason_text": str(self.reason_text),
             "needs_action": self.needs_action,
             "remedy": self.remedy,
             "requests": self.requests,
@@ -153,7 +154,7 @@ class Progress:
             "origin": None if self.origin is None else self.origin.model_dump(),
             "trouble": None if self.trouble is None else structs.asdict(self.trouble),
             "bound": self.bound and self.bound.as_json(self.job),
-            "stall": self.stall and {**structs.asdict(self.stall), "text": self.stall.said},
+            "stall": self.stall and self.stall.as_json(),
             "attention": self.attention.as_json(time.time()) if self.attention else None,
         }
 
@@ -209,7 +210,7 @@ def progress_of(
         # It goes on by itself, so it is not paused; but nothing moves, and this is why.
         limited = wait is not None and wait.code in _LIMITS
         reason = (PauseReason.RATE_LIMITED if limited else PauseReason.ENDPOINT_DOWN).value
-        text = wait.said if wait else _DOWN
+        text = Message(wait.said) if wait else _DOWN
     return Progress(
         job=job.id,
         name=job.spec.name,

@@ -19,6 +19,7 @@ from batch.store.jobstore import JobStore
 from batch.watching.trouble import OTHER
 from jobs.errors import BadMessage
 from jobs.latencies import Scale
+from jobs.message import N_
 from jobs.money import ZERO, add, total
 from jobs.wire import pack, unpack
 
@@ -218,7 +219,7 @@ def unpacked(data: bytes) -> Series:
     try:
         return _decoder.decode(unpack(data))
     except msgspec.MsgspecError as error:
-        raise BadMessage("that is not a series") from error
+        raise BadMessage(N_("that is not a series")) from error
 
 
 def series_of(store: JobStore, now: float) -> Series:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from batch.language import _, again, local, moment
+from batch.language import _, local, moment
 from jobs.heartbeat import Wait
 
 _A_MOMENT_S = 5.0
@@ -13,7 +13,7 @@ _DAY_S = 20 * 3600.0
 
 def told(wait: Wait) -> str:
     """It may hold anything that an endpoint says: whoever shows it escapes it."""
-    words = again(wait.said)
+    words = _(wait.said)
     if wait.until is None and wait.is_outage:
         return _("endpoint down, retrying ({words})").format(words=words)
     if wait.until is None:

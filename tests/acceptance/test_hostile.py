@@ -10,6 +10,7 @@ import pytest
 
 from batch.store import ledger
 from jobs.chunk import DONE, ChunkClosed
+from jobs.message import Message
 from jobs.states import JobState, PauseReason
 from tests.acceptance.conftest import Shell
 from tests.batch.making import call, delivery, feed, publish, request, result
@@ -72,5 +73,5 @@ def job_that_says(text: str, home: Path) -> None:
         ],
     )
     store.failures.retry(())
-    store.set_state(JobState.PAUSED, reason=PauseReason.USER, text=text)
+    store.set_state(JobState.PAUSED, reason=PauseReason.USER, text=Message(text))
     store.close()

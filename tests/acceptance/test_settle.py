@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from batch.store import ledger
 from jobs.budget import Amount
+from jobs.message import Message
 from jobs.spec import Budget
 from jobs.states import JobState
 from tests.acceptance.conftest import Shell
@@ -18,7 +19,7 @@ def test_settle_gives_up_what_a_lost_host_keeps(shell: Shell) -> None:
     gone = feed(store, 2, Amount(Decimal("8.94"), None))
     store.chunks.lose(gone)
     ledger.apply(store, [answered(feed(store, 4, Amount(Decimal("0.06"), None)), cost="0.01")])
-    store.set_state(JobState.PAUSED, text="no further request fits the budget")
+    store.set_state(JobState.PAUSED, text=Message("no further request fits the budget"))
 
     shown = shell("settle", "latest", "--dry-run").out
     refused = shell("settle", "latest", code=2).err

@@ -10,6 +10,7 @@ from batch.coordinator import active, outputs, service, status_publisher
 from batch.money import pricewatch
 from batch.store import ledger
 from jobs.errors import ServiceUnavailable
+from jobs.message import Message
 from jobs.prices import PriceList
 from tests.batch.house import Clock, House
 
@@ -31,4 +32,4 @@ def house(tmp_path: Path, clock: Clock) -> House:
 
 
 def _nobody_there(*_: object, **__: object) -> PriceList:
-    raise ServiceUnavailable("there is no endpoint here")
+    raise ServiceUnavailable(Message("there is no endpoint here"))

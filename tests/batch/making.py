@@ -18,6 +18,7 @@ from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import DONE, ChunkClosed, Payload, ReturnReason
 from jobs.errors import BadMessage, ServiceUnavailable
 from jobs.heartbeat import WorkerStatus
+from jobs.message import Message
 from jobs.outcome import Billing
 from jobs.prices import ModelPrice, Offer, PriceList, Rates
 from jobs.request import Fault, Request
@@ -233,7 +234,7 @@ class FakePost:
 
     def _command(self, name: str) -> None:
         if self.away or name in self.fails:
-            raise ServiceUnavailable("Redis does not answer")
+            raise ServiceUnavailable(Message("Redis does not answer"))
 
     def vouch(self, fence: str, _count: int, server: str) -> Memory:
         self._command("vouch")
@@ -398,7 +399,7 @@ class FakeSender:
         self, _job: str, _name: str, _target: Target, chunk: int, _rows: int, share: float
     ) -> None:
         if self.fails:
-            raise ServiceUnavailable("Redis does not accept messages")
+            raise ServiceUnavailable(Message("Redis does not accept messages"))
         self.chunks.append(chunk)
         self.shares.append(share)
 

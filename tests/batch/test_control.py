@@ -19,6 +19,7 @@ from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore
 from jobs.commands import Cancel, Change, Pause, Resume, Retry
 from jobs.errors import UsageError
 from jobs.lifecycle import Objected
+from jobs.message import Message
 from jobs.states import JobState, PauseReason
 from tests.batch.making import JOB, answered, call, delivery, feed, publish, result
 
@@ -43,7 +44,7 @@ def click(store: JobStore, name: str, *, waits: bool = False, **more: Any) -> st
 
 
 def rest(store: JobStore, reason: PauseReason) -> None:
-    store.set_state(JobState.PAUSED, reason=reason, text="it rests")
+    store.set_state(JobState.PAUSED, reason=reason, text=Message("it rests"))
 
 
 def end(store: JobStore, *, left: bool, failed: bool = False) -> None:
@@ -110,7 +111,7 @@ def test_all_commands_of_a_call_come_to_pass_or_none(home: Home, store: JobStore
 
 def test_what_goes_along_with_commands_is_undone_with_them(home: Home, store: JobStore) -> None:
     def fails(within: JobStore) -> None:
-        within.tell("half")
+        within.tell(Message("half"))
         raise RuntimeError
 
     with pytest.raises(RuntimeError):

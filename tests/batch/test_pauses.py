@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jobs import lifecycle
+from jobs.message import Message
 from jobs.states import Ends, JobState, PauseReason, pausing, reason_for
 from tests.batch.making import publish
 
@@ -101,7 +102,7 @@ def test_what_is_told_of_a_pause_agrees(tmp_path: Path, reason: PauseReason) -> 
     """Who must act is told how; who need not is not; a resume that can only fail is not offered."""
     store = publish(tmp_path, 2)
     at = 4e9 if reason.rule.ends is Ends.BY_ITSELF else None
-    store.set_state(JobState.PAUSED, reason=reason, text="it rests", goes_on_at=at)
+    store.set_state(JobState.PAUSED, reason=reason, text=Message("it rests"), goes_on_at=at)
     job = store.job()
 
     found = lifecycle.remedy(job)

@@ -21,6 +21,7 @@ from batch.store.home import Home
 from batch.submission import MOST_FAULTS, Refused, new_job_id, submit, validate
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.ids import check_job_id
+from jobs.message import Message
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.prices import PriceList
 from jobs.request import Fault
@@ -207,7 +208,7 @@ def test_where_the_file_prices_every_model_the_endpoint_is_not_asked(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object, **__: object) -> PriceList:
-        raise ServiceUnavailable("there is no catalogue")
+        raise ServiceUnavailable(Message("there is no catalogue"))
 
     monkeypatch.setattr(submission, "read_prices", away)
     path = desk.folder / "prices.json"
@@ -271,7 +272,7 @@ def test_without_prices_no_cap_in_roubles_can_be_kept(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object, **__: object) -> PriceList:
-        raise ServiceUnavailable("the endpoint does not answer")
+        raise ServiceUnavailable(Message("the endpoint does not answer"))
 
     monkeypatch.setattr(submission, "read_prices", away)
 

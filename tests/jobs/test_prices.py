@@ -284,7 +284,7 @@ def test_a_rise_beyond_is_told_with_the_model_and_both_prices() -> None:
     rise = find_rise(at("1"), at("3"), Decimal(20))
 
     assert rise == Rise("a/b", "prompt", BASE.prompt, BASE.prompt * 3)
-    assert str(rise) == (
+    assert rise.message == (
         "a/b asks 133.9539 ₽ per million tokens (prompt) and asked 44.6513 ₽ (+200 %)"
     )
 
@@ -295,7 +295,8 @@ def test_what_was_free_and_is_not_any_more_has_risen() -> None:
 
     rise = find_rise(free, asks, Decimal(1000))
 
-    assert str(rise) == "a/b asks 0.5 ₽ a request (request) and asked 0 ₽"
+    assert rise
+    assert rise.message == "a/b asks 0.5 ₽ a request (request) and asked 0 ₽"
 
 
 def test_a_dearer_provider_that_joins_is_a_rise_and_one_that_leaves_is_none() -> None:

@@ -21,6 +21,7 @@ from jobs.errors import (
     UsageError,
 )
 from jobs.ids import check_job_id, check_outbox
+from jobs.message import Message
 from jobs.outcome import MAYBE_BILLED, NOT_BILLED, Billing, CostSource
 from jobs.queue import celery_settings
 from jobs.redis_url import parse_redis_url
@@ -219,7 +220,7 @@ def test_a_call_that_may_be_billed_is_not_one_that_is_not() -> None:
     ],
 )
 def test_an_error_ends_a_command_with_its_code(error: type[NightshiftError], code: int) -> None:
-    raised = error("a sentence", hint="the way out")
+    raised = error(Message("a sentence"), hint=Message("the way out"))
 
     assert raised.exit_code == code
     assert (str(raised), raised.hint) == ("a sentence", "the way out")

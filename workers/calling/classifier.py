@@ -66,6 +66,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from jobs.gateways import ROUBLES, Tariff
+from jobs.message import N_
 from jobs.outcome import (
     MAYBE_BILLED,
     NOT_BILLED,
@@ -158,7 +159,7 @@ def _chosen(
     finish = "content_filter" if "content_filter" in finish else finish
     flags = _flags(finish, choice, document.get("model"), asked_model)
     if finish not in {"length", "content_filter"} and not _is_of_use(choice):
-        return Retry(RetryKind.UNCERTAIN, "endpoint.empty", "the answer has no content", billed)
+        return Retry(RetryKind.UNCERTAIN, "endpoint.empty", N_("the answer has no content"), billed)
     return Answered(billed, finish, flags, form)
 
 
@@ -214,11 +215,14 @@ def _bad_body(answer: Reply, told: Charge | None) -> Outcome:
     # Of JSON only what it says to people: the rest may be half an answer.
     said = "" if answer.body.lstrip()[:1] in (b"{", b"[", b'"') else _plain(answer)
     said = said or unwrap(parse(answer.body), 0.0).message
-    message = "the response is not a chat completion"
+    message = N_("the response is not a chat completion")
     if said:
-        message = f"the response is not a chat completion: {said}"
+        message = N_("the response is not a chat completion: {words}", words=said)
     if packed not in {"", "identity", "gzip", "x-gzip", "deflate", "zstd"}:
-        message = f"the response is compressed as {text_of(packed, 40)!r}, which was not requested"
+        message = N_(
+            "the response is compressed as {encoding!r}, which was not requested",
+            encoding=text_of(packed, 40),
+        )
     billed = charge(told, MAYBE_BILLED)
     if told is not None and b'"choices"' not in answer.body:
         # An answer in the form of another API: it would cost as much again, in the same form.
@@ -609,7 +613,7 @@ def _page(answer: Reply) -> str:
 
 def _redirected(answer: Reply) -> Outcome:
     host = _host(answer.headers.get("location", ""))
-    message = f"HTTP {answer.status} to {host or 'another address'}"
+    message = N_("HTTP {status} to {host}", status=answer.status, host=host or "another address")
     return Stop(PauseReason.MISCONFIGURED, "endpoint.redirect", message)
 
 
@@ -622,7 +626,11 @@ def _host(location: str) -> str:
 
 def _wrong_address(answer: Reply, billed: Charge) -> Outcome:
     said = _plain(answer) or "no words"
-    message = _page(answer) if _is_html(answer) else f"HTTP {answer.status}: {said}"
+    message = (
+        _page(answer)
+        if _is_html(answer)
+        else N_("HTTP {status}: {words}", status=answer.status, words=said)
+    )
     return Stop(PauseReason.MISCONFIGURED, "endpoint.wrong_address", message, billed)
 
 

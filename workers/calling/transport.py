@@ -34,6 +34,9 @@ from aiohttp.connector import Connection
 from aiohttp.http import RawResponseMessage
 from yarl import URL
 
+from jobs.errors import InvalidValue
+from jobs.message import N_
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -371,7 +374,7 @@ def _head(method: str, path: bytes, host: bytes, headers: tuple[tuple[bytes, byt
     lines = [b"%s %s HTTP/1.1" % (method.encode(), path), b"Host: %s" % host]
     lines += [b"%s: %s" % header for header in headers]
     if any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines):
-        raise ValueError("a header with a line break in it")
+        raise InvalidValue(N_("a header with a line break in it"))
     return b"".join(line + b"\r\n" for line in lines)
 
 

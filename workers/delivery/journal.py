@@ -24,6 +24,7 @@ from jobs.budget import Amount
 from jobs.chunk import ReturnReason
 from jobs.errors import AlreadyRunning, StorageUnavailable, UsageError
 from jobs.gateways import ROUBLES, Tariff
+from jobs.message import N_
 
 SEGMENT_BYTES = 16 * 2**20
 BALLAST_BYTES = 4 * 2**20
@@ -155,8 +156,11 @@ class Journal:
             kept = False
         if not kept:
             raise StorageUnavailable(
-                f"the outbox {self.folder} was deleted while the worker was running",
-                hint="keep the worker's scratch directory, then restart the worker",
+                N_(
+                    "the outbox {folder} was deleted while the worker was running",
+                    folder=self.folder,
+                ),
+                hint=N_("keep the worker's scratch directory, then restart the worker"),
             )
 
     def begin_sync(self) -> Callable[[], None]:
@@ -296,7 +300,7 @@ def _segment_records(path: Path) -> Iterator[Record]:
         while (offset := file.tell()) < size:
             data = _record_at(file, path, offset, size)
             if data is None:
-                log.warning("%s: dropped an incomplete last record at byte %d", path, offset)
+                log.warning(N_("%s: dropped an incomplete last record at byte %d"), path, offset)
                 return
             try:
                 yield _decoder.decode(data)
@@ -309,8 +313,8 @@ def _is_ours(file: BinaryIO, path: Path) -> bool:
     magic = file.read(len(MAGIC))
     if magic != MAGIC and not MAGIC.startswith(magic):
         raise UsageError(
-            f"{path} was written by another version of Nightshift",
-            hint="run that version",
+            N_("{path} was written by another version of Nightshift", path=path),
+            hint=N_("run that version"),
         )
     return magic == MAGIC
 
@@ -342,7 +346,8 @@ def _is_blank(head: bytes, file: BinaryIO) -> bool:
 
 def _damaged(path: Path, offset: int) -> StorageUnavailable:
     return StorageUnavailable(
-        f"{path} is damaged at byte {offset}", hint="to continue without it, move the file away"
+        N_("{path} is damaged at byte {offset}", path=path, offset=offset),
+        hint=N_("to continue without it, move the file away"),
     )
 
 
@@ -373,8 +378,8 @@ def _as_ours(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageUnavailable(
-            f"the outbox {folder} cannot be used: {error.strerror}",
-            hint="free up space or repair the disk, then restart the worker",
+            N_("the outbox {folder} cannot be used: {why}", folder=folder, why=error),
+            hint=N_("free up space or repair the disk, then restart the worker"),
         ) from error
 
 
@@ -403,5 +408,5 @@ def _lock(folder: Path) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(fd)
-        raise AlreadyRunning(f"{folder} is in use by another worker") from error
+        raise AlreadyRunning(N_("{folder} is in use by another worker", folder=folder)) from error
     return fd

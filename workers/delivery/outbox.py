@@ -23,6 +23,7 @@ import msgspec
 from jobs.chunk import ChunkClosed
 from jobs.errors import StorageUnavailable
 from jobs.gateways import ROUBLES, Tariff
+from jobs.message import N_
 from jobs.outcome import Billing
 from jobs.result import Call, Result
 from jobs.wire import Found
@@ -235,7 +236,7 @@ class Outbox:
             self.disk.fail(error)
         except Exception as error:
             # Texts of exceptions may quote answers, so only the class is told.
-            log.error("outbox failure: %s", type(error).__name__)  # noqa: TRY400
+            log.error(N_("outbox failure: %s"), type(error).__name__)  # noqa: TRY400
             log.debug("", exc_info=error)
             await asyncio.sleep(_STUMBLED_S)
 

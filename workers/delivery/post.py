@@ -25,6 +25,7 @@ from jobs import names
 from jobs.chunk import Payload, Speed
 from jobs.errors import BadMessage, UsageError
 from jobs.heartbeat import WorkerStatus
+from jobs.message import N_
 from jobs.redis_url import parse_redis_url
 from jobs.seal import Seal
 from jobs.wire import Begin, Permit, pack_begin, unpack_payload, unpack_permit
@@ -168,8 +169,8 @@ class Post:
         except ValueError as error:
             # Its text may quote the address, and with it the password.
             raise UsageError(
-                "the Redis address is invalid",
-                hint="set NIGHTSHIFT_REDIS_URL, for example redis://localhost:6379/0",
+                N_("the Redis address is invalid"),
+                hint=N_("set NIGHTSHIFT_REDIS_URL, for example redis://localhost:6379/0"),
             ) from error
         self._claim = self._line.register_script(_CLAIM)
         self._ask = self._line.register_script(_ASK)
@@ -185,7 +186,7 @@ class Post:
             await self._redis.ping()
         except (AuthenticationError, AuthorizationError) as error:
             raise UsageError(
-                "Redis rejected the password", hint="check NIGHTSHIFT_REDIS_URL"
+                N_("Redis rejected the password"), hint=N_("check NIGHTSHIFT_REDIS_URL")
             ) from error
         except (RedisError, OSError, TimeoutError):
             return

@@ -5,6 +5,7 @@ Used alike by the runner while it runs and by the recovery of what a killed work
 
 from __future__ import annotations
 
+from jobs.message import N_, data_of
 from jobs.outcome import Answered, Billing, Outcome
 from jobs.result import Call, Result, ResultState
 from workers.calling.endpoint import Answer, Reply
@@ -59,11 +60,12 @@ def call_without_answer(sent: Sent, generation_id: str, code: str = WORKER_DIED)
 def result_of(sent: Sent, answer: Answer, outcome: Outcome, now: float) -> Result:
     """The end of the request by this call: completed if answered, else failed."""
     completed = isinstance(outcome, Answered)
+    message = "" if isinstance(outcome, Answered) else outcome.message
     return Result(
         ordinal=sent.ordinal,
         state=ResultState.COMPLETED if completed else ResultState.FAILED,
         code="" if isinstance(outcome, Answered) else outcome.code,
-        message="" if isinstance(outcome, Answered) else outcome.message,
+        message=str(message),
         status=answer.status,
         attempts=sent.attempt,
         call=sent.call,
@@ -71,6 +73,7 @@ def result_of(sent: Sent, answer: Answer, outcome: Outcome, now: float) -> Resul
         finished_at=now,
         request_id=answer.headers.get(REQUEST_ID) or answer.generation_id,
         flags=outcome.flags if isinstance(outcome, Answered) else (),
+        data=data_of(message),
     )
 
 
@@ -80,7 +83,7 @@ def never_sent(ordinal: int, attempts: int, now: float) -> Result:
         ordinal=ordinal,
         state=ResultState.FAILED,
         code=UNCERTAIN,
-        message="an earlier call may have been billed, and paying twice is forbidden",
+        message=str(N_("an earlier call may have been billed, and paying twice is forbidden")),
         status=None,
         attempts=attempts,
         call="",

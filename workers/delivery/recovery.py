@@ -12,6 +12,7 @@ import msgspec
 
 from jobs.chunk import WORKER_DIED, ChunkClosed
 from jobs.gateways import ROUBLES, Tariff
+from jobs.message import N_
 from jobs.outcome import Answered, Billing, Refused
 from workers.calling.classifier import classify
 from workers.calling.endpoint import Answer
@@ -129,7 +130,7 @@ def recover(root: Path, outbox: Outbox) -> list[tuple[Path, int]]:
             leftover.read(record, outbox)
         uncertain = leftover.finish(outbox, folder.name)
         log.warning(
-            "the previous worker left %d open chunks and %d calls in flight",
+            N_("the previous worker left %d open chunks and %d calls in flight"),
             len(leftover.chunks),
             uncertain,
         )

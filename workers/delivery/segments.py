@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from jobs.errors import StorageUnavailable
+from jobs.message import N_
 from workers.delivery.journal import Journal, Record, Sent
 
 log = logging.getLogger("nightshift.outbox")
@@ -60,8 +61,8 @@ class Segments:
         if self._journal.is_full:
             self.fail(
                 StorageUnavailable(
-                    f"no space left for the outbox {self.folder}",
-                    hint="free up space, then restart the worker",
+                    N_("no space left for the outbox {folder}", folder=self.folder),
+                    hint=N_("free up space, then restart the worker"),
                 )
             )
         self._users[segment] += 1
@@ -92,7 +93,7 @@ class Segments:
         """No call leaves any more; the first time it is told."""
         if self.failure is None:
             self.failure = error
-            log.error("%s; no new calls are sent", error.message)
+            log.error(N_("%s; no new calls are sent"), error.message)
             self.on_failure()
 
     async def sync(self) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from jobs.bound import Bound
 from jobs.chunk import Terms
+from jobs.message import N_
 from workers.pacing.backoff import Dice
 from workers.pacing.circuit_breaker import TROUBLE, CircuitBreaker, HealthSignal
 from workers.pacing.contact import Contact
@@ -271,7 +272,7 @@ class Dispatcher:
             # Without Redis the last share stays; what happened is told when it is back.
             return
         except Exception as error:
-            log.error("shared limiter failure: %s", type(error).__name__)  # noqa: TRY400
+            log.error(N_("shared limiter failure: %s"), type(error).__name__)  # noqa: TRY400
             log.debug("", exc_info=error)
             return
         self._contact.heard(self.limiter.heard_at)

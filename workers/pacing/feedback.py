@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from jobs.budget import NOTHING, Amount
-from jobs.chunk import ReturnReason
-from jobs.money import ZERO, plain
+from jobs.chunk import ReturnReason, because
+from jobs.message import N_
+from jobs.money import ZERO
 from jobs.outcome import Answered, Billing, Outcome, Retry, RetryKind
 from jobs.result import Call
 from jobs.states import PauseReason
@@ -67,9 +68,12 @@ def is_dearer(row: Call) -> bool:
 
 def dearer(row: Call) -> ReturnReason:
     """Why a job stops after a call that cost more than it could."""
-    cost, bound = plain(row.cost or ZERO), plain(row.bound or ZERO)
-    text = f"a call cost {cost} ₽, more than the maximum of {bound} ₽"
-    return ReturnReason("price_rise", text, PauseReason.PRICE_RISE)
+    text = N_(
+        "a call cost {cost:exact} ₽, more than the maximum of {bound:exact} ₽",
+        cost=row.cost or ZERO,
+        bound=row.bound or ZERO,
+    )
+    return because("price_rise", text, PauseReason.PRICE_RISE)
 
 
 def spent(row: Call, bound: Amount) -> Amount:

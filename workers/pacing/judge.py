@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jobs.chunk import Terms
+from jobs.message import N_
 from jobs.outcome import Answered, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.states import PauseReason
 from workers.pending import Apart, PendingRequest
@@ -217,9 +218,11 @@ class Judge:
         alike.count += 1
         if not 0 < most <= alike.count or alike.count <= in_flight:
             return refused
-        text = (
-            f"{alike.count} consecutive requests failed with the same error: {refused.message}"
-            " (--retry failed retries them, --max-refusals 0 turns this pause off)"
+        text = N_(
+            "{count} consecutive requests failed with the same error: {words} (--retry"
+            " failed retries them, --max-refusals 0 turns this pause off)",
+            count=alike.count,
+            words=refused.message,
         )
         return Stop(PauseReason.MISCONFIGURED, refused.code, text, refused.charge)
 

@@ -10,6 +10,7 @@ from importlib import resources
 from typing import NamedTuple, Protocol, cast
 
 from jobs.errors import BadMessage
+from jobs.message import N_
 
 SCRIPT = resources.files("workers.pacing").joinpath("limiter.lua").read_text()
 LEASE_S = 15.0
@@ -100,11 +101,11 @@ def lease_of(answer: object) -> Lease:
             probe=bool(probe),
         )
     except (TypeError, ValueError, OverflowError) as error:
-        raise BadMessage("the state of the shared limiter is malformed") from error
+        raise BadMessage(N_("the state of the shared limiter is malformed")) from error
     least = (0, -1, -1.0, -1.0, 0.0, 0, 0.0, 0)
     if all(low <= figure <= _MOST for low, figure in zip(least, share, strict=True)):
         return share
-    raise BadMessage("the state of the shared limiter is malformed")
+    raise BadMessage(N_("the state of the shared limiter is malformed"))
 
 
 class LimiterBackend(Protocol):

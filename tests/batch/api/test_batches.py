@@ -12,6 +12,7 @@ from batch import submission
 from batch.removal import remove
 from batch.store.registry import Registry
 from jobs.errors import ServiceUnavailable
+from jobs.message import Message
 from jobs.states import JobState, PauseReason
 from tests.batch.api.conftest import CHAT, OTHER_MODEL, Office, jsonl, line
 from tests.batch.making import MODEL
@@ -411,7 +412,7 @@ def test_an_endpoint_that_is_away_delays_a_batch_and_fails_none(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: Any, **__: Any) -> None:
-        raise ServiceUnavailable("nobody there")
+        raise ServiceUnavailable(Message("nobody there"))
 
     made = office.create(
         office.upload(jsonl(line(0)))["id"], metadata={"nightshift_budget_rub": "5"}

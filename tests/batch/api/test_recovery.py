@@ -21,13 +21,14 @@ from batch.store.home import Home
 from batch.store.registry import Registry
 from jobs.commands import Change, Resume
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.message import Message
 from jobs.names import REGISTRY
 from jobs.states import JobState
 from tests.batch.api.conftest import Office, jsonl, line
 
 
 def broken(*_: Any, **__: Any) -> Any:
-    raise StorageUnavailable("no room")
+    raise StorageUnavailable(Message("no room"))
 
 
 def state(office: Office, batch_id: str) -> JobState:
@@ -262,7 +263,11 @@ def test_an_intake_outlives_a_disk_without_room(
 
 
 def test_a_disk_without_room_does_not_end_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    met = [OSError(28, "no room"), StorageUnavailable("no room"), ServiceUnavailable("it exits")]
+    met = [
+        OSError(28, "no room"),
+        StorageUnavailable(Message("no room")),
+        ServiceUnavailable(Message("it exits")),
+    ]
     monkeypatch.setattr("batch.serving._LOOK_S", 0.0)
     team = Team.__new__(Team)
     ended: list[int] = []

@@ -29,6 +29,7 @@ from jobs.budget import NOTHING, Amount
 from jobs.chunk import HELD, NOBODY, WORKER_DIED, ReturnReason
 from jobs.errors import StorageUnavailable, UsageError
 from jobs.lifecycle import is_at_rest
+from jobs.message import Message
 from jobs.names import BLOCKS, COST, DATABASE, OUTPUT
 from jobs.outcome import Billing
 from jobs.spec import Budget
@@ -1193,7 +1194,7 @@ def test_deliveries_of_a_job_in_trouble_wait_and_are_not_read_in_a_loop(
 
     def full(*_: object) -> None:
         reads.append(house.clock.now)
-        raise StorageUnavailable("the job's file cannot be written: disk full")
+        raise StorageUnavailable(Message("the job's file cannot be written: disk full"))
 
     with monkeypatch.context() as patch:
         patch.setattr("batch.store.ledger.apply", full)
@@ -1226,7 +1227,7 @@ def test_a_password_that_redis_refuses_is_no_trouble_of_a_job(
     house.turn()
 
     def refuse(*_: object) -> None:
-        raise UsageError("Redis rejected the password")
+        raise UsageError(Message("Redis rejected the password"))
 
     monkeypatch.setattr(house.post, "queued", refuse)
 

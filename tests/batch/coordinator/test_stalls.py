@@ -18,6 +18,7 @@ from batch.store import waits
 from batch.watching.progress import Progress
 from batch.watching.series import series_of, unpacked
 from jobs.errors import ServiceUnavailable
+from jobs.message import Message
 from jobs.stall import Stall
 from tests.batch.house import House, job
 from tests.batch.making import BASE_URL, JOB
@@ -132,7 +133,7 @@ def test_a_job_that_waits_for_what_is_known_does_not_stand_still(
 
 def test_redis_is_away(house: House, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: object) -> None:
-        raise ServiceUnavailable("Redis does not answer (ConnectionError)")
+        raise ServiceUnavailable(Message("Redis does not answer (ConnectionError)"))
 
     since = house.clock.wall
     monkeypatch.setattr(house.coordinator._home, "well_at", lambda: since)

@@ -13,6 +13,7 @@ import pytest
 from batch.commands import resume
 from batch.dialogue.exit_summary import say_ending
 from batch.store.trouble import Trouble
+from jobs.message import Message
 from jobs.spec import Budget
 from jobs.states import JobState, PauseReason
 from tests.batch.making import prices, publish
@@ -47,7 +48,9 @@ def test_the_printed_command_goes_on_with_the_job(
     window = "00:00-00:01" if reason is PauseReason.WINDOW_CLOSED else None
     with closing(publish(tmp_path, budget=budget, window=window)) as store:
         store.keep_troubles((Trouble(code, 1.0),) if code else ())
-        store.set_state(JobState.PAUSED, reason=reason, text="words", standing=store.job().state)
+        store.set_state(
+            JobState.PAUSED, reason=reason, text=Message("words"), standing=store.job().state
+        )
         assert say_ending(store.job(), store) == 3
 
     typed = capsys.readouterr().err.splitlines()[-1].replace("&& ", "")

@@ -15,6 +15,7 @@ from batch.money.prices import Form
 from batch.money.pricewatch import AGAIN_S, CHECK_S, PriceWatch
 from batch.store.jobstore import JobStore
 from jobs.errors import ServiceUnavailable
+from jobs.message import Message
 from jobs.prices import ModelPrice, PriceList, Rise
 from tests.batch.making import MODEL, prices, publish
 
@@ -33,7 +34,7 @@ class Endpoint:
         self.asked.append(models)
         self.open.wait(30)
         if self.prices is None:
-            raise ServiceUnavailable("the endpoint is away")
+            raise ServiceUnavailable(Message("the endpoint is away"))
         return PriceList(now, self.prices.source, self.prices.sha256, self.prices.models)
 
 

@@ -26,6 +26,7 @@ from batch.notices.message import TEST, occasion, text, title, word_of
 from batch.notices.notifier import Teller
 from batch.store import ledger
 from batch.store.jobstore import JobStore
+from jobs.message import Message
 from jobs.notify import Notify
 from jobs.spec import Budget
 from jobs.states import JobState, PauseReason
@@ -78,7 +79,7 @@ def until(what: str, holds: Callable[[], bool]) -> None:
 
 
 def pause(store: JobStore, reason: PauseReason, words: str = "") -> None:
-    store.set_state(JobState.PAUSED, reason=reason, text=words)
+    store.set_state(JobState.PAUSED, reason=reason, text=Message(words))
 
 
 # ---- when, and what ------------------------------------------------------------------------------

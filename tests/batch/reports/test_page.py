@@ -30,6 +30,7 @@ from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
 from jobs.budget import Amount
 from jobs.chunk import DONE, ChunkClosed
+from jobs.message import Message
 from jobs.outcome import Billing
 from jobs.request import Fault, Request
 from jobs.result import Call, Result, ResultState
@@ -202,8 +203,8 @@ def job(tmp_path: Path) -> Job:
         tmp_path,
         [request(line, model="large" if line == 1 else "small") for line in range(1, 7)],
         faults=[
-            Fault(7, "input.json", "the line is not JSON"),
-            Fault(9, "input.json", "the line is not JSON"),
+            Fault(7, "input.json", Message("the line is not JSON")),
+            Fault(9, "input.json", Message("the line is not JSON")),
         ],
         limits=Limits(rpm=1200, max_in_flight=64),
         budget=Budget(rub=Decimal(100)),
@@ -359,7 +360,9 @@ def test_a_job_without_any_result_has_a_page_without_plots(tmp_path: Path) -> No
 def test_a_paused_job_tells_why_and_how_to_go_on(tmp_path: Path) -> None:
     job = Job(tmp_path, [request(1), request(2)])
     job.deliver([call(0, "1")], [completed(0)])
-    job.store.set_state(JobState.PAUSED, reason=PauseReason.BUDGET_EXHAUSTED, text="no more fits")
+    job.store.set_state(
+        JobState.PAUSED, reason=PauseReason.BUDGET_EXHAUSTED, text=Message("no more fits")
+    )
 
     page = job.page()
 
@@ -418,7 +421,7 @@ def job_that_says(text: str, folder: Path) -> Job:
     job = Job(
         folder,
         [request(1, f"{text}-1", text), request(2, f"{text}-2", text)],
-        faults=[Fault(3, text, text)],
+        faults=[Fault(3, text, Message(text))],
         name=text,
         source=text,
     )
@@ -427,7 +430,7 @@ def job_that_says(text: str, folder: Path) -> Job:
         [completed(0, flags=(text,)), failed(1, text, text)],
         {text: 2},
     )
-    job.store.set_state(JobState.PAUSED, reason=PauseReason.USER, text=text)
+    job.store.set_state(JobState.PAUSED, reason=PauseReason.USER, text=Message(text))
     return job
 
 
@@ -540,7 +543,7 @@ def test_the_page_stays_under_a_megabyte_at_its_worst(tmp_path: Path) -> None:
     job = Job(
         tmp_path,
         [request(n + 1, f"{n}{rude}", f"{n}{rude}") for n in many],
-        faults=[Fault(2000 + n, f"{n}{rude}", rude) for n in many],
+        faults=[Fault(2000 + n, f"{n}{rude}", Message(rude)) for n in many],
         name=rude,
         source=rude,
     )

@@ -31,6 +31,7 @@ from batch.store.jobstore import JobStore
 from jobs.budget import Amount
 from jobs.chunk import WORKER_DIED
 from jobs.errors import StorageUnavailable
+from jobs.message import Message
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.outcome import Answered
 from jobs.prices import ModelPrice, Offer, PriceList, Rates
@@ -71,7 +72,7 @@ def one_of_each(folder: Path) -> JobStore:
     store = publish(
         folder,
         [request(1), request(3), request(4), request(5)],
-        faults=[Fault(2, "input.json", "not JSON", custom_id=None)],
+        faults=[Fault(2, "input.json", Message("not JSON"), custom_id=None)],
         priced=prices(),
         skip_invalid=True,
         budget=Budget(rub=Decimal(50)),
@@ -395,7 +396,7 @@ def test_an_error_under_status_200_is_read_as_a_success_by_nobody(tmp_path: Path
 def test_no_two_jobs_have_rows_of_one_id(tmp_path: Path) -> None:
     lines = []
     for job in (JOB, OTHER):
-        store = publish(tmp_path, 2, job=job, faults=[Fault(3, "input.json", "not JSON")])
+        store = publish(tmp_path, 2, job=job, faults=[Fault(3, "input.json", Message("not JSON"))])
         write_all(store, tmp_path / job)
         lines += lines_of(tmp_path / job / ERRORS)
 

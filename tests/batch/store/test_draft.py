@@ -21,6 +21,7 @@ from batch.store.home import Home
 from batch.store.input_blocks import BlockReader, BlockWriter
 from batch.store.jobstore import LIFT, JobStore
 from jobs.errors import StorageUnavailable
+from jobs.message import Message
 from jobs.names import BLOCKS, DATABASE
 from jobs.request import Fault
 from jobs.states import JobState
@@ -149,7 +150,7 @@ def test_a_skipped_line_leaves_the_ordinals_of_the_others(tmp_path: Path) -> Non
     draft = Draft(tmp_path / "jobs", JOB)
     for line in (1, 3, 4):
         draft.add(request(line, custom_id="same" if line > 1 else "first"))
-    draft.refuse(Fault(2, "input.json", "not JSON"))
+    draft.refuse(Fault(2, "input.json", Message("not JSON")))
     for fault in draft.drop_duplicates():
         draft.refuse(fault)
     draft.publish(spec(tmp_path), None, 1000.0)

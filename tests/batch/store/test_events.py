@@ -14,6 +14,7 @@ from batch.store.jobstore import JobStore
 from batch.store.trouble import Trouble
 from jobs.commands import Change, Pause, Resume, Retry
 from jobs.lifecycle import Objected
+from jobs.message import Message
 from jobs.states import JobState, PauseReason
 from tests.batch.making import feed, prices, publish
 
@@ -35,7 +36,10 @@ def test_the_submission_comes_first(store: JobStore) -> None:
 
 def test_what_a_user_asks_and_what_the_coordinator_finds_are_told_apart(store: JobStore) -> None:
     store.set_state(
-        JobState.PAUSED, reason=PauseReason.BUDGET_EXHAUSTED, text="9 of 9 ₽", goes_on_at=5.0
+        JobState.PAUSED,
+        reason=PauseReason.BUDGET_EXHAUSTED,
+        text=Message("9 of 9 ₽"),
+        goes_on_at=5.0,
     )
     store.heed(Change(budget={"rub": Decimal("9.5")}), Resume(mended=True), now=NOW)
     store.heed(Pause(), now=NOW)

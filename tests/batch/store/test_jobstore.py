@@ -10,6 +10,7 @@ import pytest
 from batch.store import ledger
 from batch.store.jobstore import LIFT, RECALL
 from jobs.errors import UsageError
+from jobs.message import Message
 from jobs.states import JobState, PauseReason
 from tests.batch.making import (
     again,
@@ -31,7 +32,7 @@ def test_a_job_is_moved_along_lawful_arrows_only(tmp_path: Path) -> None:
 
 def test_a_job_that_somebody_else_has_moved_stays_where_it_is(tmp_path: Path) -> None:
     store = publish(tmp_path)
-    again(store).set_state(JobState.PAUSED, reason=PauseReason.USER, text="by hand")
+    again(store).set_state(JobState.PAUSED, reason=PauseReason.USER, text=Message("by hand"))
 
     moved = store.set_state(JobState.FINALIZING, standing=JobState.IN_PROGRESS)
 
@@ -42,7 +43,7 @@ def test_a_job_that_somebody_else_has_moved_stays_where_it_is(tmp_path: Path) ->
 def test_a_pause_is_told_with_its_reason_and_forgotten_when_the_job_goes_on(tmp_path: Path) -> None:
     store = publish(tmp_path)
 
-    store.set_state(JobState.PAUSED, reason=PauseReason.KEY_REJECTED, text="401")
+    store.set_state(JobState.PAUSED, reason=PauseReason.KEY_REJECTED, text=Message("401"))
     paused = store.job()
     store.set_state(JobState.IN_PROGRESS)
 

@@ -9,6 +9,7 @@ import pytest
 from batch.tables.kinds import FileTable, open_table
 from batch.tables.table import Row
 from jobs.errors import InvalidInput, UsageError
+from jobs.message import Message
 from jobs.task import TableForm
 
 ROWS = [
@@ -101,7 +102,7 @@ def test_a_quote_that_never_closes_does_not_swallow_the_memory(tmp_path: Path) -
     *_, last = opened(tmp_path, data, delimiter=",").rows()
 
     assert last == Row(
-        3, (), last.raw, ("input.quotes", "row 3: a quote opens here and is never closed")
+        3, (), last.raw, ("input.quotes", Message("row 3: a quote opens here and is never closed"))
     )
 
 

@@ -17,6 +17,7 @@ from batch.store.trouble import Trouble
 from batch.watching.trouble import OUTAGE, Troubles, meaning, told
 from jobs.chunk import WORKER_DIED, ReturnReason
 from jobs.errors import StorageUnavailable
+from jobs.message import Message
 from jobs.states import PauseReason
 from tests.batch.house import Clock, House, job
 from tests.batch.making import JOB, closing, delivery, result
@@ -200,7 +201,7 @@ def test_a_disk_that_failed_is_told_when_the_job_goes_on(
 
 
 def _no_disk(*_: object) -> None:
-    raise StorageUnavailable("the disk is full")
+    raise StorageUnavailable(Message("the disk is full"))
 
 
 # ---- how it is said -----------------------------------------------------------------------------
