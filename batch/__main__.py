@@ -20,6 +20,9 @@ def main() -> None:
         print(f"nightshift: {lacking}", file=sys.stderr)
         print("  reinstall nightshift with its dependencies", file=sys.stderr)
         sys.exit(4)
+    except KeyboardInterrupt:
+        # While it was loading, or a second one while it said that it ends.
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import difflib
 import gc
 import importlib
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -177,6 +178,8 @@ def main() -> None:
         # As `head` does.
         _silence(sys.stdout)
         code = 0
+    # Nothing is left to be interrupted.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

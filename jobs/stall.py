@@ -48,6 +48,16 @@ class Stall(StrEnum):
         """Whether nobody is there who would hear a command from a page."""
         return self not in {Stall.NO_WORKER, Stall.NO_PROGRESS}
 
+    COPIED = (
+        "copied",
+        Pausing(
+            "its data directory was copied or restored since it was last used: newer answers are"
+            " not in it, are bought again and count towards no cap",
+            "lower the budget by what is missing (if it was only moved, there is nothing to do),"
+            " then:",
+            "nightshift resume {job}",
+        ),
+    )
     NO_COORDINATOR = (
         "no_coordinator",
         Pausing(
@@ -107,11 +117,12 @@ class Stalled(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, kw_only=True)
 class Signs:
     """Since when something is missing that a job needs, Unix seconds; None: it is there, or this
-    onlooker cannot tell. `still_since` is when a call of it last ended, `slowest_s` how long one
+    onlooker cannot tell. `is_copied`: nor has one worked on this copy of the home. `still_since` is when a call of it last ended, `slowest_s` how long one
     may take; `text` is what is known of a Redis that is away or of files that cannot be used.
     """
 
     uncoordinated_since: float | None = None
+    is_copied: bool = False
     redis_away_since: float | None = None
     unusable_since: float | None = None
     silent_since: float | None = None
@@ -129,6 +140,7 @@ def stalled(state: str, reason: str, signs: Signs, now: float) -> Stalled | None
     if not goes_on(state, reason):
         return None
     found: list[tuple[Stall, float | None, float]] = [
+        (Stall.COPIED, signs.uncoordinated_since if signs.is_copied else None, 0.0),
         (Stall.NO_COORDINATOR, signs.uncoordinated_since, 0.0),
         (Stall.REDIS_AWAY, signs.redis_away_since, 0.0),
         (Stall.JOB_UNUSABLE, signs.unusable_since, 0.0),

@@ -235,6 +235,16 @@ class PauseReason(StrEnum):
             cure=N_("improve the prompt and run it anew, or send the rest anyway:"),
         ),
     )
+    RESTORED = (
+        "restored",
+        Pausing(
+            N_("its data directory was restored from a backup or a copy"),
+            cure=N_(
+                "what was answered since is not in it, is bought again, and counts towards no cap:"
+                " lower the budget (--budget-rub) by what is missing, then:"
+            ),
+        ),
+    )
     USER = ("user", Pausing(N_("by the user"), is_wanted=True))
 
 

@@ -20,6 +20,8 @@ def _run() -> int:
         print(f"nightshift worker: {lacking}", file=sys.stderr)
         print("  reinstall nightshift with its dependencies", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while it was loading
+        return 130
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from batch.dialogue.options import (
     option,
     plain_option,
 )
-from batch.dialogue.progress_text import stall_line, way_out
+from batch.dialogue.progress_text import stall_line, standing, way_out
 from batch.dialogue.spec_builder import notify_of
 from batch.dialogue.terminal import colored, safe, tell
 from batch.language import _, decimal, ngettext, number
@@ -180,6 +180,10 @@ def _jobs(settings: Settings) -> Iterator[Finding]:
     for job in worst(jobs):
         text = _("stalled: {trouble}").format(trouble=stall_line(job))
         yield Finding(job.job, text, ok=False, cure=way_out(job))
+    for job in jobs:
+        if job.needs_action and not job.stall:
+            text = f"{standing(job.state, job.reason)}; {again(job.reason_text)}"
+            yield Finding(job.job, text)
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:

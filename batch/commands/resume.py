@@ -46,7 +46,7 @@ from batch.dialogue.recalls import tell_what_may_come
 from batch.dialogue.spec_builder import read_deadline
 from batch.dialogue.terminal import safe, say, tell, width
 from batch.foreground import settle_job
-from batch.language import _, ngettext, number
+from batch.language import _, capital, ngettext, number
 from batch.local_processes import crew
 from batch.money.pricefile import read_price_file
 from batch.money.prices import read_prices
@@ -68,6 +68,7 @@ from jobs.options import Declared, nested
 from jobs.prices import PriceList
 from jobs.seal import joined, key_of
 from jobs.spec import Spec
+from jobs.stall import Stall
 from jobs.states import JobState, PauseReason
 from jobs.window import parse_window
 
@@ -255,6 +256,8 @@ def _check_services(home: Home, settings: Settings) -> None:
     check_key(settings)
     if settings.redis_url is not None:
         embedded.check(settings.redis_url)
+    if home.is_copied():
+        say(capital(_(Stall.COPIED.rule.meaning)))
 
 
 def _nothing_left(row: JobRow, *, tried: bool) -> int:

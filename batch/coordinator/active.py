@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from batch.coordinator import restored
 from batch.coordinator.balances import Balances
 from batch.coordinator.feeder import POISON, Feeder
 from batch.coordinator.lookups import Lookups
@@ -165,6 +166,12 @@ class ActiveJob:
             if chunk.lost and chunk.fed_at < before:
                 self._post.lose(self.id, chunk.chunk, surely=True)
 
+    def doubt(self) -> None:
+        """Its file is older than the job: any chunk may be with a worker."""
+        restored.pause(self.store)
+        for watch in self._watches.values():
+            watch.seen_at = watch.seen_at or time.monotonic()
+
     # ---- deliveries -------------------------------------------------------------------------
 
     def heard(self, mail: Mail | None, at: float) -> None:
@@ -182,6 +189,8 @@ class ActiveJob:
             if watch is not None and watch.seen_at is None:
                 watch.seen_at = time.monotonic()
         applied = write_down(self.store, mail)
+        if applied.is_older:
+            self.doubt()
         self.refused.update(applied.refusals)
         self._draw(applied)
         if applied.overrun is not None:
@@ -753,4 +762,6 @@ def take_in_late(store: JobStore, mail: Mail) -> bool:
     Whether it changes one that is over: then its outputs are to be written anew.
     """
     applied = write_down(store, mail)
+    if applied.is_older:
+        restored.pause(store)
     return applied.anything and store.job().state in ENDED

@@ -24,27 +24,42 @@ import msgspec
 
 from batch.coordinator.post import Post
 from batch.coordinator.sender import Sender
+from batch.store.home import Home
 from jobs.names import FENCE
 
 
 class _Kept(msgspec.Struct):
-    """`since`: Unix seconds. `server`: a run id, "" where the server does not tell it."""
+    """`since`: Unix seconds. `server`: a run id, "" where the server does not tell it. `place`:
+    `Home.place` when it was written, "" where that is not known.
+    """
 
     fence: str
     count: int
     server: str
     since: float
+    place: str = ""
+
+
+def _read(path: Path) -> _Kept:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Kept)
+    except (OSError, msgspec.MsgspecError):
+        return _Kept("", 0, "", 0.0)
 
 
 class Fence:
     """A home's fence. `whole_since`: since when Redis's memory has been whole, Unix seconds."""
 
-    def __init__(self, home: Path, post: Post, sender: Sender) -> None:
-        self._path = home / FENCE
+    def __init__(self, home: Home, post: Post, sender: Sender) -> None:
+        self._home = home
+        self._path = home.folder / FENCE
         self._post = post
         self._sender = sender
-        self._kept = self._read()
+        self._kept = _read(self._path)
+        self.is_copied = home.is_copied()
+        """Whether its files are a copy, of which nothing has shown that it is the newest."""
         self._connections = -1
+        self._is_placed = False
         self.is_behind = False
         """Whether Redis remembers more than this home: the home is an older copy of itself."""
         sender.fence = self._kept.fence
@@ -66,12 +81,13 @@ class Fence:
             self._kept.server, self.is_behind = found.server, found.count > kept.count
             return False
         self._kept.count += 1
+        self.is_copied = False
         return True
 
     def renew(self) -> None:
         """Puts another in its place."""
         old, fence = self._kept.fence, secrets.token_hex(8)
-        self._kept = _Kept(fence, 1, self._kept.server, time.time())
+        self._kept = _Kept(fence, 1, self._kept.server, time.time(), self._kept.place)
         self._write()
         self._post.begin_fence(fence, old)
         self._sender.fence = fence
@@ -81,16 +97,12 @@ class Fence:
         with suppress(OSError):
             self._write()
 
-    def _read(self) -> _Kept:
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=_Kept)
-        except (OSError, msgspec.MsgspecError):
-            return _Kept("", 0, "", 0.0)
-
     def _write(self) -> None:
         """In place: that needs no room on a full disk, and a torn record counts as none."""
         fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
+            if not self._is_placed:
+                self._kept.place, self._is_placed = self._home.place(), True
             os.pwrite(fd, msgspec.json.encode(self._kept).ljust(256), 0)
         finally:
             os.close(fd)

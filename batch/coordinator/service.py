@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from batch.coordinator import restored
 from batch.coordinator.active import ActiveJob, let_begin, take_in_late
 from batch.coordinator.afterwards import Afterwards
 from batch.coordinator.fence import Fence
@@ -41,7 +42,7 @@ from batch.watching.trouble import DISK, FAULT, REDIS, Troubles
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.message import N_, NOTHING, Message
 from jobs.seal import Target
-from jobs.stall import UNMANNED_S, Signs, stalled
+from jobs.stall import UNMANNED_S, Signs, Stall, stalled
 from jobs.states import ENDED, JobState
 
 if TYPE_CHECKING:
@@ -71,10 +72,8 @@ WELL_S = 1.0
 _AWAY_S = 1.0
 
 OLDER = (
-    "this home is older than what Redis remembers of it: it was restored, or its disk lost what was"
-    " written last. What was answered since is bought again and no cap knows of it: pause the jobs"
-    " in progress (nightshift pause JOB), put the caps at what is left (nightshift budget), then"
-    " nightshift resume JOB"
+    "this data directory is older than what Redis remembers of it: it was restored, or its disk"
+    " lost what was written last; jobs that lack calls because of that are paused"
 )
 
 log = logging.getLogger("nightshift.coordinator")
@@ -121,7 +120,7 @@ class Coordinator:
         self._let_be: dict[str, float] = {}
         self._well_at = float("-inf")
         self._troubles: dict[str, Troubles] = defaultdict(Troubles)
-        self._fence = Fence(home.folder, post, sender)
+        self._fence = Fence(home, post, sender)
         self._looked_at = float("-inf")
         self._redis_since = time.monotonic()
         self.away_since: float | None = None
@@ -352,6 +351,9 @@ class Coordinator:
         self._redis_since = time.monotonic()
         if self._fence.is_behind:
             log.warning(OLDER)
+        if self._fence.is_copied:
+            log.warning("%s: %s", self._home.folder, Stall.COPIED.rule.meaning)
+        if self._fence.is_behind or self._fence.is_copied:
             self._doubt()
         self._fence.renew()
         if self._jobs and not self._fence.is_behind:
@@ -367,7 +369,12 @@ class Coordinator:
         """This home does not know what became of its chunks since it was copied."""
         for job_id in self._home.job_ids():
             with self._apart(job_id), closing(self._home.open(job_id)) as store:
-                store.chunks.doubt()
+                # Before the numbers are raised: what is known of the job tells of those in use.
+                restored.compare(store, self._post)
+                if self._fence.is_behind:
+                    store.chunks.doubt(time.time())
+                else:
+                    store.chunks.skip_numbers(time.time())
 
     def _forget_payloads(self) -> None:
         """Those that an older memory brought back, of chunks that are closed."""
@@ -393,6 +400,8 @@ class Coordinator:
         for job in self._jobs.values():
             job.see(presence_of(job.id, job.target, workers, time.time()))
             job.rivals = max(1, at_work[job.target])
+            if job.store.chunks.next_number() <= max(job.presence.open, default=0):
+                job.doubt()
         if self._metrics:
             self._metrics.see(workers, self._post.foreign)
 
@@ -408,6 +417,8 @@ class Coordinator:
         try:
             job = store.job()
             if job.state not in ENDED:
+                restored.compare(store, self._post)
+                job = store.job()
                 self._jobs[job_id] = ActiveJob(
                     store,
                     self._post,

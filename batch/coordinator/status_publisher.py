@@ -81,7 +81,7 @@ class Board:
         """How a job stands that is worked on."""
         row = job.store.job()
         (self._waiting.add if _waits(progress) else self._waiting.discard)(job.id)
-        document = progress.as_json() | _for_all(row) | self._about(row, job.lifted_at)
+        document = progress.as_json() | _for_all(row) | self._about(job.store, row, job.lifted_at)
         document |= _around(job.presence, job.refused_so_far)
         self._post.publish(job.id, document, _rank(row))
         now = time.monotonic()
@@ -99,17 +99,18 @@ class Board:
         refused = store.refusals()
         progress = progress_of(row, 0.0, refusals=sum(refused.values()))
         around = _around(Presence(), refused)
-        document = progress.as_json() | _for_all(row) | self._about(row) | around
+        document = progress.as_json() | _for_all(row) | self._about(store, row) | around
         self._post.publish(row.id, document, _rank(row))
         self._to_draw.append(row.id)
 
-    def _about(self, row: JobRow, lifted_at: float = 0.0) -> dict[str, object]:
+    def _about(self, store: JobStore, row: JobRow, lifted_at: float = 0.0) -> dict[str, object]:
         limits = row.spec.limits
         return {
             "home": self.name,
             "at": time.time(),
             "tokens": row.settled_tokens,
             "calls": row.calls,
+            "next_chunk": store.chunks.next_number(),
             "invalid": row.invalid,
             "likely_rub": None if row.guess.likely is None else plain(row.guess.likely),
             "window": row.spec.window,

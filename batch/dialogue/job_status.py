@@ -77,7 +77,8 @@ class Glance:
         if job.ended or not (goes_on(job.state, job.reason) or self._home.is_coordinated(job.id)):
             return progress
         if not self._home.is_coordinated(job.id):
-            return self._stall(progress, Signs(uncoordinated_since=self._well_at(job.id)))
+            well_at, is_copied = self._well_at(job.id), self._home.is_copied()
+            return self._stall(progress, Signs(uncoordinated_since=well_at, is_copied=is_copied))
         told = self._asked(lambda post: post.published(job.id, Told))
         if told is not None and told.state == progress.state:
             known = msgspec.structs.asdict(told)

@@ -83,18 +83,9 @@ class Chunks:
             ).fetchone()
             self._insert(number, triples, amount, now, trial)
             keep(db, number, units)
-            last = max(each.rank for each in requests)
-            db.execute(
-                "INSERT INTO returned SELECT ordinal, 0, 0 FROM queue"
-                " WHERE rank > (SELECT cursor FROM job) AND rank < ?",
-                (last,),
-            )
+            pass_over(db, max(each.rank for each in requests), now)
             db.executemany(
                 "DELETE FROM returned WHERE ordinal = ?", [(ordinal,) for ordinal, _, _ in triples]
-            )
-            db.execute(
-                "UPDATE job SET cursor = max(cursor, ?), started_at = coalesce(started_at, ?)",
-                (last, now),
             )
         return OpenChunk(number, triples, amount, Amount(ZERO, 0), now)
 
@@ -149,14 +140,27 @@ class Chunks:
         with database.transaction(self._db) as db:
             return {ask.chunk: _permit(db, ask, may_start=may_start) for ask in asks}
 
-    def doubt(self) -> None:
-        """Any of them may have been begun: this file is older than it was."""
+    def next_number(self) -> int:
+        """The number of the next chunk."""
+        (number,) = self._db.execute("SELECT next_chunk FROM job").fetchone()
+        return int(number)
+
+    def doubt(self, now: float) -> None:
+        """This file is older than the job: any chunk may have been begun, and any number used."""
         with database.transaction(self._db) as db:
             db.execute(
                 "UPDATE chunks SET begun_by = coalesce(begun_by, ?), opened_rub = NULL,"
                 " opened_tokens = NULL WHERE state = 'open'",
                 (UNKNOWN,),
             )
+            self.skip_numbers(now)
+
+    def skip_numbers(self, now: float) -> None:
+        """Chunks from now on (Unix seconds) have numbers that no copy of this file has used: nobody
+        ever feeds so many chunks as milliseconds have passed since 1970.
+        """
+        with database.transaction(self._db) as db:
+            db.execute("UPDATE job SET next_chunk = max(next_chunk, ?)", (int(now * 1000),))
 
     def take_back(self, chunk: OpenChunk) -> None:
         """No worker ever began the chunk: its requests wait again, its grant is free."""
@@ -283,6 +287,20 @@ class Chunks:
     def under_way(self) -> int:
         """Requests that are out with a worker or in the queue."""
         return sum(len(self.unfinished(chunk)) for chunk in self.alive() if not chunk.lost)
+
+
+def pass_over(db: sqlite3.Connection, rank: int, now: float) -> None:
+    """All requests up to that place of the queue count as fed `now`, Unix seconds; those before it
+    that never were wait among those that came back.
+    """
+    db.execute(
+        "INSERT INTO returned SELECT ordinal, 0, 0 FROM queue"
+        " WHERE rank > (SELECT cursor FROM job) AND rank < ?",
+        (rank,),
+    )
+    db.execute(
+        "UPDATE job SET cursor = max(cursor, ?), started_at = coalesce(started_at, ?)", (rank, now)
+    )
 
 
 def give_back(db: sqlite3.Connection, triples: list[Triple]) -> None:

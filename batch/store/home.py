@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import os
 import secrets
@@ -13,11 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+import msgspec
+
 from batch.store.jobstore import JobStore
 from jobs.errors import AlreadyRunning, NoSuchJob, StorageUnavailable
 from jobs.ids import JOB_ID
 from jobs.message import N_
-from jobs.names import DATABASE, HOME_ID, LOCK
+from jobs.names import DATABASE, FENCE, HOME_ID, LOCK
 
 log = logging.getLogger("nightshift.home")
 
@@ -53,6 +56,12 @@ def _check_own(folder: Path) -> None:
             N_("the data directory {folder} is writable by others", folder=folder),
             hint=N_("chmod go-w {folder}", folder=folder),
         )
+
+
+class _Placed(msgspec.Struct):
+    """What `batch.coordinator.fence` keeps, as far as it is of use here."""
+
+    place: str = ""
 
 
 class Home:
@@ -153,6 +162,22 @@ class Home:
                 with os.fdopen(fd, "w") as file:
                     file.write(secrets.token_hex(8))
             return path.read_text(encoding="ascii", errors="replace")
+
+    def place(self) -> str:
+        """Where the disk has this home: no copy of it has the same, and another path makes none.
+
+        By the inodes of several files, since a disk gives that of one that is gone to another.
+        """
+        paths = (self.folder, self.folder / HOME_ID, self.folder / FENCE)
+        told = " ".join(str(path.stat().st_ino) for path in paths if path.exists())
+        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+
+    def is_copied(self) -> bool:
+        """Whether this is a copy of the home that its last coordinator worked on."""
+        with suppress(OSError, msgspec.MsgspecError):
+            kept = msgspec.json.decode((self.folder / FENCE).read_bytes(), type=_Placed)
+            return kept.place not in ("", self.place())
+        return False
 
     def lock(self, job_id: str = "") -> HomeLock:
         """Takes the coordinator's place, for all jobs or for one; or raises `AlreadyRunning`."""

@@ -1,11 +1,13 @@
 """Taking in what workers deliver: one transaction for a batch, each fact counted once.
 
-What names a request that was never fed, or a chunk that never was, is left out and counted: it is
-not of our workers' making.
+What names a request that is not there, or one that no chunk had yet, is left out and counted: it is
+not of our workers' making. A chunk that never was, with a request that is there, shows that this
+file is older than the job: a backup of it was put back. What comes of such a chunk is taken in.
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections.abc import Iterable
@@ -17,7 +19,7 @@ import msgspec
 
 from batch.store import database
 from batch.store.causes import TRUNCATED
-from batch.store.chunks import UNKNOWN, give_back
+from batch.store.chunks import UNKNOWN, give_back, pass_over
 from batch.store.queue import Triple, decode_triples
 from batch.store.results import give_copies, grow, restore, unfinished
 from batch.store.suspects import IN_FLIGHT, clear, suspect
@@ -56,7 +58,7 @@ class Applied:
     `told_calls` and `told_results` are those that were new, `told_costs` what calls cost, or more
     than was known: (when the call ended, ₽). `reasons` are those of closings that
     came, `closed` the chunks of which nothing more is to come.
-    `foreign` counts what was left out.
+    `foreign` counts what was left out. `is_older`: the job went on where this file was not.
     """
 
     completed: int = 0
@@ -65,6 +67,7 @@ class Applied:
     calls: int = 0
     settled: int = 0
     foreign: int = 0
+    is_older: bool = False
     told_calls: list[Call] = field(default_factory=list)
     told_results: list[Result] = field(default_factory=list)
     told_costs: list[tuple[float, Decimal]] = field(default_factory=list)
@@ -164,6 +167,7 @@ def apply(store: JobStore, deliveries: Iterable[Delivery], judge: Judge | None =
     applied.calls, applied.settled = change.calls, change.settled
     applied.told_calls, applied.told_costs = change.told, change.costs
     applied.foreign += fed.foreign
+    applied.is_older = fed.is_older
     applied.overrun = change.overrun
     return applied
 
@@ -201,36 +205,58 @@ class _Clock:
 
 
 class _Fed:
-    """Knows what was ever fed; `foreign` counts what it was asked for in vain."""
+    """Knows what was ever fed; `foreign` counts what it was asked for in vain, and `is_older` is
+    whether it was asked for what was fed, but not here.
+    """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._cursor, self._next_chunk, requests = db.execute(
-            "SELECT cursor, next_chunk, requests FROM job"
-        ).fetchone()
+        self._chunks: dict[int, bool] = {}
+        self.is_older = False
+        self._cursor, requests = db.execute("SELECT cursor, requests FROM job").fetchone()
         # Lines that were skipped may have left gaps among the ordinals.
         (last,) = db.execute("SELECT max(ordinal) FROM requests").fetchone()
         self._has_gaps = last is not None and last + 1 != requests
         self._ordered = db.execute("SELECT rank FROM feeding LIMIT 1").fetchone() is not None
         self.foreign = 0
 
-    def has(self, ordinal: int, chunk: int = 0) -> bool:
-        """Whether there is such a request, and such a chunk, and a worker has had them."""
-        known = chunk < self._next_chunk and self._was_fed(ordinal)
+    def has(self, ordinal: int, chunk: int | None = None) -> bool:
+        """Whether there is such a request, and a worker has had it: in that chunk, if one is named.
+
+        Of a chunk that was not fed here, the request counts as fed from now on.
+        """
+        known = self._was_fed(ordinal) if self._is_chunk(chunk) else self._catches_up(ordinal)
         self.foreign += not known
         return known
 
     def _was_fed(self, ordinal: int) -> bool:
-        if not self._ordered:
-            return ordinal <= self._cursor and self._exists(ordinal)
-        row = self._db.execute("SELECT rank FROM feeding WHERE ordinal = ?", (ordinal,)).fetchone()
-        return row is not None and row[0] <= self._cursor
+        if self._ordered or ordinal > self._cursor:
+            return self._rank(ordinal) <= self._cursor
+        return not self._has_gaps or self._rank(ordinal) <= self._cursor
 
-    def _exists(self, ordinal: int) -> bool:
-        if not self._has_gaps:
+    def _rank(self, ordinal: int) -> float:
+        """Its place in the queue; beyond all places for one that is not there."""
+        row = self._db.execute("SELECT rank FROM queue WHERE ordinal = ?", (ordinal,)).fetchone()
+        return math.inf if row is None else int(row[0])
+
+    def _is_chunk(self, chunk: int | None) -> bool:
+        if chunk is None:
             return True
-        row = self._db.execute("SELECT 1 FROM requests WHERE ordinal = ?", (ordinal,)).fetchone()
-        return row is not None
+        if chunk not in self._chunks:
+            query = "SELECT 1 FROM chunks WHERE chunk = ?"
+            self._chunks[chunk] = self._db.execute(query, (chunk,)).fetchone() is not None
+        return self._chunks[chunk]
+
+    def _catches_up(self, ordinal: int) -> bool:
+        rank = self._rank(ordinal)
+        if rank == math.inf:
+            return False
+        self.is_older = True
+        if rank > self._cursor:
+            pass_over(self._db, int(rank), time.time())
+            give_back(self._db, [(ordinal, 0, 0)])
+            self._cursor = int(rank)
+        return True
 
 
 def _insert_all(db: sqlite3.Connection, insert: str, rows: Iterable[tuple[Any, ...]]) -> bool:

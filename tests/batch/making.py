@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -200,6 +200,7 @@ def statuses(facts: dict[str, Any]) -> WorkerStatus:
 
 
 LOST = "lost"
+T = TypeVar("T")
 
 
 class FakePost:
@@ -220,7 +221,7 @@ class FakePost:
         self.streams: dict[str, list[bytes]] = {}
         self.acknowledged: list[tuple[str, int]] = []
         self.held: dict[str, str] = {}
-        self.published: dict[str, dict[str, object]] = {}
+        self.told: dict[str, dict[str, object]] = {}
         self.ranks: dict[str, float] = {}
         self.series: dict[str, bytes] = {}
         self.coordinators: dict[str, Any] = {}
@@ -326,8 +327,13 @@ class FakePost:
 
     def publish(self, job: str, progress: dict[str, object], rank: float) -> None:
         self._command("publish")
-        self.published[job] = progress
+        self.told[job] = progress
         self.ranks[job] = rank
+
+    def published(self, job: str, kind: type[T]) -> T | None:
+        self._command("published")
+        told = self.told.get(job)
+        return None if told is None else msgspec.convert(told, kind, strict=False)
 
     def publish_series(self, job: str, series: bytes) -> None:
         self._command("publish_series")

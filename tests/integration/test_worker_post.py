@@ -17,6 +17,7 @@ from redis import Redis
 from batch.coordinator.fence import Fence
 from batch.coordinator.post import Post as HomePost
 from batch.coordinator.sender import Sender
+from batch.store.home import Home
 from jobs import names
 from jobs.budget import Amount
 from jobs.errors import BadMessage, NightshiftError, UsageError
@@ -401,7 +402,7 @@ def test_a_fence_holds_as_long_as_the_server_and_its_memory_are_the_same(
         fence = ""
 
     def fence() -> Fence:
-        return Fence(tmp_path, home, cast(Sender, _Sender()))
+        return Fence(Home(tmp_path), home, cast(Sender, _Sender()))
 
     home = HomePost(server.url, SEAL)
     one = fence()

@@ -31,6 +31,7 @@ from batch.coordinator.fence import Fence
 from batch.coordinator.post import Mail, Post
 from batch.coordinator.sender import Sender
 from batch.flower import celery_app
+from batch.store.home import Home
 from jobs import names
 from jobs.budget import Amount
 from jobs.chunk import DONE, DRAINED, ChunkClosed, Payload, Terms, Work
@@ -76,7 +77,7 @@ class Vouching(threading.Thread):
 
     def run(self) -> None:
         with closing(Post(self._server.url, SEAL)) as post, TemporaryDirectory() as folder:
-            fence = Fence(Path(folder), post, self.sender)
+            fence = Fence(Home(Path(folder)), post, self.sender)
             while not self._ends.wait(0.05):
                 with suppress(NightshiftError):
                     if not fence.holds():

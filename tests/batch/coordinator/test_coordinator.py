@@ -78,7 +78,7 @@ def test_a_job_is_fed_answered_written_and_ended(house: House) -> None:
     assert house.post.acknowledged == [("box", 1), ("box", 2)]
     assert house.post.payloads == {}
     assert house.post.held == {}
-    assert house.post.published[JOB]["state"] == "completed"
+    assert house.post.told[JOB]["state"] == "completed"
 
 
 def test_the_last_answer_and_the_last_written_file_wait_for_no_turn(
@@ -422,7 +422,7 @@ def test_a_restored_home_says_so_and_takes_nothing_for_unspent(
 
     house.turn(int(SILENCE_S) + 4)
 
-    assert caplog.text.count("this home is older") == 1
+    assert caplog.text.count("this data directory is older") == 1
     assert house.store().chunks.lost().chunks == 2
     assert house.change().queue.suspects().requests == [], "nor for dead with a worker"
 
@@ -1325,7 +1325,7 @@ def test_while_a_jobs_files_are_written_the_others_go_on_and_a_killed_writer_is_
     job(house, 2, job=OTHER)
     house.turn(3)
     assert house.row().state is JobState.FINALIZING
-    assert house.post.published[OTHER]["state"] == "in_progress"
+    assert house.post.told[OTHER]["state"] == "in_progress"
     assert house.post.payloads.keys() == {(OTHER, 1)}
     assert not house.output().exists() or not [*house.output().glob("*.json*")]
 

@@ -8,6 +8,7 @@ from typing import cast
 from batch.coordinator.fence import Fence
 from batch.coordinator.post import Memory, Post
 from batch.coordinator.sender import Sender
+from batch.store.home import Home
 from jobs.names import FENCE
 
 
@@ -30,7 +31,7 @@ class Remembering:
 
 
 def fence(home: Path, memory: Remembering) -> Fence:
-    return Fence(home, cast(Post, memory), cast(Sender, memory))
+    return Fence(Home(home), cast(Post, memory), cast(Sender, memory))
 
 
 def test_a_fence_is_known_after_a_restart_though_its_server_has_a_shorter_name(

@@ -58,7 +58,7 @@ def test_what_the_user_changes_reaches_workers_that_run_the_job(house: House) ->
     store.close()
     house.turn()
 
-    text = json.dumps(house.post.published[JOB]["pace"])
+    text = json.dumps(house.post.told[JOB]["pace"])
     assert msgspec.json.decode(text, type=Speed) == Speed(7, None, None, None, 100.0)
     assert house.row().spec.limits == Limits(rpm=7, refusals=0)
 
@@ -77,12 +77,12 @@ def test_e44_a_job_whose_endpoint_is_down_goes_on_and_says_why_nothing_moves(
     job(house)
     house.worker(jobs={JOB: {"in_flight": 0, "chunks": 2, "down_s": 61.5}})
     house.turn(2)
-    told = house.post.published[JOB]
+    told = house.post.told[JOB]
     assert (told["state"], told["reason"], told["down_s"]) == ("in_progress", "endpoint_down", 61.5)
     assert "does not respond" in str(told["reason_text"])
     assert house.row().state is JobState.IN_PROGRESS
 
     house.worker(jobs={JOB: {"in_flight": 4, "chunks": 2, "down_s": 0.0}})
     house.turn(2)
-    told = house.post.published[JOB]
+    told = house.post.told[JOB]
     assert (told["reason"], told["reason_text"], told["down"]) == ("", "", False)

@@ -61,7 +61,7 @@ def test_how_a_job_stands_and_went_is_told(house: House) -> None:
     house.answer(1)
     house.turn()
 
-    told = house.post.published[JOB]
+    told = house.post.told[JOB]
     assert (told["busy"], told["in_flight"], told["refusals"]) == (1, 3, 2)
     assert told["limits"] == {"abc": 64}
     assert (told["completed"], told["calls"], told["spent_rub"]) == (4, 4, "0.4")
@@ -74,7 +74,7 @@ def test_how_a_job_stands_and_went_is_told(house: House) -> None:
 
 
 def published(house: House) -> Any:
-    return house.post.published[JOB]
+    return house.post.told[JOB]
 
 
 def test_resume_can_be_clicked_while_a_job_waits_and_asks_the_endpoint_again(house: House) -> None:
@@ -104,7 +104,7 @@ def test_refusals_are_drawn_once_when_they_move_from_a_worker_to_the_home(house:
 
     series = unpacked(house.post.series[JOB])
     assert sum(p.errors.get("endpoint.rate_limited", 0) for p in series.points) == 6
-    assert house.post.published[JOB]["refused"] == refused
+    assert house.post.told[JOB]["refused"] == refused
 
 
 def test_refusals_are_never_counted_twice_nor_forgotten_on_their_way(house: House) -> None:
@@ -113,20 +113,20 @@ def test_refusals_are_never_counted_twice_nor_forgotten_on_their_way(house: Hous
     both = {str(chunk): {"endpoint.rate_limited": 5} for chunk in (1, 2)}
     house.worker(jobs={JOB: {"refused": both}})
     house.turn(3)
-    seen = [house.post.published[JOB]["refusals"]]
+    seen = [house.post.told[JOB]["refusals"]]
     for chunk in (1, 2):
         back = [(work.ordinal, 1, 0) for work in house.post.take(JOB, chunk).requests]
         told = [closing(chunk, back, refusals={"endpoint.rate_limited": 6})]
         if chunk == 2:
             house.worker(jobs={JOB: {"refused": {}}})
             house.turn(2)
-            seen.append(house.post.published[JOB]["refusals"])
+            seen.append(house.post.told[JOB]["refusals"])
         house.post.send(delivery(closed=told, sequence=chunk))
         house.turn(2)
-        seen.append(house.post.published[JOB]["refusals"])
+        seen.append(house.post.told[JOB]["refusals"])
 
     assert seen == [10, 11, 11, 12]
-    assert house.post.published[JOB]["refused"] == {"endpoint.rate_limited": 12}
+    assert house.post.told[JOB]["refused"] == {"endpoint.rate_limited": 12}
 
 
 def test_a_closing_whose_results_are_still_on_their_way_is_not_counted_beside_its_worker(
@@ -142,7 +142,7 @@ def test_a_closing_whose_results_are_still_on_their_way_is_not_counted_beside_it
     house.turn(2)
 
     assert house.out() == [1]
-    assert house.post.published[JOB]["refusals"] == 6
+    assert house.post.told[JOB]["refusals"] == 6
 
 
 def test_a_cost_that_is_found_later_is_drawn_where_its_call_ended(house: House) -> None:
@@ -186,13 +186,13 @@ def test_a_job_that_ended_is_told_at_its_end_and_when_redis_forgot(house: House)
     house.turn()
     house.answer(1, 2)
     house.turn(3)
-    before = house.post.published.pop(JOB)
+    before = house.post.told.pop(JOB)
     drawn = house.post.series.pop(JOB)
 
     house.post.mark = "server-2"
     house.turn(4)
 
-    again = house.post.published[JOB]
+    again = house.post.told[JOB]
     assert again["state"] == before["state"] == "completed"
     assert again["spent_rub"] == "0.8"
     assert sum(p.completed for p in unpacked(house.post.series[JOB]).points) == 8

@@ -459,16 +459,21 @@ def test_what_names_a_request_that_was_never_fed_is_left_out_r19(
     assert books_agree(store)
 
 
-def test_what_names_a_chunk_that_never_was_is_left_out_r19(tmp_path: Path) -> None:
-    store = publish(tmp_path, 2)
+def test_what_comes_of_a_chunk_that_was_fed_after_a_backup_is_taken_in(tmp_path: Path) -> None:
+    """Of the requests that the file has not fed yet, those before it wait; it shows its age once
+    for all, and what no chunk can have had is left out as ever (R19).
+    """
+    store = publish(tmp_path, 6)
     feed(store, 2)
 
-    applied = ledger.apply(
-        store, [delivery([call(0, 7)], closed=[closing(7, [(0, 1, 0)]), closing(0)])]
-    )
+    late = delivery([call(4, 7)], [result(4, 7), result(5, 7)], [closing(7, [(0, 1, 0)])])
+    applied = ledger.apply(store, [late, delivery([call(99, 7)])])
 
-    assert applied.foreign == 1
-    assert (store.job().calls, returned(store)) == (0, [])
+    assert (applied.is_older, applied.foreign, applied.completed) == (True, 2, 1)
+    assert store.job().settled_rub == Decimal("0.5")
+    assert [each[0] for each in returned(store)] == [2, 3]
+    assert [each.ordinal for each in store.queue.waiting(9)] == [2, 3, 5]
+    assert books_agree(store)
 
 
 def test_a_closing_gives_back_only_what_its_chunk_holds_r19(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def house(tmp_path: Path, clock: Clock) -> House:
 
 def trouble(house: House) -> dict[str, Any] | None:
     """As it is published; nothing that an endpoint said is ever in it."""
-    document: dict[str, Any] = house.post.published[JOB]
+    document: dict[str, Any] = house.post.told[JOB]
     assert "secret" not in str(document["trouble"])
     found: dict[str, Any] | None = document["trouble"]
     return found

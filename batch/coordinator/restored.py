@@ -1,0 +1,68 @@
+"""Jobs whose files are older than they were: a backup was put back, or a copy of them went on.
+
+Nothing in such a file tells so. But Redis and the workers remember more of the job: more calls than
+the file has, or a chunk that it never fed. No cap counts what is missing, so the job is paused. Any
+of its chunks may have been begun, and as a chunk's number is its fence, the numbers go on far above
+those that were used.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from decimal import Decimal
+
+import msgspec
+
+from batch.coordinator.post import Post
+from batch.store.jobstore import JobStore
+from jobs.counts import Count, Seconds
+from jobs.errors import BadMessage
+from jobs.money import ZERO, show
+from jobs.states import JobState, PauseReason
+
+log = logging.getLogger("nightshift.coordinator")
+
+
+class Known(msgspec.Struct, frozen=True):
+    """How far a job was `at` Unix seconds, as its coordinator then published it."""
+
+    at: Seconds = 0.0
+    calls: Count = 0
+    next_chunk: Count = 0
+    spent_rub: Decimal = ZERO
+
+
+def compare(store: JobStore, post: Post) -> None:
+    """Pauses a job of which Redis remembers more than its file has."""
+    job, known = store.job(), _known(post, store.job().id)
+    next_chunk = store.chunks.next_number()
+    is_told_before = known.at * 1000 < next_chunk  # the numbers were raised after this was told
+    if is_told_before or (known.calls <= job.calls and known.next_chunk <= next_chunk):
+        return
+    text = (
+        f"this data directory is older than the job: it has {job.calls:,} calls"
+        f" ({show(job.settled_rub)}), Redis knows of {known.calls:,} ({show(known.spent_rub)})"
+    )
+    pause(store, text if known.calls > job.calls else "")
+
+
+def pause(store: JobStore, text: str = "") -> None:
+    """The job is older than it was, as `text` tells; it goes on when the user says so."""
+    if not text:
+        text = (
+            "requests of this job were sent of which this data directory knows nothing: it is older"
+            " than the job"
+        )
+    store.chunks.doubt(time.time())
+    job = store.job()
+    log.warning("%s: %s", job.id, text)
+    if job.state in (JobState.IN_PROGRESS, JobState.PAUSED):
+        store.set_state(JobState.PAUSED, reason=PauseReason.RESTORED, text=text, standing=job.state)
+
+
+def _known(post: Post, job_id: str) -> Known:
+    try:
+        return post.published(job_id, Known) or Known()
+    except BadMessage:  # of a release that tells it otherwise
+        return Known()
