@@ -117,8 +117,9 @@ class Stalled(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, kw_only=True)
 class Signs:
     """Since when something is missing that a job needs, Unix seconds; None: it is there, or this
-    onlooker cannot tell. `is_copied`: nor has one worked on this copy of the home. `still_since` is when a call of it last ended, `slowest_s` how long one
-    may take; `text` is what is known of a Redis that is away or of files that cannot be used.
+    onlooker cannot tell. `is_copied`: nor has a coordinator worked on this copy of the home yet.
+    `still_since` is when a call of it last ended, `slowest_s` how long one may take; `text` is what
+    is known of a Redis that is away or of files that cannot be used.
     """
 
     uncoordinated_since: float | None = None

@@ -70,6 +70,7 @@ class Stall(Struct):
     """Why a job stands still though nobody paused it, and since when (Unix seconds)."""
 
     reason: Literal[
+        "copied",
         "no_coordinator",
         "coordinator_silent",
         "redis_away",

@@ -15,6 +15,7 @@ LATE = NOW - 10.0
 """What somebody who looks must be told of by then."""
 
 WAYS: list[tuple[Stall, dict[str, Any]]] = [
+    (Stall.COPIED, {"uncoordinated_since": LATE, "is_copied": True}),
     (Stall.NO_COORDINATOR, {"uncoordinated_since": LATE}),
     (Stall.REDIS_AWAY, {"redis_away_since": LATE}),
     (Stall.JOB_UNUSABLE, {"unusable_since": LATE}),
@@ -43,7 +44,7 @@ def test_of_several_ways_the_root_is_told() -> None:
     found = stalled(JobState.IN_PROGRESS, "", signs, NOW)
 
     assert found is not None
-    assert found.reason is Stall.NO_COORDINATOR
+    assert found.reason is Stall.COPIED
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class Seen:
         return re.findall(r'nightshift_job_stalled\{.*reason="(\w+)"\} 1', text)
 
     def told(self) -> dict[str, Any]:
-        return cast("dict[str, Any]", self.house.post.published[JOB])
+        return cast("dict[str, Any]", self.house.post.told[JOB])
 
 
 @pytest.fixture
