@@ -244,7 +244,7 @@ class _Fed:
             return True
         if chunk not in self._chunks:
             query = "SELECT 1 FROM chunks WHERE chunk = ?"
-            self._chunks[chunk] = self._db.execute(query, (chunk,)).fetchone() is not None
+            self._chunks[chunk] = bool(self._db.execute(query, (chunk,)).fetchone())
         return self._chunks[chunk]
 
     def _catches_up(self, ordinal: int) -> bool:

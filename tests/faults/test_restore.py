@@ -73,8 +73,8 @@ def done(house: House, job: str) -> int:
 
 def published(house: House, job: str) -> int:
     with closing(Redis(port=house.port)) as redis:
-        told = redis.get(progress_key(job)) or b""
-    found = re.search(rb'"calls":(\d+)', told)
+        told = str(redis.get(progress_key(job)))
+    found = re.search(r'"calls":(\d+)', told)
     return int(found[1]) if found else 0
 
 

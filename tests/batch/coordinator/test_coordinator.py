@@ -431,7 +431,7 @@ def test_whom_a_restored_home_refused_does_not_close_what_another_may_be_at(hous
     job(house, 4)
     house.turn()
     with contextlib.closing(house.change()) as store:
-        store.chunks.doubt()
+        store.chunks.doubt(0.0)
     house.post.take(JOB, 1, "host:2:other")
     house.turn()
     assert house.post.permitted[JOB, 1] == UNKNOWN
