@@ -51,10 +51,14 @@ class Stall(StrEnum):
     COPIED = (
         "copied",
         Pausing(
-            "its data directory was copied or restored since it was last used: newer answers are"
-            " not in it, are bought again and count towards no cap",
-            "lower the budget by what is missing (if it was only moved, there is nothing to do),"
-            " then:",
+            N_(
+                "its data directory was copied or restored since it was last used: newer answers"
+                " are not in it, are bought again and count towards no cap"
+            ),
+            N_(
+                "lower the budget by what is missing (if it was only moved, there is nothing to"
+                " do), then:"
+            ),
             "nightshift resume {job}",
         ),
     )

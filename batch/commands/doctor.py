@@ -182,7 +182,7 @@ def _jobs(settings: Settings) -> Iterator[Finding]:
         yield Finding(job.job, text, ok=False, cure=way_out(job))
     for job in jobs:
         if job.needs_action and not job.stall:
-            text = f"{standing(job.state, job.reason)}; {again(job.reason_text)}"
+            text = f"{standing(job.state, job.reason)}; {_(job.reason_text)}"
             yield Finding(job.job, text)
 
 

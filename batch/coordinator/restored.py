@@ -18,8 +18,14 @@ from batch.coordinator.post import Post
 from batch.store.jobstore import JobStore
 from jobs.counts import Count, Seconds
 from jobs.errors import BadMessage
-from jobs.money import ZERO, show
+from jobs.message import N_, Message
+from jobs.money import ZERO
 from jobs.states import JobState, PauseReason
+
+UNKNOWN = N_(
+    "requests of this job were sent of which this data directory knows nothing: it is older than"
+    " the job"
+)
 
 log = logging.getLogger("nightshift.coordinator")
 
@@ -40,20 +46,19 @@ def compare(store: JobStore, post: Post) -> None:
     is_told_before = known.at * 1000 < next_chunk  # the numbers were raised after this was told
     if is_told_before or (known.calls <= job.calls and known.next_chunk <= next_chunk):
         return
-    text = (
-        f"this data directory is older than the job: it has {job.calls:,} calls"
-        f" ({show(job.settled_rub)}), Redis knows of {known.calls:,} ({show(known.spent_rub)})"
+    text = N_(
+        "this data directory is older than the job: it has {here:,} calls ({spent}), Redis knows of"
+        " {there:,} ({known})",
+        here=job.calls,
+        spent=job.settled_rub,
+        there=known.calls,
+        known=known.spent_rub,
     )
-    pause(store, text if known.calls > job.calls else "")
+    pause(store, text if known.calls > job.calls else UNKNOWN)
 
 
-def pause(store: JobStore, text: str = "") -> None:
+def pause(store: JobStore, text: Message = UNKNOWN) -> None:
     """The job is older than it was, as `text` tells; it goes on when the user says so."""
-    if not text:
-        text = (
-            "requests of this job were sent of which this data directory knows nothing: it is older"
-            " than the job"
-        )
     store.chunks.doubt(time.time())
     job = store.job()
     log.warning("%s: %s", job.id, text)

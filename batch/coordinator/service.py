@@ -71,7 +71,7 @@ WELL_S = 1.0
 
 _AWAY_S = 1.0
 
-OLDER = (
+OLDER = N_(
     "this data directory is older than what Redis remembers of it: it was restored, or its disk"
     " lost what was written last; jobs that lack calls because of that are paused"
 )

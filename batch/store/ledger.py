@@ -213,10 +213,11 @@ class _Fed:
         self._db = db
         self._chunks: dict[int, bool] = {}
         self.is_older = False
+        self._cursor: int
         self._cursor, requests = db.execute("SELECT cursor, requests FROM job").fetchone()
         # Lines that were skipped may have left gaps among the ordinals.
         (last,) = db.execute("SELECT max(ordinal) FROM requests").fetchone()
-        self._has_gaps = bool(last is not None and last + 1 != requests)
+        self._has_gaps = last is not None and last + 1 != requests
         self._ordered = db.execute("SELECT rank FROM feeding LIMIT 1").fetchone() is not None
         self.foreign = 0
 
