@@ -46,6 +46,7 @@ def make_app(desk: Desk) -> ASGIApp:
         Route("/v1/batches", batches.page, methods=["GET"]),
         Route("/v1/batches/{id}", batches.retrieve, methods=["GET"]),
         Route("/v1/batches/{id}", batches.delete, methods=["DELETE"]),
+        Route("/v1/batches/{id}/output", batches.output, methods=["GET"]),
         Route("/v1/batches/{id}/cancel", batches.cancel, methods=["POST"]),
         Route("/v1/batches/{id}/retry", batches.retry, methods=["POST"]),
         Route("/v1/models", models.page, methods=["GET"]),

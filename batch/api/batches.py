@@ -26,6 +26,7 @@ from batch.api.standing import STATUSES, Standing
 from batch.api.wishes import Asked, pack, read_asked
 from batch.notices import book
 from batch.removal import remove
+from batch.reports import answered_lines
 from batch.store import registry
 from batch.store.registry import BatchRow
 from batch.submission import new_job_id
@@ -35,6 +36,7 @@ from jobs.lifecycle import Objected
 from jobs.notify import Notify
 
 _MOST, _USUAL = 100, 20
+_MOST_LINES, _FARTHEST = 1_000, 10**12
 _LONGEST_NAME = 255
 _RETRIES_S = 3600.0
 """So long an SDK may try one call again: its timeout is ten minutes, and it tries three times."""
@@ -206,6 +208,28 @@ def cancel(request: Request) -> Response:
         desk.wake()
         row = desk.registry.batch(row.id) or row
     return JSONResponse(batch_json(desk.stand(row)))
+
+
+def output(request: Request) -> Response:
+    """GET /v1/batches/{id}/output: answers as they come, `limit` lines from line `offset` on.
+
+    Two headers as at Doubleword: `X-Last-Line`, the next `offset`, and `X-Incomplete`, whether more
+    may come. The output file of OpenAI's API is there at the end.
+    """
+    desk = desk_of(request)
+    offset = whole_number(request, "offset", 0, _FARTHEST, least=0)
+    limit = whole_number(request, "limit", _MOST_LINES, _MOST_LINES)
+    # In this order: what is answered between the two looks is asked for once more, not missed.
+    standing = desk.stand(_find(desk, tenant_of(request), request.path_params["id"]))
+    job, lines = standing.row.job, []
+    if (desk.home.jobs_folder / job).exists():
+        with closing(desk.home.open(job, read_only=True)) as store:
+            lines = answered_lines(store, offset, limit)
+    elif standing.ended and standing.facts is not None:
+        raise conflict("The job of this batch was removed; its output file may still be there.")
+    more = len(lines) == limit or not standing.ended
+    headers = {"X-Last-Line": str(offset + len(lines)), "X-Incomplete": str(more).lower()}
+    return Response(b"".join(lines), media_type="application/jsonl", headers=headers)
 
 
 def retry(request: Request) -> Response:

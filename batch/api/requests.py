@@ -26,14 +26,14 @@ def tenant_of(request: Request) -> str:
     return tenant
 
 
-def whole_number(request: Request, name: str, default: int, most: int) -> int:
-    """A number of the query, from 1 on."""
+def whole_number(request: Request, name: str, default: int, most: int, *, least: int = 1) -> int:
+    """A number of the query."""
     text = request.query_params.get(name)
     if text is None:
         return default
     if not re.fullmatch(r"-?[0-9]{1,17}", text):
         raise wrong_type(name, "an integer", text)
-    check_range(name, int(text), 1, most)
+    check_range(name, int(text), least, most)
     return int(text)
 
 

@@ -29,13 +29,16 @@ from batch.dialogue.parameter_types import Whole
 from batch.dialogue.terminal import safe, say
 from batch.embedded import OwnServer
 from batch.language import _
+from batch.money.allowance import Allowance
 from batch.programs import end_with_parent, keep_only_needed
 from batch.settings import log_level, read_settings, worker_patience
 from jobs.logs import log_to_stderr
 from jobs.message import N_
+from jobs.names import REGISTRY
 
 if TYPE_CHECKING:
     from batch.coordinator.metrics import Metrics
+    from batch.store.home import Home
 
 HELP = N_("""\
 Run the coordinator: dispatch jobs to workers and collect results until stopped.
@@ -93,7 +96,7 @@ def command(
     # A secret that cannot be read is told now, and not when the catalogue is due.
     pass_for(catalog_url(os.environ), os.environ)
     set_caps(home, options)
-    metrics = _metrics(metrics_port, metrics_address)
+    metrics = _metrics(home, metrics_port, metrics_address)
     with (
         embedded.server(settings.redis_url, home.folder, say) as url,
         closing(Post(url, seal)) as post,
@@ -119,13 +122,15 @@ def command(
     return 0
 
 
-def _metrics(port: int | None, address: str) -> Metrics | None:
+def _metrics(home: Home, port: int | None, address: str) -> Metrics | None:
     """What is told to Prometheus, already served; None where nobody asked for it."""
     if port is None:
         return None
     from batch.coordinator.metrics import Metrics  # loads Prometheus's client
 
-    metrics = Metrics()
+    allowance = Allowance(home)
+    has_keys = (home.folder / REGISTRY).exists
+    metrics = Metrics(lambda: allowance.used_by_keys() if has_keys() else {})
     at = metrics.serve(port, address)
     say(_("metrics: http://{address}:{port}/metrics").format(address=address, port=at))
     return metrics

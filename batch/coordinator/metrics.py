@@ -6,10 +6,12 @@ bounded: so many jobs, so many codes of each. A job's label is `job_id`: `job` i
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import accumulate
 from typing import Any
 
@@ -30,6 +32,7 @@ from batch.watching.trouble import OTHER
 from jobs.errors import UsageError
 from jobs.heartbeat import WorkerStatus
 from jobs.message import N_
+from jobs.period import Period
 from jobs.states import ENDED
 
 MOST_JOBS = 100
@@ -59,10 +62,19 @@ class _Noted:
         return self.progress.state in ENDED
 
 
-class Metrics(Collector):
-    """Notes on the coordinator's thread, collects on the server's: each sees a whole picture."""
+SpentByKey = Mapping[str, Mapping[Period, tuple[Decimal, Decimal]]]
+"""By API key and period: ₽ spent, and ₽ set aside."""
 
-    def __init__(self) -> None:
+
+class Metrics(Collector):
+    """Notes on the coordinator's thread, collects on the server's: each sees a whole picture.
+
+    `spent_by_key` is asked when somebody looks, by one at a time.
+    """
+
+    def __init__(self, spent_by_key: Callable[[], SpentByKey] = dict) -> None:
+        self._spent_by_key = spent_by_key
+        self._one_at_a_time = threading.Lock()
         self._jobs: dict[str, _Noted] = {}
         self._workers: list[WorkerStatus] = []
         self._foreign = 0
@@ -121,6 +133,8 @@ class Metrics(Collector):
         yield from _of_house(self._workers, redis_up=self.redis_up)
         foreign = self._foreign + sum(worker.foreign for worker in self._workers)
         yield _gauge("foreign_messages", "What was dropped as not of our making.", [((), foreign)])
+        with self._one_at_a_time:
+            yield _of_keys(self._spent_by_key())
         yield from _of_jobs(list(self._jobs.values()))
 
 
@@ -135,6 +149,15 @@ def _of_house(workers: list[WorkerStatus], *, redis_up: bool) -> Iterator[Metric
     limits = {lane.scope: lane.limit for lane in lanes if lane.limit}
     pairs = [((scope,), limit) for scope, limit in sorted(limits.items())[:MOST_JOBS]]
     yield _gauge("pace_limit", "Calls in flight that the endpoint bears.", pairs, "scope")
+
+
+def _of_keys(spent: SpentByKey) -> Metric:
+    pairs = [
+        ((key, period.value), known)
+        for key, periods in sorted(spent.items())[:MOST_JOBS]
+        for period, (known, _) in periods.items()
+    ]
+    return _gauge("key_spent_roubles", "Roubles spent by an API key.", pairs, "key", "period")
 
 
 def _of_jobs(jobs: list[_Noted]) -> Iterator[Metric]:

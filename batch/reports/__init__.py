@@ -13,10 +13,11 @@ from batch.reports.cost import Cost, cost_json
 from batch.reports.files import whole_file
 from batch.reports.lines import fault_line, form_of, line_of
 from batch.reports.page import clock_of, write_page
-from batch.reports.rows import Counter, Row, rows
+from batch.reports.rows import Counter, Row, row_of, rows
 from batch.reports.survey import Survey, Tally, empty_survey
 from batch.reports.table import write_table
 from batch.store.jobstore import JobRow, JobStore
+from batch.store.rowwise import answered_as_they_came
 from jobs.lifecycle import is_cut_short
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.result import ResultState
@@ -75,6 +76,17 @@ def _failed_lines(
             completed(form.output(row, job.id))
         else:
             yield row.line, form.error(row, job.id, not_run)
+
+
+def answered_lines(store: JobStore, offset: int, limit: int) -> list[bytes]:
+    """Lines of output.jsonl in the order in which the answers came, so many from `offset` on."""
+    with store.snapshot():
+        job = store.job()
+        form = form_of(job.spec)
+        return [
+            form.output(row_of(store, ordinal), job.id)
+            for ordinal in answered_as_they_came(store.db, offset, limit)
+        ]
 
 
 def finished_lines(store: JobStore) -> Iterator[bytes]:

@@ -59,6 +59,17 @@ def ends_in_order(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
     )
 
 
+def answered_as_they_came(db: sqlite3.Connection, offset: int, limit: int) -> list[int]:
+    """Ordinals of answered requests, the first that came home first: each keeps its place when more
+    come.
+    """
+    query = (
+        "SELECT ordinal FROM results WHERE state = 'completed'"
+        " ORDER BY answer, body, ordinal LIMIT ? OFFSET ?"
+    )
+    return [ordinal for (ordinal,) in db.execute(query, (limit, offset))]
+
+
 def calls_in_order(db: sqlite3.Connection, only: int | None = None) -> Iterator[Billed]:
     """Every call of the ledger by its request, or those of one."""
     among = _among("calls", only)

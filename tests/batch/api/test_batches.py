@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -534,3 +535,36 @@ def test_lists_can_be_of_one_status(office: Office) -> None:
     found = office.ask("GET", "/v1/batches", params={"status": "failed"}).json()["data"]
     assert [each["id"] for each in found] == [failed["id"]]
     assert office.ask("GET", "/v1/batches", params={"status": "new"}).status_code == 400
+
+
+def test_answers_are_told_as_they_come(office: Office) -> None:
+    batch = office.batch(*map(line, range(5)))
+
+    def ask(query: str = "") -> tuple[list[str], str, str]:
+        told = office.ask("GET", f"/v1/batches/{batch['id']}/output{query}")
+        names = [json.loads(each)["custom_id"] for each in told.content.splitlines()]
+        return names, told.headers["x-last-line"], told.headers["x-incomplete"]
+
+    assert ask() == ([], "0", "true")
+    office.work(batch["id"], some=3, failing={1: "http.400"})
+    assert ask() == (["r-0", "r-2"], "2", "true")
+    assert ask("?offset=1&limit=1") == (["r-2"], "2", "true")
+    office.work(batch["id"], some=2)
+    assert ask("?offset=2") == (["r-3", "r-4"], "4", "true")
+    office.end(batch["id"])
+    assert ask("?offset=4") == ([], "4", "false")
+    whole = office.ask("GET", f"/v1/batches/{batch['id']}/output").content
+    assert sorted(whole.splitlines()) == sorted(
+        office.content(office.get(batch["id"])["output_file_id"]).splitlines()
+    )
+    for query in ("?offset=-1", "?limit=0", "?offset=x"):
+        assert office.ask("GET", f"/v1/batches/{batch['id']}/output{query}").status_code == 400
+    assert office.ask("GET", "/v1/batches/batch_none/output").status_code == 404
+
+
+def test_a_batch_that_is_still_checked_has_no_output_yet(office: Office) -> None:
+    batch = office.create(office.upload(jsonl(line(0)))["id"]).json()
+
+    told = office.ask("GET", f"/v1/batches/{batch['id']}/output")
+
+    assert (told.status_code, told.content, told.headers["x-incomplete"]) == (200, b"", "true")

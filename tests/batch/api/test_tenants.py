@@ -11,6 +11,7 @@ import pytest
 
 from batch.api.errors import ApiError
 from batch.api.tenants import Limiter
+from batch.coordinator.metrics import Metrics
 from batch.money.allowance import Allowance
 from batch.money.caps import Caps, KeyCaps, read_caps, write_caps
 from jobs.period import Period
@@ -25,6 +26,7 @@ ROUTES = [
     ("GET", "/v1/files/{output}/content"),
     ("GET", "/v1/files?after={file}"),
     ("GET", "/v1/batches/{batch}"),
+    ("GET", "/v1/batches/{batch}/output"),
     ("GET", "/v1/batches?after={batch}"),
     ("POST", "/v1/batches/{batch}/cancel"),
     ("POST", "/v1/batches/{batch}/retry"),
@@ -255,3 +257,20 @@ def test_the_input_of_a_batch_is_kept_apart_from_its_file(office: Office) -> Non
     office.ask("DELETE", f"/v1/files/{file}")
 
     assert office.get(batch["id"])["status"] == "in_progress"
+
+
+def test_prometheus_is_told_what_each_key_spent(office: Office) -> None:
+    for name, requests in (("one", 1), ("two", 3)):
+        office.add_key(name)
+        batch = office.batch(*map(line, range(requests)))
+        office.work(batch["id"])
+    metrics = Metrics(Allowance(office.home, lambda: 1002.0).used_by_keys)
+
+    (told,) = [each for each in metrics.collect() if each.name == "nightshift_key_spent_roubles"]
+
+    assert {(at.labels["key"], at.labels["period"]): at.value for at in told.samples} == {
+        ("one", "day"): 0.5,
+        ("one", "month"): 0.5,
+        ("two", "day"): 1.5,
+        ("two", "month"): 1.5,
+    }
