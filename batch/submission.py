@@ -66,7 +66,7 @@ _ASKING = (
     *("source", "base_url", "gateway", "model", "model_map", "override_model", "max_tokens"),
     "drop_last_assistant",
     *("skip_invalid", "dedupe", "reuse"),
-    *("service_tier", "max_tokens_field"),
+    *("service_tier", "max_tokens_field", "endpoint"),
     *("max_attempts", "never_pay_twice", "idle_timeout_s", "total_timeout_s"),
 )
 """Fields of a spec that decide what is asked, and how: a job keeps them for good."""
@@ -535,6 +535,7 @@ def _opened(
         drop_last_assistant=spec.drop_last_assistant,
         service_tier=spec.service_tier,
         max_tokens_field=spec.max_tokens_field,
+        endpoint=spec.endpoint,
         whole=spec.origin is not None,
     )
     if spec.task is None:

@@ -82,7 +82,8 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
 class Payload(msgspec.Struct, frozen=True):
     """A chunk, whole. `chunk` is a number that no other chunk of the job ever had, so it is the
     fence too: what comes back of a chunk that was given up cannot be taken for another's. `key` is
-    the fingerprint of the API key and the headers it is meant for.
+    the fingerprint of the API key and the headers it is meant for. `kinds` says of each of the
+    `models` what is asked of it (`jobs.kinds`), so that one of them may be there twice; none: chat.
     """
 
     job: str
@@ -94,6 +95,7 @@ class Payload(msgspec.Struct, frozen=True):
     grant: Amount
     models: tuple[str, ...]
     requests: list[Work]
+    kinds: tuple[str, ...] = ()
 
 
 class ReturnReason(msgspec.Struct, frozen=True, array_like=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from jobs.message import Message
+from jobs.kinds import CHAT
 
 HIDDEN_TOKENS = 1024
 """Room for what the endpoint adds to a prompt; about 447 hidden tokens were observed."""
@@ -17,7 +18,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """A request as it will be sent.
 
     `body` is the JSON that goes out, UTF-8, as it came in but for defaults put in where the line
-    left them out. `messages` is their number, `max_output` the most tokens asked for, if told.
+    left them out. `messages` is their number, `max_output` the most tokens of all its answers, if
+    told. `kind` is the address of what is asked (`jobs.kinds`).
     `unbounded` names the part of the body whose cost no size bounds (images, plugins), if any.
     `odd` are sentences about what is sent and surely not meant. `pin` names the only providers that
     may serve it, by tag, a comma between; "" for any.
@@ -32,6 +34,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     unbounded: str = ""
     odd: tuple[str, ...] = ()
     pin: str = ""
+    kind: str = CHAT.url
 
     @property
     def prompt_bound(self) -> int:

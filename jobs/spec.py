@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from jobs.address import DEFAULT_BASE_URL, check_base_url
 from jobs.chunk import Speed, Terms
+from jobs.errors import InvalidValue
 from jobs.gateways import GATEWAYS, ONE, RUB, UNKNOWN, USD, Gateway, Tariff, gateway_of
 from jobs.message import N_
+from jobs.kinds import KINDS
 from jobs.notify import Notify
 from jobs.options import HOURS, MONEY, PACE, AtResume, Option
 from jobs.prices import MOST_RISE
@@ -238,6 +240,20 @@ class Spec(BaseModel):
                 "max_tokens for requests that do not set it; with --retry truncated, for the"
                 " retried requests."
             )
+        ),
+    ] = None
+    endpoint: Annotated[
+        str | None,
+        Option(
+            "--endpoint",
+            "URL",
+            help=N_(
+                "What all requests are for, if they do not say it: {urls}.",
+                urls=", ".join(KINDS),
+            ),
+            choices=tuple(KINDS),
+            in_checks=True,
+            of_one_job=True,
         ),
     ] = None
     drop_last_assistant: Annotated[
@@ -508,6 +524,15 @@ class Spec(BaseModel):
     @classmethod
     def _readable_window(cls, value: str | None) -> str | None:
         return None if value is None else str(parse_window(value))
+
+    @field_validator("endpoint")
+    @classmethod
+    def _known_endpoint(cls, value: str | None) -> str | None:
+        if value is not None and value not in KINDS:
+            raise InvalidValue(
+                N_("{value!r} is not one of {urls}", value=value, urls=", ".join(KINDS))
+            )
+        return value
 
     @field_validator("gateway")
     @classmethod

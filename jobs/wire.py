@@ -25,6 +25,7 @@ from jobs.chunk import MOST_MODELS, ChunkClosed, Payload
 from jobs.counts import Count
 from jobs.errors import BadMessage
 from jobs.ids import check_job_id, check_outbox
+from jobs.kinds import KINDS
 from jobs.money import is_amount
 from jobs.outcome import Billing
 from jobs.result import Call, Result
@@ -148,6 +149,8 @@ def unpack_payload(data: bytes) -> Payload:
     _check_rub(payload.grant.rub)
     if len(payload.models) > MOST_MODELS:
         raise BadMessage(N_("a payload has too many models"))
+    if not KINDS.keys() >= set(payload.kinds) or len(payload.kinds) not in (0, len(payload.models)):
+        raise BadMessage(N_("a payload has requests of unknown kinds"))
     for work in payload.requests:
         _check_rub(work.rub)
         if work.model >= len(payload.models):

@@ -24,6 +24,7 @@ from jobs.budget import NOTHING, Amount
 from jobs.chunk import DRAINED, UNAFFORDABLE, ReturnReason, because
 from jobs.errors import StorageUnavailable
 from jobs.message import N_
+from jobs.kinds import CHAT
 from jobs.money import ZERO
 from jobs.outcome import Answered, Billing, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.result import Call, ResultState
@@ -72,11 +73,12 @@ class Caller(Protocol):
         self,
         body: bytes,
         *,
+        kind: str = CHAT.url,
         idle_timeout_s: float | None = None,
         total_timeout_s: float | None = None,
         on_headers: Listener | None = None,
     ) -> Answer:
-        """One chat completion."""
+        """One request of that kind."""
 
     async def credits(self) -> Answer:
         """The balance."""
@@ -261,6 +263,7 @@ class Calls:
             time.time(),
             request.model,
             request.bound,
+            request.kind,
         )
         try:
             self._outbox.sent(sent)
@@ -285,6 +288,7 @@ class Calls:
 
         answer = await self._endpoint.call(
             request.work.body,
+            kind=request.kind,
             idle_timeout_s=terms.idle_timeout_s,
             total_timeout_s=terms.total_timeout_s,
             on_headers=heard,
@@ -300,6 +304,7 @@ class Calls:
             asked_model=request.model,
             now=time.time(),
             tariff=request.chunk.payload.terms.tariff,
+            kind=request.kind,
         )
         if isinstance(outcome, Stop) and outcome.reason is PauseReason.INSUFFICIENT_BALANCE:
             outcome = await self._ask_balance(request, outcome)

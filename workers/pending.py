@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from jobs.budget import Amount, Grant
 from jobs.chunk import DONE, NOBODY, ChunkClosed, Payload, ReturnReason, Work
+from jobs.kinds import CHAT
 from jobs.money import ZERO, add
 from workers.usage_estimate import NO_USAGE, UsageEstimate
 
@@ -129,7 +130,7 @@ class PendingRequest:
     `calls` counts all calls made, in earlier chunks too. `doubted` and `throttled` are what it met
     while others were answered: what would stop the job, and too many calls. `estimate` is what its
     last call took of the limits, which left at `left_at`, monotonic seconds; a request that
-    `is_budgeted` needs one of the repetitions that are left.
+    `is_budgeted` needs one of the repetitions that are left. `kind`: what is asked (`jobs.kinds`).
     """
 
     chunk: OpenChunk
@@ -142,12 +143,16 @@ class PendingRequest:
     estimate: UsageEstimate = NO_USAGE
     left_at: float = 0.0
     is_budgeted: bool = False
+    kind: str = CHAT.url
 
     @classmethod
     def of(cls, chunk: OpenChunk, work: Work) -> PendingRequest:
         """As it comes with its chunk."""
-        model = chunk.payload.models[work.model]
-        return cls(chunk, work, model, work.attempts, Tried(uncertain=work.uncertain))
+        payload = chunk.payload
+        model, kinds = payload.models[work.model], payload.kinds
+        kind = kinds[work.model] if kinds else CHAT.url
+        tried = Tried(uncertain=work.uncertain)
+        return cls(chunk, work, model, work.attempts, tried, kind=kind)
 
     @property
     def job(self) -> str:

@@ -10,7 +10,8 @@ import json
 import re
 from typing import Any
 
-from batch.api.wishes import CHAT
+from batch.api.wishes import full_url
+from jobs.kinds import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Kind
 from jobs.request import Fault
 
 Problem = dict[str, Any]
@@ -33,13 +34,13 @@ def problem(
     return {"code": code, "line": line, "message": message, "param": param}
 
 
-def problem_of(fault: Fault, raw: bytes) -> Problem:
-    """What is wrong with a line that was refused."""
-    code, param, message = _judged(fault, raw)
+def problem_of(fault: Fault, raw: bytes, kind: Kind = CHAT) -> Problem:
+    """What is wrong with a line that was refused, in a batch of that kind."""
+    code, param, message = _judged(fault, raw, kind)
     return problem(code, message, line=fault.line, param=param)
 
 
-def _judged(fault: Fault, raw: bytes) -> tuple[str, str | None, str]:
+def _judged(fault: Fault, raw: bytes, kind: Kind) -> tuple[str, str | None, str]:
     if fault.code == "input.duplicate_id":
         return _duplicate(fault.custom_id or "")
     line = _parsed(raw)
@@ -48,7 +49,7 @@ def _judged(fault: Fault, raw: bytes) -> tuple[str, str | None, str]:
     for name in _MEMBERS:
         if line.get(name) is None:
             return "missing_required_parameter", name, f"Missing required parameter: '{name}'."
-    return _in_envelope(line) or _in_body(line["body"]) or _other(fault)
+    return _in_envelope(line, kind) or _in_body(line["body"], kind) or _other(fault)
 
 
 def _duplicate(custom_id: str) -> tuple[str, str, str]:
@@ -59,12 +60,12 @@ def _duplicate(custom_id: str) -> tuple[str, str, str]:
     return "duplicate_custom_id", "custom_id", told
 
 
-def _in_envelope(line: dict[str, Any]) -> tuple[str, str, str] | None:
+def _in_envelope(line: dict[str, Any], kind: Kind) -> tuple[str, str, str] | None:
     if not isinstance(line["custom_id"], str) or not line["custom_id"]:
         return "invalid_custom_id", "custom_id", "The custom_id must be a non-empty string."
     if line["method"] != "POST":
         return "invalid_method", "method", "The method must be 'POST'."
-    if line["url"] not in (CHAT, CHAT.removeprefix("/v1")):
+    if not isinstance(line["url"], str) or full_url(line["url"]) != kind.url:
         told = "The URL provided for this request does not match the batch endpoint."
         return "invalid_url", "url", told
     if not isinstance(line["body"], dict):
@@ -72,15 +73,24 @@ def _in_envelope(line: dict[str, Any]) -> tuple[str, str, str] | None:
     return None
 
 
-def _in_body(body: dict[str, Any]) -> tuple[str, str, str] | None:
+def _in_body(body: dict[str, Any], kind: Kind) -> tuple[str, str, str] | None:
     if not body.get("model"):
         return "invalid_request", "body.model", "Model parameter is required."
-    if not body.get("messages"):
-        return "invalid_request", "body.messages", "Messages parameter is required."
+    if not body.get(kind.asks) and not (kind is RESPONSES and body.get("prompt")):
+        told = f"{kind.asks.capitalize()} parameter is required."
+        return "invalid_request", f"body.{kind.asks}", told
     if body.get("stream"):
-        told = "Chat Completions: Streaming is not supported in the Batch API."
+        told = f"{_NAMES[kind.url]}: Streaming is not supported in the Batch API."
         return "streaming_unsupported", "body.stream", told
     return None
+
+
+_NAMES = {
+    CHAT.url: "Chat Completions",
+    RESPONSES.url: "Responses",
+    EMBEDDINGS.url: "Embeddings",
+    COMPLETIONS.url: "Completions",
+}
 
 
 def _other(fault: Fault) -> tuple[str, str | None, str]:

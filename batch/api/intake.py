@@ -42,6 +42,7 @@ from jobs.errors import (
     StorageUnavailable,
     UsageError,
 )
+from jobs.kinds import KINDS, Kind
 from jobs.lifecycle import Objected
 from jobs.logs import log_to_stderr
 from jobs.money import ZERO, show
@@ -230,7 +231,7 @@ class Intake:
         except UnknownModels as error:
             return _unknown_models(path, error.models)
         except Refused as refused:
-            return _problems(path, refused.report.faults)
+            return _problems(path, refused.report.faults, KINDS[wishes.full_url(row.endpoint)])
         except InvalidInput as error:
             return [problem("empty_file", error.message)]
         except UsageError as error:
@@ -270,6 +271,7 @@ def _spec(setting: Setting, row: BatchRow, file: FileRow, priority: float | None
             "priority": wanted.priority or priority or common.priority,
             "window": wanted.window or common.window,
             "deadline": datetime.fromtimestamp(row.expires_at, UTC),
+            "endpoint": wishes.full_url(row.endpoint),
             "origin": Origin(batch=row.id, key=row.tenant, file=file.id),
         }
     )
@@ -292,10 +294,10 @@ def _renamed(spec: Spec, error: UnknownModels) -> Spec:
 # ---- what is wrong, line by line ---------------------------------------------------------------
 
 
-def _problems(path: Path, found: list[Fault]) -> list[Problem]:
+def _problems(path: Path, found: list[Fault], kind: Kind) -> list[Problem]:
     first = sorted(found, key=lambda fault: fault.line)[:MOST]
     raw = lines_at(path, {fault.line for fault in first})
-    return [faults.problem_of(fault, raw.get(fault.line, b"")) for fault in first]
+    return [faults.problem_of(fault, raw.get(fault.line, b""), kind) for fault in first]
 
 
 def lines_at(path: Path, wanted: set[int]) -> dict[int, bytes]:

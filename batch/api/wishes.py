@@ -16,15 +16,10 @@ from typing import Any
 import msgspec
 
 from batch.api.errors import ApiError, invalid, missing, wrong_type, wrong_value
+from jobs.kinds import KINDS
 from jobs.money import parse_amount
 from jobs.priority import parse_share
 from jobs.window import parse_window
-
-CHAT = "/v1/chat/completions"
-"""The one kind of request that batches are made of."""
-
-_SPELLINGS = (CHAT, CHAT.removeprefix("/v1"))
-"""Azure's clients leave the version out."""
 
 OWN = "nightshift_"
 HEADER = "x-nightshift-"
@@ -84,8 +79,8 @@ def read_asked(body: object, headers: Mapping[str, str]) -> Asked:
     metadata = _metadata(body.get("metadata"))
     wishes = _wishes(metadata or {}, headers)
     endpoint = _text(body, "endpoint")
-    if endpoint not in _SPELLINGS:
-        raise wrong_value("endpoint", endpoint, f"'{CHAT}'")
+    if full_url(endpoint) not in KINDS:
+        raise wrong_value("endpoint", endpoint, ", ".join(f"'{url}'" for url in KINDS))
     window = _text(body, "completion_window")
     return Asked(
         input_file_id=_text(body, "input_file_id"),
@@ -96,6 +91,11 @@ def read_asked(body: object, headers: Mapping[str, str]) -> Asked:
         output_expires_s=read_expiry(body.get("output_expires_after"), "output_expires_after"),
         wishes=wishes,
     )
+
+
+def full_url(url: str) -> str:
+    """The address of a kind of request; Azure's clients leave the version out."""
+    return url if url.startswith("/v1/") else f"/v1{url}"
 
 
 def window_seconds(text: str) -> int:

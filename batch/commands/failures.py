@@ -92,4 +92,5 @@ def _lines(store: JobStore, codes: Iterable[str]) -> Iterator[bytes]:
     with store.snapshot():
         for custom_id, code, ordinal in failed_lines(store.db):
             if code in codes:
-                yield input_line(custom_id, store.queue.original(ordinal)[0])
+                body, _ = store.queue.original(ordinal)
+                yield input_line(custom_id, body, store.queue.kind(ordinal))

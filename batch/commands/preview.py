@@ -18,6 +18,7 @@ from batch.language import _, number
 from batch.submission import Preview, new_job_id, preview
 from batch.tables.answered import added_columns
 from jobs.message import N_
+from jobs.kinds import PROMPT, prompt_texts
 from jobs.spec import Spec
 
 HELP = N_("""\
@@ -67,13 +68,14 @@ def _show(found: Preview) -> None:
         tell("")
         tell(bound.format(name=safe(each.name), tokens=number(each.prompt_bound)))
         body = json.loads(each.body)
-        for message in body.pop("messages"):
-            tell(f"  {message['role']}:")
-            text = message["content"]
+        for who, said in prompt_texts(body):
+            tell(f"  {safe(who)}:")
+            text = said.get("content") or said if isinstance(said, dict) else said
             lines = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
             for line in lines.splitlines():
                 tell(f"    {safe(line)}")
-        tell(f"  {safe(json.dumps(body, ensure_ascii=False))}")
+        rest = {name: value for name, value in body.items() if name not in PROMPT}
+        tell(f"  {safe(json.dumps(rest, ensure_ascii=False))}")
     if columns := _columns(found.spec):
         tell("")
         told = _("columns added to the table: {columns}")

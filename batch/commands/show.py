@@ -21,6 +21,7 @@ from batch.store.jobstore import JobStore
 from batch.store.lookup import CallFacts, Notable
 from jobs.errors import UsageError
 from jobs.message import N_
+from jobs.kinds import KINDS, PROMPT, prompt_texts, text_of
 from jobs.result import ResultState
 
 HELP = N_("""\
@@ -121,10 +122,10 @@ def _show(store: JobStore, ordinal: int) -> None:
         )
     )
     request = json.loads(body)
-    for message in _messages(request):
-        _block(safe(str(message.get("role"))), _text_of(message.get("content")))
-    rest = {name: value for name, value in request.items() if name != "messages"}
-    rest |= {} if limit is None else {"max_tokens": limit}
+    for who, said in prompt_texts(request):
+        _block(safe(who), _text_of(said.get("content") or said if isinstance(said, dict) else said))
+    rest = {name: value for name, value in request.items() if name not in PROMPT}
+    rest |= {} if limit is None else {KINDS[store.queue.kind(ordinal)].bounds[0]: limit}
     tell(f"  {safe(json.dumps(rest, ensure_ascii=False))}")
     tell("")
     tell(f"{_state(row)}{_why(row)}")
@@ -192,11 +193,6 @@ def _why(row: Row) -> str:
     return f": {safe(row.code)}{status}: {safe(_(row.message))}"
 
 
-def _messages(request: Any) -> list[dict[str, Any]]:
-    found = request.get("messages") if isinstance(request, dict) else None
-    return [each for each in found or () if isinstance(each, dict)]
-
-
 def _answer(row: Row) -> Any:
     """The content of an answer, or all of it where it is of another form."""
     if not row.body:
@@ -205,11 +201,7 @@ def _answer(row: Row) -> Any:
         body = json.loads(row.body)
     except ValueError:
         return row.body.decode("utf-8", "replace")
-    try:
-        message = body["choices"][0]["message"]
-        return message.get("content") or message
-    except (LookupError, TypeError, AttributeError):
-        return body
+    return text_of(body)
 
 
 def _text_of(content: Any) -> str:

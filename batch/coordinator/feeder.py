@@ -384,8 +384,8 @@ class Feeder:
         )
 
     def _payload(self, job: JobRow, chunk: OpenChunk, calls: list[_Call]) -> Payload:
-        models = tuple(dict.fromkeys(map(_model, calls)))
-        number = {model: place for place, model in enumerate(models)}
+        asked = list(dict.fromkeys(map(_asked, calls)))
+        number = {each: place for place, each in enumerate(asked)}
         return Payload(
             job=job.id,
             name=job.spec.name,
@@ -396,8 +396,9 @@ class Feeder:
                 job.spec.terms(), answered=job.completed > job.reused, left=job.left
             ),
             grant=chunk.grant,
-            models=models,
-            requests=[self._work(job, call, number[_model(call)]) for call in calls],
+            models=tuple(model for model, _ in asked),
+            kinds=tuple(kind for _, kind in asked),
+            requests=[self._work(job, call, number[_asked(call)]) for call in calls],
         )
 
     def _work(self, job: JobRow, call: _Call, model: int) -> Work:
@@ -406,7 +407,7 @@ class Feeder:
         body = self._store.queue.body(lead.ordinal) if unit is None else unit.body
         if job.spec.revised:
             most, limit = lead.output_bound if unit is None else None, job.spec.max_tokens_field
-            body = in_line(body, _model(call), most, limit)
+            body = in_line(body, _asked(call)[0], most, limit, lead.kind)
         return Work(
             ordinal=lead.ordinal if unit is None else unit.members[0],
             model=model,
@@ -422,8 +423,10 @@ def _fresh(rows: list[int]) -> list[Triple]:
     return [(ordinal, 0, 0) for ordinal in rows]
 
 
-def _model(call: _Call) -> str:
-    return call.unit.model or call.requests[0].model if call.unit else call.requests[0].model
+def _asked(call: _Call) -> tuple[str, str]:
+    """Which model, and what kind of request."""
+    lead = call.requests[0]
+    return (call.unit.model or lead.model) if call.unit else lead.model, lead.kind
 
 
 def _packed(spec: Spec) -> int:
@@ -440,9 +443,9 @@ def _portable(waiting: list[Waiting]) -> list[Waiting]:
     """As many as may travel together, and one at least: a token has a byte, so bounds tell."""
     sizes = accumulate(request.prompt_bound for request in waiting)
     together = waiting[: max(1, sum(size <= MOST_BYTES for size in sizes))]
-    models = list(dict.fromkeys(request.model for request in together))
-    known = set(models[:MOST_MODELS])
-    return [request for request in together if request.model in known]
+    asked = list(dict.fromkeys((request.model, request.kind) for request in together))
+    known = set(asked[:MOST_MODELS])
+    return [request for request in together if (request.model, request.kind) in known]
 
 
 def _plus(grant: Amount, bound: Amount) -> Amount:

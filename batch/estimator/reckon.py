@@ -217,6 +217,8 @@ class _Known:
 
     def output(self, prompt: float, most: int | None) -> Range:
         """Tokens of an answer, at most so many."""
+        if most == 0:
+            return Range()
         key = most or 0
         lengths = self._output_of_own(prompt, key) or self._output_of_earlier(key)
         if lengths is None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from jobs.kinds import prompt_texts
+
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -55,9 +57,9 @@ _KINDS = _kinds()
 
 
 def shape_of(body: bytes) -> Shape:
-    """The shape of a request's body, which is valid JSON with a list of messages."""
+    """The shape of a request's body, which is one that the rules accepted."""
     document: dict[str, Any] = _decode(body)
-    return shape_of_text("\n".join(texts_of(document)), len(document["messages"]))
+    return shape_of_text("\n".join(texts_of(document)), len(list(prompt_texts(document))))
 
 
 def shape_of_text(text: str, messages: int = 1) -> Shape:
@@ -69,20 +71,24 @@ def shape_of_text(text: str, messages: int = 1) -> Shape:
 
 def texts_of(document: dict[str, Any]) -> Iterator[str]:
     """All texts of a body that become tokens of the prompt."""
-    for message in document["messages"]:
-        yield from _texts(message.get("content"))
-        if message.get("tool_calls"):
-            yield _encode(message["tool_calls"]).decode()
-    for key in ("tools", "response_format"):
+    for _, said in prompt_texts(document):
+        yield from _texts(said)
+    for key in ("tools", "response_format", "text"):
         if document.get(key):
             yield _encode(document[key]).decode()
 
 
-def _texts(content: object) -> Iterator[str]:
-    if isinstance(content, str):
-        yield content
-    elif isinstance(content, list):
-        for part in content:
-            text = part.get("text") if isinstance(part, dict) else None
-            if isinstance(text, str):
-                yield text
+def _texts(said: object) -> Iterator[str]:
+    """Of a message or an item, of its parts, of a list of texts; tokens count as they are."""
+    if isinstance(said, str):
+        yield said
+    elif isinstance(said, list):
+        for part in said:
+            yield from _texts(part)
+    elif isinstance(said, dict):
+        for key in ("content", "text", "arguments", "output"):
+            yield from _texts(said.get(key))
+        if said.get("tool_calls"):
+            yield _encode(said["tool_calls"]).decode()
+    elif isinstance(said, int):
+        yield "a"

@@ -17,9 +17,8 @@ from typing import Any
 import msgspec
 
 from jobs.message import N_, NOTHING, Message
+from jobs.kinds import CHAT, KINDS, kind_by_shape, kind_of
 from jobs.request import Form
-
-CHAT = "/chat/completions"
 
 _TEXTS = (
     *("prompt", "question", "query", "text", "content", "review", "comment", "sentence"),
@@ -57,7 +56,7 @@ def form_of(value: object) -> Form | None:
         return None
     if (form := _langchain(value)) is not None:
         return form
-    if _is_chat(value):
+    if _is_request(value):
         return None
     return next(filter(None, (look(value) for look in _LOOKS)), None)
 
@@ -228,11 +227,13 @@ def _hint(form: Form | None) -> Message:
 _Object = dict[str, Any]
 
 
-def _is_chat(value: _Object) -> bool:
-    body = value.get("body", value)
-    url = value.get("url")
-    elsewhere = isinstance(url, str) and bool(url) and not url.rstrip("/").endswith(CHAT)
-    return isinstance(body, dict) and isinstance(body.get("messages"), list) and not elsewhere
+def _is_request(value: _Object) -> bool:
+    body, url = value.get("body", value), value.get("url")
+    if not isinstance(body, dict):
+        return False
+    kind = kind_of(url) if isinstance(url, str) and url else kind_by_shape(body)
+    asked = body.get(kind.asks) if kind else None
+    return isinstance(asked, list) if kind is CHAT else asked is not None
 
 
 def _is_message(value: object) -> bool:
@@ -394,72 +395,14 @@ def _encoded(value: _Object) -> Form | None:
 
 
 def _elsewhere(value: _Object) -> Form | None:
-    """Requests of other kinds: by their address, else by what their body holds."""
-    body = value.get("body")
-    body = body if isinstance(body, dict) else {}
+    """Requests of other kinds than ours, by their address."""
     url = value.get("url")
     path = url.rstrip("/") if isinstance(url, str) else ""
-    enveloped = bool(body)
-    body = body or value
-    embeds = "embed" in str(body.get("model", "")).lower()
-    if path.endswith("/embeddings") or (not path and embeds and "input" in body):
-        return Form(
-            told=N_("requests for /v1/embeddings"),
-            hint=N_(
-                "not supported yet, only chat requests are; for now, call the endpoint's"
-                " /embeddings in a loop"
-            ),
-        )
-    if path.endswith("/responses") or (not path and "model" in body and "input" in body):
-        return _responses(body, enveloped=enveloped)
-    if path.endswith("/completions") and not path.endswith(CHAT):
-        return _completions(body, enveloped=enveloped)
-    if path and not path.endswith(CHAT):
-        return Form(
-            told=N_("requests for {path}", path=_short(path)),
-            hint=N_("only chat requests are supported: their url ends in /chat/completions"),
-        )
-    return None
-
-
-def _responses(body: _Object, *, enveloped: bool) -> Form:
-    known = ("model", "input", "instructions", "max_output_tokens", "temperature", "top_p")
-    asked = body.get("input")
-    listed = isinstance(asked, list) and all(
-        _only(each, ("role", "content", "type")) and isinstance(each.get("content"), str)
-        for each in asked
-    )
-    plain = enveloped and _only(body, known) and (isinstance(asked, str) or listed)
+    if not path or kind_of(path):
+        return None
     return Form(
-        told=N_("requests for /v1/responses (input)"),
-        hint=N_("not supported yet; convert them to chat requests, nothing is lost:")
-        if plain
-        else N_("not supported yet; convert them to chat requests, with messages instead of input"),
-        command=jq(_FROM_RESPONSES) if plain else (),
-    )
-
-
-_FROM_RESPONSES = (
-    '.url = "/v1/chat/completions" | .body |= (.messages = [.instructions // empty'
-    ' | {role: "system", content: .}] + (.input | if type == "string" then'
-    ' [{role: "user", content: .}] else map({role, content}) end)'
-    " | .max_tokens = .max_output_tokens | del(.input, .instructions, .max_output_tokens))"
-)
-
-
-def _completions(body: _Object, *, enveloped: bool) -> Form:
-    plain = enveloped and isinstance(body.get("prompt"), str)
-    return Form(
-        told=N_("requests for /v1/completions (prompt)"),
-        hint=N_("not supported; convert each prompt to a chat message:")
-        if plain
-        else N_("not supported; convert each prompt to a chat message"),
-        command=jq(
-            '.url = "/v1/chat/completions" | .body |= (.messages ='
-            ' [{role: "user", content: .prompt}] | del(.prompt))'
-        )
-        if plain
-        else (),
+        told=N_("requests for {path}", path=_short(path)),
+        hint=N_("supported are {urls}", urls=", ".join(KINDS)),
     )
 
 

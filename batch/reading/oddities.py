@@ -53,6 +53,13 @@ def oddities(line: bytes, body: Node, messages: list[Node], *, bare: bool) -> tu
     return tuple(dict.fromkeys(found))
 
 
+def oddities_of_texts(line: bytes, asked: list[Node]) -> tuple[str, ...]:
+    """The same of texts that are not messages."""
+    blank = any(node.kind is Kind.STRING and is_blank(line, node.start) for node in asked)
+    told = N_("an input is empty, which most endpoints reject")
+    return (told,) if blank else ()
+
+
 def _of_keys(body: Node, *, bare: bool) -> Iterator[str]:
     for key, instead in _FOREIGN_KEYS.items():
         if key in body.members:

@@ -6,18 +6,25 @@ import msgspec
 
 from batch.reading.rules import Edit, edited
 from batch.reading.scan import Kind, Node, scan, text_of
+from jobs.kinds import CHAT, KINDS, answers_in
 
-_BOUNDS = ("max_tokens", "max_completion_tokens")
 
+def in_line(
+    body: bytes, model: str, max_output: int | None, limit: str | None = None, kind: str = CHAT.url
+) -> bytes:
+    """The body with this model, and answers of at most so many tokens together; None: as it stands.
 
-def in_line(body: bytes, model: str, max_output: int | None, limit: str | None = None) -> bytes:
-    """The body with this model, and an answer of at most so many tokens; None: as it stands.
-
-    `limit` is what that is called where the body does not say it. `body` is one that the rules
-    accepted. What else stands in it stays byte for byte.
+    `limit` is what that is called where a chat request does not say it. `body` is one that the
+    rules accepted. What else stands in it stays byte for byte.
     """
-    root = scan(body)
-    edits = [*_model(body, root, model), *_bound(body, root, max_output, limit or _BOUNDS[0])]
+    root, bounds = scan(body), KINDS[kind].bounds
+    if max_output is not None and KINDS[kind].many:
+        max_output = max(max_output // answers_in(msgspec.json.decode(body)), 1)
+    if limit is None or kind != CHAT.url:
+        limit = next(iter(bounds), None)
+    edits = _model(body, root, model)
+    if limit is not None:
+        edits += _bound(body, root, max_output, limit, bounds)
     return edited(body, 0, len(body), tuple(sorted(edits, key=lambda edit: edit.start)))
 
 
@@ -28,8 +35,10 @@ def _model(body: bytes, root: Node, model: str) -> list[Edit]:
     return [Edit(node.start, node.stop, msgspec.json.encode(model))]
 
 
-def _bound(body: bytes, root: Node, most: int | None, limit: str) -> list[Edit]:
-    told = [root.members[key].value for key in _BOUNDS if key in root.members]
+def _bound(
+    body: bytes, root: Node, most: int | None, limit: str, bounds: tuple[str, ...]
+) -> list[Edit]:
+    told = [root.members[key].value for key in bounds if key in root.members]
     told = [node for node in told if node.kind is not Kind.NULL]
     if most is None or (told and max(int(body[each.start : each.stop]) for each in told) == most):
         return []

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from batch.reading.forms import CHAT, form_of_line
-from batch.reading.oddities import ends_with_answer, oddities
+from batch.reading.forms import form_of_line
+from batch.reading.oddities import ends_with_answer, oddities, oddities_of_texts
 from batch.reading.scan import Flaw, Kind, Node, is_blank, scan, text_of
 from jobs.message import N_, Message
+from jobs.kinds import CHAT, COMPLETIONS, EMBEDDINGS, KINDS, RESPONSES, kind_by_shape, kind_of
+from jobs.kinds import Kind as Asked
 from jobs.request import Fault, Request
 
 LONGEST_NAME = 512
@@ -28,18 +30,16 @@ _KEYS = frozenset({"api_key", "apikey", "authorization", "x_api_key"})
 _HOSTS = frozenset({"base_url", "api_base", "endpoint_url", "http_client", "proxy"})
 _EXTRAS = frozenset({"extra_headers", "extra_query", "extra_body", "default_headers", "headers"})
 
-_BOUNDS = ("max_tokens", "max_completion_tokens")
-_UNBOUNDED_KEYS = (
-    "plugins",
-    "web_search_options",
-    "search_parameters",
-    "models",
-    "preset",
-    "audio",
-)
 _BOUNDED_PARTS = frozenset({"text", "refusal"})
+_BOUNDED_ITEM_PARTS = frozenset(
+    {"input_text", "output_text", "refusal", "reasoning_text", "summary_text"}
+)
+_BOUNDED_ITEMS = frozenset({"message", "function_call", "function_call_output", "reasoning"})
 _BOUNDED_TIERS = frozenset({"auto", "default", "standard", "flex"})
-_FREE_KEYS = ("messages", "user", "safety_identifier", "prompt_cache_key", "session_id", "metadata")
+_FREE_KEYS = (
+    *dict.fromkeys(kind.asks for kind in KINDS.values()),
+    *("instructions", "user", "safety_identifier", "prompt_cache_key", "session_id", "metadata"),
+)
 _JUDGED_KEYS = frozenset({"role", "type"})
 _COUNT = re.compile(rb"[1-9][0-9]{0,9}")
 _PLAIN_FLAWS = frozenset(
@@ -55,8 +55,8 @@ class Defaults:
     """What `--model` and `--max-tokens` put in where a body leaves it out, and other names for
     models: of some (`--model-map`), or of all (`--override-model`). `drop_last_assistant`: answers
     at the end of the messages are left out. `service_tier` is put in as well; `max_tokens_field` is
-    what a bound of the answer is called. `whole`: every line is one of a Batch API, with nothing
-    left out.
+    what a bound of the answer is called in a chat request. `endpoint` is what all lines are for,
+    where they do not say it; `whole`: every line is one of a Batch API, with nothing left out.
     """
 
     model: str | None = None
@@ -66,7 +66,13 @@ class Defaults:
     drop_last_assistant: bool = False
     service_tier: str | None = None
     max_tokens_field: str | None = None
+    endpoint: str | None = None
     whole: bool = False
+
+    @property
+    def kind(self) -> Asked | None:
+        """The only kind of request that there may be; None: any."""
+        return None if self.endpoint is None else KINDS[self.endpoint]
 
     def model_for(self, told: str | None) -> str | None:
         """The model to ask where a body names this one or none; None if nothing names one."""
@@ -135,6 +141,7 @@ class _Rules:
         self._defaults = defaults
         self._edits: list[Edit] = []
         self._path = ""
+        self._kind = CHAT
         self.custom_id: str | None = None
 
     def draft(self) -> Draft:
@@ -148,7 +155,7 @@ class _Rules:
         id_at = self._read_id(root)
         if self._defaults.whole:
             self._check_whole(root)
-        body = self._bare(root) if _is_bare(root) else self._enveloped(root)
+        body = self._bare(root) if self._is_bare(root) else self._enveloped(root)
         request = self._request(body)
         self._cut_around(body)
         edits = tuple(sorted(self._edits, key=lambda edit: edit.start))
@@ -169,8 +176,26 @@ class _Rules:
         for key in ("custom_id", "method", "url", "body"):
             if self._member(root, key).kind is Kind.NULL:
                 raise Flaw("input.field", N_('"{key}" is missing', key=key), root.start)
-        told = N_('"url" must be "/v1{path}"', path=CHAT)
-        self._expect(root, "url", lambda text: text.removeprefix("/v1") == CHAT, told)
+        kind = self._defaults.kind or CHAT
+        told = N_('"url" must be "{url}"', url=kind.url)
+        self._expect(root, "url", lambda text: text in (kind.url, f"/{kind.path}"), told)
+
+    def _is_bare(self, root: Node) -> bool:
+        """Whether the line is a body; then its kind is known."""
+        kind = None if "body" in root.members else self._shape(root)
+        self._kind = kind or self._kind
+        return kind is not None
+
+    def _shape(self, body: Node) -> Asked | None:
+        """The kind of a body, by what was told of all of them, or by what it asks in."""
+        told = self._defaults.kind
+        if told is not None:
+            return told if told.asks in body.members else None
+        if CHAT.asks in body.members:
+            return CHAT
+        if not any(kind.asks in body.members for kind in KINDS.values()):
+            return None
+        return kind_by_shape(msgspec.json.decode(self._raw(body)))
 
     def _bare(self, root: Node) -> Node:
         if self.custom_id is None:
@@ -184,8 +209,10 @@ class _Rules:
         self._path = "body."
         body = self._member(root, "body")
         if body.kind is not Kind.OBJECT:
+            asks = (self._defaults.kind or CHAT).asks
             told = N_(
-                '"body" must be an object with "messages"; a line may also be such a body itself'
+                '"body" must be an object with "{asks}"; a line may also be such a body itself',
+                asks=asks,
             )
             raise Flaw("input.field", told, body.start)
         if self.custom_id is None:
@@ -194,9 +221,28 @@ class _Rules:
             )
         message = N_('"method" must be "POST"')
         self._expect(root, "method", lambda text: text == "POST", message)
-        told = N_('"url" must end in {path}; the host is set only by --base-url', path=CHAT)
-        self._expect(root, "url", _is_chat_url, told)
+        self._kind = self._kind_of(root, body)
         return body
+
+    def _kind_of(self, root: Node, body: Node) -> Asked:
+        url, told = self._member(root, "url"), self._defaults.kind
+        if url is _ABSENT:
+            return told or self._shape(body) or CHAT
+        kind = kind_of(self._text(url) or "")
+        if kind is None:
+            ways = ", ".join(f"/{each.path}" for each in KINDS.values())
+            text = N_(
+                '"url" must end in one of {ways}; the host is set only by --base-url', ways=ways
+            )
+            raise Flaw("input.url", text, url.start)
+        if told not in (None, kind):
+            text = N_(
+                '"url" is for /{path}, but all requests of this job are for {url}',
+                path=kind.path,
+                url=told.url,
+            )
+            raise Flaw("input.url", text, url.start)
+        return kind
 
     def _expect(self, root: Node, key: str, fits: Callable[[str], bool], told: Message) -> None:
         node = self._member(root, key)
@@ -206,13 +252,27 @@ class _Rules:
     def _request(self, body: Node) -> Request:
         self._refuse_foreign_keys(body)
         self._refuse_many_answers(body)
-        model = self._model(body)
-        messages, unbounded = self._messages(body)
-        max_output = self._max_output(body)
+        model, kind = self._model(body), self._kind
+        asked, unbounded = _CONTENTS[kind.url](self, body)
+        answers = self._answers(body, asked)
+        max_output = self._max_output(body, answers)
+        if max_output is None and answers > 1:
+            unbounded = unbounded or f"{answers} answers without {kind.bounds[0]}"
         unbounded = _printable(unbounded or self._unbounded(body, model))
-        odd = oddities(self._line, body, messages, bare=not self._path)
-        facts = (len(messages), max_output, unbounded, odd, self._pin(body))
-        return Request(self._number, self.custom_id or "", model, b"", *facts)
+        bare, line = not self._path, self._line
+        odd = (
+            oddities(line, body, asked, bare=bare)
+            if kind is CHAT
+            else oddities_of_texts(line, asked)
+        )
+        facts = (
+            len(asked) if kind in _IN_TURNS else 1,
+            max_output,
+            unbounded,
+            odd,
+            self._pin(body),
+        )
+        return Request(self._number, self.custom_id or "", model, b"", *facts, kind.url)
 
     def _refuse_foreign_keys(self, node: Node) -> None:
         for key, member in node.members.items():
@@ -231,12 +291,17 @@ class _Rules:
                 raise Flaw("input.unsupported", told, member.start)
 
     def _refuse_many_answers(self, body: Node) -> None:
-        stream, n = self._member(body, "stream"), self._member(body, "n")
-        if stream.kind not in (Kind.FALSE, Kind.NULL):
-            told = N_(
-                '"{path}stream" must be false or absent: answers are stored whole', path=self._path
-            )
-            raise Flaw("input.unsupported", told, stream.start)
+        for key in ("stream", "background"):
+            node = self._member(body, key)
+            if node.kind not in (Kind.FALSE, Kind.NULL):
+                told = N_(
+                    '"{field}" must be false or absent: answers are stored whole',
+                    field=f"{self._path}{key}",
+                )
+                raise Flaw("input.unsupported", told, node.start)
+        n = self._member(body, "n")
+        if self._kind is COMPLETIONS:
+            return
         if n.kind is not Kind.NULL and self._raw(n) != b"1":
             told = N_(
                 '"{path}n" must be 1 or absent; add a line for each answer you want',
@@ -258,16 +323,26 @@ class _Rules:
             self._put_in(body, "model", model)
         return model
 
-    def _max_output(self, body: Node) -> int | None:
-        told = {key: self._count(body, key) for key in _BOUNDS}
+    def _answers(self, body: Node, asked: list[Node]) -> int:
+        """How many answers are paid for: to each prompt, and of each the best of some."""
+        if not self._kind.many:
+            return 1
+        return len(asked) * max(self._count(body, key) or 1 for key in ("n", "best_of"))
+
+    def _max_output(self, body: Node, answers: int) -> int | None:
+        """Tokens of all answers together; None: nothing bounds them."""
+        kind, default = self._kind, self._defaults.max_tokens
+        if not kind.bounds:
+            return 0
+        told = {key: self._count(body, key) for key in kind.bounds}
         limits = [limit for limit in told.values() if limit is not None]
-        default, wanted = self._defaults.max_tokens, self._defaults.max_tokens_field
+        wanted = self._defaults.max_tokens_field if kind is CHAT else None
         if not limits and default is not None:
-            self._put_in(body, wanted or _BOUNDS[0], default)
-            return default
+            self._put_in(body, wanted or kind.bounds[0], default)
+            return default * answers
         if wanted is not None:
-            self._rename(body, [key for key in _BOUNDS if key in body.members], wanted)
-        return max(limits, default=None)
+            self._rename(body, [key for key in kind.bounds if key in body.members], wanted)
+        return max(limits) * answers if limits else None
 
     def _rename(self, body: Node, keys: list[str], wanted: str) -> None:
         """Has the bound of the answer stand under one name: two of them stay as they are."""
@@ -337,7 +412,60 @@ class _Rules:
         parts = [self._part(part, f"{where}.content") for part in content.items]
         return next(filter(None, parts), "")
 
-    def _part(self, node: Node, where: str) -> str:
+    def _items(self, body: Node) -> tuple[list[Node], str]:
+        """What a response is asked for: a text, or a list of items; and what no size bounds."""
+        node, where = self._member(body, "input"), f"{self._path}input"
+        if node.kind is Kind.STRING:
+            return [node], ""
+        if node is _ABSENT and "prompt" in body.members:
+            return [], "prompt"
+        if node.kind is not Kind.ARRAY or not node.items:
+            told = N_('"{where}" must be a string or a list of at least one item', where=where)
+            raise Flaw("input.field", told, body.start if node is _ABSENT else node.start)
+        found = [self._item(item, f"{where}[{place}]") for place, item in enumerate(node.items)]
+        return node.items, next(filter(None, found), "")
+
+    def _item(self, node: Node, where: str) -> str:
+        kind = self._text(self._member(node, "type")) or "message"
+        content = self._member(node, "content")
+        if node.kind is not Kind.OBJECT or (kind == "message" and "role" not in node.members):
+            told = N_(
+                '"{where}" must be an object with "role" and "content", or of another type',
+                where=where,
+            )
+            raise Flaw("input.field", told, node.start)
+        if kind == "message" and content.kind not in (Kind.STRING, Kind.ARRAY):
+            told = N_('"{where}.content" must be a string or a list of parts', where=where)
+            raise Flaw("input.field", told, content.start)
+        lists = [content, self._member(node, "output")]
+        parts = [
+            self._part(part, f"{where}.content", _BOUNDED_ITEM_PARTS)
+            for each in lists
+            for part in each.items
+        ]
+        return next(filter(None, parts), "" if kind in _BOUNDED_ITEMS else kind)
+
+    def _plain(self, body: Node) -> tuple[list[Node], str]:
+        """Texts, or lists of tokens: each of them is answered."""
+        where, node = f"{self._path}{self._kind.asks}", self._member(body, self._kind.asks)
+        if node.kind is Kind.STRING:
+            return [node], ""
+        kinds = {item.kind for item in node.items}
+        if kinds == {Kind.NUMBER}:
+            return [node], ""
+        if kinds == {Kind.OBJECT} and self._kind is EMBEDDINGS:
+            return node.items, "parts of the input"
+        tokens = kinds == {Kind.ARRAY} and all(
+            inner.kind is Kind.NUMBER for item in node.items for inner in item.items
+        )
+        if kinds != {Kind.STRING} and not tokens:
+            told = N_(
+                '"{where}" must be a string, a list of strings, or lists of tokens', where=where
+            )
+            raise Flaw("input.field", told, body.start if node is _ABSENT else node.start)
+        return node.items, ""
+
+    def _part(self, node: Node, where: str, bounded: frozenset[str] = _BOUNDED_PARTS) -> str:
         kind = self._member(node, "type")
         if kind.kind is not Kind.STRING:
             told = N_(
@@ -345,11 +473,11 @@ class _Rules:
             )
             raise Flaw("input.field", told, node.start)
         name = text_of(self._line, kind)
-        return "" if name in _BOUNDED_PARTS else name or "unknown part"
+        return "" if name in bounded else name or "unknown part"
 
     def _unbounded(self, body: Node, model: str) -> str:
         """The first thing beside the messages whose cost no size bounds."""
-        for key in _UNBOUNDED_KEYS:
+        for key in self._kind.unbounded:
             node = self._member(body, key)
             if node.kind is not Kind.NULL and not (node.kind is Kind.ARRAY and not node.items):
                 return key
@@ -368,7 +496,7 @@ class _Rules:
 
     def _tier(self, body: Node) -> str:
         node, asked = self._member(body, "service_tier"), self._defaults.service_tier
-        if node.kind is Kind.NULL and asked is not None:
+        if node.kind is Kind.NULL and asked is not None and self._kind.bounds:
             self._put_in(body, "service_tier", asked)
         bounded = node.kind is Kind.NULL or self._text(node) in (*_BOUNDED_TIERS, asked)
         return "" if bounded else "service_tier"
@@ -436,13 +564,16 @@ def _check_encoding(line: bytes) -> None:
         raise Flaw("input.encoding", told, error.start) from None
 
 
-def _is_chat_url(url: str) -> bool:
-    """Of any host and version, also with a query: requests go to `--base-url` whatever it says."""
-    return url.partition("?")[0].rstrip("/").endswith(CHAT)
+_CONTENTS: dict[str, Callable[[_Rules, Node], tuple[list[Node], str]]] = {
+    CHAT.url: _Rules._messages,  # noqa: SLF001
+    RESPONSES.url: _Rules._items,  # noqa: SLF001
+    EMBEDDINGS.url: _Rules._plain,  # noqa: SLF001
+    COMPLETIONS.url: _Rules._plain,  # noqa: SLF001
+}
+"""What is asked, and the first thing in it that no size bounds."""
 
-
-def _is_bare(root: Node) -> bool:
-    return "messages" in root.members and "body" not in root.members
+_IN_TURNS = (CHAT, RESPONSES)
+"""Kinds of which each part is framed by a template."""
 
 
 def _cut(node: Node, key: str) -> Edit:

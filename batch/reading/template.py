@@ -100,7 +100,7 @@ class _Template:
         framed = bool(before or behind)
         known, request = self._request, Request
         model, messages, most = known.model, known.messages, known.max_output
-        unbounded, odd, pin = known.unbounded, known.odd, known.pin
+        unbounded, odd, pin, kind = known.unbounded, known.odd, known.pin, known.kind
         longest, check_string, may_be_blank = LONGEST_NAME, _check_string, _MAY_BE_BLANK
         find, startswith, endswith = data.find, data.startswith, data.endswith
         width = 0  # of the last id: ids of one file are mostly as long as each other
@@ -154,7 +154,7 @@ class _Template:
             if framed:
                 body = before + body + behind
             results.append(
-                request(number, custom_id, model, body, messages, most, unbounded, odd, pin)
+                request(number, custom_id, model, body, messages, most, unbounded, odd, pin, kind)
             )
             number += 1
             start = stop + 1

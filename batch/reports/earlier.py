@@ -49,14 +49,15 @@ def _packs(spec: Spec) -> bool:
 def _take_over(store: JobStore, job: JobRow, draft: Draft, spec: Spec) -> None:
     """From one job; where none of its requests is asked again, its answers are not looked at."""
     sent = _bodies(store, job)
-    if not any(draft.asking(sent(n, model), model) for n, model in store.queue.answered()):
+    kind = store.queue.kind
+    if not any(draft.asking(sent(n, model), model, kind(n)) for n, model in store.queue.answered()):
         return
     others, now, check = set(store.units.escalated()), time.time(), verdict_of(spec)
     for row in rows(store, finished=True):
         if not _is_sound(row) or row.line in others:
             continue
         body = sent(row.ordinal, row.model)
-        asking = draft.asking(body, row.model)
+        asking = draft.asking(body, row.model, kind(row.ordinal))
         verdict = check(body, row.body) if asking else Verdict()
         for ordinal in asking if not verdict.problem else ():
             draft.give(_given(ordinal, row, job.id, now, repaired=verdict.repaired))
@@ -67,7 +68,9 @@ def _bodies(store: JobStore, job: JobRow) -> Callable[[int, str], bytes]:
     if not job.spec.revised:
         return lambda ordinal, _: store.queue.body(ordinal)
     bounds, field = store.queue.output_bound, job.spec.max_tokens_field
-    return lambda n, model: in_line(store.queue.body(n), model, bounds(n), field)
+    return lambda n, model: in_line(
+        store.queue.body(n), model, bounds(n), field, store.queue.kind(n)
+    )
 
 
 def _is_sound(row: Row) -> bool:

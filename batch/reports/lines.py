@@ -115,10 +115,10 @@ def fault_line(fault: sqlite3.Row, job: str) -> bytes:
     )
 
 
-def input_line(custom_id: str, body: bytes) -> bytes:
-    """A request as a line of an input: its body byte for byte."""
-    head = b'{"custom_id":%b,"method":"POST","url":"/v1/chat/completions","body":%b}\n'
-    return head % (_encode(custom_id), body)
+def input_line(custom_id: str, body: bytes, kind: str) -> bytes:
+    """A request of some kind as a line of an input: its body byte for byte."""
+    head = b'{"custom_id":%b,"method":"POST","url":%b,"body":%b}\n'
+    return head % (_encode(custom_id), _encode(kind), body)
 
 
 def batch_output_line(row: Row, job: str) -> bytes:

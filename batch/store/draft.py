@@ -21,6 +21,7 @@ from batch.store.input_blocks import BlockWriter
 from batch.store.order import Marks, arrange, index_alike, mark_copies, twin_of
 from batch.store.revision import give_model
 from jobs.message import N_
+from jobs.kinds import CHAT
 from jobs.names import BLOCKS, DATABASE, TABLE
 from jobs.prices import PriceList
 from jobs.request import Fault, Request
@@ -74,7 +75,7 @@ class Draft:
         self._db.execute("BEGIN")
         self._blocks = BlockWriter(self._folder / BLOCKS)
         self._rows: list[tuple[object, ...]] = []
-        self._models: dict[tuple[str, str], int] = {}
+        self._models: dict[tuple[str, str, str], int] = {}
         self._marks = Marks(self._db, alike=bool(dedupe or reuse))
         self._given: list[Given] = []
         self._digest = blake2b(digest_size=16)
@@ -109,7 +110,8 @@ class Draft:
 
     def add(self, request: Request) -> None:
         """Stores a valid request."""
-        model = self._models.setdefault((request.model, request.pin), len(self._models))
+        key = (request.model, request.pin, request.kind)
+        model = self._models.setdefault(key, len(self._models))
         self._rows.append(
             (
                 self.requests,
@@ -123,6 +125,8 @@ class Draft:
         )
         self._marks.see(self.requests, request)
         self._digest.update(request.body)
+        if request.kind != CHAT.url:
+            self._digest.update(request.kind.encode())
         self.requests += 1
         self._place(self._blocks.append(request.body))
         if len(self._rows) >= _ROWS_AT_ONCE:
@@ -174,7 +178,7 @@ class Draft:
 
     def may_ask(self, model: str) -> None:
         """A model that no request names, but that may be asked in their place."""
-        self._models.setdefault((model, ""), len(self._models))
+        self._models.setdefault((model, "", CHAT.url), len(self._models))
 
     def drop_copies(self) -> int:
         """Requests that are alike but for the first are given its result; returns how many."""
@@ -193,15 +197,15 @@ class Draft:
         """Whether any of these has none yet."""
         return self._db.execute("SELECT 1 FROM alike LIMIT 1").fetchone() is not None
 
-    def asking(self, body: bytes, model: str) -> list[int]:
+    def asking(self, body: bytes, model: str, kind: str) -> list[int]:
         """Those of them that ask a model the same as this body."""
-        numbers = [number for (name, _), number in self._models.items() if name == model]
+        numbers = [number for (name, *_), number in self._models.items() if name == model]
         if not numbers:
             return []
         rows = self._db.execute(
             "SELECT ordinal FROM alike"
             " WHERE twin = ? AND model IN (SELECT value FROM json_each(?))",
-            (twin_of(body)[0], msgspec.json.encode(numbers).decode()),
+            (twin_of(body, kind)[0], msgspec.json.encode(numbers).decode()),
         )
         return [row[0] for row in rows]
 
@@ -245,14 +249,14 @@ class Draft:
 
     def models(self) -> list[str]:
         """Every model that a request names."""
-        return list(dict.fromkeys(name for name, _ in self._models))
+        return list(dict.fromkeys(name for name, _, _ in self._models))
 
     def rename(self, names: Mapping[str, str]) -> None:
         """Requests for some models are for others; their bodies are not changed."""
         self._flush_rows()
-        for old, pin in [key for key in self._models if key[0] in names]:
-            number = self._models.pop((old, pin))
-            new = self._models.setdefault((names[old], pin), number)
+        for key in [key for key in self._models if key[0] in names]:
+            old, number = key[0], self._models.pop(key)
+            new = self._models.setdefault((names[old], *key[1:]), number)
             give_model(self._db, number, new, len(names[old]) - len(old))
 
     def sizes(self) -> Iterator[tuple[int, str, int, int | None, bool, str]]:
@@ -266,7 +270,7 @@ class Draft:
             f" WHERE {_BOUGHT}"
             " GROUP BY model, prompt_bound, output_bound, bounded"
         ):
-            name, pin = names[model]
+            name, pin, _kind = names[model]
             yield count, name, prompt, output, bool(bounded), pin
 
     def keep_samples(self, shapes: Iterable[tuple[int, bytes]]) -> None:
@@ -299,7 +303,7 @@ class Draft:
         self._place(self._blocks.flush())
         self._blocks.finish()
         self._db.executemany(
-            "INSERT INTO models VALUES (?, ?, ?)",
+            "INSERT INTO models VALUES (?, ?, ?, ?)",
             [(number, *key) for key, number in self._models.items()],
         )
         (stored,) = self._db.execute("SELECT count(*) FROM requests").fetchone()
@@ -357,7 +361,7 @@ class Draft:
         models = prices.models if prices else {}
         return {
             number
-            for (name, _), number in self._models.items()
+            for (name, _, _), number in self._models.items()
             if name in models and models[name].caches
         }
 

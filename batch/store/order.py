@@ -13,6 +13,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from jobs.kinds import KINDS
 from jobs.request import Request
 
 PREFIX_BYTES = 4096
@@ -22,7 +23,6 @@ LEAD = 512
 """So many requests ahead of the others of its group its first one is fed: it warms the cache."""
 
 _AT_ONCE = 2000
-_AT = b'"messages"'
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -40,7 +40,7 @@ class Marks:
 
     def see(self, ordinal: int, request: Request) -> None:
         """Takes in a request."""
-        twin, chance = twin_of(request.body) if self._alike else (None, False)
+        twin, chance = twin_of(request.body, request.kind) if self._alike else (None, False)
         prefix = _prefix(request) if len(request.body) > PREFIX_BYTES else None
         if twin is None and prefix is None:
             return
@@ -54,15 +54,15 @@ class Marks:
         self._rows.clear()
 
 
-def twin_of(body: bytes) -> tuple[bytes, bool]:
+def twin_of(body: bytes, kind: str) -> tuple[bytes, bool]:
     """What requests to one model have in common that are alike: all members, in whatever order they
-    stand. And whether chance has a say: a temperature above 0.
+    stand. `kind` is what is asked. And whether chance has a say: a temperature above 0.
     """
     members = _members(body)
     members.pop("model", None)
     content = b"\0".join(key.encode() + b"\0" + bytes(members[key]) for key in sorted(members))
     chance = not _is_zero(members.get("temperature"))
-    return blake2b(content, digest_size=16).digest(), chance
+    return blake2b(content + kind.encode(), digest_size=16).digest(), chance
 
 
 def _is_zero(temperature: msgspec.Raw | None) -> bool:
@@ -76,7 +76,7 @@ def _is_zero(temperature: msgspec.Raw | None) -> bool:
 
 
 def _prefix(request: Request) -> int:
-    start = max(request.body.find(_AT), 0)
+    start = max(request.body.find(b'"%b"' % KINDS[request.kind].asks.encode()), 0)
     head = request.body[start : start + PREFIX_BYTES]
     digest = blake2b(head, digest_size=8, person=b"prefix", salt=_salt(request.model)).digest()
     return int.from_bytes(digest, signed=True)

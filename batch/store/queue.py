@@ -12,6 +12,7 @@ import msgspec
 from batch.store import database
 from batch.store.input_blocks import BlockReader
 from batch.store.suspects import ALONE, SUSPECT, trial_size
+from jobs.kinds import CHAT, KINDS, answers_in
 
 Triple = tuple[int, int, int]
 """(ordinal, attempts, uncertain): a request and the calls already made for it."""
@@ -40,6 +41,8 @@ class Waiting:
     """Its place in the queue, -1 for one that was fed before."""
     pin: str = ""
     """Providers that alone may serve it."""
+    kind: str = CHAT.url
+    """What is asked (`jobs.kinds`)."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ class Queue:
 
     def _numbers(self, models: Collection[str]) -> str:
         """How the tables know these models, as a list in JSON."""
-        return json.dumps([number for number, (name, _) in self._known().items() if name in models])
+        return json.dumps(
+            [number for number, (name, *_) in self._known().items() if name in models]
+        )
 
     def smallest(self, limit: int, aside: Collection[str] = ()) -> list[Waiting]:
         """Of the requests of each model that wait, but those `aside`, the `limit` with the fewest
@@ -92,7 +97,7 @@ class Queue:
         Reads all that wait: for when those at the front do not fit the budget.
         """
         found: list[Waiting] = []
-        for model in [number for number, (name, _) in self._known().items() if name not in aside]:
+        for model in [number for number, (name, *_) in self._known().items() if name not in aside]:
             rows = self._db.execute(
                 "SELECT ordinal, model, prompt_bound, output_bound, bounded,"
                 " coalesce(attempts, 0), coalesce(uncertain, 0), iif(attempts IS NULL, rank, -1)"
@@ -148,7 +153,7 @@ class Queue:
 
     def models(self) -> list[str]:
         """Every model that a request is or was for."""
-        return list(dict.fromkeys(name for name, _ in self._known().values()))
+        return list(dict.fromkeys(name for name, *_ in self._known().values()))
 
     def models_left(self) -> list[str]:
         """Every model that a request without a result is for. Reads all requests."""
@@ -184,11 +189,18 @@ class Queue:
             return body
         query = "SELECT json_extract(spec, '$.max_tokens_field') FROM job"
         (field,) = self._db.execute(query).fetchone()
-        return _limited(body, limit, field or "max_tokens")
+        return _limited(body, limit, field, self.kind(ordinal))
+
+    def kind(self, ordinal: int) -> str:
+        """What a request asks (`jobs.kinds`)."""
+        (model,) = self._db.execute(
+            "SELECT model FROM requests WHERE ordinal = ?", (ordinal,)
+        ).fetchone()
+        return self._known(model)[model][2]
 
     def answered(self) -> Iterator[tuple[int, str]]:
         """(ordinal, model) of each answered request, in order."""
-        names = {number: name for number, (name, _) in self._known().items()}
+        names = {number: name for number, (name, *_) in self._known().items()}
         for ordinal, model in self._db.execute(
             "SELECT ordinal, model FROM results JOIN requests USING (ordinal)"
             " WHERE state = 'completed' ORDER BY ordinal"
@@ -210,7 +222,7 @@ class Queue:
         ).fetchone()
         return self._blocks.block(first, offset, length)[ordinal - first], limit
 
-    def _known(self, number: int | None = None) -> dict[int, tuple[str, str]]:
+    def _known(self, number: int | None = None) -> dict[int, tuple[str, str, str]]:
         """Models by number, this one among them: a resume may have brought more of them."""
         if number is None:
             (number,) = self._db.execute("SELECT max(id) FROM models").fetchone()
@@ -220,26 +232,29 @@ class Queue:
 
     def _waiting(self, row: sqlite3.Row) -> Waiting:
         ordinal, model, prompt, output, bounded, attempts, uncertain, rank = row
-        name, pin = self._known(model)[model]
-        facts = (prompt, output, bool(bounded), attempts, uncertain, rank, pin)
+        name, pin, kind = self._known(model)[model]
+        facts = (prompt, output, bool(bounded), attempts, uncertain, rank, pin, kind)
         return Waiting(ordinal, name, *facts)
 
 
-def _names(db: sqlite3.Connection) -> dict[int, tuple[str, str]]:
-    """Models by number: name, and the providers that alone may serve."""
-    return {row[0]: (row[1], row[2]) for row in db.execute("SELECT id, name, pin FROM models")}
+def _names(db: sqlite3.Connection) -> dict[int, tuple[str, str, str]]:
+    """Models by number: name, the providers that alone may serve, and what is asked."""
+    rows = db.execute("SELECT id, name, pin, kind FROM models")
+    return {row[0]: (row[1], row[2], row[3]) for row in rows}
 
 
-def _limited(body: bytes, limit: int, default: str) -> bytes:
-    """The same request with another limit, in the field that it uses, or else the `default` one;
-    all else byte for byte.
+def _limited(body: bytes, limit: int, default: str | None, kind: str) -> bytes:
+    """The same request with another limit for all of its answers, in the field that it uses, or
+    else the `default` one of chat requests; all else byte for byte.
     """
-    members = _members(body)
-    field = next((name for name in _LIMITS if members.get(name, _NULL) != _NULL), default)
+    members, bounds = _members(body), KINDS[kind].bounds
+    usual = default if default in bounds else bounds[0]
+    field = next((name for name in reversed(bounds) if members.get(name, _NULL) != _NULL), usual)
+    if KINDS[kind].many:
+        limit = max(limit // answers_in(msgspec.json.decode(body)), 1)
     members[field] = msgspec.Raw(b"%d" % limit)
     return msgspec.json.encode(members)
 
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_LIMITS = ("max_completion_tokens", "max_tokens")
 _NULL = msgspec.Raw(b"null")

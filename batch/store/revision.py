@@ -45,10 +45,11 @@ UNREVISED = Revision()
 def revise(db: sqlite3.Connection, revision: Revision) -> None:
     """Changes the rows; their bodies are brought in line when they are sent."""
     with database.transaction(db):
-        for number, name, pin in db.execute("SELECT id, name, pin FROM models").fetchall():
+        rows = db.execute("SELECT id, name, pin, kind FROM models").fetchall()
+        for number, name, *rest in rows:
             wanted = revision.model(name)
             if wanted != name:
-                give_model(db, number, _number(db, wanted, pin), len(wanted) - len(name))
+                give_model(db, number, _number(db, wanted, *rest), len(wanted) - len(name))
         if revision.max_tokens is not None:
             db.execute(
                 "UPDATE requests SET output_bound = ?, prompt_bound = prompt_bound + ?"  # noqa: S608
@@ -65,12 +66,12 @@ def give_model(db: sqlite3.Connection, old: int, new: int, longer: int) -> None:
     )
 
 
-def _number(db: sqlite3.Connection, name: str, pin: str) -> int:
+def _number(db: sqlite3.Connection, name: str, pin: str, kind: str) -> int:
     db.execute(
-        "INSERT OR IGNORE INTO models SELECT coalesce(max(id), -1) + 1, ?, ? FROM models",
-        (name, pin),
+        "INSERT OR IGNORE INTO models SELECT coalesce(max(id), -1) + 1, ?, ?, ? FROM models",
+        (name, pin, kind),
     )
     (number,) = db.execute(
-        "SELECT id FROM models WHERE name = ? AND pin = ?", (name, pin)
+        "SELECT id FROM models WHERE name = ? AND pin = ? AND kind = ?", (name, pin, kind)
     ).fetchone()
     return int(number)

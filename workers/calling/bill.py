@@ -72,8 +72,9 @@ def _first(fields: dict[str, Json], names: tuple[str, ...], otherwise: Json) -> 
 def _usage(fields: dict[str, Json]) -> Usage | None:
     prompt = fields.get("prompt_tokens_details") or fields.get("input_tokens_details")
     answer = fields.get("completion_tokens_details") or fields.get("output_tokens_details")
+    alone = () if "completion_tokens" in fields else ("total_tokens",)
     usage = Usage(
-        count_in(fields, "prompt_tokens", "input_tokens"),
+        count_in(fields, "prompt_tokens", "input_tokens", *alone),
         count_in(fields, "completion_tokens", "output_tokens"),
         count_in(prompt, "cached_tokens"),
         count_in(prompt, "cache_write_tokens"),

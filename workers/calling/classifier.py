@@ -67,6 +67,7 @@ import msgspec
 
 from jobs.gateways import ROUBLES, Tariff
 from jobs.message import N_
+from jobs.kinds import CHAT, KINDS, Kind, Said
 from jobs.outcome import (
     MAYBE_BILLED,
     NOT_BILLED,
@@ -117,25 +118,34 @@ _REFUSAL = "refusal"
 _THOUGHT = "only_reasoning"
 
 
-def classify(answer: Answer, *, asked_model: str, now: float, tariff: Tariff = ROUBLES) -> Outcome:
+def classify(
+    answer: Answer,
+    *,
+    asked_model: str,
+    now: float,
+    tariff: Tariff = ROUBLES,
+    kind: str = CHAT.url,
+) -> Outcome:
     """What came of a call for `asked_model`; `now` is Unix time in seconds. Never raises.
 
-    `tariff` tells where the endpoint puts the cost of a call, and in which money.
+    `tariff` tells where the endpoint puts the cost of a call, and in which money; `kind` is what
+    was asked (`jobs.kinds`).
     """
+    asked = KINDS[kind]
     if isinstance(answer, Broken):
         return _broken(answer, now)
     if 300 <= answer.status < 400:
         return _redirected(answer)
-    document, form = forms.read(answer)
+    document, form = forms.read(answer, asked)
     told = charge_of(document, tariff, answer.headers)
-    error = _error_in(document, answer.status, now)
+    error = _error_in(document, answer.status, now, asked)
     if error is not None:
         return _by_code(answer, told, error, now)
     if not _succeeded(answer.status):
-        return _stranger(answer, now)
-    if isinstance(document, dict) and isinstance(document.get("choices"), list):
-        return _chosen(document, told, form, asked_model)
-    return _bad_body(answer, told)
+        return _stranger(answer, now, asked)
+    if isinstance(document, dict) and isinstance(document.get(asked.answers), list):
+        return _answered(document, told, form, asked_model, asked)
+    return _bad_body(answer, told, asked)
 
 
 def _succeeded(status: int) -> bool:
@@ -145,44 +155,28 @@ def _succeeded(status: int) -> bool:
 # ── Answers ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _chosen(
-    document: dict[str, Json], told: Charge | None, form: bytes, asked_model: str
+def _answered(
+    document: dict[str, Json], told: Charge | None, form: bytes, asked_model: str, kind: Kind
 ) -> Outcome:
     billed = told or Charge(Billing.UNKNOWN, provider=served_by(document))
-    choices = document["choices"]
-    choice = choices[0] if choices and isinstance(choices[0], dict) else {}
-    finish = text_of(choice.get("finish_reason"))
-    if choice.get("error") or finish.lower() == "error":
-        message = unwrap(choice.get("error"), 0.0).message or "the model stopped with an error"
+    said = kind.read(document)
+    finish = text_of(said.finish)
+    if said.error or finish.lower() == "error":
+        message = unwrap(said.error, 0.0).message or "the model stopped with an error"
         return Retry(RetryKind.UNCERTAIN, "endpoint.failed_midway", message, billed)
     finish = _FINISHES.get(finish.lower(), finish.lower())
     finish = "content_filter" if "content_filter" in finish else finish
-    flags = _flags(finish, choice, document.get("model"), asked_model)
-    if finish not in {"length", "content_filter"} and not _is_of_use(choice):
+    flags = _flags(finish, said, document.get("model"), asked_model)
+    if finish not in {"length", "content_filter"} and not (said.content or said.reasoning):
         return Retry(RetryKind.UNCERTAIN, "endpoint.empty", N_("the answer has no content"), billed)
     return Answered(billed, finish, flags, form)
 
 
-_CONTENT = ("content", "tool_calls", "function_call", "refusal", "audio", "images")
-_REASONING = ("reasoning", "reasoning_content", "reasoning_details")
-
-
-def _holds(choice: dict[str, Json], parts: tuple[str, ...]) -> bool:
-    message = choice.get("message")
-    return isinstance(message, dict) and any(map(message.get, parts))
-
-
-def _is_of_use(choice: dict[str, Json]) -> bool:
-    return _holds(choice, _CONTENT + _REASONING) or bool(choice.get("text"))
-
-
-def _flags(
-    finish: str, choice: dict[str, Json], model: object, asked_model: str
-) -> tuple[str, ...]:
+def _flags(finish: str, said: Said, model: object, asked_model: str) -> tuple[str, ...]:
     flags = (
         _FLAGS.get(finish, _ODD),
-        _REFUSAL if _holds(choice, ("refusal",)) else "",
-        "" if _holds(choice, _CONTENT) or not _holds(choice, _REASONING) else _THOUGHT,
+        _REFUSAL if said.refusal else "",
+        _THOUGHT if said.reasoning and not said.content else "",
         _MISMATCH if isinstance(model, str) and not _is_same(model, asked_model) else "",
     )
     return tuple(filter(None, flags))
@@ -208,9 +202,9 @@ def _bare(name: str) -> str:
     return _VARIANT.sub("", name.casefold().rpartition("/")[2])
 
 
-def _bad_body(answer: Reply, told: Charge | None) -> Outcome:
+def _bad_body(answer: Reply, told: Charge | None, kind: Kind) -> Outcome:
     if _is_html(answer):
-        return _wrong_address(answer, MAYBE_BILLED if answer.generation_id else NOT_BILLED)
+        return _wrong_address(answer, MAYBE_BILLED if answer.generation_id else NOT_BILLED, kind)
     packed = answer.headers.get("content-encoding", "identity").strip().lower()
     # Of JSON only what it says to people: the rest may be half an answer.
     said = "" if answer.body.lstrip()[:1] in (b"{", b"[", b'"') else _plain(answer)
@@ -218,13 +212,17 @@ def _bad_body(answer: Reply, told: Charge | None) -> Outcome:
     message = N_("the response is not a chat completion")
     if said:
         message = N_("the response is not a chat completion: {words}", words=said)
+    if kind is not CHAT:
+        message = N_("the response is not one of {url}", url=kind.url)
+        if said:
+            message = N_("the response is not one of {url}: {words}", url=kind.url, words=said)
     if packed not in {"", "identity", "gzip", "x-gzip", "deflate", "zstd"}:
         message = N_(
             "the response is compressed as {encoding!r}, which was not requested",
             encoding=text_of(packed, 40),
         )
     billed = charge(told, MAYBE_BILLED)
-    if told is not None and b'"choices"' not in answer.body:
+    if told is not None and b'"%b"' % kind.answers.encode() not in answer.body:
         # An answer in the form of another API: it would cost as much again, in the same form.
         return Refused("endpoint.bad_body", message, billed)
     return Retry(RetryKind.UNCERTAIN, "endpoint.bad_body", message, billed)
@@ -233,7 +231,7 @@ def _bad_body(answer: Reply, told: Charge | None) -> Outcome:
 # ── Errors ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _error_in(document: Json, status: int, now: float) -> Trouble | None:
+def _error_in(document: Json, status: int, now: float, kind: Kind) -> Trouble | None:
     """The error that a body holds; None for answers, and where no JSON of the API is."""
     if not _succeeded(status):
         known = isinstance(document, str | dict | list) and bool(document)
@@ -241,19 +239,20 @@ def _error_in(document: Json, status: int, now: float) -> Trouble | None:
         return None if trouble is None or _is_no_such_path(trouble, status) else trouble
     if not isinstance(document, dict):
         return None
-    if document.get("error") and not _is_answer(document):
+    if document.get("error") and not _is_answer(document, kind):
         return unwrap(document, now)
-    if document.get("choices"):
+    if document.get(kind.answers):
         return None
-    named = "error" in document and "choices" not in document
+    named = "error" in document and kind.answers not in document
     return unwrap(document, now) if named or _says_so(document) else None
 
 
-def _is_answer(document: dict[str, Json]) -> bool:
+def _is_answer(document: dict[str, Json], kind: Kind) -> bool:
     """Whether a whole answer stands beside an `error`, which then is no more than a remark."""
-    choices = document.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    return isinstance(choice, dict) and bool(choice.get("finish_reason")) and _is_of_use(choice)
+    if not isinstance(document.get(kind.answers), list):
+        return False
+    said = kind.read(document)
+    return bool(said.finish) and (said.content or said.reasoning)
 
 
 def _says_so(document: dict[str, Json]) -> bool:
@@ -301,14 +300,14 @@ def _by_code(answer: Reply, billed: Charge | None, trouble: Trouble, now: float)
     return msgspec.structs.replace(outcome, charge=charge(billed, outcome.charge))
 
 
-def _stranger(answer: Reply, now: float) -> Outcome:
+def _stranger(answer: Reply, now: float, kind: Kind) -> Outcome:
     """An error status whose body is not of the API: a proxy's page, a plain text, nothing."""
     if answer.status in {403, 406} and _is_html(answer):
         return Stop(PauseReason.MISCONFIGURED, "endpoint.blocked", _page(answer))
     if answer.status in {404, 405} or (_is_html(answer) and answer.status == 400):
-        return _wrong_address(answer, NOT_BILLED)
+        return _wrong_address(answer, NOT_BILLED, kind)
     if answer.status < 400:
-        return _bad_body(answer, None)
+        return _bad_body(answer, None, kind)
     text = (
         _heading(answer)
         if _is_html(answer)
@@ -624,13 +623,15 @@ def _host(location: str) -> str:
         return ""
 
 
-def _wrong_address(answer: Reply, billed: Charge) -> Outcome:
+def _wrong_address(answer: Reply, billed: Charge, kind: Kind) -> Outcome:
     said = _plain(answer) or "no words"
     message = (
         _page(answer)
         if _is_html(answer)
         else N_("HTTP {status}: {words}", status=answer.status, words=said)
     )
+    if kind is not CHAT:
+        message = N_("the endpoint may have no /{path}: {why}", path=kind.path, why=message)
     return Stop(PauseReason.MISCONFIGURED, "endpoint.wrong_address", message, billed)
 
 

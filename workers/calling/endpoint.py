@@ -22,6 +22,7 @@ import msgspec
 from openai import AsyncOpenAI
 
 from jobs.address import check_base_url, join
+from jobs.kinds import CHAT, KINDS
 from jobs.redaction import Redactor
 from workers.calling.transport import (
     BrokenKind,
@@ -169,23 +170,24 @@ class Endpoint:
             max_connections=max_connections, tls=tls or ssl.create_default_context()
         )
         self._sdk = _Sdk(self.base_url, api_key, HttpClient(transport), headers)
-        self._chat = self._sdk.mould("POST", "chat/completions")
+        self._moulds = {url: self._sdk.mould("POST", kind.path) for url, kind in KINDS.items()}
 
     async def call(
         self,
         body: bytes,
         *,
+        kind: str = CHAT.url,
         idle_timeout_s: float | None = None,
         total_timeout_s: float | None = None,
         on_headers: Listener | None = None,
     ) -> Answer:
-        """One chat completion. Raises nothing but `CancelledError`, which drops the connection.
+        """One request. Raises nothing but `CancelledError`, which drops the connection.
 
         `on_headers` is told the headers that are used as soon as they are there: the generation id
         is known long before the body is, and whether or not it ever comes.
         """
         return await self._exchange(
-            self._chat,
+            self._moulds[kind],
             body,
             idle_timeout_s or self._idle,
             total_timeout_s or self._total,

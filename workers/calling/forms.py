@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from jobs.kinds import CHAT, Kind
 from workers.calling.endpoint import Reply
 from workers.calling.reading import NO_JSON, Json, first_of, parse, write
 
@@ -26,9 +27,14 @@ _JOINED = frozenset({"content", "reasoning", "reasoning_content", "refusal", "ar
 """Texts that come in pieces."""
 
 
-def read(answer: Reply) -> tuple[Json, bytes]:
-    """What the body says, and the completion it was made into; no bytes if it is one as it is."""
+def read(answer: Reply, kind: Kind = CHAT) -> tuple[Json, bytes]:
+    """What the body says, and the answer it was made into; no bytes if it is one as it is.
+
+    Of other kinds than chat no other forms were met.
+    """
     document = parse(answer.body)
+    if kind is not CHAT:
+        return document, b""
     if isinstance(document, dict) and "choices" in document:
         return _with_message(document)
     try:

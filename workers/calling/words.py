@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from jobs.kinds import prompt_texts
 from workers.calling.reading import Json, parse, text_of
 
 LONGEST = 300
@@ -33,7 +34,7 @@ def _visible(char: str) -> str:
 
 def _without_prompt(line: str, body: bytes) -> str:
     """Quotations of the prompt cut out, however the endpoint broke its lines."""
-    prompt = " ".join(" ".join(_texts(_messages(body))).split())
+    prompt = " ".join(" ".join(_texts(_asked(body))).split())
     kept, at = "", 0
     while at < len(line):
         size = _quoted(line, at, prompt)
@@ -52,9 +53,9 @@ def _quoted(line: str, at: int, prompt: str) -> int:
     return size
 
 
-def _messages(body: bytes) -> Json:
+def _asked(body: bytes) -> Json:
     document = parse(body)
-    return document.get("messages") if isinstance(document, dict) else None
+    return [said for _, said in prompt_texts(document)] if isinstance(document, dict) else None
 
 
 def _texts(value: Json) -> list[str]:

@@ -25,6 +25,7 @@ from jobs.chunk import ReturnReason
 from jobs.errors import AlreadyRunning, StorageUnavailable, UsageError
 from jobs.gateways import ROUBLES, Tariff
 from jobs.message import N_
+from jobs.kinds import CHAT
 
 SEGMENT_BYTES = 16 * 2**20
 BALLAST_BYTES = 4 * 2**20
@@ -62,6 +63,7 @@ class Sent(msgspec.Struct, frozen=True, tag="sent", array_like=True):
     sent_at: float
     model: str
     bound: Amount
+    kind: str = CHAT.url
 
 
 class Heard(msgspec.Struct, frozen=True, tag="heard", array_like=True):

@@ -68,7 +68,9 @@ class Leftover:
             return
         chunk = self.chunks.get((sent.job, sent.chunk))
         tariff = ROUBLES if chunk is None else chunk.tariff
-        outcome = classify(answer, asked_model=sent.model, now=sent.sent_at, tariff=tariff)
+        outcome = classify(
+            answer, asked_model=sent.model, now=sent.sent_at, tariff=tariff, kind=sent.kind
+        )
         row = call_row(sent, answer, outcome)
         # Of a model that is missing it takes more than one answer to believe it.
         doubted = isinstance(outcome, Refused) and outcome.code == NO_MODEL
