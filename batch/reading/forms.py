@@ -232,8 +232,7 @@ def _is_request(value: _Object) -> bool:
     if not isinstance(body, dict):
         return False
     kind = kind_of(url) if isinstance(url, str) and url else kind_by_shape(body)
-    asked = body.get(kind.asks) if kind else None
-    return isinstance(asked, list) if kind is CHAT else asked is not None
+    return isinstance(body.get(CHAT.asks), list) if kind is CHAT else kind is not None
 
 
 def _is_message(value: object) -> bool:

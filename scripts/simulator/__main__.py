@@ -25,6 +25,7 @@ from .kinds import describe_kinds
 from .latency import parse_latency
 from .limits import Limits
 from .options import Options
+from .others import PATHS
 from .world import World
 
 EPILOG = """
@@ -71,6 +72,9 @@ def _list_faults(ctx: click.Context, _: click.Parameter, wanted: Any) -> None:
 @click.option("--host", default="127.0.0.1", help="A loopback address; others are refused.")
 @click.option("--port", default=0, help="0 picks a free one.")
 @click.option("--prefix", default="/api/v1", help="Path under which the API lives.")
+@click.option(
+    "--without", type=click.Choice(PATHS), multiple=True, help="A path that it does not have."
+)
 @click.option(
     "--book",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -153,6 +157,7 @@ def _options(given: dict[str, Any]) -> Options:
     same: tuple[str, ...] = (
         "book",
         "prefix",
+        "without",
         "seed",
         "keys",
         "balance",

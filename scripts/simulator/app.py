@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from . import chat, control
+from . import chat, control, others
 from .call import Call
 from .exact import dumps
 from .exchange import Exchange, Spent
@@ -24,7 +24,8 @@ def make_app(world: World) -> web.Application:
     """The whole server as one application."""
     app = web.Application(client_max_size=world.options.max_body)
     at = world.options.prefix
-    app.router.add_post(f"{at}/chat/completions", _booked(world, "chat", chat.prepare))
+    for path in set(others.PATHS) - set(world.options.without):
+        app.router.add_post(f"{at}/{path}", _booked(world, "chat", chat.prepare))
     app.router.add_get(f"{at}/models", _booked(world, "models", _money_free(_models)))
     app.router.add_get(
         f"{at}/models/{{author}}/{{slug}}/endpoints",

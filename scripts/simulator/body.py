@@ -1,16 +1,20 @@
 """The body of a chat request, as far as the server looks into it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from . import others
 from .book import canonical
 from .refusals import RefusedError, refusal
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A chat request that has the right shape. `canonical` is what its messages hash from."""
+    """A chat request that has the right shape, or one that amounts to it (`form`: what it was, with
+    `asked` as it came, and so many `answers` to be billed). `canonical` is what its messages hash
+    from.
+    """
 
     model: str
     messages: list[Any]
@@ -18,6 +22,9 @@ class Chat:
     max_tokens: int | None
     forced_tool: str | None
     fields: dict[str, Any]
+    form: str = others.CHAT
+    answers: int = 1
+    asked: dict[str, Any] = field(default_factory=dict)
 
     def last_user_text(self) -> str:
         """The text of the last user message, its parts joined."""
@@ -47,9 +54,10 @@ class Chat:
         return only or order, not only and wish.get("allow_fallbacks", True) is not False
 
 
-def read_chat(raw: bytes) -> Chat:
+def read_chat(raw: bytes, form: str = others.CHAT) -> Chat:
     """The request in `raw`, or `RefusedError` with a 400 that says what is wrong."""
-    fields = _object(raw)
+    asked = _object(raw)
+    fields = others.as_chat(form, asked)
     model, messages = fields.get("model"), fields.get("messages")
     if not isinstance(model, str) or not model:
         raise _bad("model: a string is required")
@@ -57,7 +65,10 @@ def read_chat(raw: bytes) -> Chat:
         raise _bad("messages: a list of messages is required")
     if fields.get("stream"):
         raise _bad("stream: this server only answers in one piece")
-    return Chat(model, messages, canonical(messages), _max_tokens(fields), _tool(fields), fields)
+    return Chat(
+        *(model, messages, canonical(messages), _max_tokens(fields), _tool(fields), fields),
+        *(form, others.answers(form, asked), asked),
+    )
 
 
 def _bad(text: str) -> RefusedError:

@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from .exact import EXACT
+from .others import PATHS
 
-CHAT = "/chat/completions"
+CHAT = tuple(f"/{path}" for path in PATHS)
 _Key = TypeVar("_Key")
 # Made once: `json.dumps` with settings of one's own makes an encoder at every call.
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -91,7 +92,7 @@ class BookEntry:
 
     @property
     def is_chat(self) -> bool:
-        """Whether it went to the chat path."""
+        """Whether it went to a path where answers are bought."""
         return self.path.endswith(CHAT)
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from typing import Any
 
+from . import others
 from .answers import Answer, compose
 from .body import Chat, read_chat
 from .book import body_hash
@@ -35,7 +36,7 @@ UNBOUNDED = 4096
 def look_into(call: Call) -> None:
     """Read the body as far as the book and the rules need it; its faults are told later."""
     try:
-        call.chat = read_chat(call.raw)
+        call.chat = read_chat(call.raw, others.form_of(call.request.path))
     except RefusedError as refused:
         call.chat = refused
         return
@@ -97,7 +98,8 @@ class _Work:
         answer, generation = self.generate()
         document = self._document(answer, generation)
         spoil(document, self.plot.answer)
-        return dumps(document)
+        rng = dice(self.world.options.seed, self.call.digest, 0, "form")
+        return dumps(others.answer(self.chat.form, document, self.chat.asked, rng))
 
     def generate(self) -> tuple[Answer, Generation]:
         """Make the answer, and charge for it."""
@@ -136,9 +138,9 @@ class _Work:
         cached = int(self.prompt_tokens * self._cached_share()) if caches else 0
         return Tokens(
             prompt=self.prompt_tokens,
-            completion=answer.completion_tokens,
+            completion=answer.completion_tokens * self.chat.answers,
             cached=cached,
-            reasoning=answer.reasoning_tokens,
+            reasoning=answer.reasoning_tokens * self.chat.answers,
         )
 
     def _cached_share(self) -> float:
@@ -262,7 +264,7 @@ def _provider(world: World, call: Call, chat: Chat, model: Model) -> Provider:
 
 
 def _bound(chat: Chat, provider: Provider, prompt: int) -> Decimal:
-    most = chat.max_tokens or provider.max_completion_tokens or UNBOUNDED
+    most = (chat.max_tokens or provider.max_completion_tokens or UNBOUNDED) * chat.answers
     return cost_of(Tokens(prompt, most), prices_for(provider, prompt, now_utc()))
 
 

@@ -19,6 +19,7 @@ class Options:
 
     book: Path
     prefix: str = "/api/v1"
+    without: tuple[str, ...] = ()
     seed: int = 0
     keys: tuple[str, ...] = ()
     balance: Decimal | None = None

@@ -18,7 +18,9 @@ from typing import Any
 import openai
 import pytest
 from openai import OpenAI
-from openai.types import Batch
+from openai.types import Batch, Completion, CreateEmbeddingResponse
+from openai.types.responses import Response
+from pydantic import TypeAdapter
 
 from scripts.simulator import Simulator
 from scripts.torturing.house import free_port
@@ -92,11 +94,19 @@ def lines(count: int, words: str = "Хороший ли это отзыв?") -> 
     )
 
 
-def create(client: OpenAI, data: bytes, **more: Any) -> Batch:
+def line_of(endpoint: str, body: dict[str, Any]) -> bytes:
+    """A file of one request of another kind."""
+    whole = {"custom_id": "r", "method": "POST", "url": endpoint, "body": {"model": MODEL, **body}}
+    return json.dumps(whole, ensure_ascii=False).encode() + b"\n"
+
+
+def create(
+    client: OpenAI, data: bytes, endpoint: Any = "/v1/chat/completions", **more: Any
+) -> Batch:
     """A batch of these lines."""
     file = client.files.create(file=io.BytesIO(data), purpose="batch")
     return client.batches.create(
-        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", **more
+        input_file_id=file.id, endpoint=endpoint, completion_window="24h", **more
     )
 
 
@@ -140,6 +150,37 @@ def test_openais_own_example_runs_with_another_base_url(served: Served, tmp_path
     assert batch.usage.output_tokens > 0
     status = json.loads(served.run("status", batch.nightshift["job"], "--json").stdout)  # type: ignore[attr-defined]
     assert (status["state"], status["completed"]) == ("completed", 30)
+
+
+def test_requests_of_every_kind_run_and_the_sdk_reads_their_answers(served: Served) -> None:
+    client = served.client()
+    asked: dict[Any, tuple[dict[str, Any], Any]] = {
+        "/v1/responses": ({"input": "Хорош?", "max_output_tokens": 900}, Response),
+        "/v1/embeddings": ({"input": ["Хорош?", "Плох?"]}, CreateEmbeddingResponse),
+        "/v1/completions": ({"prompt": ["Хорош?", "Плох?"], "n": 2, "max_tokens": 9}, Completion),
+    }
+    batches = [
+        create(client, line_of(endpoint, body), endpoint, metadata={"nightshift_budget_rub": "9"})
+        for endpoint, (body, _) in asked.items()
+    ]
+    done = [ended(client, batch.id) for batch in batches]
+    texts = [client.files.content(batch.output_file_id or "").text for batch in done]
+    bodies = [json.loads(text)["response"]["body"] for text in texts]
+    read = [
+        TypeAdapter(form).validate_python(body)
+        for body, (_, form) in zip(bodies, asked.values(), strict=True)
+    ]
+
+    assert [(each.status, each.endpoint) for each in done] == [("completed", url) for url in asked]
+    assert read[0].output_text
+    assert [len(each.embedding) for each in read[1].data] == [8, 8]
+    assert [bool(each.text) for each in read[2].choices] == [True] * 4
+    spent = {batch.nightshift["cost_rub"] for batch in done}  # type: ignore[attr-defined]
+    assert spent <= {format(entry.billed, "f") for entry in served.simulator.book()}
+    wrong = ended(client, create(client, lines(1), "/v1/embeddings").id)
+    assert wrong.errors is not None
+    assert wrong.errors.data is not None
+    assert [(each.code, each.line) for each in wrong.errors.data] == [("invalid_url", 1)]
 
 
 def test_the_sdk_pages_and_meets_the_errors_that_it_knows(served: Served) -> None:

@@ -210,7 +210,7 @@ def test_a_file_that_cannot_be_used_fails_the_batch(office: Office, purpose: str
         ({"input_file_id": None}, "input_file_id", "missing_required_parameter"),
         ({"input_file_id": 7}, "input_file_id", "invalid_type"),
         ({"endpoint": None}, "endpoint", "missing_required_parameter"),
-        ({"endpoint": "/v1/embeddings"}, "endpoint", "invalid_value"),
+        ({"endpoint": "/v1/moderations"}, "endpoint", "invalid_value"),
         ({"completion_window": None}, "completion_window", "missing_required_parameter"),
         ({"completion_window": "99 years"}, "completion_window", "invalid_value"),
         ({"completion_window": "31d"}, "completion_window", "invalid_value"),

@@ -107,7 +107,7 @@ REFUSED = [
     ("I18 control", enveloped(custom_id='"a\\u001b[2J"'), "input.field", 13),
     ("I18 bidi", enveloped(custom_id='"a\u202eb"'), "input.field", 13),
     ("I18 line separator", enveloped(custom_id='"a\\u2028b"'), "input.field", 13),
-    ("I19 other path", GOOD.replace(b"chat/completions", b"embeddings"), "input.url", None),
+    ("I19 other path", GOOD.replace(b"chat/completions", b"images/edits"), "input.url", None),
     ("I19 url null", GOOD.replace(b'"/v1/chat/completions"', b"null"), "input.url", None),
     ("I19 GET", GOOD.replace(b"POST", b"GET"), "input.url", None),
     ("I19 base_url", body_with('"base_url":"https://evil.test"'), "input.url", None),

@@ -938,5 +938,7 @@ def test_neither_key_nor_prompt_is_in_what_a_broken_call_says_or_logs(
 def test_the_client_does_not_show_its_key() -> None:
     client = Endpoint("https://example.com/v1", KEY)
 
-    assert KEY not in repr(client) + repr(client._sdk) + repr(client._chat.headers)
+    assert KEY not in repr(client) + repr(client._sdk) + repr(
+        client._moulds["/v1/chat/completions"].headers
+    )
     assert json.dumps(KEY) not in repr(vars(client))
