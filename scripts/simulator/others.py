@@ -129,8 +129,13 @@ def _embeddings(document: Document, fields: Document, dice: Random) -> Document:
     if isinstance(usage, dict):
         gone = ("completion_tokens", "completion_tokens_details")
         usage = {name: value for name, value in usage.items() if name not in gone}
-    kept = {name: document[name] for name in ("id", "model", "provider") if name in document}
+    kept = _kept(document)
     return {**kept, "object": "list", "data": data, "usage": usage}
+
+
+def _kept(document: Document) -> Document:
+    """What an answer of any form tells."""
+    return {name: document[name] for name in ("id", "model", "provider") if name in document}
 
 
 def _vector(size: int, fields: Document, dice: Random) -> list[float] | str:
@@ -144,11 +149,11 @@ _ENDS = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
 def _response(document: Document, fields: Document) -> Document:
-    choice = next(iter(document["choices"]), {})
+    choice: Document = next(iter(document["choices"]), {})
     reason, message = choice.get("finish_reason"), choice.get("message") or {}
     status = "incomplete" if reason in _ENDS else "failed" if reason == "error" else "completed"
     error = choice.get("error")
-    kept = {name: document[name] for name in ("id", "model", "provider") if name in document}
+    kept = _kept(document)
     return {
         **kept,
         "object": "response",
