@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from jobs.message import Message
 from jobs.kinds import CHAT
+from jobs.message import Message
 
 HIDDEN_TOKENS = 1024
 """Room for what the endpoint adds to a prompt; about 447 hidden tokens were observed."""

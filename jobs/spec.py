@@ -13,8 +13,8 @@ from jobs.address import DEFAULT_BASE_URL, check_base_url
 from jobs.chunk import Speed, Terms
 from jobs.errors import InvalidValue
 from jobs.gateways import GATEWAYS, ONE, RUB, UNKNOWN, USD, Gateway, Tariff, gateway_of
-from jobs.message import N_
 from jobs.kinds import KINDS
+from jobs.message import N_
 from jobs.notify import Notify
 from jobs.options import HOURS, MONEY, PACE, AtResume, Option
 from jobs.prices import MOST_RISE

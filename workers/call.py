@@ -23,8 +23,8 @@ import msgspec
 from jobs.budget import NOTHING, Amount
 from jobs.chunk import DRAINED, UNAFFORDABLE, ReturnReason, because
 from jobs.errors import StorageUnavailable
-from jobs.message import N_
 from jobs.kinds import CHAT
+from jobs.message import N_
 from jobs.money import ZERO
 from jobs.outcome import Answered, Billing, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.result import Call, ResultState

@@ -17,8 +17,8 @@ from batch.dialogue.terminal import safe, tell
 from batch.language import _, number
 from batch.submission import Preview, new_job_id, preview
 from batch.tables.answered import added_columns
-from jobs.message import N_
 from jobs.kinds import PROMPT, prompt_texts
+from jobs.message import N_
 from jobs.spec import Spec
 
 HELP = N_("""\

@@ -20,8 +20,8 @@ from batch.store import lookup
 from batch.store.jobstore import JobStore
 from batch.store.lookup import CallFacts, Notable
 from jobs.errors import UsageError
-from jobs.message import N_
 from jobs.kinds import KINDS, PROMPT, prompt_texts, text_of
+from jobs.message import N_
 from jobs.result import ResultState
 
 HELP = N_("""\

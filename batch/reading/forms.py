@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from jobs.message import N_, NOTHING, Message
 from jobs.kinds import CHAT, KINDS, kind_by_shape, kind_of
+from jobs.message import N_, NOTHING, Message
 from jobs.request import Form
 
 _TEXTS = (

@@ -11,9 +11,9 @@ import msgspec
 from batch.reading.forms import form_of_line
 from batch.reading.oddities import ends_with_answer, oddities, oddities_of_texts
 from batch.reading.scan import Flaw, Kind, Node, is_blank, scan, text_of
-from jobs.message import N_, Message
 from jobs.kinds import CHAT, COMPLETIONS, EMBEDDINGS, KINDS, RESPONSES, kind_by_shape, kind_of
 from jobs.kinds import Kind as Asked
+from jobs.message import N_, Message
 from jobs.request import Fault, Request
 
 LONGEST_NAME = 512

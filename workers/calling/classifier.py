@@ -66,8 +66,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from jobs.gateways import ROUBLES, Tariff
-from jobs.message import N_
 from jobs.kinds import CHAT, KINDS, Kind, Said
+from jobs.message import N_
 from jobs.outcome import (
     MAYBE_BILLED,
     NOT_BILLED,
