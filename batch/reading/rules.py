@@ -294,9 +294,9 @@ class _Rules:
         for key in ("stream", "background"):
             node = self._member(body, key)
             if node.kind not in (Kind.FALSE, Kind.NULL):
+                where = f"{self._path}{key}"
                 told = N_(
-                    '"{field}" must be false or absent: answers are stored whole',
-                    field=f"{self._path}{key}",
+                    '"{where}" must be false or absent: answers are stored whole', where=where
                 )
                 raise Flaw("input.unsupported", told, node.start)
         n = self._member(body, "n")

@@ -138,6 +138,7 @@ class FakeEndpoint:
         self,
         body: bytes,
         *,
+        kind: str = CHAT.url,
         idle_timeout_s: float | None = None,  # noqa: ARG002
         total_timeout_s: float | None = None,  # noqa: ARG002
         on_headers: Listener | None = None,
