@@ -11,6 +11,7 @@ from typing import Any
 
 from jobs.budget import Amount
 from jobs.chunk import ChunkClosed, Payload, Terms, Work
+from jobs.kinds import CHAT
 from jobs.result import Call, Result
 from jobs.wire import Delivery, unpack_bodies, unpack_delivery
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Listener, Reply
@@ -138,7 +139,7 @@ class FakeEndpoint:
         self,
         body: bytes,
         *,
-        kind: str = CHAT.url,
+        kind: str = CHAT.url,  # noqa: ARG002
         idle_timeout_s: float | None = None,  # noqa: ARG002
         total_timeout_s: float | None = None,  # noqa: ARG002
         on_headers: Listener | None = None,
