@@ -212,16 +212,17 @@ class Calls:
         finally:
             chunk.kept_waiting -= 1
 
-    def _widen(self, chunk: OpenChunk, calls: int = 0) -> asyncio.Task[bool | None]:
+    def _widen(self, chunk: OpenChunk) -> asyncio.Task[bool | None]:
         """Asks for more of the grant, once at a time."""
         if chunk.widening is None:
-            chunk.widening = asyncio.create_task(self._widened(chunk, calls))
+            chunk.widening = asyncio.create_task(self._widened(chunk))
         return chunk.widening
 
-    async def _widened(self, chunk: OpenChunk, calls: int) -> bool | None:
+    async def _widened(self, chunk: OpenChunk) -> bool | None:
         try:
             await asyncio.sleep(0)  # those that were admitted at the same time are counted, too
-            said = await self._open(chunk, chunk.grant.wider(max(calls, chunk.kept_waiting)))
+            calls = max(chunk.kept_waiting, min(self._reach, chunk.waiting))
+            said = await self._open(chunk, chunk.grant.wider(calls))
             if said is False:
                 self._stops.lose({chunk.key})
             return said
@@ -239,7 +240,7 @@ class Calls:
     def _prepare_next(self, job: str) -> None:
         for chunk in self._chunks.values():
             if chunk.payload.job == job and chunk.has_begun and chunk.grant.opened.tokens == 0:
-                self._widen(chunk, min(self._reach, chunk.waiting))
+                self._widen(chunk)
                 return
 
     # ---- take, send, read -------------------------------------------------------------------

@@ -30,7 +30,7 @@ from workers.calling.endpoint import Broken, BrokenKind, Endpoint
 from workers.calling.lookup import found_in
 from workers.delivery import recovery
 from workers.delivery.outbox import Outbox, new_name
-from workers.delivery.post import Post
+from workers.delivery.post import LOOK_LATER_S, LOOK_S, Post
 from workers.engine import Engine
 from workers.pending import OpenChunk, Summary
 from workers.runner import Runner
@@ -180,12 +180,14 @@ class Service:
         """A chunk that has not begun goes back where nobody answers; one that has waits."""
         (job, number), stops = chunk.key, self._runner.stops
         patience_s = math.inf if chunk.has_begun else PERMIT_S
+        hurries = bool(chunk.kept_waiting) or not chunk.has_begun
         deadline = time.monotonic() + patience_s
 
         def given_up() -> bool:
             return time.monotonic() > deadline or stops.is_stopped(chunk)
 
-        return await self._post.ask(job, Begin(number, self._box, chunk.token, amount), given_up)
+        ask = Begin(number, self._box, chunk.token, amount)
+        return await self._post.ask(job, ask, given_up, LOOK_S if hurries else LOOK_LATER_S)
 
     def _tell_all(self, job: str) -> None:
         """What stopped a job here need not happen to every worker."""

@@ -726,8 +726,10 @@ class ActiveJob:
 
 def write_down(store: JobStore, mail: Mail) -> Applied:
     """Writes deliveries to disk, and says what was dropped."""
-    job = store.job()
-    applied = ledger.apply(store, mail.deliveries, judge_of(job.id, job.spec))
+    applied = Applied()
+    if mail.deliveries:
+        # Else no commit: workers often only ask.
+        applied = ledger.apply(store, mail.deliveries, judge_of(mail.job, store.job().spec))
     dropped = mail.garbage + applied.foreign
     if dropped:
         log.warning(N_("%s: dropped %d invalid messages"), mail.job, dropped)

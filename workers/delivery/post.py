@@ -35,7 +35,7 @@ TIMEOUT_S = 4.0
 VOUCHING_S, _ASK_AGAIN_S = 3.0, 0.05
 """So long a chunk's message waits for somebody to vouch for its fence, who answers in 0.1 s."""
 
-_ASK_PERMIT_AGAIN_S, _LOOK_S, _LOOK_SELDOM_S = 1.0, 0.01, 0.1
+_ASK_PERMIT_AGAIN_S, LOOK_S, LOOK_LATER_S, _LOOK_SELDOM_S = 1.0, 0.01, 0.05, 0.1
 
 CLAIM_S = 15.0
 """A claim that is not renewed for so long is void: its worker is dead or cut off."""
@@ -307,19 +307,25 @@ class Post:
         return cast("bytes | list[bytes | None] | None", found)
 
     async def ask(
-        self, job: str, ask: Begin, given_up: Callable[[], bool] = lambda: False
+        self,
+        job: str,
+        ask: Begin,
+        given_up: Callable[[], bool] = lambda: False,
+        look_s: float = LOOK_S,
     ) -> bool | None:
         """Whether calls of a chunk that was claimed may cost so much: its coordinator says so, and
         to this worker alone, once it has that on disk. Whatever else stands in Redis proves
-        nothing. None where it said nothing until it is `given_up`.
+        nothing. None where it said nothing until it is `given_up`. First looks for the answer after
+        `look_s`.
         """
-        ask_at, wait = 0.0, _LOOK_S
+        ask_at, wait = 0.0, look_s
         while not given_up():
             with suppress(ConnectionError):
                 async with _as_connection_errors(), asyncio.timeout(TIMEOUT_S):
                     if time.monotonic() >= ask_at:
                         await self._ask_for(job, ask)
                         ask_at = time.monotonic() + _ASK_PERMIT_AGAIN_S
+                        await asyncio.sleep(wait)
                     permit = await self._permit(job, ask.chunk)
                     if permit and (permit.attempt != ask.attempt or permit.covers(ask)):
                         return permit.attempt == ask.attempt
