@@ -270,6 +270,8 @@ def serve(
 def _server(app: ASGIApp, listening: Listening) -> uvicorn.Server:
     import uvicorn
 
+    from batch.api.protocol import Protocol
+
     class Server(uvicorn.Server):
         """Signals are ours to hear: what works beside it ends after it."""
 
@@ -280,7 +282,7 @@ def _server(app: ASGIApp, listening: Listening) -> uvicorn.Server:
     try:
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
