@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
@@ -13,19 +14,21 @@ import click
 from batch.dialogue.click_help import Command
 from batch.dialogue.options import COUNT, complete_job, open_home, plain_option
 from batch.dialogue.terminal import fitted, safe, say, tell
-from batch.language import _, decimal, exact, moment, number
+from batch.language import _, decimal, exact, moment, ngettext, number
 from batch.reports.lines import line_of
 from batch.reports.rows import Row, row_of
+from batch.reports.texts import answer_of, prompt_of, rest_of
 from batch.store import lookup
 from batch.store.jobstore import JobStore
 from batch.store.lookup import CallFacts, Notable
 from jobs.errors import UsageError
-from jobs.kinds import KINDS, PROMPT, prompt_texts, text_of
+from jobs.kinds import KINDS
 from jobs.message import N_
 from jobs.result import ResultState
 
 HELP = N_("""\
-Show one request of JOB: prompt, answer, calls and cost. Or list those worth a look.
+Show one request of JOB: prompt, answer, calls and cost. Or list those worth a look,
+or browse all of them on a page that this machine alone can open.
 
 ROW is a custom_id or an input line (for a table: its row number). Without ROW the first failed
 request is shown. Nothing is sent.
@@ -35,6 +38,7 @@ request is shown. Nothing is sent.
   nightshift show latest --failed
   nightshift show latest --costliest --limit 5
   nightshift show latest r-17 --json | jq .response
+  nightshift show latest --open
 """)
 
 _LISTED = 20
@@ -57,10 +61,18 @@ _BEGINNING = 60
 )
 @plain_option("--limit", **COUNT, default=_LISTED, show_default=True, help=N_("List at most N."))
 @plain_option("--json", "as_json", is_flag=True, help=N_("Print JSON, one line per request."))
-def command(job: str, row: str | None, kind: str | None, limit: int, *, as_json: bool) -> int:
+@plain_option("--open", "opened", is_flag=True, help=N_("Browse all requests on a local page."))
+def command(
+    job: str, row: str | None, kind: str | None, limit: int, *, as_json: bool, opened: bool
+) -> int:
     """See HELP."""
     home = open_home()
     job_id = home.find(job)
+    if opened:
+        from batch.viewing.server import serve  # loads the server
+
+        serve(home, job_id, row, kind, browse=sys.stdout.isatty())
+        return 0
     with closing(home.open(job_id, read_only=True)) as store:
         if kind is not None:
             _list(store, lookup.notable(store.db, Notable(kind), limit), as_json=as_json)
@@ -106,7 +118,7 @@ def _list(store: JobStore, ordinals: list[int], *, as_json: bool) -> None:
             continue
         row = row_of(store, ordinal)
         what = row.code or ",".join(row.flags) or _state(row)
-        words = _(row.message) or _text_of(_answer(row))
+        words = _(row.message) or answer_of(row)
         facts = f"{number(row.line):>8}  {fitted(safe(row.custom_id), 24):<24}  {what}"
         cost = _("{rub} ₽").format(rub=exact(row.cost))
         time = _("{seconds} s").format(seconds=decimal(row.latency_s, 1))
@@ -122,15 +134,15 @@ def _show(store: JobStore, ordinal: int) -> None:
         )
     )
     request = json.loads(body)
-    for who, said in prompt_texts(request):
-        _block(safe(who), _text_of(said.get("content") or said if isinstance(said, dict) else said))
-    rest = {name: value for name, value in request.items() if name not in PROMPT}
+    for who, said in prompt_of(request):
+        _block(safe(who), said)
+    rest = rest_of(request)
     rest |= {} if limit is None else {KINDS[store.queue.kind(ordinal)].bounds[0]: limit}
     tell(f"  {safe(json.dumps(rest, ensure_ascii=False))}")
     tell("")
     tell(f"{_state(row)}{_why(row)}")
-    if answer := _text_of(_answer(row)):
-        _block(_("answer"), answer)
+    if text := answer_of(row):
+        _block(_("answer"), text)
     if row.flags:
         tell(_("flags: {flags}").format(flags=safe(", ".join(row.flags))))
     if row.copy_of is not None:
@@ -152,8 +164,8 @@ def _next_kinds() -> list[tuple[str, Notable]]:
 
 
 def _tell_calls(row: Row, calls: list[CallFacts]) -> None:
-    told = _("cost {rub} ₽, {attempts} attempts")
-    tell(told.format(rub=exact(row.cost), attempts=number(row.attempts)))
+    told = ngettext("cost {rub} ₽, {count} attempt", "cost {rub} ₽, {count} attempts", row.attempts)
+    tell(told.format(rub=exact(row.cost), count=number(row.attempts)))
     for call in calls:
         tell("  " + ", ".join(_facts(call)))
 
@@ -191,23 +203,6 @@ def _why(row: Row) -> str:
         return ""
     status = f" (HTTP {row.status})" if row.status else ""
     return f": {safe(row.code)}{status}: {safe(_(row.message))}"
-
-
-def _answer(row: Row) -> Any:
-    """The content of an answer, or all of it where it is of another form."""
-    if not row.body:
-        return ""
-    try:
-        body = json.loads(row.body)
-    except ValueError:
-        return row.body.decode("utf-8", "replace")
-    return text_of(body)
-
-
-def _text_of(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "" if content is None else json.dumps(content, ensure_ascii=False, indent=1)
 
 
 def _block(title: str, text: str) -> None:

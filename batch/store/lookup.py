@@ -25,11 +25,76 @@ _CONDITIONS = {
     Notable.FLAGGED: "flags <> ''",
 }
 _RANKED = {
-    Notable.SLOWEST: "SELECT ordinal FROM results ORDER BY latency_s DESC, ordinal LIMIT ?",
+    Notable.SLOWEST: "SELECT ordinal FROM results{where}"
+    " ORDER BY latency_s DESC, ordinal LIMIT :limit",
     # As floats: it only orders.
-    Notable.COSTLIEST: "SELECT ordinal FROM calls GROUP BY ordinal"
-    " ORDER BY sum(CAST(coalesce(cost, bound, 0) AS REAL)) DESC, ordinal LIMIT ?",
+    Notable.COSTLIEST: "SELECT ordinal FROM calls{where} GROUP BY ordinal"
+    " ORDER BY sum(CAST(coalesce(cost, bound, 0) AS REAL)) DESC, ordinal LIMIT :limit",
 }
+
+
+MOST_RANKED = 10_000
+"""Of the slowest or costliest."""
+
+
+class Page(NamedTuple):
+    """Ordinals, and where the pages before and after begin; None where there is none."""
+
+    ordinals: list[int]
+    before: int | None
+    after: int | None
+
+
+def page(db: sqlite3.Connection, kind: Notable | None, text: str, start: int, size: int) -> Page:
+    """Requests of a kind with `text` in their `custom_id`, from a start on: an ordinal, or of a
+    ranking the place. Costs a walk at most, and no memory beyond a page.
+    """
+    if kind in _RANKED:
+        return _ranked_page(db, kind, text, start, size)
+    source, where = _filtered(kind, text)
+    query = f"SELECT ordinal FROM {source} WHERE ordinal {{}} :start{where} ORDER BY ordinal"  # noqa: S608  ours
+    found = {"start": start, "text": text, "limit": size + 1}
+    later = [row[0] for row in db.execute(query.format(">=") + " LIMIT :limit", found)]
+    found["limit"] = size
+    earlier = [row[0] for row in db.execute(query.format("<") + " DESC LIMIT :limit", found)]
+    after = later[size] if len(later) > size else None
+    return Page(later[:size], earlier[-1] if earlier else None, after)
+
+
+def before(db: sqlite3.Connection, kind: Notable | None, text: str, ordinal: int) -> int | None:
+    """The last request of a kind, with `text` in its `custom_id`, that stands before this one."""
+    source, conditions = _filtered(kind, text)
+    row = db.execute(
+        f"SELECT max(ordinal) FROM {source} WHERE ordinal < :start{conditions}",  # noqa: S608  ours
+        {"start": ordinal, "text": text},
+    ).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
+def _filtered(kind: Notable | None, text: str) -> tuple[str, str]:
+    """A table, and conditions that follow others."""
+    source, conditions = ("requests", []) if kind is None else ("results", [_CONDITIONS[kind]])
+    if text:
+        conditions.append(_named(source))
+    return source, "".join(f" AND {each}" for each in conditions)
+
+
+def _named(source: str) -> str:
+    if source == "requests":
+        return "instr(custom_id, :text) > 0"
+    own = f"(SELECT custom_id FROM requests WHERE ordinal = {source}.ordinal)"  # noqa: S608  ours
+    return f"instr({own}, :text) > 0"
+
+
+def _ranked_page(db: sqlite3.Connection, kind: Notable, text: str, start: int, size: int) -> Page:
+    start = min(max(start, 0), MOST_RANKED)
+    source = "results" if kind is Notable.SLOWEST else "calls"
+    where = f" WHERE {_named(source)}" if text else ""
+    query = _RANKED[kind].format(where=where) + " OFFSET :start"
+    found = {"limit": size + 1, "start": start, "text": text}
+    ordinals = [row[0] for row in db.execute(query, found)]
+    after = start + size if len(ordinals) > size and start + size < MOST_RANKED else None
+    return Page(ordinals[:size], max(start - size, 0) if start else None, after)
 
 
 class CallFacts(NamedTuple):
@@ -62,8 +127,8 @@ def notable(db: sqlite3.Connection, kind: Notable, limit: int) -> list[int]:
     query = _RANKED.get(kind)
     if query is None:
         condition = _CONDITIONS[kind]
-        query = f"SELECT ordinal FROM results WHERE {condition} ORDER BY ordinal LIMIT ?"  # noqa: S608
-    return [row[0] for row in db.execute(query, (limit,))]
+        query = f"SELECT ordinal FROM results WHERE {condition} ORDER BY ordinal LIMIT :limit"  # noqa: S608
+    return [row[0] for row in db.execute(query.format(where=""), {"limit": limit})]
 
 
 def first(db: sqlite3.Connection) -> int | None:

@@ -62,7 +62,7 @@ def test_a_request_is_shown_by_its_line_and_its_id_and_the_first_failed_one_with
 
     assert "custom_id r-2" in shown
     assert "failed: endpoint.bad_request (HTTP 400): says endpoint.bad_request" in shown
-    assert "cost 0.25 ₽, 1 attempts" in shown
+    assert "cost 0.25 ₽, 1 attempt\n" in shown
 
 
 @pytest.mark.usefixtures("home")
