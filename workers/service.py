@@ -30,9 +30,10 @@ from workers.calling.endpoint import Broken, BrokenKind, Endpoint
 from workers.calling.lookup import found_in
 from workers.delivery import recovery
 from workers.delivery.outbox import Outbox, new_name
-from workers.delivery.post import LOOK_LATER_S, LOOK_S, Post
 from workers.engine import Engine
 from workers.pending import OpenChunk, Summary
+from workers.redis.claims import LOOK_LATER_S, LOOK_S
+from workers.redis.gateway import WorkerRedis
 from workers.runner import Runner
 from workers.settings import WorkerSettings
 from workers.status import job_statuses, limit_statuses
@@ -137,15 +138,15 @@ class Service:
 
     async def _start(self) -> None:
         settings = self._settings
-        self._post = Post(settings.redis_url, self.name, settings.seal)
-        await self._post.check()
-        self._outbox = Outbox(settings.scratch / "outbox", self._post, self._box)
+        self._redis = WorkerRedis(settings.redis_url, self.name, settings.seal)
+        await self._redis.connection.check()
+        self._outbox = Outbox(settings.scratch / "outbox", self._redis.deliveries, self._box)
         try:
             folders = recovery.recover(settings.scratch / "outbox", self._outbox)
         except NightshiftError:
             self._outbox.abandon()
             raise
-        self._post.bury(folder.name for folder, _ in folders)
+        self._redis.limiters.mark_dead(folder.name for folder, _ in folders)
         if folders:
             self._outbox.when_acknowledged(lambda: recovery.forget(folders))
         self._endpoint = Endpoint(
@@ -163,7 +164,7 @@ class Service:
         self._runner = Runner(
             self._endpoint,
             self._outbox,
-            self._post,
+            self._redis.limiters,
             self._may_spend,
             settings.target.key,
             dice,
@@ -187,11 +188,11 @@ class Service:
             return time.monotonic() > deadline or stops.is_stopped(chunk)
 
         ask = Begin(number, self._box, chunk.token, amount)
-        return await self._post.ask(job, ask, given_up, LOOK_S if hurries else LOOK_LATER_S)
+        return await self._redis.claims.ask(job, ask, given_up, LOOK_S if hurries else LOOK_LATER_S)
 
     def _tell_all(self, job: str) -> None:
         """What stopped a job here need not happen to every worker."""
-        task = asyncio.create_task(self._quietly(self._post.hold(job)))
+        task = asyncio.create_task(self._quietly(self._redis.heartbeats.hold(job)))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
@@ -210,7 +211,7 @@ class Service:
             return None
         await asyncio.wait([self._resting], timeout=FIRST_REST_S)
         self._rest.stirred()
-        payload = await self._post.claim(job, chunk, fence)
+        payload = await self._redis.claims.claim(job, chunk, fence)
         if payload is None or self._outbox.has_open(job, chunk):
             return None
         if (payload.base_url, payload.key) != self._settings.target:
@@ -219,7 +220,7 @@ class Service:
         if len(self._ran) > MOST_REMEMBERED:
             self._ran.pop(next(iter(self._ran)))
         summary = await self._runner.run(payload)
-        await self._quietly(self._post.release(job, chunk))
+        await self._quietly(self._redis.claims.release(job, chunk))
         return summary
 
     async def _look_up(self, job: str, calls: list[_Asked], rate: Decimal) -> int:
@@ -257,14 +258,14 @@ class Service:
             await self._one_beat()
 
     async def _heed_holds(self, jobs: set[str]) -> None:
-        held = await self._post.held(jobs)
+        held = await self._redis.heartbeats.held(jobs)
         # While this worker tells of a job that stopped here, Redis does not know it yet.
         if not self._telling and held != self._runner.stops.held:
             self._runner.stops.hold(held)
 
     async def _one_beat(self) -> None:
         asked_at = time.monotonic()
-        beat = await self._post.beat(list(self._runner.chunks), self._presence())
+        beat = await self._redis.heartbeats.beat(list(self._runner.chunks), self._presence())
         self._runner.renewed(beat.lost, asked_at)
         self._runner.stops.hold(beat.held)
         for job, told in beat.told.items():
@@ -290,7 +291,7 @@ class Service:
             open=self._outbox.open_chunks(),
             rest=self._rest.last,
             limits=limit_statuses(self._runner),
-            foreign=self._post.foreign,
+            foreign=self._redis.connection.foreign,
         )
 
     async def _stop(self) -> None:
@@ -310,9 +311,9 @@ class Service:
                 self._outbox.disk.folder,
             )
         self.failure = self._outbox.disk.failure
-        await self._quietly(self._post.leave())
+        await self._quietly(self._redis.leave())
         await self._endpoint.close()
-        await self._post.close()
+        await self._redis.connection.close()
 
     @staticmethod
     async def _quietly(coroutine: Coroutine[Any, Any, Any]) -> None:

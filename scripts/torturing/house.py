@@ -40,7 +40,7 @@ _PATIENCE_S = 300.0
 SOON_TRIED_AGAIN = ("batch.coordinator.service:TROUBLE_S=3",)
 """A coordinator whose disk failed waits for less than half a minute."""
 
-SOON_LOST = ("workers.delivery.post:CLAIM_S=8", "batch.settings:LEAST_PATIENCE_S=10")
+SOON_LOST = ("workers.redis.claims:CLAIM_S=8", "batch.settings:LEAST_PATIENCE_S=10")
 """A worker that is silent for 10 s is given up, instead of 20 s."""
 
 _STARTS_S = 30.0

@@ -14,10 +14,10 @@ import pytest
 from redis import Redis
 
 from tests.conftest import SEAL, Server
-from workers.delivery import post as posts
-from workers.delivery.post import Post
 from workers.pacing.dispatcher import TICK_S
 from workers.pacing.leases import LEASE_S, Lease, LeaseRequest
+from workers.redis import limiters
+from workers.redis.gateway import WorkerRedis
 
 SCOPE = "scope"
 HASH, SLOTS = f"ns:pace:{SCOPE}", f"ns:slots:{SCOPE}"
@@ -28,20 +28,20 @@ class Crowd:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._posts: dict[str, Post] = {}
+        self._posts: dict[str, WorkerRedis] = {}
 
     async def ask(self, worker: str, **changes: Any) -> Lease:
         given: dict[str, Any] = {"wanted": 0, "in_flight": 0, **changes}
-        return await self.post(worker).exchange(SCOPE, LeaseRequest(**given))
+        return await self.post(worker).limiters.exchange(SCOPE, LeaseRequest(**given))
 
-    def post(self, worker: str) -> Post:
+    def post(self, worker: str) -> WorkerRedis:
         if worker not in self._posts:
-            self._posts[worker] = Post(self._url, worker, SEAL)
+            self._posts[worker] = WorkerRedis(self._url, worker, SEAL)
         return self._posts[worker]
 
     async def close(self) -> None:
         for post in self._posts.values():
-            await post.close()
+            await post.connection.close()
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_worker_that_has_more_in_flight_than_its_share_starts_none_and_gives_b
 def test_the_slots_of_a_dead_worker_come_back_after_its_lease(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(posts, "LEASE_S", 0.5)
+    monkeypatch.setattr(limiters, "LEASE_S", 0.5)
 
     async def scene(crowd: Crowd) -> None:
         await crowd.ask("dead", wanted=10, in_flight=10, most=10)

@@ -23,7 +23,7 @@ from batch.settings import read_settings
 from jobs.errors import NightshiftError, ServiceUnavailable, UsageError
 from jobs.seal import Target
 from tests.conftest import SEAL, Workdir
-from workers.delivery.post import Post
+from workers.redis.gateway import WorkerRedis
 
 JOB = "job_01jd0000000000000000000000"
 TARGET = Target("https://example.com/v1", "")
@@ -279,11 +279,11 @@ def try_all(url: str) -> list[NightshiftError | ConnectionError | None]:
     sender = Sender(url, SEAL)
 
     async def as_worker() -> None:
-        post = Post(url, "one", SEAL)
+        post = WorkerRedis(url, "one", SEAL)
         try:
-            await post.send([(JOB, b"data")])
+            await post.deliveries.send([(JOB, b"data")])
         finally:
-            await post.close()
+            await post.connection.close()
 
     def met(step: Callable[[], object]) -> NightshiftError | ConnectionError | None:
         try:

@@ -48,11 +48,12 @@ from tests.workers.fakes import (
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
 from workers.delivery import batches, outbox
 from workers.delivery.outbox import Outbox
-from workers.delivery.post import CLAIM_S, TIMEOUT_S
 from workers.pacing import circuit_breaker, contact, dispatcher, retry, retry_budget
 from workers.pacing.backoff import Backoff
 from workers.pacing.dispatcher import Dispatcher
 from workers.pending import OpenChunk, PendingRequest, Summary
+from workers.redis.claims import CLAIM_S
+from workers.redis.connection import TIMEOUT_S
 from workers.runner import Runner
 from workers.service import BEAT_S
 from workers.status import job_statuses

@@ -8,7 +8,7 @@ kills it before or after the fifth call of that function whose first argument (o
 `self`) is of that class; an empty class stands for any. The file FAILPOINT_TOLD then holds the
 moment, in the machine's monotonic seconds.
 
-    CONSTANTS=workers.delivery.post:CLAIM_S=6 batch.settings:LEAST_PATIENCE_S=8
+    CONSTANTS=workers.redis.claims:CLAIM_S=6 batch.settings:LEAST_PATIENCE_S=8
 
 gives a constant another value before anybody reads it, so that nobody has to wait for a long time
 that is one only for the sake of busy machines; one a module.

@@ -25,9 +25,9 @@ from jobs.heartbeat import WorkerStatus
 from jobs.wire import Begin, Permit, pack_payload
 from tests.conftest import SEAL, Server
 from tests.workers.fakes import JOB, OTHER_JOB, payload, work
-from workers.delivery import post as posts
-from workers.delivery.post import Post
 from workers.pacing.leases import LeaseRequest
+from workers.redis import claims
+from workers.redis.gateway import WorkerRedis
 
 KEY = (JOB, 1)
 
@@ -40,19 +40,22 @@ def redis(server: Server) -> Iterator[Redis]:
 
 
 def between(
-    server: Server, scene: Callable[[Post, Post], Awaitable[None]], *, vouching: bool = True
+    server: Server,
+    scene: Callable[[WorkerRedis, WorkerRedis], Awaitable[None]],
+    *,
+    vouching: bool = True,
 ) -> None:
     """Two workers at one server, to which its memory is vouched for."""
 
     async def whole() -> None:
-        one, two = Post(server.url, "one", SEAL), Post(server.url, "two", SEAL)
+        one, two = WorkerRedis(server.url, "one", SEAL), WorkerRedis(server.url, "two", SEAL)
         try:
             if vouching:
                 await vouched(server, one, two)
             await scene(one, two)
         finally:
-            await one.close()
-            await two.close()
+            await one.connection.close()
+            await two.connection.close()
 
     asyncio.run(asyncio.wait_for(whole(), 20))
 
@@ -61,12 +64,12 @@ FENCE = "f1"
 CLAIM = (*KEY, FENCE)
 
 
-async def vouched(server: Server, *workers: Post, fence: str = FENCE) -> None:
+async def vouched(server: Server, *workers: WorkerRedis, fence: str = FENCE) -> None:
     """A coordinator vouches for what stands there."""
     home = HomePost(server.url, SEAL)
     home.begin_fence(fence, FENCE)
     for worker in workers:
-        await worker.beat([], WorkerStatus())
+        await worker.heartbeats.beat([], WorkerStatus())
     server_id = home.vouch(fence, 1, "").server
     assert home.vouch(fence, 1, server_id).whole
     home.close()
@@ -81,13 +84,13 @@ def lay_down(redis: Redis, chunk: int = 1) -> None:
 
 
 def test_a_chunk_goes_to_the_first_who_claims_it(server: Server, redis: Redis) -> None:
-    async def scene(one: Post, two: Post) -> None:
-        assert await one.claim(*CLAIM) is None
+    async def scene(one: WorkerRedis, two: WorkerRedis) -> None:
+        assert await one.claims.claim(*CLAIM) is None
         lay_down(redis)
 
-        assert await one.claim(*CLAIM) == payload(work(1))
-        assert await two.claim(*CLAIM) is None
-        assert await one.claim(*CLAIM) is None
+        assert await one.claims.claim(*CLAIM) == payload(work(1))
+        assert await two.claims.claim(*CLAIM) is None
+        assert await one.claims.claim(*CLAIM) is None
         assert redis.get(names.claim_key(*KEY)) == b"one"
         assert 14_000 < redis.pttl(names.claim_key(*KEY)) <= 15_000
 
@@ -99,27 +102,27 @@ def test_p4_a_chunk_whose_worker_died_is_not_run_again_by_a_message_that_came_tw
 ) -> None:
     """Answers of it may be on their way: what is left of it travels under another number."""
 
-    async def scene(one: Post, two: Post) -> None:
+    async def scene(one: WorkerRedis, two: WorkerRedis) -> None:
         lay_down(redis)
-        await one.claim(*CLAIM)
+        await one.claims.claim(*CLAIM)
         redis.delete(names.claim_key(*KEY))  # as 15 s after its worker's death
 
-        assert await two.claim(*CLAIM) is None
-        assert await one.claim(*CLAIM) is None
+        assert await two.claims.claim(*CLAIM) is None
+        assert await one.claims.claim(*CLAIM) is None
 
     between(server, scene)
 
 
 def test_a_chunk_that_is_done_is_not_run_again(server: Server, redis: Redis) -> None:
-    async def scene(one: Post, two: Post) -> None:
+    async def scene(one: WorkerRedis, two: WorkerRedis) -> None:
         lay_down(redis)
-        await one.claim(*CLAIM)
-        await one.release(*KEY)
+        await one.claims.claim(*CLAIM)
+        await one.claims.release(*KEY)
 
         assert redis.get(names.claim_key(*KEY)) is None
-        assert await two.claim(*CLAIM) is None
+        assert await two.claims.claim(*CLAIM) is None
         redis.set(names.claim_key(*KEY), b"of somebody else")
-        await one.release(*KEY)
+        await one.claims.release(*KEY)
         assert redis.get(names.claim_key(*KEY)) == b"of somebody else"
 
     between(server, scene)
@@ -130,26 +133,26 @@ def test_a_chunk_that_the_home_forgot_leaves_nothing_and_is_not_taken(
 ) -> None:
     home = HomePost(server.url, SEAL)
 
-    async def scene(one: Post, two: Post) -> None:
+    async def scene(one: WorkerRedis, two: WorkerRedis) -> None:
         lay_down(redis)
-        await one.claim(*CLAIM)
-        await one.release(*KEY)
+        await one.claims.claim(*CLAIM)
+        await one.claims.release(*KEY)
         home.forget_chunks(JOB, [1])
 
         assert [*redis.scan_iter(f"ns:*{JOB}*")] == []
-        assert await two.claim(*CLAIM) is None
+        assert await two.claims.claim(*CLAIM) is None
 
     between(server, scene)
     home.close()
 
 
 def test_r19_another_chunks_payload_and_garbage_are_not_taken(server: Server, redis: Redis) -> None:
-    async def scene(one: Post, _: Post) -> None:
+    async def scene(one: WorkerRedis, _: WorkerRedis) -> None:
         put(redis, names.payload_key(JOB, 7), pack_payload(payload(work(1), chunk=8)))
-        assert await one.claim(JOB, 7, FENCE) is None
+        assert await one.claims.claim(JOB, 7, FENCE) is None
         put(redis, names.payload_key(JOB, 8), b"garbage")
         with pytest.raises(BadMessage):
-            await one.claim(JOB, 8, FENCE)
+            await one.claims.claim(JOB, 8, FENCE)
 
     between(server, scene)
 
@@ -157,10 +160,10 @@ def test_r19_another_chunks_payload_and_garbage_are_not_taken(server: Server, re
 def test_a_sign_of_life_renews_what_is_mine_and_tells_what_is_not(
     server: Server, redis: Redis
 ) -> None:
-    async def scene(one: Post, two: Post) -> None:
+    async def scene(one: WorkerRedis, two: WorkerRedis) -> None:
         for chunk in (1, 2, 3):
             lay_down(redis, chunk)
-            await one.claim(JOB, chunk, FENCE)
+            await one.claims.claim(JOB, chunk, FENCE)
         lay_down(redis, 5)
         redis.set(names.claim_key(JOB, 5), "anybody")
         redis.pexpire(names.claim_key(JOB, 1), 500)
@@ -168,7 +171,7 @@ def test_a_sign_of_life_renews_what_is_mine_and_tells_what_is_not(
         redis.delete(names.claim_key(JOB, 3), names.payload_key(JOB, 3))
         put(redis, names.hold_key(JOB), b"user")
 
-        beat = await one.beat(
+        beat = await one.heartbeats.beat(
             [(JOB, 1), (JOB, 2), (JOB, 3), (OTHER_JOB, 4), (JOB, 5)], WorkerStatus(name="one")
         )
 
@@ -182,10 +185,10 @@ def test_a_sign_of_life_renews_what_is_mine_and_tells_what_is_not(
         assert SEAL.verify(names.worker_key("one"), told).startswith(b'{"name":"one"')
         await one.leave()
         assert redis.get(names.worker_key("one")) is None
-        assert (await two.beat([], WorkerStatus())).held == set()
+        assert (await two.heartbeats.beat([], WorkerStatus())).held == set()
 
         redis.flushall()
-        assert (await one.beat([(JOB, 1)], WorkerStatus())).lost == set()
+        assert (await one.heartbeats.beat([(JOB, 1)], WorkerStatus())).lost == set()
         assert redis.get(names.claim_key(JOB, 1)) == b"one"
 
     between(server, scene)
@@ -204,8 +207,8 @@ def test_a_sign_of_life_that_is_put_back_tells_of_nobody(server: Server, redis: 
 def test_deliveries_and_acknowledgements_pass_once_and_nonsense_is_passed_over(
     server: Server, redis: Redis
 ) -> None:
-    async def scene(one: Post, _: Post) -> None:
-        await one.send([(JOB, b"a"), (OTHER_JOB, b"b"), (JOB, b"c")])
+    async def scene(one: WorkerRedis, _: WorkerRedis) -> None:
+        await one.deliveries.send([(JOB, b"a"), (OTHER_JOB, b"b"), (JOB, b"c")])
         found = [fields for _, fields in redis.xrange(names.results_key(JOB)) or ()]
         assert found == [{b"d": SEAL.sign(names.results_key(JOB), data)} for data in (b"a", b"c")]
 
@@ -218,21 +221,21 @@ def test_deliveries_and_acknowledgements_pass_once_and_nonsense_is_passed_over(
             SEAL.sign("other", b"2"),
             SEAL.sign(key, b"3"),
         )
-        assert await one.acknowledged("box") == [1, 3]
-        assert await one.acknowledged("box") == []
+        assert await one.deliveries.acknowledged("box") == [1, 3]
+        assert await one.deliveries.acknowledged("box") == []
 
     between(server, scene)
 
 
 def test_whatever_fails_is_a_connection_error(server: Server, redis: Redis) -> None:
-    async def scene(one: Post, _: Post) -> None:
+    async def scene(one: WorkerRedis, _: WorkerRedis) -> None:
         redis.set(names.acks_key("box"), "no list")
         with pytest.raises(ConnectionError):
-            await one.acknowledged("box")
+            await one.deliveries.acknowledged("box")
         server.kill()
         with pytest.raises(ConnectionError):
-            await one.beat([KEY], WorkerStatus())
-        await one.check()
+            await one.heartbeats.beat([KEY], WorkerStatus())
+        await one.connection.check()
 
     between(server, scene)
 
@@ -246,28 +249,28 @@ def test_r5_a_claim_by_an_older_memory_is_refused_whoever_asks(
     """`one` was at work and does not notice; `new` starts afterwards. Once a coordinator vouches
     for that memory by a new fence, the old message is still worth nothing.
     """
-    monkeypatch.setattr(posts, "VOUCHING_S", 0.3)
+    monkeypatch.setattr(claims, "VOUCHING_S", 0.3)
 
-    async def scene(one: Post, two: Post) -> None:
+    async def scene(one: WorkerRedis, two: WorkerRedis) -> None:
         lay_down(redis)
-        await one.beat([], WorkerStatus())
+        await one.heartbeats.beat([], WorkerStatus())
         older = {key: redis.dump(key) or b"" for key in redis.scan_iter("*")}
-        assert await two.claim(*CLAIM) is not None
-        await one.beat([], WorkerStatus())
+        assert await two.claims.claim(*CLAIM) is not None
+        await one.heartbeats.beat([], WorkerStatus())
         redis.flushall()
         for key, value in older.items():
             redis.restore(key, 0, value)
 
-        new = Post(server.url, "new", SEAL)
+        new = WorkerRedis(server.url, "new", SEAL)
         try:
-            assert await one.claim(*CLAIM) is None
-            assert await new.claim(*CLAIM) is None
+            assert await one.claims.claim(*CLAIM) is None
+            assert await new.claims.claim(*CLAIM) is None
             await vouched(server, one, new, fence="f2")
-            assert await one.claim(*CLAIM) is None
-            assert await new.claim(*CLAIM) is None
-            assert await new.claim(*KEY, "f2") is not None
+            assert await one.claims.claim(*CLAIM) is None
+            assert await new.claims.claim(*CLAIM) is None
+            assert await new.claims.claim(*KEY, "f2") is not None
         finally:
-            await new.close()
+            await new.connection.close()
 
     between(server, scene)
 
@@ -276,22 +279,22 @@ def test_r5_a_claim_over_a_connection_that_was_made_anew_counts_for_nothing(
     server: Server, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may lead to a server whose memory ends before another worker took the chunk."""
-    monkeypatch.setattr(posts, "VOUCHING_S", 0.3)
+    monkeypatch.setattr(claims, "VOUCHING_S", 0.3)
 
-    async def scene(one: Post, two: Post) -> None:
+    async def scene(one: WorkerRedis, two: WorkerRedis) -> None:
         lay_down(redis)
         redis.client_kill_filter(_type="normal", skipme=True)
 
         with suppress(ConnectionError):
-            assert await one.claim(*CLAIM) is None
-        assert await one.claim(*CLAIM) is None
+            assert await one.claims.claim(*CLAIM) is None
+        assert await one.claims.claim(*CLAIM) is None
         assert redis.exists(names.taken_key(*KEY), names.claim_key(*KEY)) == 0
 
         for each in (one, two):
             with suppress(ConnectionError):
-                await each.beat([], WorkerStatus())
+                await each.heartbeats.beat([], WorkerStatus())
         await vouched(server, one, two, fence="f2")
-        assert await one.claim(*KEY, "f2") is not None
+        assert await one.claims.claim(*KEY, "f2") is not None
 
     between(server, scene)
 
@@ -299,15 +302,15 @@ def test_r5_a_claim_over_a_connection_that_was_made_anew_counts_for_nothing(
 def test_a_chunk_is_given_up_or_kept_and_never_both(server: Server, redis: Redis) -> None:
     home = HomePost(server.url, SEAL)
 
-    async def scene(one: Post, _: Post) -> None:
+    async def scene(one: WorkerRedis, _: WorkerRedis) -> None:
         for chunk in (1, 2):
             lay_down(redis, chunk)
-            await one.claim(JOB, chunk, FENCE)
+            await one.claims.claim(JOB, chunk, FENCE)
         assert not home.lose(JOB, 1)
         redis.delete(names.claim_key(JOB, 1), names.claim_key(JOB, 2))
 
         assert home.lose(JOB, 2)
-        assert (await one.beat([(JOB, 1), (JOB, 2)], WorkerStatus())).lost == {(JOB, 2)}
+        assert (await one.heartbeats.beat([(JOB, 1), (JOB, 2)], WorkerStatus())).lost == {(JOB, 2)}
         assert not home.lose(JOB, 1)
         assert home.lose(JOB, 2)
         assert redis.ttl(names.claim_key(JOB, 2)) > 86_400
@@ -326,9 +329,9 @@ def test_a_worker_begins_a_chunk_and_opens_its_grant_when_its_coordinator_alone_
     place = names.permit_key(*KEY)
     little, more = Amount(Decimal(1), 5), Amount(Decimal(2), 5)
 
-    async def asked(worker: Post, token: str, opened: Amount = little) -> Begin:
-        ask = Begin(1, worker.worker.rpartition(":")[2], token, opened)
-        answers.append(asyncio.create_task(worker.ask(JOB, ask)))
+    async def asked(worker: WorkerRedis, token: str, opened: Amount = little) -> Begin:
+        ask = Begin(1, worker.connection.worker.rpartition(":")[2], token, opened)
+        answers.append(asyncio.create_task(worker.claims.ask(JOB, ask)))
         (mail,) = await asyncio.to_thread(home.read, [JOB], 5.0)
         home.acknowledge(mail)
         assert mail.asks == [ask]
@@ -336,7 +339,7 @@ def test_a_worker_begins_a_chunk_and_opens_its_grant_when_its_coordinator_alone_
 
     answers: list[asyncio.Task[bool | None]] = []
 
-    async def scene(one: Post, two: Post) -> None:
+    async def scene(one: WorkerRedis, two: WorkerRedis) -> None:
         first = await asked(one, "a")
         for forged in (first.attempt.encode(), SEAL.sign("ns:permit:other:1", b"x"), b""):
             redis.set(place, forged)
@@ -361,7 +364,9 @@ def test_a_worker_begins_a_chunk_and_opens_its_grant_when_its_coordinator_alone_
 
         redis.delete(place)
         ends = time.monotonic() + 0.3
-        assert await one.ask(JOB, first, lambda: time.monotonic() > ends) is None, "nobody answers"
+        assert await one.claims.ask(JOB, first, lambda: time.monotonic() > ends) is None, (
+            "nobody answers"
+        )
         home.put_payload(payload(work(1)))
         assert not redis.exists(place), "a chunk of a home that was restored is another"
 
@@ -372,9 +377,9 @@ def test_a_worker_begins_a_chunk_and_opens_its_grant_when_its_coordinator_alone_
 def test_a_claim_whose_reply_is_lost_is_the_workers_all_the_same(
     server: Server, redis: Redis
 ) -> None:
-    async def scene(one: Post, two: Post) -> None:
+    async def scene(one: WorkerRedis, two: WorkerRedis) -> None:
         lay_down(redis)
-        take, lose = one._claim, [True]
+        take, lose = one.claims._claim, [True]
 
         async def unheard(*given: Any) -> Any:
             found = await take(*given)
@@ -382,10 +387,10 @@ def test_a_claim_whose_reply_is_lost_is_the_workers_all_the_same(
                 raise ConnectionError("reset")
             return found
 
-        one._claim = unheard  # type: ignore[assignment]
-        assert await one.claim(*CLAIM) == payload(work(1))
-        assert await one.claim(*CLAIM) is None
-        assert await two.claim(*CLAIM) is None
+        one.claims._claim = unheard  # type: ignore[assignment]
+        assert await one.claims.claim(*CLAIM) == payload(work(1))
+        assert await one.claims.claim(*CLAIM) is None
+        assert await two.claims.claim(*CLAIM) is None
 
     between(server, scene)
 
@@ -438,11 +443,11 @@ def test_r18_a_wrong_password_and_a_wrong_address_are_the_users_to_mend(
 ) -> None:
     redis.config_set("requirepass", "right")
 
-    async def scene(one: Post, _: Post) -> None:
+    async def scene(one: WorkerRedis, _: WorkerRedis) -> None:
         with pytest.raises(UsageError, match="password"):
-            await one.check()
+            await one.connection.check()
         with pytest.raises(UsageError) as raised:
-            Post("nonsense://:canary@x", "one", SEAL)
+            WorkerRedis("nonsense://:canary@x", "one", SEAL)
         assert "canary" not in str(raised.value)
 
     between(server, scene, vouching=False)
@@ -452,31 +457,38 @@ def test_a_dead_workers_places_are_its_successors_at_once_and_nobody_elses(
     server: Server,
 ) -> None:
     async def scene() -> None:
-        dead, alive = Post(server.url, "host:1:aaaa", SEAL), Post(server.url, "host:2:bbbb", SEAL)
+        dead, alive = (
+            WorkerRedis(server.url, "host:1:aaaa", SEAL),
+            WorkerRedis(server.url, "host:2:bbbb", SEAL),
+        )
         stranger, heir = (
-            Post(server.url, "other:1:cccc", SEAL),
-            Post(server.url, "host:3:dddd", SEAL),
+            WorkerRedis(server.url, "other:1:cccc", SEAL),
+            WorkerRedis(server.url, "host:3:dddd", SEAL),
         )
         try:
             for post, wanted in ((dead, 6), (alive, 2)):
-                share = await post.exchange(
+                share = await post.limiters.exchange(
                     "scope", LeaseRequest(wanted=wanted, in_flight=0, most=8)
                 )
-                await post.exchange(
+                await post.limiters.exchange(
                     "scope", LeaseRequest(wanted=wanted, in_flight=share.slots, most=8)
                 )
-            heir.bury(["aaaa", "unknown"])
+            heir.limiters.mark_dead(["aaaa", "unknown"])
 
-            none = await stranger.exchange("scope", LeaseRequest(wanted=1, in_flight=0, most=8))
-            its = await heir.exchange("scope", LeaseRequest(wanted=9, in_flight=0, most=8))
+            none = await stranger.limiters.exchange(
+                "scope", LeaseRequest(wanted=1, in_flight=0, most=8)
+            )
+            its = await heir.limiters.exchange("scope", LeaseRequest(wanted=9, in_flight=0, most=8))
 
             assert none.slots == 0
             assert 1 <= its.slots <= 6
-            there = await alive.exchange("scope", LeaseRequest(wanted=2, in_flight=2, most=8))
+            there = await alive.limiters.exchange(
+                "scope", LeaseRequest(wanted=2, in_flight=2, most=8)
+            )
             assert there.slots >= 1
         finally:
             for post in (dead, alive, stranger, heir):
-                await post.close()
+                await post.connection.close()
 
     asyncio.run(asyncio.wait_for(scene(), 20))
 
@@ -484,16 +496,16 @@ def test_a_dead_workers_places_are_its_successors_at_once_and_nobody_elses(
 def test_a_job_that_stops_at_one_worker_is_held_for_all_until_its_home_says(
     server: Server, redis: Redis
 ) -> None:
-    async def scene(one: Post, two: Post) -> None:
+    async def scene(one: WorkerRedis, two: WorkerRedis) -> None:
         lay_down(redis)
-        await one.hold(JOB)
+        await one.heartbeats.hold(JOB)
 
-        assert await two.claim(*CLAIM) is None
-        assert (await two.beat([KEY], WorkerStatus())).held == {JOB}
+        assert await two.claims.claim(*CLAIM) is None
+        assert (await two.heartbeats.beat([KEY], WorkerStatus())).held == {JOB}
         assert 5_000 < redis.pttl(names.hold_key(JOB)) <= 10_000
 
         put(redis, names.hold_key(JOB), b"user")
-        await one.hold(JOB)
+        await one.heartbeats.hold(JOB)
         assert redis.get(names.hold_key(JOB)) == SEAL.sign(names.hold_key(JOB), b"user")
 
     between(server, scene)
