@@ -111,11 +111,11 @@ class Metrics(Collector):
             progress=progress,
             tokens=row.settled_tokens,
             calls=row.calls,
-            busy=job.presence.busy,
-            failures=_bounded(job.series.failures),
-            refused=_bounded(job.refused),
-            buckets=list(job.series.buckets),
-            latency_s=job.series.latency_s,
+            busy=job.status.presence.busy,
+            failures=_bounded(job.status.series.failures),
+            refused=_bounded(job.status.refused),
+            buckets=list(job.status.series.buckets),
+            latency_s=job.status.series.latency_s,
         )
         kept = [each for each in self._jobs.values() if not each.over or now - each.at < KEPT_S]
         kept = [noted, *(each for each in kept if each.progress.job != job.id)]

@@ -23,9 +23,10 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from batch.coordinator import restored
-from batch.coordinator.active import ActiveJob, let_begin, take_in_late
+from batch.coordinator.active import ActiveJob
 from batch.coordinator.afterwards import Afterwards
 from batch.coordinator.fence import Fence
+from batch.coordinator.intake import let_begin, take_in_late
 from batch.coordinator.outputs import Writer
 from batch.coordinator.post import Mail, Post
 from batch.coordinator.presence import presence_of
@@ -133,7 +134,7 @@ class Coordinator:
         for job in self._jobs.values():
             with suppress(NightshiftError, sqlite3.Error, OSError):
                 self._teller.see(job.store)
-                job.keep_troubles()
+                job.status.keep_troubles()
             job.store.close()
         self._teller.close()
         self._lock.release()
@@ -196,8 +197,8 @@ class Coordinator:
             row = job.store.job()
             stall = stalled(row.state, row.reason, signs, time.time())
             self._teller.see(job.store, stall)
-            if stall is not None and job.last is not None:
-                told = at_standstill(job.last, stall, shown_at)
+            if stall is not None and job.status.last is not None:
+                told = at_standstill(job.status.last, stall, shown_at)
                 self._listen(told)
                 if self._metrics:
                     self._metrics.note(job, told)
@@ -398,9 +399,9 @@ class Coordinator:
                 job.find_key(self._targets)
         at_work = Counter(job.target for job in self._jobs.values() if job.is_fed)
         for job in self._jobs.values():
-            job.see(presence_of(job.id, job.target, workers, time.time()))
+            job.status.see(presence_of(job.id, job.target, workers, time.time()))
             job.rivals = max(1, at_work[job.target])
-            if job.store.chunks.next_number() <= max(job.presence.open, default=0):
+            if job.store.chunks.next_number() <= max(job.status.presence.open, default=0):
                 job.doubt()
         if self._metrics:
             self._metrics.see(workers, self._post.foreign)
@@ -453,7 +454,7 @@ class Coordinator:
             self._metrics.note(job, progress)
         self._teller.see(job.store, progress.stall)
         self._listen(progress)
-        job.last = progress
+        job.status.last = progress
 
 
 def _sentence(error: Exception) -> Message:

@@ -82,11 +82,11 @@ class Board:
         row = job.store.job()
         (self._waiting.add if _waits(progress) else self._waiting.discard)(job.id)
         document = progress.as_json() | _for_all(row) | self._about(job.store, row, job.lifted_at)
-        document |= _around(job.presence, job.refused_so_far)
+        document |= _around(job.status.presence, job.status.refused_so_far)
         self._post.publish(job.id, document, _rank(row))
         now = time.monotonic()
         if row.ended or now - self._drawn.get(job.id, float("-inf")) >= SERIES_S:
-            self._post.publish_series(job.id, job.series.packed())
+            self._post.publish_series(job.id, job.status.series.packed())
             self._post.publish_events(job.id, _events(job.store))
             self._drawn[job.id] = now
         if row.ended:

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from batch.coordinator import active, outputs, restored, service, status_publisher
+from batch.coordinator import (
+    active,
+    chunk_watch,
+    intake,
+    job_status,
+    outputs,
+    restored,
+    service,
+    status_publisher,
+)
 from batch.money import pricewatch
 from batch.store import ledger
 from jobs.errors import ServiceUnavailable
@@ -21,7 +30,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     # However busy the machine is: what is written is waited for.
     monkeypatch.setattr(outputs, "_PATIENCE_S", 60.0)
     monkeypatch.setattr(pricewatch, "read_prices", _nobody_there)
-    for module in (active, status_publisher, ledger, restored, service):
+    for module in (
+        active,
+        chunk_watch,
+        intake,
+        job_status,
+        status_publisher,
+        ledger,
+        restored,
+        service,
+    ):
         monkeypatch.setattr(module, "time", one)
     return one
 

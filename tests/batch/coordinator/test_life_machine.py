@@ -21,7 +21,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from batch import control
-from batch.coordinator import active, outputs, service, status_publisher
+from batch.coordinator import (
+    active,
+    chunk_watch,
+    intake,
+    job_status,
+    outputs,
+    service,
+    status_publisher,
+)
 from batch.money import pricewatch
 from batch.money.caps import Caps, write_caps
 from batch.store import ledger
@@ -62,7 +70,7 @@ class Lives(RuleBasedStateMachine):
         self.patch, self.clock = pytest.MonkeyPatch(), Clock()
         self.patch.setattr(outputs, "_PATIENCE_S", 60.0)
         self.patch.setattr(pricewatch, "read_prices", lambda *_, **__: PriceList(0.0, "", "", {}))
-        for module in (active, status_publisher, ledger, service):
+        for module in (active, chunk_watch, intake, job_status, status_publisher, ledger, service):
             self.patch.setattr(module, "time", self.clock)
         self.patch.setattr(control, "datetime", self._datetime())
         self.folder = Path(tempfile.mkdtemp())

@@ -153,8 +153,8 @@ def test_there_are_only_so_many_jobs_and_codes(tmp_path: Path) -> None:
     )
     progress = progress_of(store.job(), 0.0)
     for number in range(500):
-        job.series.failed(Failure(1000.0, 1, f"code-{number}", 400, 1), 2000.0)
-        job.refused[f"code-{number}"] += 1
+        job.status.series.failed(Failure(1000.0, 1, f"code-{number}", 400, 1), 2000.0)
+        job.status.refused[f"code-{number}"] += 1
     for number in range(MOST_JOBS + 20):
         job.id = f"job_{number}"
         metrics.note(job, replace(progress, job=job.id))
