@@ -13,7 +13,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from scripts.torturing import caps, crashpoints, crowd, hosts, pairs, restarts, sums, window
+from scripts.torturing import (
+    caps,
+    crashpoints,
+    crowd,
+    hosts,
+    pairs,
+    restarts,
+    served,
+    sums,
+    window,
+)
 from scripts.torturing.campaigns import PLANS, run
 from scripts.torturing.house import end_all
 from scripts.torturing.nursery import Nursery
@@ -89,6 +99,8 @@ def parser() -> ArgumentParser:
     one.add_argument("--jobs", type=int, default=1000, help="how many (1000)")
     one = campaign("crowd", _crowd, "many small jobs at once, each with a cap, workers killed")
     one.add_argument("--jobs", type=int, default=30, help="how many (30)")
+    one = campaign("served", _served, "batches of nightshift serve, all that runs them killed")
+    one.add_argument("--blows", type=int, default=20, help="how many kills (20)")
     one = campaign("sums", _sums, "a big job's costs added up in five ways")
     one.add_argument("--rows", type=int, default=100_000, help="requests (100000)")
     return top
@@ -226,6 +238,15 @@ def _crowd(given: Namespace, folder: Path) -> list[str]:
     found = crowd.run(folder, given.jobs, given.seed)
     print(f"{found.jobs:>9,}  jobs with a cap, {found.met} met it, {found.kills} workers killed")
     print(f"{found.calls:>9,}  billed calls, {found.rub} ₽")
+    return found.broken
+
+
+def _served(given: Namespace, folder: Path) -> list[str]:
+    found = served.run(folder, given.blows, given.seed)
+    for name, count in sorted(found.kills.items()):
+        print(f"{count:>9,}  kills of {name}")
+    print(f"{found.batches:>9,}  batches, {found.rows:,} rows, {found.slowest_s:.0f} s at most")
+    _in_vain(found.in_flight, found.billed - found.rows)
     return found.broken
 
 
