@@ -37,11 +37,18 @@ from batch.reports.files import check_free, check_writable
 from batch.store.draft import Draft
 from batch.store.home import Home
 from batch.store.units import Asked
+from batch.tables.formats import is_checkable
 from batch.tables.gold import read_gold
 from batch.tables.judge import judge_of
 from batch.tables.kinds import FileTable, open_table
 from batch.tables.requests import Asker, fitted, requests_of
-from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.errors import (
+    InvalidInput,
+    InvalidValue,
+    ServiceUnavailable,
+    StorageUnavailable,
+    UsageError,
+)
 from jobs.message import N_, Message, joined
 from jobs.modelname import nearest, take_apart
 from jobs.money import times
@@ -65,7 +72,7 @@ _TELL_EVERY = 20_000
 _ASKING = (
     *("source", "base_url", "gateway", "model", "model_map", "override_model", "max_tokens"),
     "drop_last_assistant",
-    *("skip_invalid", "dedupe", "reuse"),
+    *("skip_invalid", "dedupe", "reuse", "check", "repairs", "escalate"),
     *("service_tier", "max_tokens_field", "endpoint"),
     *("max_attempts", "never_pay_twice", "idle_timeout_s", "total_timeout_s"),
 )
@@ -85,6 +92,8 @@ class Report:
     estimate: Estimate = field(default_factory=Estimate)
     copies: int = 0
     reused: int = 0
+    unchecked: int = 0
+    """Requests that do not tell what their answer must be, where answers are checked."""
     window: str | None = None
     table: TableForm | None = None
     notes: list[str] = field(default_factory=list)
@@ -505,6 +514,7 @@ def _fill(
         if isinstance(item, Request) and capped and item.unbounded:
             item = _unbounded(item)
         if isinstance(item, Request):
+            report.unchecked += spec.check and not is_checkable(item.body)
             if item.odd or item.unbounded:
                 report.warn(item)
             sampler.see(draft.requests, item)
@@ -539,7 +549,9 @@ def _opened(
         whole=spec.origin is not None,
     )
     if spec.task is None:
-        return spec, read(source, defaults)
+        if spec.escalate is not None:
+            draft.may_ask(spec.escalate)
+        return spec, _checkable(spec, read(source, defaults))
     model = defaults.model_for(None)
     table = open_table(draft.keep_table(source), spec.source, spec.task.form)
     known = known or _given(spec)
@@ -552,6 +564,21 @@ def _opened(
         draft.may_ask(task.escalate)
     lines = requests_of(asker, model or "", spec.max_tokens, table)
     return spec.model_copy(update={"task": task}), lines
+
+
+def _checkable(spec: Spec, lines: Iterator[Request | Fault]) -> Iterator[Request | Fault]:
+    """The same; where answers are to be checked, a schema that is none is a fault."""
+    if not spec.check:
+        return lines
+    return (_with_its_schema(item) if isinstance(item, Request) else item for item in lines)
+
+
+def _with_its_schema(request: Request) -> Request | Fault:
+    try:
+        is_checkable(request.body)
+    except InvalidValue as error:
+        return Fault(request.line, "input.schema", error.message, custom_id=request.custom_id)
+    return request
 
 
 def _offered(spec: Spec) -> PriceList | None:

@@ -445,6 +445,18 @@ class Spec(BaseModel):
             "--reuse-all", help=N_("Same, regardless of temperature."), value="all", section=MONEY
         ),
     ] = ""
+    check: Annotated[
+        bool,
+        Option(
+            "--check",
+            help="Hold each answer against the response_format of its request, and have what is"
+            " invalid repaired (--repairs, --escalate).",
+            in_checks=True,
+        ),
+    ] = False
+    repairs: int = 1
+    escalate: str | None = None
+    """Of checked requests; those of a table are its task's."""
     limits: Limits = Limits()
     priority: Annotated[
         float,

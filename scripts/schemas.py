@@ -558,6 +558,7 @@ class Facts(Struct):
     flags: list[str] = []
     together: Annotated[int, Meta(description="requests that had the call together")] = 1
     copy_of: str = ""
+    answer: Annotated[Any, Meta(description="what a repaired answer says (--check)")] = None
     reused_from: Annotated[str, Meta(description="the earlier job that was given this answer")] = ""
     uncertain_calls: Count = 0
     uncertain_rub: Annotated[str | None, Meta(description="₽, null where nothing bounds some")] = (

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import ValidationError
 
 from batch.dialogue.job_options import JOB_OPTIONS, flag_of, text, values
-from batch.dialogue.tasks import take_task
+from batch.dialogue.tasks import LADDER, take_task
 from batch.reading.source import check_readable
 from jobs import headers
 from jobs.deadline import parse_deadline
@@ -107,6 +107,7 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
 
     `InvalidInput` for an input that is not there: nobody is asked about it, and nothing started.
     """
+    ladder = {(name,): options[name] for name in LADDER} if options["check"] else {}
     task = take_task(options)
     if options["off_peak"] and options["window"]:
         raise UsageError(
@@ -125,6 +126,7 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
         ("deadline",): _deadline(options["deadline"], options["window"]),
         ("notify",): notify_of(options),
         ("task",): task,
+        **ladder,
     }
     try:
         return Spec(**nested(found))

@@ -80,6 +80,13 @@ def plan_lines(report: Report, spec: Spec) -> Iterator[str]:
             report.reused,
         )
         yield told.format(count=number(report.reused))
+    if report.unchecked:
+        told = ngettext(
+            "{count} of them has no response_format, so its answer is not checked",
+            "{count} of them have no response_format, so their answers are not checked",
+            report.unchecked,
+        )
+        yield told.format(count=number(report.unchecked))
     if spec.off_peak and report.window:
         yield _("sent during off-peak hours: {window}").format(window=report.window)
     if spec.deadline is not None:

@@ -16,6 +16,9 @@ from jobs.options import nested
 from jobs.task import TableForm, Task
 
 _LARGEST = 2**20
+LADDER = ("repairs", "escalate")
+"""What happens to an invalid answer, of a row or of a request that is checked."""
+
 _OF_TABLES = [each for each in JOB_OPTIONS if each.path[0] == "task"]
 _NOT_AS_THEY_ARE = {"prompt", "system", "choices", "answer_schema", "pack", "form"}
 _AS_THEY_ARE = [each for each in _OF_TABLES if each.path[1] not in _NOT_AS_THEY_ARE]
@@ -30,6 +33,8 @@ def take_task(options: dict[str, Any]) -> Task | None:
     prompt = _text(told, "prompt")
     if prompt is None:
         lost = (each for each in _OF_TABLES if each.default in (None, False))
+        if options["check"]:
+            lost = (each for each in lost if each.name not in LADDER)
         given = next((each for each in lost if is_given(told.get(each.name))), None)
         if given is not None:
             raise UsageError(
@@ -37,6 +42,11 @@ def take_task(options: dict[str, Any]) -> Task | None:
                 hint=N_("--prompt 'What is asked of {{ column }}', or --prompt-file FILE"),
             )
         return None
+    if options["check"]:
+        raise UsageError(
+            N_("--check is for requests; a table's answers are checked by --choices or --schema"),
+            hint=N_("remove --check"),
+        )
     if told["choices"] is not None and told["schema"] is not None:
         raise UsageError(N_("--choices and --schema both define the answer"), hint=N_("choose one"))
     if told["min_accuracy"] is not None and told["gold"] is None:

@@ -129,7 +129,8 @@ def guess_again(store: JobStore, home: Path) -> Guess:
     reckoning = reckon(crowds, samples, prices, own=own, earlier=earlier)
     requests = sum(crowd.requests for crowd in crowds.values())
     guess = guess_of(reckoning, requests, job.spec.limits, job.guess.at_most)
-    return guess if job.spec.task is None else _of_table(store, guess)
+    asks_again = job.spec.task is not None or job.spec.check
+    return _of_table(store, guess) if asks_again else guess
 
 
 def _of_table(store: JobStore, guess: Guess) -> Guess:

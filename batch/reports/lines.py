@@ -59,6 +59,8 @@ def output_line(row: Row, job: str) -> bytes:
     body, flags = embedded(row.body)
     flags = (*row.flags, *flags)
     facts = {**_facts(row), "latency_s": round(row.latency_s, 3)}
+    if row.answer is not None:
+        facts["answer"] = row.answer
     return _line(
         job,
         row.line,

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -22,6 +22,8 @@ from batch.store.rowwise import (
     unit_of,
 )
 from batch.store.shares import Share, shares_of, together
+from batch.store.units import REPAIRED
+from batch.tables.formats import judged
 from batch.tables.judge import own_answers
 from jobs.errors import BadMessage, StorageUnavailable
 from jobs.message import N_
@@ -79,6 +81,8 @@ class Row(msgspec.Struct, frozen=True):
     """The earlier job whose answer it was given, and ₽ that this had cost there, if known."""
     saved: Decimal | None = None
     ordinal: int = -1
+    answer: Any = None
+    """What a repaired answer of a request says that told its form."""
 
 
 def row_of(store: JobStore, ordinal: int) -> Row:
@@ -104,6 +108,7 @@ def rows(
     # Two walks side by side, both in the order of their keys.
     costs = _Costs(store.db, count, only)
     own = own_answers(store)
+    mends = store.job().spec.check
     answers = _Answers(store.db)
     for (
         ordinal,
@@ -134,7 +139,11 @@ def rows(
         if own is not None and body:
             of, by = (ordinal, final) if source is None else (source, source_call)
             body = own(of, together(store.db, of, by), body)
+        answer = None
+        if mends and flags and REPAIRED in flags and body:
+            answer = judged(store.queue.body(ordinal), body).value
         yield Row(
+            answer=answer,
             line=line,
             custom_id=custom_id,
             model=model,

@@ -36,6 +36,8 @@ class Verdict:
     values: dict[str, Any] = field(default_factory=dict)
     repaired: bool = False
     problem: str = ""
+    value: Any = None
+    """Of an answer in JSON all that it says."""
 
 
 Check = Callable[[str], Verdict]
@@ -136,8 +138,8 @@ def schema_check(answer_schema: str) -> Check:
             where = "/".join(map(str, error.instance_path))
             return Verdict(problem=f"{where + ': ' if where else ''}{_short(error.message, 200)}")
         if columns and isinstance(value, dict):
-            return Verdict({name: value.get(name) for name in columns}, repaired)
-        return Verdict({"answer": value}, repaired)
+            return Verdict({name: value.get(name) for name in columns}, repaired, value=value)
+        return Verdict({"answer": value}, repaired, value=value)
 
     return check
 

@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 
@@ -22,28 +21,31 @@ from batch.tables import pack
 from batch.tables.check import Verdict, check_of, text_of
 from batch.tables.measure import comparable, sizes_of, told_values
 from batch.tables.pack import Item, mark_until_0_2, marks_of
-from batch.tables.requests import Asker, is_russian, limit_of
+from batch.tables.requests import Asker, is_russian
+from batch.tables.rungs import ALONE, PACKED, SMALLER, Rungs, limit_of
 from jobs.result import Result, ResultState
 from jobs.task import Task
 
-PACKED, SMALLER, ALONE = range(3)
-"""Rungs of the ladder; behind `ALONE` come the repairs, and then the other model."""
-
 _SMALLER_BY = 4
 _USELESS = ("endpoint.empty", "endpoint.answer_too_large")
-_LONGEST_QUOTE = 4000
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Ladder:
+class Ladder(Rungs):
     """The ladder of a task's rows."""
 
     def __init__(self, job_id: str, task: Task, asker: Asker) -> None:
         self._job_id, self._task, self._asker = job_id, task, asker
         self._check = check_of(task)
         self._first = PACKED if task.pack > 1 else ALONE
-        self._top = ALONE + task.repairs + (task.escalate is not None)
+        russian = is_russian(task)
+        super().__init__(
+            lambda _, answer: self._check(text_of(answer)),
+            task.repairs,
+            task.escalate,
+            lambda _: russian,
+        )
 
     # ---- asking -----------------------------------------------------------------------------
 
@@ -54,14 +56,14 @@ class Ladder:
             rung = max(row.rung, ALONE if alone else self._first)
             text = self._asker.own_text(row.body) if rung < ALONE else None
             if text is None:
-                yield self._single(row, max(rung, ALONE))
+                yield self.single(row, max(rung, ALONE))
             else:
                 together[rung].append((text, row))
         for rung, waiting in together.items():
             most = self._task.pack if rung == PACKED else max(2, -(-self._task.pack // _SMALLER_BY))
             for group in self._groups(waiting, most):
                 yield (
-                    self._single(group[0][1], ALONE) if len(group) == 1 else self._pack(group, rung)
+                    self.single(group[0][1], ALONE) if len(group) == 1 else self._pack(group, rung)
                 )
 
     def _groups(
@@ -83,30 +85,6 @@ class Ladder:
             rung,
             tuple(1 + len(text.encode()) for text, _ in group),
             max_output=limit_of(body),
-        )
-
-    def _single(self, row: Asked, rung: int) -> Unit:
-        body: dict[str, Any] = json.loads(row.body)
-        longest = limit_of(body)
-        if rung == ALONE:
-            return Unit(
-                (row.ordinal,), row.body, len(body["messages"]), rung, max_output=longest,
-                plain=self._first == ALONE,
-            )  # fmt: skip
-        model = self._task.escalate if rung > ALONE + self._task.repairs else None
-        if model is not None:
-            body["model"] = model
-        else:
-            body = corrected(
-                body, text_of(row.answer), row.problem, rung - ALONE, russian=is_russian(self._task)
-            )
-        return Unit(
-            (row.ordinal,),
-            _encode(body),
-            len(body["messages"]),
-            rung,
-            model=model,
-            max_output=longest,
         )
 
     # ---- comparing --------------------------------------------------------------------------
@@ -142,9 +120,9 @@ class Ladder:
             # Perhaps for the sake of one of its rows.
             verdict = Verdict(problem=result.message)
             splits = rung < ALONE and _is_for_one(result)
-            return {row.ordinal: self._ruled(row, rung, verdict) for row in requests if splits}
+            return {row.ordinal: self.ruled(row, rung, verdict) for row in requests if splits}
         told = self._told(rung, requests, members, text_of(answer))
-        return {row.ordinal: self._ruled(row, rung, told[row.ordinal]) for row in requests}
+        return {row.ordinal: self.ruled(row, rung, told[row.ordinal]) for row in requests}
 
     def _told(
         self, rung: int, rows: Sequence[Asked], members: tuple[int, ...], said: str
@@ -167,11 +145,6 @@ class Ladder:
         if said is None:
             said = _told_by(answer).get(mark_until_0_2(self._job_id, ordinal))
         return answer if said is None else _alone(answer, said)
-
-    def _ruled(self, row: Asked, rung: int, verdict: Verdict) -> Ruling:
-        stands_on = max(row.rung, rung)
-        climbs = verdict.problem and stands_on < self._top
-        return Ruling(verdict.problem, verdict.repaired, stands_on + 1 if climbs else None)
 
 
 @lru_cache(256)
@@ -213,19 +186,3 @@ def _groups(
         group.append((text, row))
     if group:
         yield group
-
-
-def corrected(
-    body: dict[str, Any], said: str, problem: str, times: int, *, russian: bool
-) -> dict[str, Any]:
-    """The request with the model's answer and what is wrong with it, for the so many-th time.
-
-    Which time it is stands in the text: the same question again would bring the same answer.
-    """
-    asks = (
-        f"Этот ответ не подходит ({times}): {problem}. Ответь ещё раз, строго в требуемом виде."
-        if russian
-        else f"This answer can't be used ({times}): {problem}. Answer again, exactly as required."
-    )
-    quoted = [{"role": "assistant", "content": said[:_LONGEST_QUOTE]}] if said.strip() else []
-    return {**body, "messages": [*body["messages"], *quoted, {"role": "user", "content": asks}]}

@@ -7,9 +7,11 @@ from functools import lru_cache
 
 from batch.store.jobstore import JobStore
 from batch.store.units import Judge
+from batch.tables import formats
 from batch.tables.check import Verdict, check_of, text_of
 from batch.tables.followup import Ladder
 from batch.tables.requests import Asker
+from batch.tables.rungs import Judging, Rungs
 from jobs.spec import Spec
 from jobs.task import Task
 
@@ -17,14 +19,16 @@ from jobs.task import Task
 def judge_of(job_id: str, spec: Spec) -> Judge | None:
     """The judge of a job's answers; None where any answer will do."""
     task = spec.task
-    if task is None or not task.checked:
-        return None
-    return _ladder_of(job_id, spec, task)
+    if task is None:
+        return _rungs(spec.repairs, spec.escalate) if spec.check else None
+    return _ladder_of(job_id, spec, task) if task.checked else None
 
 
-def verdict_of(spec: Spec) -> Callable[[bytes, bytes], Verdict]:
-    """What a job holds of a raw answer to a request that is asked alone, by both bodies."""
+def verdict_of(spec: Spec) -> Judging:
+    """What a job holds of a raw answer to a request that is asked alone."""
     task = spec.task
+    if task is None and spec.check:
+        return formats.judged
     if task is None or not task.checked:
         return lambda _request, _answer: Verdict()
     check = check_of(task)
@@ -42,6 +46,11 @@ def own_answers(store: JobStore) -> Own | None:
     if task is None or task.pack == 1:
         return None
     return _ladder_of(job.id, job.spec, task).own
+
+
+@lru_cache(64)
+def _rungs(repairs: int, escalate: str | None) -> Rungs:
+    return Rungs(formats.judged, repairs, escalate, formats.is_russian)
 
 
 def _ladder_of(job_id: str, spec: Spec, task: Task) -> Ladder:

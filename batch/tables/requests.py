@@ -12,6 +12,7 @@ import msgspec
 
 from batch.tables import pack
 from batch.tables.pack import MOST, Item
+from batch.tables.rungs import LIMITS
 from batch.tables.table import Row, Table
 from jobs.errors import InvalidValue, UsageError
 from jobs.message import N_
@@ -22,9 +23,6 @@ from jobs.task import Task
 _encode = msgspec.json.Encoder().encode
 
 Message = dict[str, Any]
-
-LIMITS = ("max_tokens", "max_completion_tokens")
-"""What endpoints call the bound of an answer."""
 
 _PACKED_TOKENS = 16
 """Tokens of an answer in a pack beyond the answer itself: its marks, brackets, names in JSON."""
@@ -203,11 +201,6 @@ def _check_columns(task: Task, columns: tuple[str, ...]) -> None:
             N_("--pack: rows in one call share one system message, so it cannot use columns"),
             hint=N_("move the columns into --prompt"),
         )
-
-
-def limit_of(body: Message) -> int | None:
-    """The most tokens that an answer may have; None: not bounded."""
-    return next((body[name] for name in LIMITS if body.get(name)), None)
 
 
 # ---- one by one, or in packs ----------------------------------------------------------------

@@ -67,7 +67,7 @@ GOOD = {"tone": "good", "score": 4, "why": None}
     ],
 )
 def test_an_answer_is_held_against_its_schema(text: str, repaired: bool) -> None:
-    assert check_of(BY_SCHEMA)(text) == Verdict(GOOD, repaired)
+    assert check_of(BY_SCHEMA)(text) == Verdict(GOOD, repaired, value={"tone": "good", "score": 4})
 
 
 @pytest.mark.parametrize(

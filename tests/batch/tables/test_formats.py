@@ -1,0 +1,134 @@
+"""--check: each answer of a file of requests is held against its own `response_format`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from decimal import Decimal
+from io import BytesIO
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from batch import submission
+from batch.store.home import Home
+from batch.store.jobstore import JobStore
+from batch.submission import Refused, Report, new_job_id, submit
+from batch.tables.formats import judged
+from jobs.chunk import Work
+from jobs.prices import PriceList
+from tests.batch.making import MODEL, prices, spec
+from tests.batch.tables.playing import LARGER, Play
+from tests.readers import read_lines
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+STRICT = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
+OBJECT = {"type": "json_object"}
+
+
+def asked(text: str, form: Any = STRICT) -> dict[str, Any]:
+    body = {"model": MODEL, "max_tokens": 50, "messages": [{"role": "user", "content": text}]}
+    return body if form is None else {**body, "response_format": form}
+
+
+def lines(*bodies: dict[str, Any]) -> BytesIO:
+    return BytesIO("\n".join(map(json.dumps, bodies)).encode())
+
+
+def answer(content: str | None, **message: Any) -> bytes:
+    return json.dumps({"choices": [{"message": {"content": content, **message}}]}).encode()
+
+
+class Model(Play):
+    """Says what is scripted for a prompt: the first time, the second, and so on."""
+
+    script: dict[str, list[str]]
+
+    def _answer(self, work: Work) -> bytes:
+        said = self.script[json.loads(work.body)["messages"][0]["content"]]
+        return answer(said.pop(0))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    def read(_url: str, models: list[str], **_: object) -> PriceList:
+        return prices("0.001", *models)
+
+    monkeypatch.setattr(submission, "read_prices", read)
+    return Home(tmp_path / "home")
+
+
+def submitted(home: Home, source: BytesIO, **wish: Any) -> tuple[Report, JobStore]:
+    wish = {"output_dir": str(home.folder / "out"), "check": True, **wish}
+    job = new_job_id()
+    report = submit(home, job, spec(home.folder, **wish), source)
+    return report, home.open(job)
+
+
+def test_what_does_not_fit_is_repaired_told_escalated_and_at_last_given_up(home: Home) -> None:
+    source = lines(*(asked(text) for text in "abcde"), asked("f", OBJECT), asked("g", None))
+    report, store = submitted(home, source, repairs=1, escalate=LARGER)
+    with closing(store):
+        play = Model(store, Random(1))
+        play.script = {
+            "a": ['{"n": 1}'],
+            "b": ['```json\n{"n": 2,}\n```'],
+            "c": ["three", '{"n": 3}'],
+            "d": ['{"n": "four"}', '{"n": 4.5}', '{"n": 4}'],
+            "e": ["5", "5", "5"],
+            "f": ["[1]", '{"any": 1}'],
+            "g": ["prose"],
+        }
+        out = play.run()
+
+    assert report.unchecked == 1
+    answered = {line["custom_id"]: line for line in read_lines((out / "output.jsonl").read_bytes())}
+    (failed,) = read_lines((out / "errors.jsonl").read_bytes())
+    assert [answered[f"line-{n}"]["nightshift"]["attempts"] for n in (1, 2, 3, 4, 6, 7)] == [1] * 6
+    assert answered["line-2"]["nightshift"]["flags"] == ["repaired"]
+    assert answered["line-2"]["nightshift"]["answer"] == {"n": 2}
+    assert "answer" not in answered["line-1"]["nightshift"]
+    content = answered["line-2"]["response"]["body"]["choices"][0]["message"]["content"]
+    assert content == '```json\n{"n": 2,}\n```'
+    assert failed["error"]["code"] == "answer.invalid"
+    assert "5 is not of type" in failed["error"]["message"]
+    assert play.calls == 1 + 1 + 2 + 3 + 3 + 2 + 1
+    every = [*answered.values(), failed]
+    costs = sum(Decimal(line["nightshift"]["cost_rub"]) for line in every)
+    assert costs == Decimal(play.billed.total()).scaleb(-7)
+    assert play.billed[LARGER] > 0
+
+
+@pytest.mark.parametrize(
+    ("form", "problem"),
+    [
+        ({"type": "json_schema"}, "response_format has no schema"),
+        (
+            {"type": "json_schema", "json_schema": {"schema": {"type": "no"}}},
+            "holds no JSON Schema",
+        ),
+        (["json"], "response_format: Expected `object`"),
+    ],
+)
+def test_a_schema_that_is_none_is_told_before_anything_is_sent(
+    form: Any, problem: str, home: Home
+) -> None:
+    with pytest.raises(Refused) as refused:
+        submitted(home, lines(asked("?"), asked("?", form)))
+    (fault,) = refused.value.report.faults
+    assert (fault.line, fault.code) == (2, "input.schema")
+    assert problem in str(fault.message)
+
+
+def test_calls_of_tools_are_no_texts_to_be_checked() -> None:
+    body = json.dumps(asked("?")).encode()
+    assert judged(body, answer(None, tool_calls=[{"id": "1"}])).problem == ""
+    assert judged(body, answer(None)).problem
+    assert judged(body, b"no JSON").problem
