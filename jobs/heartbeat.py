@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from jobs.counts import Count, Seconds
+from jobs.message import Message
 from jobs.seal import Target
 
 _OUTAGE = frozenset(
@@ -29,6 +30,12 @@ class Wait(msgspec.Struct, frozen=True):
     said: Annotated[str, msgspec.Meta(max_length=400)]
     until: Seconds | None = None
     next_at: Seconds | None = None
+    data: Annotated[str, msgspec.Meta(max_length=2000)] = ""
+
+    @property
+    def told(self) -> Message:
+        """What it said, for whoever shows it."""
+        return Message.read(self.said, self.data)
 
     @property
     def is_outage(self) -> bool:

@@ -73,9 +73,11 @@ def _wait(dispatchers: list[Dispatcher]) -> Wait | None:
         return None
     told_s, pause_s, said = max(waits, key=lambda wait: wait[0])
     now = time.time()
+    words = own_words(said.message, said.body, said.status)
     return Wait(
         code=said.code,
-        said=own_words(said.message, said.body, said.status),
+        said=str(words),
+        data=words.data,
         until=now + told_s if told_s else None,
         next_at=now + pause_s if pause_s else None,
     )

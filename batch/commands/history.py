@@ -6,7 +6,6 @@ import json
 from contextlib import closing
 
 import click
-import msgspec
 
 from batch.dialogue.click_help import Command
 from batch.dialogue.options import job_argument, open_home, plain_option
@@ -35,7 +34,7 @@ def command(job: str, *, as_json: bool) -> int:
     with closing(home.open(job_id, read_only=True)) as store:
         events = history(store.db)
     if as_json:
-        document = {"version": 1, "job": job_id, "events": msgspec.to_builtins(events)}
+        document = {"version": 1, "job": job_id, "events": [event.as_json() for event in events]}
         click.echo(json.dumps(document, ensure_ascii=False))
         return 0
     tell(_("times in {zone}").format(zone=zone_name()))

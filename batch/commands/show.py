@@ -18,7 +18,7 @@ from batch.language import _, decimal, exact, moment, ngettext, number
 from batch.reports.lines import line_of
 from batch.reports.rows import Row, row_of
 from batch.reports.texts import answer_of, prompt_of, rest_of
-from batch.store import lookup
+from batch.store import lookup, messages
 from batch.store.jobstore import JobStore
 from batch.store.lookup import CallFacts, Notable
 from jobs.errors import UsageError
@@ -118,7 +118,7 @@ def _list(store: JobStore, ordinals: list[int], *, as_json: bool) -> None:
             continue
         row = row_of(store, ordinal)
         what = row.code or ",".join(row.flags) or _state(row)
-        words = _(row.message) or answer_of(row)
+        words = _(messages.read(store.db, row.message)) or answer_of(row)
         facts = f"{number(row.line):>8}  {fitted(safe(row.custom_id), 24):<24}  {what}"
         cost = _("{rub} ₽").format(rub=exact(row.cost))
         time = _("{seconds} s").format(seconds=decimal(row.latency_s, 1))
@@ -140,7 +140,7 @@ def _show(store: JobStore, ordinal: int) -> None:
     rest |= {} if limit is None else {KINDS[store.queue.kind(ordinal)].bounds[0]: limit}
     tell(f"  {safe(json.dumps(rest, ensure_ascii=False))}")
     tell("")
-    tell(f"{_state(row)}{_why(row)}")
+    tell(f"{_state(row)}{_why(row, messages.read(store.db, row.message))}")
     if text := answer_of(row):
         _block(_("answer"), text)
     if row.flags:
@@ -198,11 +198,11 @@ def _state(row: Row) -> str:
     }[row.state]
 
 
-def _why(row: Row) -> str:
+def _why(row: Row, message: str) -> str:
     if row.state is not ResultState.FAILED:
         return ""
     status = f" (HTTP {row.status})" if row.status else ""
-    return f": {safe(row.code)}{status}: {safe(_(row.message))}"
+    return f": {safe(row.code)}{status}: {safe(_(message))}"
 
 
 def _block(title: str, text: str) -> None:

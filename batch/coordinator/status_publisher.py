@@ -83,6 +83,7 @@ class Board:
         (self._waiting.add if _waits(progress) else self._waiting.discard)(job.id)
         document = progress.as_json() | _for_all(row) | self._about(job.store, row, job.lifted_at)
         document |= _around(job.status.presence, job.status.refused_so_far)
+        document |= _made_of(progress, document)
         self._post.publish(job.id, document, _rank(row))
         now = time.monotonic()
         if row.ended or now - self._drawn.get(job.id, float("-inf")) >= SERIES_S:
@@ -100,6 +101,7 @@ class Board:
         progress = progress_of(row, 0.0, refusals=sum(refused.values()))
         around = _around(Presence(), refused)
         document = progress.as_json() | _for_all(row) | self._about(store, row) | around
+        document |= _made_of(progress, document)
         self._post.publish(row.id, document, _rank(row))
         self._to_draw.append(row.id)
 
@@ -219,10 +221,18 @@ def _for_all(row: JobRow) -> dict[str, object]:
     return {"reason_text": ""} if pausing(row.reason).quotes else {}
 
 
+def _made_of(progress: Progress, document: dict[str, object]) -> dict[str, object]:
+    """What the texts that are told were made of, for pages in another language."""
+    told = [progress.reason_text] if document["reason_text"] else []
+    told += [each.said for each in (progress.stall,) if each]
+    told += [each.told for each in (progress.wait,) if each]
+    return {"messages": {str(each): each.data for each in told if each.data}}
+
+
 def _events(store: JobStore) -> list[Event]:
     """The last of them, without the endpoint's words, which stay at home."""
     return [
-        structs.replace(each, text="") if pausing(each.reason).quotes else each
+        structs.replace(each, text="", data="") if pausing(each.reason).quotes else each
         for each in latest(store.db, MOST_EVENTS)
     ]
 

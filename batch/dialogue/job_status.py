@@ -28,7 +28,7 @@ from batch.watching.bounds import BoundBy
 from batch.watching.progress import Progress, at_standstill, progress_of
 from jobs.errors import NightshiftError
 from jobs.heartbeat import Wait
-from jobs.message import NOTHING, message_of
+from jobs.message import NOTHING, Message, message_of
 from jobs.stall import SILENT_S, Signs, Stalled, goes_on, stalled
 from jobs.states import JobState
 
@@ -50,6 +50,7 @@ class Told(msgspec.Struct, frozen=True):
     down_s: float
     reason: str
     reason_text: str
+    messages: dict[str, str] = {}
     done_at: float | None = None
     late: bool = False
     trouble: Trouble | None = None
@@ -59,6 +60,18 @@ class Told(msgspec.Struct, frozen=True):
     needs_action: bool = False
     remedy: str = ""
     at: float = 0.0
+
+    def known(self) -> dict[str, Any]:
+        """Fields of a `Progress`, the texts with what they were made of."""
+        fields = msgspec.structs.asdict(self)
+        del fields["at"], fields["trouble"]
+        data = fields.pop("messages").get
+        fields["reason_text"] = Message.read(self.reason_text, data(self.reason_text))
+        if self.wait:
+            fields["wait"] = msgspec.structs.replace(self.wait, data=data(self.wait.said, ""))
+        if self.stall:
+            fields["stall"] = msgspec.structs.replace(self.stall, data=data(self.stall.text, ""))
+        return fields
 
 
 class Glance:
@@ -81,9 +94,7 @@ class Glance:
             return self._stall(progress, Signs(uncoordinated_since=well_at, is_copied=is_copied))
         told = self._asked(lambda post: post.published(job.id, Told))
         if told is not None and told.state == progress.state:
-            known = msgspec.structs.asdict(told)
-            del known["at"]
-            progress = replace(progress, **{**known, "trouble": told.trouble or progress.trouble})
+            progress = replace(progress, **told.known(), trouble=told.trouble or progress.trouble)
         if self._wrong:
             since = self._well_at(job.id)
             return self._stall(progress, Signs(redis_away_since=since, text=self._wrong))

@@ -172,7 +172,7 @@ def note(progress: Progress) -> str:
     if progress.workers == 0:
         return _("waiting for a worker")
     if progress.wait:
-        return safe(waiting.told(progress.wait))
+        return safe(waiting.told(progress.wait, progress.wait.told))
     if progress.down:
         return _("endpoint down, retrying")
     if progress.booked and progress.finished == progress.requests:

@@ -37,7 +37,7 @@ from jobs import names
 from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable
 from jobs.heartbeat import Wait
 from jobs.ids import JOB_ID
-from jobs.message import N_, NOTHING
+from jobs.message import N_, NOTHING, Message
 from jobs.money import ZERO
 from jobs.priority import NORMAL
 from jobs.seal import Seal
@@ -68,6 +68,8 @@ class Job(msgspec.Struct, frozen=True):
     home: str = ""
     reason: str = ""
     reason_text: str = ""
+    messages: dict[str, str] = {}
+    """What its texts were made of; see `said`."""
     needs_action: bool = False
     remedy: str = ""
     completed: int = 0
@@ -111,6 +113,10 @@ class Job(msgspec.Struct, frozen=True):
     files: dict[str, int] = {}
     coordinated: bool = False
     """Whether its coordinator is there, at the look."""
+
+    def said(self, text: str) -> Message:
+        """One of its texts, with what it was made of."""
+        return Message.read(text, self.messages.get(text))
 
     @property
     def left(self) -> int:

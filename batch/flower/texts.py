@@ -101,14 +101,16 @@ def reason(job: Job) -> str:
     """Why a job rests, or what troubles it; of one that stands still also since when."""
     if job.stall:
         told = _("{trouble}, since {moment}")
-        return told.format(trouble=visible(_(job.stall.said)), moment=moment(job.stall.since))
+        return told.format(
+            trouble=visible(_(job.said(job.stall.said))), moment=moment(job.stall.since)
+        )
     if job.rests and job.reason:
-        short, said = _(pausing(job.reason).meaning), visible(_(job.reason_text))
+        short, said = _(pausing(job.reason).meaning), visible(_(job.said(job.reason_text)))
         return f"{short}: {said}" if said and not pausing(job.reason).is_wanted else short
     if job.runs and job.wait:
-        return visible(waiting.told(job.wait))
+        return visible(waiting.told(job.wait, job.said(job.wait.said)))
     if job.reason_text:
-        return visible(_(job.reason_text))
+        return visible(_(job.said(job.reason_text)))
     if job.runs and job.down:
         return _("the endpoint is down, retrying")
     if job.runs and job.workers == 0:

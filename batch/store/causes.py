@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from batch.store import messages
 from jobs.message import N_
 
 MOST_LISTED = 40
@@ -69,7 +70,7 @@ class Cause:
         return {
             "code": self.code,
             "status": self.status,
-            "message": self.message,
+            "message": str(self.message),
             "requests": self.count,
             "lines": self.lines,
         }
@@ -163,6 +164,8 @@ def why_of(db: sqlite3.Connection) -> Why:
             why.flagged.add(flag, line)
     for line, code, message in db.execute("SELECT line, code, message FROM faults ORDER BY line"):
         why.skipped.add(code, line, message)
+    for cause in (*why.failures, *why.skipped):
+        cause.message = messages.read(db, cause.message)
     return why
 
 

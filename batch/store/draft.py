@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 import msgspec
 
-from batch.store import database
+from batch.store import database, messages
 from batch.store.guess import Guess, packed
 from batch.store.input_blocks import BlockWriter
 from batch.store.order import Marks, arrange, index_alike, mark_copies, twin_of
@@ -137,7 +137,7 @@ class Draft:
         self.invalid += 1
         self._db.execute(
             "INSERT OR IGNORE INTO faults VALUES (?, ?, ?, ?)",
-            (fault.line, fault.code, fault.message, fault.custom_id),
+            (fault.line, fault.code, messages.keep(self._db, fault.message), fault.custom_id),
         )
 
     def drop_duplicates(self) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from batch.store import messages
 from batch.store.trouble import Trouble
 from jobs.spec import Spec
 
@@ -49,11 +50,19 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of a job's settings: the value before and now, as text."""
     requests: int = 0
     code: str = ""
+    data: str = ""
+    """What `text` was made of; not stored with it."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs, and for the disk."""
+        facts: dict[str, Any] = msgspec.to_builtins(self)
+        facts.pop("data", None)
+        return facts
 
 
 def note(db: sqlite3.Connection, event: Event) -> None:
     """Adds an event; within a transaction."""
-    facts = msgspec.to_builtins(event)
+    facts = event.as_json()
     at, kind = facts.pop("at"), facts.pop("kind")
     (count,) = db.execute("SELECT count(*) FROM events").fetchone()
     if count >= _MOST:
@@ -101,12 +110,18 @@ def history(db: sqlite3.Connection) -> list[Event]:
     return latest(db, -1)[::-1]
 
 
+def _told(db: sqlite3.Connection, event: Event) -> Event:
+    if not event.text:
+        return event
+    return msgspec.structs.replace(event, data=messages.read(db, event.text).data)
+
+
 def latest(db: sqlite3.Connection, most: int) -> list[Event]:
     """The last so many events of a job, -1 for all, the newest first, and its submission."""
     events = "SELECT at, kind, facts FROM events ORDER BY id DESC LIMIT ?"
     found = [
-        msgspec.convert({**json.loads(facts), "at": at, "kind": kind}, Event)
-        for at, kind, facts in db.execute(events, (most,))
+        _told(db, msgspec.convert({**json.loads(facts), "at": at, "kind": kind}, Event))
+        for at, kind, facts in db.execute(events, (most,)).fetchall()
     ]
     (created,) = db.execute("SELECT created_at FROM job").fetchone()
     return [*found, Event(created, EventKind.SUBMITTED, by_user=True)]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from batch.store import database, trouble, waits
+from batch.store import database, messages, trouble, waits
 from batch.store.causes import Why, why_of
 from batch.store.chunks import Chunks
 from batch.store.draft import store_prices
@@ -140,7 +140,7 @@ class JobStore:
         row = dict(self.db.execute("SELECT * FROM job").fetchone())
         for name in ("next_chunk", "revision", "written"):
             row.pop(name)
-        row["reason_text"] = Message.read(row["reason_text"])
+        row["reason_text"] = messages.read(self.db, row["reason_text"])
         row["spec"] = _spec(row["spec"])
         row["state"] = JobState(row["state"])
         row["guess"] = unpacked(row["guess"])
@@ -183,7 +183,7 @@ class JobStore:
                 (
                     state,
                     reason or "",
-                    str(text),
+                    messages.keep(db, text),
                     now if state in ENDED else None,
                     goes_on_at,
                     options,
@@ -225,7 +225,7 @@ class JobStore:
     def tell(self, text: Message) -> None:
         """Leaves a sentence for whoever looks at the job; its state stays."""
         with self.transaction() as db:
-            db.execute("UPDATE job SET reason_text = ?", (str(text),))
+            db.execute("UPDATE job SET reason_text = ?", (messages.keep(db, text),))
 
     def keep_waits(self, at: float, seconds: Mapping[str, float]) -> None:
         """Keeps for how long requests that were ready waited, by what they waited for."""

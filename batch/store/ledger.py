@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from batch.store import database
+from batch.store import database, messages
 from batch.store.causes import TRUNCATED
 from batch.store.chunks import UNKNOWN, give_back, pass_over
 from batch.store.queue import Triple, decode_triples
@@ -369,6 +369,7 @@ def _write_results(
     if any_former:
         results = _not_worse(db, results, applied)
     rows = [_result_row(result, answer) for result in results]
+    messages.keep_all(db, ((result.message, result.data) for result in results if result.data))
     if not any_retried and _insert_all(db, _RESULT, rows):
         new = results
     else:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from batch.language import _, local, moment, ngettext, number
 from batch.store.events import Event, EventKind
 from batch.watching.trouble import meaning
+from jobs.message import Message
 
 
 def told(event: Event, standing: Callable[[str, str], str]) -> Iterator[str]:
@@ -42,6 +43,6 @@ def told(event: Event, standing: Callable[[str, str], str]) -> Iterator[str]:
 def _state(event: Event, standing: Callable[[str, str], str]) -> Iterator[str]:
     yield standing(event.state, event.reason)
     if event.text:
-        yield _(event.text)
+        yield _(Message.read(event.text, event.data))
     if event.until is not None:
         yield _("until {moment}").format(moment=moment(local(event.until)))

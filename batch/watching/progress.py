@@ -149,7 +149,7 @@ class Progress:
             "done_at": None if self.done_at is None else round(self.done_at),
             "late": self.late,
             "forecast_rub": None if self.forecast is None else plain(self.forecast),
-            "wait": None if self.wait is None else structs.asdict(self.wait),
+            "wait": self.wait and _as_json(self.wait),
             **self.times,
             "origin": None if self.origin is None else self.origin.model_dump(),
             "trouble": None if self.trouble is None else structs.asdict(self.trouble),
@@ -157,6 +157,10 @@ class Progress:
             "stall": self.stall and self.stall.as_json(),
             "attention": self.attention.as_json(time.time()) if self.attention else None,
         }
+
+
+def _as_json(wait: Wait) -> dict[str, object]:
+    return {name: value for name, value in structs.asdict(wait).items() if name != "data"}
 
 
 def at_standstill(progress: Progress, stall: Stalled, shown_at: float | None = None) -> Progress:
@@ -210,7 +214,7 @@ def progress_of(
         # It goes on by itself, so it is not paused; but nothing moves, and this is why.
         limited = wait is not None and wait.code in _LIMITS
         reason = (PauseReason.RATE_LIMITED if limited else PauseReason.ENDPOINT_DOWN).value
-        text = Message(wait.said) if wait else _DOWN
+        text = wait.told if wait else _DOWN
     return Progress(
         job=job.id,
         name=job.spec.name,

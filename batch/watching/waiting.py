@@ -6,14 +6,15 @@ import time
 
 from batch.language import _, local, moment
 from jobs.heartbeat import Wait
+from jobs.message import Message
 
 _A_MOMENT_S = 5.0
 _DAY_S = 20 * 3600.0
 
 
-def told(wait: Wait) -> str:
+def told(wait: Wait, message: Message) -> str:
     """It may hold anything that an endpoint says: whoever shows it escapes it."""
-    words = _(wait.said)
+    words = _(message)
     if wait.until is None and wait.is_outage:
         return _("endpoint down, retrying ({words})").format(words=words)
     if wait.until is None:

@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 from jobs.kinds import prompt_texts
+from jobs.message import Message
 from workers.calling.reading import Json, parse, text_of
 
 LONGEST = 300
@@ -19,13 +20,29 @@ _SECRET = re.compile(
 )
 
 
-def own_words(message: str, body: bytes = b"", status: int | None = None) -> str:
+def own_words(message: str, body: bytes = b"", status: int | None = None) -> Message:
     """`HTTP 429: slow down`; `body` is the request that it answers."""
-    line = " ".join("".join(map(_visible, message)).split())
+    line = _ours(message, body) if isinstance(message, Message) else Message(_line(message, body))
+    if status is None or line.startswith("HTTP "):
+        return line
+    return Message("HTTP {status}: {line}", status=status, line=line)
+
+
+def _ours(message: Message, body: bytes) -> Message:
+    """A sentence of ours, with what it quotes made harmless."""
+    return Message(
+        message.form,
+        **{
+            name: _line(value, body) if type(value) is str else value
+            for name, value in message.parameters.items()
+        },
+    )
+
+
+def _line(text: str, body: bytes) -> str:
+    line = " ".join("".join(map(_visible, text)).split())
     line = _SECRET.sub("…", _without_prompt(line, body))
-    if len(line) > LONGEST:
-        line = line[: LONGEST - 1] + "…"
-    return line if status is None or line.startswith("HTTP ") else f"HTTP {status}: {line}"
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
 def _visible(char: str) -> str:
