@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -48,7 +49,11 @@ class Site:
         return f"http://127.0.0.1:{self.port}{self.prefix}{path}"
 
     def ask(
-        self, path: str, method: str = "GET", headers: dict[str, str] | None = None
+        self,
+        path: str,
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+        body: str | None = None,
     ) -> tuple[int, str]:
         """Status and text for the user who knows the password."""
         login = b64encode(f"nightshift:{PASSWORD}".encode()).decode()
@@ -57,6 +62,7 @@ class Site:
             connection.request(
                 method,
                 f"{self.prefix}{path}",
+                body,
                 headers={"Authorization": f"Basic {login}", **(headers or {})},
             )
             answer = connection.getresponse()
@@ -69,8 +75,16 @@ class Site:
 
     def click(self, job: str, wish: str, **headers: str) -> tuple[int, dict[str, Any]]:
         """A click with the token that a browser would send."""
+        return self.fill_in(job, wish, {}, **headers)
+
+    def fill_in(
+        self, job: str, wish: str, fields: dict[str, str], **headers: str
+    ) -> tuple[int, dict[str, Any]]:
+        """The same with a form."""
         token = {"Cookie": "_xsrf=aaaaaaaa", "X-XSRFToken": "aaaaaaaa", **headers}
-        status, text = self.ask(f"/api/job/{job}/{wish}", "POST", token)
+        form = {"Content-Type": "application/x-www-form-urlencoded"} if fields else {}
+        path, body = f"/api/job/{job}/{wish}", urlencode(fields)
+        status, text = self.ask(path, "POST", {**token, **form}, body or None)
         return status, json.loads(text)
 
 
@@ -448,10 +462,26 @@ def test_clicks_reach_the_coordinator_and_redis_may_forget_everything(
             409,
             {"done": False, "code": "paused_already", "text": "The job is already paused."},
         )
+        assert site.fill_in(job, "change", {"max_in_flight": "x"})[0] == 400
+        assert site.fill_in(job, "change", {"priority": "normal"})[1]["code"] == "unchanged"
+        assert site.fill_in(job, "change", {"max_in_flight": "5", "window": ""})[0] == 200
+        wait_for(lambda: site.json(f"/api/job/{job}")["job"]["max_in_flight"] == 5, "the limit")
+        assert site.click(job, "retry")[1]["code"] == "nothing_failed"
         with Redis.from_url(house.redis_url("test")) as redis:
             redis.flushall()
         wait_for(lambda: is_("paused") and is_("completed", small), "all to be told again")
         wait_for(lambda: site.json(f"/api/job/{small}")["series"]["points"], "its past")
+
+        wait_for(lambda: "Submitted." in site.ask(f"/job/{small}")[1], "its history")
+        output, path = house.output("small") / "output.jsonl", f"/job/{small}/file/output.jsonl"
+        assert site.ask(path) == (200, output.read_text("utf-8"))
+        assert site.ask(path, headers={"Sec-Fetch-Site": "cross-site"})[0] == 404
+        for other in ("job.sqlite", "..%2Fsmall.jsonl", "%2Fetc%2Fpasswd"):
+            assert site.ask(f"/job/{small}/file/{other}")[0] == 404
+        output.rename(tmp_path / "moved")
+        output.symlink_to(tmp_path / "moved")
+        assert site.ask(path)[0] == 503
+        assert flowers.start(house.redis_url("flower"), "--no-downloads").ask(path)[0] == 404
 
         wait_for(lambda: site.click(job, "resume")[1]["done"], "the coordinator")
         wait_for(lambda: is_("in_progress"), "the job to go on")
