@@ -304,7 +304,7 @@ def _y(value: float, top: float) -> str:
 
 def _top(highest: float) -> float:
     """The end of an axis: a round number above the highest value."""
-    return round_up(highest, _TOPS) if highest > 0 else 1.0
+    return round_up(float(highest), _TOPS) if highest > 0 else 1.0
 
 
 def _marks(top: float) -> list[tuple[float, str]]:

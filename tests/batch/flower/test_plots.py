@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batch.flower.plots import charts
-from batch.watching.series import NARROWEST_S, Series
+from batch.watching.series import NARROWEST_S, Failure, Series
 
 
 def test_how_it_goes_now_is_not_told_by_a_span_that_has_just_begun() -> None:
@@ -18,3 +18,15 @@ def test_how_it_goes_now_is_not_told_by_a_span_that_has_just_begun() -> None:
     series.answered(whole + 1.0, 1.0, whole + 1.0)
     assert charts(series, whole + 1.0, None)[0].now == "240 now"
     assert charts(series, whole + NARROWEST_S - 1, None)[0].now == "15 now"
+
+
+def test_a_job_with_failures_is_drawn_and_of_one_that_rests_nothing_is_told_as_of_now() -> None:
+    series = Series(began=1000.0)
+    series.answered(1001.0, 1.0, 1010.0)
+    for code in ("endpoint.5xx", "endpoint.5xx", "endpoint.timeout"):
+        series.failed(Failure(1002.0, 1, code, 500, 1), 1010.0)
+
+    drawn = charts(series, 1010.0, None, runs=False)
+
+    assert {chart.key: bool(chart.layers) for chart in drawn}["errors"]
+    assert not [chart.now for chart in drawn if "now" in chart.now]
