@@ -32,7 +32,7 @@ class BoundBy(msgspec.Struct, frozen=True):
         rule = self.cause.rule
         return {
             "cause": self.cause.value,
-            "text": rule.meaning,
+            "text": str(rule.meaning),
             "share": round(self.share, 3),
             "remedy": rule.command.format(job=job),
         }

@@ -327,6 +327,7 @@ class FakePost:
 
     def publish(self, job: str, progress: dict[str, object], rank: float) -> None:
         self._command("publish")
+        msgspec.json.encode(progress)
         self.told[job] = progress
         self.ranks[job] = rank
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from batch.watching.bounds import BoundBy, WaitMeter, told
+from batch.watching.progress import at_standstill, progress_of
 from jobs.bound import Bound
+from jobs.stall import Stall, Stalled
+from tests.batch.making import publish
 
 
 def test_what_was_waited_for_longest_within_the_last_minute_is_told() -> None:
@@ -50,3 +57,14 @@ def test_every_cause_says_what_it_is(cause: Bound) -> None:
     assert cause.rule.meaning in text
     assert "(93 % of the last minute)" in text
     assert "{" not in text
+
+
+@pytest.mark.parametrize("cause", Bound)
+@pytest.mark.parametrize("reason", Stall)
+def test_what_a_job_waits_for_travels_as_json(cause: Bound, reason: Stall, tmp_path: Path) -> None:
+    progress = progress_of(publish(tmp_path).job(), 0.5, bound=BoundBy(cause, 0.5))
+    stalled = at_standstill(progress, Stalled(reason, 7.0), 8.0)
+
+    told = json.loads(msgspec.json.encode(progress.as_json()))
+    assert told["bound"]["text"] == str(cause.rule.meaning)
+    assert json.loads(msgspec.json.encode(stalled.as_json()))["stall"]["reason"] == reason
