@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from batch.credentials import Pass, pass_for
 from jobs.address import join
 from jobs.errors import ServiceUnavailable, UsageError
+from jobs.kinds import RESPONSES
 from jobs.message import N_
 from jobs.reach import EMPTY, others, speaks
 from jobs.redaction import Redactor
@@ -37,6 +38,7 @@ HINT = N_("check the network and the address (--base-url, NIGHTSHIFT_BASE_URL), 
 _FINE, _TROUBLE = 200, 429
 """From the second on it may pass."""
 
+_MISSING = frozenset({404, 405, 501})
 _CHAT = "chat/completions"
 _T = TypeVar("_T")
 
@@ -157,6 +159,14 @@ def check_reach(base_url: str) -> None:
     """
     with suppress(ServiceUnavailable):
         asking(base_url, lambda ask: _check(ask, base_url))
+
+
+def lacks_responses(base_url: str) -> bool:
+    """Whether an endpoint surely has no `/responses`; it may be a moment in which nobody knows."""
+    with suppress(ServiceUnavailable):
+        page = asking(base_url, lambda ask: ask(join(base_url, RESPONSES.path), EMPTY))
+        return page.status in _MISSING and not speaks(*page)
+    return False
 
 
 async def _check(ask: Ask, base_url: str) -> None:

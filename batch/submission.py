@@ -13,12 +13,12 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import msgspec
 from ulid import ULID
 
-from batch.asking import check_reach
+from batch.asking import check_reach, lacks_responses
 from batch.estimator.estimate import Estimate, Size, estimate, guess
 from batch.estimator.outlook import Bounds, outlook, rouble_ways
 from batch.estimator.sample import Sampler
@@ -49,6 +49,7 @@ from jobs.errors import (
     StorageUnavailable,
     UsageError,
 )
+from jobs.kinds import RESPONSES
 from jobs.message import N_, Message, joined
 from jobs.modelname import nearest, take_apart
 from jobs.money import times
@@ -56,6 +57,7 @@ from jobs.prices import FLEX, PRIORITY, PriceList, margin
 from jobs.request import Fault, Form, Request
 from jobs.spec import Spec
 from jobs.task import MOST_PACKED, TableForm
+from jobs.translation import Untranslatable, to_chat
 from jobs.window import parse_window
 
 MOST_FAULTS = 1000
@@ -96,6 +98,7 @@ class Report:
     """Requests that do not tell what their answer must be, where answers are checked."""
     window: str | None = None
     table: TableForm | None = None
+    responses_by: Literal["auto", "chat", "native"] = "auto"
     notes: list[str] = field(default_factory=list)
     first: int = 0
     """So many requests go first, and then the job rests; 0: none."""
@@ -214,7 +217,8 @@ def submit(
         spec = _in_cheap_hours(spec, draft.models(), prices)
         _estimate(draft, report, sampler, prices, spec, home)
         _look_ahead(draft, report, prices, spec, caps)
-        spec = spec.model_copy(update={"input_digest": draft.digest})
+        found = {"input_digest": draft.digest, "responses_by": report.responses_by}
+        spec = spec.model_copy(update=found)
         report.notes += _answered_before(home, spec)
         draft.keep_samples(sampler.packed())
         if not sample and spec.task is not None and spec.task.auto_pack:
@@ -240,7 +244,7 @@ def validate(
         caps, sampler = _caps(home, spec), Sampler(shape)
         known = _offered(spec) if priced else None
         spec, lines = _opened(draft, spec, source, known)
-        report = _fill(draft, spec, lines, tell, sampler, capped=caps.any)
+        report = _fill(draft, spec, lines, tell, sampler, capped=caps.any, asks=priced)
         prices = _prices(spec, report, known, capped=False) if priced else _given(spec)
         report.spec = spec = currency.decided(spec, prices)
         if priced:
@@ -505,14 +509,18 @@ def _fill(
     sampler: Sampler,
     *,
     capped: bool,
+    asks: bool = True,
 ) -> Report:
     report = Report(table=None if spec.task is None else spec.task.form)
     capped = capped or spec.budget.rub is not None or spec.budget.tokens is not None
     answered_for = spec.request_bound_rub is not None and spec.budget.tokens is None
     capped = capped and not answered_for
+    ways = _Responses(spec, asks=asks)
     for count, item in enumerate(lines, start=1):
         if isinstance(item, Request) and capped and item.unbounded:
             item = _unbounded(item)
+        if isinstance(item, Request) and item.kind == RESPONSES.url:
+            item = ways.checked(item)
         if isinstance(item, Request):
             report.unchecked += spec.check and not is_checkable(item.body)
             if item.odd or item.unbounded:
@@ -523,7 +531,7 @@ def _fill(
             _refuse(draft, report, item, spec)
         if count % _TELL_EVERY == 0:
             tell(count)
-    report.requests = draft.requests
+    report.requests, report.responses_by = draft.requests, ways.by
     for fault in draft.drop_duplicates():
         _refuse(draft, report, fault, spec)
         report.requests -= 1
@@ -682,6 +690,32 @@ def _refuse(draft: Draft, report: Report, fault: Fault, spec: Spec) -> None:
     report.add(fault)
     if spec.skip_invalid:
         draft.refuse(fault)
+
+
+class _Responses:
+    """How requests for `/responses` are made; the endpoint is asked when the first one is read."""
+
+    def __init__(self, spec: Spec, *, asks: bool) -> None:
+        self.by = spec.responses_by
+        self._base_url, self._asked = spec.base_url, not asks
+
+    def checked(self, request: Request) -> Request | Fault:
+        """The request, or why it cannot be made by chat if it must be."""
+        if self.by == "auto" and not self._asked:
+            self._asked = True
+            self.by = "chat" if lacks_responses(self._base_url) else "auto"
+        if self.by != "chat":
+            return request
+        try:
+            to_chat(msgspec.json.decode(request.body))
+        except Untranslatable as error:
+            told = N_(
+                "chat has no counterpart of {what}, and the endpoint is asked by chat for"
+                " /responses; remove it, or set --responses-by native",
+                what=error.what,
+            )
+            return Fault(request.line, "input.unsupported", told, custom_id=request.custom_id)
+        return request
 
 
 def _unbounded(request: Request) -> Fault:

@@ -23,6 +23,7 @@ class Terms(msgspec.Struct, frozen=True):
     must meet, over `stop_after_s`, what would stop the job, before it is believed of an endpoint
     that has `answered` within the job; `left` requests it had when the chunk was fed. `share`: of
     the pace, against other jobs. `rub_per_hour` only paces, so that it may be a float.
+    `responses_by`: how requests for `/responses` are made (`workers.calling.responses`).
     """
 
     max_attempts: int = 5
@@ -40,6 +41,7 @@ class Terms(msgspec.Struct, frozen=True):
     rub_per_hour: float | None = None
     share: float = 10.0
     tariff: Tariff = Tariff()
+    responses_by: str = "auto"
 
 
 class Speed(msgspec.Struct, frozen=True):

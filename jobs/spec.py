@@ -256,6 +256,18 @@ class Spec(BaseModel):
             of_one_job=True,
         ),
     ] = None
+    responses_by: Annotated[
+        Literal["auto", "chat", "native"],
+        Option(
+            "--responses-by",
+            "HOW",
+            help=N_(
+                "How /v1/responses are requested: native, chat (translated there and back), or"
+                " auto: chat if the endpoint has no /responses."
+            ),
+            in_checks=True,
+        ),
+    ] = "auto"
     drop_last_assistant: Annotated[
         bool,
         Option(
@@ -602,5 +614,6 @@ class Spec(BaseModel):
             total_timeout_s=self.total_timeout_s,
             never_pay_twice=self.never_pay_twice,
             **structs.asdict(self.speed()),
+            responses_by=self.responses_by,
             tariff=Tariff(self.seller.fields if self.money != UNKNOWN else (), self.rate),
         )

@@ -9,12 +9,19 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from openai.types import ErrorObject
+from openai import BaseModel
+from openai.types import Completion, CreateEmbeddingResponse, ErrorObject
 from openai.types.chat import ChatCompletion
+from openai.types.responses import Response
 
 from jobs.names import ERRORS, OUTPUT
 
 _JQ = shutil.which("jq")
+_OTHERS: dict[Any, type[BaseModel]] = {
+    "response": Response,
+    "list": CreateEmbeddingResponse,
+    "text_completion": Completion,
+}
 _DEEPEST = 256
 """What jq 1.6 reads."""
 
@@ -74,6 +81,10 @@ def check_row(row: dict[str, Any], *, succeeded: bool) -> None:
 def _read_by_the_sdk(body: Any) -> None:
     if isinstance(body, str):
         return  # whole, though no reader's JSON: nested too deeply
+    other = _OTHERS.get(body.get("object"))
+    if other is not None:
+        other.construct(**body).to_json()
+        return
     answer = ChatCompletion.construct(**body)
     for choice in answer.choices:
         assert choice.message is None or choice.message.content or choice.finish_reason

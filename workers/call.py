@@ -16,14 +16,14 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from jobs.budget import NOTHING, Amount
 from jobs.chunk import DRAINED, UNAFFORDABLE, ReturnReason, because
 from jobs.errors import StorageUnavailable
-from jobs.kinds import CHAT
+from jobs.kinds import CHAT, RESPONSES
 from jobs.message import N_
 from jobs.money import ZERO
 from jobs.outcome import Answered, Billing, Outcome, Refused, Retry, RetryKind, Stop
@@ -32,6 +32,7 @@ from jobs.states import PauseReason
 from workers.calling.balance import Balance
 from workers.calling.classifier import classify
 from workers.calling.endpoint import Answer, Listener
+from workers.calling.responses import Responses
 from workers.calling.words import own_words
 from workers.delivery.journal import Sent
 from workers.delivery.outbox import Outbox
@@ -128,7 +129,7 @@ class Calls:
         self.by_job: Counter[str] = Counter()
         """Calls in flight of each job."""
         self._in_flight: set[Attempt] = set()
-        self._endpoint = endpoint
+        self._endpoint, self._responses = endpoint, Responses(endpoint.call)
         self._outbox = outbox
         self._chunks = chunks
         self._stops = stops
@@ -287,13 +288,16 @@ class Calls:
                 attempt.generation_id = generation_id
                 self._outbox.heard(sent.call, generation_id)
 
-        answer = await self._endpoint.call(
-            request.work.body,
-            kind=request.kind,
-            idle_timeout_s=terms.idle_timeout_s,
-            total_timeout_s=terms.total_timeout_s,
-            on_headers=heard,
-        )
+        how: dict[str, Any] = {
+            "idle_timeout_s": terms.idle_timeout_s,
+            "total_timeout_s": terms.total_timeout_s,
+            "on_headers": heard,
+        }
+        body = request.work.body
+        if request.kind == RESPONSES.url:
+            answer = await self._responses.call(body, terms.responses_by, **how)
+        else:
+            answer = await self._endpoint.call(body, kind=request.kind, **how)
         self._outbox.ended(sent.call, answer)
         return answer
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
+from openai.types.responses import Response
 
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import MODEL, Shell, batch_lines, cost_of
@@ -288,3 +289,35 @@ def test_a_bound_is_called_as_the_endpoint_wants_it(shell: Shell) -> None:
     assert "--max-tokens-field max_completion_tokens" in errors
     assert sorted(bounds) == [7, 9]
     assert (row["max_completion_tokens"], row["service_tier"]) == (9, "flex")
+
+
+def test_an_endpoint_without_responses_answers_them_by_chat_or_is_not_asked(
+    shell: Shell, simulator: Callable[..., Simulator]
+) -> None:
+    endpoint = simulator("--without", "responses")
+    shell.point_at(endpoint)
+    form = {"format": {"type": "json_schema", "name": "tone", "schema": {"type": "object"}}}
+    bodies = [
+        {"input": "Хорош?", "instructions": "Коротко.", "max_output_tokens": 900, "text": form},
+        {"input": [{"role": "user", "content": "Хорош?"}], "max_output_tokens": 20},
+        {"input": "И теперь?", "max_output_tokens": 20, "previous_response_id": "resp_1"},
+    ]
+    lines = [
+        json.dumps(
+            {"custom_id": f"r-{n}", "url": "/v1/responses", "body": {"model": MODEL, **body}}
+        )
+        for n, body in enumerate(bodies)
+    ]
+    shell.write("all.jsonl", "\n".join(lines))
+    shell.write("in.jsonl", "\n".join(lines[:2]))
+
+    refused = shell("run", "all.jsonl", "--yes", code=2)
+    assert "previous_response_id" in refused.err
+    assert not endpoint.book().billed()
+    shell("run", "in.jsonl", "--yes", "--budget-rub", "9", "-o", "out")
+    found = [json.loads(line) for line in (shell.folder / "out/output.jsonl").open()]
+    read = [Response.model_validate(each["response"]["body"]) for each in found]
+    assert [each.status for each in read] == ["completed", "incomplete"]
+    assert set(json.loads(read[0].output_text)) == {"answer", "n"}
+    assert found[1]["nightshift"]["flags"] == ["truncated"]
+    assert cost_of(shell.folder / "out") == sum(each.billed for each in endpoint.book())

@@ -276,7 +276,7 @@ _FINE = (None, "", 0, "0", 200, "200")
 _NO_PATH = re.compile(
     r"(?:404:? ?)?(?:not found|page not found|method not allowed|resource not found\.?)?|"
     r"cannot (?:post|get) .*|(?:no|unknown|invalid) (?:route|url|path|static resource)\b.*|"
-    r"unrecognized request url.*|route .*not found.*|no message available"
+    r"(?:unrecognized|unknown) request url.*|route .*not found.*|no message available"
 )
 
 
@@ -286,6 +286,17 @@ def _is_no_such_path(trouble: Trouble, status: int) -> bool:
         return False
     words = trouble.message.lower().strip()
     return status == 405 or _NO_PATH.fullmatch(words, 0, 300) is not None
+
+
+def lacks_path(answer: Answer) -> bool:
+    """Whether there is nothing at all where it was asked."""
+    if not isinstance(answer, Reply) or answer.status not in {404, 405, 501}:
+        return False
+    document = parse(answer.body)
+    if not isinstance(document, str | dict | list):
+        return True
+    trouble = unwrap(document, 0.0)
+    return answer.status == 501 or _is_no_such_path(trouble, answer.status)
 
 
 def _by_code(answer: Reply, billed: Charge | None, trouble: Trouble, now: float) -> Outcome:

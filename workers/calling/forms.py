@@ -15,7 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from jobs.kinds import CHAT, Kind
+from jobs.kinds import CHAT, RESPONSES, Kind
+from jobs.translation import to_response
 from workers.calling.endpoint import Reply
 from workers.calling.reading import NO_JSON, Json, first_of, parse, write
 
@@ -30,11 +31,24 @@ _JOINED = frozenset({"content", "reasoning", "reasoning_content", "refusal", "ar
 def read(answer: Reply, kind: Kind = CHAT) -> tuple[Json, bytes]:
     """What the body says, and the answer it was made into; no bytes if it is one as it is.
 
-    Of other kinds than chat no other forms were met.
+    A response may be asked for by chat (`jobs.translation`). Of the others no other forms were met.
     """
     document = parse(answer.body)
-    if kind is not CHAT:
-        return document, b""
+    if kind is CHAT:
+        return _chat(answer, document)
+    if kind is RESPONSES and not (isinstance(document, dict) and kind.answers in document):
+        return _response(*_chat(answer, document))
+    return document, b""
+
+
+def _response(document: Json, form: bytes) -> tuple[Json, bytes]:
+    if not isinstance(document, dict) or not isinstance(document.get(CHAT.answers), list):
+        return document, form
+    response = to_response(document)
+    return response, write(response).encode()
+
+
+def _chat(answer: Reply, document: Json) -> tuple[Json, bytes]:
     if isinstance(document, dict) and "choices" in document:
         return _with_message(document)
     try:

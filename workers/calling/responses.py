@@ -1,0 +1,50 @@
+"""Requests for `/responses`, by chat where an endpoint has nothing else (`jobs.translation`).
+
+Its first word that there is no such path settles it for all calls of this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from jobs.kinds import CHAT, RESPONSES
+from jobs.translation import Untranslatable, to_chat
+from workers.calling.classifier import lacks_path
+from workers.calling.endpoint import Answer, Reply
+
+_encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder().decode
+
+
+class Responses:
+    """Asks an endpoint for responses; `call` is its method of that name."""
+
+    def __init__(self, call: Callable[..., Awaitable[Answer]]) -> None:
+        self._call = call
+        self._lacking = False
+
+    async def call(self, body: bytes, by: str, **how: Any) -> Answer:
+        """One request; `by` chat, native, or auto: natively as long as the endpoint knows how."""
+        if by == "chat" or (by == "auto" and self._lacking):
+            return await self._by_chat(body, how)
+        answer = await self._call(body, kind=RESPONSES.url, **how)
+        if by == "auto" and lacks_path(answer):
+            self._lacking = True
+            return await self._by_chat(body, how)
+        return answer
+
+    async def _by_chat(self, body: bytes, how: dict[str, Any]) -> Answer:
+        try:
+            chat = to_chat(_decode(body))
+        except Untranslatable as error:
+            return _refusal(error.what)
+        return await self._call(_encode(chat), kind=CHAT.url, **how)
+
+
+def _refusal(what: str) -> Answer:
+    """Nothing is sent: as an endpoint refuses what it does not take."""
+    told = f"the endpoint has no /responses, and chat has no counterpart of {what}"
+    error = {"message": told, "type": "invalid_request_error", "param": what, "code": None}
+    return Reply(400, {}, _encode({"error": error}), 0.0)
