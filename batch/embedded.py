@@ -23,7 +23,7 @@ from pathlib import Path
 
 from batch.language import _
 from batch.programs import for_a_server
-from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
+from jobs.errors import ServiceUnavailable, StorageUnavailable
 from jobs.message import N_
 
 _START_S = 15.0
@@ -45,8 +45,10 @@ def server(
 
     The own one ends with the last that uses it. With `tell`, one that is away is waited for.
     """
-    url = configured or start_or_find(home)
+    url = configured or address(home)
     try:
+        if configured is None:
+            start_or_find(home)
         if tell is None:
             check(url)
         else:
@@ -166,8 +168,18 @@ def _start_once(folder: Path, path: Path) -> str:
         # Two commands at once must not start two servers on one folder.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists() or not _answers(url):
-            _wait(url, folder, _start(folder, path))
+            _start_whole(url, folder, path)
     return url
+
+
+def _start_whole(url: str, folder: Path, path: Path) -> None:
+    """Starts the server; whoever is interrupted meanwhile leaves none behind."""
+    process = _start(folder, path)
+    try:
+        _wait(url, folder, process)
+    except BaseException:
+        process.kill()
+        raise
 
 
 def _url(path: Path) -> str:
@@ -176,9 +188,10 @@ def _url(path: Path) -> str:
 
 def leave(url: str) -> None:
     """Ends the server if nobody else uses it."""
-    from batch.coordinator import connection
+    # Whatever fails: a module may be half loaded where a signal came while it was.
+    with suppress(Exception):
+        from batch.coordinator import connection
 
-    with suppress(NightshiftError):
         connection.end_if_alone(url)
 
 

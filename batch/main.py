@@ -11,6 +11,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -193,10 +194,25 @@ def _silence(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def _end_in_order() -> None:
+    """SIGTERM, and a terminal that goes away, end a command that has no better use for them as
+    Ctrl-C does: what it has begun is undone, and its server is not left behind. A second one kills.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _end)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    sys.exit(128 + number)
+
+
 def _run() -> int:
     try:
         no_core_dumps()
         forget_celerys(os.environ)
+        _end_in_order()
         teach_click()
         code = cli.main(prog_name="nightshift", standalone_mode=False, obj=_env_file())
         sys.stdout.flush()

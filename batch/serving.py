@@ -256,6 +256,8 @@ def serve(
         app = make(team.wake, stack)
         server = _server(app, listening)
         interrupts.stop = lambda: setattr(server, "should_exit", True)
+        if interrupts.count:
+            interrupts.stop()  # it was told while it was loading
         stack.callback(team.end, lambda: interrupts.count)
         team.start(interrupts.stop)
         scheme = "https" if listening.tls_cert else "http"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from contextlib import closing
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from batch.dialogue.parameter_types import Whole
 from batch.dialogue.terminal import safe, say
 from batch.embedded import OwnServer
 from batch.language import _
+from batch.local_processes import stopped_by
 from batch.money.allowance import Allowance
 from batch.programs import end_with_parent, keep_only_needed
 from batch.settings import log_level, read_settings, worker_patience
@@ -51,14 +51,12 @@ One per data directory. It may be stopped or killed at any moment; the next one 
 
 
 class _Stop:
-    """Becomes true on SIGINT or SIGTERM."""
+    """Becomes true on SIGINT or SIGTERM, or when the terminal goes away."""
 
     def __init__(self) -> None:
         self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._hear)
 
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
+    def hear(self, _number: int, _frame: FrameType | None) -> None:
         self.asked = True
 
 
@@ -96,7 +94,7 @@ def command(
     # A secret that cannot be read is told now, and not when the catalogue is due.
     pass_for(catalog_url(os.environ), os.environ)
     set_caps(home, options)
-    metrics = _metrics(home, metrics_port, metrics_address)
+    metrics, stop = _metrics(home, metrics_port, metrics_address), _Stop()
     with (
         embedded.server(settings.redis_url, home.folder, say) as url,
         closing(Post(url, seal)) as post,
@@ -111,8 +109,9 @@ def command(
                 sends_files=downloads,
             )
         ) as coordinator,
+        stopped_by(stop.hear),
     ):
-        stop, own = _Stop(), OwnServer(settings.redis_url, home.folder, say)
+        own = OwnServer(settings.redis_url, home.folder, say)
         if not end_with_parent(os.environ):
             told = _("coordinator for {folder} is running; press Ctrl-C to stop")
             say(told.format(folder=safe(str(home.folder))))

@@ -18,6 +18,7 @@ from batch.dialogue.options import insecure_option, open_home, option
 from batch.dialogue.parameter_types import Whole
 from batch.dialogue.terminal import say
 from batch.language import _
+from batch.local_processes import stopped_by
 from batch.programs import environment, program
 from batch.settings import check_key, log_level, read_settings
 from jobs.address import DEFAULT_BASE_URL
@@ -90,6 +91,7 @@ def _as_a_child(environ: dict[str, str]) -> int:
         stdin=subprocess.PIPE,
         start_new_session=True,
     )
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
-        signal.signal(number, lambda number, _: process.send_signal(number))
-    return process.wait()
+    signal.signal(signal.SIGQUIT, lambda number, _: process.send_signal(number))
+    # At SIGHUP, Celery would start the worker anew.
+    with stopped_by(lambda *_: process.terminate()):
+        return max(process.wait(), 0)

@@ -292,7 +292,8 @@ def _announce(where: str, made_up: str | None) -> None:
 
 def _run(dashboard: Dashboard) -> None:
     loop = asyncio.get_event_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, dashboard.stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            loop.add_signal_handler(number, dashboard.stop)
     PeriodicCallback(dashboard.end_chunks, SWEEP_S * 1000).start()
     dashboard.start()

@@ -21,6 +21,7 @@ from scripts.torturing import (
     pairs,
     restarts,
     served,
+    signals,
     sums,
     window,
 )
@@ -95,6 +96,16 @@ def parser() -> ArgumentParser:
     one.add_argument("--rows", type=int, default=1_000_000, help="requests (1000000)")
     one = campaign("window", _window, "how long an answer is in a worker's memory alone")
     one.add_argument("--rows", type=int, default=1000, help="answers (1000)")
+    one = campaign("signals", _signals, "Ctrl-C, SIGTERM, a terminal or reader that goes away")
+    one.add_argument(
+        "commands",
+        nargs="*",
+        type=_named(signals.COMMANDS),
+        metavar="COMMAND",
+        help=f"which (all): {', '.join(signals.COMMANDS)}",
+    )
+    one.add_argument("--after", type=float, nargs="+", default=[0.3, 1, 2, 4], help="seconds")
+    one.add_argument("--twice", action="store_true", help="each signal once more, 0.3 s later")
     one = campaign("caps", _caps, "simulated jobs: is a cap exceeded at any step?")
     one.add_argument("--jobs", type=int, default=1000, help="how many (1000)")
     one = campaign("crowd", _crowd, "many small jobs at once, each with a cap, workers killed")
@@ -220,6 +231,13 @@ def _window(given: Namespace, folder: Path) -> list[str]:
         at = found[min(len(found) * share // 100, len(found) - 1)]
         print(f"{1000 * at:>9.3f} ms  p{share} of {len(found)} answers: last byte to journal")
     return []
+
+
+def _signals(given: Namespace, folder: Path) -> list[str]:
+    names = given.commands or list(signals.COMMANDS)
+    found = signals.run(folder, names, given.after, twice=given.twice)
+    print(f"{found.tried:>9,}  commands, {found.met} were there when they were told to stop")
+    return found.broken
 
 
 def _caps(given: Namespace, folder: Path) -> list[str]:
