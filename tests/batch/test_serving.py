@@ -46,5 +46,53 @@ def test_a_child_that_ends_by_itself_again_and_again_ends_the_server() -> None:
         again()
 
 
-from batch.api import protocol
-from batch.serving import Child, Listening, Team, _server, serve
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    """A server that answers `ok`, and lets nobody take longer than 0.3 s over a head."""
+    monkeypatch.setattr(protocol, "HEAD_S", 0.3)
+    server = _server(PlainTextResponse("ok"), Listening("127.0.0.1", 0, None, None))
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        thread = threading.Thread(target=server.run, args=([bound],))
+        thread.start()
+        yield bound.getsockname()
+        server.should_exit = True
+        thread.join()
+
+
+def test_a_client_that_drips_its_head_is_cut_off(address: tuple[str, int]) -> None:
+    for head in (b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nX: "):
+        with socket.create_connection(address) as client:
+            client.settimeout(30)
+            for byte in head:
+                client.send(bytes([byte]))
+            assert client.recv(100) == b""
+
+
+def test_who_asks_and_rests_and_asks_again_is_heard(address: tuple[str, int]) -> None:
+    with closing(HTTPConnection(*address, timeout=30)) as client:
+        client.connect()
+        first = client.sock
+        for _ in range(2):
+            client.request("GET", "/")
+            assert client.getresponse().read() == b"ok"
+            time.sleep(0.5)
+        assert client.sock is first
+
+
+def test_a_signal_that_comes_while_the_api_is_loaded_ends_it() -> None:
+    class Idle:
+        failure = None
+
+        def start(self, _failed: Callable[[], None]) -> None:
+            """Starts nothing."""
+
+        def end(self, interrupted: Callable[[], int]) -> None:
+            assert interrupted() == 1
+
+        wake = start
+
+    def make(*_: object) -> PlainTextResponse:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return PlainTextResponse("ok")
+
+    serve(Listening("127.0.0.1", 0, None, None), make, cast(Team, Idle()))
