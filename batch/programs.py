@@ -20,6 +20,8 @@ _OF_THE_CATALOG = re.compile(rf"{CATALOG_KEY}(?:_FILE)?|{CATALOG_HEADER}")
 _OF_NOTIFICATIONS = re.compile(r"NIGHTSHIFT_(?:NOTIFY|TELEGRAM|SMTP)_\w+")
 _OF_FLOWER = re.compile(r"NIGHTSHIFT_FLOWER_PASSWORD(?:_FILE)?")
 _OF_REDIS = re.compile(rf"{REDIS_URL}(?:_FILE)?")
+_OF_SERVE = re.compile(r"NIGHTSHIFT_WEBHOOK_SECRET(?:_FILE)?")
+"""What `serve` itself signs webhooks with; nothing that it starts does."""
 _NEEDLESS = {
     "workers": (
         *(_OF_THE_CATALOG, _OF_NOTIFICATIONS, _OF_FLOWER, re.compile(rf"{REDIS_URL}_FILE")),
@@ -100,5 +102,5 @@ def for_a_server() -> dict[str, str]:
 
 
 def _is_needless(program: str, name: str) -> bool:
-    needless = any(pattern.fullmatch(name) for pattern in _NEEDLESS[program])
+    needless = any(each.fullmatch(name) for each in (*_NEEDLESS[program], _OF_SERVE))
     return needless or is_celerys(name)

@@ -31,6 +31,7 @@ from batch.submission import new_job_id
 from jobs.errors import UsageError
 from jobs.logs import log_to_stderr
 from jobs.message import N_
+from jobs.secret import secret
 from jobs.spec import Spec
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def command(
 ) -> int:
     """See HELP."""
     # Loads the server; no other command does.
+    from batch.api.hooks import WEBHOOK_SECRET
     from batch.serving import Listening, Team, serve
 
     log_to_stderr(log_level(os.environ, "INFO"), "%(asctime)s %(message)s")
@@ -123,6 +125,8 @@ def command(
             N_("--tls-cert and --tls-key go together"), hint=N_("give both or neither")
         )
     _check_address(home, address, tls=tls_cert is not None)
+    # A secret that cannot be read is told now, and not when a batch has ended.
+    secret(os.environ, WEBHOOK_SECRET)
     set_caps(home, options)
     spec = _template(options)
     from batch.api.intake import Setting

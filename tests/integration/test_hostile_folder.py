@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from batch.main import COMMANDS
+from batch.programs import environment
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import Running, Shell, batch_lines, shell, wait_until
 from tests.conftest import CANARY, ROOT, Server
@@ -24,6 +25,7 @@ __all__ = ["shell"]
 PROGRAM = Path(sys.executable).parent / "nightshift"
 OURS = ("batch", "jobs", "workers")
 CONFIGS = ("celeryconfig", "flowerconfig", "sitecustomize", "usercustomize", "django", "mysite")
+WEBHOOK = "WEBHOOK_SECRET"
 SERVES = ("worker", "coordinator", "flower", "serve")
 OF_OUR_PROCESSES = {
     "DJANGO_SETTINGS_MODULE": "mysite.settings",
@@ -174,13 +176,29 @@ def environs(pid: int) -> dict[str, str]:
     }
 
 
+@pytest.mark.parametrize("started", ["workers", "workers.check", "coordinator", "intake", "flower"])
+def test_what_signs_webhooks_stays_with_serve(started: str) -> None:
+    both = {f"NIGHTSHIFT_{WEBHOOK}": "secret", f"NIGHTSHIFT_{WEBHOOK}_FILE": "/etc/secret"}
+
+    assert environment(started, both).keys().isdisjoint(both)
+
+
+def test_serve_refuses_a_secret_that_others_can_read_before_it_starts(shell: Shell) -> None:
+    loose = shell.write("webhook", "whsec_c2VjcmV0")
+    loose.chmod(0o644)
+
+    ended = shell("serve", "--port", "0", code=2, NIGHTSHIFT_WEBHOOK_SECRET_FILE=str(loose))
+
+    assert "chmod" in ended.err
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 def test_each_process_has_its_own_secrets_and_leaves_no_core(
     shell: Shell, simulator: Simulators
 ) -> None:
     shell.point_at(simulator("--latency", "constant:30"))
     shell.write("in.jsonl", batch_lines(2))
-    others = ("NOTIFY_SECRET", "TELEGRAM_TOKEN", "SMTP_PASSWORD", "FLOWER_PASSWORD")
+    others = ("NOTIFY_SECRET", "TELEGRAM_TOKEN", "SMTP_PASSWORD", "FLOWER_PASSWORD", WEBHOOK)
     more = {f"NIGHTSHIFT_{name}": f"other-secret-{name}" for name in others}
 
     running: Running = shell.start("run", "in.jsonl", "--yes", **more)
