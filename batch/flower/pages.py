@@ -1,6 +1,7 @@
 """The Jobs page within Flower: its handlers, and where its templates and files come from.
 
-    /, /jobs                   all jobs, by what is asked for
+    /                          leads to the jobs
+    /jobs                      all of them, or those that are asked for
     /job/<job>                 one, with plots
     /job/<job>/form/<form>     what is filled in before a click
     /job/<job>/file/<file>     one of its files
@@ -269,6 +270,14 @@ class _Handler(BaseHandler):  # type: ignore[misc]  # Flower has no types
         self.shell(title, self.part("page", up=up, tools=tools, **frame))
 
 
+class MainPage(_Handler):
+    """Where one comes first. Not the page itself: Flower's script takes it for that of workers."""
+
+    def get(self) -> None:
+        """Leads to the jobs."""
+        self.redirect(self.reverse_url("jobs"))
+
+
 class JobsPage(_Handler):
     """All jobs."""
 
@@ -445,7 +454,7 @@ def _as_503() -> Iterator[None]:
 _JOB = r"(job_[0-9a-z]{26})"
 ROUTES = [
     url(r"/metrics", MetricsPage, name="metrics"),
-    url(r"/", JobsPage, name="main"),
+    url(r"/", MainPage, name="main"),
     url(r"/jobs", JobsPage, name="jobs"),
     url(rf"/job/{_JOB}", JobPage, name="job"),
     url(r"/api/jobs", JobsApi, name="api-jobs"),

@@ -255,7 +255,6 @@ DATATABLE = (
 )
 TASK = quote(f"{JOB}/1", safe="")
 PAGES = (
-    "/",
     "/workers",
     "/worker/worker-1@test",
     "/tasks",
@@ -284,6 +283,7 @@ def every_path() -> list[str]:
     paths = [re.sub(r"\(\.[+*]\)", "x", pattern).rstrip("$?") for pattern in patterns]
     ours = [f"/job/{JOB}", f"/api/job/{JOB}", f"/api/job/{JOB}/pause"]
     return [
+        "/",
         *paths,
         *PAGES,
         *ours,
@@ -372,6 +372,12 @@ def test_a_malformed_login_is_refused(site: Site, header: str) -> None:
 @pytest.mark.parametrize("path", PAGES)
 def test_with_the_password_the_page_is_shown(site: Site, path: str) -> None:
     assert site.see(path).status == 200
+
+
+def test_it_opens_on_the_jobs(site: Site) -> None:
+    answer = site.see("/")
+
+    assert (answer.status, answer.headers["location"]) == (302, f"{site.prefix}/jobs")
 
 
 def test_the_password_is_not_asked_of_the_environment_of_flower_itself(

@@ -259,7 +259,7 @@ def test_of_a_thousand_jobs_one_page_is_shown_and_all_are_counted(
     assert names_of("since=1")[0] == "job 999"
     assert site.json("/api/jobs?q=nowhere")["counts"]["all"] == 0
     assert "No matching jobs." in site.ask("/jobs?q=nowhere")[1]
-    assert site.ask("/")[1].count("<tr data-key") == PAGE_SIZE
+    assert site.ask("/")[0] == 302
 
 
 def test_only_so_many_jobs_are_listed_and_those_that_are_not_over_stay(
