@@ -127,7 +127,6 @@ class Button:
     wish: str
     name: str
     look: str
-    label: str
     ask: str = ""
     yes: str = ""
     form: str = ""
@@ -138,55 +137,50 @@ def called(job: Job) -> str:
     return visible(job.name) or job.job
 
 
+def _is_possible(job: Job, wish: str) -> bool:
+    """Whether a click would be heard, and carried out."""
+    is_deaf = job.stall is not None and job.stall.reason.is_deaf
+    return job.coordinated and not is_deaf and not job.objections.get(wish, "-")
+
+
 def wishes(job: Job) -> list[Button]:
     """The buttons of a job in a list: what is possible. What else helps is told by `help_for`."""
-    if not job.coordinated or (job.stall and job.stall.reason.is_deaf):
-        return []
-    cannot, name, found = job.objections, called(job), []
-    if not cannot.get("pause", "-"):
-        label = _("Pause {job}").format(job=name)
-        found.append(Button("pause", _("Pause"), "btn-outline-secondary", label))
-    if not cannot.get("resume", "-"):
+    name, found = called(job), []
+    if _is_possible(job, "pause"):
+        found.append(Button("pause", _("Pause"), "btn-outline-secondary"))
+    if _is_possible(job, "resume"):
         ask = _("Resume {job}? The remaining requests will be sent and paid for.").format(job=name)
         asked = job.ended or job.reason == PauseReason.SAMPLED
-        label = _("Resume {job}").format(job=name)
         look, yes = "btn-outline-primary", _("Resume the job")
-        found.append(Button("resume", _("Resume"), look, label, ask if asked else "", yes))
+        found.append(Button("resume", _("Resume"), look, ask if asked else "", yes))
     if job.reason == PauseReason.BUDGET_EXHAUSTED:
         found += _budget(job)
-    if not cannot.get("cancel", "-"):
+    if _is_possible(job, "cancel"):
         ask = _(
             "Cancel {job}? Calls in flight finish, answers received are kept, the rest is not sent."
         ).format(job=name)
-        label = _("Cancel {job}").format(job=name)
-        look, yes = "btn-outline-danger", _("Cancel the job")
-        found.append(Button("cancel", _("Cancel"), look, label, ask, yes))
+        yes = _("Cancel the job")
+        found.append(Button("cancel", _("Cancel"), "btn-outline-danger", ask, yes))
     return found
 
 
 def more_wishes(job: Job) -> list[Button]:
     """The buttons of a job's own page."""
-    cannot, name, found = job.objections, called(job), wishes(job)
-    if not found and not job.ended:
-        return []
-    if not cannot.get("retry", "-"):
-        label = _("Retry failed requests of {job}").format(job=name)
-        told = _("Retry failed…")
-        found.append(Button("retry", told, "btn-outline-primary", label, form="retry"))
-    if not cannot.get("change", "-"):
-        if job.budget_rub is not None and job.reason != PauseReason.BUDGET_EXHAUSTED:
-            found += _budget(job)
-        label = _("Settings of {job}").format(job=name)
-        look = "btn-outline-secondary"
-        found.append(Button("change", _("Settings…"), look, label, form="settings"))
+    found = wishes(job)
+    if _is_possible(job, clicks.RETRY):
+        name = _("Retry failed…")
+        found.append(Button(clicks.RETRY, name, "btn-outline-primary", form="retry"))
+    if job.budget_rub is not None and job.reason != PauseReason.BUDGET_EXHAUSTED:
+        found += _budget(job)
+    if _is_possible(job, clicks.CHANGE):
+        name = _("Settings…")
+        found.append(Button(clicks.CHANGE, name, "btn-outline-secondary", form="settings"))
     return found
 
 
 def _budget(job: Job) -> list[Button]:
-    if job.objections.get("change", "-"):
-        return []
-    label = _("Raise the budget of {job}").format(job=called(job))
-    return [Button("change", _("Raise budget…"), "btn-outline-primary", label, form="budget")]
+    button = Button(clicks.CHANGE, _("Raise budget…"), "btn-outline-primary", form="budget")
+    return [button] if _is_possible(job, clicks.CHANGE) else []
 
 
 def enough(job: Job) -> Decimal | None:

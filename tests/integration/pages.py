@@ -173,17 +173,17 @@ def test_the_keyboard_alone_suffices(place: Place) -> None:
     for _ in range(60):
         _press(browser, "Tab", 9)
         seen.append(browser.ask(focused))
-        if str(seen[-1]).startswith("Cancel a job"):
+        if str(seen[-1]).startswith("Cancel: a job"):
             break
     name = "a job whose name is longer than others have"
-    assert f"Pause {name}" in seen
-    assert seen[-1] == f"Cancel {name}"
+    assert f"Pause: {name}" in seen
+    assert seen[-1] == f"Cancel: {name}"
     _press(browser, "Enter", 13)
     browser.wait("document.querySelector('[data-question]').open", "the question")
     assert browser.ask("document.activeElement.value") == "no"
     _press(browser, "Enter", 13)
     browser.wait("!document.querySelector('[data-question]').open", "the question to go")
-    assert browser.ask(focused) == f"Cancel {name}"
+    assert browser.ask(focused) == f"Cancel: {name}"
     assert place.facts("spare")["state"] in ("in_progress", "validating")
 
 
