@@ -205,8 +205,8 @@ def commands(job: Job) -> list[tuple[str, str]]:
         found.append((_("Why requests failed"), f"nightshift failures {job.job}"))
     if not job.objections.get("retry", "-"):
         found.append((_("Retry what failed"), f"nightshift resume {job.job} --retry failed"))
-    rub = enough(job)
-    if not job.objections.get("change", "-") and rub is not None:
+    rub, cap = enough(job), job.budget_rub
+    if not job.objections.get("change", "-") and cap is not None and rub and rub > cap:
         command = f"nightshift resume {job.job} --budget-rub {plain(rub)}"
         found.append((_("Set a budget that is expected to do"), command))
     found.append((_("What it cost"), f"nightshift cost {job.job}"))
