@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from jobs.lifecycle import Job, ending
+from jobs.lifecycle import Job, ending, is_cut_short
 from jobs.spec import Spec
-from jobs.states import JobState
+from jobs.states import JobState, PauseReason
 
 
 @dataclass
@@ -36,3 +36,18 @@ def test_what_is_asked_again_while_the_files_are_written_is_sent(
 ) -> None:
     job = cast(Job, Row(state, left))
     assert ending(job, is_out=False, is_settled=True) is after
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "cut"),
+    [
+        (JobState.PAUSED, PauseReason.DEADLINE, True),
+        (JobState.PAUSED, PauseReason.USER, False),
+        (JobState.EXPIRED, "", True),
+        # As the store keeps it after a command that came in between.
+        (JobState.IN_PROGRESS, PauseReason.DEADLINE, False),
+    ],
+)
+def test_only_the_deadline_cuts_a_job_short(state: JobState, reason: str, *, cut: bool) -> None:
+    assert is_cut_short(cast(Job, Row(state, 1, reason))) is cut
+    assert not is_cut_short(cast(Job, Row(state, 0, reason)))

@@ -346,3 +346,28 @@ def test_a_price_list_comes_back_from_the_disk_to_the_last_digit() -> None:
     stored = msgspec.msgpack.encode(prices)
 
     assert msgspec.msgpack.decode(stored, type=PriceList) == prices
+
+
+def test_a_lane_has_its_own_offers_before_those_that_may_serve_it_too() -> None:
+    lanes = ("", "flex", "priority")
+    offers = [Offer(lane or "usual", BASE, tag=f"p/{lane}" if lane else "p") for lane in lanes]
+    price = ModelPrice("author/model", tuple(offers))
+
+    found = {lane: [one.provider for one in price.in_lane(lane).offers] for lane in lanes}
+    assert found == {
+        "": ["usual", "flex"],
+        "flex": ["flex", "usual"],
+        "priority": ["priority", "usual", "flex"],
+    }
+    assert [price.sells(lane) for lane in (*lanes, "batch")] == [True, True, True, False]
+
+
+def test_a_model_takes_schemas_where_its_parameters_say_so() -> None:
+    assert not M1.takes_schemas
+    assert msgspec.structs.replace(M1, parameters=("structured_outputs",)).takes_schemas
+
+
+def test_lists_of_different_models_join() -> None:
+    other = msgspec.structs.replace(M1, model="other/model")
+
+    assert listed(M1).joined(listed(other)).models == {M1.model: M1, other.model: other}

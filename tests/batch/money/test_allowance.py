@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from batch.money.allowance import Allowance
-from batch.money.caps import Caps, Room, check_zone, read_caps, write_caps
+from batch.money.caps import Caps, Room, check_zone, read_caps, sentence, write_caps
 from batch.store import ledger
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
@@ -204,3 +205,19 @@ def test_a_zone_that_is_none_is_refused() -> None:
     assert check_zone("Asia/Omsk") == "Asia/Omsk"
     with pytest.raises(UsageError, match="Europe/Moscow"):
         check_zone("../../etc/passwd")
+
+
+@pytest.mark.parametrize(("key", "whose"), [("", "for all jobs"), ("k", "for the key k")])
+@pytest.mark.parametrize(("period", "word"), [(Period.DAY, "daily"), (Period.MONTH, "monthly")])
+def test_a_cap_that_is_reached_is_told_by_its_period_and_whose_it_is(
+    period: Period, word: str, key: str, whose: str
+) -> None:
+    room = Room(
+        Decimal(0), period, Decimal(5), datetime.now(UTC), untouched=False, waits=False, key=key
+    )
+
+    told = str(sentence(room))
+    untouched = str(sentence(replace(room, untouched=True)))
+    assert (told.count(word), told.count(whose), "is reached" in told) == (1, 1, True)
+    assert untouched.startswith(f"no request fits the {word} cap")
+    assert untouched.endswith(whose)

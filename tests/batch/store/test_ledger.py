@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -556,3 +557,20 @@ def test_a_workers_clock_is_held_against_the_homes_own(
     assert found["finished_at"] <= 3000
     assert store.spent_between(0, 3600) == 2
     assert len(store.uncertain.due([3000.0], 9)) == 1
+
+
+def test_copies_of_a_request_count_with_it() -> None:
+    applied = ledger.Applied()
+
+    applied.count(result(0), 2)
+    applied.count(result(1, code="endpoint.bad_request"), 3)
+    applied.count(result(2, flags=("truncated",)), 1)
+
+    assert (applied.completed, applied.failed, applied.truncated) == (5, 4, 2)
+
+
+def test_a_result_keeps_the_time_that_it_tells_unless_that_is_to_come() -> None:
+    at = ledger._Clock(sqlite3.connect(":memory:"), 1000.0)
+
+    assert at.result(result(0, finished_at=999.0)).finished_at == 999.0
+    assert at.result(result(0, finished_at=1001.0)).finished_at == 1000.0

@@ -910,3 +910,43 @@ def test_an_answer_of_another_api_is_not_bought_again() -> None:
 
     assert isinstance(outcome, Refused)
     assert outcome.charge.billing is Billing.UNKNOWN
+
+
+# ── What a survey of broken lines found untested ─────────────────────────────────────────────────
+
+
+def test_an_error_beside_a_whole_answer_is_a_remark_and_beside_half_of_one_it_counts() -> None:
+    remark = '{"message":"slow","code":503}'
+    half = '[{"finish_reason":null,"message":{"content":"x"}}]'
+
+    assert isinstance(outcome_of(body(error=remark)), Answered)
+    assert isinstance(outcome_of(body(half, error=remark)), Retry)
+
+
+def test_an_answer_that_is_called_html_is_one_all_the_same() -> None:
+    assert isinstance(outcome_of(body(), content_type="text/html"), Answered)
+
+
+@pytest.mark.parametrize(("generation", "billed"), [("", N), ("gen-1", U)])
+def test_a_page_in_place_of_an_answer_may_be_billed_where_a_generation_began(
+    generation: str, billed: Billing
+) -> None:
+    page = b"<html><title>Welcome</title></html>"
+    outcome = outcome_of(page, x_generation_id=generation)
+
+    assert isinstance(outcome, Stop)
+    assert outcome.charge.billing is billed
+
+
+def test_who_wants_the_bound_by_its_other_name_is_told_the_option() -> None:
+    text = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+
+    assert "--max-tokens-field max_completion_tokens" in refusal_of(error(400, text), 400).message
+
+
+@pytest.mark.parametrize("alias", ["~author/best", "author/model-latest"])
+def test_an_alias_may_be_answered_by_any_model(alias: str) -> None:
+    outcome = outcome_of(body(), asked=alias)
+
+    assert isinstance(outcome, Answered)
+    assert outcome.flags == ()
