@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from types import FrameType
 
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
 from batch.dialogue.display import Display, LogLines
@@ -96,7 +96,7 @@ def _at_work(its: Crew, job: JobRow) -> Iterator[tuple[Coordinator, Sender, Inte
         # Its calls are made with the key that is set here, whichever it was submitted with.
         store.set_key(its.key)
     with ExitStack() as stack:
-        post = stack.enter_context(closing(Post(its.url, its.seal)))
+        redis = stack.enter_context(closing(CoordinatorRedis(its.url, its.seal)))
         sender = stack.enter_context(closing(Sender(its.url, its.seal)))
         interrupts = Interrupts()
         stack.enter_context(stopped_by(interrupts.hear))
@@ -105,7 +105,7 @@ def _at_work(its: Crew, job: JobRow) -> Iterator[tuple[Coordinator, Sender, Inte
         coordinator = stack.enter_context(
             closing(
                 Coordinator(
-                    *(its.home, post, sender),
+                    *(its.home, redis, sender),
                     only=job.id,
                     listen=display.show,
                     patience_s=worker_patience(os.environ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch import embedded
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
 from batch.credentials import catalog_url, pass_for, post_seal
@@ -97,12 +97,12 @@ def command(
     metrics, stop = _metrics(home, metrics_port, metrics_address), _Stop()
     with (
         embedded.server(settings.redis_url, home.folder, say) as url,
-        closing(Post(url, seal)) as post,
+        closing(CoordinatorRedis(url, seal)) as redis,
         closing(Sender(url, seal)) as sender,
         closing(
             Coordinator(
                 home,
-                post,
+                redis,
                 sender,
                 metrics=metrics,
                 patience_s=patience_s,

@@ -19,7 +19,7 @@ import click
 
 from batch import embedded
 from batch.coordinator import connection
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sign import Sign, board_name
 from batch.credentials import post_seal
 from batch.dialogue.click_help import Command
@@ -219,8 +219,10 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         return
     try:
         home = Home(settings.home)
-        with closing(Post(settings.redis_url, post_seal(settings, home.folder))) as post:
-            workers, strangers = post.workers(), post.strangers
+        with closing(
+            CoordinatorRedis(settings.redis_url, post_seal(settings, home.folder))
+        ) as redis:
+            workers, strangers = redis.status.workers(), redis.status.strangers
     except UsageError as error:
         yield Finding(_("secret"), _(error.message), ok=False, cure=error.hint)
         return
@@ -275,7 +277,7 @@ def _coordinator_lacks_key(base_url: str) -> bool:
         settings = read_settings(os.environ)
         home = Home(settings.home)
         if url := settings.redis_url or embedded.find(home.folder):
-            with closing(Post(url, post_seal(settings, home.folder))) as post:
-                sign = post.present(board_name(home), Sign)
+            with closing(CoordinatorRedis(url, post_seal(settings, home.folder))) as redis:
+                sign = redis.status.present(board_name(home), Sign)
             return sign is not None and not sign.only and sign.catalog != base_url.rstrip("/")
     return False

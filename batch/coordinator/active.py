@@ -15,8 +15,9 @@ from batch.coordinator.job_status import JobStatus
 from batch.coordinator.lookups import Lookups
 from batch.coordinator.outputs import Writer
 from batch.coordinator.pauses import Pauses
-from batch.coordinator.post import READ_AT_ONCE, Mail, Post
 from batch.coordinator.reconcile import SILENCE_S
+from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.results import READ_AT_ONCE, Mail
 from batch.coordinator.sampling import Sampling
 from batch.coordinator.sender import Sender
 from batch.coordinator.splitter import CHUNKS_PER_WORKER
@@ -59,7 +60,7 @@ class ActiveJob:
     def __init__(
         self,
         store: JobStore,
-        post: Post,
+        redis: CoordinatorRedis,
         sender: Sender,
         allowance: Allowance,
         writer: Writer,
@@ -72,21 +73,21 @@ class ActiveJob:
         self.store = store
         self.id = store.job().id
         self.target = store.job().spec.target
-        self._post, self._sender = post, sender
+        self._redis, self._sender = redis, sender
         self._writer = writer
         self._allowance = allowance
         self._caps_stamp: object = None
         judge = judge_of(self.id, store.job().spec)
-        self._feeder = Feeder(store, post, sender, lambda: allowance.room(self.id, store), judge)
+        self._feeder = Feeder(store, redis, sender, lambda: allowance.room(self.id, store), judge)
         self._lookups = Lookups(store)
         self._balances = Balances(store)
         self._prices = PriceWatch(store)
         self._pauses = Pauses(store)
         self._sampling = Sampling(store, self._feeder, self._pauses)
         self.status = JobStatus(store, troubles, unmanned_s)
-        self._chunks = ChunkWatch(store, post, troubles, whole_since, patience_s)
+        self._chunks = ChunkWatch(store, redis, troubles, whole_since, patience_s)
         self._intake = Intake(
-            store, post, self._chunks, self.status, self._pauses, self._feeder.aside
+            store, redis, self._chunks, self.status, self._pauses, self._feeder.aside
         )
         self._holding: str | None = None
         self._recalled_until = float("-inf")
@@ -219,13 +220,13 @@ class ActiveJob:
 
     def _hold(self, wanted: str) -> None:
         if wanted:
-            self._post.hold(self.id, wanted)
+            self._redis.chunks.hold(self.id, wanted)
             self._chunks.withdraw()
         elif self._holding != wanted:
-            self._post.unhold(self.id)
+            self._redis.chunks.unhold(self.id)
             self._chunks.begun_at = time.monotonic()
         else:
-            self._post.check_hold(self.id)
+            self._redis.chunks.check_hold(self.id)
         self._holding = wanted
 
     def _reconcile(self, job: JobRow, redis_since: float) -> None:
@@ -339,7 +340,7 @@ class ActiveJob:
         learn_from(self.store, self.store.home)
         if not self.store.set_state(then, now=time.time(), standing=job.state):
             return
-        self._post.forget_job(self.id)
+        self._redis.chunks.forget_job(self.id)
         if self.store.chunks.lost().chunks:
             # A worker that was only suspended must not go on with it when it wakes.
-            self._post.hold(self.id, then.value)
+            self._redis.chunks.hold(self.id, then.value)

@@ -7,8 +7,8 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterable
 
-from batch.coordinator.post import Post
 from batch.coordinator.reconcile import SILENCE_S, Step, Watch, decide
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.store.chunks import UNKNOWN, OpenChunk
 from batch.store.jobstore import JobStore
 from batch.watching.trouble import WORKER_SILENT, Troubles
@@ -29,7 +29,7 @@ class ChunkWatch:
     def __init__(
         self,
         store: JobStore,
-        post: Post,
+        redis: CoordinatorRedis,
         troubles: Troubles,
         whole_since: float = math.inf,
         patience_s: float = SILENCE_S,
@@ -38,7 +38,7 @@ class ChunkWatch:
         and nobody began waits again. `patience_s`: how long a worker may be silent before its
         chunks are given up.
         """
-        self._store, self._post, self._troubles = store, post, troubles
+        self._store, self._redis, self._troubles = store, redis, troubles
         self._job = store.job().id
         self._patience_s = patience_s
         self.begun_at = self.lost_at = now = time.monotonic()
@@ -75,7 +75,7 @@ class ChunkWatch:
         """A worker that wakes must learn that the chunks which were fed before then are lost."""
         for chunk in self._store.chunks.alive():
             if chunk.lost and chunk.fed_at < before:
-                self._post.lose(self._job, chunk.chunk, surely=True)
+                self._redis.chunks.lose(self._job, chunk.chunk, surely=True)
 
     def doubt(self) -> None:
         """Any chunk may be with a worker."""
@@ -120,7 +120,7 @@ class ChunkWatch:
 
     def forget(self) -> None:
         """Nobody can take any more what is closed or was taken back."""
-        self._post.forget_chunks(self._job, self._to_forget)
+        self._redis.chunks.forget_chunks(self._job, self._to_forget)
         self._to_forget.clear()
 
     def reconcile(
@@ -157,7 +157,7 @@ class ChunkWatch:
         """
         unseen = [number for number, watch in self._out.items() if watch.seen_at is None]
         unseen.sort(key=lambda number: self._out[number].sent_at)
-        missing = len(unseen) - self._post.queued(target) if unseen else 0
+        missing = len(unseen) - self._redis.chunks.queued(target) if unseen else 0
         return set(unseen[: max(missing, 0)])
 
     def _act(
@@ -176,7 +176,7 @@ class ChunkWatch:
         place = (self._job, chunk.chunk)
         watch = self._out[chunk.chunk]
         waited = time.monotonic() - (watch.doubted_at or math.inf)
-        if not self._post.lose(self._job, chunk.chunk, surely=waited > CLAIMED_S):
+        if not self._redis.chunks.lose(self._job, chunk.chunk, surely=waited > CLAIMED_S):
             return  # its worker came back just now
         del self._out[chunk.chunk]
         if chunk.is_unspent:

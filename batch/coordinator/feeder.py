@@ -1,4 +1,4 @@
-"""Turns waiting requests into chunks with a grant, and hands them to the post.
+"""Turns waiting requests into chunks with a grant, and hands them to Redis.
 
 Only a window of the job is ever under way, so neither Redis nor a worker grows with the file.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from batch.coordinator.splitter import (
     MOST_BYTES,
@@ -85,7 +85,7 @@ class Feeder:
     def __init__(
         self,
         store: JobStore,
-        post: Post,
+        redis: CoordinatorRedis,
         sender: Sender,
         room_at_home: Callable[[], Room | None] = lambda: None,
         judge: Judge | None = None,
@@ -99,7 +99,7 @@ class Feeder:
         self.aside: dict[str, ReturnReason] = {}
         """Models of which nothing is fed for now, and why."""
         self._store = store
-        self._post = post
+        self._redis = redis
         self._sender = sender
         self._prices: PriceList | None = None
         self._prices_of: tuple[float | None, float | None] = (None, None)
@@ -107,7 +107,7 @@ class Feeder:
     def feed(self, job: JobRow, room: int, pulse: Pulse | None = None) -> Fed:
         """Sets up to `room` chunks aside on disk, then sends them; `pulse` is how the job goes.
 
-        Raises `ServiceUnavailable` if the post does not take one: it is on disk as open then, and
+        Raises `ServiceUnavailable` if Redis does not take one: it is on disk as open then, and
         `send_again` sends it.
         """
         if self._unlimited(job.spec.budget):
@@ -296,7 +296,7 @@ class Feeder:
         self._send(job, chunk, calls)
 
     def _send(self, job: JobRow, chunk: OpenChunk, calls: list[_Call]) -> None:
-        self._post.put_payload(self._payload(job, chunk, calls))
+        self._redis.chunks.put_payload(self._payload(job, chunk, calls))
         spec = job.spec
         count = sum(len(call.requests) for call in calls)
         self._sender.run_chunk(job.id, spec.name, spec.target, chunk.chunk, count, spec.priority)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from batch.store.home import Home
 from jobs.names import FENCE
@@ -50,10 +50,10 @@ def _read(path: Path) -> _Kept:
 class Fence:
     """A home's fence. `whole_since`: since when Redis's memory has been whole, Unix seconds."""
 
-    def __init__(self, home: Home, post: Post, sender: Sender) -> None:
+    def __init__(self, home: Home, redis: CoordinatorRedis, sender: Sender) -> None:
         self._home = home
         self._path = home.folder / FENCE
-        self._post = post
+        self._redis = redis
         self._sender = sender
         self._kept = _read(self._path)
         self.is_copied = home.is_copied()
@@ -73,10 +73,10 @@ class Fence:
         """Whether Redis's memory is what it was; then workers are vouched to."""
         self._count_on()
         kept = self._kept
-        found = self._post.vouch(kept.fence, kept.count, kept.server)
+        found = self._redis.memory.vouch(kept.fence, kept.count, kept.server)
         # Of a server that does not tell who it is, a new connection may lead to another.
-        same = bool(found.server) or self._post.connections == self._connections
-        self._connections = self._post.connections
+        same = bool(found.server) or self._redis.memory.connections == self._connections
+        self._connections = self._redis.memory.connections
         if not (found.whole and same):
             self._kept.server, self.is_behind = found.server, found.count > kept.count
             return False
@@ -89,7 +89,7 @@ class Fence:
         old, fence = self._kept.fence, secrets.token_hex(8)
         self._kept = _Kept(fence, 1, self._kept.server, time.time(), self._kept.place)
         self._write()
-        self._post.begin_fence(fence, old)
+        self._redis.memory.begin_fence(fence, old)
         self._sender.fence = fence
 
     def _count_on(self) -> None:

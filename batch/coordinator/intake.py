@@ -9,7 +9,8 @@ from batch.coordinator import restored
 from batch.coordinator.chunk_watch import ChunkWatch
 from batch.coordinator.job_status import JobStatus
 from batch.coordinator.pauses import Pauses
-from batch.coordinator.post import Mail, Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.results import Mail
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 from batch.store.ledger import Applied
@@ -29,14 +30,14 @@ class Intake:
     def __init__(
         self,
         store: JobStore,
-        post: Post,
+        redis: CoordinatorRedis,
         chunks: ChunkWatch,
         status: JobStatus,
         pauses: Pauses,
         aside: dict[str, ReturnReason],
     ) -> None:
         """`aside`: why nothing of these models is fed, which is noted there."""
-        self._store, self._post = store, post
+        self._store, self._redis = store, redis
         self._job = store.job().id
         self._chunks, self._status, self._pauses = chunks, status, pauses
         self._aside = aside
@@ -44,7 +45,7 @@ class Intake:
 
     def take_in(self, mail: Mail) -> None:
         """Writes deliveries to disk and acts upon them; acknowledges them last."""
-        self._chunks.began(let_begin(self._store, self._post, mail))
+        self._chunks.began(let_begin(self._store, self._redis, mail))
         applied = write_down(self._store, mail)
         if applied.is_older:
             self.doubt()
@@ -56,7 +57,7 @@ class Intake:
             if reason.pause is not None and self._chunks.is_ours(chunk):
                 self._heed_stop(reason)
         self._chunks.closed(applied.closed)
-        self._post.acknowledge(mail)
+        self._redis.results.acknowledge(mail)
         self._chunks.forget()
 
     def doubt(self) -> None:
@@ -115,13 +116,13 @@ def write_down(store: JobStore, mail: Mail) -> Applied:
     return applied
 
 
-def let_begin(store: JobStore, post: Post, mail: Mail) -> list[int]:
+def let_begin(store: JobStore, redis: CoordinatorRedis, mail: Mail) -> list[int]:
     """Answers the workers that ask to begin chunks; returns the chunks that are begun."""
     if not mail.asks:
         return []
     may_start = store.job().state is JobState.IN_PROGRESS
     permits = store.chunks.begin(mail.asks, may_start=may_start)
-    post.permit(mail.job, permits)
+    redis.chunks.permit(mail.job, permits)
     return [chunk for chunk, permit in permits.items() if permit.attempt]
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from batch.coordinator.clicks import PLAN, READ
-from batch.coordinator.post import Post, Wish
+from batch.coordinator.redis.clicks import Wish
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.reports.files import Piece, piece
 from batch.reports.table import file_names
 from batch.store.home import Home
@@ -42,9 +43,9 @@ class Retried(msgspec.Struct, frozen=True):
 class Questions:
     """Answers them. `sends_files`: whether files leave the home."""
 
-    def __init__(self, home: Home, post: Post, *, sends_files: bool) -> None:
+    def __init__(self, home: Home, redis: CoordinatorRedis, *, sends_files: bool) -> None:
         self._home = home
-        self._post = post
+        self._redis = redis
         self.sends_files = sends_files
         self._threads = ThreadPoolExecutor(_THREADS, "questions")
 
@@ -64,7 +65,7 @@ class Questions:
             log.warning("%s: %s requested in Flower: %s", job, wish.wish, error)
             told = b""
         with suppress(NightshiftError):
-            self._post.answer(wish.token, told)
+            self._redis.clicks.answer(wish.token, told)
 
     def _found(self, store: JobStore, wish: Wish) -> bytes:
         if wish.wish == PLAN:

@@ -14,7 +14,7 @@ from decimal import Decimal
 
 import msgspec
 
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.store.jobstore import JobStore
 from jobs.counts import Count, Seconds
 from jobs.errors import BadMessage
@@ -39,9 +39,9 @@ class Known(msgspec.Struct, frozen=True):
     spent_rub: Decimal = ZERO
 
 
-def compare(store: JobStore, post: Post) -> None:
+def compare(store: JobStore, redis: CoordinatorRedis) -> None:
     """Pauses a job of which Redis remembers more than its file has."""
-    job, known = store.job(), _known(post, store.job().id)
+    job, known = store.job(), _known(redis, store.job().id)
     next_chunk = store.chunks.next_number()
     is_told_before = known.at * 1000 < next_chunk  # the numbers were raised after this was told
     if is_told_before or (known.calls <= job.calls and known.next_chunk <= next_chunk):
@@ -66,8 +66,8 @@ def pause(store: JobStore, text: Message = UNKNOWN) -> None:
         store.set_state(JobState.PAUSED, reason=PauseReason.RESTORED, text=text, standing=job.state)
 
 
-def _known(post: Post, job_id: str) -> Known:
+def _known(redis: CoordinatorRedis, job_id: str) -> Known:
     try:
-        return post.published(job_id, Known) or Known()
+        return redis.status.published(job_id, Known) or Known()
     except BadMessage:  # of a release that tells it otherwise
         return Known()

@@ -28,9 +28,10 @@ from batch.coordinator.afterwards import Afterwards
 from batch.coordinator.fence import Fence
 from batch.coordinator.intake import let_begin, take_in_late
 from batch.coordinator.outputs import Writer
-from batch.coordinator.post import Mail, Post
 from batch.coordinator.presence import presence_of
 from batch.coordinator.reconcile import SILENCE_S
+from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.results import Mail
 from batch.coordinator.sender import Sender
 from batch.coordinator.sign import Ailment
 from batch.coordinator.status_publisher import Board
@@ -89,7 +90,7 @@ class Coordinator:
     def __init__(
         self,
         home: Home,
-        post: Post,
+        redis: CoordinatorRedis,
         sender: Sender,
         *,
         only: str | None = None,
@@ -100,14 +101,14 @@ class Coordinator:
     ) -> None:
         self._patience_s = patience_s
         self._home = home
-        self._post = post
+        self._redis = redis
         self._sender = sender
         self._only = only
         self._listen = listen
         self._metrics = metrics
         self._allowance = Allowance(home, time.time)
         self._lock = home.lock(only or "")
-        self._board = Board(home, post, only or "", sends_files=sends_files)
+        self._board = Board(home, redis, only or "", sends_files=sends_files)
         self._teller = Teller(home.jobs_folder)
         self._teller.start()
         self._writer = Writer()
@@ -121,7 +122,7 @@ class Coordinator:
         self._let_be: dict[str, float] = {}
         self._well_at = float("-inf")
         self._troubles: dict[str, Troubles] = defaultdict(Troubles)
-        self._fence = Fence(home, post, sender)
+        self._fence = Fence(home, redis, sender)
         self._looked_at = float("-inf")
         self._redis_since = time.monotonic()
         self.away_since: float | None = None
@@ -214,7 +215,7 @@ class Coordinator:
         began = time.monotonic()
         # A job's end waits for its files and for nothing else.
         hurries = self._writer.is_busy or self._is_in_a_hurry()
-        mails = self._post.read(list(self._jobs), 0.0 if hurries else READ_S)
+        mails = self._redis.results.read(list(self._jobs), 0.0 if hurries else READ_S)
         if self._writer.is_busy and not mails:
             self._writer.ended.wait(READ_S)
         found = {mail.job: mail for mail in mails}
@@ -230,20 +231,20 @@ class Coordinator:
             for job in self._home.job_ids()
             if job not in self._jobs and self._let_be.get(job, 0.0) <= now
         ]
-        for mail in self._post.read(others, 0.0) if others else ():
+        for mail in self._redis.results.read(others, 0.0) if others else ():
             with self._apart(mail.job):
                 self._late(mail)
 
     def _late(self, mail: Mail) -> None:
         store = self._home.open(mail.job)
         try:
-            let_begin(store, self._post, mail)
+            let_begin(store, self._redis, mail)
             if take_in_late(store, mail):
                 log.info("%s: something came after its end; it is written anew", mail.job)
                 self._stale.add(mail.job)
         finally:
             store.close()
-        self._post.acknowledge(mail)
+        self._redis.results.acknowledge(mail)
 
     @contextmanager
     def _apart(self, job_id: str) -> Iterator[None]:
@@ -371,7 +372,7 @@ class Coordinator:
         for job_id in self._home.job_ids():
             with self._apart(job_id), closing(self._home.open(job_id)) as store:
                 # Before the numbers are raised: what is known of the job tells of those in use.
-                restored.compare(store, self._post)
+                restored.compare(store, self._redis)
                 if self._fence.is_behind:
                     store.chunks.doubt(time.time())
                 else:
@@ -379,10 +380,10 @@ class Coordinator:
 
     def _forget_payloads(self) -> None:
         """Those that an older memory brought back, of chunks that are closed."""
-        found = self._post.laid_down()
+        found = self._redis.memory.laid_down()
         for job_id in found.keys() & set(self._home.job_ids()):
             with self._apart(job_id), closing(self._home.open(job_id, read_only=True)) as store:
-                self._post.forget_payloads(job_id, found[job_id] - set(store.chunks.out()))
+                self._redis.chunks.forget_payloads(job_id, found[job_id] - set(store.chunks.out()))
 
     def _scan(self) -> None:
         self._last_scan = time.monotonic()
@@ -392,7 +393,7 @@ class Coordinator:
         for job_id in [self._only] if self._only else self._home.job_ids():
             with self._apart(job_id):
                 self._look_at(job_id)
-        workers = self._post.workers()
+        workers = self._redis.status.workers()
         self._targets = {worker.target for worker in workers}
         for job in list(self._jobs.values()):
             with self._apart(job.id):
@@ -404,7 +405,7 @@ class Coordinator:
             if job.store.chunks.next_number() <= max(job.status.presence.open, default=0):
                 job.doubt()
         if self._metrics:
-            self._metrics.see(workers, self._post.foreign)
+            self._metrics.see(workers, self._redis.foreign)
 
     def _look_at(self, job_id: str) -> None:
         """Takes a job into its hands that is not ended, and that it has not yet."""
@@ -418,11 +419,11 @@ class Coordinator:
         try:
             job = store.job()
             if job.state not in ENDED:
-                restored.compare(store, self._post)
+                restored.compare(store, self._redis)
                 job = store.job()
                 self._jobs[job_id] = ActiveJob(
                     store,
-                    self._post,
+                    self._redis,
                     self._sender,
                     self._allowance,
                     self._writer,
@@ -440,7 +441,7 @@ class Coordinator:
             self._board.tell_ended(store)
             if store.chunks.lost().chunks:
                 # A worker that was only suspended must not go on with it when it wakes.
-                self._post.hold(job_id, job.state.value)
+                self._redis.chunks.hold(job_id, job.state.value)
             self._teller.see(store)
         finally:
             if job_id not in self._jobs:

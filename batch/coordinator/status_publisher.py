@@ -17,9 +17,10 @@ from msgspec import structs
 
 from batch.coordinator.active import ActiveJob
 from batch.coordinator.clicks import PLAN, READ, heed, objections
-from batch.coordinator.post import Post, Wish
 from batch.coordinator.presence import Presence
 from batch.coordinator.questions import Questions
+from batch.coordinator.redis.clicks import Wish
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sign import Ailment, Sign, board_name
 from batch.credentials import catalog_url
 from batch.reports.files import sizes
@@ -55,11 +56,13 @@ log = logging.getLogger("nightshift.coordinator")
 class Board:
     """The coordinator's side of Flower's Jobs page. `only`: the one job that it works on, or ""."""
 
-    def __init__(self, home: Home, post: Post, only: str, *, sends_files: bool = True) -> None:
+    def __init__(
+        self, home: Home, redis: CoordinatorRedis, only: str, *, sends_files: bool = True
+    ) -> None:
         self._home = home
-        self._post = post
+        self._redis = redis
         self._only = only
-        self._questions = Questions(home, post, sends_files=sends_files)
+        self._questions = Questions(home, redis, sends_files=sends_files)
         self._catalog = catalog_url(os.environ)
         self.name = board_name(home)
         self._home_id = home.id()
@@ -84,11 +87,11 @@ class Board:
         document = progress.as_json() | _for_all(row) | self._about(job.store, row, job.lifted_at)
         document |= _around(job.status.presence, job.status.refused_so_far)
         document |= _made_of(progress, document)
-        self._post.publish(job.id, document, _rank(row))
+        self._redis.status.publish(job.id, document, _rank(row))
         now = time.monotonic()
         if row.ended or now - self._drawn.get(job.id, float("-inf")) >= SERIES_S:
-            self._post.publish_series(job.id, job.status.series.packed())
-            self._post.publish_events(job.id, _events(job.store))
+            self._redis.status.publish_series(job.id, job.status.series.packed())
+            self._redis.status.publish_events(job.id, _events(job.store))
             self._drawn[job.id] = now
         if row.ended:
             del self._drawn[job.id]
@@ -102,7 +105,7 @@ class Board:
         around = _around(Presence(), refused)
         document = progress.as_json() | _for_all(row) | self._about(store, row) | around
         document |= _made_of(progress, document)
-        self._post.publish(row.id, document, _rank(row))
+        self._redis.status.publish(row.id, document, _rank(row))
         self._to_draw.append(row.id)
 
     def _about(self, store: JobStore, row: JobRow, lifted_at: float = 0.0) -> dict[str, object]:
@@ -142,7 +145,7 @@ class Board:
         now = time.monotonic()
         if now - self._served_at < PRESENT_S:
             return
-        if self._post.serve(self._home_id, self.name):
+        if self._redis.status.serve(self._home_id, self.name):
             self._served_at, self._refused_at = now, None
             return
         self._refused_at = self._refused_at or now
@@ -161,11 +164,11 @@ class Board:
         """A sign of life, the clicks, and the past of one job that is over."""
         now = time.monotonic()
         if now - self._present_at >= PRESENT_S:
-            self._post.be_present(self.name, Sign(self._only, self.ailing, self._catalog))
+            self._redis.status.be_present(self.name, Sign(self._only, self.ailing, self._catalog))
             self._present_at = now
-        for place, wish in self._post.wishes().items():
+        for place, wish in self._redis.clicks.wishes().items():
             job = place.partition("/")[0]
-            if self._is_ours(job) and self._post.take_wish(place, wish.token):
+            if self._is_ours(job) and self._redis.clicks.take_wish(place, wish.token):
                 self._hear(job, wish)
         if self._to_draw:
             self._draw(self._to_draw.popleft())
@@ -178,7 +181,7 @@ class Board:
         if wish.wish in (PLAN, READ):
             self._questions.ask(job, wish)
         else:
-            self._post.answer(wish.token, self._heed(job, wish))
+            self._redis.clicks.answer(wish.token, self._heed(job, wish))
 
     def _heed(self, job: str, wish: Wish) -> str:
         try:
@@ -198,8 +201,8 @@ class Board:
                 series = self._told(job) or series_of(store, now)
                 if series.cost != store.job().settled_rub:
                     series.recount(store, now)
-                self._post.publish_series(job, series.packed())
-                self._post.publish_events(job, _events(store))
+                self._redis.status.publish_series(job, series.packed())
+                self._redis.status.publish_events(job, _events(store))
         except ServiceUnavailable:
             raise
         except NightshiftError as error:
@@ -207,7 +210,7 @@ class Board:
 
     def _told(self, job: str) -> Series | None:
         try:
-            return unpacked(self._post.told_series(job))
+            return unpacked(self._redis.status.told_series(job))
         except BadMessage:
             return None
 

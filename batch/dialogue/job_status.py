@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from batch import embedded
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sign import Sign, board_name
 from batch.credentials import post_seal
 from batch.dialogue.manned import lack_of_workers
@@ -80,7 +80,7 @@ class Glance:
     def __init__(self, home: Home, settings: Settings) -> None:
         self._home = home
         self._settings = settings
-        self._post: Post | None = None
+        self._redis: CoordinatorRedis | None = None
         self._wrong = NOTHING
         self._asked_at = -_ASK_AGAIN_S
 
@@ -92,7 +92,7 @@ class Glance:
         if not self._home.is_coordinated(job.id):
             well_at, is_copied = self._well_at(job.id), self._home.is_copied()
             return self._stall(progress, Signs(uncoordinated_since=well_at, is_copied=is_copied))
-        told = self._asked(lambda post: post.published(job.id, Told))
+        told = self._asked(lambda redis: redis.status.published(job.id, Told))
         if told is not None and told.state == progress.state:
             progress = replace(progress, **told.known(), trouble=told.trouble or progress.trouble)
         if self._wrong:
@@ -104,7 +104,7 @@ class Glance:
         """Redis answered, and has a word of that moment of the coordinator, which is at work."""
         if time.time() - max(at, self._home.touched(progress.job)) < SILENT_S:
             return progress
-        present = self._asked(lambda post: post.present(board_name(self._home), Sign))
+        present = self._asked(lambda redis: redis.status.present(board_name(self._home), Sign))
         ailment = present and present.ailing.get(progress.job)
         signs = Signs(
             unusable_since=ailment.since if ailment else None,
@@ -130,38 +130,38 @@ class Glance:
 
     def close(self) -> None:
         """Drops the connection."""
-        if self._post:
-            self._post.close()
+        if self._redis:
+            self._redis.close()
 
     def lack_of_workers(self, job: JobRow) -> str:
         """Why no worker runs the job, though a coordinator would have it run; empty else."""
         if self._wrong or not self._home.is_coordinated(job.id):
             return ""
         with suppress(NightshiftError, ValueError):
-            if post := self._connected():
-                return lack_of_workers(job, post.workers(), post.strangers)
+            if redis := self._connected():
+                return lack_of_workers(job, redis.status.workers(), redis.status.strangers)
         return ""
 
-    def _asked(self, ask: Callable[[Post], T | None]) -> T | None:
+    def _asked(self, ask: Callable[[CoordinatorRedis], T | None]) -> T | None:
         """What Redis answers; None where it does not, and what is wrong then is kept."""
         if self._wrong and time.monotonic() - self._asked_at < _ASK_AGAIN_S:
             return None
         try:
-            post = self._connected()
-            self._wrong = NOTHING if post else NO_SERVER
-            return ask(post) if post else None
+            redis = self._connected()
+            self._wrong = NOTHING if redis else NO_SERVER
+            return ask(redis) if redis else None
         except (NightshiftError, ValueError) as error:
             self._wrong = message_of(error)
             return None
         finally:
             self._asked_at = time.monotonic()
 
-    def _connected(self) -> Post | None:
-        if self._post is None:
+    def _connected(self) -> CoordinatorRedis | None:
+        if self._redis is None:
             url = self._settings.redis_url or embedded.find(self._home.folder)
             if url is not None:
-                self._post = Post(url, post_seal(self._settings, self._home.folder))
-        return self._post
+                self._redis = CoordinatorRedis(url, post_seal(self._settings, self._home.folder))
+        return self._redis
 
 
 def worst(jobs: Iterable[Progress]) -> list[Progress]:

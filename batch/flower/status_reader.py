@@ -24,8 +24,8 @@ from redis.exceptions import RedisError
 
 from batch.coordinator.clicks import PLAN, READ
 from batch.coordinator.connection import TIMEOUT_S
-from batch.coordinator.post import Wish
 from batch.coordinator.questions import Retried, read
+from batch.coordinator.redis.clicks import Wish
 from batch.coordinator.sign import Sign, board_name
 from batch.reports.files import Piece
 from batch.store.events import Event

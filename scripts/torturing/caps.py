@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import cast
 
 from batch.coordinator.feeder import Feeder
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from batch.money.allowance import Allowance, share_of
 from batch.money.caps import ZONE, Caps, write_caps
@@ -97,6 +97,11 @@ class _Post:
     def __init__(self) -> None:
         self.payloads: list[Payload] = []
 
+    @property
+    def chunks(self) -> _Post:
+        """It is this subject of `CoordinatorRedis` too."""
+        return self
+
     def put_payload(self, payload: Payload) -> None:
         self.payloads.append(payload)
 
@@ -125,7 +130,7 @@ class Play:
         self._post = _Post()
         self._feeder = Feeder(
             self.store,
-            cast(Post, self._post),
+            cast(CoordinatorRedis, self._post),
             cast(Sender, self._post),
             lambda: allowance.room(self.id, self.store),
         )

@@ -21,7 +21,7 @@ _LATE_S = 5.0
 """A point behind the job's end is met so soon after it."""
 _JOURNAL = "workers.delivery.journal:Journal.write"
 _FEEDER = "batch.coordinator.feeder:Feeder._send"
-_POST = "batch.coordinator.post:Post"
+_REDIS = "batch.coordinator.redis"
 _LEDGER, _REPORTS = "batch.store.ledger:apply", "batch.reports:write_all"
 
 POINTS = {
@@ -35,11 +35,11 @@ POINTS = {
     "before-closed": ("worker-0", f"{_JOURNAL}:before:Closed:1"),
     "closed": ("worker-0", f"{_JOURNAL}:after:Closed:1"),
     "granted": ("coordinator", f"{_FEEDER}:before::1"),
-    "payload": ("coordinator", f"{_POST}.put_payload:after::1"),
+    "payload": ("coordinator", f"{_REDIS}.chunks:Chunks.put_payload:after::1"),
     "fed": ("coordinator", f"{_FEEDER}:after::1"),
     "before-booked": ("coordinator", f"{_LEDGER}:before::1"),
     "booked": ("coordinator", f"{_LEDGER}:after::1"),
-    "acknowledged": ("coordinator", f"{_POST}.acknowledge:after::1"),
+    "acknowledged": ("coordinator", f"{_REDIS}.results:Results.acknowledge:after::1"),
     "before-reports": ("coordinator", f"{_REPORTS}:before::1"),
     "reports": ("coordinator", f"{_REPORTS}:after::1"),
 }

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
 from batch.store.home import Home
@@ -61,7 +61,7 @@ class House:
 
     def _coordinator(self) -> Coordinator:
         return Coordinator(
-            self.home, cast(Post, self.post), cast(Sender, self.sender), only=self.only
+            self.home, cast(CoordinatorRedis, self.post), cast(Sender, self.sender), only=self.only
         )
 
     def restart(self) -> None:

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from batch.coordinator.post import READ_AT_ONCE, Mail, Memory, Wish
+from batch.coordinator.redis.clicks import Wish
+from batch.coordinator.redis.memory import Memory
+from batch.coordinator.redis.results import READ_AT_ONCE, Mail
 from batch.store.chunks import OpenChunk
 from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
@@ -232,6 +234,13 @@ class FakePost:
         self.foreign = 0
         self.present: list[dict[str, Any]] = []
         self.waiting = 0
+
+    @property
+    def chunks(self) -> FakePost:
+        """It is all subjects of `CoordinatorRedis` in one."""
+        return self
+
+    memory = results = status = clicks = chunks
 
     def _command(self, name: str) -> None:
         if self.away or name in self.fails:

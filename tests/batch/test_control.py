@@ -12,7 +12,7 @@ import pytest
 
 from batch import control
 from batch.coordinator import clicks
-from batch.coordinator.post import Wish
+from batch.coordinator.redis.clicks import Wish
 from batch.store import ledger
 from batch.store.home import Home
 from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore

@@ -12,7 +12,7 @@ import msgspec
 from celery import Celery
 from redis import Redis
 
-from batch.coordinator.post import Wish
+from batch.coordinator.redis.clicks import Wish
 from jobs import names
 from jobs.chunk import DONE, ChunkClosed
 from jobs.heartbeat import JobStatus, WorkerStatus

@@ -27,7 +27,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from jobs import names
 from jobs.chunk import ChunkClosed, ReturnReason
@@ -473,11 +473,11 @@ def test_r13_lost_packets_cost_no_call_and_connections_that_stay_deaf_are_left(
 
 def test_r13_no_command_blocks_for_longer_than_5_seconds(stage: Stage) -> None:
     url = f"redis://127.0.0.1:{stage.relay.port}/0"
-    post, sender = Post(url, SEAL), Sender(url, SEAL)
+    post, sender = CoordinatorRedis(url, SEAL), Sender(url, SEAL)
     job = "job_01jd0000000000000000000000"
     target = Target("http://127.0.0.1:1/v1", "")
     sender.look_up(job, "test", target, [])
-    post.workers()
+    post.status.workers()
     stage.relay.deaf = True
 
     def seconds(command: Callable[[], object]) -> float:
@@ -491,8 +491,8 @@ def test_r13_no_command_blocks_for_longer_than_5_seconds(stage: Stage) -> None:
             threads.map(
                 seconds,
                 (
-                    post.workers,
-                    lambda: post.read([job], 0.1),
+                    post.status.workers,
+                    lambda: post.results.read([job], 0.1),
                     lambda: sender.look_up(job, "test", target, []),
                 ),
             )

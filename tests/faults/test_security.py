@@ -28,7 +28,7 @@ import pytest
 from redis import Redis
 
 from batch import embedded
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.main import cli
 from batch.reports.files import whole_file
 from batch.store.home import Home
@@ -169,12 +169,12 @@ def test_s1_what_stands_in_the_home_under_a_hostile_name_is_no_job(tmp_path: Pat
 def test_s1_deliveries_in_the_stream_of_a_job_that_never_was_are_not_read(
     server: Server, tmp_path: Path
 ) -> None:
-    post = Post(server.url, SEAL)
+    post = CoordinatorRedis(server.url, SEAL)
     redis = Redis.from_url(server.url)
     for name in ("../../x", "job_../..", "*"):
         redis.xadd(names.results_key(name), {"d": b"\x90"})
 
-    found = [mail.job for mail in post.read(Home(tmp_path).job_ids() or ["job_none"], 0.01)]
+    found = [mail.job for mail in post.results.read(Home(tmp_path).job_ids() or ["job_none"], 0.01)]
 
     assert found == []
     redis.close()

@@ -21,7 +21,9 @@ import msgspec
 import pytest
 from redis import Redis
 
-from batch.coordinator.post import MOST_LISTED, Post, Wish
+from batch.coordinator.redis.clicks import Wish
+from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.status import MOST_LISTED
 from batch.flower.listing import PAGE_SIZE
 from batch.watching.series import Failure, Series
 from jobs import names
@@ -146,8 +148,8 @@ def flowers(tmp_path: Path) -> Iterator[Flowers]:
 
 
 @pytest.fixture
-def post(server: Server) -> Iterator[Post]:
-    one = Post(server.url, SEAL)
+def post(server: Server) -> Iterator[CoordinatorRedis]:
+    one = CoordinatorRedis(server.url, SEAL)
     yield one
     one.close()
 
@@ -156,14 +158,14 @@ def job_id(number: int) -> str:
     return f"job_01k1abcdefghjkmnpq{number:08d}"
 
 
-def be_there(post: Post, only: str = "") -> None:
+def be_there(post: CoordinatorRedis, only: str = "") -> None:
     """A coordinator's sign of life, which lasts for the test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("batch.coordinator.post._SERVES_S", 600)
-        post.be_present("home", {"only": only})
+        patch.setattr("batch.coordinator.redis.status._SERVES_S", 600)
+        post.status.be_present("home", {"only": only})
 
 
-def tell(post: Post, number: int = 0, **change: Any) -> str:
+def tell(post: CoordinatorRedis, number: int = 0, **change: Any) -> str:
     """A coordinator that is there tells of a job."""
     be_there(post)
     job = job_id(number)
@@ -195,14 +197,16 @@ def tell(post: Post, number: int = 0, **change: Any) -> str:
         "objections": {"pause": "", "resume": "running", "cancel": ""},
         **change,
     }
-    post.publish(job, document, NOW + number)
+    post.status.publish(job, document, NOW + number)
     return job
 
 
 # ---- what is shown ------------------------------------------------------------------------------
 
 
-def test_a_job_is_shown_with_its_figures(server: Server, post: Post, flowers: Flowers) -> None:
+def test_a_job_is_shown_with_its_figures(
+    server: Server, post: CoordinatorRedis, flowers: Flowers
+) -> None:
     job = tell(post)
     series = Series()
     for number in range(40):
@@ -210,7 +214,7 @@ def test_a_job_is_shown_with_its_figures(server: Server, post: Post, flowers: Fl
         series.called(NOW - 61 + number, 1.5, NOW)
         series.paid(NOW - 59.5 + number, Decimal("0.25"), NOW)
     series.failed(Failure(NOW - 5, 17, "endpoint.context_length", 400, 1), NOW)
-    post.publish_series(job, series.packed())
+    post.status.publish_series(job, series.packed())
     site = flowers.start(server.url)
 
     listed = site.ask("/jobs")[1].replace("\u00a0", " ")
@@ -233,7 +237,7 @@ def test_a_job_is_shown_with_its_figures(server: Server, post: Post, flowers: Fl
 
 
 def test_of_a_thousand_jobs_one_page_is_shown_and_all_are_counted(
-    server: Server, post: Post, flowers: Flowers
+    server: Server, post: CoordinatorRedis, flowers: Flowers
 ) -> None:
     for number in range(1000):
         tell(post, number, state="paused" if number % 10 == 0 else "completed")
@@ -263,7 +267,7 @@ def test_of_a_thousand_jobs_one_page_is_shown_and_all_are_counted(
 
 
 def test_only_so_many_jobs_are_listed_and_those_that_are_not_over_stay(
-    server: Server, post: Post
+    server: Server, post: CoordinatorRedis
 ) -> None:
     for number in range(MOST_LISTED + 5):
         tell(post, number)
@@ -282,7 +286,9 @@ def test_only_so_many_jobs_are_listed_and_those_that_are_not_over_stay(
 ODD = ("page=-1", "page=99999999", "page=x", "state=x", "page=%FF", "sort=x", "since=x", "order=x")
 
 
-def test_an_odd_question_gets_a_page(server: Server, post: Post, flowers: Flowers) -> None:
+def test_an_odd_question_gets_a_page(
+    server: Server, post: CoordinatorRedis, flowers: Flowers
+) -> None:
     tell(post)
     site = flowers.start(server.url)
 
@@ -292,7 +298,7 @@ def test_an_odd_question_gets_a_page(server: Server, post: Post, flowers: Flower
 
 
 def test_what_is_hostile_is_shown_and_does_nothing(
-    server: Server, post: Post, flowers: Flowers
+    server: Server, post: CoordinatorRedis, flowers: Flowers
 ) -> None:
     job = tell(
         post,
@@ -306,7 +312,7 @@ def test_what_is_hostile_is_shown_and_does_nothing(
     other = tell(post, 1, name=HOSTILE, reason_text=HOSTILE)
     series = Series()
     series.failed(Failure(NOW, 1, HOSTILE, 400, 1), NOW)
-    post.publish_series(job, series.packed())
+    post.status.publish_series(job, series.packed())
     site = flowers.start(server.url)
 
     for path in ("/jobs", f"/job/{job}", f"/job/{other}", "/jobs?live=1", f"/job/{job}?live=1"):
@@ -318,7 +324,9 @@ def test_what_is_hostile_is_shown_and_does_nothing(
         assert "\\u202egnp.exe" in text
 
 
-def test_what_is_no_job_is_left_out(server: Server, post: Post, flowers: Flowers) -> None:
+def test_what_is_no_job_is_left_out(
+    server: Server, post: CoordinatorRedis, flowers: Flowers
+) -> None:
     job = tell(post)
     with Redis.from_url(server.url) as redis:
         redis.zadd(names.JOBS, {"../../etc": 9e9, "job_x": 9e9, job_id(7): 9e9, job_id(8): 9e9})
@@ -335,7 +343,7 @@ def test_what_is_no_job_is_left_out(server: Server, post: Post, flowers: Flowers
 
 
 def test_without_redis_the_page_says_so_and_comes_back(
-    server: Server, post: Post, flowers: Flowers
+    server: Server, post: CoordinatorRedis, flowers: Flowers
 ) -> None:
     site = flowers.start(server.url)
     server.kill()
@@ -354,7 +362,7 @@ def test_without_redis_the_page_says_so_and_comes_back(
 
 
 def test_a_click_without_the_token_or_from_elsewhere_is_refused(
-    server: Server, post: Post, flowers: Flowers
+    server: Server, post: CoordinatorRedis, flowers: Flowers
 ) -> None:
     job = tell(post)
     site = flowers.start(server.url)
@@ -366,10 +374,12 @@ def test_a_click_without_the_token_or_from_elsewhere_is_refused(
     assert site.click(job, "cancel", **{"Sec-Fetch-Site": "cross-site"})[0] == 403
     assert site.click(job, "cancel", Origin="https://elsewhere.example")[0] == 403
     assert site.ask(path)[0] == 405
-    assert post.wishes() == {}
+    assert post.clicks.wishes() == {}
 
 
-def test_a_click_that_nobody_can_hear_says_so(server: Server, post: Post, flowers: Flowers) -> None:
+def test_a_click_that_nobody_can_hear_says_so(
+    server: Server, post: CoordinatorRedis, flowers: Flowers
+) -> None:
     job = tell(post)
     with Redis.from_url(server.url) as redis:
         redis.delete(names.coordinator_key("home"))
@@ -389,11 +399,11 @@ def test_a_click_that_nobody_can_hear_says_so(server: Server, post: Post, flower
 
     be_there(post)
     assert site.click(job, "pause")[1]["code"] == "silent"
-    assert post.wishes() == {}
+    assert post.clicks.wishes() == {}
 
 
 def test_a_click_is_heeded_whatever_the_clock_of_flowers_host_shows(
-    server: Server, post: Post, flowers: Flowers, monkeypatch: pytest.MonkeyPatch
+    server: Server, post: CoordinatorRedis, flowers: Flowers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The home's side stands for it here: the two differ by an hour."""
     job = tell(post)
@@ -402,15 +412,17 @@ def test_a_click_is_heeded_whatever_the_clock_of_flowers_host_shows(
     monkeypatch.setattr(time, "time", lambda: now + 3600)
     with ThreadPoolExecutor(1) as pool:
         came = pool.submit(site.click, job, "pause")
-        wait_for(lambda: bool(post.wishes()), "the click")
-        wish = post.wishes()[job]
-        assert post.take_wish(job, wish.token)
-        post.answer(wish.token, "done")
+        wait_for(lambda: bool(post.clicks.wishes()), "the click")
+        wish = post.clicks.wishes()[job]
+        assert post.clicks.take_wish(job, wish.token)
+        post.clicks.answer(wish.token, "done")
 
         assert came.result()[1]["code"] == "done"
 
 
-def test_a_click_that_is_too_old_or_garbled_is_dropped(server: Server, post: Post) -> None:
+def test_a_click_that_is_too_old_or_garbled_is_dropped(
+    server: Server, post: CoordinatorRedis
+) -> None:
     now = time.time()
     with Redis.from_url(server.url) as redis:
         for number, wish in enumerate((Wish("cancel", "t", now - 600), Wish("pause", "t", now))):
@@ -418,15 +430,15 @@ def test_a_click_that_is_too_old_or_garbled_is_dropped(server: Server, post: Pos
             redis.hset(names.WISHES, job_id(number), signed)
         redis.hset(names.WISHES, "job_x", b"nonsense")
 
-        assert set(post.wishes()) == {job_id(1)}
+        assert set(post.clicks.wishes()) == {job_id(1)}
         assert redis.hlen(names.WISHES) == 1
 
-    assert post.take_wish(job_id(1), "t") is True
-    assert post.take_wish(job_id(1), "t") is False
+    assert post.clicks.take_wish(job_id(1), "t") is True
+    assert post.clicks.take_wish(job_id(1), "t") is False
 
 
 def test_where_one_may_only_look_there_are_no_buttons(
-    server: Server, post: Post, flowers: Flowers
+    server: Server, post: CoordinatorRedis, flowers: Flowers
 ) -> None:
     job = tell(post)
     site = flowers.start(server.url, "--look-only")

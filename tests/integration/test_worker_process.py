@@ -28,7 +28,8 @@ from celery import Celery
 from redis import Redis
 
 from batch.coordinator.fence import Fence
-from batch.coordinator.post import Mail, Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.results import Mail
 from batch.coordinator.sender import Sender
 from batch.flower import celery_app
 from batch.store.home import Home
@@ -76,19 +77,22 @@ class Vouching(threading.Thread):
         until(lambda: self.sender.fence)
 
     def run(self) -> None:
-        with closing(Post(self._server.url, SEAL)) as post, TemporaryDirectory() as folder:
+        with (
+            closing(CoordinatorRedis(self._server.url, SEAL)) as post,
+            TemporaryDirectory() as folder,
+        ):
             fence = Fence(Home(Path(folder)), post, self.sender)
             while not self._ends.wait(0.05):
                 with suppress(NightshiftError):
                     if not fence.holds():
                         fence.renew()
-                    for mail in post.read([JOB], 0.0):
+                    for mail in post.results.read([JOB], 0.0):
                         self.permit(post, mail)
 
-    def permit(self, post: Post, mail: Mail) -> None:
+    def permit(self, post: CoordinatorRedis, mail: Mail) -> None:
         for ask in mail.asks:
             attempt = self.begun.setdefault(ask.chunk, ask.attempt)
-            post.permit(JOB, {ask.chunk: Permit(attempt, ask.opened)})
+            post.chunks.permit(JOB, {ask.chunk: Permit(attempt, ask.opened)})
 
     def close(self) -> None:
         self._ends.set()
@@ -100,7 +104,7 @@ class Coordinator:
     """Sends chunks and takes results in as the home does, each fact once."""
 
     def __init__(self, server: Server, base_url: str) -> None:
-        self.post = Post(server.url, SEAL)
+        self.post = CoordinatorRedis(server.url, SEAL)
         self.sender = Sender(server.url, SEAL)
         self.redis = Redis.from_url(server.url)
         self.target = Target(base_url, fingerprint(CANARY))
@@ -126,7 +130,7 @@ class Coordinator:
         )
 
     def send(self, chunk: int, ordinals: range, **terms: Any) -> None:
-        self.post.put_payload(self.payload(chunk, ordinals, **terms))
+        self.post.chunks.put_payload(self.payload(chunk, ordinals, **terms))
         self.message(chunk)
 
     def message(self, chunk: int) -> None:
@@ -136,7 +140,7 @@ class Coordinator:
         self.sender.run_chunk(JOB, "test", self.target, chunk, 1)
 
     def read(self) -> None:
-        for mail in self.post.read([JOB], 0.02):
+        for mail in self.post.results.read([JOB], 0.02):
             self._vouching.permit(self.post, mail)
             self.garbage += mail.garbage
             for delivery in mail.deliveries:
@@ -146,9 +150,9 @@ class Coordinator:
                 for closed in delivery.closed:
                     self.closed.setdefault(closed.chunk, closed)
                 self.found += delivery.found
-            self.post.acknowledge(mail)
+            self.post.results.acknowledge(mail)
             if self.forgets:
-                self.post.forget_chunks(JOB, list(self.closed))
+                self.post.chunks.forget_chunks(JOB, list(self.closed))
 
     def await_closed(self, *chunks: int) -> None:
         def closed() -> bool:
@@ -234,7 +238,7 @@ class Scene:
         return one
 
     def ready(self, count: int = 1) -> None:
-        until(lambda: len(self.home.post.workers()) >= count)
+        until(lambda: len(self.home.post.status.workers()) >= count)
 
     def calls(self) -> Book:
         return self.endpoint.book().chats()
@@ -288,7 +292,7 @@ def test_r15_a_chunk_delivered_thrice_is_run_once(scene: Scenes) -> None:
     one.home.send(2, range(20, 21))
     one.home.await_closed(2)
     # Later still, when the home has forgotten it.
-    one.home.post.forget_chunks(JOB, [1])
+    one.home.post.chunks.forget_chunks(JOB, [1])
     one.home.message(1)
     one.home.send(3, range(21, 22))
     one.home.await_closed(3)
@@ -313,7 +317,7 @@ def test_p8_sigterm_lets_calls_end_and_gives_the_rest_back(scene: Scenes) -> Non
     assert len(one.home.results) + len(closed.returned) == 40
     assert len(one.home.results) == len(one.calls()) == len(one.calls().billed())
     assert worker.outboxes == []
-    assert one.home.post.workers() == []
+    assert one.home.post.status.workers() == []
 
 
 def test_a_worker_that_is_told_to_end_while_it_starts_ends_in_order(scene: Scenes) -> None:
@@ -489,7 +493,9 @@ def test_r17_r19_s3_messages_that_are_not_ours_are_dropped(scene: Scenes) -> Non
     say(names.RUN_CHUNK, JOB, 1, "more", key="more")
     say("nobody.knows.this", JOB, 1)
     say("celery.backend_cleanup")
-    one.home.post.put_payload(one.home.payload(50, range(3), base_url="https://example.com/v1"))
+    one.home.post.chunks.put_payload(
+        one.home.payload(50, range(3), base_url="https://example.com/v1")
+    )
     say(names.RUN_CHUNK, JOB, 50)
     other = one.home.payload(52, range(3))
     key = names.payload_key(JOB, 51)
@@ -499,7 +505,7 @@ def test_r17_r19_s3_messages_that_are_not_ours_are_dropped(scene: Scenes) -> Non
     one.home.redis.set(key, SEAL.sign(key, b"\x28\xb5\x2f\xfd garbage"))
     say(names.RUN_CHUNK, JOB, 53)
     twice = one.home.payload(54, range(3))
-    one.home.post.put_payload(
+    one.home.post.chunks.put_payload(
         Payload(
             *(JOB, "test", 54, *one.home.target, Terms(), Amount(), (MODEL,)),
             [*twice.requests, *twice.requests],
@@ -615,7 +621,7 @@ def test_s2_the_key_is_nowhere_but_in_the_workers_own_memory(scene: Scenes) -> N
     worker = one.worker(NIGHTSHIFT_LOG="DEBUG")
     one.home.send(1, range(16))
     one.in_flight(8)
-    until(lambda: len(one.home.post.workers()))
+    until(lambda: len(one.home.post.status.workers()))
     stored = [_value(one.home.redis, key) for key in one.home.redis.scan_iter()]
     arguments = Path(f"/proc/{worker.process.pid}/cmdline").read_bytes()
     one.home.await_closed(1)

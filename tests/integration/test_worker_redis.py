@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 
 from batch.coordinator.fence import Fence
-from batch.coordinator.post import Post as HomePost
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from batch.store.home import Home
 from jobs import names
@@ -66,12 +66,12 @@ CLAIM = (*KEY, FENCE)
 
 async def vouched(server: Server, *workers: WorkerRedis, fence: str = FENCE) -> None:
     """A coordinator vouches for what stands there."""
-    home = HomePost(server.url, SEAL)
-    home.begin_fence(fence, FENCE)
+    home = CoordinatorRedis(server.url, SEAL)
+    home.memory.begin_fence(fence, FENCE)
     for worker in workers:
         await worker.heartbeats.beat([], WorkerStatus())
-    server_id = home.vouch(fence, 1, "").server
-    assert home.vouch(fence, 1, server_id).whole
+    server_id = home.memory.vouch(fence, 1, "").server
+    assert home.memory.vouch(fence, 1, server_id).whole
     home.close()
 
 
@@ -131,13 +131,13 @@ def test_a_chunk_that_is_done_is_not_run_again(server: Server, redis: Redis) -> 
 def test_a_chunk_that_the_home_forgot_leaves_nothing_and_is_not_taken(
     server: Server, redis: Redis
 ) -> None:
-    home = HomePost(server.url, SEAL)
+    home = CoordinatorRedis(server.url, SEAL)
 
     async def scene(one: WorkerRedis, two: WorkerRedis) -> None:
         lay_down(redis)
         await one.claims.claim(*CLAIM)
         await one.claims.release(*KEY)
-        home.forget_chunks(JOB, [1])
+        home.chunks.forget_chunks(JOB, [1])
 
         assert [*redis.scan_iter(f"ns:*{JOB}*")] == []
         assert await two.claims.claim(*CLAIM) is None
@@ -195,12 +195,12 @@ def test_a_sign_of_life_renews_what_is_mine_and_tells_what_is_not(
 
 
 def test_a_sign_of_life_that_is_put_back_tells_of_nobody(server: Server, redis: Redis) -> None:
-    home, now = HomePost(server.url, SEAL), redis.time()[0]
+    home, now = CoordinatorRedis(server.url, SEAL), redis.time()[0]
     for name, at in (("here", now), ("ahead", now + 60), ("dead", now - 60)):
         key = names.worker_key(name)
         put(redis, key, msgspec.json.encode(WorkerStatus(name=name, at=float(at))))
 
-    assert [worker.name for worker in home.workers()] == ["here"]
+    assert [worker.name for worker in home.status.workers()] == ["here"]
     home.close()
 
 
@@ -300,19 +300,19 @@ def test_r5_a_claim_over_a_connection_that_was_made_anew_counts_for_nothing(
 
 
 def test_a_chunk_is_given_up_or_kept_and_never_both(server: Server, redis: Redis) -> None:
-    home = HomePost(server.url, SEAL)
+    home = CoordinatorRedis(server.url, SEAL)
 
     async def scene(one: WorkerRedis, _: WorkerRedis) -> None:
         for chunk in (1, 2):
             lay_down(redis, chunk)
             await one.claims.claim(JOB, chunk, FENCE)
-        assert not home.lose(JOB, 1)
+        assert not home.chunks.lose(JOB, 1)
         redis.delete(names.claim_key(JOB, 1), names.claim_key(JOB, 2))
 
-        assert home.lose(JOB, 2)
+        assert home.chunks.lose(JOB, 2)
         assert (await one.heartbeats.beat([(JOB, 1), (JOB, 2)], WorkerStatus())).lost == {(JOB, 2)}
-        assert not home.lose(JOB, 1)
-        assert home.lose(JOB, 2)
+        assert not home.chunks.lose(JOB, 1)
+        assert home.chunks.lose(JOB, 2)
         assert redis.ttl(names.claim_key(JOB, 2)) > 86_400
 
     between(server, scene)
@@ -325,15 +325,15 @@ def test_a_worker_begins_a_chunk_and_opens_its_grant_when_its_coordinator_alone_
     """What anybody else puts there counts for nothing, nor what was said to another attempt or
     before.
     """
-    home = HomePost(server.url, SEAL)
+    home = CoordinatorRedis(server.url, SEAL)
     place = names.permit_key(*KEY)
     little, more = Amount(Decimal(1), 5), Amount(Decimal(2), 5)
 
     async def asked(worker: WorkerRedis, token: str, opened: Amount = little) -> Begin:
         ask = Begin(1, worker.connection.worker.rpartition(":")[2], token, opened)
         answers.append(asyncio.create_task(worker.claims.ask(JOB, ask)))
-        (mail,) = await asyncio.to_thread(home.read, [JOB], 5.0)
-        home.acknowledge(mail)
+        (mail,) = await asyncio.to_thread(home.results.read, [JOB], 5.0)
+        home.results.acknowledge(mail)
         assert mail.asks == [ask]
         return ask
 
@@ -345,7 +345,7 @@ def test_a_worker_begins_a_chunk_and_opens_its_grant_when_its_coordinator_alone_
             redis.set(place, forged)
             await asyncio.sleep(0.02)
         assert not answers[0].done()
-        home.permit(JOB, {1: Permit(first.attempt, little)})
+        home.chunks.permit(JOB, {1: Permit(first.attempt, little)})
         genuine = cast(bytes, redis.get(place))
         assert await answers.pop()
 
@@ -353,7 +353,7 @@ def test_a_worker_begins_a_chunk_and_opens_its_grant_when_its_coordinator_alone_
         redis.set(place, genuine)
         await asyncio.sleep(0.02)
         assert not answers[0].done(), "of before"
-        home.permit(JOB, {1: Permit(first.attempt, more)})
+        home.chunks.permit(JOB, {1: Permit(first.attempt, more)})
         assert await answers.pop()
 
         second = await asked(two, "a")
@@ -367,7 +367,7 @@ def test_a_worker_begins_a_chunk_and_opens_its_grant_when_its_coordinator_alone_
         assert await one.claims.ask(JOB, first, lambda: time.monotonic() > ends) is None, (
             "nobody answers"
         )
-        home.put_payload(payload(work(1)))
+        home.chunks.put_payload(payload(work(1)))
         assert not redis.exists(place), "a chunk of a home that was restored is another"
 
     between(server, scene, vouching=False)
@@ -409,7 +409,7 @@ def test_a_fence_holds_as_long_as_the_server_and_its_memory_are_the_same(
     def fence() -> Fence:
         return Fence(Home(tmp_path), home, cast(Sender, _Sender()))
 
-    home = HomePost(server.url, SEAL)
+    home = CoordinatorRedis(server.url, SEAL)
     one = fence()
     assert not one.holds()
     one.renew()

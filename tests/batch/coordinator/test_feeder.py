@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.coordinator.feeder import WARMING_S, Fed, Feeder
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from batch.coordinator.splitter import (
     LARGEST,
@@ -79,7 +79,10 @@ class Feeding:
         self.post, self.sender = FakePost(), FakeSender()
         self.room: Room | None = None
         self.feeder = Feeder(
-            self.store, cast(Post, self.post), cast(Sender, self.sender), lambda: self.room
+            self.store,
+            cast(CoordinatorRedis, self.post),
+            cast(Sender, self.sender),
+            lambda: self.room,
         )
 
     def feed(self, room: int = 9) -> Fed:
@@ -601,7 +604,7 @@ PAIR = 1 + TOKENS_PER_MESSAGE + HIDDEN_TOKENS + 200
 def pairs(folder: Path, requests: int = 5, **wish: Any) -> Feeding:
     job = Feeding(folder, requests, **wish)
     job.feeder = Feeder(
-        job.store, cast(Post, job.post), cast(Sender, job.sender), lambda: None, Pairs()
+        job.store, cast(CoordinatorRedis, job.post), cast(Sender, job.sender), lambda: None, Pairs()
     )
     return job
 
@@ -666,3 +669,20 @@ def test_calls_are_sent_again_as_they_were_but_for_those_that_are_done(tmp_path:
     job.feeder.send_again(job.store.job(), chunk)
 
     assert calls_of(job) == [(2, b"2")]
+
+
+def test_the_options_that_let_the_rest_go_are_those_that_are_short(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 8, budget=budget(100))
+
+    def lacks(**caps: Any) -> list[str]:
+        job.allow(**caps)
+        return job.feeder.lacks(job.store.job()).split()[::2]
+
+    assert lacks(rub=Decimal(0)) == ["--request-bound-rub"], "no prices are known yet"
+    job.feed(1)
+    assert lacks(rub=Decimal(100)) == []
+    assert lacks(rub=Decimal(0)) == ["--budget-rub"]
+    assert lacks(rub=Decimal(100), tokens=1) == ["--budget-tokens"]
+    assert lacks(rub=Decimal(0), tokens=1, requests=0) == [
+        *("--budget-rub", "--budget-tokens", "--budget-requests")
+    ]

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import cast
 
 from batch.coordinator.fence import Fence
-from batch.coordinator.post import Memory, Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.memory import Memory
 from batch.coordinator.sender import Sender
 from batch.store.home import Home
 from jobs.names import FENCE
@@ -18,6 +19,7 @@ class Remembering:
     def __init__(self) -> None:
         self.server, self.connections, self.fence = "a" * 40, 1, ""
         self.counts: dict[str, int] = {}
+        self.memory = self
 
     def vouch(self, fence: str, count: int, server: str) -> Memory:
         known = self.counts.get(fence, -1)
@@ -31,7 +33,7 @@ class Remembering:
 
 
 def fence(home: Path, memory: Remembering) -> Fence:
-    return Fence(Home(home), cast(Post, memory), cast(Sender, memory))
+    return Fence(Home(home), cast(CoordinatorRedis, memory), cast(Sender, memory))
 
 
 def test_a_fence_is_known_after_a_restart_though_its_server_has_a_shorter_name(

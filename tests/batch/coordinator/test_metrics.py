@@ -20,7 +20,7 @@ from prometheus_client.registry import REGISTRY
 from batch.coordinator.active import ActiveJob
 from batch.coordinator.metrics import MOST_CODES, MOST_JOBS, Metrics
 from batch.coordinator.outputs import Writer
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
 from batch.money.allowance import Allowance
@@ -91,7 +91,7 @@ def metrics(tmp_path: Path) -> Metrics:
     one, post = Metrics(), FakePost()
     publish(tmp_path, 8, budget={"rub": "50"}, chunk_size=4, name=HOSTILE, priced=prices()).close()
     coordinator = Coordinator(
-        Home(tmp_path), cast(Post, post), cast(Sender, FakeSender()), metrics=one
+        Home(tmp_path), cast(CoordinatorRedis, post), cast(Sender, FakeSender()), metrics=one
     )
     post.present = WORKERS
     coordinator._turn()
@@ -149,7 +149,12 @@ def test_there_are_only_so_many_jobs_and_codes(tmp_path: Path) -> None:
     store = publish(tmp_path, 1)
     allowance = Allowance(Home(tmp_path))
     job = ActiveJob(
-        store, cast(Post, FakePost()), cast(Sender, FakeSender()), allowance, Writer(), Troubles()
+        store,
+        cast(CoordinatorRedis, FakePost()),
+        cast(Sender, FakeSender()),
+        allowance,
+        Writer(),
+        Troubles(),
     )
     progress = progress_of(store.job(), 0.0)
     for number in range(500):

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from batch.coordinator.post import Wish
 from batch.coordinator.presence import Presence, presence_of
 from batch.coordinator.questions import Retried
+from batch.coordinator.redis.clicks import Wish
 from batch.reports.files import Piece
 from batch.watching.series import unpacked
 from jobs.errors import UsageError

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from batch.coordinator.feeder import POISON, Feeder
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from batch.store import ledger
 from batch.store.chunks import OpenChunk
@@ -32,7 +32,7 @@ class Workshop:
         self.store = store
         self.poison = poison
         self.journal = journal
-        self.feeder = Feeder(store, cast(Post, FakePost()), cast(Sender, FakeSender()))
+        self.feeder = Feeder(store, cast(CoordinatorRedis, FakePost()), cast(Sender, FakeSender()))
         self.out: dict[int, OpenChunk] = {}
         self.calls: Counter[int] = Counter()
         self.deaths = 0

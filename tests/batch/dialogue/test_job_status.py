@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from batch.commands import doctor, status, watch
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sign import Ailment, Sign, board_name
 from batch.credentials import post_seal
 from batch.dialogue.job_status import Glance, worst
@@ -59,8 +59,10 @@ class Scene:
         self.lock = self.home.lock()
         os.utime(self.home.folder / LOCK, (self.ago, self.ago))
 
-    def post(self) -> Post:
-        return Post(self.settings.redis_url or "", post_seal(self.settings, self.home.folder))
+    def post(self) -> CoordinatorRedis:
+        return CoordinatorRedis(
+            self.settings.redis_url or "", post_seal(self.settings, self.home.folder)
+        )
 
     def look(self, job: str = JOB) -> Progress:
         with (
@@ -114,7 +116,7 @@ def test_what_a_coordinator_cannot_write_down_is_told_by_its_sign_of_life(scene:
     with closing(scene.post()) as post:
         text = "the job's files cannot be used: database or disk is full"
         sign = Sign("", {JOB: Ailment(text, scene.ago)})
-        post.be_present(board_name(scene.home), sign)
+        post.status.be_present(board_name(scene.home), sign)
     scene.lock.is_well()
 
     check(scene.look(), "disk is full", scene)
@@ -157,17 +159,17 @@ def _told_by_its_coordinator(scene: Scene, stall: Stall) -> None:
     with closing(scene.post()) as post, closing(scene.home.open(JOB, read_only=True)) as store:
         found = at_standstill(progress_of(store.job(), 2.0), Stalled(stall, scene.ago))
         name = board_name(scene.home)
-        post.be_present(name, Sign())
-        post.publish(JOB, found.as_json() | {"home": name, "at": time.time()}, 1.0)
+        post.status.be_present(name, Sign())
+        post.status.publish(JOB, found.as_json() | {"home": name, "at": time.time()}, 1.0)
 
 
 def _published(scene: Scene, at: float, sign: Sign | None) -> None:
     with closing(scene.post()) as post, closing(scene.home.open(JOB, read_only=True)) as store:
         name = board_name(scene.home)
         progress = replace(progress_of(store.job(), 2.0), left_s=960.0)
-        post.publish(JOB, progress.as_json() | {"home": name, "at": at}, 1.0)
+        post.status.publish(JOB, progress.as_json() | {"home": name, "at": at}, 1.0)
         if sign is not None:
-            post.be_present(name, sign)
+            post.status.be_present(name, sign)
 
 
 def _make(scene: Scene, stall: Stall) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from batch.coordinator.feeder import POISON, Feeder
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from batch.reports.cost import cost_of
 from batch.store import ledger
@@ -124,7 +124,9 @@ class Jobs(RuleBasedStateMachine):
         self.store.db.execute("PRAGMA synchronous = OFF")
         self.size = len(sizes)
         self.post, self.sender = FakePost(), FakeSender()
-        self.feeder = Feeder(self.store, cast(Post, self.post), cast(Sender, self.sender))
+        self.feeder = Feeder(
+            self.store, cast(CoordinatorRedis, self.post), cast(Sender, self.sender)
+        )
         self.workers = [Worker(), Worker()]
         self.truth: dict[str, Decimal] = {}
         self.sent: list[Delivery] = []

@@ -15,7 +15,7 @@ from typing import Any, cast
 import msgspec
 
 from batch.coordinator.feeder import Feeder
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from batch.estimator.shape import shape_of
 from batch.reports import write_all
@@ -99,7 +99,7 @@ class Play:
         job = self.store.job()
         feeder = Feeder(
             self.store,
-            cast(Post, self.post),
+            cast(CoordinatorRedis, self.post),
             cast(Sender, FakeSender()),
             judge=judge_of(job.id, job.spec),
         )

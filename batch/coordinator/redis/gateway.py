@@ -1,0 +1,32 @@
+"""All that one coordinator asks of one Redis."""
+
+from __future__ import annotations
+
+from batch.coordinator.redis.chunks import Chunks
+from batch.coordinator.redis.clicks import Clicks
+from batch.coordinator.redis.memory import MemoryWatch
+from batch.coordinator.redis.results import Results
+from batch.coordinator.redis.signed import SignedRedis
+from batch.coordinator.redis.status import Status
+from jobs.seal import Seal
+
+
+class CoordinatorRedis:
+    """By subject."""
+
+    def __init__(self, redis_url: str, seal: Seal) -> None:
+        self._at = SignedRedis(redis_url, seal)
+        self.memory = MemoryWatch(self._at)
+        self.chunks = Chunks(self._at)
+        self.results = Results(self._at)
+        self.status = Status(self._at)
+        self.clicks = Clicks(self._at)
+
+    @property
+    def foreign(self) -> int:
+        """What was dropped as not of our making."""
+        return self._at.foreign
+
+    def close(self) -> None:
+        """Drops the connections."""
+        self._at.close()
