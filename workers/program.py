@@ -119,7 +119,7 @@ def main() -> int:
     warnings.filterwarnings("ignore", category=SecurityWarning)
     signals.celeryd_after_setup.connect(_silence_advice, weak=False)
     log_to_stderr(
-        os.environ.get("NIGHTSHIFT_LOG", "WARNING"),
+        os.environ.get("NIGHTSHIFT_LOG", "WARNING").strip().upper() or "WARNING",
         "%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     # Until Celery has its own handlers SIGTERM kills; the next worker here finds what was begun.
@@ -140,6 +140,7 @@ def main() -> int:
     _guard(Listener(settings.seal, node))
     TaskPool.drain, TaskPool.abort = service.drain, service.abort
     _calm_the_collector()
+    log.info("worker %s for %s started", service.name, settings.target.base_url)
     try:
         app.worker_main(
             [
@@ -157,6 +158,7 @@ def main() -> int:
     finally:
         # Celery's own word of the end does not come when it is cut short (SIGQUIT).
         service.stop()
+        log.info("worker %s ends", service.name)
     return _tell(service.failure) if service.failure else 0
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from jobs.chunk import DRAINED, HELD, ReturnReason, because
 from jobs.message import N_
 from workers.dispatchers import Dispatchers
 from workers.pending import OpenChunk, PendingRequest
+
+log = logging.getLogger("nightshift.worker")
 
 LOST = because("lost", N_("the chunk has been reassigned"))
 
@@ -46,11 +49,15 @@ class Stops:
 
     def drain(self) -> None:
         """Nothing new starts; what waits goes back; calls in flight end and are kept."""
+        if not self.draining:
+            log.info("stopping; waiting for calls in flight")
         self.draining = True
         self._return_all(lambda _: True, DRAINED)
 
     def hold(self, jobs: set[str]) -> None:
         """Exactly these jobs are paused or cancelled: nothing of them starts."""
+        for job in sorted(jobs ^ self.held):
+            log.info("%s %s", job, "is held: it is paused or over" if job in jobs else "goes on")
         self.held = jobs
         if jobs:
             self._return_all(lambda request: request.job in jobs, HELD)
@@ -72,6 +79,7 @@ class Stops:
         self._models = {key for key in self._models if key[0] != job}
 
     def _stop_model(self, job: str, reason: ReturnReason) -> None:
+        log.info("%s stopped for %s: %s", job, reason.model, reason.code)
         self._models.add((job, reason.model))
         self._return_all(
             lambda request: (request.job, request.model) == (job, reason.model), reason
@@ -79,6 +87,7 @@ class Stops:
 
     def _stop_job(self, job: str, reason: ReturnReason) -> None:
         """What the queue still has of it waits too, until the home has had the time to say."""
+        log.info("%s stopped: %s", job, reason.code)
         self.held = self.held | {job}
         self._on_stop(job)
         for chunk in list(self._chunks.values()):

@@ -365,7 +365,6 @@ def _listen(intake: Intake) -> None:
 def main(environ: Mapping[str, str] = os.environ) -> int:
     """Runs it; what is left to do is seen to at once."""
     log_to_stderr(log_level(environ, "INFO"), "%(asctime)s %(message)s")
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
     setting = msgspec.json.decode(sys.stdin.buffer.readline(), type=Setting)
     try:
         intake = Intake(setting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import closing
 from types import FrameType
@@ -16,15 +17,16 @@ from batch.coordinator.service import Coordinator
 from batch.credentials import catalog_url, pass_for, post_seal
 from batch.dialogue.click_help import Command
 from batch.dialogue.options import (
+    PORT,
     caps_options,
     insecure_option,
+    log_option,
     open_home,
     option,
     patience_option,
     plain_option,
     set_caps,
 )
-from batch.dialogue.parameter_types import Whole
 from batch.dialogue.terminal import safe, say
 from batch.embedded import OwnServer
 from batch.language import _
@@ -60,12 +62,14 @@ class _Stop:
         self.asked = True
 
 
+log = logging.getLogger("nightshift.coordinator")
+
+
 @click.command("coordinator", cls=Command, help=HELP)
 @caps_options
 @plain_option(
     "--metrics-port",
-    type=Whole(0, 65535),
-    metavar="PORT",
+    **PORT,
     help=N_("Expose Prometheus metrics on this port."),
 )
 @plain_option(
@@ -81,6 +85,7 @@ class _Stop:
     help=N_("Let Flower's users download the files of finished jobs."),
 )
 @patience_option
+@log_option
 @insecure_option
 def command(
     *, metrics_port: int | None, metrics_address: str, downloads: bool, **options: Any
@@ -115,9 +120,11 @@ def command(
         if not end_with_parent(os.environ):
             told = _("coordinator for {folder} is running; press Ctrl-C to stop")
             say(told.format(folder=safe(str(home.folder))))
+        log.info("coordinator for %s started", home.folder)
         while not stop.asked:
             coordinator.step()
             own.tend(coordinator.away_since)
+        log.info("coordinator for %s ends", home.folder)
     return 0
 
 

@@ -9,8 +9,14 @@ import click
 from batch import embedded
 from batch.credentials import key_fingerprint, post_seal
 from batch.dialogue.click_help import Command
-from batch.dialogue.options import insecure_option, open_home, option, plain_option
-from batch.dialogue.parameter_types import Whole
+from batch.dialogue.options import (
+    PORT,
+    insecure_option,
+    log_option,
+    open_home,
+    option,
+    plain_option,
+)
 from batch.dialogue.terminal import say
 from batch.programs import fork_tied, keep_only_needed, outlive
 from batch.settings import read_settings
@@ -40,7 +46,7 @@ once. For access from another machine use a tunnel rather than opening the port.
     show_default=True,
     help=N_("Endpoint whose queue to show until a worker connects."),
 )
-@option("--port", type=Whole(0, 65535), default=5555, show_default=True)
+@option("--port", **PORT, default=5555, show_default=True)
 @plain_option("--address", default="127.0.0.1", show_default=True, help=N_("Address to listen on."))
 @plain_option(
     "--url-prefix", default="", help=N_("Path prefix under which a reverse proxy serves it.")
@@ -58,6 +64,7 @@ once. For access from another machine use a tunnel rather than opening the port.
     show_default="--downloads",
     help=N_("Offer the files of finished jobs for download."),
 )
+@log_option
 @insecure_option
 def command(
     base_url: str,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,9 +12,11 @@ import click
 from batch.dialogue.click_help import Command
 from batch.dialogue.job_options import UNSET, batch_options
 from batch.dialogue.options import (
+    PORT,
     WORKERS,
     caps_options,
     insecure_option,
+    log_option,
     open_home,
     option,
     patience_option,
@@ -58,9 +59,7 @@ _HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @click.command("serve", cls=Command, help=HELP)
-@option(
-    "--port", type=Whole(0, 65535), default=5556, show_default=True, help=N_("Port to listen on.")
-)
+@option("--port", **PORT, default=5556, show_default=True, help=N_("Port to listen on."))
 @plain_option("--address", default="127.0.0.1", show_default=True, help=N_("Address to listen on."))
 @plain_option(
     "--tls-cert",
@@ -96,6 +95,7 @@ _HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 @batch_options
 @caps_options
 @patience_option
+@log_option
 @insecure_option
 def command(
     *,
@@ -115,8 +115,6 @@ def command(
     from batch.serving import Listening, Team, serve
 
     log_to_stderr(log_level(os.environ, "INFO"), "%(asctime)s %(message)s")
-    for noisy in ("httpx2", "uvicorn"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     home, settings = open_home(), read_settings(os.environ)
     if not api_only:
         check_key(settings)

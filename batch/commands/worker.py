@@ -14,7 +14,7 @@ from batch import embedded
 from batch.credentials import secret_file
 from batch.dialogue.click_help import Command
 from batch.dialogue.job_options import endpoint_options
-from batch.dialogue.options import insecure_option, open_home, option
+from batch.dialogue.options import insecure_option, log_option, open_home, option
 from batch.dialogue.parameter_types import Whole
 from batch.dialogue.terminal import say
 from batch.language import _
@@ -56,13 +56,14 @@ _PROGRAM = program("workers")
     metavar="N",
     help=N_("Chunks processed concurrently."),
 )
+@log_option
 @insecure_option
 def command(base_url: str, open_chunks: int, *, insecure_http: bool, **_headers: Any) -> int:
     """See HELP."""
     settings, home = read_settings(os.environ), open_home()
     check_key(settings)
-    log_level(os.environ, "WARNING")
     more = {
+        "NIGHTSHIFT_LOG": log_level(os.environ, "INFO"),
         "NIGHTSHIFT_BASE_URL": base_url,
         "NIGHTSHIFT_INSECURE_HTTP": "1" if insecure_http else "",
         "NIGHTSHIFT_OPEN_CHUNKS": str(open_chunks),

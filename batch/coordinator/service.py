@@ -27,6 +27,7 @@ from batch.coordinator.active import ActiveJob
 from batch.coordinator.afterwards import Afterwards
 from batch.coordinator.fence import Fence
 from batch.coordinator.intake import let_begin, take_in_late
+from batch.coordinator.joblog import JobLog
 from batch.coordinator.outputs import Writer
 from batch.coordinator.presence import presence_of
 from batch.coordinator.reconcile import SILENCE_S
@@ -112,6 +113,7 @@ class Coordinator:
         self._teller = Teller(home.jobs_folder)
         self._teller.start()
         self._writer = Writer()
+        self._log = JobLog()
         self._afterwards = Afterwards(home, sender)
         self._targets: set[Target] = set()
         self._stale: set[str] = set()
@@ -201,6 +203,7 @@ class Coordinator:
             if stall is not None and job.status.last is not None:
                 told = at_standstill(job.status.last, stall, shown_at)
                 self._listen(told)
+                self._log.see(told)
                 if self._metrics:
                     self._metrics.note(job, told)
 
@@ -455,6 +458,7 @@ class Coordinator:
             self._metrics.note(job, progress)
         self._teller.see(job.store, progress.stall)
         self._listen(progress)
+        self._log.see(progress)
         job.status.last = progress
 
 

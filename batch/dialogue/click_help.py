@@ -38,6 +38,9 @@ def _titles() -> dict[Section, str]:
     }
 
 
+LAST_PORT = 65535
+
+
 class Option(click.Option):
     """An option whose help says no more than a person needs, in its section of a long help."""
 
@@ -46,10 +49,16 @@ class Option(click.Option):
         self.section = section
         self.help = settings.get("help")  # a message; click makes a text of it
 
+    def _has_a_range(self) -> bool:
+        """Whether both ends of it are worth a word; that a port is one is known."""
+        kind = self.type
+        ends = (getattr(kind, "min", None), getattr(kind, "max", None))
+        return None not in ends and ends != (0, LAST_PORT)
+
     def get_help_extra(self, ctx: click.Context) -> Any:
         """Without ranges that go without saying, and with plain defaults."""
         extra = super().get_help_extra(ctx)
-        if "<=" not in extra.get("range", ""):
+        if not self._has_a_range():
             extra.pop("range", None)
         if "default" in extra:
             extra["default"] = extra["default"].strip("()").removesuffix(".0")

@@ -11,6 +11,7 @@ import click
 
 from batch.dialogue.options import all_of, option, plain_option
 from batch.dialogue.parameter_types import (
+    Figure,
     Header,
     Packing,
     Percent,
@@ -63,7 +64,7 @@ def _reading(each: Declared) -> dict[str, Any]:
         return {"type": Whole(bounds.least + bounds.is_open, bounds.most)}
     if each.kind is float and takes in _TIMES:
         return {"type": Seconds(bounds.least, bounds.most, min_open=bounds.is_open)}
-    return {"type": click.FloatRange(bounds.least, bounds.most)} if each.kind is float else {}
+    return {"type": Figure(bounds.least, bounds.most)} if each.kind is float else {}
 
 
 def _named(kind: Any) -> tuple[str, ...]:

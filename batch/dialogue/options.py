@@ -12,7 +12,7 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
-from batch.dialogue.click_help import Option
+from batch.dialogue.click_help import LAST_PORT, Option
 from batch.dialogue.parameter_types import Roubles, Share, Whole
 from batch.dialogue.terminal import Manners
 from batch.money.caps import ZONE, check_zone, read_caps, write_caps
@@ -24,6 +24,7 @@ from batch.settings import (
 )
 from batch.store.home import Home
 from jobs.errors import StorageUnavailable
+from jobs.logs import FORMAT
 from jobs.message import N_
 from jobs.options import ESTIMATE, MONEY, PACE
 
@@ -35,6 +36,7 @@ FROM_NONE: dict[str, Any] = {"type": Whole(min=0), "metavar": "N"}
 ROUBLES: dict[str, Any] = {"type": Roubles(), "metavar": "RUB"}
 SHARE: dict[str, Any] = {"type": Share(), "metavar": "high|normal|low|N"}
 FILE: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "FILE"}
+PORT: dict[str, Any] = {"type": Whole(0, LAST_PORT), "metavar": "PORT"}
 WORKERS: dict[str, Any] = {
     "type": Whole(1, 64),
     "default": 1,
@@ -84,6 +86,23 @@ insecure_option = option(
 """For every command that uses Redis; what reads the settings finds it in the environment."""
 
 
+def _write_logs(_context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        os.environ[FORMAT] = value
+
+
+log_option = option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    expose_value=False,
+    is_eager=True,
+    callback=_write_logs,
+    metavar="FORMAT",
+    help=N_("Format of the log: text or json.  [default: text]"),
+)
+"""For every command that keeps a log; its processes find it in the environment."""
+
+
 def _be_patient(_context: click.Context, _parameter: click.Parameter, value: int | None) -> None:
     if value is not None:
         os.environ[WORKER_PATIENCE] = str(value)
@@ -91,7 +110,7 @@ def _be_patient(_context: click.Context, _parameter: click.Parameter, value: int
 
 patience_option = option(
     "--worker-patience",
-    type=click.IntRange(LEAST_PATIENCE_S, 10**6 - 1),
+    type=Whole(LEAST_PATIENCE_S, 10**6 - 1),
     metavar="SECONDS",
     expose_value=False,
     callback=_be_patient,

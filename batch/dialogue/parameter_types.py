@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from batch.language import _
 from jobs import headers
 from jobs.money import parse_amount
 from jobs.priority import parse_share
@@ -90,10 +91,29 @@ def more_than_nothing(
     return value
 
 
+def _in_words(least: float | None, most: float | None) -> str:
+    """A range as people say it, in helps and errors; click writes `0<=x<=10`."""
+    if most is None:
+        return _("{least} or more").format(least=least)
+    if least is None:
+        return _("{most} or less").format(most=most)
+    return _("{least} to {most}").format(least=least, most=most)
+
+
+class Figure(click.FloatRange):
+    """A number within a range."""
+
+    def _describe_range(self) -> str:
+        return _in_words(self.min, self.max)
+
+
 class Whole(click.IntRange):
     """A whole number: `1000`, `1,000`, `1 000`."""
 
     name = "whole number"
+
+    def _describe_range(self) -> str:
+        return _in_words(self.min, self.max)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number, if it is within the range."""
@@ -103,7 +123,7 @@ class Whole(click.IntRange):
         return int(super().convert(int(text), param, ctx))
 
 
-class Seconds(click.FloatRange):
+class Seconds(Figure):
     """A time: `90`, `90s`, `15m`, `1h`, `30d`."""
 
     name = "seconds"

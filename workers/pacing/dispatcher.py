@@ -62,6 +62,7 @@ class Dispatcher:
         self.breaker = CircuitBreaker(dice, clock)
         self.hindrance: Hindrance | None = None
         self.waits = Waits(clock)
+        self._was_held_up = False
         self._contact = contact
         self._clock = clock
         self._dice = dice
@@ -259,6 +260,18 @@ class Dispatcher:
         except TimeoutError:
             return
 
+    def _log_pauses(self) -> None:
+        """A line when the endpoint has nothing sent to it for long, and when it has again."""
+        if self.is_held_up is self._was_held_up:
+            return
+        self._was_held_up = self.is_held_up
+        if self._was_held_up:
+            code = self.hindrance.code if self.hindrance else "endpoint.outage"
+            until = f" for {self.limiter.told_s:.0f} s" if self.limiter.waits_long else ""
+            log.info("calls are held back%s: %s (%s)", until, code, self.limiter.scope)
+        else:
+            log.info("calls go on (%s)", self.limiter.scope)
+
     async def _tick(self, ready: int) -> None:
         work = self._queue.peek().work if self._queue else None
         try:
@@ -275,5 +288,6 @@ class Dispatcher:
             log.error(N_("shared limiter failure: %s"), type(error).__name__)  # noqa: TRY400
             log.debug("", exc_info=error)
             return
+        self._log_pauses()
         self._contact.heard(self.limiter.heard_at)
         self.breaker.heard(self.limiter.down_s)

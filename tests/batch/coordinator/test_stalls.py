@@ -175,3 +175,24 @@ def test_what_a_job_waits_for_is_told_kept_and_no_standstill(house: House, seen:
         assert waits.waited_in_all(store.db)["tpm"] >= 60
         again = series_of(store, house.clock.wall)
     assert sum(each.waited.get("tpm", 0.0) for each in again.points) >= 60
+
+
+@pytest.mark.usefixtures("seen")
+def test_the_log_has_a_line_for_each_change_of_a_job_and_none_for_each_look(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "nightshift.coordinator")
+    house.turn(5)
+    house.post.present = []
+    house.turn(12)
+    house.worker()
+    house.turn(3)
+    house.ask("pause")
+    house.turn(3)
+    house.ask("cancel")
+    house.turn(5)
+
+    lines = [each.getMessage() for each in caplog.records if each.name.endswith("coordinator")]
+    told = [line.removeprefix(f"{JOB} ").split(":")[0] for line in lines if line.startswith(JOB)]
+    assert told == ["stalled", "in_progress again", "paused", "cancelled"]
+    assert "0 of 8 answered, 0 failed, 0.00 ₽" in lines[-1]
