@@ -86,7 +86,7 @@ def _put(value: Parameter, spec: str) -> str:
             return f"{moment(value)} {value:%Z}".rstrip()
         case str():
             return value
-    return _marked(format(value, spec))
+    return _marked(format(value, spec.removeprefix("exact")))
 
 
 def number(count: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -24,6 +23,7 @@ from batch.programs import environment, program
 from batch.settings import Settings
 from batch.store.home import Home
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.logs import RELAYED, relayed
 from jobs.message import N_
 from jobs.seal import Seal
 from jobs.secret import POST_SECRET_FILE
@@ -38,8 +38,6 @@ worker is set aside at its third.
 """
 
 _BORN_DEAD_S = 3.0
-_STAMP = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ [\w.]+: ")
-"""What stands before a worker's words in its log; a person at a terminal needs none of it."""
 
 
 class Workers:
@@ -77,9 +75,9 @@ class Workers:
 
     def _pass_on(self, words: IO[bytes]) -> None:
         for line in words:
-            text = _STAMP.sub("", line.decode("utf-8", "replace").rstrip())
-            if text:
-                self.tell("  " + _("worker: {words}").format(words=safe(_(text))))
+            told = relayed(line.decode("utf-8", "replace").rstrip())
+            if told:
+                self.tell("  " + _("worker: {words}").format(words=safe(_(told))))
 
     @property
     def alive(self) -> bool:
@@ -204,5 +202,6 @@ def worker_environment(home: Home, url: str, spec: Spec, secret: Path) -> dict[s
         "NIGHTSHIFT_HOME": str(home.folder),
         POST_SECRET_FILE: str(secret),
         "NIGHTSHIFT_TIED": "1",
+        RELAYED: "1",
     }
     return environment("workers", settings)

@@ -10,8 +10,19 @@ import os
 import re
 from datetime import UTC, datetime
 
+from jobs.message import Message, data_of
+
 FORMAT = "NIGHTSHIFT_LOG_FORMAT"
 """The variable that says how a log is written: text or json."""
+
+RELAYED = "NIGHTSHIFT_RELAYED"
+"""Set where a command shows what a process of it logs."""
+
+_MARK = "\N{INFORMATION SEPARATOR TWO}"
+"""Stands in no line: control characters are escaped."""
+
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ [\w.]+: ")
+"""What stands before the words of a log; a person at a terminal needs none of it."""
 
 _UNSAFE = re.compile(
     "[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
@@ -25,6 +36,27 @@ class OneLine(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
         """The line; a traceback follows in lines of its own."""
         return escaped(super().formatMessage(record))
+
+
+class Relayed(OneLine):
+    """The same for a command that shows the log of this process: with what a message was made of,
+    so that it is shown in the language of whoever reads.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        """The line, and behind a mark the data of its message."""
+        return as_relayed(record.msg, super().formatMessage(record))
+
+
+def as_relayed(message: object, line: str = "") -> str:
+    """The line of a message as `relayed` reads it."""
+    return f"{line or message}{_MARK}{data_of(message) if isinstance(message, str) else ''}"
+
+
+def relayed(line: str) -> Message:
+    """A line of such a log, without the moment and the place before it."""
+    text, _, data = line.partition(_MARK)
+    return Message.read(_STAMP.sub("", text), data)
 
 
 def escaped(text: str) -> str:
@@ -59,7 +91,8 @@ def log_to_stderr(level: str, layout: str, form: str = "") -> None:
     """
     handler = logging.StreamHandler()
     is_json = (form or os.environ.get(FORMAT, "")) == "json"
-    handler.setFormatter(JsonLine() if is_json else OneLine(layout))
+    plain = Relayed(layout) if RELAYED in os.environ else OneLine(layout)
+    handler.setFormatter(JsonLine() if is_json else plain)
     if level != "DEBUG":
         handler.addFilter(_is_ours)
     logging.basicConfig(level=level, handlers=[handler])

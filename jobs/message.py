@@ -57,7 +57,7 @@ def english(value: Parameter, spec: str) -> str:
         return plain(value) if spec else show(value)
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M %Z}".rstrip()
-    return str(value) if isinstance(value, str) else format(value, spec)
+    return str(value) if isinstance(value, str) else format(value, spec.removeprefix("exact"))
 
 
 class Message(str):

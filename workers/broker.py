@@ -64,7 +64,7 @@ def _or_drop(read: Callable[[], Any]) -> Any:
         return read()
     except _FOREIGN as error:
         # Its text may quote the message, so only the class is told.
-        log.warning(N_("dropped an invalid message: %s"), type(error).__name__)
+        log.warning(N_("dropped an invalid message: {kind}", kind=type(error).__name__))
         raise Empty from error
 
 

@@ -161,7 +161,7 @@ class Calls:
             attempt.back = DRAINED
         except Exception as error:
             # Texts of exceptions may quote prompts, so only the class is told.
-            log.error(N_("internal error in a call: %s"), type(error).__name__)  # noqa: TRY400
+            log.error(N_("internal error in a call: {kind}", kind=type(error).__name__))  # noqa: TRY400
             log.debug("", exc_info=error)
             attempt.back = ReturnReason("system.error", type(error).__name__)
         self._release(attempt)

@@ -21,8 +21,8 @@ from kombu import Queue  # type: ignore[attr-defined]  # half typed
 
 from jobs.control import LOOKS, Listener
 from jobs.errors import BadMessage, NightshiftError
-from jobs.logs import log_to_stderr
-from jobs.message import N_
+from jobs.logs import RELAYED, as_relayed, log_to_stderr
+from jobs.message import N_, Message
 from jobs.queue import celery_settings, forget_celerys
 from jobs.secret import no_core_dumps
 from workers import broker
@@ -67,7 +67,7 @@ def _guard(listener: Listener) -> None:
             try:
                 return handle(state, **listener.arguments(command, told))
             except BadMessage as error:
-                log.warning(N_("dropped a remote command: %s"), error.message)
+                log.warning(N_("dropped a remote command: {why}", why=error.message))
                 return {"error": error.message}
 
         return heed
@@ -162,8 +162,12 @@ def main() -> int:
     return _tell(service.failure) if service.failure else 0
 
 
+def _print(message: Message) -> None:
+    print(as_relayed(message) if RELAYED in os.environ else message, file=sys.stderr)
+
+
 def _tell(error: NightshiftError) -> int:
-    print(f"nightshift worker: {error.message}", file=sys.stderr)
+    _print(Message("nightshift worker: {why}", why=error))
     if error.hint:
-        print(f"  {error.hint}", file=sys.stderr)
+        _print(Message("  {way}", way=error.hint))
     return error.exit_code

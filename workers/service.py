@@ -307,8 +307,11 @@ class Service:
         patience = FAREWELL_S if self._outbox.disk.is_kept else LONG_FAREWELL_S
         if not await self._outbox.close(patience):
             log.warning(
-                N_("the coordinator has not acknowledged all results; the rest is kept in %s"),
-                self._outbox.disk.folder,
+                N_(
+                    "the coordinator has not acknowledged all results; the rest is kept in"
+                    " {folder}",
+                    folder=self._outbox.disk.folder,
+                ),
             )
         self.failure = self._outbox.disk.failure
         await self._quietly(self._redis.leave())
@@ -323,5 +326,5 @@ class Service:
         except ConnectionError:
             return
         except Exception as error:
-            log.error(N_("heartbeat failure: %s"), type(error).__name__)  # noqa: TRY400
+            log.error(N_("heartbeat failure: {kind}", kind=type(error).__name__))  # noqa: TRY400
             log.debug("", exc_info=error)

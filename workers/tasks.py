@@ -45,7 +45,7 @@ def _in_a_line(work: Callable[[], str]) -> str:
     except ConnectionError:
         return "dropped: Redis does not answer; the coordinator sends the chunk again"
     except Exception as error:
-        log.error(N_("a task failed: %s"), type(error).__name__)  # noqa: TRY400
+        log.error(N_("a task failed: {kind}", kind=type(error).__name__))  # noqa: TRY400
         log.debug("", exc_info=error)
         return f"failed: {type(error).__name__}"
 

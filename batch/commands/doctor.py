@@ -35,7 +35,7 @@ from batch.dialogue.options import (
 from batch.dialogue.progress_text import stall_line, standing, way_out
 from batch.dialogue.spec_builder import notify_of
 from batch.dialogue.terminal import colored, safe, tell
-from batch.language import _, decimal, ngettext, number
+from batch.language import _, decimal, ngettext, number, use
 from batch.notices import ways
 from batch.notices.message import TEST
 from batch.programs import environment, program
@@ -83,6 +83,8 @@ def command(
     base_url: str, *, insecure_http: bool, notify: bool, as_json: bool, **options: Any
 ) -> int:
     """See HELP."""
+    if as_json:
+        use("en")  # programs read English
     findings = list(_findings(base_url, insecure=insecure_http))
     if notify:
         findings += _tried(options)

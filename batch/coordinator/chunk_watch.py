@@ -185,10 +185,11 @@ class ChunkWatch:
             return
         log.warning(
             N_(
-                "%s: lost contact with the worker of chunk %d; its remaining requests are sent"
-                " again"
-            ),
-            *place,
+                "{job}: lost contact with the worker of chunk {chunk}; its remaining requests are"
+                " sent again",
+                job=place[0],
+                chunk=place[1],
+            )
         )
         self._troubles.meet(WORKER_SILENT, time.time())
         taken = watch.seen_at is not None and chunk.begun_by != UNKNOWN

@@ -112,7 +112,7 @@ def write_down(store: JobStore, mail: Mail) -> Applied:
         applied = ledger.apply(store, mail.deliveries, judge_of(mail.job, store.job().spec))
     dropped = mail.garbage + applied.foreign
     if dropped:
-        log.warning(N_("%s: dropped %d invalid messages"), mail.job, dropped)
+        log.warning(N_("{job}: dropped {dropped} invalid messages", job=mail.job, dropped=dropped))
     return applied
 
 

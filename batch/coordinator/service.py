@@ -187,7 +187,7 @@ class Coordinator:
             self.away_since = now
         if error.message not in self._away_why:
             # Also what keeps it away when it is back: a password, too few clients.
-            log.warning(N_("%s; results are waiting at the workers"), error.message)
+            log.warning(N_("{why}; results are waiting at the workers", why=error.message))
             self._away_why.add(error.message)
         since = self._home.well_at()
         for job in self._jobs.values():
@@ -268,7 +268,7 @@ class Coordinator:
         self._troubles[job_id].meet(DISK if _is_of_disk(error) else FAULT, time.time())
         before = self._board.ailing.get(job_id)
         if before is None or before.text != text:
-            log.error(N_("%s: %s; the other jobs go on"), job_id, text)
+            log.error(N_("{job}: {text}; the other jobs go on", job=job_id, text=text))
             log.debug("", exc_info=error)
             self._board.ailing[job_id] = Ailment(str(text), time.time(), text.data)
         self._tell_trouble(job_id, text)

@@ -22,7 +22,7 @@ from batch.language import _, capital, number
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress
 from jobs.bound import Bound
-from jobs.message import message_of
+from jobs.message import Message
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -119,16 +119,8 @@ class LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tells a record."""
-        text = _(str(record.msg))
-        if isinstance(record.args, tuple):
-            text %= tuple(_said(one) for one in record.args)
-        self._tell(f"  {safe(text)}")
-
-
-def _said(value: object) -> object:
-    """What fills a blank of a log's message, in the reader's words."""
-    value = message_of(value) if isinstance(value, Exception) else value
-    return _(value) if isinstance(value, str) else value
+        told = record.msg if isinstance(record.msg, Message) else record.getMessage()
+        self._tell(f"  {safe(_(told))}")
 
 
 class _Bar:

@@ -22,6 +22,7 @@ from batch.dialogue.terminal import safe, say
 from batch.language import _
 from jobs import headers
 from jobs.errors import UsageError
+from jobs.logs import RELAYED
 from jobs.message import N_
 from jobs.secret import CATALOG_HEADER, KEYS, key_source
 
@@ -31,7 +32,7 @@ _OURS = re.compile(rf"NIGHTSHIFT_\w+|{'|'.join(KEYS)}")
 _NEVER = frozenset(
     {
         *("NIGHTSHIFT_YES", "NIGHTSHIFT_INSECURE_REDIS", "NIGHTSHIFT_INSECURE_HTTP"),
-        *("NIGHTSHIFT_TIED", headers.VARIABLE, CATALOG_HEADER),
+        *("NIGHTSHIFT_TIED", RELAYED, headers.VARIABLE, CATALOG_HEADER),
     }
 )
 """Consent is the user's, and not the folder's; a header can name any file and any variable."""

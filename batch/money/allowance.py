@@ -210,7 +210,7 @@ class Allowance:
         try:
             store = self._home.open(job_id, read_only=True)
         except StorageUnavailable as error:
-            log.warning(N_("%s; what it spent is not counted"), error.message)
+            log.warning(N_("{why}; what it spent is not counted", why=error.message))
             return None
         try:
             share = share_of(store, spans)

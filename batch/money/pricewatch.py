@@ -69,9 +69,13 @@ class PriceWatch:
                 keep(self._store, told)
             locked = told is not None and told.source.endswith(_LOCKED)
             if told is None and not self._warned:
-                log.warning(N_("%s: prices cannot be fetched; using the last known ones"), job.id)
+                log.warning(
+                    N_("{job}: prices cannot be fetched; using the last known ones", job=job.id)
+                )
             elif locked and not self._warned:
-                log.warning(N_("%s: prices require a key; using the last known ones"), job.id)
+                log.warning(
+                    N_("{job}: prices require a key; using the last known ones", job=job.id)
+                )
             self._warned = told is None or locked
 
 

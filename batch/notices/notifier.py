@@ -140,10 +140,12 @@ class Teller:
             letter.missed(time.time())
             if letter.tries == 1 or not letter.waits:
                 text = "retrying" if letter.waits else N_("giving up")
-                log.warning(N_("%s: notification failed: %s; %s"), job, error, text)
+                log.warning(
+                    N_("{job}: notification failed: {why}; {text}", job=job, why=error, text=text)
+                )
         except Exception as error:  # a fault of ours must not end the thread
             letter.missed(time.time())
-            log.error(N_("a notification failed: %s"), type(error).__name__)  # noqa: TRY400
+            log.error(N_("a notification failed: {kind}", kind=type(error).__name__))  # noqa: TRY400
         else:
             letter.sent = True
             log.info("%s: told by %s", job, letter.way)
@@ -152,4 +154,4 @@ class Teller:
         try:
             book.write(self._folder / job, found)
         except OSError as error:
-            log.warning(N_("%s: cannot record the notification: %s"), job, error.strerror)
+            log.warning(N_("{job}: cannot record the notification: {why}", job=job, why=error))

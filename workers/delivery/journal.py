@@ -302,7 +302,13 @@ def _segment_records(path: Path) -> Iterator[Record]:
         while (offset := file.tell()) < size:
             data = _record_at(file, path, offset, size)
             if data is None:
-                log.warning(N_("%s: dropped an incomplete last record at byte %d"), path, offset)
+                log.warning(
+                    N_(
+                        "{path}: dropped an incomplete last record at byte {offset}",
+                        path=path,
+                        offset=offset,
+                    )
+                )
                 return
             try:
                 yield _decoder.decode(data)

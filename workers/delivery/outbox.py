@@ -236,7 +236,7 @@ class Outbox:
             self.disk.fail(error)
         except Exception as error:
             # Texts of exceptions may quote answers, so only the class is told.
-            log.error(N_("outbox failure: %s"), type(error).__name__)  # noqa: TRY400
+            log.error(N_("outbox failure: {kind}", kind=type(error).__name__))  # noqa: TRY400
             log.debug("", exc_info=error)
             await asyncio.sleep(_STUMBLED_S)
 

@@ -132,9 +132,11 @@ def recover(root: Path, outbox: Outbox) -> list[tuple[Path, int]]:
             leftover.read(record, outbox)
         uncertain = leftover.finish(outbox, folder.name)
         log.warning(
-            N_("the previous worker left %d open chunks and %d calls in flight"),
-            len(leftover.chunks),
-            uncertain,
+            N_(
+                "the previous worker left {count} open chunks and {uncertain} calls in flight",
+                count=len(leftover.chunks),
+                uncertain=uncertain,
+            ),
         )
         found.append((folder, lock))
     return found

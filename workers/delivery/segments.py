@@ -93,7 +93,7 @@ class Segments:
         """No call leaves any more; the first time it is told."""
         if self.failure is None:
             self.failure = error
-            log.error(N_("%s; no new calls are sent"), error.message)
+            log.error(N_("{why}; no new calls are sent", why=error.message))
             self.on_failure()
 
     async def sync(self) -> None:

@@ -285,7 +285,7 @@ class Dispatcher:
             # Without Redis the last share stays; what happened is told when it is back.
             return
         except Exception as error:
-            log.error(N_("shared limiter failure: %s"), type(error).__name__)  # noqa: TRY400
+            log.error(N_("shared limiter failure: {kind}", kind=type(error).__name__))  # noqa: TRY400
             log.debug("", exc_info=error)
             return
         self._log_pauses()

@@ -128,7 +128,7 @@ class Chunks:
             self._held_since[job] = (found, time.monotonic())
         genuine = self._at.ours(names.hold_key(job), found) is not None
         if not genuine or time.monotonic() - self._held_since[job][1] > _WORKER_HOLDS_S:
-            log.warning(N_("%s was paused in Redis by an unknown party; it continues"), job)
+            log.warning(N_("{job} was paused in Redis by an unknown party; it continues", job=job))
             self.unhold(job)
 
     def forget_job(self, job: str) -> None:

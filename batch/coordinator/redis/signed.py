@@ -73,7 +73,7 @@ class SignedRedis:
                     raise
             for key, expected in types.items():
                 if self.redis.type(key) not in {expected, b"none"}:
-                    log.warning(N_("%s: dropped an invalid message"), key)
+                    log.warning(N_("{key}: dropped an invalid message", key=key))
                     self.foreign += 1
                     self.redis.delete(key)
             return command()
