@@ -145,7 +145,7 @@ def _keeps_ending(code: int) -> ServiceUnavailable:
         )
     hint = N_("if it runs out of memory, give it more or lower --max-in-flight")
     return ServiceUnavailable(
-        N_("the worker keeps being killed (signal {code})", code=code), hint=hint
+        N_("the worker keeps being killed (signal {code})", code=-code), hint=hint
     )
 
 
