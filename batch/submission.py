@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sqlite3
@@ -34,6 +35,7 @@ from batch.reading.grouping import Groups
 from batch.reading.reader import Defaults, read
 from batch.reports.earlier import reuse
 from batch.reports.files import check_free, check_writable
+from batch.reports.table import place_beside
 from batch.store.draft import Draft
 from batch.store.home import Home
 from batch.store.units import Asked
@@ -220,6 +222,14 @@ def submit(
         found = {"input_digest": draft.digest, "responses_by": report.responses_by}
         spec = spec.model_copy(update=found)
         report.notes += _answered_before(home, spec)
+        if (beside := place_beside(spec)) is not None and not _is_free(home, beside):
+            spec = spec.model_copy(update={"beside": False})
+            told = N_(
+                "{path} exists already, so the answered table will be in {folder}",
+                path=beside,
+                folder=spec.output_dir,
+            )
+            report.notes.append(told)
         draft.keep_samples(sampler.packed())
         if not sample and spec.task is not None and spec.task.auto_pack:
             sample = SAMPLED
@@ -483,6 +493,14 @@ def _check_unclaimed(home: Home, job_id: str, spec: Spec, source: Path | BinaryI
             ),
             hint=hint,
         )
+
+
+def _is_free(home: Home, place: Path) -> bool:
+    """Whether no file stands there, and no job is to write one."""
+    if os.path.lexists(place):
+        return False
+    waiting = (store.job() for store in home.stores())
+    return all(job.ended or place_beside(job.spec) != place for job in waiting)
 
 
 @contextmanager

@@ -537,6 +537,8 @@ class Spec(BaseModel):
             "--chunk-size", "N", help=N_("Requests per task.  [default: automatic]"), is_hidden=True
         ),
     ] = None
+    beside: bool = False
+    """Whether the answered table is to stand beside its input, too."""
     origin: Origin | None = None
 
     @field_validator("base_url")

@@ -90,6 +90,24 @@ class Origin(Struct):
     file: str
 
 
+class Reason(Struct):
+    """Why answers were not valid."""
+
+    reason: str
+    requests: Count
+
+
+class Checked(Struct):
+    """Requests whose answers are checked, by how they ended."""
+
+    at_once: Count
+    repaired: Count
+    asked_again: Count
+    escalated: Count
+    invalid: Count
+    reasons: list[Reason]
+
+
 class PackSize(Struct):
     """The sample in packs of one size; 1: alone."""
 
@@ -199,6 +217,7 @@ class Job(Struct):
     output_dir: str
     model: str | None
     base_url: str
+    checked: Annotated[Checked | None, Meta(description="null where any answer will do")]
     packs: Annotated[Packs | None, Meta(description="of a table: packs held against single calls")]
     gold: Annotated[Score | None, Meta(description="of a table: known answers (--gold)")]
     review: Annotated[Reviewed | None, Meta(description="of a table: what a person checked")]

@@ -13,14 +13,19 @@ from batch.dialogue.options import job_argument, open_home, plain_option
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.reports.files import check_free
+from batch.reports.table import print_table
+from jobs.errors import UsageError
 from jobs.message import N_
 
 HELP = N_("""\
 Write the results so far, in input order: to standard output, or all files to -o DIR.
 
+Of a table the answered table goes to standard output.
+
 \b
   nightshift results latest | jq -r .response.body.choices[0].message.content
   nightshift results latest -o here
+  nightshift results latest > so-far.csv
 """)
 
 
@@ -40,6 +45,15 @@ def command(job: str, output_dir: Path | None) -> int:
     if output_dir is not None:
         check_free(output_dir)
         say(_("written to {folder}").format(folder=reports.write_all(store, output_dir)))
+        return 0
+    spec = store.job().spec
+    if spec.task is not None:
+        if sys.stdout.isatty() and (spec.task.to or spec.task.form.kind) in ("xlsx", "parquet"):
+            raise UsageError(
+                N_("the answered table is no text, so it is not printed on a terminal"),
+                hint=N_("write it to a directory: -o DIR"),
+            )
+        print_table(store, sys.stdout.buffer)
         return 0
     for line in reports.finished_lines(store):
         sys.stdout.buffer.write(line)

@@ -43,6 +43,8 @@ def say_ending(job: JobRow, store: JobStore) -> int:
         for line in (reused_line(store), lost, settling(job, store), _score(job)):
             if line:
                 say(f"  {line}")
+        if told := _table_line(job):
+            say(told)
         say(_("results in {folder}").format(folder=_folder(job)))
     for words, command in ways_on(job, why):
         say(words)
@@ -138,8 +140,23 @@ def say_interrupted(job_id: str) -> int:
     return INTERRUPTED
 
 
+def _table_line(job: JobRow) -> str:
+    """Where the answered table stands beside its input; empty where it does not."""
+    if not job.spec.beside:
+        return ""
+    # Here, so that jobs without a table end without what tables need.
+    from batch.reports.table import place_beside
+
+    beside = place_beside(job.spec)
+    return _("answered table: {file}").format(file=_near(beside)) if beside else ""
+
+
 def _folder(job: JobRow) -> str:
-    folder = Path(job.spec.output_dir)
+    return _near(Path(job.spec.output_dir)) + "/"
+
+
+def _near(path: Path) -> str:
+    """A path as it can be typed here."""
     with contextlib.suppress(ValueError):
-        folder = folder.relative_to(Path.cwd())
-    return shlex.quote(safe(str(folder))) + "/"
+        path = path.relative_to(Path.cwd())
+    return shlex.quote(safe(str(path)))

@@ -7,6 +7,7 @@ from typing import Any
 
 from batch.dialogue.terminal import safe
 from batch.language import _, decimal, money, ngettext, number
+from batch.store.checked import Checked, how_checked
 from batch.store.jobstore import JobStore
 from batch.tables.measure import Packs, packs_of
 from batch.tables.score import NOTHING, Confusion, Review, Score, gold_of, review_of
@@ -14,17 +15,36 @@ from jobs.money import plain
 
 _MOST_CLASSES = 12
 _MOST_MISTAKES = 8
+_MOST_REASONS = 5
 
 
 def quality_lines(store: JobStore) -> Iterator[str]:
     """For a person; none for a job without a table, or of which nothing was measured."""
-    packs, gold = packs_of(store), gold_of(store)
+    packs, gold, checked = packs_of(store), gold_of(store), how_checked(store)
+    if checked is not None:
+        yield from checked_lines(checked)
     if packs is not None:
         yield from pack_lines(packs)
     if gold is not None:
         yield from score_lines(gold, _("known answers"))
     if (review := review_of(store)) is not None:
         yield from review_lines(review)
+
+
+def checked_lines(found: Checked) -> Iterator[str]:
+    """How many were valid and how; then why others were not."""
+    yield _(
+        "valid at once: {at_once}, repaired: {repaired}, asked again: {again}, escalated:"
+        " {escalated}, invalid: {invalid}"
+    ).format(
+        at_once=number(found.at_once),
+        repaired=number(found.repaired),
+        again=number(found.asked_again),
+        escalated=number(found.escalated),
+        invalid=number(found.invalid),
+    )
+    for reason, count in found.reasons[:_MOST_REASONS]:
+        yield _("  {count} because: {reason}").format(count=number(count), reason=safe(reason))
 
 
 def pack_lines(packs: Packs) -> Iterator[str]:
@@ -117,11 +137,18 @@ def _share(share: float | None) -> str:
 def quality_json(store: JobStore) -> dict[str, Any]:
     """For programs; null where nothing was measured."""
     packs, gold, review = packs_of(store), gold_of(store), review_of(store)
+    checked = how_checked(store)
     return {
+        "checked": None if checked is None else _checked_json(checked),
         "packs": None if packs is None else _packs_json(packs),
         "gold": None if gold is None else score_json(gold),
         "review": None if review is None else review_json(review),
     }
+
+
+def _checked_json(found: Checked) -> dict[str, Any]:
+    reasons = [{"reason": reason, "requests": count} for reason, count in found.reasons]
+    return {**found._asdict(), "reasons": reasons}
 
 
 def _packs_json(packs: Packs) -> dict[str, Any]:

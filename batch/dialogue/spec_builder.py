@@ -126,6 +126,7 @@ def make_spec(job_id: str, source: Path, options: dict[str, Any]) -> Spec:
         ("deadline",): _deadline(options["deadline"], options["window"]),
         ("notify",): notify_of(options),
         ("task",): task,
+        ("beside",): task is not None and options["output_dir"] is None and str(source) != "-",
         **ladder,
     }
     try:

@@ -31,9 +31,10 @@ from batch.reports.survey import (
     span_of,
 )
 from batch.store.causes import MEANINGS, MOST_LISTED
+from batch.store.checked import how_checked
 from batch.store.jobstore import JobRow, JobStore
 from batch.tables.measure import packs_of
-from batch.tables.score import gold_of
+from batch.tables.score import gold_of, review_of
 from jobs.lifecycle import is_cut_short, remedy, shown, why_left
 from jobs.spec import Spec
 from jobs.states import JobState
@@ -110,6 +111,8 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
         "reused": reused_of(store),
         "packs": packs_of(store),
         "gold": gold_of(store),
+        "review": review_of(store),
+        "checked": how_checked(store),
         "unlisted": [(each, lines_of(store, each.ordinals)) for each in cost.unlisted],
     }
 

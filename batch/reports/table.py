@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO
 
 from batch.reports.files import NAMES, whole_file
 from batch.reports.rows import Row, rows
@@ -33,16 +35,35 @@ def file_names(spec: Spec) -> tuple[str, ...]:
     return NAMES if name is None else (*NAMES, name)
 
 
+def place_beside(spec: Spec) -> Path | None:
+    """Where the answered table stands beside its input, too; None where it does not."""
+    name = table_name(spec)
+    return Path(spec.output_dir).parent / name if spec.beside and name else None
+
+
 def write_table(store: JobStore, job: JobRow, target: Path, not_run: str) -> None:
     """Writes it, if the job has one. To be used within a snapshot of the store."""
     name, task = table_name(job.spec), job.spec.task
     if name is None or task is None:
         return
     table = FileTable(store.folder / TABLE, task.form, job.spec.source)
-    with suppress(UnicodeEncodeError):
+    try:
         _write(store, job, target / name, table, task, not_run)
-        return
-    _write(store, job, target / name, widened(table), task, not_run)
+    except UnicodeEncodeError:
+        _write(store, job, target / name, widened(table), task, not_run)
+    beside = place_beside(job.spec)
+    if beside is not None and target == Path(job.spec.output_dir):
+        with whole_file(beside) as copy, (target / name).open("rb") as file:
+            shutil.copyfileobj(file, copy, 2**20)
+
+
+def print_table(store: JobStore, to: IO[bytes]) -> None:
+    """Writes the table with the answers so far, of a job that has one."""
+    with store.snapshot(), TemporaryDirectory() as folder:
+        job = store.job()
+        write_table(store, job, Path(folder), "unfinished")
+        with (Path(folder) / str(table_name(job.spec))).open("rb") as file:
+            shutil.copyfileobj(file, to, 2**20)
 
 
 def _write(

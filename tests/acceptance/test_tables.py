@@ -174,10 +174,16 @@ def test_records_get_the_properties_of_their_schema_as_columns(
 
     shell(
         "run", source, "--prompt", "{{ text }}", "--schema", schema, *ASKED_OF,
-        "--instructions-in", "response_format", "-o", "out",
+        "--instructions-in", "response_format",
     )  # fmt: skip
 
-    first, second = read_lines(shell.folder / "out" / "r.answered.jsonl")
+    # Without -o the table stands beside its input, and is not written over.
+    written = (shell.folder / "r.answered.jsonl").read_bytes()
+    assert shell("results", "latest").out.encode() == written
+    again = shell("run", source, "--prompt", "{{ text }}", *ASKED_OF)
+    assert "r.answered.jsonl exists already, so the answered table will be in" in again.err
+    assert (shell.folder / "r.answered.jsonl").read_bytes() == written
+    first, second = read_lines(shell.folder / "r.answered.jsonl")
     assert (first["text"], first["more"], second["more"]) == ("a", [1], None)
     assert isinstance(first["n"], int)
     assert first["answer"]
