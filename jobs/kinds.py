@@ -62,10 +62,12 @@ def _of_choice(choice: Json) -> Said:
     message = choice.get("message")
     if not isinstance(message, dict):
         message = {}
+    content = any(map(message.get, _CONTENT)) or bool(choice.get("text"))
     return Said(
         choice.get("finish_reason"),
-        any(map(message.get, _CONTENT)) or bool(choice.get("text")),
-        any(map(message.get, _REASONING)),
+        content,
+        # Beside a content it makes no difference.
+        not content and any(map(message.get, _REASONING)),
         bool(message.get("refusal")),
         choice.get("error"),
     )
