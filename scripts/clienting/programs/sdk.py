@@ -1,10 +1,12 @@
-"""openai-python, any major version: files, batch, content, paging, errors, cancel."""
+"""openai-python, any major version: files, batch, content, paging, errors, cancel, every kind."""
 
 import io
 import json
 import time
+from typing import Any
 
 import openai
+from openai.types.responses import Response
 
 MODEL = "minimax/minimax-m1"
 ENDED = ("completed", "failed", "expired", "cancelled")
@@ -25,14 +27,34 @@ def ended(client: openai.OpenAI, batch_id: str) -> openai.types.Batch:
     return batch
 
 
-def create(client: openai.OpenAI, data: bytes) -> openai.types.Batch:
+def create(
+    client: openai.OpenAI, data: bytes, endpoint: Any = "/v1/chat/completions"
+) -> openai.types.Batch:
     """A batch of these lines."""
     file = client.files.create(file=io.BytesIO(data), purpose="batch")
     client.files.wait_for_processing(file.id)
     assert client.files.content(file.id).read() == data
-    return client.batches.create(
-        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
-    )
+    return client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
+
+
+def check_kinds(client: openai.OpenAI) -> None:
+    """Requests of other kinds, whose answers the SDK's own classes read."""
+    asked: dict[str, dict[str, Any]] = {
+        "/v1/responses": {"input": "Отзыв?", "max_output_tokens": 900},
+        "/v1/embeddings": {"input": ["Отзыв?", "Ещё?"]},
+        "/v1/completions": {"prompt": ["Отзыв?", "Ещё?"], "max_tokens": 9},
+    }
+    bodies = {}
+    for url, body in asked.items():
+        line = {"custom_id": "r", "method": "POST", "url": url, "body": {"model": MODEL, **body}}
+        done = ended(client, create(client, json.dumps(line).encode() + b"\n", url).id)
+        text = client.files.content(done.output_file_id or "").text
+        bodies[url] = json.loads(text)["response"]["body"]
+    assert Response.model_validate(bodies["/v1/responses"]).output_text
+    vectors = openai.types.CreateEmbeddingResponse.model_validate(bodies["/v1/embeddings"])
+    assert len(vectors.data) == 2
+    texts = openai.types.Completion.model_validate(bodies["/v1/completions"])
+    assert len(texts.choices) == 2
 
 
 def main() -> None:
@@ -42,11 +64,13 @@ def main() -> None:
     assert done.status == "completed", done
     found = client.files.content(done.output_file_id or "").text.splitlines()
     assert [json.loads(each)["custom_id"] for each in found] == [f"r-{n}" for n in range(20)]
+    check_kinds(client)
     bad = ended(client, create(client, lines(1) + b"{half\n").id)
     assert bad.errors
     assert bad.errors.data
     assert bad.errors.data[0].code == "invalid_json_line"
-    assert [each.id for each in client.batches.list(limit=1)][:2] == [bad.id, done.id]
+    assert bad.id == next(iter(client.batches.list(limit=1))).id
+    assert done.id in {each.id for each in client.batches.list(limit=1)}
     assert len({each.id for each in client.files.list()}) >= 3
     for error, call in (
         (openai.NotFoundError, lambda: client.batches.retrieve("batch_none")),
