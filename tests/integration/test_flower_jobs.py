@@ -258,6 +258,8 @@ def test_of_a_thousand_jobs_one_page_is_shown_and_all_are_counted(
 
     assert names_of("q=JOB+77&sort=name")[:3] == ["job 77", "job 770", "job 771"]
     assert names_of(f"q={job_id(314)[-6:]}") == ["job 314"]
+    assert names_of(f"q={job_id(314)}") == ["job 314"]
+    assert names_of("q=o+31") == []
     assert names_of("sort=created&order=up")[0] == "job 0"
     assert names_of("sort=name&order=down&state=paused")[0] == "job 990"
     assert names_of("since=1")[0] == "job 999"
