@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from batch.coordinator.post import Post
+from batch.coordinator.redis.gateway import CoordinatorRedis
 from scripts.torturing.house import House
 from tests.conftest import SEAL
 from tests.integration.browser import Browser
@@ -303,7 +303,7 @@ def test_the_list_is_searched_sorted_and_steered_for_several_jobs(place: Place) 
 
 def test_the_first_paint_of_a_thousand_jobs_takes_less_than_a_second(place: Place) -> None:
     painted = []
-    with closing(Post(place.house.redis_url("test"), SEAL)) as post:
+    with closing(CoordinatorRedis(place.house.redis_url("test"), SEAL)) as post:
         for number in range(1000):
             tell(post, number)
     for _ in range(5):
