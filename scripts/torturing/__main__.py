@@ -264,7 +264,7 @@ def _served(given: Namespace, folder: Path) -> list[str]:
     for name, count in sorted(found.kills.items()):
         print(f"{count:>9,}  kills of {name}")
     print(f"{found.batches:>9,}  batches, {found.rows:,} rows, {found.slowest_s:.0f} s at most")
-    _in_vain(found.in_flight, found.billed - found.rows)
+    _in_vain(found.in_flight, found.bought_twice)
     return found.broken
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import random
 import signal
@@ -22,11 +23,15 @@ from openai import OpenAI
 from openai.types import Batch
 
 from scripts.simulator import Simulator
+from scripts.simulator.book import BookEntry
 from scripts.torturing.house import KEY, MODEL, ROOT, dice, free_port
 
 ROWS = 300
 _URL: Final = "/v1/chat/completions"
 _LONGEST_S = 300.0
+_WRITTEN_S = 0.15
+"""So long after its last byte an answer may not be on the disk yet."""
+
 _ENDED = ("completed", "failed", "expired", "cancelled")
 _ROLES = {
     "-m\0workers": "worker",
@@ -39,13 +44,13 @@ _ROLES = {
 
 @dataclass
 class Served:
-    """What came of it. `in_flight`: calls of workers at their deaths."""
+    """What came of it. `in_flight`: calls that a dead worker did not hear the end of."""
 
     kills: Counter[str] = field(default_factory=Counter)
     batches: int = 0
     rows: int = 0
-    billed: int = 0
     in_flight: int = 0
+    bought_twice: int = 0
     slowest_s: float = 0.0
     broken: list[str] = field(default_factory=list)
 
@@ -63,16 +68,30 @@ def run(folder: Path, blows: int, seed: int) -> Served:
                 campaign.batch(blows)
         simulator.wait_idle(30)
         found = campaign.found
-        found.billed = len(simulator.book().billed())
-    extra = found.billed - found.rows
-    if extra > found.in_flight:
-        found.broken.append(f"L6: {extra} calls too many, {found.in_flight} were in flight")
+        by_row: dict[str, list[BookEntry]] = {}
+        for call in simulator.book().billed():
+            by_row.setdefault(call.body_hash, []).append(call)
+    for calls in by_row.values():
+        found.in_flight += sum(_in_flight(each, campaign.deaths) for each in calls)
+        for before in calls[:-1]:
+            found.bought_twice += 1
+            if not _in_flight(before, campaign.deaths):
+                found.broken.append(f"L6: call {before.call} was answered, and bought again")
     return found
+
+
+def _in_flight(call: BookEntry, deaths: list[float]) -> bool:
+    """Whether it was not over when a worker was killed, or its answer not yet written down."""
+    over = call.finished_mono or math.inf
+    return call.delivery == "client_gone" or any(
+        call.received_mono < death < over + _WRITTEN_S for death in deaths
+    )
 
 
 class _Campaign:
     def __init__(self, folder: Path, simulator: Simulator, chance: random.Random) -> None:
         self.found = Served()
+        self.deaths: list[float] = []
         self._folder, self._simulator, self._chance = folder, simulator, chance
         self._port = free_port()
         self._client = OpenAI(
@@ -162,12 +181,12 @@ class _Campaign:
     def _kill(self) -> None:
         there = self._there()
         who = self._chance.choice(sorted(there))
-        if who in ("worker", "server"):  # its workers end with it
-            self.found.in_flight += int(self._simulator.stats()["in_flight"])
         try:
             os.kill(there[who], signal.SIGKILL)
         except ProcessLookupError:
             return
+        if who in ("worker", "server"):  # its workers end with it
+            self.deaths.append(time.monotonic())
         self.found.kills[who] += 1
         if who == "server":
             self._server.wait()
