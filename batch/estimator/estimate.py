@@ -11,12 +11,14 @@ from typing import NamedTuple
 import msgspec
 
 from batch.estimator import model_statistics as statistics
-from batch.estimator.reckon import guess_of, reckon
+from batch.estimator.reckon import Packing, guess_of, reckon
 from batch.estimator.sample import Crowd, Sample
+from batch.estimator.shape import shape_of_text
 from batch.money.bounds import request_bound
 from batch.store.guess import Guess
 from batch.store.jobstore import JobStore
 from batch.tables.measure import packs_of
+from batch.tables.requests import instructions, parts_of
 from jobs.money import ZERO, add, times
 from jobs.prices import MARGIN, PriceList
 from jobs.spec import Spec
@@ -107,8 +109,18 @@ def guess(
 ) -> Guess:
     """Low, likely and high of a job that is not sent yet, by what earlier jobs of `home` taught."""
     earlier = {model: statistics.recall(home, spec.base_url, model) for model in found.crowds}
-    reckoning = reckon(found.crowds, samples, prices, own={}, earlier=earlier)
+    packing = _packing(spec)
+    reckoning = reckon(found.crowds, samples, prices, own={}, earlier=earlier, packing=packing)
     return guess_of(reckoning, found.requests, spec.limits, found.highest)
+
+
+def _packing(spec: Spec) -> Packing | None:
+    """What rows share that travel together; None where each is asked alone."""
+    task = spec.task
+    if task is None or task.pack == 1:
+        return None
+    shared = "".join((*parts_of(task.prompt)[::2], task.system or "", instructions(task)))
+    return Packing(task.pack, shape_of_text(shared, 1 + (task.system is not None)))
 
 
 def likely_of(store: JobStore, found: Estimate, prices: PriceList | None) -> Decimal | None:

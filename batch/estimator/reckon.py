@@ -35,6 +35,9 @@ AT_ONCE = 16.0
 _MANY = 40.0
 """What earlier jobs taught counts as so many answers at most: this job's text may be another."""
 
+_MARKS, _MARKS_ANSWERED = 6, 3
+"""Tokens of a row's marks in a pack: in the prompt, with quotes and a line end; in its answer."""
+
 _SURE = 10
 """So many answers of this job, and earlier ones are not asked any more."""
 
@@ -61,6 +64,23 @@ class Range:
     def around(cls, likely: float, share: float) -> Range:
         """So much, give or take a share of it."""
         return cls(likely * max(1 - share, 0.0), likely, likely * (1 + share))
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Rows that go `rows` to a call: what they have in common is asked once for all of them."""
+
+    rows: int
+    shared: Shape
+
+    def asks(self, alone: Range, known: _Known) -> Range:
+        """Of a row that asked alone has so many tokens of prompt, with its marks."""
+        saved = known.prompt(self.shared, 1.0).likely * (1 - 1 / self.rows) - _MARKS
+        return Range(*(max(each - saved, 1.0) for each in _ends(alone)))
+
+    def gets(self, alone: Range) -> Range:
+        """Tokens of its part of the answer."""
+        return Range(*(each + _MARKS_ANSWERED for each in _ends(alone)))
 
 
 @dataclass
@@ -98,6 +118,7 @@ def reckon(
     *,
     own: dict[str, Lesson],
     earlier: dict[str, list[Lesson]],
+    packing: Packing | None = None,
 ) -> Reckoning:
     """Adds up all models. `own` and `earlier` are what this job's answers taught, and others'."""
     by_model: dict[str, list[Sample]] = {}
@@ -111,12 +132,17 @@ def reckon(
         if price is None:
             found.low = found.likely = found.high = None
         known = _Known(own.get(model), earlier.get(model, []))
-        _add_model(found, crowd, by_model.get(model, []), price, known)
+        _add_model(found, crowd, by_model.get(model, []), price, known, packing)
     return found
 
 
 def _add_model(
-    found: Reckoning, crowd: Crowd, samples: list[Sample], price: ModelPrice | None, known: _Known
+    found: Reckoning,
+    crowd: Crowd,
+    samples: list[Sample],
+    price: ModelPrice | None,
+    known: _Known,
+    packing: Packing | None,
 ) -> None:
     samples = samples or [_made_up(crowd)]
     mean = fmean(sample.size for sample in samples)
@@ -126,6 +152,8 @@ def _add_model(
     for sample in samples:
         asks = known.prompt(sample.shape, stretch)
         gets = known.output(asks.likely, sample.max_output)
+        if packing is not None:
+            asks, gets = packing.asks(asks, known), packing.gets(gets)
         prompt, output = prompt + asks, output + gets
         if price is not None:
             ends = ((asks.low, gets.low), (asks.likely, gets.likely), (asks.high, gets.high))

@@ -9,12 +9,16 @@ from random import Random
 
 import pytest
 
+from batch.estimator.reckon import Packing, reckon
+from batch.estimator.sample import Crowd, Sample
+from batch.estimator.shape import shape_of_text
 from batch.tables.gold import read_gold
 from batch.tables.kinds import open_table
 from batch.tables.measure import Packs, Size, chosen_of, comparable, measure, sizes_of
 from batch.tables.score import score, text, wilson
 from jobs.errors import UsageError
 from jobs.task import TableForm, Task
+from tests.batch.making import MODEL
 from tests.batch.tables.playing import Play, table_job
 
 CHOICES = ("good", "bad", "so-so")
@@ -143,3 +147,18 @@ def test_known_answers_are_matched_by_key(
     else:
         found = read_gold(tmp_path / "gold.csv", task(), table)
         assert {number: json.loads(text) for number, text in found.items()} == told
+
+
+def test_before_a_sample_rows_of_a_pack_share_what_they_have_in_common() -> None:
+    crowd, shape = {MODEL: Crowd(100, 100 * 1700)}, shape_of_text("a review of some words " * 5)
+    samples = [Sample(MODEL, 20, 1700, shape)]
+    alone = reckon(crowd, samples, None, own={}, earlier={})
+    shared = shape_of_text("Tell the tone of a review")
+    packed = reckon(crowd, samples, None, own={}, earlier={}, packing=Packing(50, shared))
+
+    # The endpoint's hidden tokens and the instruction are asked for once in fifty rows.
+    assert packed.prompt.likely < alone.prompt.likely / 5
+    assert alone.output.likely < packed.output.likely < 1.3 * alone.output.likely
+    assert reckon(
+        crowd, samples, None, own={}, earlier={}, packing=Packing(1, shared)
+    ).prompt.likely == pytest.approx(alone.prompt.likely + 100 * 6)
