@@ -48,7 +48,7 @@ from workers.pacing.circuit_breaker import HealthSignal
 from workers.pacing.dispatcher import Dispatcher, Hindrance
 from workers.pacing.feedback import dearer, is_dearer, spent, tell_limiter
 from workers.pacing.judge import Judge
-from workers.pacing.retry import decide
+from workers.pacing.retry import FAULTS, decide
 from workers.pending import OpenChunk, PendingRequest
 from workers.stops import Stops
 
@@ -350,7 +350,9 @@ class Calls:
             return
         grant.settle(bound, spent(ended.row, bound))
         signal = tell_limiter(dispatcher.limiter, request, ended.answer, ended.outcome)
-        dispatcher.release(request, signal)
+        outcome = ended.outcome
+        in_vain = isinstance(outcome, Retry) and outcome.kind in FAULTS
+        dispatcher.release(request, signal, in_vain=in_vain)
 
     # ---- conclude ---------------------------------------------------------------------------
 

@@ -175,8 +175,14 @@ class Dispatcher:
             self._probe, self.limiter.may_probe = None, True
         self._wake()
 
-    def release(self, request: PendingRequest, signal: HealthSignal) -> None:
-        """The call of a request ended, and with it what it held of the limits."""
+    def release(
+        self, request: PendingRequest, signal: HealthSignal, *, in_vain: bool = True
+    ) -> None:
+        """The call of a request ended, and with it what it held of the limits; `in_vain` where the
+        endpoint may have worked for it and did not answer.
+        """
+        if request.is_budgeted and not in_vain:
+            self._budget.give_back()
         if self._probe is request:
             self._probe = None
         was_on = self.breaker.is_on

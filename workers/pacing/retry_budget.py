@@ -2,9 +2,10 @@
 
 An endpoint that fails one call in three would be called half as often again, and every one of these
 calls may be billed. So each request brings a tenth of a repetition, as in gRPC and Finagle; who
-finds none left waits. One a second is given in any case, so that the last requests of a job are not
-stuck. Refusals for too many calls and an endpoint that is down are not counted: no repetition is
-made there before the pace lets it.
+finds none left waits. One a second comes beside them, and what nobody needed is kept for later, so
+that the last requests of a job are not stuck. A repetition that does not fail again gives back what
+it took: where most are answered, none need wait. Refusals for too many calls and an endpoint that
+is down are not counted: no repetition is made there before the pace lets it.
 """
 
 from __future__ import annotations
@@ -22,18 +23,26 @@ class RetryBudget:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._left = RESERVE
-        self._given_at = float("-inf")
+        self._beside, self._seen_at = 1.0, clock()
+        """What the seconds brought: no more than the reserve."""
 
     def called(self) -> None:
         """A request was called for the first time."""
         self._left += RATIO
 
+    def give_back(self) -> None:
+        """A repetition was not in vain."""
+        self._left += 1.0
+
     def take(self) -> bool:
         """Whether a call may be repeated now."""
+        now = self._clock()
+        self._beside = min(self._beside + (now - self._seen_at) / TRICKLE_S, RESERVE)
+        self._seen_at = now
         if self._left >= 1.0:
             self._left -= 1.0
-            return True
-        if self._clock() - self._given_at >= TRICKLE_S:
-            self._given_at = self._clock()
-            return True
-        return False
+        elif self._beside >= 1.0:
+            self._beside -= 1.0
+        else:
+            return False
+        return True

@@ -346,6 +346,32 @@ def test_repetitions_for_faults_wait_when_their_budget_is_used_up(
     run(scene())
 
 
+@pytest.mark.parametrize("in_vain", [True, False])
+def test_a_repetition_that_does_not_fail_again_gives_back_what_it_took(
+    in_vain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry_budget, "RESERVE", 1.0)
+    monkeypatch.setattr(retry_budget, "TRICKLE_S", 1000.0)
+
+    async def scene() -> None:
+        one, some = Called(FakeKeeper()), requests(4)
+        one.dispatcher.add(some)
+        await until(lambda: len(one.calls) == 4)
+        for number, request in enumerate(some, 5):
+            request.calls += 1
+            one.end(request)
+            one.dispatcher.retry(request, 0.0, budgeted=True)
+            if in_vain and number > 6:
+                break
+            await until(lambda: len(one.calls) == number)  # noqa: B023
+            one.dispatcher.release(request, HealthSignal.NONE, in_vain=in_vain)
+
+        assert one.dispatcher.waiting == in_vain
+        one.dispatcher.take_back(lambda _: True)
+
+    run(scene())
+
+
 def test_e44_half_an_hours_outage_sees_few_probes_and_its_end_is_noticed_within_a_minute() -> None:
     dice = random.Random(3).uniform
     waits = [probe_wait(failures, dice) for failures in range(70)]

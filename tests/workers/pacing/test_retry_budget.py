@@ -35,6 +35,16 @@ def test_who_waits_long_enough_gets_one_in_any_case() -> None:
     assert taken(budget) == 1
 
 
+def test_seconds_in_which_nobody_asked_are_kept_for_those_who_do_later_up_to_the_reserve() -> None:
+    """Else the last requests of a short job waited longer than all of it took before."""
+    clock = Clock()
+    budget = RetryBudget(clock)
+    clock.now += 20 * TRICKLE_S
+    assert RESERVE + 20 <= taken(budget) <= RESERVE + 21
+    clock.now += 3600 * TRICKLE_S
+    assert taken(budget) == RESERVE
+
+
 def test_e45_calls_of_a_flaky_endpoint_stay_a_tenth_above_the_requests() -> None:
     """Every second call fails for an hour, at ten requests a second."""
     clock = Clock()
