@@ -64,3 +64,11 @@ def test_a_variable_that_is_not_set_is_named() -> None:
 )
 def test_a_secret_in_the_words_themselves_is_known(text: str, is_secret: bool) -> None:
     assert headers.is_open_secret(text) is is_secret
+
+
+def test_as_many_headers_as_are_allowed_are_taken() -> None:
+    given = [f"X-{number}=v" for number in range(headers.MOST)]
+
+    assert len(headers.resolve(given, {}, str)) == headers.MOST
+    with pytest.raises(UsageError, match="more than"):
+        headers.resolve([*given, "X-One-More=v"], {}, str)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import pytest
 
-from jobs.lifecycle import Job, ending, is_cut_short
+from jobs.lifecycle import Job, due, ending, is_cut_short
 from jobs.spec import Spec
 from jobs.states import JobState, PauseReason
 
@@ -51,3 +52,17 @@ def test_what_is_asked_again_while_the_files_are_written_is_sent(
 def test_only_the_deadline_cuts_a_job_short(state: JobState, reason: str, *, cut: bool) -> None:
     assert is_cut_short(cast(Job, Row(state, 1, reason))) is cut
     assert not is_cut_short(cast(Job, Row(state, 0, reason)))
+
+
+def test_a_deadline_that_passes_pauses_a_job_at_work_and_no_other() -> None:
+    now = datetime(2026, 5, 4, 7, tzinfo=UTC)
+    spec = Row(JobState.IN_PROGRESS, 1).spec.model_copy(update={"deadline": now})
+
+    def reason(state: JobState, left: int = 1, at: datetime = now) -> PauseReason | None:
+        found = due(cast(Job, Row(state, left, spec=spec)), at)
+        return found.reason if found else None
+
+    assert reason(JobState.IN_PROGRESS) is PauseReason.DEADLINE
+    assert reason(JobState.IN_PROGRESS, at=now - timedelta(seconds=1)) is None
+    assert reason(JobState.IN_PROGRESS, left=0) is None
+    assert {reason(state) for state in (JobState.COMPLETED, JobState.CANCELLING)} == {None}

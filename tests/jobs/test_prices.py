@@ -371,3 +371,18 @@ def test_lists_of_different_models_join() -> None:
     other = msgspec.structs.replace(M1, model="other/model")
 
     assert listed(M1).joined(listed(other)).models == {M1.model: M1, other.model: other}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "is_one"),
+    [("0.5", "1", True), ("1", "0.5", True), ("1", "1", False), ("0.1", "1.1", False)],
+)
+def test_hours_are_off_peak_where_nothing_is_dearer_and_something_cheaper(
+    prompt: str, completion: str, *, is_one: bool
+) -> None:
+    usual = Rates(Decimal(1), Decimal(1))
+    then = Tier(Rates(Decimal(prompt), Decimal(completion)), utc_start="20:00", utc_end="06:00")
+    price = ModelPrice("author/model", (Offer("A", usual, (then,)),))
+
+    assert (price.off_peak() == then) is is_one
+    assert (price.at_off_peak() is price) is not is_one

@@ -221,3 +221,18 @@ def test_a_cap_that_is_reached_is_told_by_its_period_and_whose_it_is(
     assert (told.count(word), told.count(whose), "is reached" in told) == (1, 1, True)
     assert untouched.startswith(f"no request fits the {word} cap")
     assert untouched.endswith(whose)
+
+
+def test_a_cap_that_is_lowered_below_what_is_spent_is_told_once_it_is_looked_at(
+    tmp_path: Path,
+) -> None:
+    night = Night(tmp_path)
+    night.cap(day=100)
+    assert not night.allowance.is_over()
+
+    chunk = feed(night.job, grant=Amount(Decimal(50), None))
+    night.cap(day=10)
+    assert night.allowance.is_over()
+    ledger.apply(night.job, [answered(chunk, cost="0.1")])
+    night.cap(day=60)
+    assert not night.allowance.is_over()
