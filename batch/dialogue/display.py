@@ -18,7 +18,7 @@ from batch.dialogue.progress_text import (
     shown_state,
 )
 from batch.dialogue.terminal import PLAIN_EVERY_S, Manners, Say, cells, folded, is_lively, safe, say
-from batch.language import _, capital, number
+from batch.language import _, number
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress
 from jobs.bound import Bound
@@ -102,7 +102,7 @@ def _truncated(progress: Progress) -> str:
 
 
 def _bound(progress: Progress) -> str:
-    return capital(bound_line(progress))
+    return bound_line(progress)
 
 
 def _trouble(progress: Progress) -> str:

@@ -312,7 +312,7 @@ def facts(job: Job) -> list[tuple[str, str]]:
         (_("Batch"), visible(", ".join(filter(None, (job.origin or {}).values())))),
         (_("Started"), full(job.started_at) if job.started_at else ""),
         (_("Finished"), full(job.ended_at) if job.ended_at else ""),
-        (_("Bound by"), capital(bounds.told(job.bound, job.job)) if job.bound else ""),
+        (_("Bound by"), bounds.told(job.bound, job.job) if job.bound else ""),
         (_("Tokens"), number(job.tokens)),
         (_("Paid calls"), number(job.calls)),
         (_("Retried calls"), number(job.refusals)),

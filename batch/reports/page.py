@@ -6,12 +6,14 @@ Its words and its looks stand in page.html, in English and Russian; here they me
 from __future__ import annotations
 
 import re
+import socket
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from typing import IO, TYPE_CHECKING, Any
 from unicodedata import category
 from zoneinfo import ZoneInfo
@@ -30,14 +32,19 @@ from batch.reports.survey import (
     model_lines,
     span_of,
 )
+from batch.store import waits
 from batch.store.causes import MEANINGS, MOST_LISTED
 from batch.store.checked import how_checked
+from batch.store.events import history
 from batch.store.jobstore import JobRow, JobStore
 from batch.tables.measure import packs_of
 from batch.tables.score import gold_of, review_of
-from jobs.lifecycle import is_cut_short, remedy, shown, why_left
+from batch.watching.history import told
+from jobs.bound import Bound
+from jobs.lifecycle import SCHEDULED, is_cut_short, remedy, shown, why_left
+from jobs.message import N_
 from jobs.spec import Spec
-from jobs.states import JobState
+from jobs.states import ENDED, JobState, pausing
 from jobs.window import parse_window
 
 if TYPE_CHECKING:
@@ -48,6 +55,24 @@ _LONGEST_TEXT = 240
 
 _CODE = re.compile(r"[\w.-]+", re.ASCII)
 """An error's code that may stand in a command as it is."""
+
+_MOST_EVENTS = 40
+"""Of a job's history, the newest."""
+
+_AT_THE_END = frozenset({JobState.FINALIZING, JobState.CANCELLING, *ENDED})
+
+_STATES = {
+    JobState.VALIDATING.value: N_("Validating"),
+    JobState.IN_PROGRESS.value: N_("In progress"),
+    JobState.PAUSED.value: N_("Paused"),
+    SCHEDULED: N_("Scheduled"),
+    JobState.FINALIZING.value: N_("Finishing"),
+    JobState.COMPLETED.value: N_("Completed"),
+    JobState.CANCELLING.value: N_("Cancelling"),
+    JobState.CANCELLED.value: N_("Cancelled"),
+    JobState.FAILED.value: N_("Refused"),
+    JobState.EXPIRED.value: N_("Expired"),
+}
 
 _SHOWN_STATE = {
     JobState.FINALIZING: JobState.COMPLETED.value,
@@ -107,6 +132,11 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
         "faults": faults_of(store),
         "refusals": Counter(store.refusals()).most_common(MOST_LISTED),
         "lost": store.chunks.lost(),
+        "waits": _waits(store),
+        "events": _past(store),
+        "most_events": _MOST_EVENTS,
+        "version": version("nightshift"),
+        "host": socket.gethostname(),
         "copies": copies_of(store),
         "reused": reused_of(store),
         "packs": packs_of(store),
@@ -115,6 +145,31 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
         "checked": how_checked(store),
         "unlisted": [(each, lines_of(store, each.ordinals)) for each in cost.unlisted],
     }
+
+
+def _waits(store: JobStore) -> list[tuple[str, float, float]]:
+    """(what requests that were ready waited for, seconds, percent of all that they waited)."""
+    found = waits.waited_in_all(store.db)
+    whole = sum(found.values())
+    known = {each.value: each.rule.meaning for each in Bound}
+    return [
+        (language._(known.get(cause, cause)), seconds, 100 * seconds / whole)
+        for cause, seconds in found.items()
+        if seconds >= 1
+    ]
+
+
+def _past(store: JobStore) -> list[tuple[float, str]]:
+    """(when, what happened) but for the end, as part of which the page is written."""
+    events = history(store.db)
+    while events and events[-1].state in _AT_THE_END:
+        events.pop()
+    return [(event.at, ", ".join(told(event, _standing))) for event in events]
+
+
+def _standing(state: str, reason: str) -> str:
+    word = language._(_STATES.get(shown(state, reason), state))
+    return f"{word} ({language._(pausing(reason).meaning)})" if reason else word
 
 
 def _stands(job: JobRow) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from hashlib import sha256
 from html.parser import HTMLParser
+from importlib.metadata import version
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -399,7 +401,13 @@ def test_it_speaks_russian_to_who_reads_russian(job: Job) -> None:
     assert "Всего не меньше 13,22 ₽ Точная сумма 13,2206789012345 ₽" in text
     assert "2 вызова неизвестной стоимости, не больше 0,75 ₽ за 1 из них" in text
     assert "Подано 01.07.2026 22:59:00" in text
-    assert not set(re.findall("[A-Za-z]+", words_of_ours(text))) - {"rpm", "custom", "id", "p"}
+    assert not set(re.findall("[A-Za-z]+", words_of_ours(text))) - {
+        "rpm",
+        "custom",
+        "id",
+        "p",
+        *re.findall("[A-Za-z]+", socket.gethostname()),
+    }
 
 
 def words_of_ours(text: str) -> str:
@@ -676,3 +684,14 @@ def test_bars_and_ticks_start_at_round_local_times() -> None:
 def in_zone_of_hours(hours: float) -> Callable[[float], datetime]:
     zone = timezone(timedelta(hours=hours))
     return lambda seconds: datetime.fromtimestamp(seconds, zone)
+
+
+def test_the_night_is_told_what_was_waited_for_what_happened_and_by_whom(job: Job) -> None:
+    job.store.keep_waits(START, {"rpm": 90.0, "retry_after": 30.0})
+
+    text = words(job.page())
+
+    assert "The job's limit of requests per minute 1 min 30 s · 75 %" in text
+    assert "A pause that the endpoint asked for 30 s · 25 %" in text
+    assert "2026-07-01 22:59:00 submitted" in text
+    assert f"Written by Nightshift {version('nightshift')} on {socket.gethostname()}." in text
