@@ -137,6 +137,7 @@ def test_nothing_is_cut_covered_or_hard_to_read(place: Place, which: str, dark: 
 
 def test_every_task_can_be_reached_and_told_apart(place: Place) -> None:
     _look(place.browser, 1400, dark=False)
+    wait_for(lambda: place.site.json("/api/tasks"), "a chunk")
     place.browser.open(place.site.url("/tasks"))
     link = "#tasks-table tbody td:first-child a[href*='/task/']"
     place.browser.wait(f"!!document.querySelector({link!r})", "a chunk")
@@ -291,14 +292,14 @@ def test_the_list_is_searched_sorted_and_steered_for_several_jobs(place: Place) 
     browser.click("[data-choose=all]")
     assert browser.text("[data-bulk-count]") == "4"
     browser.click("[data-bulk-wish=pause]")
-    wait_for(lambda: place.facts("long")["state"] == "paused", "the pause")
+    browser.wait(lambda: place.facts("long")["state"] == "paused", "the pause")
     place.toast("Done for")
     browser.wait("!document.querySelector('[data-bulk-wish=cancel]').hidden", "the rows")
     browser.click("[data-bulk-wish=cancel]")
     browser.wait("document.querySelector('[data-question]').open", "the question")
     browser.click("[data-question] [value=yes]")
-    wait_for(lambda: place.facts("long")["state"] == "cancelled", "the end of one")
-    wait_for(lambda: place.facts("spare")["state"] == "cancelled", "the end of the other")
+    browser.wait(lambda: place.facts("long")["state"] == "cancelled", "the end of one")
+    browser.wait(lambda: place.facts("spare")["state"] == "cancelled", "the end of the other")
 
 
 def test_the_first_paint_of_a_thousand_jobs_takes_less_than_a_second(place: Place) -> None:

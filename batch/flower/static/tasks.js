@@ -19,7 +19,7 @@
 
   $(document).on("draw.dt", "#tasks-table", function () {
     this.querySelectorAll("td a[title]").forEach(shorten);
-    // The header is a table of its own.
-    $(this).DataTable().columns.adjust();
+    // The header is a table of its own, and is made after the first draw.
+    requestAnimationFrame(() => $(this).DataTable().columns.adjust());
   });
 }());
