@@ -44,18 +44,18 @@ _SAME = frozenset(
         *("safety_identifier", "prompt_cache_key", "provider", "session_id"),
     }
 )
-_LEFT_OUT = frozenset({"store", "max_tool_calls", "stream", "background", "stream_options"})
-"""What changes no answer that comes in one piece and is kept here."""
-
-_HARMLESS = {"truncation": "disabled", "include": ["reasoning.encrypted_content"], "tools": []}
-"""What may be left out with this value."""
+_LEFT_OUT = frozenset(
+    {"store", "max_tool_calls", "stream", "background", "stream_options", "truncation"}
+)
+"""What changes no answer that comes in one piece and is kept here. Of a prompt that is too long for
+its model chat tells an error, where `truncation` would have shortened it."""
 
 
 def to_chat(body: _Object) -> _Object:
     """The chat request that says the same; `Untranslatable` where there is none."""
     chat: _Object = {"messages": _messages(body)}
     for key, value in body.items():
-        if value is None or key in _LEFT_OUT or _HARMLESS.get(key) == value or value == []:
+        if value is None or key in _LEFT_OUT or value == []:
             continue
         if key in _SAME:
             chat[key] = value
@@ -78,6 +78,14 @@ def _text(value: Json) -> _Object:
             schema = {key: each for key, each in form.items() if key != "type"}
             return {**found, "response_format": {"type": "json_schema", "json_schema": schema}}
     raise Untranslatable("text.format")
+
+
+def _include(value: Json) -> _Object:
+    """What tools and reasoning would add beside the answer; of the message itself nothing."""
+    for what in value:
+        if str(what).startswith("message."):
+            raise Untranslatable(f"include: {what}")
+    return {}
 
 
 def _reasoning(value: Json) -> _Object:
@@ -109,6 +117,7 @@ _MEMBERS: dict[str, Callable[[Json], _Object]] = {
     "max_output_tokens": lambda value: {"max_tokens": value},
     "top_logprobs": lambda value: {"logprobs": True, "top_logprobs": value} if value else {},
     "text": _text,
+    "include": _include,
     "reasoning": _reasoning,
     "tools": _tools,
     "tool_choice": _tool_choice,

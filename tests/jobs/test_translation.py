@@ -36,7 +36,8 @@ def test_a_whole_request_says_the_same_as_chat() -> None:
         top_p=0.9,
         reasoning={"effort": "low", "summary": "auto"},
         store=False,
-        include=["reasoning.encrypted_content"],
+        include=["reasoning.encrypted_content", "web_search_call.action.sources"],
+        truncation="auto",
         previous_response_id=None,
     )
     assert found == {
@@ -89,8 +90,10 @@ def test_functions_and_their_calls_go_there() -> None:
     [
         ({"previous_response_id": "r"}, "previous_response_id"),
         ({"conversation": "c"}, "conversation"),
-        ({"truncation": "auto"}, "truncation"),
-        ({"include": ["file_search_call.results"]}, "include"),
+        (
+            {"include": ["message.output_text.logprobs"]},
+            "include: message.output_text.logprobs",
+        ),
         ({"tools": [{"type": "web_search"}]}, "tools: web_search"),
         ({"tool_choice": {"type": "mcp"}}, "tool_choice: mcp"),
         ({"text": {"format": {"type": "grammar"}}}, "text.format"),
