@@ -23,6 +23,7 @@ from scripts.torturing import (
     served,
     signals,
     sums,
+    upgrade,
     window,
 )
 from scripts.torturing.campaigns import PLANS, run
@@ -96,6 +97,9 @@ def parser() -> ArgumentParser:
     one.add_argument("--rows", type=int, default=1_000_000, help="requests (1000000)")
     one = campaign("window", _window, "how long an answer is in a worker's memory alone")
     one.add_argument("--rows", type=int, default=1000, help="answers (1000)")
+    one = campaign("upgrade", _upgrade, "an older release's programs beside this one's, killed")
+    one.add_argument("revision", metavar="REVISION", help="of this repository: the older release")
+    one.add_argument("--rows", type=int, default=1500, help="requests of each of two jobs (1500)")
     one = campaign("signals", _signals, "Ctrl-C, SIGTERM, a terminal or reader that goes away")
     one.add_argument(
         "commands",
@@ -231,6 +235,19 @@ def _window(given: Namespace, folder: Path) -> list[str]:
         at = found[min(len(found) * share // 100, len(found) - 1)]
         print(f"{1000 * at:>9.3f} ms  p{share} of {len(found)} answers: last byte to journal")
     return []
+
+
+def _upgrade(given: Namespace, folder: Path) -> list[str]:
+    broken = []
+    for one in upgrade.run(folder, given.revision, given.rows):
+        found = one.found
+        print(
+            f"{one.order}: {found.completed:,} of {found.rows:,} answered,"
+            f" {found.billed_calls:,} billed calls, {found.in_flight} in flight in workers that"
+            f" were killed, {found.bought_twice} bought twice, {found.uncertain} uncertain"
+        )
+        broken += one.broken
+    return broken
 
 
 def _signals(given: Namespace, folder: Path) -> list[str]:
