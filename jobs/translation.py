@@ -214,6 +214,8 @@ def to_response(document: _Object) -> _Object:
         "tools": [],
         "top_p": None,
         "usage": _usage(document.get("usage")),
+        # Not of the API, but what gabriel reads.
+        "output_text": _said(choice.get("message")),
         **told,
     }
 
@@ -249,6 +251,11 @@ def _parts(message: _Object) -> list[_Object]:
         *([said] if content else []),
         *([{"type": "refusal", "refusal": refusal}] if refusal else []),
     ]
+
+
+def _said(message: Json) -> Json:
+    parts = _parts(message) if isinstance(message, dict) else []
+    return next((part["text"] for part in parts if "text" in part), "")
 
 
 def _call(call: _Object) -> _Object:

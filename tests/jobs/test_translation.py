@@ -136,6 +136,7 @@ def test_the_sdk_reads_a_chat_completion_as_a_response(
     assert (read.status, read.output_text, [each.type for each in read.output]) == (
         *(status, text, kinds),
     )
+    assert found["output_text"] == text
     assert read.usage is not None
     assert (read.usage.input_tokens, read.usage.output_tokens) == (3, 2)
     assert found["usage"]["cost"] == 0.5
