@@ -148,16 +148,21 @@ def _parsed(text: str) -> tuple[Any, bool, str]:
     """(the value, whether the form was mended, what is wrong)."""
     bare = text.strip()
     try:
-        return json.loads(bare, parse_constant=_refuse), False, ""
+        return _loaded(bare), False, ""
     except (ValueError, RecursionError):
         pass
     candidate = _json_in(bare)
     if candidate is None:
         return None, False, f"{_short(bare)} holds no JSON"
     try:
-        return json.loads(candidate, parse_constant=_refuse), True, ""
+        return _loaded(candidate), True, ""
     except (ValueError, RecursionError):
         return _mended(candidate)
+
+
+def _loaded(text: str) -> Any:
+    value = json.loads(text, parse_constant=_refuse)
+    return json.loads(whole(json.dumps(value, ensure_ascii=False))) if "\\u" in text else value
 
 
 def _refuse(name: str) -> None:
@@ -196,15 +201,20 @@ def _content(text: str) -> list[str]:
 
 
 def text_of(body: bytes) -> str:
-    """What a model wrote; empty where it wrote nothing."""
+    """What a model wrote, fit to be sent and stored; empty where it wrote nothing."""
     try:
         message = json.loads(body)["choices"][0]["message"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return ""
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, list):
-        return "".join(map(_part, content))
-    return content if isinstance(content, str) else ""
+        return whole("".join(map(_part, content)))
+    return whole(content) if isinstance(content, str) else ""
+
+
+def whole(text: str) -> str:
+    """The text with U+FFFD for every half of a surrogate pair, which no encoding has."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _part(part: Any) -> str:

@@ -18,7 +18,7 @@ from hashlib import blake2b, shake_128
 from itertools import product
 from typing import Any, NamedTuple
 
-from batch.tables.check import Check, Verdict
+from batch.tables.check import Check, Verdict, whole
 
 _LETTERS = "bcdfghjklmnpqrstvwxz"
 """Without vowels, so that no mark is a word."""
@@ -171,7 +171,7 @@ def _flat(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _as_text(answer: Any) -> str:
     """An answer as if it had come alone."""
-    return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+    return whole(answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False))
 
 
 # ---- packs of Nightshift 0.2: a row had one mark, and its answer repeated how its text begins ----

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from batch.tables.check import Verdict, check_of, columns_of
+from batch.tables.check import Verdict, check_of, columns_of, text_of
 from jobs.task import Task
 
 CHOICES = Task(prompt="x", choices=("позитив", "негатив", "не позитив"))
@@ -95,3 +95,15 @@ def test_columns_are_those_of_the_schema() -> None:
 
 def test_without_a_check_every_text_is_right() -> None:
     assert check_of(Task(prompt="x"))("").values == {"answer": ""}
+
+
+def test_half_a_surrogate_pair_is_replaced_for_no_file_and_no_request_can_hold_it() -> None:
+    said = [{"type": "text", "text": "плохо \ud83d"}, {"type": "text", "text": "\ude00 \udc80"}]
+    for content, text in ((said, "плохо \U0001f600 \ufffd"), ("\ud800", "\ufffd")):
+        body = {"choices": [{"message": {"content": content}}]}
+        assert text_of(json.dumps(body).encode()) == text
+
+    check = check_of(BY_SCHEMA)
+    escaped = r'{"tone": "good", "score": 4, "why": "\ud800"}'
+    assert check(escaped).values == {"tone": "good", "score": 4, "why": "\ufffd"}
+    assert check(escaped.replace("good", r"\ud800")).problem.startswith('tone: "\ufffd" is not')

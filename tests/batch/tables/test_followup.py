@@ -222,6 +222,17 @@ def test_a_row_climbs_the_ladder_and_is_given_up_at_its_top() -> None:
     assert ruling.problem == "'не скажу' is none of: да, нет"
 
 
+def test_an_answer_with_half_a_surrogate_pair_is_quoted_and_handed_out() -> None:
+    steps, rows = ladder()
+    (repair,) = steps.units([replace(rows[1], rung=ALONE + 1, answer=raw("да\ud800"), problem="")])
+    id_, code = marks_of("job", ALL)[1]
+    of_pack = raw(json.dumps({"id": id_, "code": code, "answer": "да\udc80"}))
+
+    assert json.loads(repair.body)["messages"][-2]["content"] == "да\ufffd"
+    own = json.loads(steps.own(1, ALL, of_pack))["choices"][0]["message"]
+    assert own["content"] == "да\ufffd"
+
+
 def test_an_answer_of_a_pack_is_handed_out_as_if_it_had_come_alone() -> None:
     steps, _ = ladder()
     whole = raw("\n".join(line(n, "да" if n else "нет") for n in range(8)))
