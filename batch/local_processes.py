@@ -38,16 +38,24 @@ worker is set aside at its third.
 """
 
 _BORN_DEAD_S = 3.0
+_LONGEST_REST_S = 60
 
 
 class Workers:
-    """Worker processes of this command: started, watched, ended; `tell` gets what they say."""
+    """Worker processes of this command: started, watched, ended; `tell` gets what they say.
 
-    def __init__(self, count: int, environ: dict[str, str], tell: Say) -> None:
+    A `patient` command rests where others give up on workers that end in vain.
+    """
+
+    def __init__(
+        self, count: int, environ: dict[str, str], tell: Say, *, patient: bool = False
+    ) -> None:
         self.tell = tell
         self._environ = environ
+        self._patient = patient
         self._done = -1
         self._in_vain = 0
+        self._rests_until = 0.0
         self._readers: list[threading.Thread] = []
         self._processes = [self._one() for _ in range(count)]
 
@@ -89,6 +97,11 @@ class Workers:
 
         `finished` tells how many requests are done.
         """
+        if time.monotonic() < self._rests_until:
+            return
+        if self._rests_until:
+            self._rests_until = 0.0
+            self.restart()
         for place, (process, born) in enumerate(self._processes):
             code = process.poll()
             if code is None:
@@ -101,15 +114,28 @@ class Workers:
                 raise StorageUnavailable(N_("the worker exited"), hint=N_("see the reason above"))
             self._count_death(finished())
             born_dead = code >= 0 and time.monotonic() - born < _BORN_DEAD_S
-            if born_dead or self._in_vain > _MOST_IN_VAIN:
+            in_vain = self._in_vain > _MOST_IN_VAIN
+            if born_dead or (in_vain and not self._patient):
                 self._hear_out()
                 raise _keeps_ending(code)
+            if in_vain:
+                self._rest(code)
+                return
             self.tell(_("a worker was killed; another has taken over, no answers are lost"))
             self._processes[place] = self._one()
 
     def _count_death(self, finished: int) -> None:
         before, self._done = self._done, finished
         self._in_vain = 1 if self._done > before else self._in_vain + 1
+
+    def _rest(self, code: int) -> None:
+        """What kills them, as a rule memory that is short, may be over by then."""
+        pause = min(2 ** (self._in_vain - _MOST_IN_VAIN), _LONGEST_REST_S)
+        self._rests_until = time.monotonic() + pause
+        error = _keeps_ending(code)
+        why = _(error.message)
+        self.tell(_("{why}; starting another in {seconds} s").format(why=why, seconds=pause))
+        self.tell("  " + _(error.hint))
 
     def signal(self, number: signal.Signals) -> None:
         """Tells all of them."""

@@ -142,7 +142,7 @@ class Team:
         command = [*program("batch"), "coordinator"]
         self._coordinator = Child("coordinator", command, environment("coordinator", tied))
         environ = worker_environment(home, url, spec, secret)
-        self._workers = Workers(workers, environ, say) if workers else None
+        self._workers = Workers(workers, environ, say, patient=True) if workers else None
         self._coordinates = bool(workers)
         self.failure: NightshiftError | None = None
         self._over = threading.Event()

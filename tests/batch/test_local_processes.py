@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from batch import local_processes
 from batch.local_processes import Workers
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable
 
@@ -23,10 +26,10 @@ def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     (tmp_path / "workers" / "__init__.py").touch()
     started: list[Workers] = []
 
-    def start(program: str, said: list[str]) -> Workers:
+    def start(program: str, said: list[str], *, patient: bool = False) -> Workers:
         (tmp_path / "workers" / "__main__.py").write_text(program)
         environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        started.append(Workers(1, environ, said.append))
+        started.append(Workers(1, environ, said.append, patient=patient))
         return started[-1]
 
     yield start
@@ -59,6 +62,31 @@ def test_a_worker_that_is_killed_again_and_again_with_nothing_done_ends_the_run(
     assert "keeps being killed (signal 9)" in error.message
     assert "--max-in-flight" in error.hint
     assert len(said) == 6
+
+
+def test_a_server_rests_longer_and_longer_between_workers_that_are_killed_and_goes_on(
+    team: Callable[..., Workers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(local_processes, "time", clock)
+    said: list[str] = []
+    rests: list[int] = []
+    workers = team(KILLED, said, patient=True)
+
+    def rested() -> bool:
+        clock.now = float(sum(rests))
+        rests[:] = map(int, re.findall(r"starting another in (\d+) s", "\n".join(said)))
+        return len(rests) == 7
+
+    assert tend_until(workers, rested) is None
+    assert rests == [2, 4, 8, 16, 32, 60, 60]
+    workers.tend(lambda: 0)
+    assert not workers.alive
+    clock.now += 60
+    workers.tend(lambda: 0)
+    assert len(re.findall("another has taken over", "\n".join(said))) == 6
+    assert tend_until(workers, lambda: "starting another in 60 s" in said[-2]) is None
 
 
 def test_as_long_as_requests_are_done_between_deaths_another_worker_goes_on(
