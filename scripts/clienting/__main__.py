@@ -25,7 +25,7 @@ PATIENCE_S = 300.0
 
 
 class Client(NamedTuple):
-    """What to install, and which program to run with it."""
+    """What to install (packages of npm by spaces), and which program to run with it."""
 
     package: str
     program: str
@@ -33,7 +33,7 @@ class Client(NamedTuple):
     @property
     def name(self) -> str:
         """As it is asked for."""
-        return f"{Path(self.program).suffix[1:]}:{self.package}"
+        return f"{Path(self.program).suffix[1:]}:{self.package.split()[0]}"
 
 
 CLIENTS = (
@@ -43,6 +43,8 @@ CLIENTS = (
     Client("openai@4", "sdk.mjs"),
     Client("openai@6", "sdk.mjs"),
     Client("openai@7", "sdk.mjs"),
+    Client("ai@7 @ai-sdk/openai@4", "ai_sdk.mjs"),
+    Client("pydantic-ai-slim[openai]", "pydantic_ai_batch.py"),
     Client("litellm", "litellm_batch.py"),
     Client("instructor", "instructor_batch.py"),
     Client("bespokelabs-curator", "curator_batch.py"),
@@ -54,7 +56,7 @@ def command_of(client: Client, folder: Path) -> list[str]:
     if client.program.endswith(".mjs"):
         if not (folder / "node_modules").exists():
             folder.mkdir(parents=True, exist_ok=True)
-            install = ["npm", "install", "--silent", "--no-fund", client.package]
+            install = ["npm", "install", "--silent", "--no-fund", *client.package.split()]
             subprocess.run(install, cwd=folder, check=True)
         shutil.copy(PROGRAMS / client.program, folder)
         return ["node", str(folder / client.program)]
@@ -69,10 +71,11 @@ def command_of(client: Client, folder: Path) -> list[str]:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The base URL of a server of our own, before the simulator."""
+def served(folder: Path, without: tuple[str, ...]) -> Iterator[str]:
+    """The base URL of a server of our own, before a simulator that lacks some paths."""
     port = free_port()
-    with Simulator("--latency", "uniform:0.05:0.2", book=folder / "book.jsonl") as simulator:
+    options = ["--latency", "uniform:0.05:0.2", *(f"--without={path}" for path in without)]
+    with Simulator(*options, book=folder / "book.jsonl") as simulator:
         environ = {
             **os.environ,
             "NIGHTSHIFT_HOME": str(folder / "home"),
@@ -111,13 +114,14 @@ def _wait_for(url: str) -> None:
     default=ROOT / ".clients",
     help="Where the environments are kept.",
 )
-def main(names: tuple[str, ...], folder: Path) -> None:
+@click.option("--without", multiple=True, help="A path that the endpoint lacks: `responses`.")
+def main(names: tuple[str, ...], folder: Path, without: tuple[str, ...]) -> None:
     """Run clients whose name begins with one of NAMES (`py:openai`, `mjs:`), or all of them."""
     chosen = [each for each in CLIENTS if not names or each.name.startswith(names)]
     scratch = folder / f"run-{os.getpid()}"
     scratch.mkdir(parents=True)
     failed = 0
-    with served(scratch) as url:
+    with served(scratch, without) as url:
         environ = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "any"}
         for client in chosen:
             failed += not _passes(client, folder, environ)
