@@ -132,7 +132,7 @@ def wait_for(url: str, tell: Callable[[str], None]) -> None:
             return check(url)
         except ServiceUnavailable as error:
             if not told:
-                tell(f"{error.message}; waiting for it")
+                tell(_(N_("{why}; waiting for it", why=error)))
             told = True
             time.sleep(_LOOK_AGAIN_S)
 

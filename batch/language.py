@@ -80,7 +80,7 @@ def _put(value: Parameter, spec: str) -> str:
     match value:
         case Message():
             return _(value)
-        case Decimal():
+        case Decimal() if spec in ("", "exact"):
             return exact(value) if spec == "exact" else money(value)
         case datetime():
             return f"{moment(value)} {value:%Z}".rstrip()

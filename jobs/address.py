@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from jobs.errors import InvalidValue
-from jobs.message import N_
+from jobs.message import N_, Message
 
 DEFAULT_BASE_URL = "https://routerai.ru/api/v1"
 
@@ -49,7 +49,7 @@ def check_base_url(value: str, *, insecure: bool = False) -> str:
         )
     host = parts.hostname or ""
     if parts.scheme == "http" and host not in LOOPBACK and not (insecure and is_private(host)):
-        raise ValueError(_in_the_clear(value, host))
+        raise InvalidValue(_in_the_clear(value, host))
     path = parts.path.rstrip("/")
     if found := _METHOD.search(path):
         rest = urlunsplit(parts._replace(path=path[: found.start()]))
@@ -63,9 +63,14 @@ def check_base_url(value: str, *, insecure: bool = False) -> str:
     return urlunsplit(parts._replace(path=path))
 
 
-def _in_the_clear(value: str, host: str) -> str:
-    told = N_("{value!r} would send the key unencrypted; use https", value=value)
-    return f"{told}, or --insecure-http in a network of your own" if is_private(host) else told
+def _in_the_clear(value: str, host: str) -> Message:
+    if is_private(host):
+        return N_(
+            "{value!r} would send the key unencrypted; use https, or --insecure-http in a network"
+            " of your own",
+            value=value,
+        )
+    return N_("{value!r} would send the key unencrypted; use https", value=value)
 
 
 def is_private(host: str) -> bool:

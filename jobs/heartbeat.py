@@ -20,6 +20,10 @@ _OUTAGE = frozenset(
 )
 
 
+MOST_SAID, MOST_DATA = 400, 2000
+"""Characters of a sentence, and of what it was made of."""
+
+
 class Wait(msgspec.Struct, frozen=True):
     """What holds a job up: the `code` of what the endpoint `said` instead of an answer, with its
     status. It wants to be left alone `until`, and is asked again at `next_at`; Unix seconds, None
@@ -27,10 +31,10 @@ class Wait(msgspec.Struct, frozen=True):
     """
 
     code: Annotated[str, msgspec.Meta(max_length=100)]
-    said: Annotated[str, msgspec.Meta(max_length=400)]
+    said: Annotated[str, msgspec.Meta(max_length=MOST_SAID)]
     until: Seconds | None = None
     next_at: Seconds | None = None
-    data: Annotated[str, msgspec.Meta(max_length=2000)] = ""
+    data: Annotated[str, msgspec.Meta(max_length=MOST_DATA)] = ""
 
     @property
     def told(self) -> Message:

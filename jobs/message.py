@@ -111,6 +111,8 @@ def data_of(text: str) -> str:
 def message_of(error: BaseException) -> Message:
     """What an error says; its own words where it is none of ours."""
     found = getattr(error, "message", None)
+    if not isinstance(found, Message) and error.args:
+        found = error.args[0]
     if isinstance(found, Message):
         return found
     return Message((error.strerror if isinstance(error, OSError) else "") or str(error))

@@ -461,8 +461,10 @@ class Spec(BaseModel):
         bool,
         Option(
             "--check",
-            help="Hold each answer against the response_format of its request, and have what is"
-            " invalid repaired (--repairs, --escalate).",
+            help=N_(
+                "Hold each answer against the response_format of its request, and have what is"
+                " invalid repaired (--repairs, --escalate)."
+            ),
             in_checks=True,
         ),
     ] = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 
-from jobs.heartbeat import JobStatus, LaneStatus, Wait
+from jobs.heartbeat import MOST_DATA, MOST_SAID, JobStatus, LaneStatus, Wait
 from workers.calling.words import own_words
 from workers.pacing.dispatcher import Dispatcher
 from workers.pending import OpenChunk
@@ -74,10 +74,12 @@ def _wait(dispatchers: list[Dispatcher]) -> Wait | None:
     told_s, pause_s, said = max(waits, key=lambda wait: wait[0])
     now = time.time()
     words = own_words(said.message, said.body, said.status)
+    # One sentence too long would have the home refuse all that this worker tells of itself.
+    fits = len(words) <= MOST_SAID and len(words.data) <= MOST_DATA
     return Wait(
         code=said.code,
-        said=str(words),
-        data=words.data,
+        said=str(words)[:MOST_SAID],
+        data=words.data if fits else "",
         until=now + told_s if told_s else None,
         next_at=now + pause_s if pause_s else None,
     )

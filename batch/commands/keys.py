@@ -22,7 +22,7 @@ from batch.money.allowance import Allowance
 from batch.money.caps import Caps, KeyCaps, read_caps, write_caps
 from batch.store.home import Home
 from batch.store.registry import KeyRow, Registry
-from jobs.errors import UsageError
+from jobs.errors import UsageError, told_by
 from jobs.message import N_
 from jobs.money import ZERO, add, plain
 from jobs.notify import Notify
@@ -153,8 +153,7 @@ def _check_webhook(url: str | None) -> None:
     try:
         Notify(url=url)
     except ValidationError as error:
-        told = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UsageError(N_("--webhook: {told}", told=told)) from None
+        raise UsageError(N_("--webhook: {told}", told=told_by(error.errors()[0]))) from None
 
 
 def _set_caps(home: Home, name: str, caps: KeyCaps) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from batch.language import money, number
 from batch.watching.progress import Progress
+from jobs.money import show
 from jobs.states import ENDED, JobState
 
 log = logging.getLogger("nightshift.coordinator")
@@ -37,6 +37,6 @@ class JobLog:
 
 def _figures(progress: Progress) -> str:
     return (
-        f"{number(progress.completed)} of {number(progress.requests)} answered,"
-        f" {number(progress.failed)} failed, {money(progress.spent)}"
+        f"{progress.completed:,} of {progress.requests:,} answered,"
+        f" {progress.failed:,} failed, {show(progress.spent)}"
     )

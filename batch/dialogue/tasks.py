@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from batch.dialogue.job_options import JOB_OPTIONS, is_given, values
+from batch.tables.check import validator_of
 from batch.tables.text import DELIMITERS
 from jobs.errors import UsageError
 from jobs.message import N_
@@ -115,7 +116,7 @@ def _schema(file: Path) -> str:
 
     try:
         schema = msgspec.json.decode(_read(file, "--schema"), type=dict[str, Any])
-        jsonschema_rs.validator_for(schema)
+        validator_of(schema)
     except (ValueError, jsonschema_rs.ValidationError) as error:
         told = str(error).splitlines()[0]
         raise UsageError(

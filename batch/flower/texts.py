@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
 
 from batch import language
 from batch.coordinator import clicks
@@ -38,7 +37,6 @@ MOST_CODES = 20
 __all__ = ["local", "money", "number", "plain", "size", "zone_name"]
 
 
-@cache
 def _states() -> dict[str, str]:
     return {
         JobState.VALIDATING: _("Validating"),
@@ -55,7 +53,6 @@ def _states() -> dict[str, str]:
     }
 
 
-@cache
 def _answers() -> dict[str, str]:
     return {
         clicks.DONE: _("Done."),
@@ -451,7 +448,6 @@ def _ending(wish: str, count: int) -> str:
     )
 
 
-@cache
 def _now() -> dict[str, str]:
     return {
         "pause": _("Paused: nothing is in flight."),
@@ -462,7 +458,6 @@ def _now() -> dict[str, str]:
     }
 
 
-@cache
 def _later() -> dict[str, str]:
     return {
         "resume": _("Resumed; no worker is online, so nothing is sent yet."),

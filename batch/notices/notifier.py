@@ -139,7 +139,7 @@ class Teller:
         except Undelivered as error:
             letter.missed(time.time())
             if letter.tries == 1 or not letter.waits:
-                text = "retrying" if letter.waits else N_("giving up")
+                text = N_("retrying") if letter.waits else N_("giving up")
                 log.warning(
                     N_("{job}: notification failed: {why}; {text}", job=job, why=error, text=text)
                 )

@@ -79,7 +79,7 @@ def _to_webhook(url: str, word: Word, name: str, environ: Mapping[str, str]) -> 
     key = secret(environ, SECRET)
     if key:
         headers["X-Nightshift-Signature"] = signature(key, moment, body)
-    _post(url, body, headers, "the webhook")
+    _post(url, body, headers, N_("the webhook"))
 
 
 def to_standard_webhook(url: str, word: Word, name: str, key: str) -> None:
@@ -92,7 +92,7 @@ def to_standard_webhook(url: str, word: Word, name: str, key: str) -> None:
     headers = {"webhook-id": f"evt_{name}", "webhook-timestamp": moment}
     if key:
         headers["webhook-signature"] = standard_signature(key, f"evt_{name}", moment, body)
-    _post(url, body, headers, "the webhook")
+    _post(url, body, headers, N_("the webhook"))
 
 
 def standard_signature(key: str, name: str, moment: str, body: bytes) -> str:

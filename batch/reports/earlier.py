@@ -39,7 +39,13 @@ def reuse(draft: Draft, home: Home, spec: Spec) -> int:
 
 
 def _may_share(earlier: Spec, spec: Spec) -> bool:
-    return _packs(spec) or not _packs(earlier)
+    return _may_see(earlier, spec) and (_packs(spec) or not _packs(earlier))
+
+
+def _may_see(earlier: Spec, spec: Spec) -> bool:
+    """A client of the Batch API sees nothing of others."""
+    mine = spec.origin
+    return mine is None or (earlier.origin is not None and earlier.origin.key == mine.key)
 
 
 def _packs(spec: Spec) -> bool:

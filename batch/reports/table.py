@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import filecmp
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ def table_name(spec: Spec) -> str | None:
     if spec.task is None:
         return None
     stem = "stdin" if spec.source == "-" else Path(spec.source).name.split(".")[0]
+    stem = stem.encode()[:230].decode(errors="ignore")  # 255 bytes at most with its endings
     return file_name(stem or "table", spec.task, spec.task.form)
 
 
@@ -47,14 +50,25 @@ def write_table(store: JobStore, job: JobRow, target: Path, not_run: str) -> Non
     if name is None or task is None:
         return
     table = FileTable(store.folder / TABLE, task.form, job.spec.source)
+    beside = place_beside(job.spec) if target == Path(job.spec.output_dir) else None
+    is_ours = beside is not None and _is_ours(beside, target / name)
     try:
         _write(store, job, target / name, table, task, not_run)
     except UnicodeEncodeError:
         _write(store, job, target / name, widened(table), task, not_run)
-    beside = place_beside(job.spec)
-    if beside is not None and target == Path(job.spec.output_dir):
-        with whole_file(beside) as copy, (target / name).open("rb") as file:
+    if beside is not None and is_ours:
+        # The folder is the user's, who may have led there by a link.
+        place = beside.parent.resolve() / beside.name
+        with whole_file(place) as copy, (target / name).open("rb") as file:
             shutil.copyfileobj(file, copy, 2**20)
+
+
+def _is_ours(beside: Path, last: Path) -> bool:
+    """Whether nothing stands there, or just what was written last: it may be edited since."""
+    try:
+        return not os.path.lexists(beside) or filecmp.cmp(beside, last, shallow=False)
+    except OSError:
+        return False
 
 
 def print_table(store: JobStore, to: IO[bytes]) -> None:

@@ -39,7 +39,10 @@ def _checked_of(db: sqlite3.Connection, escalated: int) -> Checked:
         " LEFT JOIN climbs USING (ordinal)"
     ).fetchone()
     reasons = Counter[str]()
-    for (problem,) in db.execute("SELECT problem FROM climbs"):
+    for (problem,) in db.execute(
+        "SELECT problem FROM climbs UNION ALL SELECT message FROM results"
+        " WHERE code = 'answer.invalid' AND ordinal NOT IN (SELECT ordinal FROM climbs)"
+    ):
         reasons[_OWN.sub("…", problem)] += 1
     common = reasons.most_common(_MOST_REASONS)
     return Checked(at_once, repaired, again - escalated, escalated, invalid, common)

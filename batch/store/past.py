@@ -26,7 +26,10 @@ def calls(db: sqlite3.Connection) -> Iterator[Timed]:
 
 def answered(db: sqlite3.Connection) -> Iterator[tuple[float, float]]:
     """(finished_at, latency_s) of each answer."""
-    query = "SELECT finished_at, latency_s FROM results WHERE state = ?"
+    query = (
+        "SELECT finished_at, latency_s FROM results WHERE state = ?"
+        " AND ordinal NOT IN (SELECT ordinal FROM reused)"
+    )
     return db.execute(query, (ResultState.COMPLETED,))
 
 

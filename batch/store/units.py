@@ -136,7 +136,7 @@ class Units:
             "SELECT line FROM results JOIN requests USING (ordinal) JOIN calls"
             " ON calls.ordinal = results.ordinal AND calls.id = call JOIN units"
             " ON units.chunk = calls.chunk AND units.ordinal = calls.ordinal"
-            " WHERE units.model IS NOT NULL"
+            " WHERE units.model IS NOT NULL AND results.state = 'completed'"
         )
         return [line for (line,) in rows]
 

@@ -120,14 +120,25 @@ def _folded(text: str) -> str:
 # ---- schemas --------------------------------------------------------------------------------
 
 
+def validator_of(schema: Any) -> Any:
+    """`ValueError` for what is no JSON Schema, and for one that is not whole: whoever sends one
+    could have us look into any file, or call any host.
+    """
+    import jsonschema_rs
+
+    return jsonschema_rs.validator_for(schema, retriever=_not_fetched)
+
+
+def _not_fetched(uri: str) -> Any:
+    raise ValueError(f"{uri} is not fetched; put it into $defs")
+
+
 @lru_cache(64)
 def schema_check(answer_schema: str) -> Check:
     """The check of answers against a JSON Schema (2020-12)."""
-    import jsonschema_rs
-
     schema = json.loads(answer_schema)
-    validator = jsonschema_rs.validator_for(schema)
-    properties = schema.get("properties")
+    validator = validator_of(schema)
+    properties = schema.get("properties") if isinstance(schema, dict) else None
     columns = tuple(properties) if isinstance(properties, dict) else ()
 
     def check(text: str) -> Verdict:

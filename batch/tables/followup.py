@@ -93,9 +93,11 @@ class Ladder(Rungs):
         """See `batch.store.units.Judge`."""
         texts = [(self._asker.own_text(row.body), row) for row in requests]
         rows = [(text, row) for text, row in texts if text is not None]
-        for size in sizes_of(self._task, len(rows)):
+        most = self._asker.most_together
+        for size in sorted({min(size, most) for size in sizes_of(self._task, len(rows))}):
             groups = [group for group in self._groups(rows, size) if len(group) > 1]
-            yield [replace(self._pack(group, PACKED), rung=-size) for group in groups]
+            if groups:
+                yield [replace(self._pack(group, PACKED), rung=-size) for group in groups]
 
     def said(self, requests: Sequence[Asked], answer: bytes) -> dict[int, str | None]:
         """See `batch.store.units.Judge`."""

@@ -15,6 +15,7 @@ _ANY_OBJECT = '{"type": "object"}'
 
 
 class _Asking(msgspec.Struct):
+    messages: msgspec.Raw = _NULL
     response_format: msgspec.Raw = _NULL
 
 
@@ -46,7 +47,7 @@ _answer = msgspec.json.Decoder(_Answer).decode
 
 def judged(body: bytes, answer: bytes) -> Verdict:
     """What an answer says, by the body of its request; calls of tools are no texts to check."""
-    check = check_by(bytes(_asking(body).response_format))
+    check = _check_for(body)
     if check is None or _calls_tools(answer):
         return Verdict()
     return check(text_of(answer))
@@ -54,7 +55,13 @@ def judged(body: bytes, answer: bytes) -> Verdict:
 
 def is_checkable(body: bytes) -> bool:
     """Whether a request tells what its answer must be; `InvalidValue` where nobody can check it."""
-    return check_by(bytes(_asking(body).response_format)) is not None
+    return _check_for(body) is not None
+
+
+def _check_for(body: bytes) -> Check | None:
+    """Only a chat can be told what is wrong with its answer."""
+    asking = _asking(body)
+    return None if asking.messages == _NULL else check_by(bytes(asking.response_format))
 
 
 @lru_cache(256)

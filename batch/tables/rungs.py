@@ -102,7 +102,7 @@ class Rungs:
 
 def limit_of(body: dict[str, Any]) -> int | None:
     """The most tokens that an answer may have; None: not bounded."""
-    return next((body[name] for name in LIMITS if body.get(name)), None)
+    return max((body[name] for name in LIMITS if body.get(name)), default=None)
 
 
 def corrected(

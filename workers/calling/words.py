@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 from jobs.kinds import prompt_texts
-from jobs.message import Message
+from jobs.message import Message, Parameter
 from workers.calling.reading import Json, parse, text_of
 
 LONGEST = 300
@@ -30,13 +30,14 @@ def own_words(message: str, body: bytes = b"", status: int | None = None) -> Mes
 
 def _ours(message: Message, body: bytes) -> Message:
     """A sentence of ours, with what it quotes made harmless."""
-    return Message(
-        message.form,
-        **{
-            name: _line(value, body) if type(value) is str else value
-            for name, value in message.parameters.items()
-        },
-    )
+    given = message.parameters.items()
+    return Message(message.form, **{name: _harmless(value, body) for name, value in given})
+
+
+def _harmless(value: Parameter, body: bytes) -> Parameter:
+    if isinstance(value, Message):
+        return _ours(value, body)
+    return _line(value, body) if isinstance(value, str) else value
 
 
 def _line(text: str, body: bytes) -> str:

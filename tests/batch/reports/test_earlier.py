@@ -183,3 +183,20 @@ def test_rows_of_a_pack_are_taken_over_where_rows_are_packed_again(shop: Shop) -
     with closing(packed[1]) as store:
         found = read_table(write_all(store) / "reviews.answered.csv")
     assert [(row["answer"], row["cost_rub"]) for row in found] == [(each, "0") for each in truths]
+
+
+def test_clients_of_the_server_are_given_no_answers_of_others(shop: Shop) -> None:
+    body = {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": "a"}]}
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+    def file() -> BytesIO:
+        return BytesIO(json.dumps(line).encode())
+
+    def of(key: str) -> dict[str, Any]:
+        return {"origin": {"batch": f"batch_{key}", "key": key, "file": "f"}}
+
+    shop.buy(file(), **of("one"))
+
+    assert shop.submit(file(), **of("two"))[0].reused == 0
+    assert shop.submit(file(), **of("one"))[0].reused == 1
+    assert shop.submit(file())[0].reused == 1

@@ -333,3 +333,17 @@ def test_an_answer_is_found_however_its_line_is_decorated(text: str) -> None:
 
 def test_a_minus_is_part_of_the_answer() -> None:
     assert pack.answers_by_mark("kx qz -1\nzx wz: -2") == {"kx": "-1", "zx": "-2"}
+
+
+@pytest.mark.parametrize(
+    ("longest", "sizes"), [(40, []), (60, [[2, 2, 2, 2]]), (None, [[2] * 4, [5, 3]])]
+)
+def test_a_trial_is_of_packs_that_can_be_and_each_size_is_tried_once(
+    longest: int | None, sizes: list[list[int]]
+) -> None:
+    wish = {"auto_pack": True, "longest_answer": longest}
+    tried = ladder(TASK.model_copy(update=wish))
+
+    found = list(tried[0].trials(tried[1]))
+
+    assert [sorted((len(unit.members) for unit in each), reverse=True) for each in found] == sizes

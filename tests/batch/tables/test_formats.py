@@ -16,8 +16,9 @@ from batch import submission
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.submission import Refused, Report, new_job_id, submit
-from batch.tables.formats import judged
+from batch.tables.formats import is_checkable, judged
 from jobs.chunk import Work
+from jobs.errors import InvalidValue
 from jobs.prices import PriceList
 from tests.batch.making import MODEL, prices, spec
 from tests.batch.tables.playing import LARGER, Play
@@ -132,3 +133,20 @@ def test_calls_of_tools_are_no_texts_to_be_checked() -> None:
     assert judged(body, answer(None, tool_calls=[{"id": "1"}])).problem == ""
     assert judged(body, answer(None)).problem
     assert judged(body, b"no JSON").problem
+
+
+def test_what_is_no_chat_and_any_answer_at_all_are_not_held_against_a_form() -> None:
+    completion = json.dumps({"model": MODEL, "prompt": "?", "response_format": STRICT}).encode()
+    anything = {"type": "json_schema", "json_schema": {"schema": True}}
+
+    assert not is_checkable(completion)
+    assert judged(completion, b'{"choices": [{"text": "x"}]}').problem == ""
+    assert judged(json.dumps(asked("?", anything)).encode(), answer("[1]")).problem == ""
+
+
+@pytest.mark.parametrize("where", ["http://127.0.0.1:9/x.json", "file:///etc/hostname"])
+def test_nothing_is_fetched_for_a_schema(where: str) -> None:
+    form = {"type": "json_schema", "json_schema": {"schema": {"$ref": where}}}
+
+    with pytest.raises(InvalidValue, match="is not fetched"):
+        is_checkable(json.dumps(asked("?", form)).encode())

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from jobs.message import Message
 from workers.calling.words import LONGEST, own_words
 
 PROMPT = "Опиши подробно, почему небо синее, а трава зелёная.\nВторая строка."
@@ -43,3 +44,11 @@ def test_a_line_has_an_end() -> None:
     assert len(own_words("а б " * 1000)) == LONGEST
     assert own_words("") == ""
     assert own_words("x", b"no JSON", 500) == "HTTP 500: x"
+
+
+def test_a_sentence_within_a_sentence_is_made_harmless_too() -> None:
+    quoted = Message("HTTP {status}: {words}", status=404, words=f"sk-abcdef123 {'x' * 2000}")
+    told = own_words(Message("there may be no /{path}: {why}", path="embeddings", why=quoted))
+
+    assert "sk-" not in told
+    assert len(told) < 2 * LONGEST
