@@ -226,6 +226,10 @@ class Calls:
             said = await self._open(chunk, chunk.grant.wider(calls))
             if said is False:
                 self._stops.lose({chunk.key})
+            elif said is None and not self._stops.is_stopped(chunk):
+                # Its coordinator is away: what cannot go on holds no place that others need.
+                job = chunk.payload.job
+                self._stops.lose({key for key in self._chunks if key[0] == job})
             return said
         finally:
             chunk.widening = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import random
 import signal
@@ -178,13 +177,16 @@ class Service:
         self._heed = asyncio.create_task(self._heeds(), name="holds")
 
     async def _may_spend(self, chunk: OpenChunk, amount: Amount) -> bool | None:
-        """A chunk that has not begun goes back where nobody answers; one that has waits."""
+        """What waits of a chunk goes back where its coordinator is silent for `PERMIT_S`."""
         (job, number), stops = chunk.key, self._runner.stops
-        patience_s = math.inf if chunk.has_begun else PERMIT_S
         hurries = bool(chunk.kept_waiting) or not chunk.has_begun
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + PERMIT_S
 
         def given_up() -> bool:
+            nonlocal deadline
+            if chunk.has_begun and not self._runner.contact.holds:
+                # Redis is away, not the coordinator: no other job could use its places.
+                deadline = time.monotonic() + PERMIT_S
             return time.monotonic() > deadline or stops.is_stopped(chunk)
 
         ask = Begin(number, self._box, chunk.token, amount)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import closing
+
 from batch.coordinator.lookups import WAITS_S, Lookups
 from batch.coordinator.sender import Sender
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
+from jobs.errors import ServiceUnavailable
 from jobs.money import plain
 from jobs.seal import Target
 from jobs.states import ENDED
@@ -14,6 +18,8 @@ _AGAIN_S = 5.0
 """What was asked for and is not answered, and what no worker can be asked for, is looked at again
 after this.
 """
+
+log = logging.getLogger("nightshift.coordinator")
 
 
 class Afterwards:
@@ -39,11 +45,14 @@ class Afterwards:
             if at > now:
                 continue
             self._due[job_id] = (now + _AGAIN_S, lookups)
-            store = self._home.open(job_id, read_only=True)
             try:
-                self._ask(store, lookups, now, targets)
-            finally:
-                store.close()
+                with closing(self._home.open(job_id, read_only=True)) as store:
+                    self._ask(store, lookups, now, targets)
+            except ServiceUnavailable:
+                raise
+            except Exception as error:
+                # Looked at again: its files may be usable then, and no other job waits for it.
+                log.debug("%s is not looked up: %s", job_id, type(error).__name__)
 
     def _ask(self, store: JobStore, lookups: Lookups, now: float, targets: set[Target]) -> None:
         job = store.job()

@@ -135,7 +135,7 @@ class Coordinator:
         self._writer.close()
         self._board.close()
         for job in self._jobs.values():
-            with suppress(NightshiftError, sqlite3.Error, OSError):
+            with suppress(Exception):
                 self._teller.see(job.store)
                 job.status.keep_troubles()
             job.store.close()
@@ -196,7 +196,8 @@ class Coordinator:
 
     def _tell_stalled(self, job: ActiveJob, signs: Signs, shown_at: float) -> None:
         """Tells by what does not need Redis that a job stands still; it stood so at `shown_at`."""
-        with suppress(NightshiftError, sqlite3.Error, OSError):
+        # Whatever is wrong with the job, or with telling of it, is not to end the others.
+        with suppress(Exception):
             row = job.store.job()
             stall = stalled(row.state, row.reason, signs, time.time())
             self._teller.see(job.store, stall)
@@ -281,7 +282,7 @@ class Coordinator:
 
     def _tell_trouble(self, job_id: str, text: Message) -> None:
         """The job says what is wrong with it, if that much can be written."""
-        with suppress(NightshiftError, sqlite3.Error):
+        with suppress(Exception):
             store = self._home.open(job_id)
             try:
                 store.tell(text)
@@ -401,12 +402,16 @@ class Coordinator:
         for job in list(self._jobs.values()):
             with self._apart(job.id):
                 job.find_key(self._targets)
-        at_work = Counter(job.target for job in self._jobs.values() if job.is_fed)
-        for job in self._jobs.values():
-            job.status.see(presence_of(job.id, job.target, workers, time.time()))
-            job.rivals = max(1, at_work[job.target])
-            if job.store.chunks.next_number() <= max(job.status.presence.open, default=0):
-                job.doubt()
+        at_work: Counter[Target] = Counter()
+        for job in list(self._jobs.values()):
+            with self._apart(job.id):
+                at_work[job.target] += job.is_fed
+        for job in list(self._jobs.values()):
+            with self._apart(job.id):
+                job.status.see(presence_of(job.id, job.target, workers, time.time()))
+                job.rivals = max(1, at_work[job.target])
+                if job.store.chunks.next_number() <= max(job.status.presence.open, default=0):
+                    job.doubt()
         if self._metrics:
             self._metrics.see(workers, self._redis.foreign)
 

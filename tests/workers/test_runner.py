@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from jobs.names import scope_name
 from jobs.outcome import Billing
 from jobs.result import ResultState
 from jobs.states import PauseReason
+from jobs.wire import Begin
 from tests.workers.fakes import (
     BASE_URL,
     COST,
@@ -45,6 +47,7 @@ from tests.workers.fakes import (
     until,
     work,
 )
+from workers import service
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
 from workers.delivery import batches, outbox
 from workers.delivery.outbox import Outbox
@@ -56,6 +59,7 @@ from workers.redis.claims import CLAIM_S
 from workers.redis.connection import TIMEOUT_S
 from workers.runner import Runner
 from workers.service import BEAT_S
+from workers.settings import WorkerSettings
 from workers.status import job_statuses
 from workers.stops import LOST
 
@@ -887,6 +891,51 @@ def test_r13_a_call_for_which_more_is_to_be_opened_waits_for_the_home_or_goes_ba
             if not said:
                 assert one.home.closed[JOB, 1].reason == (LOST if said is False else DRAINED)
 
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("away", ["coordinator", "redis"])
+def test_what_waits_for_a_coordinator_that_is_away_frees_its_places_for_others(
+    away: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another data directory. While Redis is away it goes on waiting: so do the others."""
+    monkeypatch.setattr(service, "PERMIT_S", 0.05)
+    key = b"x" * 32
+    worker = service.Service(WorkerSettings(BASE_URL, tmp_path, 1, "redis://-", "key", key))
+    asked: list[str] = []
+
+    async def ask(job: str, _: Begin, given_up: Callable[[], bool], _look_s: float) -> bool | None:
+        if job == OTHER_JOB or job not in asked:
+            asked.append(job)
+            return True
+        while not given_up():  # noqa: ASYNC110  as the real one
+            await asyncio.sleep(0.001)
+        return None
+
+    async def scene() -> None:
+        async with house(tmp_path / "box", always(completion(cost=None)), FakeKeeper(3)) as one:
+            worker._runner, worker._redis = one.runner, redis
+            one.runner.calls._may_spend = worker._may_spend
+            chunk = one.start(payload(*map(work, range(20))))
+            await until(lambda: one.runner.chunks)
+            (here,) = one.runner.chunks.values()
+            await until(lambda: here.kept_waiting == 3)
+            called = len(one.endpoint.calls)
+            if away == "redis":
+                one.stop_beats()
+                one.now += 3600
+                await asyncio.sleep(0.15)
+                assert not here.stopped
+                one._ticking = asyncio.create_task(one._tick())
+
+            other = one.start(payload(*map(work, range(5)), job=OTHER_JOB))
+
+            assert (await asyncio.wait_for(other, 5)).completed == 5
+            assert (await asyncio.wait_for(chunk, 5)).returned == 20 - called
+            await one.settle()
+            assert one.home.closed[JOB, 1].reason == LOST
+
+    redis: Any = SimpleNamespace(claims=SimpleNamespace(ask=ask))
     asyncio.run(scene())
 
 

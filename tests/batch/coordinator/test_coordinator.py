@@ -8,6 +8,7 @@ import json
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -1145,6 +1146,55 @@ def test_a_damaged_job_stops_no_other(
     assert sign.ailing[JOB].text  # told also where nothing can be written down
     if damage == BLOCKS:
         assert "input.blocks" in house.row().reason_text
+
+
+def unreadable(house: House) -> None:
+    """The disk fails at one look; a chunk of the job is out."""
+
+    def fails() -> int:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    house.coordinator._jobs[JOB].store.chunks.next_number = fails  # type: ignore[method-assign]
+
+
+def newer(house: House) -> None:
+    """A command of a newer release has migrated the file."""
+    with contextlib.closing(sqlite3.connect(house.home.jobs_folder / JOB / DATABASE)) as db:
+        db.executescript("ALTER TABLE job ADD COLUMN later INTEGER; PRAGMA user_version = 999")
+
+
+def newer_after_its_end(house: House) -> None:
+    """The cost of a call of it is still to be asked for."""
+    cut = call(0, cost=None, id="cut", sent_at=house.clock.wall, generation_id="gen", usage=None)
+    results = [result(ordinal) for ordinal in range(4)]
+    found = [Found(0, "cut", None)]
+    house.post.send(delivery([cut], results, [closing(1)]))
+    house.turn(9)
+    house.post.send(delivery(found=found, sequence=2))
+    house.turn(3)
+    assert house.row().state is JobState.COMPLETED
+    newer(house)
+    house.turn(40)
+
+
+@pytest.mark.parametrize("damage", [unreadable, newer, newer_after_its_end])
+def test_whatever_befalls_a_job_at_any_step_the_others_go_on(
+    house: House, damage: Callable[[House], None]
+) -> None:
+    job(house, 4)
+    job(house, 4, job=OTHER)
+    house.turn(2)
+    house.post.take(JOB, 1)
+
+    damage(house)
+    house.turn(3)
+
+    (sign,) = house.post.coordinators.values()
+    assert sign.ailing[JOB].text
+    house.answer(1, job=OTHER)
+    house.turn(3)
+    assert house.row(OTHER).state is JobState.COMPLETED
+    house.coordinator.close()
 
 
 def test_a_job_that_is_damaged_while_it_runs_stops_no_other(
