@@ -83,13 +83,34 @@ def _chat_text(document: dict[str, Json]) -> Json:
     return message.get("content") or message
 
 
-_CUT = ("error", "content_filter", "length", "max_tokens")
+_FINISHES = {
+    **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence", "complete", "end"), "stop"),
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+    "error_limit": "length",
+    "error_toxic": "content_filter",
+    "safety": "content_filter",
+    "prohibited_content": "content_filter",
+    "blocklist": "content_filter",
+    "recitation": "content_filter",
+    "spii": "content_filter",
+    "sensitive": "content_filter",
+}
+"""Words of others for the same; capitals are no matter."""
+_CUT = ("error", "content_filter", "length")
 """Of several answers the worst end is told, in this order."""
+
+
+def usual_end(finish: str) -> str:
+    """Why an answer ended, in the words of the API."""
+    usual = _FINISHES.get(finish.lower(), finish.lower())
+    return "content_filter" if "content_filter" in usual else usual
 
 
 def _completions(document: dict[str, Json]) -> Said:
     every = [_of_choice(choice) for choice in document["choices"]] or [Said("")]
-    ends = [said.finish for said in every]
+    ends = [usual_end(said.finish) if isinstance(said.finish, str) else "" for said in every]
     return Said(
         next((end for end in _CUT if end in ends), ends[0]),
         any(said.content for said in every),
@@ -151,7 +172,7 @@ def _parts(item: dict[str, Json]) -> list[dict[str, Json]]:
     content = item.get("content")
     if isinstance(content, str):
         return [{"type": "output_text", "text": content}]
-    return [part for part in content or () if isinstance(part, dict)]
+    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
 
 
 def _responses_text(document: dict[str, Json]) -> Json:

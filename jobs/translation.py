@@ -40,6 +40,7 @@ _SAME = frozenset(
             "metadata",
             "service_tier",
             "parallel_tool_calls",
+            "n",
         ),
         *("safety_identifier", "prompt_cache_key", "provider", "session_id"),
     }
@@ -53,17 +54,26 @@ its model chat tells an error, where `truncation` would have shortened it."""
 
 def to_chat(body: _Object) -> _Object:
     """The chat request that says the same; `Untranslatable` where there is none."""
-    chat: _Object = {"messages": _messages(body)}
-    for key, value in body.items():
-        if value is None or key in _LEFT_OUT or value == []:
-            continue
-        if key in _SAME:
-            chat[key] = value
-        elif key in _MEMBERS:
-            chat |= _MEMBERS[key](value)
-        elif key not in ("input", "instructions"):
-            raise Untranslatable(key)
+    key = "input"
+    try:
+        chat: _Object = {"messages": _messages(body)}
+        for key, value in body.items():
+            if value is not None and key not in _LEFT_OUT and value != []:
+                chat |= _member(key, value)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        # Of a shape that the API does not have either.
+        raise Untranslatable(key) from None
     return chat
+
+
+def _member(key: str, value: Json) -> _Object:
+    if key in _SAME:
+        return {key: value}
+    if key in _MEMBERS:
+        return _MEMBERS[key](value)
+    if key not in ("input", "instructions"):
+        raise Untranslatable(key)
+    return {}
 
 
 def _text(value: Json) -> _Object:
@@ -193,6 +203,7 @@ def to_response(document: _Object) -> _Object:
     """What a chat completion says, as a response: with every member that its readers need."""
     choices = document.get("choices") or [{}]
     choice = choices[0] if isinstance(choices[0], dict) else {}
+    message = _message(choice)
     finish, error = choice.get("finish_reason"), choice.get("error")
     reason = _INCOMPLETE.get(str(finish))
     failed = bool(error) or finish == "error"
@@ -207,7 +218,7 @@ def to_response(document: _Object) -> _Object:
         "instructions": None,
         "metadata": {},
         "model": document.get("model") or "",
-        "output": _output(choice.get("message"), str(document.get("id") or "")),
+        "output": _output(message, str(document.get("id") or "")),
         "parallel_tool_calls": True,
         "temperature": None,
         "tool_choice": "auto",
@@ -215,14 +226,20 @@ def to_response(document: _Object) -> _Object:
         "top_p": None,
         "usage": _usage(document.get("usage")),
         # Not of the API, but what gabriel reads.
-        "output_text": _said(choice.get("message")),
+        "output_text": _said(message),
         **told,
     }
 
 
-def _output(message: Json, name: str) -> list[_Object]:
-    if not isinstance(message, dict):
-        return []
+def _message(choice: _Object) -> _Object:
+    """What it says; a text beside it is what completions have instead."""
+    message = choice.get("message")
+    message = message if isinstance(message, dict) else {}
+    text = choice.get("text")
+    return message if message.get("content") or not text else {**message, "content": text}
+
+
+def _output(message: _Object, name: str) -> list[_Object]:
     items: list[_Object] = []
     if thought := message.get("reasoning") or message.get("reasoning_content"):
         summary = [{"type": "summary_text", "text": thought}]
@@ -237,8 +254,35 @@ def _output(message: Json, name: str) -> list[_Object]:
                 "content": parts,
             }
         )
-    calls = message.get("tool_calls")
-    return [*items, *(_call(call) for call in calls or () if isinstance(call, dict))]
+    return [*items, *_images(message, name), *map(_call, _calls(message, name))]
+
+
+def _images(message: _Object, name: str) -> list[_Object]:
+    """As the tool answers that makes them: in base64, or where they are."""
+    found = (image.get("image_url") for image in _objects(message.get("images")))
+    urls = [str(image.get("url") or "") for image in found if isinstance(image, dict)]
+    return [
+        {
+            "id": f"ig_{name}_{place}",
+            "type": "image_generation_call",
+            "status": "completed",
+            "result": url.partition(";base64,")[2] or url,
+        }
+        for place, url in enumerate(urls)
+        if url
+    ]
+
+
+def _calls(message: _Object, name: str) -> list[_Object]:
+    """Those of the answer, also in the form that chat had before it had tools."""
+    called = message.get("function_call")
+    return _objects(message.get("tool_calls")) or (
+        [{"id": name, "function": called}] if isinstance(called, dict) else []
+    )
+
+
+def _objects(value: Json) -> list[_Object]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _parts(message: _Object) -> list[_Object]:
@@ -253,13 +297,13 @@ def _parts(message: _Object) -> list[_Object]:
     ]
 
 
-def _said(message: Json) -> Json:
-    parts = _parts(message) if isinstance(message, dict) else []
-    return next((part["text"] for part in parts if "text" in part), "")
+def _said(message: _Object) -> Json:
+    return next((part["text"] for part in _parts(message) if "text" in part), "")
 
 
 def _call(call: _Object) -> _Object:
-    function = call.get("function") or {}
+    function = call.get("function")
+    function = function if isinstance(function, dict) else {}
     return {
         "id": f"fc_{call.get('id')}",
         "type": "function_call",
@@ -274,7 +318,7 @@ def _usage(usage: Json) -> Json:
     """In the words of responses, and what else was told, the cost above all, as it was."""
     if not isinstance(usage, dict):
         return None
-    given, made = (usage.get(f"{part}_tokens_details") or {} for part in ("prompt", "completion"))
+    given, made = (_told(usage.get(f"{part}_tokens_details")) for part in ("prompt", "completion"))
     ours = ("prompt_tokens", "completion_tokens", "prompt_tokens_details")
     rest = {
         key: value
@@ -282,11 +326,18 @@ def _usage(usage: Json) -> Json:
         if key not in (*ours, "completion_tokens_details")
     }
     prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    total = sum(each for each in (prompt, completion) if isinstance(each, int))
     return {
         "input_tokens": prompt,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0, **given},
         "output_tokens": completion,
         "output_tokens_details": {"reasoning_tokens": 0, **made},
-        "total_tokens": usage.get("total_tokens") or 0,
-        **rest,
+        "total_tokens": usage.get("total_tokens") or total,
+        **{key: value for key, value in rest.items() if key != "total_tokens"},
     }
+
+
+def _told(details: Json) -> _Object:
+    if not isinstance(details, dict):
+        return {}
+    return {key: value for key, value in details.items() if value is not None}

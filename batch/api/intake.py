@@ -104,11 +104,14 @@ class Intake:
                 self._try(row)
 
     def _try(self, row: BatchRow) -> None:
-        """A disk that is full now may have room later."""
+        """A disk that is full now may have room later; no input may end what reads the others."""
         try:
             self._look_at(row)
         except (NightshiftError, OSError) as error:
             log.warning("%s waits: %s", row.id, getattr(error, "message", error))
+            self._later[row.id] = time.monotonic() + _AGAIN_S
+        except Exception as error:
+            log.error("%s: internal error (%s)", row.id, type(error).__name__)  # noqa: TRY400
             self._later[row.id] = time.monotonic() + _AGAIN_S
 
     def _look_at(self, row: BatchRow) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
@@ -29,7 +30,7 @@ from batch.reports.page import visible
 from batch.watching.progress import Progress
 from batch.watching.series import BOUNDS_S
 from batch.watching.trouble import OTHER
-from jobs.errors import UsageError
+from jobs.errors import NightshiftError, UsageError
 from jobs.heartbeat import WorkerStatus
 from jobs.message import N_
 from jobs.period import Period
@@ -133,9 +134,14 @@ class Metrics(Collector):
         yield from _of_house(self._workers, redis_up=self.redis_up)
         foreign = self._foreign + sum(worker.foreign for worker in self._workers)
         yield _gauge("foreign_messages", "What was dropped as not of our making.", [((), foreign)])
-        with self._one_at_a_time:
-            yield _of_keys(self._spent_by_key())
+        yield _of_keys(self._spent())
         yield from _of_jobs(list(self._jobs.values()))
+
+    def _spent(self) -> SpentByKey:
+        """Nothing where the books cannot be read now: all else is told all the same."""
+        with self._one_at_a_time, suppress(NightshiftError, OSError):
+            return self._spent_by_key()
+        return {}
 
 
 def _of_house(workers: list[WorkerStatus], *, redis_up: bool) -> Iterator[Metric]:

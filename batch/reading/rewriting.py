@@ -19,7 +19,7 @@ def in_line(
     """
     root, bounds = scan(body), KINDS[kind].bounds
     if max_output is not None and KINDS[kind].many:
-        max_output = max(max_output // answers_in(msgspec.json.decode(body)), 1)
+        max_output = max(max_output // answers_in(msgspec.json.decode(body)), min(max_output, 1))
     if limit is None or kind != CHAT.url:
         limit = next(iter(bounds), None)
     edits = _model(body, root, model)

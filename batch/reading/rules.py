@@ -41,7 +41,7 @@ _FREE_KEYS = (
     *("instructions", "user", "safety_identifier", "prompt_cache_key", "session_id", "metadata"),
 )
 _JUDGED_KEYS = frozenset({"role", "type"})
-_COUNT = re.compile(rb"[1-9][0-9]{0,9}")
+_COUNT = re.compile(rb"0|[1-9][0-9]{0,9}")
 _PLAIN_FLAWS = frozenset(
     {f"input.{what}" for what in ("api_key", "surrogate", "number", "depth", "too_long")}
 )
@@ -358,11 +358,14 @@ class _Rules:
         if node.kind is Kind.NULL:
             return None
         raw = self._raw(node)
-        if not _COUNT.fullmatch(raw) or int(raw) > LARGEST_OUTPUT:
+        # No new token at all: that is how a text is scored by completions.
+        least = 0 if self._kind.many and key in self._kind.bounds else 1
+        if not _COUNT.fullmatch(raw) or not least <= int(raw) <= LARGEST_OUTPUT:
             told = N_(
-                '"{path}{key}" must be a whole number from 1 to {most}',
+                '"{path}{key}" must be a whole number from {least} to {most}',
                 path=self._path,
                 key=key,
+                least=least,
                 most=LARGEST_OUTPUT,
             )
             raise Flaw("input.field", told, node.start)

@@ -103,6 +103,17 @@ def test_a_body_that_names_no_address_is_known_by_its_shape(body: Any, kind: Kin
             },
             Said("length", True),
         ),
+        (
+            COMPLETIONS,
+            {
+                "choices": [
+                    {"finish_reason": "stop", "text": "a"},
+                    {"finish_reason": "MODEL_LENGTH", "text": "b"},
+                    {"finish_reason": 5, "text": "c"},
+                ]
+            },
+            Said("length", True),
+        ),
         (COMPLETIONS, {"choices": []}, Said("")),
         (
             CHAT,

@@ -60,6 +60,10 @@ def test_a_whole_request_says_the_same_as_chat() -> None:
     }
 
 
+def test_one_answer_is_what_chat_gives_too() -> None:
+    assert chat(n=1)["n"] == 1
+
+
 def test_functions_and_their_calls_go_there() -> None:
     found = chat(
         tools=[FUNCTION],
@@ -101,6 +105,17 @@ def test_functions_and_their_calls_go_there() -> None:
         ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input: input_file"),
         ({"input": None, "prompt": {"id": "p"}}, "prompt"),
         ({"unheard_of": 1}, "unheard_of"),
+        # Of no shape that the API has.
+        ({"reasoning": "high"}, "reasoning"),
+        ({"text": "json"}, "text"),
+        ({"text": {"format": "json_object"}}, "text"),
+        ({"tools": ["a"]}, "tools"),
+        ({"include": 5}, "include"),
+        ({"tool_choice": 5}, "tool_choice"),
+        (
+            {"input": [{"role": "assistant", "content": [{"type": "output_text"}]}]},
+            "input",
+        ),
     ],
 )
 def test_what_chat_has_no_counterpart_of_is_named(body: dict[str, Any], what: str) -> None:
@@ -122,6 +137,11 @@ def test_what_chat_has_no_counterpart_of_is_named(body: dict[str, Any], what: st
             *("tool_calls", "completed", "", ["function_call"]),
         ),
         ({"content": "д"}, "error", "failed", "д", ["message"]),
+        ({"function_call": {"name": "f"}}, "stop", "completed", "", ["function_call"]),
+        (
+            {"content": None, "images": [{"image_url": {"url": "data:image/png;base64,AA"}}]},
+            *("stop", "completed", "", ["image_generation_call"]),
+        ),
     ],
 )
 def test_the_sdk_reads_a_chat_completion_as_a_response(
@@ -140,3 +160,20 @@ def test_the_sdk_reads_a_chat_completion_as_a_response(
     assert read.usage is not None
     assert (read.usage.input_tokens, read.usage.output_tokens) == (3, 2)
     assert found["usage"]["cost"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"prompt_tokens_details": {"cached_tokens": None}, "completion_tokens_details": None},
+        {"prompt_tokens_details": [1], "completion_tokens_details": "x"},
+        {"total_tokens": None},
+    ],
+)
+def test_the_sdk_reads_a_usage_with_gaps(told: dict[str, Any]) -> None:
+    choices = [{"finish_reason": "stop", "text": "да"}]
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, **told}
+    read = Response.model_validate(to_response({"choices": choices, "usage": usage}), strict=True)
+    assert read.output_text == "да"
+    assert read.usage is not None
+    assert (read.usage.total_tokens, read.usage.input_tokens_details.cached_tokens) == (5, 0)

@@ -66,7 +66,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from jobs.gateways import ROUBLES, Tariff
-from jobs.kinds import CHAT, KINDS, Kind, Said
+from jobs.kinds import CHAT, KINDS, Kind, Said, usual_end
 from jobs.message import N_
 from jobs.outcome import (
     MAYBE_BILLED,
@@ -88,22 +88,6 @@ from workers.calling.reading import NO_JSON, Json, parse, text_of
 from workers.calling.trouble import LONGEST_MESSAGE, Trouble, unwrap
 
 __all__ = ["BROKEN", "LONGEST_MESSAGE", "classify"]
-
-_FINISHES = {
-    **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence", "complete", "end"), "stop"),
-    "max_tokens": "length",
-    "max_output_tokens": "length",
-    "model_length": "length",
-    "error_limit": "length",
-    "error_toxic": "content_filter",
-    "safety": "content_filter",
-    "prohibited_content": "content_filter",
-    "blocklist": "content_filter",
-    "recitation": "content_filter",
-    "spii": "content_filter",
-    "sensitive": "content_filter",
-}
-"""Words of others for the same; capitals are no matter."""
 
 _FLAGS = {
     "stop": "",
@@ -164,8 +148,7 @@ def _answered(
     if said.error or finish.lower() == "error":
         message = unwrap(said.error, 0.0).message or "the model stopped with an error"
         return Retry(RetryKind.UNCERTAIN, "endpoint.failed_midway", message, billed)
-    finish = _FINISHES.get(finish.lower(), finish.lower())
-    finish = "content_filter" if "content_filter" in finish else finish
+    finish = usual_end(finish)
     flags = _flags(finish, said, document.get("model"), asked_model)
     if finish not in {"length", "content_filter"} and not (said.content or said.reasoning):
         return Retry(RetryKind.UNCERTAIN, "endpoint.empty", N_("the answer has no content"), billed)
@@ -177,7 +160,7 @@ def _flags(finish: str, said: Said, model: object, asked_model: str) -> tuple[st
         _FLAGS.get(finish, _ODD),
         _REFUSAL if said.refusal else "",
         _THOUGHT if said.reasoning and not said.content else "",
-        _MISMATCH if isinstance(model, str) and not _is_same(model, asked_model) else "",
+        _MISMATCH if isinstance(model, str) and model and not _is_same(model, asked_model) else "",
     )
     return tuple(filter(None, flags))
 

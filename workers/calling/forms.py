@@ -44,8 +44,14 @@ def read(answer: Reply, kind: Kind = CHAT) -> tuple[Json, bytes]:
 def _response(document: Json, form: bytes) -> tuple[Json, bytes]:
     if not isinstance(document, dict) or not isinstance(document.get(CHAT.answers), list):
         return document, form
-    response = to_response(document)
-    return response, write(response).encode()
+    try:
+        response = to_response(document)
+        text = write(response).encode()
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        return document, form
+    # What a response cannot say (a sound) stays as it came, rather than to be bought again.
+    lost = CHAT.read(document).content and not RESPONSES.read(response).content
+    return (document, form) if lost else (response, text)
 
 
 def _chat(answer: Reply, document: Json) -> tuple[Json, bytes]:

@@ -1,6 +1,7 @@
 """Requests for `/responses`, by chat where an endpoint has nothing else (`jobs.translation`).
 
-Its first word that there is no such path settles it for all calls of this process.
+That there is no such path, where chat then answers, settles it for all calls of this process:
+unless it has answered there before, for then it is but away.
 """
 
 from __future__ import annotations
@@ -23,17 +24,19 @@ class Responses:
 
     def __init__(self, call: Callable[..., Awaitable[Answer]]) -> None:
         self._call = call
-        self._lacking = False
+        self._lacking = self._has = False
 
     async def call(self, body: bytes, by: str, **how: Any) -> Answer:
         """One request; `by` chat, native, or auto: natively as long as the endpoint knows how."""
         if by == "chat" or (by == "auto" and self._lacking):
             return await self._by_chat(body, how)
         answer = await self._call(body, kind=RESPONSES.url, **how)
-        if by == "auto" and lacks_path(answer):
-            self._lacking = True
-            return await self._by_chat(body, how)
-        return answer
+        self._has |= _succeeded(answer)
+        if by != "auto" or self._has or not lacks_path(answer):
+            return answer
+        instead = await self._by_chat(body, how)
+        self._lacking |= _succeeded(instead)
+        return instead
 
     async def _by_chat(self, body: bytes, how: dict[str, Any]) -> Answer:
         try:
@@ -41,6 +44,10 @@ class Responses:
         except Untranslatable as error:
             return _refusal(error.what)
         return await self._call(_encode(chat), kind=CHAT.url, **how)
+
+
+def _succeeded(answer: Answer) -> bool:
+    return isinstance(answer, Reply) and 200 <= answer.status < 300
 
 
 def _refusal(what: str) -> Answer:

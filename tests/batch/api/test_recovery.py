@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from batch import control
@@ -25,6 +26,7 @@ from jobs.message import Message
 from jobs.names import REGISTRY
 from jobs.states import JobState
 from tests.batch.api.conftest import Office, jsonl, line
+from tests.batch.making import MODEL
 
 
 def broken(*_: Any, **__: Any) -> Any:
@@ -260,6 +262,33 @@ def test_an_intake_outlives_a_disk_without_room(
     office.intake.turn()
 
     assert office.get(made["id"])["status"] == "in_progress"
+
+
+def test_an_input_that_nobody_thought_of_ends_no_others_intake(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise AttributeError
+
+    made = office.create(office.upload(jsonl(line(0)))["id"]).json()
+    monkeypatch.setattr("batch.api.intake._AGAIN_S", 0.0)
+    monkeypatch.setattr("batch.api.intake.submit", crash)
+    for _ in range(4):
+        office.intake.turn()
+
+    assert office.get(made["id"])["status"] == "failed"
+
+
+def test_a_line_of_no_shape_is_told_by_its_number(office: Office) -> None:
+    url = "/v1/responses"
+    spec = {**office.intake.setting.spec, "responses_by": "chat"}
+    office.intake.setting = msgspec.structs.replace(office.intake.setting, spec=spec)
+    bad = line(0, url=url, body={"model": MODEL, "input": "x", "reasoning": "high"})
+    failed = office.batch(bad, endpoint=url)
+
+    (told,) = failed["errors"]["data"]
+    assert (failed["status"], told["line"]) == ("failed", 1)
+    assert "reasoning" in told["message"]
 
 
 def test_a_disk_without_room_does_not_end_the_server(monkeypatch: pytest.MonkeyPatch) -> None:

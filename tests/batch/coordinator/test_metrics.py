@@ -29,7 +29,8 @@ from batch.store.home import Home
 from batch.watching.progress import progress_of
 from batch.watching.series import Failure
 from batch.watching.trouble import OTHER, Troubles
-from jobs.errors import UsageError
+from jobs.errors import StorageUnavailable, UsageError
+from jobs.message import N_
 from jobs.states import JobState, PauseReason
 from tests.batch.making import (
     BASE_URL,
@@ -171,6 +172,17 @@ def test_there_are_only_so_many_jobs_and_codes(tmp_path: Path) -> None:
     assert len(families["nightshift_job_failures"].samples) == MOST_JOBS * (MOST_CODES + 1)
     others = value(families, "nightshift_job_refusals_total", job_id="job_119", kind=OTHER)
     assert others == 500 - MOST_CODES
+
+
+@pytest.mark.parametrize("error", [StorageUnavailable(N_("the caps are damaged")), OSError()])
+def test_books_that_cannot_be_read_hide_nothing_else(error: Exception) -> None:
+    def unreadable() -> Any:
+        raise error
+
+    families = told(Metrics(unreadable))
+
+    assert families["nightshift_key_spent_roubles"].samples == []
+    assert value(families, "nightshift_redis_up") == 1
 
 
 def test_a_port_in_use_is_told_in_a_sentence() -> None:

@@ -41,6 +41,7 @@ def request(row: dict[str, Any], **defaults: Any) -> Request:
         (line(EMBEDDINGS, input=[{"content": []}]), EMBEDDINGS, 0, "parts of the input"),
         (line(COMPLETIONS, prompt="x", max_tokens=7), COMPLETIONS, 7, ""),
         (line(COMPLETIONS, prompt=["x", "y"], max_tokens=7, n=3), COMPLETIONS, 42, ""),
+        (line(COMPLETIONS, prompt="x", max_tokens=0, echo=True), COMPLETIONS, 0, ""),
         (line(COMPLETIONS, prompt="x", max_tokens=7, n=2, best_of=4), COMPLETIONS, 28, ""),
         (line(COMPLETIONS, prompt="x"), COMPLETIONS, None, ""),
         (line(COMPLETIONS, prompt="x", n=2), COMPLETIONS, None, "2 answers without max_tokens"),
@@ -136,6 +137,7 @@ def test_a_default_bound_stands_under_the_name_of_the_kind() -> None:
     [
         (RESPONSES, {"model": "a", "input": "x"}, 8, {"max_output_tokens": 8}),
         (COMPLETIONS, {"model": "a", "prompt": ["x", "y"], "max_tokens": 4}, 8, {"max_tokens": 4}),
+        (COMPLETIONS, {"model": "a", "prompt": "x", "max_tokens": 0}, 0, {"max_tokens": 0}),
         (COMPLETIONS, {"model": "a", "prompt": ["x", "y"], "max_tokens": 4}, 20,
          {"max_tokens": 10}),
         (EMBEDDINGS, {"model": "a", "input": "x"}, 0, {}),

@@ -6,10 +6,11 @@ import json
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.gateways import Tariff
+from jobs.kinds import KINDS, RESPONSES
 from jobs.outcome import Answered, Billing, Charge, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.states import PauseReason
 from jobs.usage import Usage
@@ -742,14 +743,31 @@ def test_every_way_to_break_has_a_meaning() -> None:
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 NAMES = st.sampled_from(
-    ["error", "code", "message", "choices", "usage", "cost", "finish_reason", "metadata", "model"]
+    [
+        *("error", "code", "message", "choices", "usage", "cost", "finish_reason", "metadata"),
+        *("model", "output", "data", "content", "tool_calls", "function", "function_call"),
+        *("service_tier", "status", "images", "image_url", "text", "prompt_tokens_details"),
+        "incomplete_details",
+    ]
 )
 JSON = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner) | st.dictionaries(NAMES | st.text(), inner),
     max_leaves=30,
 )
+CHOICES = st.fixed_dictionaries(
+    {
+        "choices": st.lists(
+            st.fixed_dictionaries({"message": st.dictionaries(NAMES, JSON), "text": SCALARS})
+        ),
+        "usage": st.dictionaries(NAMES, JSON),
+    }
+)
+OUTPUT = st.lists(st.fixed_dictionaries({"type": st.just("message"), "content": JSON}) | JSON)
+JSON |= CHOICES | st.fixed_dictionaries({"output": OUTPUT}) | st.fixed_dictionaries({"data": JSON})
 BODIES = st.binary() | JSON.map(lambda value: json.dumps(value).encode())
+KIND_URLS = st.sampled_from(list(KINDS))
+DEEP = b'{"choices":[{"text":"x"}],"usage":{"cost":0.5,"x":%b%b}}' % (b"[" * 990, b"]" * 990)
 HEADERS = st.dictionaries(
     st.sampled_from(["retry-after", "retry-after-ms", "date", "content-type", "location"]),
     st.text(),
@@ -757,11 +775,15 @@ HEADERS = st.dictionaries(
 
 
 @settings(max_examples=500)
-@given(st.integers(0, 999), BODIES, HEADERS, st.text())
+@given(st.integers(200, 299) | st.integers(0, 999), BODIES, HEADERS, st.text(), KIND_URLS)
+@example(200, b'{"output":[{"type":"message","content":5}]}', {}, "m", RESPONSES.url)
+@example(200, b'{"choices":[{"message":{"tool_calls":5}}]}', {}, "m", RESPONSES.url)
+@example(200, DEEP, {}, "m", RESPONSES.url)
 def test_whatever_comes_has_a_meaning_that_can_be_stored(
-    status: int, content: bytes, headers: dict[str, str], asked: str
+    status: int, content: bytes, headers: dict[str, str], asked: str, kind: str
 ) -> None:
-    outcome = classify(Reply(status, headers, content, 0.0), asked_model=asked, now=NOW)
+    reply = Reply(status, headers, content, 0.0)
+    outcome = classify(reply, asked_model=asked, now=NOW, kind=kind)
 
     assert isinstance(outcome, Answered | Refused | Retry | Stop)
     assert isinstance(outcome.charge.provider.encode(), bytes)

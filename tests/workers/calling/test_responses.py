@@ -21,21 +21,22 @@ COMPLETION = {
     "choices": [{"finish_reason": "stop", "message": {"content": "да"}}],
     "usage": {"prompt_tokens": 3, "completion_tokens": 2, "cost": 0.5},
 }
+CHATTED = Reply(200, {}, json.dumps(COMPLETION).encode(), 0.1)
 MISSING = Reply(404, {}, b'{"detail":"Not Found"}', 0.1)
 
 
 class Chatting:
     """An endpoint that has but chat; `asked` are the calls in order."""
 
-    def __init__(self, missing: Reply = MISSING) -> None:
+    def __init__(self, missing: Reply = MISSING, chat: Reply = CHATTED) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
-        self._missing = missing
+        self.missing, self._chat = missing, chat
 
     async def call(self, body: bytes, *, kind: str) -> Answer:
         self.asked.append((kind, json.loads(body)))
         if kind == RESPONSES.url:
-            return self._missing
-        return Reply(200, {}, json.dumps(COMPLETION).encode(), 0.1)
+            return self.missing
+        return self._chat
 
 
 def test_the_first_call_settles_how_all_others_are_made() -> None:
@@ -54,6 +55,46 @@ def test_the_first_call_settles_how_all_others_are_made() -> None:
     assert (form["object"], form["output"][0]["content"][0]["text"]) == ("response", "да")
     assert (form["usage"]["input_tokens"], form["usage"]["cost"]) == (3, 0.5)
     assert str(outcome.charge.cost) == "0.5"
+
+
+def test_a_path_that_is_away_for_a_moment_is_asked_again() -> None:
+    endpoint = Chatting(Reply(200, {}, b'{"output":[]}', 0.1))
+    responses = Responses(endpoint.call)
+    asyncio.run(responses.call(BODY, "auto"))
+    endpoint.missing = MISSING
+    assert asyncio.run(responses.call(BODY, "auto")) is MISSING
+    assert [kind for kind, _ in endpoint.asked] == [RESPONSES.url, RESPONSES.url]
+
+
+def test_only_an_answer_of_chat_settles_that_there_is_nothing_else() -> None:
+    endpoint = Chatting(chat=MISSING)
+    responses = Responses(endpoint.call)
+    for _ in range(2):
+        asyncio.run(responses.call(BODY, "auto"))
+    assert [kind for kind, _ in endpoint.asked] == [RESPONSES.url, CHAT.url] * 2
+
+
+@pytest.mark.parametrize(
+    ("message", "cost", "code"),
+    [
+        ({"content": "да"}, "0.5", ""),
+        ({"images": [{"image_url": {"url": "https://example.test/1"}}]}, "0.5", ""),
+        ({"audio": {"data": "AA"}}, "0.5", "endpoint.bad_body"),
+        ({"tool_calls": 5, "content": "да"}, "0.5", ""),
+    ],
+)
+def test_a_paid_answer_by_chat_is_bought_once(
+    message: dict[str, Any], cost: str, code: str
+) -> None:
+    choices = [{"finish_reason": "stop", "message": message}]
+    body = json.dumps({"choices": choices, "usage": COMPLETION["usage"]}).encode()
+    outcome = classify(Reply(200, {}, body, 0.1), asked_model="m", now=1.0, kind=RESPONSES.url)
+    assert isinstance(outcome, Refused if code else Answered)
+    assert str(outcome.charge.cost) == cost
+    if isinstance(outcome, Answered):
+        assert outcome.flags == ()
+    else:
+        assert outcome.code == code
 
 
 def test_what_is_set_is_kept_to() -> None:
