@@ -22,6 +22,7 @@ from jobs.states import JobState, PauseReason
 
 DONE = "done"
 RETRY, CHANGE = "retry", "change"
+REST_FIRST = "rest_first"
 PLAN, READ = "plan", "read"
 """Questions: what retries would cost, and a piece of a file."""
 
@@ -62,7 +63,10 @@ def _retry_objection(job: JobRow) -> str:
         return "ending"
     with_more = replace(job, completed=0, failed=0)
     bars = PauseReason.DEADLINE.rule.bars
-    return bars if _objection(with_more, Resume(mended=True), waits=False) == bars else ""
+    if _objection(with_more, Resume(mended=True), waits=False) == bars:
+        return bars
+    # It would bring back what was never sent, too, and nobody was told what that costs.
+    return REST_FIRST if job.ended and job.left else ""
 
 
 def _objection(job: JobRow, command: Command, *, waits: bool) -> str:

@@ -27,6 +27,8 @@ MOST_BYTES = 4 * 2**20
 """Of a file that pass Redis at a time, for one who reads it."""
 
 _THREADS = 2
+_LIFE_S = 10
+"""Nobody waits for an answer for longer, and pieces of a file are large."""
 
 log = logging.getLogger("nightshift.coordinator")
 
@@ -65,7 +67,7 @@ class Questions:
             log.warning("%s: %s requested in Flower: %s", job, wish.wish, error)
             told = b""
         with suppress(NightshiftError):
-            self._redis.clicks.answer(wish.token, told)
+            self._redis.clicks.answer(wish.token, told, life_s=_LIFE_S)
 
     def _found(self, store: JobStore, wish: Wish) -> bytes:
         if wish.wish == PLAN:

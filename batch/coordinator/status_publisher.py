@@ -166,7 +166,8 @@ class Board:
         if now - self._present_at >= PRESENT_S:
             self._redis.status.be_present(self.name, Sign(self._only, self.ailing, self._catalog))
             self._present_at = now
-        for place, wish in self._redis.clicks.wishes().items():
+        wishes = self._redis.clicks.wishes().items()
+        for place, wish in sorted(wishes, key=lambda each: each[1].at):
             job = place.partition("/")[0]
             if self._is_ours(job) and self._redis.clicks.take_wish(place, wish.token):
                 self._hear(job, wish)

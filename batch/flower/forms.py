@@ -82,11 +82,14 @@ def priority(share: float) -> str:
 
 def figures(job: Job, given: Callable[[str, str], str]) -> dict[str, str]:
     """What was filled in and is other than it stands. Hours without a zone are those of whoever
-    looks; a budget is not taken away by leaving its field empty.
+    looks; a budget is not taken away by leaving its field empty. What is as the form
+    showed it is left alone: somebody else may have changed it meanwhile.
     """
     stands = current(job)
     found = {name: given(name, stands[name]).strip()[:_LONGEST] for name in stands}
-    if found[WINDOW] and "@" not in found[WINDOW]:
-        found[WINDOW] += f"@{language.zone_name()}"
     found[BUDGET] = found[BUDGET] or stands[BUDGET]
-    return {name: text for name, text in found.items() if text != stands[name]}
+    shown = {name: given(f"was_{name}", now) for name, now in stands.items()}
+    new = {name: text for name, text in found.items() if text not in (stands[name], shown[name])}
+    if new.get(WINDOW) and "@" not in new[WINDOW]:
+        new[WINDOW] += f"@{language.zone_name()}"
+    return new

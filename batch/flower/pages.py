@@ -438,7 +438,7 @@ class FilePage(_Handler):
                 self.write(piece.data)
                 await self.flush()
         except (FileGone, ServiceUnavailable):
-            self.request.connection.detach().close()
+            self.detach().close()
         except StreamClosedError:
             return
 

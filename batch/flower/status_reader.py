@@ -320,12 +320,12 @@ class Desk:
         """Hands a click to the job's coordinator; what came of it, a code of `clicks`."""
         if not job.coordinated:
             return "nobody"
-        told = await self._ask(job.job, wish, codes=codes, figures=dict(figures))
+        told = await self._ask(job, wish, codes=codes, figures=dict(figures))
         return told if isinstance(told, str) else told.decode("ascii", "replace")
 
     async def retries(self, job: Job) -> list[Retried] | None:
         """What it may cost to send the job's failures again; None where nobody answers."""
-        told = await self._ask_beside(job, PLAN) if job.coordinated else b""
+        told = await self._asked(job, PLAN) if job.coordinated else b""
         try:
             return _retried.decode(told)
         except ValueError:
@@ -351,7 +351,7 @@ class Desk:
         if not job.coordinated:
             return None
         try:
-            return _piece.decode(await self._ask_beside(job, READ, file=name, offset=offset))
+            return _piece.decode(await self._asked(job, READ, file=name, offset=offset))
         except ValueError:
             return None
 
@@ -359,14 +359,17 @@ class Desk:
         """Whether the job's home is ours."""
         return self._home is not None and board_name(self._home) == job.home
 
-    async def _ask_beside(self, job: Job, wish: str, **more: Any) -> bytes:
-        """The answer to a question, which takes no click's place; empty where none came."""
-        told = await self._ask(f"{job.job}/{secrets.token_hex(8)}", wish, **more)
+    async def _asked(self, job: Job, wish: str, **more: Any) -> bytes:
+        """The answer to a question; empty where none came."""
+        told = await self._ask(job, wish, **more)
         return b"" if isinstance(told, str) else told
 
-    async def _ask(self, place: str, wish: str, **more: Any) -> bytes | str:
-        """What a coordinator answers, or the code of why it does not."""
+    async def _ask(self, job: Job, wish: str, **more: Any) -> bytes | str:
+        """What a coordinator answers, or the code of why it does not. Nothing that is asked of the
+        same job at a time takes its place.
+        """
         token = secrets.token_hex(8)
+        place = f"{job.job}/{token}"
         try:
             # Redis's clock: this host's may differ from the coordinator's.
             seconds, _ = await self._redis.time()

@@ -68,6 +68,7 @@ def _answers() -> dict[str, str]:
         "no_job": _("There is no such job."),
         "unknown": _("That cannot be done to a job."),
         "nothing_failed": _("No request of this job has failed."),
+        clicks.REST_FIRST: _("Requests of this job were never sent: resume it first."),
         "bad_value": _("A job cannot have this value; a budget cannot be less than what is spent."),
         "unchanged": _("Nothing was changed."),
         "no_file": _("The file cannot be read: it is gone, or no coordinator is there to send it."),
@@ -200,7 +201,7 @@ def commands(job: Job) -> list[tuple[str, str]]:
         found.append((_("Follow it"), f"nightshift watch {job.job}"))
     if job.failed:
         found.append((_("Why requests failed"), f"nightshift failures {job.job}"))
-    if not job.objections.get("retry", "-"):
+    if job.objections.get("retry", "-") in ("", clicks.REST_FIRST):
         found.append((_("Retry what failed"), f"nightshift resume {job.job} --retry failed"))
     rub, cap = enough(job), job.budget_rub
     if not job.objections.get("change", "-") and cap is not None and rub and rub > cap:

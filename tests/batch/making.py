@@ -230,6 +230,7 @@ class FakePost:
         self.serves: dict[str, str] = {}
         self.wished: dict[str, Wish] = {}
         self.answers: dict[str, str | bytes] = {}
+        self.answers_live_s: dict[str, int] = {}
         self.events: dict[str, Any] = {}
         self.foreign = 0
         self.present: list[dict[str, Any]] = []
@@ -373,9 +374,9 @@ class FakePost:
         self._command("take_wish")
         return self.wished.pop(job, None) is not None
 
-    def answer(self, token: str, told: str | bytes) -> None:
+    def answer(self, token: str, told: str | bytes, *, life_s: int = 60) -> None:
         self._command("answer")
-        self.answers[token] = told
+        self.answers[token], self.answers_live_s[token] = told, life_s
 
     def forget_job(self, job: str) -> None:
         self._command("forget_job")

@@ -262,6 +262,21 @@ def test_failures_are_retried_by_a_click_all_or_those_of_a_cause(store: JobStore
     assert store.job().failed == 0
 
 
+def test_a_retry_by_a_click_sends_nothing_that_was_never_sent(store: JobStore) -> None:
+    failed(store, "endpoint.5xx", "", "")
+    store.set_state(JobState.CANCELLING)
+    store.set_state(JobState.CANCELLED)
+    assert store.job().left > 0
+
+    assert clicks.objections(store.job())["retry"] == clicks.REST_FIRST
+    assert click(store, "retry") == clicks.REST_FIRST
+    assert store.job().state is JobState.CANCELLED
+
+    assert click(store, "resume") == clicks.DONE
+    assert click(store, "retry") == clicks.DONE
+    assert store.job().failed == 0
+
+
 def test_settings_are_changed_by_a_click(store: JobStore) -> None:
     wanted = {"budget_rub": "80.5", "priority": "high", "max_in_flight": "7", "window": ""}
 

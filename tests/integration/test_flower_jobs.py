@@ -407,19 +407,23 @@ def test_a_click_that_nobody_can_hear_says_so(
 def test_a_click_is_heeded_whatever_the_clock_of_flowers_host_shows(
     server: Server, post: CoordinatorRedis, flowers: Flowers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The home's side stands for it here: the two differ by an hour."""
+    """The home's side stands for it here: the two differ by an hour. Nor does a click take
+    the place of another one on the same job.
+    """
     job = tell(post)
     site = flowers.start(server.url)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 3600)
-    with ThreadPoolExecutor(1) as pool:
-        came = pool.submit(site.click, job, "pause")
-        wait_for(lambda: bool(post.clicks.wishes()), "the click")
-        wish = post.clicks.wishes()[job]
-        assert post.clicks.take_wish(job, wish.token)
-        post.clicks.answer(wish.token, "done")
+    with ThreadPoolExecutor(2) as pool:
+        came = {name: pool.submit(site.click, job, name) for name in ("pause", "cancel")}
+        wait_for(lambda: len(post.clicks.wishes()) == len(came), "both clicks")
+        for place, wish in post.clicks.wishes().items():
+            assert place.partition("/")[0] == job
+            assert post.clicks.take_wish(place, wish.token)
+            post.clicks.answer(wish.token, {"pause": "done", "cancel": "ended"}[wish.wish])
 
-        assert came.result()[1]["code"] == "done"
+        told = {name: each.result()[1]["code"] for name, each in came.items()}
+    assert told == {"pause": "done", "cancel": "ended"}
 
 
 def test_a_click_that_is_too_old_or_garbled_is_dropped(

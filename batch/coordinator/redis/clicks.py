@@ -50,7 +50,7 @@ class Clicks:
 
     def wishes(self) -> dict[str, Wish]:
         """What was clicked, and not yet taken, by its place: a job, or a job and "/" with whatever
-        tells questions apart that are asked at a time. What is too old is dropped, and so is what
+        tells clicks apart that are made at a time. What is too old is dropped, and so is what
         nobody signed or what was heeded before.
         """
         found = self._at.typed({names.WISHES: b"hash"}, self._clicked)
@@ -87,7 +87,7 @@ class Clicks:
             self._heeded.popitem(last=False)
         return taken
 
-    def answer(self, token: str, told: str | bytes) -> None:
+    def answer(self, token: str, told: str | bytes, *, life_s: int = _ANSWER_S) -> None:
         """Tells who clicked what came of it."""
         data = told.encode() if isinstance(told, str) else told
-        self._at.put(names.answer_key(token), data, life_s=_ANSWER_S)
+        self._at.put(names.answer_key(token), data, life_s=life_s)

@@ -14,6 +14,7 @@ import pytest
 from batch.coordinator.presence import Presence, presence_of
 from batch.coordinator.questions import Retried
 from batch.coordinator.redis.clicks import Wish
+from batch.flower.status_reader import ANSWER_S
 from batch.reports.files import Piece
 from batch.watching.series import unpacked
 from jobs.errors import UsageError
@@ -269,6 +270,18 @@ def test_a_job_is_paused_resumed_and_cancelled_by_clicks(house: House) -> None:
     assert house.row().state is JobState.IN_PROGRESS
 
 
+def test_clicks_on_a_job_within_a_turn_are_all_heeded_in_their_order(house: House) -> None:
+    job(house)
+    house.turn()
+    clicks = {f"{JOB}/2": Wish("resume", "second", 2.0), f"{JOB}/1": Wish("pause", "first", 1.0)}
+    house.post.wished.update(clicks)
+
+    house.turn()
+
+    assert house.post.answers == {"first": "done", "second": "done"}
+    assert house.row().state is JobState.IN_PROGRESS
+
+
 @pytest.mark.parametrize("stranger", [STRANGER, "../etc", "", "job_x"])
 def test_what_is_clicked_for_another_home_is_left_to_its_coordinator(
     house: House, stranger: str
@@ -390,6 +403,7 @@ def test_files_of_a_job_that_is_over_are_told_and_sent(house: House) -> None:
     found = msgspec.msgpack.decode(ask(house, "read", file="output.jsonl", offset=5), type=Piece)
 
     written = (Path(house.row().spec.output_dir) / "output.jsonl").read_bytes()
+    assert house.post.answers_live_s["token"] <= ANSWER_S, "pieces must not gather in Redis"
     assert (found.size, found.data) == (files["output.jsonl"], written[5:])
     for other in ("../job.sqlite", "job.sqlite", "/etc/passwd", ""):
         assert ask(house, "read", file=other) == b""
