@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import click
@@ -176,9 +177,9 @@ def _facts(call: CallFacts) -> Iterator[str]:
     if call.code or call.status:
         yield " ".join(filter(None, (f"HTTP {call.status}" if call.status else "", call.code)))
     if call.cost is not None:
-        yield f"{call.cost} ₽"
+        yield _("{rub} ₽").format(rub=exact(Decimal(call.cost)))
     else:
-        bound = call.bound or "?"
+        bound = "?" if call.bound is None else exact(Decimal(call.bound))
         yield _("cost unknown, at most {rub} ₽").format(rub=bound)
     if call.prompt is not None:
         yield _("{prompt} + {completion} tokens").format(

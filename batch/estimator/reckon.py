@@ -311,7 +311,8 @@ def _clipped_mean(answers: Answers, most: int) -> float:
 
 def hours_for(found: Reckoning, requests: int, limits: Limits) -> tuple[float, Message]:
     """Hours that the job takes, and what they rest on, as a sentence without a full stop."""
-    at_once = limits.max_in_flight or found.at_once or AT_ONCE
+    # A few requests do not go any faster than one.
+    at_once = min(limits.max_in_flight or found.at_once or AT_ONCE, max(requests, 1))
     latency = found.busy_s / requests if requests else 0.0
     text = N_(
         "with {at_once:.0f} concurrent calls of {latency:.1f} s each",

@@ -159,6 +159,13 @@ def test_the_hours_are_those_of_the_narrowest_limit() -> None:
     assert hours_for(found, 100, Limits(tpm=10))[0] == pytest.approx(tokens / 10 / 60)
 
 
+def test_a_few_requests_take_no_less_time_than_one() -> None:
+    one = hours_for(reckoned(bodies("descriptions", 1), {}), 1, Limits())[0]
+
+    assert hours_for(reckoned(bodies("descriptions", 2), {}), 2, Limits())[0] == pytest.approx(one)
+    assert one > 10 / 3600
+
+
 # ── Shapes and rates ─────────────────────────────────────────────────────────────────────────────
 
 
