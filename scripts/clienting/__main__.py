@@ -25,10 +25,14 @@ PATIENCE_S = 300.0
 
 
 class Client(NamedTuple):
-    """What to install (packages of npm by spaces), and which program to run with it."""
+    """What to install (packages of npm by spaces), which program to run with it, and before what.
+
+    `lacking`: a path that the endpoint does not have.
+    """
 
     package: str
     program: str
+    lacking: str = ""
 
     @property
     def name(self) -> str:
@@ -44,7 +48,10 @@ CLIENTS = (
     Client("openai@6", "sdk.mjs"),
     Client("openai@7", "sdk.mjs"),
     Client("ai@7 @ai-sdk/openai@4", "ai_sdk.mjs"),
+    Client("ai@7 @ai-sdk/openai@4", "ai_sdk.mjs", lacking="responses"),
     Client("pydantic-ai-slim[openai]", "pydantic_ai_batch.py"),
+    Client("pydantic-ai-slim[openai]", "pydantic_ai_batch.py", lacking="responses"),
+    Client("openai-gabriel", "gabriel_batch.py", lacking="responses"),
     Client("litellm", "litellm_batch.py"),
     Client("instructor", "instructor_batch.py"),
     Client("bespokelabs-curator", "curator_batch.py"),
@@ -71,10 +78,11 @@ def command_of(client: Client, folder: Path) -> list[str]:
 
 
 @contextmanager
-def served(folder: Path, without: tuple[str, ...]) -> Iterator[str]:
-    """The base URL of a server of our own, before a simulator that lacks some paths."""
+def served(folder: Path, lacking: str) -> Iterator[str]:
+    """The base URL of a server of our own, before a simulator that may lack a path."""
     port = free_port()
-    options = ["--latency", "uniform:0.05:0.2", *(f"--without={path}" for path in without)]
+    folder.mkdir(parents=True)
+    options = ["--latency", "uniform:0.05:0.2", *(["--without", lacking] if lacking else [])]
     with Simulator(*options, book=folder / "book.jsonl") as simulator:
         environ = {
             **os.environ,
@@ -114,17 +122,16 @@ def _wait_for(url: str) -> None:
     default=ROOT / ".clients",
     help="Where the environments are kept.",
 )
-@click.option("--without", multiple=True, help="A path that the endpoint lacks: `responses`.")
-def main(names: tuple[str, ...], folder: Path, without: tuple[str, ...]) -> None:
+def main(names: tuple[str, ...], folder: Path) -> None:
     """Run clients whose name begins with one of NAMES (`py:openai`, `mjs:`), or all of them."""
     chosen = [each for each in CLIENTS if not names or each.name.startswith(names)]
-    scratch = folder / f"run-{os.getpid()}"
-    scratch.mkdir(parents=True)
     failed = 0
-    with served(scratch, without) as url:
-        environ = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "any"}
-        for client in chosen:
-            failed += not _passes(client, folder, environ)
+    for lacking in sorted({each.lacking for each in chosen}):
+        scratch = folder / f"run-{os.getpid()}" / f"without-{lacking or 'nothing'}"
+        with served(scratch, lacking) as url:
+            environ = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "any"}
+            fitting = (each for each in chosen if each.lacking == lacking)
+            failed += sum(not _passes(each, folder, environ) for each in fitting)
     sys.exit(failed > 0)
 
 
@@ -135,7 +142,7 @@ def _passes(client: Client, folder: Path, environ: dict[str, str]) -> bool:
     except (subprocess.SubprocessError, OSError) as error:
         click.echo(f"{client.name}: {type(error).__name__}: {error}")
         return False
-    click.echo(f"{client.name}: ok")
+    click.echo(f"{client.name}{client.lacking and f', without {client.lacking}'}: ok")
     return True
 
 
