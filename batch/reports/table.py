@@ -16,6 +16,7 @@ from batch.store.jobstore import JobRow, JobStore
 from batch.tables.answered import Beside, file_name, widened, write_answered
 from batch.tables.check import Check, check_of, text_of
 from batch.tables.kinds import FileTable
+from batch.tables.table import Row as TableRow
 from jobs.money import plain
 from jobs.names import TABLE
 from jobs.result import ResultState
@@ -84,21 +85,23 @@ def _write(
     store: JobStore, job: JobRow, path: Path, table: FileTable, task: Task, not_run: str
 ) -> None:
     with whole_file(path) as file:
-        found = _beside(store, table, check_of(task), not_run)
+        found = _answered(store, table, check_of(task), not_run)
         write_answered(file, table, task, found, job.created_at)
 
 
-def _beside(store: JobStore, table: FileTable, check: Check, not_run: str) -> Iterator[Beside]:
-    """What stands behind each row of the table: both are in the order of its rows."""
+def _answered(
+    store: JobStore, table: FileTable, check: Check, not_run: str
+) -> Iterator[tuple[TableRow, Beside]]:
+    """Each row of the table with what stands behind it; the table is read once."""
     ended = rows(store)
     faults = {fault["line"]: f"{fault['code']}: {fault['message']}" for fault in store.faults()}
     waiting = next(ended, None)
     for row in table.rows():
         if waiting is not None and waiting.line == row.number:
-            yield _of(waiting, check, not_run)
+            yield row, _of(waiting, check, not_run)
             waiting = next(ended, None)
         else:
-            yield Beside({}, faults.get(row.number, ""), "0", 0, "")
+            yield row, Beside({}, faults.get(row.number, ""), "0", 0, "")
 
 
 def _of(row: Row, check: Check, not_run: str) -> Beside:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any, Protocol
@@ -62,16 +62,20 @@ def file_name(stem: str, task: Task, form: TableForm) -> str:
 
 
 def write_answered(
-    file: IO[bytes], table: FileTable, task: Task, beside: Iterator[Beside], created_at: float
+    file: IO[bytes],
+    table: FileTable,
+    task: Task,
+    rows: Iterable[tuple[Row, Beside]],
+    created_at: float,
 ) -> None:
-    """Writes the table; `beside` has what stands behind each of its rows, in their order.
+    """Writes the table from all of its rows, in their order, each with what stands behind it.
 
     `UnicodeEncodeError` where a text table's encoding has not all characters of an answer: write it
     again as `widened` then.
     """
     added = added_columns(task, table.form.columns)
     writer = _writer(file, table, task.to or table.form.kind, added, created_at)
-    for row, found in zip(table.rows(), beside, strict=True):
+    for row, found in rows:
         values = (found.values.get(name) for name in columns_of(task))
         facts = (found.error or None, found.cost_rub, found.attempts, found.flags or None)
         writer.write(row, (*map(plain_cell, values), *facts))

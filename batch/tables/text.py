@@ -69,7 +69,8 @@ def columns_of(cells: tuple[object, ...], form: TableForm, name: str) -> tuple[s
     if not form.header:
         return tuple(f"column_{place}" for place in range(1, len(cells) + 1))
     names = tuple(
-        str(cell).strip() or f"column_{place}" for place, cell in enumerate(cells, start=1)
+        ("" if cell is None else str(cell)).strip() or f"column_{place}"
+        for place, cell in enumerate(cells, start=1)
     )
     twice = [each for each, count in Counter(names).items() if count > 1]
     if twice:

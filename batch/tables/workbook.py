@@ -36,8 +36,8 @@ def find_form(path: Path, given: TableForm, name: str) -> TableForm:
     """The sheet and the columns. Raises `UsageError` for a sheet that isn't there."""
     sheet = _sheet(path, given.sheet, name)
     form = given.model_copy(update={"sheet": sheet.name})
-    header = next(_cells(sheet), None)
-    if header is None:
+    _, header = next(_filled(sheet), (0, ()))
+    if not header:
         raise InvalidInput(
             N_("{name}: the sheet {sheet!r} is empty", name=name, sheet=sheet.name),
             hint=N_("choose another: --sheet"),
@@ -47,12 +47,9 @@ def find_form(path: Path, given: TableForm, name: str) -> TableForm:
 
 def rows(path: Path, form: TableForm, name: str) -> Iterator[Row]:
     """Every row but the header; rows without any cell are none."""
-    width, first = len(form.columns), int(form.header)
-    for number, cells in enumerate(
-        islice(_cells(_sheet(path, form.sheet, name)), first, None), first + 1
-    ):
-        if any(cell is not None for cell in cells):
-            yield Row(number, (*cells, *(None,) * (width - len(cells)))[:width])
+    width = len(form.columns)
+    for number, cells in islice(_filled(_sheet(path, form.sheet, name)), int(form.header), None):
+        yield Row(number, (*cells, *(None,) * (width - len(cells)))[:width])
 
 
 def _sheet(path: Path, wanted: str | None, name: str) -> CalamineSheet:
@@ -79,10 +76,19 @@ def _sheet(path: Path, wanted: str | None, name: str) -> CalamineSheet:
         ) from None
 
 
+def _filled(sheet: CalamineSheet) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """The rows that have a cell, each with the number that Excel shows."""
+    for number, cells in enumerate(_cells(sheet), start=1):
+        if any(cell is not None for cell in cells):
+            yield number, cells
+
+
 def _cells(sheet: CalamineSheet) -> Iterator[tuple[Any, ...]]:
-    # Whole from the sheet's first row on: numbers are then those that Excel shows.
-    for cells in sheet.to_python(skip_empty_area=False):
-        yield tuple(map(_value, cells))
+    # From the sheet's first row and column on: numbers are then those that Excel shows. Calamine
+    # holds the sheet; row by row it is not held as Python's objects too.
+    left = (None,) * (sheet.start[1] if sheet.start else 0)
+    for cells in sheet.iter_rows():
+        yield (*left, *map(_value, cells))
 
 
 def _value(cell: Any) -> Any:

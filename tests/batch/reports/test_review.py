@@ -6,11 +6,15 @@ import csv
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
+from batch.reports import write_all
 from batch.reports.review import read_review, write_review
 from batch.store.jobstore import JobStore
+from batch.tables.score import REVIEW
 from jobs.errors import UsageError
+from jobs.names import REPORT
 from jobs.task import Task
 from tests.batch.tables.playing import Play, table_job
 
@@ -79,5 +83,9 @@ def test_what_a_person_writes_scores_the_job_and_empty_rows_do_not_count(
 
     assert (review.suspect.rows, review.suspect.right) == (7, 6)
     assert (review.random.rows, review.random.right) == (4, 4)
+    job.trials.find(REVIEW, msgspec.json.encode(review).decode())
+    report = (write_all(job) / REPORT).read_text()
+    assert "rows most likely wrong: 6 of 7 right, accuracy 85.7 %" in report
+    assert "random rows: 4 of 4 right, accuracy 100.0 %" in report
     with pytest.raises(UsageError, match="exists already"):
         write_review(job, path, 3)

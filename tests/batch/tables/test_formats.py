@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import closing
 from decimal import Decimal
+from html import escape
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -13,12 +15,14 @@ from typing import Any
 import pytest
 
 from batch import submission
+from batch.dialogue.quality import quality_json
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.submission import Refused, Report, new_job_id, submit
 from batch.tables.formats import is_checkable, judged
 from jobs.chunk import Work
 from jobs.errors import InvalidValue
+from jobs.names import REPORT
 from jobs.prices import PriceList
 from tests.batch.making import MODEL, prices, spec
 from tests.batch.tables.playing import LARGER, Play
@@ -88,8 +92,23 @@ def test_what_does_not_fit_is_repaired_told_escalated_and_at_last_given_up(home:
             "g": ["prose"],
         }
         out = play.run()
+        checked = quality_json(store)["checked"]
 
     assert report.unchecked == 1
+    reasons = {each["reason"]: each["requests"] for each in checked.pop("reasons")}
+    assert checked == {
+        "at_once": 2,  # "a", and "g", of which nothing is asked
+        "repaired": 1,
+        "asked_again": 2,
+        "escalated": 1,
+        "invalid": 1,
+    }
+    assert sum(reasons.values()) == 4
+    html = (out / REPORT).read_text()
+    ends = re.findall(r"<dt>(.*?)</dt><dd class=\"n\">(\d+)</dd>", html)
+    told = ["Valid at once", "Repaired", "Asked again", "Escalated", "Invalid"]
+    assert [count for name, count in ends if name in told] == ["2", "1", "2", "1", "1"]
+    assert all(escape(reason) in html for reason in reasons)
     answered = {line["custom_id"]: line for line in read_lines((out / "output.jsonl").read_bytes())}
     (failed,) = read_lines((out / "errors.jsonl").read_bytes())
     assert [answered[f"line-{n}"]["nightshift"]["attempts"] for n in (1, 2, 3, 4, 6, 7)] == [1] * 6

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batch.reports import write_all
+from batch.store.checked import how_checked
+from batch.tables.kinds import FileTable
+from batch.tables.table import Row
 from jobs.names import COST, ERRORS, OUTPUT
 from jobs.task import Task
 from tests.batch.making import MODEL
@@ -69,6 +75,11 @@ def test_rows_shares_and_truth_hold(
     ends = {line["nightshift"]["line"]: line for line in (*output, *errors)}
     assert sorted(ends) == [*range(2, 26)]
     assert len(output) + len(errors) == 24
+    checked = how_checked(play.store)
+    assert checked is not None
+    assert min(checked[:5]) >= 0
+    assert sum(checked[:5]) == 24
+    assert checked.invalid == len(errors)
     said = {
         line["nightshift"]["line"]: line["response"]["body"]["choices"][0]["message"]["content"]
         for line in output
@@ -93,3 +104,22 @@ def test_rows_shares_and_truth_hold(
     assert models.get(LARGER, 0) == Decimal(play.billed[LARGER]).scaleb(-7)
     assert sum(each["calls"] for each in cost["by_model"].values()) == play.calls
     shutil.rmtree(folder)
+
+
+def test_a_table_is_read_once_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of a workbook all cells are held while it is read.
+    store = table_job(tmp_path, ["fast label: good", "slow label: bad"], task())
+    Play(store, Random(1)).run()
+    read, rows = list[str](), FileTable.rows
+
+    def counted(table: FileTable) -> Iterator[Row]:
+        read.append(table.name)
+        return rows(table)
+
+    monkeypatch.setattr(FileTable, "rows", counted)
+
+    write_all(store)
+
+    assert read == ["reviews.csv"]

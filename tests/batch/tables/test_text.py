@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
+import xlsxwriter
 
 from batch.tables.kinds import FileTable, open_table
 from batch.tables.table import Row
@@ -137,6 +138,19 @@ def test_what_is_no_table_is_told_by_name(
 def test_an_encoding_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="klingon"):
         opened(tmp_path, b"a,b\n", encoding="klingon")
+
+
+@pytest.mark.parametrize("header", [1, 3])
+def test_a_sheet_may_begin_anywhere(tmp_path: Path, header: int) -> None:
+    data = io.BytesIO()
+    with xlsxwriter.Workbook(data) as book:
+        sheet = book.add_worksheet()
+        for row, cells in ((header, ("отзыв", "оценка")), (header + 2, ("да", 5))):
+            sheet.write_row(f"C{row}", cells)
+    table = opened(tmp_path, data.getvalue(), "t.xlsx")
+
+    assert table.form.columns == ("column_1", "column_2", "отзыв", "оценка")
+    assert list(table.rows()) == [Row(header + 2, (None, None, "да", 5))]
 
 
 def test_records_of_json_lines_are_rows(tmp_path: Path) -> None:
