@@ -110,7 +110,14 @@ def guess(
     """Low, likely and high of a job that is not sent yet, by what earlier jobs of `home` taught."""
     earlier = {model: statistics.recall(home, spec.base_url, model) for model in found.crowds}
     packing = _packing(spec)
-    reckoning = reckon(found.crowds, samples, prices, own={}, earlier=earlier, packing=packing)
+    choices = () if spec.task is None else spec.task.choices
+    reckoning = reckon(
+        *(found.crowds, samples, prices),
+        own={},
+        earlier=earlier,
+        packing=packing,
+        choices=choices,
+    )
     return guess_of(reckoning, found.requests, spec.limits, found.highest)
 
 

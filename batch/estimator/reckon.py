@@ -16,7 +16,7 @@ from statistics import fmean
 from batch.estimator.fit import Figures, Fit
 from batch.estimator.model_statistics import Answers, Lesson
 from batch.estimator.sample import Crowd, Sample
-from batch.estimator.shape import Shape
+from batch.estimator.shape import Shape, shape_of_text
 from batch.store.guess import Guess, Tokens
 from jobs.message import N_, Message
 from jobs.money import ZERO, add
@@ -119,8 +119,12 @@ def reckon(
     own: dict[str, Lesson],
     earlier: dict[str, list[Lesson]],
     packing: Packing | None = None,
+    choices: tuple[str, ...] = (),
 ) -> Reckoning:
-    """Adds up all models. `own` and `earlier` are what this job's answers taught, and others'."""
+    """Adds up all models. `own` and `earlier` are what this job's answers taught, and others'.
+
+    An answer is one of the `choices`, if there are any.
+    """
     by_model: dict[str, list[Sample]] = {}
     for sample in samples:
         by_model.setdefault(sample.model, []).append(sample)
@@ -131,7 +135,7 @@ def reckon(
         price = prices.models.get(model) if prices else None
         if price is None:
             found.low = found.likely = found.high = None
-        known = _Known(own.get(model), earlier.get(model, []))
+        known = _Known(own.get(model), earlier.get(model, []), choices)
         _add_model(found, crowd, by_model.get(model, []), price, known, packing)
     return found
 
@@ -188,7 +192,8 @@ def _made_up(crowd: Crowd) -> Sample:
 class _Known:
     """What is known about a model: of this job's answers, and of earlier ones."""
 
-    def __init__(self, own: Lesson | None, earlier: list[Lesson]) -> None:
+    def __init__(self, own: Lesson | None, earlier: list[Lesson], choices: tuple[str, ...]) -> None:
+        self._choices = choices
         self._own = own if own is not None and own.seen else None
         self._earlier = [lesson for lesson in earlier if lesson.seen]
         self.answers = int(self._own.seen) if self._own else 0
@@ -250,10 +255,20 @@ class _Known:
         key = most or 0
         lengths = self._output_of_own(prompt, key) or self._output_of_earlier(key)
         if lengths is None:
-            usual = min(OUTPUT, most or OUTPUT)
-            lengths = Range(usual * 0.25, usual, float(most or usual * 4))
+            lengths = self._output_of_none(most)
         ceiling = float(most) if most else float("inf")
         return Range(*(min(max(each, 1.0), ceiling) for each in _ends(lengths)))
+
+    def _output_of_none(self, most: int | None) -> Range:
+        """Before any was seen. Where as many are allowed as thoughts take, they may be bought."""
+        usual = min(OUTPUT, most or OUTPUT)
+        is_bare = bool(self._choices) and most is not None and most < OUTPUT
+        likely = fmean(map(self._tokens_of, self._choices)) if is_bare else usual
+        return Range(min(usual * 0.25, likely), likely, float(most or usual * 4))
+
+    def _tokens_of(self, text: str) -> float:
+        figures, nothing = self._figures, Shape()
+        return max(figures.tokens(shape_of_text(text, 0)) - figures.tokens(nothing), 1.0)
 
     def _output_of_own(self, prompt: float, key: int) -> Range | None:
         answers = self._own.answers if self._own else {}

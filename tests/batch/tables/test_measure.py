@@ -162,3 +162,15 @@ def test_before_a_sample_rows_of_a_pack_share_what_they_have_in_common() -> None
     assert reckon(
         crowd, samples, None, own={}, earlier={}, packing=Packing(1, shared)
     ).prompt.likely == pytest.approx(alone.prompt.likely + 100 * 6)
+
+
+@pytest.mark.parametrize(("most", "bare"), [(20, True), (199, True), (4000, False), (None, False)])
+def test_before_a_sample_an_answer_is_as_long_as_its_choices(most: int | None, bare: bool) -> None:
+    crowd = {MODEL: Crowd(100, 100 * 1700)}
+    samples = [Sample(MODEL, most, 1700, shape_of_text("a review of some words"))]
+    told = reckon(crowd, samples, None, own={}, earlier={}, choices=CHOICES).output
+    open_ended = reckon(crowd, samples, None, own={}, earlier={}).output
+
+    # A model that is allowed to think may do so: that is no matter of the choices.
+    assert told.high == open_ended.high
+    assert (100 <= told.likely <= 300) if bare else told == open_ended
