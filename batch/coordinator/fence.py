@@ -59,7 +59,8 @@ class Fence:
         self.is_copied = home.is_copied()
         """Whether its files are a copy, of which nothing has shown that it is the newest."""
         self._connections = -1
-        self._is_placed = False
+        # A copy is told as one until it is seen to.
+        self._is_placed = self.is_copied
         self.is_behind = False
         """Whether Redis remembers more than this home: the home is an older copy of itself."""
         sender.fence = self._kept.fence
@@ -81,13 +82,15 @@ class Fence:
             self._kept.server, self.is_behind = found.server, found.count > kept.count
             return False
         self._kept.count += 1
-        self.is_copied = False
+        if self.is_copied:
+            self.is_copied = self._is_placed = False
         return True
 
     def renew(self) -> None:
         """Puts another in its place."""
         old, fence = self._kept.fence, secrets.token_hex(8)
         self._kept = _Kept(fence, 1, self._kept.server, time.time(), self._kept.place)
+        self._is_placed = False
         self._write()
         self._redis.memory.begin_fence(fence, old)
         self._sender.fence = fence

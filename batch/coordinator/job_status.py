@@ -131,6 +131,10 @@ class JobStatus:
         if presence.silent_s is not None:
             self._manned_at = max(self._manned_at, time.time() - presence.silent_s)
 
+    def excuse(self) -> None:
+        """Nobody could be seen until now: workers and calls are waited for anew."""
+        self._manned_at = self._moved_at = time.time()
+
     def _keeps_to_a_limit(self) -> bool:
         known = {each.value: each for each in Bound}
         return any(known[cause].is_wanted for cause in self.presence.bounds if cause in known)
@@ -141,6 +145,9 @@ class JobStatus:
         waits = here.wait is not None or here.down_s > 0 or self._keeps_to_a_limit()
         queues = not here.busy and here.has_others
         is_due = bool(job.left) and is_out and not waits and not queues
+        if not is_due or time.time() - self._manned_at >= self._unmanned_s:
+            # A call is due from when nothing else is waited for.
+            self._moved_at = time.time()
         return Signs(
             unmanned_since=self._manned_at,
             unmanned_s=self._unmanned_s,

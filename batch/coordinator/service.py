@@ -193,6 +193,7 @@ class Coordinator:
         for job in self._jobs.values():
             self._troubles[job.id].meet(REDIS, time.time())
             self._tell_stalled(job, Signs(redis_away_since=since, text=error.message), since)
+            job.status.excuse()
 
     def _tell_stalled(self, job: ActiveJob, signs: Signs, shown_at: float) -> None:
         """Tells by what does not need Redis that a job stands still; it stood so at `shown_at`."""

@@ -14,6 +14,9 @@ _WINDOW_S = 60.0
 _LEAST = 0.3
 """Of the time a job is bound by what it waits for longer than this share."""
 
+_BEHIND_S = 4.0
+"""What a worker tells is as old as two heartbeats at most."""
+
 _SHORTEST_S = 5.0
 """Nothing is said of less."""
 
@@ -39,7 +42,9 @@ class BoundBy(msgspec.Struct, frozen=True):
 
 
 class WaitMeter:
-    """Of one job. Workers tell sums that begin anew with each dispatcher."""
+    """Of one job. Workers tell sums over the models that it has there now: they fall when one is
+    done, and rise by all that was waited for there, for other jobs too, when one comes.
+    """
 
     def __init__(self) -> None:
         self._told: dict[str, dict[str, float]] = {}
@@ -50,11 +55,12 @@ class WaitMeter:
     def note(self, now: float, told: Mapping[str, Waited]) -> dict[str, float]:
         """What each worker tells at `now` (seconds); what was waited since the last time."""
         new: dict[str, float] = defaultdict(float)
+        most = now - self._lately[-1][0] + _BEHIND_S if self._lately else 0.0
         for worker, waits in told.items():
             before = self._told.get(worker)
             for cause, seconds in waits.items():
                 was = before.get(cause, 0.0) if before is not None else seconds
-                new[cause] += seconds - was if seconds >= was else seconds
+                new[cause] += min(max(seconds - was, 0.0), most)
         self._told = {worker: dict(waits) for worker, waits in told.items()}
         known = {cause: spent for cause, spent in new.items() if spent > 0 and cause in _CAUSES}
         _add(self.kept, known)

@@ -215,6 +215,8 @@ class Dispatcher:
                 del self._later[key]
                 back.append(request)
         self._stir.set()
+        # Somebody looks, and finds that nothing is waited for.
+        self._ready.set()
         return back
 
     def _may_probe(self) -> bool:

@@ -19,7 +19,7 @@ _ANSWER_S = 60
 _WISH_S = 60.0
 """A click that nobody heard for so long is not heeded later, when nobody expects it any more."""
 
-MOST_WORKERS, MOST_WISHES = 10_000, 1000
+MOST_WISHES = 1000
 """More of them than this are not of our making."""
 
 Word = Annotated[str, msgspec.Meta(pattern="^[0-9a-z]{1,64}$")]

@@ -24,7 +24,7 @@ _PRESENT_S = 17
 
 _SERVES_S = 10
 
-MOST_WORKERS, MOST_WISHES = 10_000, 1000
+MOST_WORKERS = 10_000
 """More of them than this are not of our making."""
 
 T = TypeVar("T")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import cast
 
@@ -64,6 +65,33 @@ def test_a_memory_in_which_a_count_is_missing_is_not_whole(tmp_path: Path) -> No
     memory.counts = before
     assert not one.holds()
     assert not fence(tmp_path, memory).holds()
+
+
+def test_a_copy_is_one_until_it_was_seen_to_or_redis_knows_it_for_the_newest(
+    tmp_path: Path,
+) -> None:
+    memory, old = Remembering(), tmp_path / "old"
+    old.mkdir()
+    one = fence(old, memory)
+    assert not one.holds()
+    one.renew()
+    assert one.holds()
+
+    for place, is_known in (("a", True), ("b", False)):
+        copy = shutil.copytree(old, tmp_path / place)
+        if not is_known:
+            memory.server = "another"
+        for _ in range(2):
+            again = fence(copy, memory)
+            assert again.is_copied
+            if not is_known:
+                # It dies before its jobs were seen to.
+                assert not again.holds()
+        if not is_known:
+            again.renew()
+        assert again.holds()
+        assert again.holds()
+        assert not fence(copy, memory).is_copied
 
 
 def test_what_a_link_leads_to_is_not_written(tmp_path: Path) -> None:

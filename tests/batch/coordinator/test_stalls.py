@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any, cast
 
@@ -56,6 +57,10 @@ def seen(house: House, monkeypatch: pytest.MonkeyPatch) -> Seen:
     house.turn(2)
     assert (found.told()["stall"], found.in_metrics()) == (None, [])
     return found
+
+
+def away(*_: object) -> None:
+    raise ServiceUnavailable(Message("Redis does not answer (ConnectionError)"))
 
 
 def check(seen: Seen, way: Stall) -> None:
@@ -131,10 +136,44 @@ def test_a_job_that_waits_for_what_is_known_does_not_stand_still(
     assert seen.told()["stall"] is None
 
 
-def test_redis_is_away(house: House, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(*_: object) -> None:
-        raise ServiceUnavailable(Message("Redis does not answer (ConnectionError)"))
+def comes_late(house: House) -> None:
+    house.post.present = []
+    house.turn(120)
 
+
+def was_throttled(house: House) -> None:
+    wait = {"code": "endpoint.rate_limited", "said": "later"}
+    house.worker(jobs={JOB: {"chunks": 1, "wait": wait}})
+    house.turn(120)
+
+
+def came_with_redis(house: House) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(house.post, "read", away)
+        house.turn(120)
+    house.post.present = []  # it has not beaten yet
+    house.turn(3)
+
+
+@pytest.mark.parametrize("waits", [comes_late, was_throttled, came_with_redis])
+def test_a_job_that_waited_for_long_does_not_stand_still_when_it_may_go_on(
+    house: House, seen: Seen, waits: Callable[[House], None]
+) -> None:
+    waits(house)
+    if waits is came_with_redis:
+        assert seen.told()["stall"] is None
+    seen.events.clear()
+    house.worker(jobs={JOB: {"in_flight": 1, "chunks": 1}})
+
+    for _ in range(50):
+        house.turn()
+        assert seen.told()["stall"] is None
+    assert not any(seen.events)
+    house.turn(25)
+    assert seen.told()["stall"]["reason"] == "no_progress"
+
+
+def test_redis_is_away(house: House, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     since = house.clock.wall
     monkeypatch.setattr(house.coordinator._home, "well_at", lambda: since)
     monkeypatch.setattr(house.post, "read", away)

@@ -29,7 +29,7 @@ def test_what_was_waited_for_longest_within_the_last_minute_is_told() -> None:
     assert meter.kept == {"rpm": 60.0, "tpm": 60.0}
 
 
-def test_sums_that_begin_anew_are_not_taken_for_less() -> None:
+def test_sums_that_begin_anew_or_jump_count_for_no_longer_than_it_was() -> None:
     meter = WaitMeter()
 
     meter.note(0.0, {"one": {"rpm": 500.0}})
@@ -37,9 +37,10 @@ def test_sums_that_begin_anew_are_not_taken_for_less() -> None:
         meter.note(2.0, {"one": {"rpm": 502.0}}),
         meter.note(4.0, {"one": {"rpm": 1.0}}),
         meter.note(6.0, {"one": {"rpm": 1.0, "of another release": 5.0}}),
+        meter.note(8.0, {"one": {"rpm": 503.0}}),
     ]
 
-    assert new == [{"rpm": 2.0}, {"rpm": 1.0}, {}]
+    assert new == [{"rpm": 2.0}, {}, {}, {"rpm": 6.0}]
 
 
 def test_a_job_that_seldom_waits_is_bound_by_nothing() -> None:

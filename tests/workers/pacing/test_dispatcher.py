@@ -152,9 +152,11 @@ def test_what_is_taken_back_is_never_called() -> None:
 
         assert back == some[3:]
         assert one.dispatcher.waiting == 3
+        await until(lambda: one.dispatcher.waits.cause)
         one.dispatcher.take_back(lambda _: True)
         await until(lambda: one.dispatcher.is_idle)
         assert not one.calls
+        await until(lambda: not one.dispatcher.waits.cause)
 
     run(scene())
 
