@@ -211,7 +211,8 @@ def cancel(request: Request) -> Response:
 
 
 def output(request: Request) -> Response:
-    """GET /v1/batches/{id}/output: answers as they come, `limit` lines from line `offset` on.
+    """GET /v1/batches/{id}/output: answers as they come, `limit` lines from line `offset` on,
+    or fewer where they are long.
 
     Two headers as at Doubleword: `X-Last-Line`, the next `offset`, and `X-Incomplete`, whether more
     may come. The output file of OpenAI's API is there at the end.
@@ -227,8 +228,10 @@ def output(request: Request) -> Response:
             lines = answered_lines(store, offset, limit)
     elif standing.ended and standing.facts is not None:
         raise conflict("The job of this batch was removed; its output file may still be there.")
-    more = len(lines) == limit or not standing.ended
-    headers = {"X-Last-Line": str(offset + len(lines)), "X-Incomplete": str(more).lower()}
+    facts = standing.facts
+    told = offset + len(lines)
+    more = not standing.ended or bool(lines and facts is not None and told < facts.completed)
+    headers = {"X-Last-Line": str(told), "X-Incomplete": str(more).lower()}
     return Response(b"".join(lines), media_type="application/jsonl", headers=headers)
 
 

@@ -23,6 +23,9 @@ from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.result import ResultState
 from jobs.states import JobState
 
+MOST_AT_ONCE = 16 * 2**20
+"""Bytes of answered lines, and one more line."""
+
 _NOT_RUN = {
     JobState.CANCELLING: "cancelled",
     JobState.CANCELLED: "cancelled",
@@ -79,14 +82,19 @@ def _failed_lines(
 
 
 def answered_lines(store: JobStore, offset: int, limit: int) -> list[bytes]:
-    """Lines of output.jsonl in the order in which the answers came, so many from `offset` on."""
+    """Lines of output.jsonl in the order in which the answers came, so many from `offset` on, or
+    fewer where they are `MOST_AT_ONCE` bytes already.
+    """
     with store.snapshot():
         job = store.job()
         form = form_of(job.spec)
-        return [
-            form.output(row_of(store, ordinal), job.id)
-            for ordinal in answered_as_they_came(store.db, offset, limit)
-        ]
+        lines, size = list[bytes](), 0
+        for ordinal in answered_as_they_came(store.db, offset, limit):
+            lines.append(form.output(row_of(store, ordinal), job.id))
+            size += len(lines[-1])
+            if size >= MOST_AT_ONCE:
+                break
+        return lines
 
 
 def finished_lines(store: JobStore) -> Iterator[bytes]:

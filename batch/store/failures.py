@@ -12,7 +12,7 @@ from batch.store.chunks import Chunks
 from batch.store.results import count_again, give_copies, grow, restore
 from batch.store.suspects import POISON
 
-_CUT = f"(flags <> '' AND {TRUNCATED_IN_FLAGS} AND coalesce(output_bound, 0) < ?2)"
+_CUT = f"(flags <> '' AND {TRUNCATED_IN_FLAGS} AND coalesce(output_bound, 1) BETWEEN 1 AND ?2 - 1)"
 _CHOSEN = (
     "CREATE TEMP TABLE chosen AS"  # noqa: S608  constants
     " SELECT ordinal, state FROM results JOIN requests USING (ordinal)"

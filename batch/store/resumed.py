@@ -40,7 +40,7 @@ _QUERIES = {
     " AND ordinal NOT IN (SELECT ordinal FROM copies)",
     Kind.TRUNCATED: "JOIN results USING (ordinal) WHERE flags <> '' AND "  # noqa: S608
     + TRUNCATED_IN_FLAGS
-    + " AND coalesce(output_bound, 0) < CAST(?1 AS INTEGER)"
+    + " AND coalesce(output_bound, 1) BETWEEN 1 AND CAST(?1 AS INTEGER) - 1"
     " AND ordinal NOT IN (SELECT ordinal FROM copies)",
 }
 

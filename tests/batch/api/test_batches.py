@@ -537,7 +537,7 @@ def test_lists_can_be_of_one_status(office: Office) -> None:
     assert office.ask("GET", "/v1/batches", params={"status": "new"}).status_code == 400
 
 
-def test_answers_are_told_as_they_come(office: Office) -> None:
+def test_answers_are_told_as_they_come(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = office.batch(*map(line, range(5)))
 
     def ask(query: str = "") -> tuple[list[str], str, str]:
@@ -557,6 +557,11 @@ def test_answers_are_told_as_they_come(office: Office) -> None:
     assert sorted(whole.splitlines()) == sorted(
         office.content(office.get(batch["id"])["output_file_id"]).splitlines()
     )
+    assert ask("?limit=4")[1:] == ("4", "false")
+    # Long ones come in more pieces.
+    monkeypatch.setattr("batch.reports.MOST_AT_ONCE", 1)
+    assert ask() == (["r-0"], "1", "true")
+    assert ask("?offset=3") == (["r-4"], "4", "false")
     for query in ("?offset=-1", "?limit=0", "?offset=x"):
         assert office.ask("GET", f"/v1/batches/{batch['id']}/output{query}").status_code == 400
     assert office.ask("GET", "/v1/batches/batch_none/output").status_code == 404

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
+from msgspec import structs
+
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 from tests.batch.making import (
@@ -198,3 +200,12 @@ def test_a_row_that_kills_its_workers_keeps_the_answer_it_had(tmp_path: Path) ->
     job = store.job()
     assert (job.completed, job.failed, job.truncated) == (2, 0, 1)
     assert waiting(store) == [1]
+
+
+def test_who_wanted_no_new_token_was_not_cut_off(tmp_path: Path) -> None:
+    store = publish(tmp_path, [structs.replace(request(1), max_output=0)])
+    feed(store, 1)
+    ledger.apply(store, [delivery([call(0)], [result(0, flags=CUT)], [closing(1)])])
+
+    assert not store.failures.truncated_below(9)
+    assert store.failures.retry([], max_tokens=9) == 0
