@@ -157,6 +157,21 @@ def zone_name() -> str:
     return zone.key if zone else f"{datetime.now().astimezone():%Z}"
 
 
+def zone_key() -> str:
+    """The same by its IANA name; `UTC` where nobody knows one of this machine's zone."""
+    zone = _zone.get()
+    named = os.environ.get("TZ") or os.path.realpath("/etc/localtime").partition("zoneinfo/")[2]
+    return zone.key if zone else _known(named.removeprefix(":")) or "UTC"
+
+
+def _known(name: str) -> str:
+    """A zone's name, "" if it is none."""
+    try:
+        return ZoneInfo(name).key if _ZONE.fullmatch(name) else ""
+    except (KeyError, OSError, ValueError):
+        return ""
+
+
 @cache
 def _words() -> gettext.GNUTranslations | None:
     """The catalogue; None for English, which needs none."""

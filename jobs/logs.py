@@ -84,15 +84,16 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return record.name.split(".")[0] == "nightshift"
 
 
-def log_to_stderr(level: str, layout: str, form: str = "") -> None:
+def log_to_stderr(level: str, layout: str, form: str = "", *, libraries: bool = False) -> None:
     """The log of this process, as text of a layout or, by `form` or NIGHTSHIFT_LOG_FORMAT, "json".
 
-    What libraries have to say is left out, but when a fault is looked for (level DEBUG).
+    What libraries have to say is left out, but for `libraries` and when a fault is looked for
+    (level DEBUG).
     """
     handler = logging.StreamHandler()
     is_json = (form or os.environ.get(FORMAT, "")) == "json"
     plain = Relayed(layout) if RELAYED in os.environ else OneLine(layout)
     handler.setFormatter(JsonLine() if is_json else plain)
-    if level != "DEBUG":
+    if level != "DEBUG" and not libraries:
         handler.addFilter(_is_ours)
     logging.basicConfig(level=level, handlers=[handler])

@@ -19,8 +19,9 @@ from batch.dialogue.options import (
 )
 from batch.dialogue.terminal import say
 from batch.programs import fork_tied, keep_only_needed, outlive
-from batch.settings import read_settings
+from batch.settings import log_level, read_settings
 from jobs.address import DEFAULT_BASE_URL
+from jobs.logs import log_to_stderr
 from jobs.message import N_
 from jobs.seal import Target
 from jobs.secret import secret
@@ -79,6 +80,9 @@ def command(
     """See HELP."""
     from batch.flower import PASSWORD_VARIABLE, serve  # loads Celery and Tornado
 
+    # Tornado alone knows of a page that failed.
+    level = log_level(os.environ, "WARNING")
+    log_to_stderr(level, "%(asctime)s %(message)s", libraries=True)
     settings, home = read_settings(os.environ), open_home()
     seal = post_seal(settings, home.folder)
     target = Target(base_url, key_fingerprint(os.environ))

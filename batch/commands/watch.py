@@ -114,7 +114,7 @@ def _follow(
             progress = glance.at(row, meter.rate, sum(store.refusals().values()))
             display.show(progress)
             was, stall = stall, progress.stall.reason if progress.stall else None
-            if stall != was:
+            if stall != was and not is_at_rest(row):
                 display.say(stall_line(progress) or _("the job moves again"))
                 if stall is not None:
                     display.say(f"  {way_out(progress)}")

@@ -91,5 +91,5 @@ def figures(job: Job, given: Callable[[str, str], str]) -> dict[str, str]:
     shown = {name: given(f"was_{name}", now) for name, now in stands.items()}
     new = {name: text for name, text in found.items() if text not in (stands[name], shown[name])}
     if new.get(WINDOW) and "@" not in new[WINDOW]:
-        new[WINDOW] += f"@{language.zone_name()}"
+        new[WINDOW] += f"@{language.zone_key()}"
     return new

@@ -21,6 +21,7 @@ from batch.language import (
     ngettext,
     number,
     size,
+    zone_key,
     zone_name,
 )
 from batch.reports.page import visible
@@ -34,7 +35,7 @@ from jobs.states import JobState, PauseReason, pausing
 
 MOST_CODES = 20
 
-__all__ = ["local", "money", "number", "plain", "size", "zone_name"]
+__all__ = ["local", "money", "number", "plain", "size", "zone_key", "zone_name"]
 
 
 def _states() -> dict[str, str]:

@@ -6,9 +6,10 @@ Whoever has the home, the secrets of notifications, and outlives its coordinator
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from batch.notices.notifier import Teller
 from batch.store.home import Home
@@ -43,22 +44,23 @@ class Watchman:
 
     def _run(self) -> None:
         while not self._end.wait(EVERY_S):
-            with suppress(NightshiftError, OSError):
+            with suppress(OSError):
                 self.look()
 
     def look(self) -> None:
-        """Once at each job that is not over."""
+        """Once at each job that is not over; one that cannot be read hides no other."""
         for job in [self._only] if self._only else self._home.job_ids():
-            touched = self._home.touched(job)
-            if self._asleep.get(job) == touched:
-                continue
-            store = self._home.open(job, read_only=True)
-            try:
-                self._see(store)
-                if store.job().ended:
-                    self._asleep[job] = touched
-            finally:
-                store.close()
+            with suppress(NightshiftError, OSError, sqlite3.Error):
+                self._look_at(job)
+
+    def _look_at(self, job: str) -> None:
+        touched = self._home.touched(job)
+        if self._asleep.get(job) == touched:
+            return
+        with closing(self._home.open(job, read_only=True)) as store:
+            self._see(store)
+            if store.job().ended:
+                self._asleep[job] = touched
 
     def _see(self, store: JobStore) -> None:
         job, well_at = store.job(), self._home.well_at()

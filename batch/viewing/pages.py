@@ -17,9 +17,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from batch import language
 from batch.language import _
 from batch.reports.page import visible
-from batch.reports.rows import row_of
+from batch.reports.rows import Row, row_of
 from batch.reports.texts import answer_of, prompt_of, rest_of
-from batch.store import lookup
+from batch.store import lookup, messages
 from batch.store.jobstore import JobStore
 from batch.store.lookup import Notable
 from jobs.errors import NightshiftError
@@ -87,7 +87,9 @@ def listing(store: JobStore, view: View) -> str:
         places = [
             view.start + place if view.is_ranked else row.ordinal for place, row in enumerate(rows)
         ]
-        told = [(row, place, _beginning(row)) for row, place in zip(rows, places, strict=True)]
+        told = [
+            (row, place, _beginning(store, row)) for row, place in zip(rows, places, strict=True)
+        ]
         return _render("listing.html", job=store.job(), view=view, page=found, rows=told)
 
 
@@ -106,6 +108,7 @@ def row(store: JobStore, ordinal: int, view: View) -> str | None:
             job=store.job(),
             view=view,
             row=found,
+            why=messages.read(store.db, found.message),
             prompt=list(prompt_of(request)),
             rest=json.dumps(rest, ensure_ascii=False),
             limit=limit,
@@ -145,8 +148,8 @@ def style_hash() -> str:
     return f"'sha256-{b64encode(sha256(style.encode()).digest()).decode()}'"
 
 
-def _beginning(found: Any) -> str:
-    words = _(found.message) or answer_of(found)
+def _beginning(store: JobStore, found: Row) -> str:
+    words = _(messages.read(store.db, found.message)) or answer_of(found)
     return " ".join(words[: 4 * _BEGINNING].split())[:_BEGINNING]
 
 

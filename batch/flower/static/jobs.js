@@ -62,6 +62,8 @@
     const had = document.activeElement;
     const beside = had && had.closest("[data-key], .ns-head, [data-part]");
     change();
+    // What is moved loses it, too.
+    if (had && had.isConnected && had !== document.activeElement) { had.focus({ preventScroll: true }); }
     if (!had || had.isConnected || !beside) { return; }
     const next = beside.isConnected && beside.querySelector("[data-click], [data-form], a, button");
     if (next) { next.focus({ preventScroll: true }); }

@@ -16,6 +16,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from batch.commands import doctor, status, watch
+from batch.commands.watch import _Lines
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sign import Ailment, Sign, board_name
 from batch.credentials import post_seal
@@ -31,6 +32,7 @@ from batch.watching.progress import Progress, at_standstill, progress_of
 from jobs.names import LOCK
 from jobs.notify import Notify
 from jobs.stall import Stall, Stalled
+from jobs.states import JobState
 from scripts import schemas
 from tests.batch.making import JOB, OTHER, publish
 from tests.conftest import Server
@@ -285,3 +287,43 @@ def test_a_coordinator_that_is_gone_is_told_of_by_who_watches(
     scene.lock.is_well()
     watchman.look()
     assert events == ["stalled.no_coordinator"]
+
+
+def test_a_job_that_cannot_be_read_hides_no_other_from_who_watches(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = scene.home.jobs_folder / f"job_{'0' * 26}"
+    broken.mkdir()
+    (broken / "job.sqlite").write_bytes(b"no database" * 1000)
+    watchman, seen = Watchman(scene.home), list[str]()
+    monkeypatch.setattr(watchman, "_see", lambda store: seen.append(store.job().id))
+
+    watchman.look()
+
+    assert seen == [JOB]
+
+
+@pytest.mark.parametrize("end", [JobState.PAUSED, JobState.CANCELLED])
+def test_a_job_that_somebody_stopped_does_not_move_again(scene: Scene, end: JobState) -> None:
+    said: list[str] = []
+
+    class Screen(_Lines):
+        def show(self, _progress: Progress) -> None:
+            """Somebody stops the job at the first look."""
+            with closing(scene.home.open(JOB)) as store:
+                if store.job().state is JobState.IN_PROGRESS:
+                    store.set_state(JobState.CANCELLING if end is JobState.CANCELLED else end)
+                    if end is JobState.CANCELLED:
+                        store.set_state(end)
+
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    with (
+        closing(Glance(scene.home, scene.settings)) as glance,
+        closing(Screen(scene.home.open(JOB, read_only=True))) as screen,
+    ):
+        assert watch._follow(scene.home, JOB, glance, screen, 0.0).state is end
+
+    assert "no coordinator is at work" in said[0]
+    assert "the job moves again" not in said

@@ -6,6 +6,8 @@ from decimal import Decimal
 
 import pytest
 
+from batch import language
+from batch.coordinator import clicks
 from batch.flower import forms
 from batch.flower.status_reader import Job
 from jobs.states import JobState
@@ -40,3 +42,26 @@ def test_hours_without_a_zone_are_not_moved_by_saving_the_form() -> None:
 
     assert forms.figures(job, forms.current(job).get) == {}
     assert forms.figures(job, {"priority": "high"}.get) == {"priority": "high"}
+
+
+@pytest.mark.parametrize(
+    ("cookie", "machine", "zone"),
+    [
+        ("Asia/Omsk", "Europe/Moscow", "Asia/Omsk"),
+        ("", "Europe/Moscow", "Europe/Moscow"),
+        ("Nowhere/Else", ":Europe/Moscow", "Europe/Moscow"),
+        ("", "MSK-3", "UTC"),
+    ],
+)
+def test_hours_without_a_zone_are_those_of_a_zone_that_a_job_can_have(
+    cookie: str, machine: str, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", machine)
+    language.use_zone(cookie)
+    job = Job("job_x", "x", JobState.IN_PROGRESS, 1)
+
+    found = forms.figures(job, {"window": "22:00-06:00"}.get)
+
+    language.use_zone("")
+    assert found == {"window": f"22:00-06:00@{zone}"}
+    assert clicks.change_of(found).fields["window"] == f"22:00-06:00@{zone}"

@@ -1,0 +1,38 @@
+"""The pages of `show --open` in the language of whoever looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batch import language
+from batch.store import ledger
+from batch.viewing import pages
+from batch.viewing.pages import View
+from jobs.message import N_
+from tests.batch.making import delivery, feed, publish, result
+
+
+@pytest.fixture
+def russian() -> Iterator[None]:
+    language.use("ru")
+    yield
+    language.use("en")
+
+
+@pytest.mark.usefixtures("russian")
+def test_a_failure_is_told_in_the_language_of_whoever_looks(tmp_path: Path) -> None:
+    why = N_("{zone!r} is not a time zone such as Europe/Moscow", zone="Mars/North")
+    store = publish(tmp_path, 4)
+    chunk = feed(store)
+    failed = result(0, chunk.chunk, code="endpoint.5xx", message=str(why), data=why.data)
+    ledger.apply(store, [delivery([], [failed])])
+
+    shown = (pages.listing(store, View()), pages.row(store, 0, View()) or "")
+
+    store.close()
+    for page in shown:
+        assert "is not a time zone" not in page
+        assert "Mars/North" in page
