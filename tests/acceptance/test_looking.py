@@ -210,7 +210,8 @@ def test_an_env_file_is_read_and_the_environment_goes_before_it(
     shell.write("reviews.jsonl", '{"messages": [{"role": "user", "content": "да?"}]}\n')
 
     shell("submit", "reviews.jsonl", NIGHTSHIFT_NAME="environment")
-    doctor = shell("doctor")
+    # A job waits, and no coordinator is there.
+    doctor = shell("doctor", code=4)
 
     job = json.loads(shell("status", "latest", "--json").out)
     assert job["name"] == "environment"
