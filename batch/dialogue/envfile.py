@@ -24,7 +24,7 @@ from jobs import headers
 from jobs.errors import UsageError
 from jobs.logs import RELAYED
 from jobs.message import N_
-from jobs.secret import CATALOG_HEADER, KEYS, key_source
+from jobs.secret import CATALOG_HEADER, CATALOG_KEY, KEYS, header_secrets, key_source
 
 NAME = ".env"
 
@@ -42,8 +42,17 @@ _NOTIFICATIONS = ("NOTIFY_URL", "NOTIFY_TELEGRAM", "NOTIFY_MAIL", "TELEGRAM_URL"
 _PLACES = ("BASE_URL", "REDIS_URL", "HOME")
 _ADDRESSES = frozenset(f"NIGHTSHIFT_{name}" for name in (*_PLACES, *_NOTIFICATIONS))
 _SECRET_FILE = re.compile(r"NIGHTSHIFT_(?:\w+_)?(?:KEY|URL|SECRET|TOKEN|PASSWORD)_FILE")
-_LENT = ("NIGHTSHIFT_NOTIFY_SECRET", "NIGHTSHIFT_TELEGRAM_TOKEN", "NIGHTSHIFT_SMTP_PASSWORD")
-_USING_KEYS = frozenset({"run", "submit", "resume", "estimate", "worker", "coordinator", "doctor"})
+_LENT = (
+    *("NIGHTSHIFT_NOTIFY_SECRET", "NIGHTSHIFT_TELEGRAM_TOKEN", "NIGHTSHIFT_SMTP_PASSWORD"),
+    CATALOG_KEY,
+)
+_HEADERS = (headers.VARIABLE, CATALOG_HEADER)
+_USING_KEYS = frozenset(
+    {
+        *("run", "submit", "resume", "cancel", "estimate", "serve"),
+        *("worker", "coordinator", "doctor"),
+    }
+)
 _MOST_BYTES = 2**20
 
 
@@ -76,8 +85,9 @@ class EnvFile:
 
         `UsageError` where nobody can be asked: --yes agrees to spending, not to this.
         """
-        addresses, lent = self._addresses(), self._lent()
-        if command not in _USING_KEYS or not (addresses and lent):
+        addresses = self._addresses() if command in _USING_KEYS else []
+        lent = self._lent() if addresses else []
+        if not lent:
             return
         told = _("{file} sets {addresses}").format(
             file=self.path.absolute(), addresses=", ".join(map(_shown, addresses))
@@ -105,6 +115,7 @@ def _in_use() -> Iterator[str]:
         yield source
     for name in _LENT:
         yield from (each for each in (f"{name}_FILE", name) if os.environ.get(each))
+    yield from (name for name in _HEADERS if header_secrets(os.environ, name))
 
 
 def _is_taken(name: str) -> bool:

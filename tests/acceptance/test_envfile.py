@@ -64,12 +64,16 @@ def test_a_pipe_of_that_name_holds_nobody_up(shell: Shell) -> None:
 
 
 _NAMES = ("REDIS_URL", "HOME", "NOTIFY_URL", "NOTIFY_MAIL", "TELEGRAM_URL", "SMTP_URL")
-_COMMANDS = ("run", "submit", "resume", "estimate", "worker", "coordinator", "doctor")
+_COMMANDS = ("run", "submit", "resume", "cancel", "estimate", "serve")
+_SERVICES = ("worker", "coordinator", "doctor")
 
 
 @pytest.mark.parametrize(
     ("name", "command"),
-    [*((name, "run") for name in _NAMES), *(("BASE_URL", command) for command in _COMMANDS)],
+    [
+        *((name, "run") for name in _NAMES),
+        *(("BASE_URL", command) for command in (*_COMMANDS, *_SERVICES)),
+    ],
 )
 def test_an_address_from_there_meets_no_key_from_elsewhere(
     shell: Shell, name: str, command: str
@@ -108,6 +112,27 @@ def test_a_secret_of_notifications_is_lent_to_no_address_from_there(shell: Shell
     assert "NIGHTSHIFT_TELEGRAM_TOKEN was set elsewhere" in (
         shell("doctor", NIGHTSHIFT_TELEGRAM_TOKEN="123:abc", code=2).err
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "value"),
+    [
+        ("coordinator", "NIGHTSHIFT_CATALOG_KEY", "canary-catalogue-1"),
+        ("coordinator", "NIGHTSHIFT_CATALOG_HEADER", "api-key=env:MINE"),
+        ("worker", "NIGHTSHIFT_HEADER", "api-key=env:MINE"),
+    ],
+)
+def test_neither_is_what_goes_beside_the_key_or_opens_the_catalogue(
+    shell: Shell, command: str, name: str, value: str
+) -> None:
+    alone(shell, "ROUTERAI_API_KEY")
+    env_file(shell, NIGHTSHIFT_BASE_URL="https://127.0.0.1:1/v1")
+    shell.environ |= {name: value, "MINE": CANARY}
+
+    refused = shell(command, code=2).err
+
+    assert f"{name} was set elsewhere" in refused
+    assert CANARY not in refused
 
 
 def test_a_person_is_asked(shell: Shell, simulator: Simulators, server: Server) -> None:
