@@ -112,7 +112,7 @@ async def _ask(client: httpx2.AsyncClient, url: str, body: bytes, redactor: Reda
             client.stream("POST" if body else "GET", url, content=body or None) as response,
         ):
             answered = response.status_code == _FINE
-            found = redactor.body(await _body(response, url), answered=answered)
+            found = redactor.body(await _body(response, url, redactor), answered=answered)
             return Page(response.status_code, found)
     except TimeoutError:
         raise ServiceUnavailable(
@@ -121,20 +121,24 @@ async def _ask(client: httpx2.AsyncClient, url: str, body: bytes, redactor: Reda
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise ServiceUnavailable(
             N_(
-                "{url} cannot be read: {kind}: {why}", url=url, kind=type(error).__name__, why=error
+                "{url} cannot be read: {kind}: {why}",
+                url=url,
+                kind=type(error).__name__,
+                # Of a malformed head it quotes a line, in which the key may stand.
+                why=redactor.text(str(error)),
             ),
             hint=HINT,
         ) from error
 
 
-async def _body(response: httpx2.Response, url: str) -> bytes:
+async def _body(response: httpx2.Response, url: str, redactor: Redactor) -> bytes:
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise ServiceUnavailable(
             N_(
                 "{url} sends a compressed response that was not requested ({encoding!r})",
                 url=url,
-                encoding=encoding[:40],
+                encoding=redactor.text(encoding)[:40],
             ),
             hint=HINT,
         )

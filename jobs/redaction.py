@@ -101,6 +101,10 @@ class Redactor:
                 return True
         return False
 
+    def text(self, text: str) -> str:
+        """Words without the key, such as those of an error."""
+        return self.body(text.encode(errors="replace"), answered=False).decode(errors="replace")
+
     def headers(self, headers: dict[str, str]) -> dict[str, str]:
         """The values without the key."""
         return {name: self._short(value) for name, value in headers.items()}

@@ -31,6 +31,7 @@ from jobs.usage import Usage
 from scripts.simulator import Simulator
 from scripts.simulator.client import Client
 from tests import loopback
+from tests.conftest import CANARY
 from tests.loopback import Quiet
 
 MODEL = "minimax/minimax-m1"
@@ -524,6 +525,39 @@ def test_a_compressed_catalogue_is_refused_unread() -> None:
         pytest.raises(ServiceUnavailable, match="compressed"),
     ):
         read_prices(url, [MODEL], now=0)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Bearer {} 200 OK",
+        "HTTP/1.1 200 OK\r\nQuoted Authorization Bearer {}",
+        "HTTP/1.1 200 OK\r\nContent-Encoding: {}",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+    ],
+    ids=["line", "header", "encoding", "chunk"],
+)
+def test_a_head_that_quotes_the_key_shows_it_to_nobody(
+    monkeypatch: pytest.MonkeyPatch, head: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+
+    def quote(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(f"{head.format(CANARY)}\r\n\r\n".encode())
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=quote, args=(server,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        with pytest.raises(ServiceUnavailable) as fault:
+            read_prices(url, [MODEL], now=0)
+        thread.join()
+
+    assert CANARY[:12] not in fault.value.message
+    assert "key redacted" in fault.value.message
 
 
 def test_silence_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
