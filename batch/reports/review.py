@@ -10,6 +10,7 @@ import csv
 import heapq
 import io
 import math
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from batch.reports.files import whole_file
 from batch.reports.rows import rows
 from batch.store.jobstore import JobStore
 from batch.store.units import REPAIRED
@@ -170,21 +172,19 @@ def _why(row: Answer) -> str:
 def _write(path: Path, task: Task, chosen: list[tuple[Answer, str]]) -> None:
     names = columns_of(task)
     delimiter = task.form.delimiter if task.form.kind == "csv" else ","
+    if os.path.lexists(path):
+        raise UsageError(
+            N_("{path} exists already", path=path), hint=N_("choose another with -o FILE")
+        )
     table = io.StringIO(newline="")
     writer = csv.writer(table, delimiter=delimiter)
     writer.writerow(["row", "why", *task.form.columns, *names, *map(_correct, names)])
     for row, why in chosen:
         given = [harmless(plain_cell(row.values.get(name))) for name in names]
         writer.writerow([row.number, why, *row.cells, *given, *("" for _ in names)])
-    try:
-        with path.open("x", encoding="utf-8-sig", newline="") as file:
-            file.write(table.getvalue())
-    except FileExistsError:
-        raise UsageError(
-            N_("{path} exists already", path=path), hint=N_("choose another with -o FILE")
-        ) from None
-    except OSError as error:
-        raise UsageError(N_("{path} can't be written: {why}", path=path, why=error)) from None
+    # The folder may be one by a link that the user made.
+    with whole_file(path.parent.resolve() / path.name) as file:
+        file.write(table.getvalue().encode("utf-8-sig"))
 
 
 def _correct(name: str) -> str:

@@ -13,7 +13,7 @@ from batch.reports import write_all
 from batch.reports.review import read_review, write_review
 from batch.store.jobstore import JobStore
 from batch.tables.score import REVIEW
-from jobs.errors import UsageError
+from jobs.errors import StorageUnavailable, UsageError
 from jobs.names import REPORT
 from jobs.task import Task
 from tests.batch.tables.playing import Play, table_job
@@ -89,3 +89,23 @@ def test_what_a_person_writes_scores_the_job_and_empty_rows_do_not_count(
     assert "random rows: 4 of 4 right, accuracy 100.0 %" in report
     with pytest.raises(UsageError, match="exists already"):
         write_review(job, path, 3)
+
+
+def test_a_table_is_whole_or_absent_and_its_owners_alone(
+    job: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    path = tmp_path / "link" / "check.csv"
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("os.fsync", fail)
+        with pytest.raises(StorageUnavailable, match="No space left"):
+            write_review(job, path, 3)
+        assert list((tmp_path / "real").iterdir()) == []
+
+    assert write_review(job, path, 3) == 3
+    assert path.stat().st_mode & 0o777 == 0o600
