@@ -227,17 +227,91 @@ def test_deliveries_and_acknowledgements_pass_once_and_nonsense_is_passed_over(
     between(server, scene)
 
 
-def test_whatever_fails_is_a_connection_error(server: Server, redis: Redis) -> None:
+def test_whatever_fails_is_a_connection_error(server: Server) -> None:
     async def scene(one: WorkerRedis, _: WorkerRedis) -> None:
-        redis.set(names.acks_key("box"), "no list")
+        server.kill()
         with pytest.raises(ConnectionError):
             await one.deliveries.acknowledged("box")
-        server.kill()
         with pytest.raises(ConnectionError):
             await one.heartbeats.beat([KEY], WorkerStatus())
         await one.connection.check()
 
     between(server, scene)
+
+
+# ---- Others write there, too ---------------------------------------------------------------------
+
+
+def test_what_others_put_in_the_place_of_claims_and_counts_holds_nobody_up(
+    server: Server, redis: Redis
+) -> None:
+    home = CoordinatorRedis(server.url, SEAL)
+
+    async def scene(one: WorkerRedis, _: WorkerRedis) -> None:
+        for chunk in (1, 2):
+            lay_down(redis, chunk)
+            await one.claims.claim(JOB, chunk, FENCE)
+            spoil(redis, names.claim_key(JOB, chunk))
+        beat = await one.heartbeats.beat([(JOB, 2)], WorkerStatus())
+        assert (beat.lost, beat.fences) == (set(), {FENCE.encode()})
+        assert redis.get(names.claim_key(JOB, 2)) == b"one"
+        await one.claims.release(JOB, 1)
+        assert home.chunks.lose(JOB, 1)
+
+        spoil(redis, names.acks_key("box"))
+        assert await one.deliveries.acknowledged("box") == []
+        assert not redis.exists(names.acks_key("box"))
+
+        one.limiters.mark_dead(["aaaa"])
+        redis.set(names.slots_key("scope"), "no hash")
+        asked = LeaseRequest(wanted=1, in_flight=0, most=8)
+        with pytest.raises(ConnectionError):
+            await one.limiters.exchange("scope", asked)
+        assert (await one.limiters.exchange("scope", asked)).slots == 1
+
+        for nonce in range(2):
+            found = cast("bytes", redis.hget(names.NONCES, "one"))
+            key = names.voucher_key(found.decode())
+            redis.delete(key)
+            redis.hset(key, "count", "nan") if nonce else redis.set(key, "no hash")
+            assert not (await one.heartbeats.beat([], WorkerStatus())).fences
+            await vouched(server, one)
+            assert (await one.heartbeats.beat([], WorkerStatus())).fences == {FENCE.encode()}
+
+    between(server, scene)
+    home.close()
+
+
+def spoil(redis: Redis, key: str) -> None:
+    redis.delete(key)
+    redis.hset(key, "x", "x")
+
+
+@pytest.mark.parametrize("count", ["", "garbage", "nan", "1e999", "9" * 5000])
+def test_a_count_of_the_fence_that_is_none_is_a_memory_that_is_lost(
+    count: str, server: Server, redis: Redis
+) -> None:
+    home = CoordinatorRedis(server.url, SEAL)
+    home.memory.begin_fence(FENCE, FENCE)
+    redis.set(names.fence_key(FENCE), count)
+
+    assert not home.memory.vouch(FENCE, 1, home.memory.vouch(FENCE, 1, "").server).whole
+    home.close()
+
+
+def test_places_that_nobody_of_us_writes_to_are_passed_over_or_emptied(
+    server: Server, redis: Redis
+) -> None:
+    home = CoordinatorRedis(server.url, SEAL)
+    lay_down(redis)
+    for chunk in ("9" * 5000, "-1", "x", ""):
+        redis.set(names.payload_key(JOB, chunk), "x")
+    redis.hset(names.WISHES, cast(Any, b"\xff\xfe"), "x")
+
+    assert home.memory.laid_down() == {JOB: {1}}
+    assert home.clicks.wishes() == {}
+    assert not redis.exists(names.WISHES)
+    home.close()
 
 
 # ---- Redis comes back older than it was ----------------------------------------------------------

@@ -64,7 +64,7 @@ Whoever asks again since no reply came has the chunk already: that is the same `
 
 _UNCLAIM = """
 for _, key in ipairs(KEYS) do
-  local by = redis.call('GET', key)
+  local by = redis.pcall('GET', key)
   if by == ARGV[1] or by == ARGV[2] then
     redis.call('DEL', key)
   end
@@ -74,7 +74,7 @@ end
 _RENEW = """
 local lost = {}
 for place = 1, #KEYS, 2 do
-  local claim, number = redis.call('GET', KEYS[place]), (place - 1) / 2
+  local claim, number = redis.pcall('GET', KEYS[place]), (place - 1) / 2
   local gone = ARGV[3] == '1' and redis.call('EXISTS', KEYS[place + 1]) == 0
   if claim == ARGV[4 + number] or (not claim and gone) then
     lost[#lost + 1] = number
@@ -86,7 +86,7 @@ return lost
 """
 """In one step with the look: a chunk that is given up has a claim that its coordinator signed, for
 good; any other is not of our making. Where there is none it only ran out, or Redis has forgotten
-it; where Redis has not, its payload is there.
+it; where Redis has not, its payload is there. What is no text is nobody's, either.
 """
 
 Key = tuple[str, int]

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 
 from jobs.errors import UsageError
 from jobs.message import N_
@@ -18,6 +18,8 @@ from jobs.redis_url import parse_redis_url
 from jobs.seal import Seal
 
 TIMEOUT_S = 4.0
+
+_SPOILT = ("WRONGTYPE", "hash value is not an integer", "would overflow")
 
 
 class Connection:
@@ -79,6 +81,11 @@ def _client(redis_url: str, **how: Any) -> Redis:
         health_check_interval=0,
         **how,
     )
+
+
+def is_spoilt(error: ResponseError) -> bool:
+    """Whether a key held what is not of our making; a server that refuses is no sign of it."""
+    return any(words in str(error) for words in _SPOILT)
 
 
 @asynccontextmanager

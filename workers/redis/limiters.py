@@ -30,10 +30,10 @@ class SharedLimiters:
         """Tells what happened, gets this process's share."""
         keys = [names.pace_key(scope), names.slots_key(scope), names.minute_key(scope)]
         async with as_connection_errors():
-            if keys[1] not in self._slots:
-                await self._release_slots(keys[1])
-                self._slots.add(keys[1])
             try:
+                if keys[1] not in self._slots:
+                    await self._release_slots(keys[1])
+                    self._slots.add(keys[1])
                 asked = [self._worker, LEASE_S, *vars(ask).values()]
                 return lease_of(await self._exchange(keys=keys, args=asked))
             except (ResponseError, BadMessage) as error:

@@ -6,8 +6,10 @@ import asyncio
 import secrets
 from contextlib import suppress
 
+from redis.exceptions import ResponseError
+
 from jobs import names
-from workers.redis.connection import TIMEOUT_S, Connection, as_connection_errors
+from workers.redis.connection import TIMEOUT_S, Connection, as_connection_errors, is_spoilt
 
 _ASK = """
 local nonces, voucher = unpack(KEYS)
@@ -47,8 +49,15 @@ class Vouching:
     async def _vouched_for(self) -> set[bytes]:
         nonce, count = self.nonce, self.count + 1
         keys = (names.NONCES, names.voucher_key(nonce))
-        async with asyncio.timeout(TIMEOUT_S):
-            counted, fences = await self._ask(keys, (self._connection.worker, nonce, _VOUCHER_S))
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                told = (self._connection.worker, nonce, _VOUCHER_S)
+                counted, fences = await self._ask(keys, told)
+        except ResponseError as error:
+            if is_spoilt(error):
+                # Under another nonce, then: that key is of no use any more.
+                self.doubt()
+            raise
         if self.nonce != nonce:
             # The connection was made on the way, and with it another nonce.
             return await self._vouched_for()

@@ -27,8 +27,8 @@ _WORKER_HOLDS_S = 20.0
 
 _LOSE = """
 local claim, payload, taken = unpack(KEYS)
-local by = redis.call('GET', claim)
-if ARGV[3] ~= '1' and by and by ~= ARGV[1] then
+local by = redis.pcall('GET', claim)
+if ARGV[3] ~= '1' and type(by) == 'string' and by ~= ARGV[1] then
   return 0
 end
 redis.call('SET', claim, ARGV[1], 'EX', ARGV[2])

@@ -54,19 +54,19 @@ class Clicks:
         nobody signed or what was heeded before.
         """
         found = self._at.typed({names.WISHES: b"hash"}, self._clicked)
-        read = {job: self._wish(job, data) for job, data in found.items()}
+        read = {place: self._wish(_text(place), data) for place, data in found.items()}
         now = self._at.time() if found else 0
-        stale = [job for job, wish in read.items() if wish is None or self._is_stale(wish, now)]
+        # As they stand there: a place that is no text would not be found by what is shown of it.
+        stale = [each for each, wish in read.items() if wish is None or self._is_stale(wish, now)]
         if stale:
             with while_running():
                 self._at.redis.hdel(names.WISHES, *stale)
-        return {job: wish for job, wish in read.items() if wish and job not in stale}
+        return {_text(each): wish for each, wish in read.items() if wish and each not in stale}
 
-    def _clicked(self) -> dict[str, bytes]:
+    def _clicked(self) -> dict[bytes, bytes]:
         if self._at.redis.hlen(names.WISHES) > MOST_WISHES:
             self._at.redis.delete(names.WISHES)
-        found = cast(dict[bytes, bytes], self._at.redis.hgetall(names.WISHES))
-        return {job.decode(errors="replace"): data for job, data in found.items()}
+        return cast(dict[bytes, bytes], self._at.redis.hgetall(names.WISHES))
 
     def _wish(self, job: str, data: bytes) -> Wish | None:
         signed = self._at.ours(names.wish_place(job), data)
@@ -91,3 +91,7 @@ class Clicks:
         """Tells who clicked what came of it."""
         data = told.encode() if isinstance(told, str) else told
         self._at.put(names.answer_key(token), data, life_s=life_s)
+
+
+def _text(place: bytes) -> str:
+    return place.decode(errors="replace")

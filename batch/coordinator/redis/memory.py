@@ -14,11 +14,14 @@ _FENCE_S = 7 * 24 * 3600
 
 _VOUCHER_S = 24 * 3600
 
+_LONGEST_NUMBER = 19
+"""Digits of a chunk's number; of thousands Python makes none."""
+
 _VOUCH = """
 local fence, nonces = unpack(KEYS)
 local info = redis.pcall('INFO', 'server')
 local server = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
-local count, known = tonumber(ARGV[2]), tonumber(redis.call('GET', fence) or '-1')
+local count, known = tonumber(ARGV[2]), tonumber(redis.call('GET', fence) or '') or -1
 if server ~= ARGV[3] or (known ~= count and known ~= count - 1) then
   return {0, server, known}
 end
@@ -92,6 +95,6 @@ class MemoryWatch:
             keys = list(self._at.redis.scan_iter(names.payload_key("*", "*"), count=1000))
         found: dict[str, set[int]] = defaultdict(set)
         for *_, job, chunk in (key.decode(errors="replace").split(":") for key in keys):
-            if chunk.isascii() and chunk.isdecimal():
+            if chunk.isascii() and chunk.isdecimal() and len(chunk) <= _LONGEST_NUMBER:
                 found[job].add(int(chunk))
         return found
