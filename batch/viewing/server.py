@@ -40,6 +40,8 @@ from jobs.message import N_
 IDLE_S = 30 * 60.0
 """Nobody asked for so long: the server ends."""
 
+_MOST_DIGITS = 19
+
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src {style}; form-action 'self'; base-uri 'none';"
@@ -65,7 +67,8 @@ class Viewer:
         """As the server wants it."""
         routes = [
             Route("/{token}/", self._answering(self._listing)),
-            Route("/{token}/row/{ordinal:int}", self._answering(self._row)),
+            # As text: of too many digits no number is made, and that before the token was seen.
+            Route("/{token}/row/{ordinal}", self._answering(self._row)),
         ]
         return Starlette(routes=routes)
 
@@ -104,9 +107,11 @@ class Viewer:
             return pages.listing(store, view)
 
     def _row(self, request: Request, view: View) -> str:
-        ordinal = int(request.path_params["ordinal"])
+        told = str(request.path_params["ordinal"])
+        if not (told.isascii() and told.isdecimal() and len(told) < _MOST_DIGITS):
+            raise HTTPException(404)
         with self._store() as store:
-            page = pages.row(store, ordinal, view)
+            page = pages.row(store, int(told), view)
         if page is None:
             raise HTTPException(404)
         return page

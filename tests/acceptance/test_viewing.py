@@ -90,9 +90,11 @@ def test_requests_are_filtered_read_one_by_one_and_closed_with_ctrl_c(opened: Ru
     for kind, found in (("failed", 0), ("slowest", 11), ("costliest", 11)):
         assert len(Page(f"{url}?q=r-11&kind={kind}").links("r-")) == found
 
-    for wrong in (url.replace(url.split("/")[3], "x" * 32), urljoin(url, "row/120"), f"{url}../"):
+    token = url.split("/")[3]
+    strange = [urljoin(url, f"row/{row}") for row in ("120", "-1", "x", "9" * 5000)]
+    for wrong in (url.replace(token, "x" * 32), *strange, f"{url}../"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             Page(wrong)
 
     opened.send(signal.SIGINT)
-    opened.ends(0)
+    assert "Traceback" not in opened.ends(0).err
