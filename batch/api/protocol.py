@@ -1,4 +1,7 @@
-"""uvicorn's HTTP with a bound that it lacks: how long the head of a request may take."""
+"""uvicorn's HTTP with a bound that it lacks: how long the head of a request may take.
+
+Also for `show --open`.
+"""
 
 from __future__ import annotations
 

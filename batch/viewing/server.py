@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from batch.api.protocol import Protocol
 from batch.dialogue.terminal import say
 from batch.language import _
 from batch.store import lookup
@@ -137,7 +138,7 @@ def serve(home: Home, job_id: str, row: str | None, kind: str | None, *, browse:
         viewer.app(),
         host="127.0.0.1",
         port=0,
-        http="h11",
+        http=Protocol,
         ws="none",
         lifespan="off",
         log_config=None,
