@@ -201,11 +201,29 @@ def _end_in_order() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _end)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+_heard: list[int] = []
+"""Signals that came. A module that is interrupted while it loads may raise whatever it likes."""
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _heard.append(number)
+    signal.default_int_handler(number, frame)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
+    _heard.append(number)
     signal.signal(number, signal.SIG_DFL)
     sys.exit(128 + number)
+
+
+def _ended() -> int:
+    if _heard[0] == signal.SIGINT:
+        click.echo(_("interrupted"), err=True)
+    return 128 + _heard[0]
 
 
 def _run() -> int:
@@ -227,9 +245,13 @@ def _run() -> int:
         for line in _(error.hint).splitlines():
             _say(f"  {line.strip()}")
         return error.exit_code
-    except (_ReaderGone, BrokenPipeError, ImportError):
+    except (_ReaderGone, BrokenPipeError):
         raise
     except Exception as error:
+        if _heard:
+            return _ended()
+        if isinstance(error, ImportError):
+            raise
         return _crashed(error)
     return code if isinstance(code, int) else 0
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
-from scripts.torturing.house import House
+import pytest
+
+from scripts.torturing.house import ROOT, House
 from scripts.torturing.signals import Commands
 
 SAMPLE = [
@@ -25,3 +29,26 @@ def test_a_command_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path) ->
 
         assert commands.tally.broken == []
         assert commands.tally.met >= 2
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("error", ["TypeError", "ImportError"])
+def test_a_signal_that_a_module_made_another_error_of_is_one(
+    number: int, code: int, error: str
+) -> None:
+    """As `ulid` did of Ctrl-C while it was loaded."""
+    program = (
+        "import os, batch.main as it\n"
+        "def main(**_):\n"
+        f"    try: os.kill(os.getpid(), {int(number)})\n"
+        f"    except BaseException: raise {error}('half loaded') from None\n"
+        "it.cli.main = main\n"
+        "it.main()\n"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+
+    assert ended.returncode == code
+    assert ended.stderr.strip() in ("", "interrupted")
