@@ -21,7 +21,7 @@ from scripts.torturing.house import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAMS = Path(__file__).parent / "programs"
-PATIENCE_S = 300.0
+PATIENCE_S, SOON_S = 300.0, 60.0
 
 
 class Client(NamedTuple):
@@ -58,22 +58,21 @@ CLIENTS = (
 )
 
 
-def command_of(client: Client, folder: Path) -> list[str]:
-    """The command that runs it, installed in `folder` if it is not yet."""
+def command_of(client: Client, folder: Path, patience_s: float) -> list[str]:
+    """The command that runs it, installed in `folder` if it is not yet, within so many seconds."""
     if client.program.endswith(".mjs"):
         if not (folder / "node_modules").exists():
             folder.mkdir(parents=True, exist_ok=True)
             install = ["npm", "install", "--silent", "--no-fund", *client.package.split()]
-            subprocess.run(install, cwd=folder, check=True)
+            subprocess.run(install, cwd=folder, check=True, timeout=patience_s)
         shutil.copy(PROGRAMS / client.program, folder)
         return ["node", str(folder / client.program)]
     python = folder / "bin" / "python"
     if not python.exists():
         uv = [sys.executable, "-m", "uv"]
         subprocess.run([*uv, "venv", "-q", folder], check=True)
-        subprocess.run(
-            [*uv, "pip", "install", "-q", "--python", python, client.package], check=True
-        )
+        install = [*uv, "pip", "install", "-q", "--python", str(python), client.package]
+        subprocess.run(install, check=True, timeout=patience_s)
     return [str(python), str(PROGRAMS / client.program)]
 
 
@@ -122,7 +121,12 @@ def _wait_for(url: str) -> None:
     default=ROOT / ".clients",
     help="Where the environments are kept.",
 )
-def main(names: tuple[str, ...], folder: Path) -> None:
+@click.option(
+    "--if-possible",
+    is_flag=True,
+    help="Name those that cannot be installed here, instead of failing for them.",
+)
+def main(names: tuple[str, ...], folder: Path, *, if_possible: bool) -> None:
     """Run clients whose name begins with one of NAMES (`py:openai`, `mjs:`), or all of them."""
     chosen = [each for each in CLIENTS if not names or each.name.startswith(names)]
     failed = 0
@@ -131,13 +135,20 @@ def main(names: tuple[str, ...], folder: Path) -> None:
         with served(scratch, lacking) as url:
             environ = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "any"}
             fitting = (each for each in chosen if each.lacking == lacking)
-            failed += sum(not _passes(each, folder, environ) for each in fitting)
+            failed += sum(
+                not _passes(each, folder, environ, if_possible=if_possible) for each in fitting
+            )
     sys.exit(failed > 0)
 
 
-def _passes(client: Client, folder: Path, environ: dict[str, str]) -> bool:
+def _passes(client: Client, folder: Path, environ: dict[str, str], *, if_possible: bool) -> bool:
     try:
-        command = command_of(client, (folder / client.name.replace(":", "-")).absolute())
+        place = (folder / client.name.replace(":", "-")).absolute()
+        command = command_of(client, place, SOON_S if if_possible else PATIENCE_S)
+    except (subprocess.SubprocessError, OSError) as error:
+        click.echo(f"NOT RUN {client.name}: it cannot be installed: {error}")
+        return if_possible
+    try:
         subprocess.run(command, env=environ, check=True, timeout=PATIENCE_S)
     except (subprocess.SubprocessError, OSError) as error:
         click.echo(f"{client.name}: {type(error).__name__}: {error}")
