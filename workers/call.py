@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from jobs.budget import NOTHING, Amount
+from jobs.budget import AHEAD_S, NOTHING, Amount
 from jobs.chunk import DRAINED, UNAFFORDABLE, ReturnReason, because
 from jobs.errors import StorageUnavailable
 from jobs.kinds import CHAT, RESPONSES
@@ -55,7 +55,9 @@ from workers.stops import Stops
 ADDRESS = frozenset({"endpoint.redirect", "endpoint.wrong_address", "endpoint.blocked"})
 
 REACH, REACH_OF = 4, 4
-"""A chunk whose turn comes within so many calls, or such a part of those in flight, is opened."""
+"""A chunk whose turn comes within so many calls, or such a part of those in flight, is opened; or
+as many as left in the last `AHEAD_S`, since calls that are quick outrun the leave for the next.
+"""
 
 _LOOK_S = 0.05
 
@@ -112,6 +114,23 @@ class Attempt:
     back: ReturnReason = DRAINED
 
 
+class Pulse:
+    """How many calls left lately: in the last whole stretch of `AHEAD_S`, or a longer one."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since, self._beats = clock(), 0
+        self.lately = 0
+
+    def beat(self) -> None:
+        """A call leaves."""
+        self._beats += 1
+        lasted = self._clock() - self._since
+        if lasted >= AHEAD_S:
+            self.lately = int(self._beats * AHEAD_S / lasted)
+            self._since, self._beats = self._since + lasted, 0
+
+
 class Calls:
     """Makes calls. Single-threaded: for the event loop's thread."""
 
@@ -137,6 +156,7 @@ class Calls:
         self._clock = clock
         self._dice = dice
         self._balance = Balance(endpoint, clock)
+        self._pulse = Pulse(clock)
 
     def __len__(self) -> int:
         """Calls that have left and not ended."""
@@ -189,7 +209,7 @@ class Calls:
 
     @property
     def _reach(self) -> int:
-        return max(REACH, len(self._in_flight) // REACH_OF)
+        return max(REACH, len(self._in_flight) // REACH_OF, self._pulse.lately)
 
     async def _open(self, chunk: OpenChunk, amount: Amount) -> bool | None:
         said = await self._may_spend(chunk, amount)
@@ -235,7 +255,7 @@ class Calls:
             chunk.widening = None
 
     def _look_ahead(self, chunk: OpenChunk) -> None:
-        """Opens more before it is needed: of this chunk, and of the one that comes after it."""
+        """Opens more before it is needed: of this chunk, and of those that come after it."""
         if chunk.widening is None and chunk.grant.is_low:
             self._widen(chunk)
         if chunk.waiting <= self._reach and not chunk.has_prepared:
@@ -243,10 +263,14 @@ class Calls:
             self._prepare_next(chunk.payload.job)
 
     def _prepare_next(self, job: str) -> None:
+        ahead = 0
         for chunk in self._chunks.values():
-            if chunk.payload.job == job and chunk.has_begun and chunk.grant.opened.tokens == 0:
-                self._widen(chunk)
-                return
+            if chunk.payload.job == job and chunk.has_begun:
+                if chunk.grant.opened.tokens == 0:
+                    self._widen(chunk)
+                    if ahead + chunk.waiting >= self._reach:
+                        return
+                ahead += chunk.waiting
 
     # ---- take, send, read -------------------------------------------------------------------
 
@@ -278,6 +302,7 @@ class Calls:
             return None
         attempt.sent, attempt.task = sent, asyncio.current_task()
         request.calls += 1
+        self._pulse.beat()
         self._in_flight.add(attempt)
         self.by_job[request.job] += 1
         self._look_ahead(request.chunk)
