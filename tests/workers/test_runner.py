@@ -47,7 +47,7 @@ from tests.workers.fakes import (
     until,
     work,
 )
-from workers import service
+from workers import call, service
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
 from workers.delivery import batches, outbox
 from workers.delivery.outbox import Outbox
@@ -846,6 +846,33 @@ def test_of_chunks_that_wait_only_the_next_is_opened_and_before_it_is_needed(
                 assert sum(not chunk.grant.out for chunk in opened) < 3
                 assert all(chunk in opened for chunk in now if chunk.kept_waiting)
                 await asyncio.sleep(0.001)
+
+    asyncio.run(scene())
+
+
+def test_quick_calls_have_as_many_chunks_opened_as_they_use_up_in_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they wait for the leave of each chunk after the next."""
+    monkeypatch.setattr(call, "AHEAD_S", 0.05)
+
+    async def soon() -> Answer:
+        await asyncio.sleep(0.005)
+        return completion()
+
+    async def scene() -> None:
+        async with house(tmp_path, lambda *_: soon(), FakeKeeper(slots=8)) as one:
+            for number in range(40):
+                one.start(payload(*map(work, range(4 * number, 4 * number + 4)), chunk=number))
+            await until(
+                lambda: (
+                    sum(
+                        bool(chunk.grant.opened.tokens) and not chunk.grant.out
+                        for chunk in one.runner.chunks.values()
+                    )
+                    >= 5
+                )
+            )
 
     asyncio.run(scene())
 
