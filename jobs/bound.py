@@ -5,27 +5,14 @@ Workers measure how long they wait for each; the coordinator sums it up.
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Self
-
 from jobs.message import N_, NOTHING
-from jobs.states import Pausing
+from jobs.states import Pausing, Ruled
 
-_UNRULED = Pausing(NOTHING)
 _RAISE = "nightshift resume {job}"
 
 
-class Bound(StrEnum):
+class Bound(Ruled):
     """What is waited for. `rule` has what it is called, what would help, and the command for it."""
-
-    def __new__(cls, value: str, rule: Pausing = _UNRULED) -> Self:
-        """The member of this value."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.rule = rule
-        return member
-
-    rule: Pausing
 
     @property
     def is_wanted(self) -> bool:

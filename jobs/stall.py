@@ -7,13 +7,11 @@ outside knows when the coordinator was last heard. Each fills in of `Signs` what
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Self
 
 import msgspec
 
 from jobs.message import N_, NOTHING, Message
-from jobs.states import ENDED, Ends, JobState, Pausing, pausing
+from jobs.states import ENDED, Ends, JobState, Pausing, Ruled, pausing
 
 STALLED = "stalled"
 """How a job is shown that stands still."""
@@ -28,20 +26,8 @@ _BETWEEN_CALLS_S = 10.0
 """Between the end of the slowest call and the moment at which it is known."""
 
 
-_UNRULED = Pausing(NOTHING)
-
-
-class Stall(StrEnum):
+class Stall(Ruled):
     """Why nothing moves, though nobody paused the job. `rule` has what it means and what helps."""
-
-    def __new__(cls, value: str, rule: Pausing = _UNRULED) -> Self:
-        """The member of this value."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.rule = rule
-        return member
-
-    rule: Pausing
 
     @property
     def is_deaf(self) -> bool:

@@ -102,12 +102,8 @@ _OF_SETTINGS = {
 """What helps, by the code of what is wrong with the address or the model, not with a request."""
 
 
-class PauseReason(StrEnum):
-    """Why a job is paused, and what that means: no request fails because of these.
-
-    Of a job that waits for an endpoint that is down, `endpoint_down` is told while it is in
-    progress: it goes on by itself. A reason is added here and nowhere else.
-    """
+class Ruled(StrEnum):
+    """Names of which each has its rule: what it means, and what helps."""
 
     def __new__(cls, value: str, rule: Pausing = _UNRULED) -> Self:
         """The member of this value; each has its rule."""
@@ -117,6 +113,14 @@ class PauseReason(StrEnum):
         return member
 
     rule: Pausing
+
+
+class PauseReason(Ruled):
+    """Why a job is paused, and what that means: no request fails because of these.
+
+    Of a job that waits for an endpoint that is down, `endpoint_down` is told while it is in
+    progress: it goes on by itself. A reason is added here and nowhere else.
+    """
 
     BUDGET_EXHAUSTED = (
         "budget_exhausted",
