@@ -13,7 +13,7 @@ from batch.reports.cost import Cost, cost_json
 from batch.reports.files import whole_file
 from batch.reports.lines import fault_line, form_of, line_of
 from batch.reports.page import clock_of, write_page
-from batch.reports.rows import Counter, Row, row_of, rows
+from batch.reports.rows import Counter, Row, rows, rows_of
 from batch.reports.survey import Survey, Tally, empty_survey
 from batch.reports.table import write_table
 from batch.store.jobstore import JobRow, JobStore
@@ -89,8 +89,8 @@ def answered_lines(store: JobStore, offset: int, limit: int) -> list[bytes]:
         job = store.job()
         form = form_of(job.spec)
         lines, size = list[bytes](), 0
-        for ordinal in answered_as_they_came(store.db, offset, limit):
-            lines.append(form.output(row_of(store, ordinal), job.id))
+        for row in rows_of(store, answered_as_they_came(store.db, offset, limit)):
+            lines.append(form.output(row, job.id))
             size += len(lines[-1])
             if size >= MOST_AT_ONCE:
                 break

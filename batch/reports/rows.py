@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
@@ -88,7 +88,14 @@ class Row(msgspec.Struct, frozen=True):
 def row_of(store: JobStore, ordinal: int) -> Row:
     """One request with all that is known of it."""
     with store.snapshot():
-        return next(rows(store, only=ordinal))
+        return next(rows_of(store, [ordinal]))
+
+
+def rows_of(store: JobStore, ordinals: Iterable[int]) -> Iterator[Row]:
+    """These requests, in this order. To be used within a snapshot of the store."""
+    answers = _Answers(store.db)
+    for ordinal in ordinals:
+        yield from rows(store, only=ordinal, answers=answers)
 
 
 def rows(
@@ -98,9 +105,10 @@ def rows(
     finished: bool = False,
     count: Counter | None = None,
     only: int | None = None,
+    answers: _Answers | None = None,
 ) -> Iterator[Row]:
     """Every request, or only the finished ones, with the raw answers if `bodies` are wanted.
-    `only`: the request of this ordinal alone.
+    `only`: the request of this ordinal alone. `answers`: those of earlier rows are still there.
 
     `count` gets every call of theirs, so that one walk of the ledger serves both. To be used within
     a snapshot of the store.
@@ -109,7 +117,7 @@ def rows(
     costs = _Costs(store.db, count, only)
     own = own_answers(store)
     mends = store.job().spec.check
-    answers = _Answers(store.db)
+    answers = answers or _Answers(store.db)
     for (
         ordinal,
         line,
