@@ -413,21 +413,25 @@ class FilePage(_Handler):
         """The file, piece by piece as the reader takes it; never shown as a page of ours."""
         job = await self.find(job_id)
         site = self.request.headers.get("Sec-Fetch-Site", "none")
-        if not self.sends_files(job) or name not in job.files or site not in _OWN_SITES:
-            raise HTTPError(404)
+        if not self.application.downloads or name not in job.files or site not in _OWN_SITES:
+            self._refuse(404, "unknown_file", job)
+            return
         pieces = self.desk.pieces(job, name)
         try:
             with _as_503():
                 first = await anext(pieces)
         except FileGone:
-            self.set_status(503)
-            up = self.reverse_url("job", job_id)
-            self.shell(name, self.part("trouble", text=texts.answer("no_file"), up=up))
+            self._refuse(503, "no_file", job)
             return
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("Content-Disposition", f"attachment; filename*=UTF-8''{quote(name)}")
         self.set_header("Content-Length", first.size)
         await self._send(first, pieces)
+
+    def _refuse(self, status: int, code: str, job: Job) -> None:
+        self.set_status(status)
+        up = self.reverse_url("job", job.job)
+        self.shell(visible(job.name), self.part("trouble", text=texts.answer(code), up=up))
 
     async def _send(self, first: Piece, pieces: AsyncIterator[Piece]) -> None:
         """Who gets less than was announced knows that it is not whole: the connection is cut."""

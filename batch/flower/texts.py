@@ -72,6 +72,7 @@ def _answers() -> dict[str, str]:
         clicks.REST_FIRST: _("Requests of this job were never sent: resume it first."),
         "bad_value": _("A job cannot have this value; a budget cannot be less than what is spent."),
         "unchanged": _("Nothing was changed."),
+        "unknown_file": _("This job has no such file here."),
         "no_file": _("The file cannot be read: it is gone, or no coordinator is there to send it."),
     }
 

@@ -492,10 +492,12 @@ def test_clicks_reach_the_coordinator_and_redis_may_forget_everything(
 
         wait_for(lambda: "Submitted." in site.ask(f"/job/{small}")[1], "its history")
         output, path = house.output("small") / "output.jsonl", f"/job/{small}/file/output.jsonl"
+        wait_for(lambda: site.ask(path)[0] != 503, "a sign of the coordinator's life")
         assert site.ask(path) == (200, output.read_text("utf-8"))
         assert site.ask(path, headers={"Sec-Fetch-Site": "cross-site"})[0] == 404
         for other in ("job.sqlite", "..%2Fsmall.jsonl", "%2Fetc%2Fpasswd"):
-            assert site.ask(f"/job/{small}/file/{other}")[0] == 404
+            status, text = site.ask(f"/job/{small}/file/{other}")
+            assert (status, "This job has no such file here." in text) == (404, True)
         output.rename(tmp_path / "moved")
         output.symlink_to(tmp_path / "moved")
         assert site.ask(path)[0] == 503
