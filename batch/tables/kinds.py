@@ -26,6 +26,9 @@ _ENDINGS: dict[str, Kind] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""What ZIP begins with, and XLS or a workbook with a password."""
+
 _PACKED = (".gz", ".zst")
 
 
@@ -59,14 +62,10 @@ class FileTable:
 def kind_of(path: Path, name: str) -> Kind:
     """What a file is: by its first bytes, then by its name."""
     head = next(unpacked(path, name), b"")[:512]
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(_WORKBOOKS):
         return "xlsx"
     if head.startswith(b"PAR1"):
         return "parquet"
-    if head.startswith(b"\xd0\xcf\x11\xe0"):
-        raise InvalidInput(
-            N_("{name} is an old Excel file (.xls)", name=name), hint=N_("save it as .xlsx or CSV")
-        )
     named = ending(name)
     if named in ("xlsx", "parquet"):
         raise InvalidInput(
@@ -104,7 +103,7 @@ def open_table(path: Path, name: str, given: TableForm) -> FileTable:
     elif given.kind == "jsonl":
         form = records.find_form(path, given, name)
     elif given.kind == "xlsx":
-        form = workbook.find_form(path, given, name)
+        form = workbook.take_in(path, given, name)
     else:
         form = columnar.find_form(path, given, name)
     return FileTable(path, form, name)
@@ -113,7 +112,7 @@ def open_table(path: Path, name: str, given: TableForm) -> FileTable:
 def _plain(path: Path, name: str) -> Path:
     """XLSX and Parquet are read in places, so they must not be packed once more."""
     with path.open("rb") as file:
-        if file.read(4).startswith((b"PK", b"PAR1")):
+        if file.read(4).startswith((*_WORKBOOKS, b"PAR1")):
             return path
     bare = path.with_name(f"{path.name}.plain")
     with bare.open("wb") as file:

@@ -1,22 +1,20 @@
-"""XLSX: read by calamine (Rust, the fastest there is), written by XlsxWriter in constant memory."""
+"""XLSX: its sheet becomes rows on disk when it is brought; written by XlsxWriter, row by row."""
 
 from __future__ import annotations
 
-import zipfile
+import shutil
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
+from batch.tables import spool
 from batch.tables.table import Row
 from batch.tables.text import columns_of
-from jobs.errors import InvalidInput, UsageError
+from jobs.errors import InvalidInput, NightshiftError
 from jobs.message import N_
 from jobs.task import TableForm
-
-if TYPE_CHECKING:
-    from python_calamine import CalamineSheet
 
 LONGEST_CELL = 32_767
 """Characters that Excel bears in a cell."""
@@ -32,72 +30,71 @@ _FORMATS: dict[type, str] = {
 }
 
 
-def find_form(path: Path, given: TableForm, name: str) -> TableForm:
-    """The sheet and the columns. Raises `UsageError` for a sheet that isn't there."""
-    sheet = _sheet(path, given.sheet, name)
+def take_in(path: Path, given: TableForm, name: str) -> TableForm:
+    """Puts the rows of a workbook's sheet in its place; the form has the sheet and the columns.
+
+    Raises `UsageError` for a sheet that isn't there, `InvalidInput` for what is no workbook.
+    """
+    from batch.tables import sheets
+
+    try:
+        return _spooled(path, sheets.streamed, given, name)
+    except (NightshiftError, OSError):
+        raise
+    except Exception:  # openpyxl raises anything where a file leaves the standard
+        return _spooled(path, sheets.held, given, name)
+
+
+def _spooled(path: Path, opened: Any, given: TableForm, name: str) -> TableForm:
+    spooled = path.with_name(f"{path.name}.rows")
+    with opened(path, given.sheet, name) as sheet, spooled.open("wb") as file:
+        look = _Look()
+        spool.write(file, map(look.see, sheet.rows))
     form = given.model_copy(update={"sheet": sheet.name})
-    _, header = next(_filled(sheet), (0, ()))
-    if not header:
+    if not look.width:
         raise InvalidInput(
             N_("{name}: the sheet {sheet!r} is empty", name=name, sheet=sheet.name),
             hint=N_("choose another: --sheet"),
         )
-    return form.model_copy(update={"columns": columns_of(header, form, name)})
+    shutil.copymode(path, spooled)
+    spooled.replace(path)
+    return form.model_copy(update={"columns": columns_of(look.header, form, name)})
+
+
+class _Look:
+    """The first row of a sheet, as wide as the widest."""
+
+    def __init__(self) -> None:
+        self._first: tuple[Any, ...] = ()
+        self.width = 0
+
+    def see(self, row: spool.Numbered) -> spool.Numbered:
+        """Takes in a row."""
+        self._first = self._first or row[1]
+        self.width = max(self.width, len(row[1]))
+        return row
+
+    @property
+    def header(self) -> tuple[Any, ...]:
+        """Its cells."""
+        return (*self._first, *(None,) * (self.width - len(self._first)))
 
 
 def rows(path: Path, form: TableForm, name: str) -> Iterator[Row]:
     """Every row but the header; rows without any cell are none."""
     width = len(form.columns)
-    for number, cells in islice(_filled(_sheet(path, form.sheet, name)), int(form.header), None):
+    for number, cells in islice(_read(path, form, name), int(form.header), None):
         yield Row(number, (*cells, *(None,) * (width - len(cells)))[:width])
 
 
-def _sheet(path: Path, wanted: str | None, name: str) -> CalamineSheet:
-    from python_calamine import CalamineError, CalamineWorkbook, PasswordError
+def _read(path: Path, form: TableForm, name: str) -> Iterator[spool.Numbered]:
+    if spool.is_one(path):
+        yield from spool.read(path)
+        return
+    from batch.tables import sheets
 
-    try:
-        book = CalamineWorkbook.from_path(str(path))
-        names = book.sheet_names
-        if wanted is not None and wanted not in names:
-            raise UsageError(
-                N_("{name} has no sheet {wanted!r}", name=name, wanted=wanted),
-                hint=N_("available sheets: {names}", names=", ".join(names)),
-            )
-        return book.get_sheet_by_name(wanted or names[0])
-    except PasswordError:
-        raise InvalidInput(
-            N_("{name} is protected by a password", name=name),
-            hint=N_("save it without a password"),
-        ) from None
-    except (CalamineError, zipfile.BadZipFile, OSError) as error:
-        raise InvalidInput(
-            N_("{name} cannot be read as XLSX: {why}", name=name, why=error),
-            hint=N_("save it again, or as CSV"),
-        ) from None
-
-
-def _filled(sheet: CalamineSheet) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """The rows that have a cell, each with the number that Excel shows."""
-    for number, cells in enumerate(_cells(sheet), start=1):
-        if any(cell is not None for cell in cells):
-            yield number, cells
-
-
-def _cells(sheet: CalamineSheet) -> Iterator[tuple[Any, ...]]:
-    # From the sheet's first row and column on: numbers are then those that Excel shows. Calamine
-    # holds the sheet; row by row it is not held as Python's objects too.
-    left = (None,) * (sheet.start[1] if sheet.start else 0)
-    for cells in sheet.iter_rows():
-        yield (*left, *map(_value, cells))
-
-
-def _value(cell: Any) -> Any:
-    """As a person reads it: 3.0 is 3, and an empty cell is none."""
-    if cell == "":
-        return None
-    return (
-        int(cell) if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53 else cell
-    )
+    with sheets.held(path, form.sheet, name) as sheet:  # of a job of Nightshift 0.2
+        yield from sheet.rows
 
 
 class Writer:

@@ -109,7 +109,6 @@ def test_rows_shares_and_truth_hold(
 def test_a_table_is_read_once_to_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Of a workbook all cells are held while it is read.
     store = table_job(tmp_path, ["fast label: good", "slow label: bad"], task())
     Play(store, Random(1)).run()
     read, rows = list[str](), FileTable.rows
