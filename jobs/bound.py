@@ -26,18 +26,18 @@ class Bound(Ruled):
 
     RPM = (
         "rpm",
-        Pausing(N_("the job's limit of requests per minute"), N_("raise it:"), _RAISE + " --rpm N"),
+        Pausing(N_("the job's limit of requests per minute"), N_("raise it:"), _RAISE + " --rpm {enough}"),
     )
     TPM = (
         "tpm",
-        Pausing(N_("the job's limit of tokens per minute"), N_("raise it:"), _RAISE + " --tpm N"),
+        Pausing(N_("the job's limit of tokens per minute"), N_("raise it:"), _RAISE + " --tpm {enough}"),
     )
     MAX_IN_FLIGHT = (
         "max_in_flight",
         Pausing(
             N_("the job's limit of concurrent calls"),
             N_("raise it:"),
-            _RAISE + " --max-in-flight N",
+            _RAISE + " --max-in-flight {enough}",
         ),
     )
     RUB_PER_HOUR = (
@@ -45,7 +45,7 @@ class Bound(Ruled):
         Pausing(
             N_("the job's limit of roubles per hour"),
             N_("raise it:"),
-            _RAISE + " --rub-per-hour RUB",
+            _RAISE + " --rub-per-hour {enough}",
         ),
     )
     ENDPOINT_RPM = (

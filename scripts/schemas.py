@@ -63,6 +63,9 @@ class BoundBy(Struct):
     cause: str
     text: str
     share: Annotated[float, Meta(description="of the time, from 0 to 1")]
+    enough: Annotated[
+        str, Meta(description="a limit of the job's own that would hold it up less, else empty")
+    ]
     remedy: Annotated[str, Meta(description="a command that would help, else empty")]
 
 

@@ -22,6 +22,9 @@ from jobs.states import JobState
 _KEEP_S = 10.0
 """Troubles that come one upon the other are written down so often."""
 
+_TOLD_S = 4.0
+"""What a worker tells is of its last two heartbeats at most."""
+
 
 class JobStatus:
     """What is known of a job beside its row. `last`: how it was told last; `refused`: refusals by
@@ -42,7 +45,7 @@ class JobStatus:
         self._finished = store.job().finished
         self.last: Progress | None = None
         self._unmanned_s = unmanned_s
-        self._manned_at = self._moved_at = time.time()
+        self._manned_at = self._moved_at = self._waited_at = time.time()
         self._moved: object = None
         self._waits = WaitMeter()
 
@@ -119,7 +122,7 @@ class JobStatus:
             down_s=self.presence.down_s,
             trouble=self.troubles.last,
             wait=self.presence.wait,
-            bound=self._waits.bound(),
+            bound=self._waits.bound(job.spec.limits),
         )
         stall = stalled(job.state, job.reason, self._signs(job, is_out=is_out), now)
         return progress if stall is None else at_standstill(progress, stall)
@@ -127,7 +130,10 @@ class JobStatus:
     def see(self, presence: Presence) -> None:
         """What the workers tell of the job by now."""
         self.presence = presence
-        self.series.waited(time.time(), self._waits.note(time.monotonic(), presence.waits))
+        if waited := self._waits.note(time.monotonic(), presence.waits):
+            now = time.time()
+            self.series.waited(max(self._waited_at, now - _TOLD_S), now, waited)
+            self._waited_at = now
         if presence.silent_s is not None:
             self._manned_at = max(self._manned_at, time.time() - presence.silent_s)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -13,6 +13,7 @@ from batch.plotting import Layer, TimeAxis, offset_s, round_up
 from batch.reports.page import visible
 from batch.watching.series import Point, Series
 from batch.watching.trouble import OTHER
+from jobs.bound import Bound
 
 WIDE, HIGH = 1000.0, 100.0
 MOST_COLUMNS = 180
@@ -55,20 +56,22 @@ class Span:
 
 
 def charts(series: Series, now: float, budget: float | None, *, runs: bool = True) -> list[Chart]:
-    """All plots of a job; none where nothing has happened yet. Of a job that does not run, nothing
-    is told of how it goes now.
+    """The plots of a job in which there is something; none where nothing has happened yet. Of a job
+    that does not run, nothing is told of how it goes now.
     """
     spans = spans_of(series, now)
     if not spans:
         return []
     axis = _Axis(spans)
-    return [
+    first, *others = [
         _throughput(axis, runs=runs),
         _latency(axis),
         _in_flight(axis, runs=runs),
+        _waiting(axis, runs=runs),
         _money(axis, budget),
         _errors(axis),
     ]
+    return [first, *(chart for chart in others if any(layer.path for layer in chart.layers))]
 
 
 def spans_of(series: Series, now: float) -> list[Span]:
@@ -259,23 +262,30 @@ def _money(axis: _Axis, budget: float | None) -> Chart:
     )
 
 
+def _waiting(axis: _Axis, *, runs: bool) -> Chart:
+    """What for workers wait while requests are ready: how many do, on average."""
+    waits = [
+        {cause: spent / s.seconds for cause, spent in s.point.waited.items()} for s in axis.spans
+    ]
+    layers, top = _stacked(axis, waits, _cause)
+    return Chart(
+        "waiting",
+        _("Workers waiting, and for what"),
+        _now(round(sum(waits[axis.latest].values()), 1), runs=runs),
+        layers,
+        axis.columns(lambda s: _told_waits(s.point.waited, s.seconds)),
+        axis.ticks(),
+        _marks(top),
+    )
+
+
 def _errors(axis: _Axis) -> Chart:
-    totals: Counter[str] = Counter()
-    for span in axis.spans:
-        totals.update(span.point.errors)
-    kinds = [kind for kind, _ in totals.most_common(MOST_KINDS)]
-    rest = len(totals) > MOST_KINDS
-    counts = [_by_kind(span.point.errors, kinds) for span in axis.spans]
-    top = _top(max(sum(each) for each in counts))
-    base, layers = [0.0] * len(counts), []
-    for place, kind in enumerate([*kinds, *([OTHER] if rest else [])]):
-        values = [float(each[place]) for each in counts]
-        layers.append(Layer(_kind(kind), axis.steps(values, top, base), f"ns-kind-{place}"))
-        base = [low + value for low, value in zip(base, values, strict=True)]
+    errors = [span.point.errors for span in axis.spans]
+    layers, top = _stacked(axis, errors, _kind)
     return Chart(
         "errors",
         _("Retried calls and errors"),
-        _("{n} total").format(n=number(totals.total())),
+        _("{n} total").format(n=number(sum(sum(each.values()) for each in errors))),
         layers,
         axis.columns(lambda s: _told_errors(s.point.errors)),
         axis.ticks(),
@@ -283,10 +293,42 @@ def _errors(axis: _Axis) -> Chart:
     )
 
 
-def _by_kind(errors: dict[str, int], kinds: list[str]) -> list[int]:
-    """How many of each kind, and last of all others."""
-    named = [errors.get(kind, 0) for kind in kinds]
-    return [*named, sum(errors.values()) - sum(named)]
+def _stacked(
+    axis: _Axis, amounts: Sequence[Mapping[str, float]], name: Callable[[str], str]
+) -> tuple[list[Layer], float]:
+    """A layer for each of the largest kinds and one for all others, and the end of their axis."""
+    totals: Counter[str] = Counter()
+    for each in amounts:
+        totals.update(each)  # type: ignore[arg-type]  # it adds up fractions just as well
+    kinds = [kind for kind, _ in totals.most_common(MOST_KINDS)]
+    rest = [OTHER] if len(totals) > MOST_KINDS else []
+    split = [_by_kind(each, kinds) for each in amounts]
+    top = _top(max(sum(each) for each in split))
+    base, layers = [0.0] * len(split), []
+    for place, kind in enumerate([*kinds, *rest]):
+        values = [each[place] for each in split]
+        layers.append(Layer(name(kind), axis.steps(values, top, base), f"ns-kind-{place}"))
+        base = [low + value for low, value in zip(base, values, strict=True)]
+    return layers, top
+
+
+def _by_kind(amounts: Mapping[str, float], kinds: list[str]) -> list[float]:
+    """How much of each kind, and last of all others."""
+    named = [float(amounts.get(kind, 0)) for kind in kinds]
+    return [*named, max(sum(amounts.values()) - sum(named), 0.0)]
+
+
+def _cause(name: str) -> str:
+    return _(_CAUSES[name]) if name in _CAUSES else visible(name)
+
+
+_CAUSES = {each.value: each.rule.meaning for each in Bound}
+
+
+def _told_waits(waited: Mapping[str, float], seconds: float) -> str:
+    most = sorted(waited.items(), key=lambda each: -each[1])[:MOST_KINDS]
+    told = (f"{_cause(cause)} {_short(spent / seconds)}" for cause, spent in most)
+    return ", ".join(told) or _("none")
 
 
 def _kind(name: str) -> str:

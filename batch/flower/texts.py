@@ -27,6 +27,7 @@ from batch.language import (
 from batch.reports.page import visible
 from batch.store.events import Event
 from batch.watching import bounds, history, trouble, waiting
+from batch.watching.bounds import BoundBy
 from jobs.lifecycle import OBJECTIONS, SCHEDULED, shown
 from jobs.money import ZERO, plain, rounded_up, subtract, total
 from jobs.priority import NAMED
@@ -205,6 +206,8 @@ def commands(job: Job) -> list[tuple[str, str]]:
         found.append((_("Why requests failed"), f"nightshift failures {job.job}"))
     if job.objections.get("retry", "-") in ("", clicks.REST_FIRST):
         found.append((_("Retry what failed"), f"nightshift resume {job.job} --retry failed"))
+    if job.bound and (command := job.bound.command(job.job)):
+        found.append((_("Make it faster"), command))
     rub, cap = enough(job), job.budget_rub
     if not job.objections.get("change", "-") and cap is not None and rub and rub > cap:
         command = f"nightshift resume {job.job} --budget-rub {plain(rub)}"
@@ -312,7 +315,7 @@ def facts(job: Job) -> list[tuple[str, str]]:
         (_("Batch"), visible(", ".join(filter(None, (job.origin or {}).values())))),
         (_("Started"), full(job.started_at) if job.started_at else ""),
         (_("Finished"), full(job.ended_at) if job.ended_at else ""),
-        (_("Bound by"), bounds.told(job.bound, job.job) if job.bound else ""),
+        (_("Bound by"), _bound(job.bound) if job.bound else ""),
         (_("Tokens"), number(job.tokens)),
         (_("Paid calls"), number(job.calls)),
         (_("Retried calls"), number(job.refusals)),
@@ -326,6 +329,12 @@ def facts(job: Job) -> list[tuple[str, str]]:
         (_("Oldest undelivered result"), duration(job.lag_s) if late else ""),
     ]
     return [(name, text) for name, text in told if text]
+
+
+def _bound(bound: BoundBy) -> str:
+    """What it is; the command that helps is among the others."""
+    cure = "" if bound.cause.rule.command else _(bound.cause.rule.cure)
+    return "; ".join(filter(None, (bounds.seen(bound), cure)))
 
 
 def _trouble(job: Job) -> str:
@@ -391,7 +400,7 @@ def end(job: Job) -> str:
     if done is None:
         return ""
     late = _("after the deadline")
-    return f"≈ {moment(done)}" + (f", {late}" if job.late else "")
+    return f"≈\N{NO-BREAK SPACE}{moment(done)}" + (f", {late}" if job.late else "")
 
 
 def left(seconds: float) -> str:

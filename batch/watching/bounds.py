@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Mapping
+from decimal import Decimal
 
 import msgspec
 
 from batch.language import _, number
 from jobs.bound import Bound
+from jobs.money import plain
+from jobs.spec import Limits
 
 _WINDOW_S = 60.0
 _LEAST = 0.3
@@ -25,10 +28,17 @@ Waited = Mapping[str, float]
 
 
 class BoundBy(msgspec.Struct, frozen=True):
-    """What requests wait for, and for which share (0 to 1) of the last minute they did."""
+    """What requests wait for, and for which share (0 to 1) of the last minute they did. `enough`:
+    a limit of the job's own that would hold it up less, as an option takes it.
+    """
 
     cause: Bound
     share: float
+    enough: str = ""
+
+    def command(self, job: str) -> str:
+        """What would help, to be run; "" where no command would."""
+        return self.cause.rule.command.format(job=job, enough=self.enough or "N")
 
     def as_json(self, job: str) -> dict[str, object]:
         """For programs."""
@@ -37,7 +47,8 @@ class BoundBy(msgspec.Struct, frozen=True):
             "cause": self.cause.value,
             "text": str(rule.meaning),
             "share": round(self.share, 3),
-            "remedy": rule.command.format(job=job),
+            "enough": self.enough,
+            "remedy": self.command(job),
         }
 
 
@@ -69,8 +80,10 @@ class WaitMeter:
             self._lately.popleft()
         return known
 
-    def bound(self) -> BoundBy | None:
-        """What held the job up most within the last minute; None where nothing did for long."""
+    def bound(self, limits: Limits) -> BoundBy | None:
+        """What held the job up most within the last minute; None where nothing did for long.
+        `limits` are the job's own.
+        """
         spent: dict[str, float] = defaultdict(float)
         for _at, _workers, waits in self._lately:
             _add(spent, waits)
@@ -80,7 +93,7 @@ class WaitMeter:
         workers = max(workers for _at, workers, _waits in self._lately)
         ran = (self._lately[-1][0] - self._lately[0][0]) * workers
         share = min(seconds / ran, 1.0) if ran >= _SHORTEST_S else 0.0
-        return BoundBy(Bound(cause), share) if share >= _LEAST else None
+        return BoundBy(Bound(cause), share, _enough(limits, cause)) if share >= _LEAST else None
 
 
 def _add(to: dict[str, float], more: Waited) -> None:
@@ -91,12 +104,22 @@ def _add(to: dict[str, float], more: Waited) -> None:
 _CAUSES = frozenset(each.value for each in Bound)
 
 
+def _enough(limits: Limits, cause: str) -> str:
+    """Twice the limit: how much more the endpoint bears is only known once it was asked for."""
+    limit = getattr(limits, cause, None)
+    return "" if limit is None else plain(2 * Decimal(limit))
+
+
 def told(bound: BoundBy, job: str) -> str:
-    """`bound by the job's limit of tokens per minute (93 % of the time): raise it: …`."""
+    """`bound by the job's limit of tokens per minute (93 % of the last minute); raise it: …`."""
     rule = bound.cause.rule
+    text = _("bound by {what}").format(what=seen(bound))
+    helps = " ".join(filter(None, (_(rule.cure) if rule.cure else "", bound.command(job))))
+    return f"{text}; {helps}" if helps else text
+
+
+def seen(bound: BoundBy) -> str:
+    """`the job's limit of tokens per minute (93 % of the last minute)`."""
     share = number(round(100 * bound.share))
-    text = _("bound by {what} ({share} % of the last minute)").format(
-        what=_(rule.meaning), share=share
-    )
-    helps = " ".join(filter(None, (_(rule.cure) if rule.cure else "", rule.command)))
-    return f"{text}; {helps.format(job=job)}" if helps else text
+    what = _(bound.cause.rule.meaning)
+    return _("{what} ({share} % of the last minute)").format(what=what, share=share)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 import msgspec
@@ -149,15 +149,8 @@ class Series(msgspec.Struct):
 
     def called(self, sent_at: float, latency_s: float, now: float) -> None:
         """A call ended."""
-        ended = min(sent_at + latency_s, now)
-        at = max(sent_at, self.began or sent_at)
-        while at < ended:
-            point = self._point(at, now)
-            border = min((self._place(at) + 1) * self.width + (self.began or 0), ended)
-            if border <= at:
-                return
-            point.busy_s += border - at
-            at = border
+        for point, seconds in self._within(sent_at, min(sent_at + latency_s, now), now):
+            point.busy_s += seconds
 
     def looked(self, now: float, in_flight: int, limit: int, refused: Mapping[str, int]) -> None:
         """The workers were looked at; `refused` are refusals by code since the last look."""
@@ -169,11 +162,11 @@ class Series(msgspec.Struct):
             known = self._known(code)
             point.errors[known] = point.errors.get(known, 0) + count
 
-    def waited(self, at: float, seconds: Mapping[str, float]) -> None:
-        """Requests that were ready waited so long, by what for."""
-        if seconds:
-            point = self._point(at, at)
-            point.waited = _sum(point.waited, seconds)
+    def waited(self, begin: float, end: float, seconds: Mapping[str, float]) -> None:
+        """Requests that were ready waited so long between two moments, by what for."""
+        for point, part in list(self._within(begin, end, end)):
+            share = part / (end - max(begin, self.began or begin))
+            point.waited = _sum(point.waited, {k: share * v for k, v in seconds.items()})
 
     def spread(self) -> float:
         """How many times the usual latency the slowest percent of late answers took; 1 of none."""
@@ -190,6 +183,17 @@ class Series(msgspec.Struct):
             return code
         codes = self.failures.keys() | self.points[-1].errors.keys()
         return code if len(codes) < MOST_CODES else OTHER
+
+    def _within(self, begin: float, end: float, now: float) -> Iterator[tuple[Point, float]]:
+        """The points between two moments, and how many seconds of that each is."""
+        at = max(begin, self.began or begin)
+        while at < end:
+            point = self._point(at, now)
+            border = min((self._place(at) + 1) * self.width + (self.began or 0), end)
+            if border <= at:
+                return
+            yield point, border - at
+            at = border
 
     def _point(self, when: float, now: float) -> Point:
         """The point of a moment; no clock of a worker stretches the series beyond now."""
@@ -233,6 +237,6 @@ def series_of(store: JobStore, now: float) -> Series:
         series.called(call.sent_at, call.latency_s, now)
         if call.cost is not None:
             series.paid(call.sent_at + call.latency_s, call.cost, now)
-    for at, cause, seconds in waits.waited(store.db):
-        series.waited(max(at, series.began or at), {cause: seconds})
+    for minute, cause, seconds in waits.waited(store.db):
+        series.waited(minute, min(minute + waits.MINUTE_S, now), {cause: seconds})
     return series

@@ -28,5 +28,25 @@ def test_a_job_with_failures_is_drawn_and_of_one_that_rests_nothing_is_told_as_o
 
     drawn = charts(series, 1010.0, None, runs=False)
 
-    assert {chart.key: bool(chart.layers) for chart in drawn}["errors"]
+    # One without a shape in it would only be scrolled past.
+    assert [chart.key for chart in drawn] == ["throughput", "latency", "errors"]
     assert not [chart.now for chart in drawn if "now" in chart.now]
+
+
+def test_what_workers_wait_for_is_drawn_by_cause() -> None:
+    series = Series(began=1000.0)
+    for place in range(2):
+        at = 1001.0 + place * NARROWEST_S
+        series.answered(at, 1.0, at)
+        series.waited(at, at + 4.0, {"rpm": 4.0, "backoff": 0.5})
+
+    chart = next(each for each in charts(series, 1010.0, None) if each.key == "waiting")
+
+    assert [layer.name for layer in chart.layers] == [
+        "the job's limit of requests per minute",
+        "the pause before failed calls are made again",
+    ]
+    assert chart.now == "0.9 now"
+    assert chart.columns[0].text.endswith(
+        "the job's limit of requests per minute 0.8, the pause before failed calls are made again 0.1"
+    )

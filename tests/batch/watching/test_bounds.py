@@ -11,6 +11,7 @@ import pytest
 from batch.watching.bounds import BoundBy, WaitMeter, told
 from batch.watching.progress import at_standstill, progress_of
 from jobs.bound import Bound
+from jobs.spec import Limits
 from jobs.stall import Stall, Stalled
 from tests.batch.making import publish
 
@@ -22,8 +23,9 @@ def test_what_was_waited_for_longest_within_the_last_minute_is_told() -> None:
         waits = {"rpm": float(min(second, 60)), "tpm": max(second - 60.0, 0.0)}
         meter.note(float(second), {"one": waits, "other": {}})
 
-    bound = meter.bound()
+    bound = meter.bound(Limits(tpm=1000))
     assert bound is not None
+    assert told(bound, "job_x").endswith("raise it: nightshift resume job_x --tpm 2000")
     assert bound.cause is Bound.TPM
     assert bound.share == pytest.approx(0.5)
     assert meter.kept == {"rpm": 60.0, "tpm": 60.0}
@@ -48,7 +50,7 @@ def test_a_job_that_seldom_waits_is_bound_by_nothing() -> None:
     for second in range(60):
         meter.note(float(second), {"one": {"rpm": second * 0.2}})
 
-    assert meter.bound() is None
+    assert meter.bound(Limits()) is None
 
 
 @pytest.mark.parametrize("cause", Bound)

@@ -206,3 +206,16 @@ def test_a_delivery_that_comes_twice_tells_nothing_new(tmp_path: Path) -> None:
 
     assert (again.told_calls, again.told_results) == ([], [])
     store.close()
+
+
+def test_what_was_waited_for_within_a_minute_is_spread_over_it(tmp_path: Path) -> None:
+    store = publish(tmp_path, 1)
+    began = store.job().started_at or 0.0
+    minute = began // 60 * 60 + 120
+    store.keep_waits(minute + 30, {"rpm": 48.0})
+
+    points = series_of(store, minute + 600).points
+
+    assert sum(point.waited.get("rpm", 0.0) for point in points) == pytest.approx(48.0)
+    assert max(point.waited.get("rpm", 0.0) for point in points) == pytest.approx(4.0)
+    store.close()
