@@ -124,4 +124,6 @@ def latest(db: sqlite3.Connection, most: int) -> list[Event]:
         for at, kind, facts in db.execute(events, (most,)).fetchall()
     ]
     (created,) = db.execute("SELECT created_at FROM job").fetchone()
+    # Of trouble it is known later than of a pause for it.
+    found.sort(key=lambda event: event.at, reverse=True)
     return [*found, Event(created, EventKind.SUBMITTED, by_user=True)]

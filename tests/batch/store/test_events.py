@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -74,12 +75,13 @@ def test_a_command_that_is_refused_leaves_no_trace(store: JobStore) -> None:
 
 def test_lost_workers_and_new_prices_are_told(store: JobStore) -> None:
     store.chunks.lose(feed(store, 3), taken=True)
-    store.add_prices(prices("0.001", taken_at=1.0))
-    store.add_prices(prices("0.002", taken_at=2.0))
+    later = time.time() + 60
+    store.add_prices(prices("0.001", taken_at=later))
+    store.add_prices(prices("0.002", taken_at=later + 1))
 
     lost, dearer = told(store)
     assert (lost.kind, lost.requests) == (EventKind.WORKER_LOST, 3)
-    assert (dearer.kind, dearer.at, dearer.by_user) == (EventKind.PRICES, 2.0, False)
+    assert (dearer.kind, dearer.at, dearer.by_user) == (EventKind.PRICES, later + 1, False)
 
 
 def test_trouble_is_told_when_it_comes_and_not_while_it_lasts(store: JobStore) -> None:
@@ -106,3 +108,10 @@ def test_the_list_is_bounded_and_keeps_how_it_began(
     assert len(kept) == 30
     assert kept[:10] == list(range(10))
     assert kept[-1] == 99
+
+
+def test_what_is_noted_late_is_told_where_it_happened(store: JobStore) -> None:
+    for at in (1000.0, 990.0, 990.0):
+        events.note(store.db, Event(at, EventKind.TROUBLE, code=f"at {at}"))
+
+    assert [each.at for each in events.latest(store.db, -1)][-4:-1] == [1000.0, 990.0, 990.0]
