@@ -237,7 +237,12 @@ def _events(app: Celery, loop: IOLoop) -> MaskedEvents:
 
 
 def _settings(url_prefix: str | None) -> dict[str, Any]:
-    own: dict[str, Any] = {"cookie_secret": secrets.token_urlsafe(32), "debug": False}
+    own: dict[str, Any] = {
+        "cookie_secret": secrets.token_urlsafe(32),
+        "debug": False,
+        # A look at a page is mostly the same words again and again, and it comes every two seconds.
+        "compress_response": True,
+    }
     if url_prefix:
         own |= {
             name: f"/{url_prefix}{flower_settings[name]}"

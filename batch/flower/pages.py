@@ -84,11 +84,12 @@ _OWN_SITES = frozenset({"none", "same-origin"})
 """Where a file is asked from: no other page makes a browser fetch one."""
 
 
-_TASKS_SCRIPT = """
-{% block extra_scripts %}<script src="{{ reverse_url('own', 'tasks.js') }}"></script>{% end %}
-"""
-_TASKS_STYLE = """
-<link rel="stylesheet" href="{{ reverse_url('own', 'tasks.css') }}">"""
+_SCRIPT = """<script src="{{ static_url('js/flower.js') }}"></script>"""
+_OWN_SCRIPT = """
+    <script src="{{ reverse_url('own', 'own.js') }}"></script>"""
+_STYLE = """<link href="{{ static_url('css/flower.css') }}" rel="stylesheet">"""
+_OWN_STYLE = """
+    <link href="{{ reverse_url('own', 'own.css') }}" rel="stylesheet">"""
 _TASK_JOB = """
       {{% if '/' in task.uuid %}}
       <div class="detail-row task-data-row">
@@ -101,15 +102,12 @@ _TASK_JOB = """
 
 def _added() -> dict[str, list[tuple[str, str]]]:
     """What Flower's own templates get, and behind which of their words: an entry for our pages, a
-    way from a chunk to its job.
+    way from a chunk to its job, what makes them readable.
     """
     name = xhtml_escape(_("Jobs"))
     return {
         "navbar.html": [(_NAVBAR_LIST, _NAVBAR_ENTRY.format(name))],
-        "tasks.html": [
-            ('{% extends "base.html" %}', _TASKS_SCRIPT),
-            ("{% block container %}", _TASKS_STYLE),
-        ],
+        "base.html": [(_STYLE, _OWN_STYLE), (_SCRIPT, _OWN_SCRIPT)],
         "task.html": [('<dl class="detail-list">', _TASK_JOB.format(xhtml_escape(_("Job"))))],
     }
 
@@ -235,7 +233,8 @@ class _Handler(BaseHandler):  # type: ignore[misc]  # Flower has no types
 
     def shell(self, title: str, body: str) -> None:
         """A page of Flower's look."""
-        self.render("shell.tornado", title=title, body=body, own_url=self.own_url)
+        what = {"title": title, "body": body, "skip": _("Skip to the content")}
+        self.render("shell.tornado", own_url=self.own_url, language=language.code(), **what)
 
     def part(self, name: str, **what: Any) -> str:
         """A part of a page."""

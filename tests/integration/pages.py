@@ -47,7 +47,7 @@ _CUT = """(() => {
     const free = on === each || each.contains(on) || on?.contains(each);
     if (!free) { told.push(`${name} is covered`); }
   }
-  scrollTo(0, 0);
+  scrollTo({ top: 0, behavior: "instant" });
   return told;
 })()"""
 
@@ -156,6 +156,26 @@ def test_every_task_can_be_reached_and_told_apart(place: Place) -> None:
     place.browser.click("dd a[href*='/job/job_']")
     place.browser.wait(lambda: place.browser.loaded > loaded, "the job's page")
     assert place.browser.ask("location.pathname.startsWith('/job/job_')")
+
+
+@pytest.mark.parametrize("path", ["tasks", "workers", "broker"])
+def test_flowers_own_pages_fit_and_can_be_read(place: Place, path: str) -> None:
+    browser, found = place.browser, {}
+    for dark in (False, True):
+        _look(browser, 1400, dark=dark)
+        browser.open(place.site.url(f"/{path}"))
+        browser.wait("!document.querySelector('.dataTables_processing:not([style*=none])')", path)
+        browser.ask(_AXE.read_text("utf-8") + ";0")
+        for width in WIDTHS:
+            _look(browser, width, dark=dark)
+            browser.ask("new Promise((done) => setTimeout(done, 300))")
+            told = [*browser.ask(_CUT), *browser.ask(_GRAVE)]
+            if told:
+                found[width, dark] = told
+            if _PICTURES.name:
+                look = "dark" if dark else "light"
+                browser.picture(_PICTURES / f"{path}-{width}-{look}.png", width, dark=dark)
+    assert found == {}
 
 
 def _press(browser: Browser, key: str, code: int) -> None:
@@ -293,7 +313,7 @@ def test_the_list_is_searched_sorted_and_steered_for_several_jobs(place: Place) 
     assert browser.text("[data-bulk-count]") == "4"
     browser.click("[data-bulk-wish=pause]")
     browser.wait(lambda: place.facts("long")["state"] == "paused", "the pause")
-    place.toast("Done for")
+    place.toast("Jobs being paused: 2")
     browser.wait("!document.querySelector('[data-bulk-wish=cancel]').hidden", "the rows")
     browser.click("[data-bulk-wish=cancel]")
     browser.wait("document.querySelector('[data-question]').open", "the question")

@@ -8,8 +8,9 @@
   const here = new URL(location.href);
   // A page that was opened with the password in its address must not ask with it there.
   here.username = here.password = "";
+  const words = document.querySelector("[data-words]").dataset;
   const told = {};
-  let asking = null;
+  let asking = null, again = false, mark = "", freshAt = new Date();
 
   /* ---- keeping up to date: what is different is changed, and what is focused or pressed stays */
 
@@ -85,27 +86,53 @@
     }
   }
 
-  function live(fine) {
-    const dot = page.querySelector("[data-live-dot]");
+  /* What is shown while nothing new comes is as old as it says. */
+  function live(trouble) {
     const word = page.querySelector("[data-live-word]");
-    dot.classList.toggle("status-dot-live", fine);
-    dot.classList.toggle("status-dot-error", !fine);
-    word.textContent = fine ? word.dataset.fine : word.dataset.lost;
+    const dot = page.querySelector("[data-live-dot]");
+    if (!trouble) { freshAt = new Date(); }
+    const clock = freshAt.toLocaleTimeString("ru", { hour: "2-digit", minute: "2-digit" });
+    const text = trouble ? trouble + " " + words.asOf.replace("{moment}", clock) : words.fine;
+    page.classList.toggle("ns-lost", Boolean(trouble));
+    dot.classList.toggle("status-dot-live", !trouble);
+    dot.classList.toggle("status-dot-error", Boolean(trouble));
+    if (word.textContent !== text) { word.textContent = text; }
+  }
+
+  /* Why an answer is none; without a password nothing more is asked for, lest the browser ask for
+     it again and again. */
+  async function fault(answer) {
+    if (answer.status === 401) {
+      clearInterval(looking);
+      return words.signedOut;
+    }
+    try {
+      return (await answer.json()).error || words.lost;
+    } catch (error) {
+      return words.lost;
+    }
   }
 
   async function look() {
-    if (document.hidden || asking) { return; }
+    if (document.hidden) { return; }
+    if (asking) { again = true; return; }
     asking = new AbortController();
     const patience = setTimeout(() => asking.abort(), 5 * EVERY_MS);
     try {
-      const answer = await fetch(new URL(page.dataset.live, here), { signal: asking.signal });
-      if (answer.ok) { show(await answer.json()); }
-      live(answer.ok);
+      const headers = mark ? { "If-None-Match": mark } : {};
+      const answer = await fetch(new URL(page.dataset.live, here), { signal: asking.signal, headers });
+      const same = answer.status === 304;
+      if (answer.ok) {
+        show(await answer.json());
+        mark = answer.headers.get("ETag") || "";
+      }
+      live(answer.ok || same ? "" : await fault(answer));
     } catch (error) {
-      live(false);
+      live(words.lost);
     } finally {
       clearTimeout(patience);
       asking = null;
+      if (again) { again = false; look(); }
     }
   }
 
@@ -124,7 +151,6 @@
 
   /* ---- clicks */
 
-  const words = document.querySelector("[data-words]").dataset;
   const question = document.querySelector("[data-question]");
   const filled = document.querySelector("[data-filled]");
 
@@ -159,10 +185,11 @@
         headers: { "X-XSRFToken": cookie("_xsrf") },
         body: body || null,
       });
+      if (answer.status === 401) { return { text: words.signedOut, done: false }; }
       const came = await answer.json();
       return { text: came.text || came.error, done: Boolean(came.done) };
     } catch (error) {
-      return { text: page.querySelector("[data-live-word]").dataset.lost, done: false };
+      return { text: words.unsent, done: false };
     }
   }
 
@@ -192,11 +219,11 @@
     await busy(button, async function () {
       try {
         const answer = await fetch(new URL(button.dataset.form, here));
-        if (!answer.ok) { tell((await answer.json()).error, false); return; }
+        if (!answer.ok) { tell(await fault(answer), false); return; }
         filled.innerHTML = await answer.text();
         filled.showModal();
       } catch (error) {
-        tell(page.querySelector("[data-live-word]").dataset.lost, false);
+        tell(words.lost, false);
       }
     });
   }
@@ -238,7 +265,9 @@
     bulk.querySelector("[data-bulk-chosen]").hidden = !some.length;
     bulk.querySelector("[data-bulk-count]").textContent = some.length;
     for (const button of bulk.querySelectorAll("[data-bulk-wish]")) {
-      button.hidden = !addresses(some, button.dataset.bulkWish).length;
+      const count = addresses(some, button.dataset.bulkWish).length;
+      button.hidden = !count;
+      button.querySelector("[data-bulk-of]").textContent = count;
     }
   }
 
@@ -255,7 +284,7 @@
     await busy(button, async function () {
       const came = await Promise.all(some.map((address) => send(address)));
       const fine = came.filter((each) => each.done);
-      if (fine.length) { tell(words.done.replace("{n}", fine.length), true); }
+      if (fine.length) { tell(button.dataset.done.replace("{n}", fine.length), true); }
       new Set(came.filter((each) => !each.done).map((each) => each.text)).forEach((each) => tell(each, false));
     });
     look();
@@ -264,17 +293,22 @@
   page.addEventListener("change", function (event) {
     if (event.target.matches("[data-choice]")) { choose(); }
     const tools = event.target.closest("[data-tools]");
-    if (tools && event.target.matches("select")) { tools.requestSubmit(); }
+    if (!tools || !event.target.matches("select")) { return; }
+    if (event.target.name === "sort") { tools.elements.order.value = ""; }
+    tools.requestSubmit();
   });
 
   /* ---- copying */
 
+  /* Over plain HTTP from another machine there is no clipboard; what is marked can be copied. */
   async function copy(button) {
     try {
       await navigator.clipboard.writeText(button.dataset.copy);
       tell(words.copied, true);
     } catch (error) {
-      tell(words.notCopied, false);
+      getSelection().selectAllChildren(button.previousElementSibling);
+      const done = document.execCommand("copy");
+      tell(done ? words.copied : words.notCopied, done);
     }
   }
 
@@ -294,7 +328,8 @@
     }
   });
 
-  setInterval(look, EVERY_MS);
+  const looking = setInterval(() => asking || look(), EVERY_MS);
   document.addEventListener("visibilitychange", look);
+  window.addEventListener("online", look);
   if (zoneChanged) { look(); }
 }());
