@@ -26,11 +26,17 @@ class Bound(Ruled):
 
     RPM = (
         "rpm",
-        Pausing(N_("the job's limit of requests per minute"), N_("raise it:"), _RAISE + " --rpm {enough}"),
+        Pausing(
+            N_("the job's limit of requests per minute"),
+            N_("raise it:"),
+            _RAISE + " --rpm {enough}",
+        ),
     )
     TPM = (
         "tpm",
-        Pausing(N_("the job's limit of tokens per minute"), N_("raise it:"), _RAISE + " --tpm {enough}"),
+        Pausing(
+            N_("the job's limit of tokens per minute"), N_("raise it:"), _RAISE + " --tpm {enough}"
+        ),
     )
     MAX_IN_FLIGHT = (
         "max_in_flight",

@@ -299,7 +299,7 @@ def _stacked(
     """A layer for each of the largest kinds and one for all others, and the end of their axis."""
     totals: Counter[str] = Counter()
     for each in amounts:
-        totals.update(each)  # type: ignore[arg-type]  # it adds up fractions just as well
+        totals.update(each)
     kinds = [kind for kind, _ in totals.most_common(MOST_KINDS)]
     rest = [OTHER] if len(totals) > MOST_KINDS else []
     split = [_by_kind(each, kinds) for each in amounts]
