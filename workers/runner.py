@@ -15,9 +15,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import msgspec
+from msgspec.structs import asdict, replace
 
-from jobs.chunk import Payload, Speed
+from jobs.chunk import Payload, Speed, Terms
 from jobs.errors import BadMessage
 from jobs.message import N_
 from jobs.names import scope_name
@@ -64,6 +64,8 @@ class Runner:
         self._dice = dice
         self._clock = clock
         self._lifted_at: dict[str, float] = {}
+        self._speeds: dict[str, Speed] = {}
+        """What was last told of the jobs here; a chunk may be older than that."""
 
     def _make(self, model: str) -> Dispatcher:
         limiter = Limiter(scope_name(*self._place, model), self._limiters, self._clock)
@@ -79,11 +81,8 @@ class Runner:
         """
         check_payload(payload)
         chunk = self.chunks[payload.job, payload.chunk] = OpenChunk(payload)
-        self._outbox.claimed(
-            *chunk.key,
-            [(work.ordinal, work.attempts, work.uncertain) for work in payload.requests],
-            payload.terms.tariff,
-        )
+        taken = [(work.ordinal, work.attempts, work.uncertain) for work in payload.requests]
+        self._outbox.claimed(*chunk.key, taken, payload.terms.tariff)
         try:
             if not await self.calls.begin(chunk):
                 chunk.stopped = chunk.stopped or LOST
@@ -99,6 +98,7 @@ class Runner:
         return chunk.summary
 
     def _forget(self, job: str) -> None:
+        self._speeds.pop(job, None)
         self.calls.judge.forget(job)
         self.stops.resume(job)
         self.dispatchers.forget(job)
@@ -113,8 +113,14 @@ class Runner:
                 self._fail_unsent(request)
             else:
                 waiting[request.model].append(request)
+        terms = self._by_now(chunk)
         for model, requests in waiting.items():
-            self.dispatchers.add(model, chunk.payload.terms, requests)
+            self.dispatchers.add(model, terms, requests)
+
+    def _by_now(self, chunk: OpenChunk) -> Terms:
+        """The chunk's terms, with the pace that its job may have by now."""
+        terms, speed = chunk.payload.terms, self._speeds.get(chunk.payload.job)
+        return replace(terms, **asdict(speed)) if speed else terms
 
     def _fail_unsent(self, request: PendingRequest) -> None:
         """An earlier call may have been billed, and the user forbade to risk a second."""
@@ -127,10 +133,9 @@ class Runner:
     def renew_speed(self, job: str, speed: Speed) -> None:
         """The user changed what the job may have, while it runs."""
         newest = max((key for key in self.chunks if key[0] == job), default=None)
-        if newest is not None:
-            old = self.chunks[newest].payload.terms
-            terms = msgspec.structs.replace(old, **msgspec.structs.asdict(speed))
-            self.dispatchers.set_terms(job, terms)
+        if newest is not None and speed != self._speeds.get(job):
+            self._speeds[job] = speed
+            self.dispatchers.set_terms(job, self._by_now(self.chunks[newest]))
 
     def lift(self, job: str, at: float) -> None:
         """The user wanted, at that Unix time, that nothing of the job waits any longer."""

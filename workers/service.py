@@ -33,6 +33,7 @@ from workers.engine import Engine
 from workers.pending import OpenChunk, Summary
 from workers.redis.claims import LOOK_LATER_S, LOOK_S
 from workers.redis.gateway import WorkerRedis
+from workers.redis.heartbeats import Published
 from workers.runner import Runner
 from workers.settings import WorkerSettings
 from workers.status import job_statuses, limit_statuses
@@ -260,7 +261,8 @@ class Service:
             await self._one_beat()
 
     async def _heed_holds(self, jobs: set[str]) -> None:
-        held = await self._redis.heartbeats.held(jobs)
+        held, told = await self._redis.heartbeats.look(jobs)
+        self._hear(told)
         # While this worker tells of a job that stopped here, Redis does not know it yet.
         if not self._telling and held != self._runner.stops.held:
             self._runner.stops.hold(held)
@@ -270,13 +272,16 @@ class Service:
         beat = await self._redis.heartbeats.beat(list(self._runner.chunks), self._presence())
         self._runner.renewed(beat.lost, asked_at)
         self._runner.stops.hold(beat.held)
-        for job, told in beat.told.items():
-            self._runner.renew_speed(job, told.pace)
-            self._runner.lift(job, told.lifted_at)
+        self._hear(beat.told)
         if not beat.fences <= self._fences:
             # What Redis has forgotten, or never had, is sent again.
             self._fences = beat.fences
             self._outbox.resend_all()
+
+    def _hear(self, told: dict[str, Published]) -> None:
+        for job, each in told.items():
+            self._runner.renew_speed(job, each.pace)
+            self._runner.lift(job, each.lifted_at)
 
     def _presence(self) -> WorkerStatus:
         return WorkerStatus(

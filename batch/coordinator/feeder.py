@@ -219,7 +219,7 @@ class Feeder:
             return job.sample
         if not job.warm:
             return None
-        waits = job.started_at is None or time.time() < job.started_at + WARMING_S
+        waits = job.started_at is None or 0 <= time.time() - job.started_at < WARMING_S
         if waits and not self._store.queue.head_is_done(job.warm):
             return job.warm
         self._store.queue.leave_head()

@@ -45,7 +45,9 @@ class JobStatus:
         self._finished = store.job().finished
         self.last: Progress | None = None
         self._unmanned_s = unmanned_s
-        self._manned_at = self._moved_at = self._waited_at = time.time()
+        # Monotonic: a clock that is set, or a host that slept, is no standstill.
+        self._manned_at = self._moved_at = time.monotonic()
+        self._waited_at = time.time()
         self._moved: object = None
         self._waits = WaitMeter()
 
@@ -105,7 +107,7 @@ class JobStatus:
             self._count(code, now)
         moved = job.finished, job.calls, refused.total(), job.state
         if moved != self._moved:
-            self._moved, self._moved_at = moved, now
+            self._moved, self._moved_at = moved, time.monotonic()
         wait = self.presence.wait
         if self.presence.down_s and (wait is None or wait.is_outage):
             self.troubles.meet(OUTAGE, now)
@@ -135,11 +137,11 @@ class JobStatus:
             self.series.waited(max(self._waited_at, now - _TOLD_S), now, waited)
             self._waited_at = now
         if presence.silent_s is not None:
-            self._manned_at = max(self._manned_at, time.time() - presence.silent_s)
+            self._manned_at = max(self._manned_at, time.monotonic() - presence.silent_s)
 
     def excuse(self) -> None:
         """Nobody could be seen until now: workers and calls are waited for anew."""
-        self._manned_at = self._moved_at = time.time()
+        self._manned_at = self._moved_at = time.monotonic()
 
     def _keeps_to_a_limit(self) -> bool:
         known = {each.value: each for each in Bound}
@@ -151,13 +153,13 @@ class JobStatus:
         waits = here.wait is not None or here.down_s > 0 or self._keeps_to_a_limit()
         queues = not here.busy and here.has_others
         is_due = bool(job.left) and is_out and not waits and not queues
-        if not is_due or time.time() - self._manned_at >= self._unmanned_s:
+        if not is_due or time.monotonic() - self._manned_at >= self._unmanned_s:
             # A call is due from when nothing else is waited for.
-            self._moved_at = time.time()
+            self._moved_at = time.monotonic()
         return Signs(
-            unmanned_since=self._manned_at,
+            unmanned_since=_on_the_wall(self._manned_at),
             unmanned_s=self._unmanned_s,
-            still_since=self._moved_at if is_due else None,
+            still_since=_on_the_wall(self._moved_at) if is_due else None,
             slowest_s=job.spec.total_timeout_s,
         )
 
@@ -170,3 +172,8 @@ class JobStatus:
         if self._waits.kept:
             self._store.keep_waits(time.time(), self._waits.kept)
             self._waits.kept.clear()
+
+
+def _on_the_wall(moment: float) -> float:
+    """Unix seconds of a monotonic moment."""
+    return time.time() - (time.monotonic() - moment)

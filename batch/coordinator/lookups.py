@@ -31,7 +31,7 @@ class Lookups:
             call: at for call, at in self._asked.items() if 0 <= now - at < _ANSWER_WITHIN_S
         }
         ended_by = [now - wait for wait in WAITS_S]
-        rows = self.store.uncertain.due(ended_by, _AT_ONCE + len(self._asked))
+        rows = self.store.uncertain.due(ended_by, _AT_ONCE + len(self._asked), now)
         calls = [(row["ordinal"], row["id"], row["generation_id"]) for row in rows]
         due = [call for call in calls if call[1] not in self._asked][:_AT_ONCE]
         self._asked.update((call[1], now) for call in due)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +20,8 @@ from jobs.message import N_
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 
 NAMES = (OUTPUT, ERRORS, COST, REPORT)
+
+_DRAFT = re.compile(r"\.nightshift-[0-9a-f]{8}\.part")
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -84,15 +89,18 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
     Raises `StorageUnavailable` with the system's word when that fails; what stood there stays.
     """
-    draft = f".{path.name}.part"
+    # Of its own, as somebody else may be writing the same file.
+    draft = f".nightshift-{secrets.token_hex(4)}.part"
     try:
         _make_folder(path.parent)
         with _opened(path.parent) as folder:
-            _remove(draft, folder)
+            _clear(folder)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             try:
                 descriptor = os.open(draft, flags, 0o600, dir_fd=folder)
                 with os.fdopen(descriptor, "wb", buffering=256 * 1024) as file:
+                    with suppress(OSError):  # not every file system has locks
+                        fcntl.flock(file, fcntl.LOCK_EX)
                     yield file
                     file.flush()
                     os.fsync(file.fileno())
@@ -140,6 +148,15 @@ def _opened(folder: Path) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def _clear(folder: int) -> None:
+    """Removes what killed writers left; whoever still writes holds a lock."""
+    for name in filter(_DRAFT.fullmatch, os.listdir(folder)):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        with suppress(OSError), os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(name, folder)
 
 
 def _remove(name: str, folder: int) -> None:

@@ -30,6 +30,7 @@ from batch.store.trials import Trials
 from batch.store.trouble import Trouble
 from batch.store.uncertain import UncertainCalls
 from batch.store.units import Units
+from jobs.chunk import Speed
 from jobs.commands import Change, Command, Retry
 from jobs.errors import StorageUnavailable
 from jobs.lifecycle import Objected, Objection, Transition, decide
@@ -378,7 +379,10 @@ def _taken_along(spec: Spec) -> tuple[object, ...]:
     """What counts for a chunk as it was when the chunk was fed."""
     bounds = (spec.max_price_rise, spec.request_bound_rub, spec.usd_rate)
     revised = (spec.model_map, spec.override_model, spec.max_tokens)
-    return (*bounds, *revised, spec.limits.refusals, spec.priority)
+    terms = msgspec.structs.asdict(spec.terms())
+    # Of these workers are told the pace, and no more.
+    fixed = [value for name, value in terms.items() if name not in Speed.__struct_fields__]
+    return (*bounds, *revised, spec.priority, spec.base_url, *fixed)
 
 
 @lru_cache(maxsize=256)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+_NEVER = 1e15
+"""After any moment, Unix seconds."""
+
 
 class UncertainCalls:
     """Those of one job that have a generation id, by which the endpoint can be asked."""
@@ -12,20 +15,22 @@ class UncertainCalls:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def due(self, ended_by: Sequence[float], limit: int) -> list[sqlite3.Row]:
+    def due(self, ended_by: Sequence[float], limit: int, now: float) -> list[sqlite3.Row]:
         """Uncertain calls that can be looked up: ordinal, id, generation_id; the oldest first.
 
         Of those that were asked for n times already, the ones that ended by `ended_by[n]` (Unix
-        seconds), and at most `limit` of them.
+        seconds), at most `limit` of each n. What left after `now` did so by a clock that was set
+        back since: nobody waits until then.
         """
         found: list[sqlite3.Row] = []
         for times, moment in enumerate(ended_by):
-            found += self._db.execute(
-                "SELECT ordinal, id, generation_id FROM calls WHERE billing = 'unknown'"
-                " AND generation_id <> '' AND lookups = ?1 AND sent_at <= ?2"
-                " AND sent_at + latency_s <= ?2 ORDER BY sent_at LIMIT ?3",
-                (times, moment, limit),
-            )
+            for after, by in ((0.0, moment), (now, _NEVER)):
+                found += self._db.execute(
+                    "SELECT ordinal, id, generation_id FROM calls WHERE billing = 'unknown'"
+                    " AND generation_id <> '' AND lookups = ?1 AND sent_at > ?2 AND sent_at <= ?3"
+                    " AND sent_at + latency_s <= ?3 ORDER BY sent_at LIMIT ?4",
+                    (times, after, by, limit),
+                )
         return found
 
     def next_at(self, waits_s: Sequence[float]) -> float | None:

@@ -6,6 +6,7 @@ documented code, and leaves no process behind, nor a file half-written.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.torturing.house import ROOT, House
+from scripts.torturing.house import CHOICES, MODEL, ROOT, House
 
 ROWS = 40
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -25,6 +26,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "resume": ("resume", "{job}", "--yes"),
     "watch": ("watch", "{job}"),
     "results": ("results", "{job}", "-o", "{out}"),
+    "review": ("review", "{rows}", "-o", "{out}/review.csv"),
     "status": ("status", "--watch"),
     "validate": ("validate", "{input}"),
     "estimate": ("estimate", "{input}"),
@@ -37,8 +39,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "coordinator": ("coordinator",),
     "worker": ("worker",),
 }
+_ASKED = ("--prompt", "{{ review }}", "--choices", ",".join(CHOICES), "--model", MODEL)
 _APART = ("run", "serve", "flower", "coordinator", "worker")
 """Those that start a server: each has a home of its own, and the embedded server."""
+
+_OF_THE_PAST = ("results", "review")
+"""Those whose outputs are known."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ENDED = {0, 1, 3}
@@ -64,9 +70,14 @@ class Commands:
         self._house = house
         self.tally = Tally()
         house.write_input("night", ROWS)
-        self._job = house.submit("past", 3)
+        self._job = house.submit("past", ROWS)
+        house.task = _ASKED
+        self._rows = house.submit("rows", ROWS)
+        house.task = ()
         house.start("worker-0")
         house.wait("past")
+        house.wait("rows")
+        house.command("review", self._rows, "-o", str(house.output("past") / "review.csv"))
 
     def signalled(self, name: str, number: signal.Signals, delay_s: float, *, twice: bool) -> None:
         """Starts a command and sends it a signal, `twice`: and once more 0.3 s later."""
@@ -78,7 +89,7 @@ class Commands:
             _send(process, number)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.3)
-        self._judge(process, f"{name}: {number.name} after {delay_s} s", number)
+        self._judge(process, name, f"{name}: {number.name} after {delay_s} s", number)
 
     def unread(self, name: str) -> None:
         """As `nightshift … | head -1` does."""
@@ -91,17 +102,19 @@ class Commands:
         if name in _APART:
             time.sleep(2)
             process.terminate()
-        self._judge(process, f"{name}: nobody reads it", signal.SIGTERM)
+        self._judge(process, name, f"{name}: nobody reads it", signal.SIGTERM)
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         house, count = self._house, self.tally.tried
         self.tally.tried += 1
         self._home = house.folder / f"home-{count}"
+        self._out = house.folder / f"out-{count}"
         apart = {"NIGHTSHIFT_HOME": str(self._home), "NIGHTSHIFT_REDIS_URL": ""}
         values = {
             "input": str(house.input("night")),
-            "out": str(house.folder / f"out-{count}"),
+            "out": str(self._out),
             "job": self._job,
+            "rows": self._rows,
         }
         return subprocess.Popen(
             [sys.executable, "-m", "batch", *(part.format(**values) for part in COMMANDS[name])],
@@ -113,7 +126,9 @@ class Commands:
             start_new_session=True,
         )
 
-    def _judge(self, process: subprocess.Popen[bytes], what: str, number: signal.Signals) -> None:
+    def _judge(
+        self, process: subprocess.Popen[bytes], command: str, what: str, number: signal.Signals
+    ) -> None:
         try:
             out, err = process.communicate(timeout=_PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -134,10 +149,35 @@ class Commands:
             self.tally.broken.append(f"{what}: leaves {left}")
         for pid in left:
             os.kill(pid, signal.SIGKILL)
+        for name in self._half_written(command):
+            self.tally.broken.append(f"{what}: {name} is not whole")
+
+    def _half_written(self, name: str) -> Iterator[str]:
+        """Outputs that are not whole, whenever the command was ended, and drafts of them."""
+        for path in self._out.glob("*"):
+            whole = self._house.output("past") / path.name if name in _OF_THE_PAST else None
+            if path.suffix == ".part" or not _is_whole(path, whole):
+                yield path.name
 
     def _alive(self, session: int) -> dict[int, str]:
         """What is there of a command's session or home: process ids and command lines."""
         return dict(_processes(session, os.fsencode(self._home)))
+
+
+def _is_whole(path: Path, whole: Path | None) -> bool:
+    """To its end; with as many lines as the `whole` file, where there is one."""
+    data = path.read_bytes()
+    if whole is not None and len(data.splitlines()) != len(whole.read_bytes().splitlines()):
+        return False
+    if path.suffix == ".html":
+        return data.rstrip().endswith(b"</html>")
+    if path.suffix in (".json", ".jsonl"):
+        with suppress(ValueError):
+            for record in data.splitlines() if path.suffix == ".jsonl" else [data]:
+                json.loads(record)
+            return data[-1:] in (b"", b"\n")
+        return False
+    return data.endswith(b"\n")
 
 
 def _send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -16,6 +16,7 @@ SAMPLE = [
     ("coordinator", signal.SIGHUP, 2.0),
     ("worker", signal.SIGTERM, 3.0),
     ("results", signal.SIGTERM, 0.5),
+    ("review", signal.SIGINT, 0.6),
     ("validate", signal.SIGINT, 0.3),
 ]
 

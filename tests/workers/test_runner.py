@@ -22,7 +22,7 @@ import pytest
 
 from batch.coordinator.reconcile import SILENCE_S
 from jobs.budget import Amount
-from jobs.chunk import DONE, DRAINED, HELD, NOBODY, UNAFFORDABLE, Payload
+from jobs.chunk import DONE, DRAINED, HELD, NOBODY, UNAFFORDABLE, Payload, Speed
 from jobs.errors import BadMessage
 from jobs.heartbeat import JobStatus
 from jobs.names import scope_name
@@ -977,7 +977,8 @@ def test_a_chunk_that_may_not_begin_goes_back_and_one_that_was_refused_tells_so(
             await one.settle()
 
             assert (summary.returned, one.endpoint.calls) == (2, [])
-            assert one.home.closed[JOB, 1].outbox == (NOBODY if said is False else one.outbox.name)
+            closed = one.home.closed[JOB, 1]
+            assert closed.outbox == (NOBODY if said is False else one.outbox.name)
 
     asyncio.run(scene())
 
@@ -1383,6 +1384,27 @@ def test_a_model_that_stops_rests_and_the_others_go_on_until_a_resume(tmp_path: 
             one.runner.lift(JOB, 2000.0)
             again = payload(*works[10:], chunk=2, models=models, **terms)
             assert (await ran(one, again)).completed == 10
+
+    asyncio.run(scene())
+
+
+def test_a_chunk_that_is_older_than_what_the_user_allows_by_now_keeps_to_that(
+    tmp_path: Path,
+) -> None:
+    async def scene() -> None:
+        async with house(tmp_path, always(completion()), FakeKeeper(slots=0)) as one:
+            told = Speed(rpm=60, tpm=None, max_in_flight=2, rub_per_hour=None, share=10.0)
+            chunks = [one.start(payload(work(0), rpm=6000))]
+            await until(lambda: one.keeper.asks)
+            one.runner.renew_speed(JOB, told)
+
+            chunks.append(one.start(payload(work(1), chunk=2, rpm=6000)))
+            before = len(one.keeper.asks)
+            await until(lambda: len(one.keeper.asks) > before + 2)
+
+            assert {(ask.rpm, ask.most) for ask in one.keeper.asks[before + 1 :]} == {(60, 2)}
+            one.runner.stops.drain()
+            await asyncio.gather(*chunks)
 
     asyncio.run(scene())
 

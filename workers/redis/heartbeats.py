@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
 import msgspec
 
@@ -99,12 +100,17 @@ class Heartbeats:
                 found[job] = msgspec.json.decode(known or b"", type=Published)
         return {job: each for job, each in found.items() if each.pace.is_sound}
 
-    async def held(self, jobs: Iterable[str]) -> set[str]:
-        """Those of the jobs of which nothing may be sent."""
+    async def look(self, jobs: Iterable[str]) -> tuple[set[str], dict[str, Published]]:
+        """Those of the jobs of which nothing may be sent, and what is told of them all: whatever
+        the user takes back, money goes out until it is heard.
+        """
         asked = sorted(jobs)
+        keys = [key(job) for key in (names.hold_key, names.progress_key) for job in asked]
         async with as_connection_errors():
-            holds = await self._redis.mget([names.NONCES, *map(names.hold_key, asked)])
-        return {job for job, hold in zip(asked, holds[1:], strict=True) if hold is not None}
+            found = cast("list[bytes | None]", await self._redis.mget([names.NONCES, *keys]))[1:]
+        holds, told = found[: len(asked)], found[len(asked) :]
+        held = {job for job, hold in zip(asked, holds, strict=True) if hold is not None}
+        return held, self._published(zip(asked, told, strict=True))
 
     async def hold(self, job: str) -> None:
         """No worker starts anything of the job until its coordinator has had the time to decide."""

@@ -213,7 +213,11 @@ def test_newer_prices_count_from_the_next_chunk_on_where_they_are_dearer(
     assert grants == [4 * BOUND, bounds * BOUND]
 
 
-@pytest.mark.parametrize(("since", "fed"), [(WARMING_S - 9, [2]), (WARMING_S + 9, [2, 4, 2])])
+@pytest.mark.parametrize(
+    ("since", "fed"),
+    [(WARMING_S - 9, [2]), (WARMING_S + 9, [2, 4, 2]), (-24 * 3600, [2, 4, 2])],
+    ids=["soon", "late", "a clock that was set back"],
+)
 def test_requests_wait_so_long_at_most_for_those_that_warm_a_cache_for_them(
     tmp_path: Path, since: float, fed: list[int]
 ) -> None:

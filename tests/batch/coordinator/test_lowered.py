@@ -102,8 +102,13 @@ def test_while_one_job_still_has_too_much_none_of_the_home_is_fed_nor_rests(hous
     assert house.out() or house.out(OTHER)
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(refusals=1), Limits(stop_after_rows=1), Limits(stop_after_s=1)],
+    ids=["refusals", "rows", "seconds"],
+)
 def test_a_change_that_chunks_take_along_has_them_recalled_and_one_of_pace_does_not(
-    house: House,
+    house: House, limits: Limits
 ) -> None:
     job(house, 8)
     house.turn()
@@ -114,11 +119,14 @@ def test_a_change_that_chunks_take_along_has_them_recalled_and_one_of_pace_does_
     house.turn(2)
     assert house.out() == [1, 2]
 
-    store.change_spec(spec.model_copy(update={"limits": Limits(refusals=1)}))
+    store.change_spec(spec.model_copy(update={"limits": limits}))
     house.turn(2)
 
     assert house.row().wanted == ""
-    assert [house.post.payloads[JOB, chunk].terms.max_refusals for chunk in house.out()] == [1, 1]
+    fed = [house.post.payloads[JOB, chunk].terms for chunk in house.out()]
+    assert [(terms.max_refusals, terms.stop_after_rows, terms.stop_after_s) for terms in fed] == [
+        (limits.refusals, limits.stop_after_rows, limits.stop_after_s)
+    ] * 2
 
 
 def test_a_cap_that_is_raised_holds_nobody_up(house: House) -> None:

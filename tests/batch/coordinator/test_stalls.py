@@ -118,6 +118,20 @@ def test_no_call_ends_for_longer_than_one_may_take(house: House, seen: Seen) -> 
     check(seen, Stall.NO_PROGRESS)
 
 
+@pytest.mark.parametrize("jump_s", [24 * 3600, -24 * 3600])
+def test_a_clock_that_is_set_is_no_standstill_and_hides_none(
+    house: House, seen: Seen, jump_s: float
+) -> None:
+    house.clock.wall += jump_s
+    house.turn(2)
+    assert (seen.told()["stall"], [event for event in seen.events if event]) == (None, [])
+
+    house.post.present = []
+    house.turn(10)
+
+    check(seen, Stall.NO_WORKER)
+
+
 @pytest.mark.parametrize(
     "facts",
     [

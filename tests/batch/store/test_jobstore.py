@@ -110,7 +110,7 @@ def test_no_question_of_a_turn_reads_a_table_to_its_end(tmp_path: Path) -> None:
     store.chunks.exposure()
     store.chunks.under_way()
     store.chunks.unfinished(chunk)
-    store.uncertain.due([1.0, 2.0], 50)
+    store.uncertain.due([1.0, 2.0], 50, 3.0)
     store.uncertain.awaits(answered=2, unanswered=1)
     store.failures.set_poison_aside(3, 1.0)
     store.queue.suspects()

@@ -556,7 +556,7 @@ def test_a_workers_clock_is_held_against_the_homes_own(
     assert found["sent_at"] == counted
     assert found["finished_at"] <= 3000
     assert store.spent_between(0, 3600) == 2
-    assert len(store.uncertain.due([3000.0], 9)) == 1
+    assert len(store.uncertain.due([3000.0], 9, 3000.0)) == 1
 
 
 def test_copies_of_a_request_count_with_it() -> None:

@@ -34,10 +34,10 @@ def test_the_oldest_calls_that_are_due_are_found_by_how_often_they_were_asked_fo
     ledger.apply(store, [delivery(calls)])
     store.db.execute("UPDATE calls SET lookups = 1 WHERE ordinal = 2")
 
-    found = store.uncertain.due([50.0, 40.0], 10)
+    found = store.uncertain.due([50.0, 40.0], 10, 100.0)
 
     assert [row["ordinal"] for row in found] == [1, 0, 2]
-    assert [row["ordinal"] for row in store.uncertain.due([50.0, 10.0], 1)] == [1]
+    assert [row["ordinal"] for row in store.uncertain.due([50.0, 10.0], 1, 100.0)] == [1]
 
 
 def test_an_answered_call_is_awaited_longer_than_one_that_was_cut(tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def test_a_clock_that_was_put_back_does_not_silence_questions_p14(tmp_path: Path
     lookups.due(5000.0)
 
     assert lookups.due(1400.0) == [(0, "box-1-0", "gen-0")]
+    assert lookups.due(1000.0 - 24 * 3600) == [(0, "box-1-0", "gen-0")], "nor for a day"
 
 
 def test_each_question_waits_longer_than_the_one_before(tmp_path: Path) -> None:
