@@ -10,6 +10,9 @@ from __future__ import annotations
 import gettext
 import os
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -83,7 +86,7 @@ def _put(value: Parameter, spec: str) -> str:
         case Decimal() if spec in ("", "exact"):
             return exact(value) if spec == "exact" else money(value)
         case datetime():
-            return f"{moment(value)} {value:%Z}".rstrip()
+            return zoned(value.timestamp())
         case str():
             return value
     return _marked(format(value, spec.removeprefix("exact")))
@@ -127,6 +130,26 @@ def moment(when: datetime) -> str:
     return f"{day(when)} {when:%H:%M}"
 
 
+def zoned(at: float) -> str:
+    """A moment (Unix seconds) with the zone it is told in: `2026-05-03 23:00 MSK`."""
+    when = local(at)
+    return f"{moment(when)} {when:%Z}".rstrip()
+
+
+def minute(at: float, form: str = "%H:%M %Z") -> str:
+    """The same without the day where it is near: `23:00 MSK`."""
+    near = abs(at - time.time()) < _NEAR_S
+    return local(at).strftime(form).rstrip() if near else zoned(at)
+
+
+def clock(at: float) -> str:
+    """The same to the second: `23:00:07 MSK`."""
+    return minute(at, "%H:%M:%S %Z")
+
+
+_NEAR_S = 20 * 3600.0
+
+
 def size(count: int) -> str:
     """Bytes in a unit that people read: `12 kB`, `3.4 MB`."""
     if count < _STEP**2:
@@ -144,6 +167,16 @@ def use_zone(name: str) -> None:
         _zone.set(ZoneInfo(name) if _ZONE.fullmatch(name) else None)
     except (KeyError, OSError, ValueError):
         _zone.set(None)
+
+
+@contextmanager
+def in_zone(zone: ZoneInfo | None) -> Iterator[None]:
+    """What is shown within has the times of this zone; None: of the one that holds already."""
+    token = _zone.set(zone or _zone.get())
+    try:
+        yield
+    finally:
+        _zone.reset(token)
 
 
 def local(at: float) -> datetime:

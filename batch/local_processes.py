@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+import msgspec
+
 from batch import embedded
 from batch.credentials import key_fingerprint, post_seal, secret_file
 from batch.dialogue.terminal import Say, safe, say
@@ -23,6 +25,7 @@ from batch.programs import environment, program
 from batch.settings import Settings
 from batch.store.home import Home
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.leftovers import Leftovers
 from jobs.logs import RELAYED, relayed
 from jobs.message import N_
 from jobs.seal import Seal
@@ -231,3 +234,18 @@ def worker_environment(home: Home, url: str, spec: Spec, secret: Path) -> dict[s
         RELAYED: "1",
     }
     return environment("workers", settings)
+
+
+def leftovers_of(home: Home, job_id: str) -> Leftovers:
+    """What workers on this host have of a job; of those whose journals cannot be read, nothing."""
+    process = subprocess.run(
+        [*program("workers.leftovers"), job_id],
+        env=environment("workers.leftovers", {"NIGHTSHIFT_HOME": str(home.folder)}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    try:
+        return msgspec.json.decode(process.stdout, type=Leftovers)
+    except msgspec.DecodeError:
+        return Leftovers([], [], [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -13,16 +13,19 @@ from batch.estimator.estimate import Size, estimate, likely_of
 from batch.money.forecast import cost_of_all, cost_of_rest, shared_out
 from batch.reports.cost import uncertain_json
 from batch.store.jobstore import JobRow, JobStore
-from batch.store.resumed import Kind, alike_in, failed_by_code
+from batch.store.queue import Triple
+from batch.store.resumed import Kind, alike_in, failed_by_code, opened
 from batch.store.revision import UNREVISED, Revision
 from jobs.budget import Amount
 from jobs.errors import UsageError
+from jobs.leftovers import Leftovers
 from jobs.message import N_
 from jobs.money import ZERO, add, plain, subtract
 from jobs.prices import PriceList, margin
 from jobs.spec import Spec
 
 _ENDED = (Kind.FAILED, Kind.TRUNCATED)
+_OPEN = (Kind.NEVER_SENT, Kind.CAME_BACK, Kind.UNCERTAIN, Kind.UNDER_WAY)
 _TWICE = (Kind.UNCERTAIN, Kind.UNDER_WAY)
 
 
@@ -47,7 +50,8 @@ class Again:
     """All that a resume does, before it does it.
 
     `set_aside` ₽ are reserved for chunks that are out or lost. `left` is what stays of the caps
-    for all that is sent, None in the parts without a cap.
+    for all that is sent, None in the parts without a cap. `answered` requests have their result at
+    a worker, from where it comes first. Of a job that `runs` only what ended is sent again.
     """
 
     job: JobRow
@@ -56,6 +60,8 @@ class Again:
     set_aside: Decimal
     left: Amount
     left_requests: int | None
+    answered: int = 0
+    runs: bool = False
 
     @property
     def total(self) -> Group:
@@ -99,6 +105,8 @@ class Again:
                 for group in self.groups
             ],
             "total": _figures(everything),
+            "running": self.runs,
+            "answered": self.answered,
             "forecast_rub": _plain(cost_of_all(job)),
             "spent_rub": plain(job.settled_rub),
             "uncertain": uncertain_json(job.unknown, job.unbounded, job.booked_rub),
@@ -123,21 +131,19 @@ def plan(
     told: PriceList | None,
     revision: Revision = UNREVISED,
     max_tokens: int | None = None,
+    leftovers: Callable[[], Leftovers] | None = None,
 ) -> Again:
     """What going on with a job under this spec sends, and failures with one of these codes.
 
-    With `max_tokens` also answers that were cut off at a lower limit.
+    With `max_tokens` also answers that were cut off at a lower limit. `leftovers`: what workers
+    have of a job whose chunks may be with one; None for a job that runs, and goes on as it does.
     At the prices `told` just now, or the last known ones, and as a bound at whatever is dearer.
     """
     with store.snapshot():
         job = store.job()
-        out = [chunk for chunk in store.chunks.alive() if not chunk.lost]
-        ordinals = [each[0] for chunk in out for each in store.chunks.unfinished(chunk)]
+        out = _handed_out(store, leftovers) if leftovers else _Out()
         chosen = [
-            (Kind.NEVER_SENT, ""),
-            (Kind.CAME_BACK, ""),
-            (Kind.UNCERTAIN, ""),
-            (Kind.UNDER_WAY, json.dumps(ordinals)),
+            *((kind, json.dumps(out.by_kind[kind])) for kind in _OPEN if leftovers),
             *((Kind.FAILED, code) for code in codes),
             *([(Kind.TRUNCATED, str(max_tokens))] if max_tokens else []),
         ]
@@ -152,7 +158,45 @@ def plan(
         subtract(exposed.rub or ZERO, add(job.settled_rub, job.booked_rub)),
         _left(spec, exposed),
         _requests_left(spec, job, groups),
+        out.answered,
+        leftovers is None,
     )
+
+
+class _Out:
+    """What was handed out to workers: ordinals by why they are sent, and how many are answered."""
+
+    def __init__(self) -> None:
+        self.by_kind: dict[Kind, list[int]] = {kind: [] for kind in _OPEN}
+        self.answered = 0
+
+    def put(self, triples: Iterable[Triple], in_flight: Iterable[int]) -> None:
+        """Requests of a chunk, some of which may be in flight."""
+        flying = set(in_flight)
+        for ordinal, attempts, uncertain in triples:
+            waits = Kind.UNCERTAIN if uncertain else Kind.CAME_BACK if attempts else None
+            kind = Kind.UNDER_WAY if ordinal in flying else waits or Kind.NEVER_SENT
+            self.by_kind[kind].append(ordinal)
+
+
+def _handed_out(store: JobStore, leftovers: Callable[[], Leftovers]) -> _Out:
+    found, out = Leftovers([], [], []), _Out()
+    chunks = [chunk for chunk in store.chunks.alive() if not chunk.lost]
+    if any(not chunk.is_unspent for chunk in chunks):
+        found = leftovers()
+    known, answered = set(found.outboxes), set(found.answered)
+    for chunk in chunks:
+        triples = store.chunks.unfinished(chunk)
+        if chunk.is_unspent:
+            out.put(triples, ())
+        elif (chunk.begun_by or "").split()[0] in known:
+            out.answered += sum(triple[0] in answered for triple in triples)
+            out.put((each for each in triples if each[0] not in answered), found.in_flight)
+        else:
+            spare = chunk.opened.tokens
+            room = None if spare is None else max(spare - (chunk.spent.tokens or 0), 0)
+            out.put(triples, opened(store.db, [each[0] for each in triples], room))
+    return out
 
 
 def retries(store: JobStore) -> list[Group]:

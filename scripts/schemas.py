@@ -191,7 +191,7 @@ class Job(Struct):
     invalid: Annotated[int, Meta(description="lines that were skipped")]
     truncated: Annotated[int, Meta(description="answers cut off at their limit of tokens")]
     rate: Annotated[float, Meta(description="requests per second")]
-    left_s: float | None
+    left_s: Annotated[float | None, Meta(description="of calls in flight where it stops")]
     spent_rub: Rub
     uncertain_rub: Annotated[str, Meta(description="₽, the bounds of calls of unknown cost")]
     uncertain_calls: Count
@@ -204,6 +204,7 @@ class Job(Struct):
     refusals_by_code: dict[str, int]
     down: Annotated[bool, Meta(description="whether the endpoint does not answer")]
     down_s: float
+    stopping: Annotated[bool, Meta(description="whether its workers end, once their calls have")]
     done_at: Moment
     late: Annotated[bool, Meta(description="whether the deadline comes before")]
     wait: Annotated[dict[str, Any] | None, Meta(description="what the endpoint asked to wait for")]
@@ -410,6 +411,8 @@ class Resume(Struct):
     failed: Count
     send: list[Sent]
     total: Total
+    running: Annotated[bool, Meta(description="whether it runs, so that only retries are sent")]
+    answered: Annotated[int, Meta(description="requests whose results are still with a worker")]
     forecast_rub: Rub | None
     spent_rub: Rub
     uncertain: Uncertain

@@ -60,8 +60,6 @@ def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
     redis_url = secret(environ, REDIS_URL)
     if not redis_url:
         raise UsageError(N_("a worker requires Redis"), hint=N_("set NIGHTSHIFT_REDIS_URL"))
-    scratch = environ.get("NIGHTSHIFT_SCRATCH")
-    home = Path(environ.get("NIGHTSHIFT_HOME") or "~/.nightshift").expanduser()
     named = environ.get(POST_SECRET_FILE)
     return WorkerSettings(
         redis_url=redis_url,
@@ -70,9 +68,19 @@ def worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
         api_key=api_key(environ),
         headers=extra_headers(environ),
         header_secrets=header_secrets(environ),
-        scratch=Path(scratch).expanduser() if scratch else home / "worker",
-        secret=post_secret(Path(named).expanduser() if named else home / SECRET),
+        scratch=scratch_of(environ),
+        secret=post_secret(Path(named).expanduser() if named else _home(environ) / SECRET),
     )
+
+
+def scratch_of(environ: Mapping[str, str]) -> Path:
+    """The folder for what a worker must not lose."""
+    scratch = environ.get("NIGHTSHIFT_SCRATCH")
+    return Path(scratch).expanduser() if scratch else _home(environ) / "worker"
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("NIGHTSHIFT_HOME") or "~/.nightshift").expanduser()
 
 
 def _chunks(text: str) -> int:

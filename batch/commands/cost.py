@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import datetime
 from decimal import Decimal
 
 import click
@@ -13,7 +12,7 @@ from batch.dialogue.click_help import Command
 from batch.dialogue.exit_summary import reused_line, settling
 from batch.dialogue.options import job_argument, open_home, plain_option
 from batch.dialogue.terminal import safe, tell
-from batch.language import _, exact, moment, money, ngettext, number
+from batch.language import _, exact, money, ngettext, number, zoned
 from batch.money.words import paid, uncertain
 from batch.reports.cost import Cost, cost_json, cost_of
 from batch.store.home import Home
@@ -165,10 +164,9 @@ def _say(cost: Cost) -> None:
 def _say_prices(versions: list[PriceList]) -> None:
     """The prices that the job ran by, the newest last; of many versions the last ones."""
     for prices in versions[-_VERSIONS:]:
-        when = datetime.fromtimestamp(prices.taken_at).astimezone()
         told = _("prices as of {when}, source: {source}")
         source = safe(prices.source)
-        tell(told.format(when=f"{moment(when)} {when:%Z}", source=source))
+        tell(told.format(when=zoned(prices.taken_at), source=source))
         for name, price in sorted(prices.models.items())[:_MODELS]:
             rates = price.offers[0].rates
             told = _("{model}: {prompt} ₽ input, {completion} ₽ output per million tokens").format(

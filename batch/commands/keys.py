@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +16,7 @@ from batch.api.tenants import digest_of, new_key, new_webhook_secret
 from batch.dialogue.click_help import Command
 from batch.dialogue.options import ROUBLES, SHARE, open_home, plain_option
 from batch.dialogue.terminal import say, tell
-from batch.language import _, moment, money
+from batch.language import _, money, zoned
 from batch.money.allowance import Allowance
 from batch.money.caps import Caps, KeyCaps, read_caps, write_caps
 from batch.store.home import Home
@@ -207,8 +206,7 @@ def _json(row: KeyRow, used: Used, caps: KeyCaps) -> dict[str, Any]:
 
 
 def _tell(row: KeyRow, used: Used, caps: KeyCaps) -> None:
-    made = moment(datetime.fromtimestamp(row.created_at).astimezone())
-    told = _("{name}, since {when}").format(name=row.name, when=made)
+    told = _("{name}, since {when}").format(name=row.name, when=zoned(row.created_at))
     if row.revoked_at is not None:
         told += _(", revoked")
     tell(told)

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +48,7 @@ from batch.dialogue.spec_builder import read_deadline
 from batch.dialogue.terminal import safe, say, tell, width
 from batch.foreground import settle_job
 from batch.language import _, capital, ngettext, number
-from batch.local_processes import crew
+from batch.local_processes import crew, leftovers_of
 from batch.money.pricefile import read_price_file
 from batch.money.prices import read_prices
 from batch.money.pricewatch import asked_for, form_of, keep
@@ -165,7 +166,8 @@ def command(
         given = _prices_given(store, spec, changes["price_file"])
         told = given or (None if runs and not revision else _prices_told(store, spec, revision))
         _check_models(store, spec, told, revision)
-        found = plan(store, spec, retried.codes, told, revision, retried.max_tokens)
+        at_hand = None if runs else partial(leftovers_of, home, job_id)
+        found = plan(store, spec, retried.codes, told, revision, retried.max_tokens, at_hand)
         sends = bool(retried) or not runs
         _show(found, sends=sends, as_json=as_json, dry_run=dry_run)
         if dry_run:
@@ -183,7 +185,11 @@ def command(
         if runs and spec != row.spec:
             tell_what_may_come(store)
     if not foreground:
-        say(_("the coordinator continues the job; follow it with:"))
+        say(
+            _("the job keeps running; follow it with:")
+            if runs
+            else _("the coordinator continues the job; follow it with:")
+        )
         say(f"  nightshift watch {job_id}")
         return 0
     with crew(home, settings, spec, workers) as its:

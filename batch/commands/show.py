@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +14,7 @@ import click
 from batch.dialogue.click_help import Command
 from batch.dialogue.options import COUNT, complete_job, open_home, plain_option
 from batch.dialogue.terminal import fitted, safe, say, tell
-from batch.language import _, decimal, exact, moment, ngettext, number
+from batch.language import _, decimal, exact, ngettext, number, zoned
 from batch.reports.lines import line_of
 from batch.reports.rows import Row, row_of
 from batch.reports.texts import answer_of, prompt_of, rest_of
@@ -172,7 +171,7 @@ def _tell_calls(row: Row, calls: list[CallFacts]) -> None:
 
 
 def _facts(call: CallFacts) -> Iterator[str]:
-    yield moment(datetime.fromtimestamp(call.sent_at).astimezone())
+    yield zoned(call.sent_at)
     yield _("{seconds} s").format(seconds=decimal(call.latency_s, 1))
     if call.code or call.status:
         yield " ".join(filter(None, (f"HTTP {call.status}" if call.status else "", call.code)))

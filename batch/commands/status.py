@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from datetime import datetime
 from itertools import islice
 
 import click
@@ -37,8 +36,18 @@ from batch.dialogue.progress_text import (
     standing_of,
     way_out,
 )
-from batch.dialogue.terminal import cells, colored, fitted, roughly, safe, say, tell, width
-from batch.language import _, moment, ngettext, number
+from batch.dialogue.terminal import (
+    cells,
+    colored,
+    fitted,
+    keys_unseen,
+    roughly,
+    safe,
+    say,
+    tell,
+    width,
+)
+from batch.language import _, ngettext, number, zoned
 from batch.notices.watchman import Watchman
 from batch.settings import read_settings
 from batch.store.home import Home
@@ -106,7 +115,7 @@ def command(
 
 def _refresh(show: Callable[[], None]) -> None:
     """Shows it again and again: on a terminal in one place."""
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), keys_unseen():
         while True:
             if sys.stdout.isatty():
                 click.echo(_HOME_AND_CLEAR, nl=False)
@@ -223,7 +232,6 @@ def _one(store: JobStore, glance: Glance) -> None:
     refusals = store.refusals()
     progress = glance.at(job, refusals=sum(refusals.values()))
     moves = progress.state == JobState.IN_PROGRESS and progress.stall is None
-    created = datetime.fromtimestamp(job.created_at).astimezone()
     why = f": {safe(_(job.reason_text))}" if job.reason_text else ""
     done = _("{done} of {requests}").format(
         done=number(job.finished), requests=number(job.requests)
@@ -234,7 +242,7 @@ def _one(store: JobStore, glance: Glance) -> None:
         _("name"): safe(job.spec.name),
         _("batch"): ", ".join(filter(None, dict(job.spec.origin or {}).values())),
         _("state"): _state(progress) + why,
-        _("created"): f"{moment(created)} {created:%Z}",
+        _("created"): zoned(job.created_at),
         _("done"): ", ".join(
             [done, failed(job.failed), *([skipped(job.invalid)] if job.invalid else [])]
         ),

@@ -49,6 +49,7 @@ class JobStatus:
         self._manned_at = self._moved_at = time.monotonic()
         self._waited_at = time.time()
         self._moved: object = None
+        self._stops_at: float | None = None
         self._waits = WaitMeter()
 
     def draw(self, applied: Applied) -> None:
@@ -125,9 +126,23 @@ class JobStatus:
             trouble=self.troubles.last,
             wait=self.presence.wait,
             bound=self._waits.bound(job.spec.limits),
+            stopping=self.presence.is_draining,
+            calls_left_s=self._calls_left(job),
         )
         stall = stalled(job.state, job.reason, self._signs(job, is_out=is_out), now)
         return progress if stall is None else at_standstill(progress, stall)
+
+    def _calls_left(self, job: JobRow) -> float | None:
+        """Seconds until the calls in flight have ended, where no other is begun, as long as calls
+        took lately; None where nobody can tell.
+        """
+        stops = job.state is not JobState.IN_PROGRESS or self.presence.is_draining
+        now = time.monotonic()
+        self._stops_at = (self._stops_at or now) if stops else None
+        slowest_s = self.series.slowest()
+        if self._stops_at is None or slowest_s is None or not self.presence.in_flight:
+            return None
+        return max(self._stops_at + slowest_s - now, 0.0)
 
     def see(self, presence: Presence) -> None:
         """What the workers tell of the job by now."""

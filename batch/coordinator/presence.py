@@ -34,7 +34,8 @@ class Presence:
     `lag_s` is how long the oldest result waits to come home; `open` are the chunks that some worker
     has. `silent_s` is how long ago the last of the workers told of itself, None where none is
     there; `has_others`: some are busy with other jobs. `bounds` are what requests wait for now,
-    `waits` for how long they did so far, by worker and cause.
+    `waits` for how long they did so far, by worker and cause. `is_draining`: all of the workers are
+    about to end, and begin no call.
     """
 
     workers: int = 0
@@ -47,6 +48,7 @@ class Presence:
     lag_s: float = 0.0
     silent_s: float | None = None
     has_others: bool = False
+    is_draining: bool = False
     bounds: frozenset[str] = frozenset()
     waits: dict[str, dict[str, float]] = field(default_factory=dict)
     rests: list[Rested] = field(default_factory=list)
@@ -79,6 +81,7 @@ def presence_of(
         silent_s=min((worker.silent_s for worker in there), default=None),
         bounds=frozenset(standing.bound for standing in here if standing.bound),
         waits={worker.name: worker.jobs[job].waits for worker in there if job in worker.jobs},
+        is_draining=bool(there) and all(worker.draining for worker in there),
         has_others=any(worker.jobs.keys() - {job} for worker in there),
         rests=[rest for worker in there if (rest := _rest(worker, now)) is not None],
         # Also of those that have another key: the job may have got another since.

@@ -67,6 +67,8 @@ def table(again: Again, columns: int) -> Iterator[str]:
     """The lines to show: where the job stands, groups and sums, what is spent and what stays."""
     job = again.job
     head = _("{job}: {done} of {requests} done, {count} to send")
+    if again.runs:
+        head = _("{job} is running: {done} of {requests} done, {count} to retry")
     yield head.format(
         job=job.id,
         done=number(job.finished),
@@ -74,6 +76,13 @@ def table(again: Again, columns: int) -> Iterator[str]:
         count=number(again.total.requests),
     )
     yield from _aligned(again, columns)
+    if again.answered:
+        told = ngettext(
+            "{count} more is answered; its result is still with a worker and comes first",
+            "{count} more are answered; their results are still with a worker and come first",
+            again.answered,
+        )
+        yield "  " + told.format(count=number(again.answered))
     yield from _spent(again)
     yield from _left(again)
 

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from batch.dialogue.progress_text import (
-    STOPPING,
     bound_line,
     last_trouble,
     lines,
-    note,
     sentence,
     shown_state,
 )
-from batch.dialogue.terminal import PLAIN_EVERY_S, Manners, Say, cells, folded, is_lively, safe, say
+from batch.dialogue.terminal import (
+    PLAIN_EVERY_S,
+    Manners,
+    Say,
+    cells,
+    folded,
+    is_lively,
+    keys_unseen,
+    safe,
+    say,
+)
 from batch.language import _, number
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress
 from jobs.bound import Bound
-from jobs.message import Message
+from jobs.message import NOTHING, Message
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,17 +48,21 @@ class Display:
 
     def __init__(self) -> None:
         self._last = float("-inf")
-        self._told = ("", "")
+        self._told: Progress | None = None
         self._trouble: Trouble | None = None
         self._bound_by: Bound | None = None
-        self._stopping = ""
+        self._stops = False
         self._warned = False
         self._bar = _Bar() if is_lively() else None
+        self._keys = ExitStack()
+        if self._bar:
+            self._keys.enter_context(keys_unseen())
 
     def show(self, progress: Progress) -> None:
         """Shows a moment."""
-        if self._stopping:
-            progress = replace(progress, state=self._stopping)
+        if self._stops:
+            left = progress.left_s if progress.stopping else None
+            progress = replace(progress, stopping=True, left_s=left, done_at=None)
         elif progress.mostly_truncated and not self._warned:
             self._warned = True
             self.say(_truncated(progress))
@@ -58,10 +72,11 @@ class Display:
             with suppress(OSError):
                 self._bar.show(progress)
             return
-        news = progress.attention.text if progress.attention else note(progress)
-        now, told = time.monotonic(), (progress.state, news)
-        if now - self._last >= PLAIN_EVERY_S or told != self._told:
-            self._last, self._told = now, told
+        now, facts = time.monotonic(), _facts(progress)
+        if facts != self._told and (
+            now - self._last >= PLAIN_EVERY_S or _is_news(self._told, facts)
+        ):
+            self._last, self._told = now, facts
             bound = progress.bound.cause if progress.bound else None
             if bound != self._bound_by and bound:
                 say(f"  {_bound(progress)}")
@@ -73,7 +88,7 @@ class Display:
 
     def stopping(self, why: str) -> None:
         """From now on the job is shown as being stopped."""
-        self._stopping = STOPPING
+        self._stops = True
         self.say(why)
 
     def say(self, text: str) -> None:
@@ -89,6 +104,35 @@ class Display:
         if self._bar:
             with suppress(OSError):
                 self._bar.close()
+        self._keys.close()
+
+
+def _facts(progress: Progress) -> Progress:
+    """What a line in a log file is for: without what changes though nothing happens."""
+    wait = progress.wait and structs.replace(progress.wait, next_at=None)
+    return replace(
+        progress,
+        rate=0.0,
+        left_s=None,
+        done_at=None,
+        down_s=0.0,
+        in_flight=0,
+        wait=wait,
+        reason_text=NOTHING if progress.wait else progress.reason_text,
+        bound=None,
+        attention=None,
+    )
+
+
+def _is_news(before: Progress | None, now: Progress) -> bool:
+    """Whether it is told at once: it stands otherwise than before, or for another reason."""
+    return before is None or _standing(before) != _standing(now)
+
+
+def _standing(progress: Progress) -> tuple[object, ...]:
+    code = progress.wait.code if progress.wait else ""
+    stall = progress.stall.reason if progress.stall else None
+    return shown_state(progress), progress.reason, progress.workers == 0, code, stall
 
 
 def _truncated(progress: Progress) -> str:

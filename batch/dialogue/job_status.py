@@ -52,6 +52,7 @@ class Told(msgspec.Struct, frozen=True):
     reason_text: str
     messages: dict[str, str] = {}
     done_at: float | None = None
+    stopping: bool = False
     late: bool = False
     trouble: Trouble | None = None
     wait: Wait | None = None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 
 from batch.dialogue.terminal import cells, duration, safe
-from batch.language import _, decimal, exact, moment, money, ngettext, number
+from batch.language import _, clock, decimal, exact, minute, money, ngettext, number, zoned
 from batch.money.words import uncertain
 from batch.store.chunks import Lost
 from batch.store.jobstore import JobRow
@@ -19,7 +18,7 @@ from jobs.stall import STALLED
 from jobs.states import JobState, pausing
 
 STOPPING = "stopping"
-"""Shown in place of the state while a command that was interrupted lets its calls end."""
+"""Shown in place of the state while workers that end let their calls end."""
 
 
 def sentence(progress: Progress) -> str:
@@ -46,7 +45,7 @@ _BETWEEN = " · "
 
 def _parts(progress: Progress) -> list[str]:
     left = progress.left_s
-    moving = progress.state in (JobState.IN_PROGRESS, STOPPING)
+    moving = progress.state in _MOVING
     soon = left if left and left >= 1 and is_moving(progress) else None
     rate = decimal(progress.rate, 1) if progress.rate and moving else ""
     # Workers tell of it every other second: of the last answers it comes too late.
@@ -71,8 +70,11 @@ def _parts(progress: Progress) -> list[str]:
 
 def is_moving(progress: Progress) -> bool:
     """Whether there is a time left to tell of."""
-    moves = progress.state in (JobState.IN_PROGRESS, STOPPING) and not progress.down
+    moves = progress.state in _MOVING and not progress.down
     return moves and progress.stall is None
+
+
+_MOVING = (JobState.IN_PROGRESS, JobState.CANCELLING)
 
 
 def failed(count: int) -> str:
@@ -102,22 +104,16 @@ def _done_at(progress: Progress) -> str:
     """By the clock, when the job will be done."""
     if progress.done_at is None or progress.down:
         return ""
-    when = datetime.fromtimestamp(progress.done_at).astimezone()
     if progress.late:
-        return _("will miss the deadline; expected {moment}").format(moment=moment(when))
-    left = progress.done_at - time.time()
-    if left < _SOON_S:
+        told = _("will miss the deadline; expected {moment}")
+        return told.format(moment=zoned(progress.done_at))
+    if progress.done_at - time.time() < _SOON_S:
         return ""
-    if left < _DAY_S:
-        return _("done at about {clock}").format(clock=f"{when:%H:%M}")
-    return _("done at about {clock}").format(clock=moment(when))
-
-
-_DAY_S = 20 * 3600.0
+    return _("done at about {clock}").format(clock=minute(progress.done_at))
 
 
 def _in_all(progress: Progress) -> str:
-    if progress.forecast is None or progress.state not in _GOING:
+    if progress.forecast is None or progress.state not in _GOING or progress.stopping:
         return ""
     return _("projected total {rub}").format(rub=money(progress.forecast))
 
@@ -145,13 +141,16 @@ def state_word(state: str) -> str:
 
 def shown_state(progress: Progress) -> str:
     """How a job stands, in one word."""
-    return state_word(shown(progress.state, progress.reason, progress.stall))
+    word = shown(progress.state, progress.reason, progress.stall)
+    return state_word(STOPPING if progress.stopping and not progress.stall else word)
 
 
 def standing_of(progress: Progress) -> str:
     """How a job stands, and why; of one that stands still, that it does."""
     if stall := progress.stall:
         return f"{state_word(STALLED)} ({_(stall.reason.rule.meaning)})"
+    if progress.stopping:
+        return state_word(STOPPING)
     return standing(progress.state, progress.reason)
 
 
@@ -167,7 +166,7 @@ def note(progress: Progress) -> str:
         return stall_line(progress)
     if progress.state == JobState.PAUSED:
         return safe(_(progress.reason_text))
-    if progress.state != JobState.IN_PROGRESS:
+    if progress.state != JobState.IN_PROGRESS or progress.stopping:
         return ""
     if progress.workers == 0:
         return _("waiting for a worker")
@@ -186,9 +185,9 @@ def stall_line(progress: Progress) -> str:
     if stall is None:
         return ""
     if found is not None:
-        return safe(attentions.told(found, now, duration(found.age_s(now))))
+        return safe(attentions.told(found, duration(found.age_s(now))))
     told = _("{trouble}, since {moment}")
-    return safe(told.format(trouble=_(stall.said), moment=attentions.clock(stall.since, now)))
+    return safe(told.format(trouble=_(stall.said), moment=clock(stall.since)))
 
 
 def bound_line(progress: Progress) -> str:

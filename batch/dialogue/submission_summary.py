@@ -11,7 +11,7 @@ from batch.dialogue.spec_builder import open_source
 from batch.dialogue.terminal import Say, counting_lines, safe, say, say_faults
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
-from batch.language import _, moment, money, ngettext, number
+from batch.language import _, money, ngettext, number, zoned
 from batch.money.currency import is_sure
 from batch.store.home import Home
 from batch.submission import Refused, Report, submit
@@ -90,8 +90,8 @@ def plan_lines(report: Report, spec: Spec) -> Iterator[str]:
     if spec.off_peak and report.window:
         yield _("sent during off-peak hours: {window}").format(window=report.window)
     if spec.deadline is not None:
-        local = spec.deadline.astimezone()
-        yield _("nothing new is sent after {moment}").format(moment=moment(local))
+        until = zoned(spec.deadline.timestamp())
+        yield _("nothing new is sent after {moment}").format(moment=until)
 
 
 def table_line(form: TableForm) -> str:

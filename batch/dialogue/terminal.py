@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -172,6 +173,35 @@ def counting_lines() -> Iterator[Callable[[int], None]]:
 def is_lively() -> bool:
     """Whether a person looks at standard error, on a terminal that can write over what stands."""
     return Manners.progress and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def keys_unseen() -> Iterator[None]:
+    """What is typed meanwhile does not tear what is drawn: it waits for whoever reads next. Ctrl-C
+    and its like work as ever.
+    """
+    try:
+        # Not of a process in the background: it would be stopped.
+        there = (
+            sys.stdin and sys.stdin.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+        )
+        before = termios.tcgetattr(sys.stdin) if there else None
+        if before:
+            quiet = [*before]
+            quiet[3] &= ~termios.ECHO
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
+    except (OSError, ValueError, termios.error):
+        before = None
+    try:
+        yield
+    finally:
+        with suppress(OSError, ValueError, termios.error):
+            if before and _is_in_front():
+                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def _is_in_front() -> bool:
+    return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
 
 
 def colored(text: str, color: str) -> str:

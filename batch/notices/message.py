@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
-from batch.language import _, capital, moment, money, ngettext, number
+from batch.language import _, capital, money, ngettext, number, zoned
 from batch.store.causes import Why
 from batch.store.jobstore import JobRow
 from jobs.lifecycle import needs_action, remedy
@@ -110,7 +109,7 @@ def text(word: Word) -> str:
     lines.append(_cost(word))
     if stall := word.get("stall"):
         rule = Stall(stall["reason"]).rule
-        since = moment(datetime.fromtimestamp(stall["since"]).astimezone())
+        since = zoned(stall["since"])
         why = _("{trouble}, since {moment}").format(trouble=_(rule.meaning), moment=since)
         lines.insert(0, capital(why))
         lines += [_(rule.cure), word["remedy"]]

@@ -89,13 +89,14 @@ def write_page(
     """
     with store.snapshot():
         job = store.job()
-        clock = clock_of(job.spec)
         if seen is None or cost is None:
-            seen, cost = empty_survey(store, job, clock), Cost(prices=store.all_prices())
+            seen = empty_survey(store, job, clock_of(job.spec))
+            cost = Cost(prices=store.all_prices())
             for row in rows(store, bodies=False, count=Tally(cost, seen.load)):
                 seen.add(row)
-        figures = _figures(store, job, seen, cost)
-    file.write(_template(language.code()).render(figures, time_of=clock).encode())
+        with language.in_zone(_zone(job.spec)):
+            page = _template(language.code()).render(_figures(store, job, seen, cost))
+    file.write(page.encode())
 
 
 def prepare() -> None:
@@ -105,8 +106,12 @@ def prepare() -> None:
 
 def clock_of(spec: Spec) -> Callable[[float], datetime]:
     """Makes times of Unix seconds, in the zone of the job's window, else in the local one."""
-    zone = None if spec.window is None else ZoneInfo(parse_window(spec.window).zone)
+    zone = _zone(spec)
     return lambda seconds: datetime.fromtimestamp(seconds, UTC).astimezone(zone)
+
+
+def _zone(spec: Spec) -> ZoneInfo | None:
+    return None if spec.window is None else ZoneInfo(parse_window(spec.window).zone)
 
 
 def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str, Any]:
@@ -181,15 +186,9 @@ def _stands(job: JobRow) -> str:
 
 @cache
 def _template(lang: str) -> Template:
-    """The page in the language of this process, `lang`; `time_of` makes times of Unix seconds."""
+    """The page in the language of this process, `lang`, and the zone that holds."""
     # Here, so that commands which write no page start without it.
-    from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
-    from jinja2.runtime import Context
-
-    @pass_context
-    def clock(context: Context, seconds: float) -> datetime:
-        moment: datetime = context["time_of"](seconds)
-        return moment
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("batch.reports", "."),
@@ -202,7 +201,7 @@ def _template(lang: str) -> Template:
     environment.filters.update(
         told=language._,
         capital=language.capital,
-        clock=clock,
+        clock=language.local,
         count=language.number,
         decimal=language.decimal,
         exact=language.exact,

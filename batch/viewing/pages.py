@@ -6,7 +6,6 @@ import json
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from typing import Any
@@ -165,16 +164,12 @@ def _line(line: str) -> str:
 
 
 def _moment(seconds: float) -> str:
-    return f"{language.moment(datetime.fromtimestamp(seconds).astimezone())}"
-
-
-def _zone() -> str:
-    return f"{datetime.now().astimezone():%Z}"
+    return language.moment(language.local(seconds))
 
 
 def _render(name: str, **what: Any) -> str:
     template = _environment(language.code()).get_template(name)
-    return template.render(kinds=kinds(), zone=_zone(), **what)
+    return template.render(kinds=kinds(), zone=language.zone_name(), **what)
 
 
 @cache

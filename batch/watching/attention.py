@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from batch.language import _, local, moment
+from batch.language import _, clock
 from jobs.message import N_, Message
 
 NO_SERVER = N_("the embedded server does not answer")
-
-_DAY_S = 20 * 3600.0
 
 
 class Attention(msgspec.Struct, frozen=True):
@@ -33,14 +31,8 @@ class Attention(msgspec.Struct, frozen=True):
         }
 
 
-def told(attention: Attention, now: float, age: str) -> str:
+def told(attention: Attention, age: str) -> str:
     """A sentence; `age` is that of what is shown, in words."""
     sentence = _("{trouble}, since {moment}; showing data from {age} ago")
-    since = clock(attention.since, now)
+    since = clock(attention.since)
     return sentence.format(trouble=_(attention.text), moment=since, age=age)
-
-
-def clock(at: float, now: float) -> str:
-    """A moment that has passed, by the clock while it is of this day."""
-    when = local(at)
-    return f"{when:%H:%M:%S}" if now - at < _DAY_S else moment(when)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from batch.language import _, local, moment, ngettext, number
+from batch.language import _, ngettext, number, zoned
 from batch.store.events import Event, EventKind
 from batch.watching.trouble import meaning
 from jobs.message import Message
@@ -45,4 +45,4 @@ def _state(event: Event, standing: Callable[[str, str], str]) -> Iterator[str]:
     if event.text:
         yield _(Message.read(event.text, event.data))
     if event.until is not None:
-        yield _("until {moment}").format(moment=moment(local(event.until)))
+        yield _("until {moment}").format(moment=zoned(event.until))

@@ -68,6 +68,7 @@ class Progress:
     failed: int
     rate: float
     left_s: float | None
+    """Of the calls in flight where no other is begun, else of the whole job."""
     spent: Decimal
     booked: Decimal
     budget: Decimal | None
@@ -77,6 +78,8 @@ class Progress:
     down_s: float
     done_at: float | None = None
     """Unix seconds."""
+    stopping: bool = False
+    """Whether its workers end, once their calls have."""
     late: bool = False
     """Whether the deadline comes before."""
     forecast: Decimal | None = None
@@ -146,6 +149,7 @@ class Progress:
             "refusals": self.refusals,
             "down": self.down,
             "down_s": round(self.down_s, 1),
+            "stopping": self.stopping,
             "done_at": None if self.done_at is None else round(self.done_at),
             "late": self.late,
             "forecast_rub": None if self.forecast is None else plain(self.forecast),
@@ -180,6 +184,12 @@ def at_standstill(progress: Progress, stall: Stalled, shown_at: float | None = N
     )
 
 
+def _left(job: JobRow, rate: float) -> float | None:
+    if not job.left:
+        return 0.0
+    return job.left / rate if rate > 0 else None
+
+
 def times_of(job: JobRow) -> dict[str, float | None]:
     """When things happened to a job or will happen, Unix seconds; None for what did or will not."""
     deadline = job.spec.deadline
@@ -203,10 +213,14 @@ def progress_of(
     trouble: Trouble | None = None,
     wait: Wait | None = None,
     bound: BoundBy | None = None,
+    stopping: bool = False,
+    calls_left_s: float | None = None,
 ) -> Progress:
-    """The job's row and what is known beside it, as one moment."""
-    left = job.left / rate if rate > 0 and job.left else (0.0 if not job.left else None)
-    done = done_at(job, rate, datetime.now(UTC))
+    """The job's row and what is known beside it, as one moment. `calls_left_s`: until the calls in
+    flight have ended.
+    """
+    goes_on = job.state is JobState.IN_PROGRESS and not stopping
+    done = None if stopping else done_at(job, rate, datetime.now(UTC))
     reason, text = job.reason, job.reason_text
     if job.state is not JobState.IN_PROGRESS:
         wait = None
@@ -225,7 +239,8 @@ def progress_of(
         completed=job.completed,
         failed=job.failed,
         rate=rate,
-        left_s=left,
+        left_s=_left(job, rate) if goes_on or not job.left else calls_left_s,
+        stopping=stopping and job.state is JobState.IN_PROGRESS,
         spent=total([job.settled_rub]),
         booked=job.booked_rub,
         budget=job.spec.budget.rub,

@@ -170,9 +170,16 @@ class Series(msgspec.Struct):
 
     def spread(self) -> float:
         """How many times the usual latency the slowest percent of late answers took; 1 of none."""
-        late = sum((Counter(point.latency) for point in self.points[-_LATELY:]), Counter[int]())
-        slowest, usual = (Point(latency=late).quantile(share) for share in (0.99, 0.5))
+        slowest, usual = self.slowest(), self._lately().quantile(0.5)
         return 1.0 if slowest is None or usual is None else max(slowest / usual, 1.0)
+
+    def slowest(self) -> float | None:
+        """Seconds that the slowest percent of late answers took at least; None of none."""
+        return self._lately().quantile(0.99)
+
+    def _lately(self) -> Point:
+        late = (Counter(point.latency) for point in self.points[-_LATELY:])
+        return Point(latency=sum(late, Counter[int]()))
 
     def packed(self) -> bytes:
         """For Redis."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
-from batch.language import _, local, moment
+from batch.language import _, clock
 from jobs.heartbeat import Wait
 from jobs.message import Message
 
 _A_MOMENT_S = 5.0
-_DAY_S = 20 * 3600.0
 
 
 def told(wait: Wait, message: Message) -> str:
@@ -19,14 +16,9 @@ def told(wait: Wait, message: Message) -> str:
         return _("endpoint down, retrying ({words})").format(words=words)
     if wait.until is None:
         return _("retrying ({words})").format(words=words)
-    until = _clock(wait.until)
+    until = clock(wait.until)
     if wait.next_at is None or wait.until - wait.next_at < _A_MOMENT_S:
         return _("waiting until {clock} ({words})").format(clock=until, words=words)
     return _("asked to wait until {clock}, next attempt at {next} ({words})").format(
-        clock=until, next=_clock(wait.next_at), words=words
+        clock=until, next=clock(wait.next_at), words=words
     )
-
-
-def _clock(at: float) -> str:
-    when = local(at)
-    return f"{when:%H:%M:%S}" if at - time.time() < _DAY_S else moment(when)

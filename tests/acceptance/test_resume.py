@@ -98,13 +98,16 @@ def test_after_a_kill_what_was_under_way_is_told_apart_and_json_comes_before_the
     endpoint: Simulator, shell: Shell
 ) -> None:
     run = hang(shell, endpoint)
+    at_work = planned(shell)
+    assert (at_work["running"], at_work["send"]) == (True, [])
+    assert f"is running: 0 of {ROWS} done" in shell("resume", "latest", "--dry-run").out
     worker = worker_of(run.process.pid)
     for pid in (run.process.pid, worker):
         os.kill(pid, signal.SIGKILL)
     run.process.wait()
 
     table = planned(shell)
-    assert groups(table) == {"under_way": ROWS}
+    assert groups(table) == {"never_sent": ROWS - 5, "under_way": 5}
     assert Decimal(table["set_aside_rub"]) > 0
 
     endpoint.control("latency", {"latency": "none"})

@@ -26,10 +26,12 @@ def test_a_run_shows_a_bar_that_fits_and_is_gone_at_the_end(
 
     run = shell.terminal("run", "reviews.jsonl", columns=columns, NO_COLOR=no_colour)
     run.shows("in_progress")
+    run.press(b"typed\n")
     run.shows("/12 ·")
     text = run.ends(0)
 
     assert "━" in text
+    assert "typed" not in text
     bars = [line for line in run.lines if "━" in line]
     assert max(len(line) for line in bars) <= columns
     assert any("12 of 12 answered" in line for line in run.lines[-6:])

@@ -91,7 +91,9 @@ def test_a_moment_in_a_stored_sentence_is_written_as_the_reader_does() -> None:
     told = Message.read(str(stored), stored.data)
 
     assert told == "resumes at 2026-11-29 02:00 MSK"
-    assert _(told) == "продолжится 29.11.2026 02:00 MSK"
+    assert _(told) == "продолжится 28.11.2026 23:00 UTC"
+    with language.in_zone(ZoneInfo("Europe/Moscow")):
+        assert _(told) == "продолжится 29.11.2026 02:00 MSK"
 
 
 @pytest.mark.usefixtures("russian")

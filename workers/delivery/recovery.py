@@ -7,6 +7,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -14,6 +15,7 @@ from jobs.chunk import WORKER_DIED, ChunkClosed
 from jobs.gateways import ROUBLES, Tariff
 from jobs.message import N_
 from jobs.outcome import Answered, Billing, Refused
+from jobs.result import Call, Result
 from workers.calling.classifier import classify
 from workers.calling.endpoint import Answer
 from workers.delivery import journal
@@ -26,6 +28,13 @@ log = logging.getLogger("nightshift.recovery")
 
 _answer = msgspec.msgpack.Decoder(Answer)
 Triple = tuple[int, int, int]
+
+
+class Taker(Protocol):
+    """Who takes calls that ended, as an outbox does."""
+
+    def put(self, job: str, call: Call, result: Result | None, body: bytes = b"") -> None:
+        """A call, and the result and raw answer if it ended its request."""
 
 
 @dataclass
@@ -47,7 +56,7 @@ class Leftover:
     sent: dict[str, Sent] = field(default_factory=dict)
     heard: dict[str, str] = field(default_factory=dict)
 
-    def read(self, record: Record, outbox: Outbox) -> None:
+    def read(self, record: Record, outbox: Taker) -> None:
         """Takes a record in; an answered call is put into `outbox` at once."""
         match record:
             case Claimed(job, chunk, requests, tariff):
@@ -62,7 +71,7 @@ class Leftover:
                 if (job, chunk) in self.chunks:
                     self.chunks[job, chunk].closed = record
 
-    def _ended(self, call: str, answer: Answer, outbox: Outbox) -> None:
+    def _ended(self, call: str, answer: Answer, outbox: Taker) -> None:
         sent = self.sent.pop(call, None)
         if sent is None:
             return

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from batch.dialogue.progress_text import sentence
+from batch.dialogue.progress_text import sentence, shown_state, standing_of
 from batch.watching.progress import progress_of
 from jobs.heartbeat import Wait
 from jobs.states import JobState
@@ -26,6 +26,20 @@ def test_when_all_answers_are_there_none_is_in_flight_whatever_workers_told_befo
 
     assert "3 in flight" in under_way
     assert "in flight" not in over
+
+
+def test_a_job_that_stops_has_the_time_left_of_its_calls_and_no_end(tmp_path: Path) -> None:
+    job = replace(publish(tmp_path, 1000).job(), state=JobState.IN_PROGRESS, completed=40)
+
+    stops = progress_of(job, 0.5, in_flight=6, stopping=True, calls_left_s=12.0)
+    cancelled = replace(job, state=JobState.CANCELLING)
+
+    for progress in (stops, progress_of(cancelled, 0.5, in_flight=6, calls_left_s=12.0)):
+        assert "12 s left" in sentence(progress)
+        assert "6 in flight" in sentence(progress)
+        assert (progress.left_s, progress.done_at) == (12.0, None)
+    assert shown_state(stops) == standing_of(stops) == "stopping"
+    assert progress_of(job, 0.5, stopping=True).left_s is None
 
 
 NOW = 1_795_600_000.0
@@ -52,7 +66,8 @@ def test_what_holds_a_job_up_is_told_in_the_endpoints_words(
 
     progress = progress_of(job, 0.0, workers=1, down_s=9.0, wait=wait)
 
-    expected = told.format(until=f"{until:%H:%M:%S}", next=f"{asking:%H:%M:%S}")
+    form = "%Y-%m-%d %H:%M %Z"  # it is long ago
+    expected = told.format(until=f"{until:{form}}", next=f"{asking:{form}}")
     assert expected in sentence(progress)
     document = progress.as_json()
     assert document["wait"] == {
