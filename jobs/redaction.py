@@ -29,6 +29,7 @@ _ESCAPES = re.compile(
     rb"\\u00(?P<json>[0-7][0-9a-fA-F])|\\(?P<bare>[/\\\"])|%(?P<address>[0-7][0-9a-fA-F])"
     rb"|&#x0*(?P<hex>[0-7]?[0-9a-fA-F]);|&#0*(?P<decimal>[0-9]{2,3});"
 )
+_ESCAPED = re.compile(rb"[\\%&]")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -48,6 +49,10 @@ class _Spelling:
         """The key in full has them all."""
         stop = max(len(self._text) - _SIGN, 0) + 1
         return [self._text[at : at + _SIGN] for at in range(0, stop, _SIGN)]
+
+    def blocks(self) -> set[bytes]:
+        """Whatever quotes it has one of them as a whole."""
+        return {block for _, block in self._blocks}
 
     def spans(self, body: bytes) -> Iterator[tuple[int, int]]:
         """Where it, or a part of it, stands in the body."""
@@ -83,6 +88,9 @@ class Redactor:
         self._spellings = [each for secret in secrets for each in _spellings(secret)]
         signs = (sign for secret in secrets for some in _in_answers(secret) for sign in some)
         self._signs = list(dict.fromkeys(signs))
+        blocks = {block for each in self._spellings for block in each.blocks()}
+        self._size = min(map(len, blocks), default=0)
+        self._beginnings = {block[: self._size] for block in blocks}
         self._remembered = lru_cache(64)(self._clean)
 
     def body(self, body: bytes, *, answered: bool) -> bytes:
@@ -110,7 +118,14 @@ class Redactor:
         return {name: self._short(value) for name, value in headers.items()}
 
     def _short(self, value: str) -> str:
-        return self._remembered(value.encode()).decode() if len(value) >= _PART else value
+        text = value.encode()
+        return self._remembered(text).decode() if self._may_quote(text) else value
+
+    def _may_quote(self, text: bytes) -> bool:
+        """Whether a look is worth it: at every answer an id passes here that nobody saw before."""
+        size = self._size
+        stretches = [text[at : at + size] for at in range(len(text) - size + 1)]
+        return not self._beginnings.isdisjoint(stretches) or bool(_ESCAPED.search(text))
 
     def _clean(self, body: bytes) -> bytes:
         if not self._spellings:

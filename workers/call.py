@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -87,8 +87,7 @@ class Caller(Protocol):
         """The balance."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """What was `sent`, the answer to it, what that means, and its row of the ledger."""
 
     sent: Sent
@@ -258,7 +257,7 @@ class Calls:
         """Opens more before it is needed: of this chunk, and of those that come after it."""
         if chunk.widening is None and chunk.grant.is_low:
             self._widen(chunk)
-        if chunk.waiting <= self._reach and not chunk.has_prepared:
+        if not chunk.has_prepared and chunk.waiting <= self._reach:
             chunk.has_prepared = True
             self._prepare_next(chunk.payload.job)
 

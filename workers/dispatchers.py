@@ -68,7 +68,8 @@ class Dispatchers:
         return self._open[model][0]
 
     async def _serve(self, dispatcher: Dispatcher) -> None:
+        loop = asyncio.get_running_loop()
         async for request in dispatcher.admitted():
-            task = asyncio.create_task(self._call(dispatcher, request))
+            task = loop.create_task(self._call(dispatcher, request))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)

@@ -127,14 +127,17 @@ NEVER = Apart()
 class PendingRequest:
     """A request at the worker, with its history.
 
-    `calls` counts all calls made, in earlier chunks too. `doubted` and `throttled` are what it met
+    `job` is the id of its job, `bound` the most that its next call can cost. `calls` counts all
+    calls made, in earlier chunks too. `doubted` and `throttled` are what it met
     while others were answered: what would stop the job, and too many calls. `estimate` is what its
     last call took of the limits, which left at `left_at`, monotonic seconds; a request that
     `is_budgeted` needs one of the repetitions that are left. `kind`: what is asked (`jobs.kinds`).
     """
 
     chunk: OpenChunk
+    job: str
     work: Work
+    bound: Amount
     model: str
     calls: int
     tried: Tried
@@ -152,14 +155,4 @@ class PendingRequest:
         model, kinds = payload.models[work.model], payload.kinds
         kind = kinds[work.model] if kinds else CHAT.url
         tried = Tried(uncertain=work.uncertain)
-        return cls(chunk, work, model, work.attempts, tried, kind=kind)
-
-    @property
-    def job(self) -> str:
-        """The id of its job."""
-        return self.chunk.payload.job
-
-    @property
-    def bound(self) -> Amount:
-        """The most that its next call can cost."""
-        return self.work.bound
+        return cls(chunk, payload.job, work, work.bound, model, work.attempts, tried, kind=kind)

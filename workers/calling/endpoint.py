@@ -19,12 +19,13 @@ from urllib.parse import quote
 
 import httpx2
 import msgspec
-from openai import AsyncOpenAI
+from workers.calling.sdk import AsyncOpenAI
 
 from jobs.address import check_base_url, join
 from jobs.kinds import CHAT, KINDS
 from jobs.redaction import Redactor
 from workers.calling.transport import (
+    Body,
     BrokenKind,
     HttpClient,
     Transport,
@@ -184,7 +185,8 @@ class Endpoint:
         """One request. Raises nothing but `CancelledError`, which drops the connection.
 
         `on_headers` is told the headers that are used as soon as they are there: the generation id
-        is known long before the body is, and whether or not it ever comes.
+        is known long before the body is, and whether or not it ever comes. Not so where the whole
+        answer came with them.
         """
         return await self._exchange(
             self._moulds[kind],
@@ -241,7 +243,7 @@ class Endpoint:
     ) -> bytes:
         """The body. Whatever goes wrong, the connection is dropped."""
         try:
-            if on_headers is not None:
+            if on_headers is not None and not cast("Body", response.stream).is_whole:
                 on_headers(headers)
             return await read_body(response, headers.get("content-encoding", ""), self._most)
         finally:

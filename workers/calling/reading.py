@@ -79,6 +79,8 @@ def text_of(value: object, most: int = 200) -> str:
     """A string that can be stored and sent anywhere, of so many bytes at most; else empty."""
     if not isinstance(value, str):
         return ""
+    if len(value) <= most and value.isascii():
+        return value.strip()
     return value[:most].encode(errors="replace")[:most].decode(errors="ignore").strip()
 
 

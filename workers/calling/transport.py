@@ -208,7 +208,7 @@ class Connector(aiohttp.TCPConnector):
             connection.close()
 
 
-class _Body(httpx2.AsyncByteStream):
+class Body(httpx2.AsyncByteStream):
     """The bytes of an answer as they come; reading to the end frees the connection.
 
     When a chunk has no sane size, aiohttp closes the connection and leaves its reader waiting;
@@ -240,6 +240,11 @@ class _Body(httpx2.AsyncByteStream):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is here: reading it waits for nothing any more."""
+        return self._content.is_eof() and self._content.exception() is None
 
     def _free(self) -> None:
         """The whole answer is here: the connection is for the next call."""
@@ -290,7 +295,7 @@ class Transport(httpx2.AsyncBaseTransport):
         return httpx2.Response(
             message.code,
             headers=message.raw_headers,
-            stream=_Body(connection, content),
+            stream=Body(connection, content),
             request=request,
         )
 

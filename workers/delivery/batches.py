@@ -86,10 +86,10 @@ class Batches:
     def __bool__(self) -> bool:
         return bool(self._open or self._full or self._syncing or self._synced)
 
-    def of(self, job: str, size: int = 0) -> Batch:
-        """The one to put something of the job into, with a body of `size` bytes."""
+    def of(self, job: str, size: int = 0, rows: int = 1) -> Batch:
+        """The one to put so many facts of the job into, with a body of `size` bytes."""
         batch = self._open.get(job)
-        if batch is not None and batch.rows and not batch.has_room_for(1, size):
+        if batch is not None and not batch.has_room_for(rows, size) and batch.rows:
             self._full.append(self._open.pop(job))
             batch = None
         if batch is None:

@@ -110,13 +110,14 @@ class Outbox:
 
     def put(self, job: str, call: Call, result: Result | None, body: bytes = b"") -> None:
         """A call's row for the ledger and, if it ended the request, the result and raw answer."""
-        batch = self._batches.of(job)
+        batch = self._batches.of(job, len(body), rows=2)
         batch.calls.append(call)
         self._booked[job, call.chunk] += call.billing is not Billing.NONE
         segments = self._open_calls.pop(call.id, [])
-        batch.segments.update(segments)
+        for segment in segments:  # by hand: `Counter.update` takes its time over the type first
+            batch.segments[segment] += 1
         if result is not None:
-            self.put_result(job, result, body)
+            batch.add(result, body)
         elif (job, call.chunk) in self._claims:
             # How often a request was tried must be known as long as it may be given back.
             self.disk.keep(segments)

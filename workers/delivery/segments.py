@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,10 @@ from pathlib import Path
 from jobs.errors import StorageUnavailable
 from jobs.message import N_
 from workers.delivery.journal import Journal, Record, Sent
+
+LOOK_S = 0.002
+"""So long it is not asked again whether the journal still stands where it was: at full speed that
+would cost as much as writing to it."""
 
 log = logging.getLogger("nightshift.outbox")
 
@@ -29,6 +34,7 @@ class Segments:
         self._journal = Journal(folder)
         self._segment = self._journal.segment
         self._synced_no_more = False
+        self._looked_at = float("-inf")
         self._users: Counter[int] = Counter()
 
     @property
@@ -42,8 +48,12 @@ class Segments:
         return bool(self._users)
 
     def look(self) -> None:
-        """What is in a journal that was deleted is in memory alone."""
-        if self.failure is None:
+        """What is in a journal that was deleted is in memory alone. Asked before each call, it is
+        seen to every `LOOK_S`.
+        """
+        now = time.monotonic()
+        if self.failure is None and now - self._looked_at >= LOOK_S:
+            self._looked_at = now
             try:
                 self._journal.look()
             except StorageUnavailable as error:

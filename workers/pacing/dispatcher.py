@@ -152,7 +152,8 @@ class Dispatcher:
         if not self._contact.holds:
             self.waits.begin(Bound.REDIS)
             return None
-        if self.breaker.is_on and not self._may_probe():
+        is_down = self.breaker.is_on
+        if is_down and not self._may_probe():
             self.waits.begin(Bound.OUTAGE)
             return None
         work = self._queue.peek().work
@@ -164,7 +165,7 @@ class Dispatcher:
         request.estimate, request.left_at = estimate, self._clock()
         if request.calls == request.work.attempts:
             self._budget.called()
-        if self.breaker.is_on:
+        if is_down:
             self._probe, self.limiter.may_probe = request, False
         return request
 

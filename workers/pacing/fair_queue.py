@@ -79,7 +79,8 @@ class FairQueue:
         self._jobs[job].popleft()
         self._count -= 1
         self._drop_empty(job)
-        self._next = None
+        if len(self._jobs) > 1 or job not in self._jobs:
+            self._next = None
         return request
 
     def take_back(self, wanted: Callable[[PendingRequest], bool]) -> list[PendingRequest]:

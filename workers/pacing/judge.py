@@ -111,11 +111,11 @@ class Judge:
         return outcome
 
     def _well(self, request: PendingRequest) -> None:
-        job, model = request.job, request.model
-        self._answered[job, model] = self._clock()
-        self._alike.pop((job, model), None)
-        for key in [key for key in self._streaks if key[:2] == (job, model)]:
-            del self._streaks[key]
+        place = request.job, request.model
+        self._answered[place] = self._clock()
+        self._alike.pop(place, None)
+        if self._streaks:
+            self._streaks = {key: one for key, one in self._streaks.items() if key[:2] != place}
 
     # ---- what would stop the job --------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from workers.calling.retry_after import span
 
 _NUMBER = re.compile(r"[0-9]{1,12}")
+_TOLD = frozenset({"x-ratelimit-limit-requests", "x-ratelimit-limit-tokens"})
 _A_SECOND, _A_MINUTE = 1.05, 60.0
 
 
@@ -33,8 +34,10 @@ class RateLimitHeaders:
         """Headers of an answer, names in lower case; `now` is Unix time in seconds: some tell a
         moment, which only a clock on the wall understands.
         """
-        now = time.time() if now is None else now
         plain = "x-ratelimit-limit" in headers
+        if not plain and _TOLD.isdisjoint(headers):
+            return
+        now = time.time() if now is None else now
         rpm = self._limit(headers, "requests", "" if plain else "-requests", now)
         tpm = self._limit(headers, "tokens", "-tokens", now)
         self.rpm = self.rpm if rpm is None else rpm

@@ -28,7 +28,7 @@ from jobs.outcome import Billing
 from jobs.result import Call, Result, ResultState
 from jobs.wire import Found
 from tests.workers.fakes import JOB, MODEL, OTHER_JOB, FakeHome, FakePost, completion, cut, until
-from workers.delivery import batches, deliveries, journal, outbox, recovery
+from workers.delivery import batches, deliveries, journal, outbox, recovery, segments
 from workers.delivery.journal import Sent
 from workers.delivery.outbox import Outbox
 from workers.delivery.records import WORKER_DIED
@@ -682,6 +682,7 @@ def test_f1_what_stands_in_a_folder_that_was_deleted_is_not_kept(tmp_path: Path)
         box = Outbox(tmp_path, FakePost())
         answer(box, 0)
         shutil.rmtree(box.disk.folder)
+        await asyncio.sleep(segments.LOOK_S)
         with pytest.raises(StorageUnavailable):
             sent_by(box, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,7 +40,8 @@ class Court:
         key = job, model, row
         if key not in self._requests:
             chunk = OpenChunk(payload(work(row), job=job, **self._terms))
-            self._requests[key] = PendingRequest(chunk, work(row, **more), model, 0, Tried())
+            request = PendingRequest.of(chunk, work(row, **more))
+            self._requests[key] = replace(request, model=model, calls=0)
         return self.judge.judge(self._requests[key], outcome, in_flight=in_flight)
 
     def stops(self, *outcomes: Outcome, in_flight: int = 0) -> list[int]:
