@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
 
+import click
 import msgspec
 
+from batch.main import COMMANDS
 from jobs.errors import NightshiftError
 from jobs.states import JobState, PauseReason
 from scripts import reference, schemas
@@ -53,3 +56,9 @@ def test_what_the_code_knows_is_up_to_date() -> None:
     page = reference.PAGE.read_text(encoding="utf-8")
 
     assert page == reference.renewed(page), "run: python -m scripts.reference"
+
+
+def test_no_help_shows_the_marks_of_its_paragraphs() -> None:
+    for name in COMMANDS:
+        command = importlib.import_module(f"batch.commands.{name}").command
+        assert not {"\b", "\\b"} & set(command.get_help(click.Context(command)).split()), name

@@ -21,7 +21,14 @@ from batch import control
 from batch.api.desk import Desk, new_id
 from batch.api.errors import conflict, invalid, no_batch, wrong_value
 from batch.api.objects import batch_json, list_json
-from batch.api.requests import desk_of, json_body, tenant_of, whole_number
+from batch.api.requests import (
+    desk_of,
+    json_body,
+    lines_asked,
+    tenant_of,
+    told_so_far,
+    whole_number,
+)
 from batch.api.standing import STATUSES, Standing
 from batch.api.wishes import Asked, pack, read_asked
 from batch.notices import book
@@ -36,7 +43,7 @@ from jobs.lifecycle import Objected
 from jobs.notify import Notify
 
 _MOST, _USUAL = 100, 20
-_MOST_LINES, _FARTHEST = 1_000, 10**12
+_MOST_LINES = 1_000
 _LONGEST_NAME = 255
 _RETRIES_S = 3600.0
 """So long an SDK may try one call again: its timeout is ten minutes, and it tries three times."""
@@ -181,10 +188,10 @@ def _of_status(
 
 
 def _place(desk: Desk, tenant: str, after: str) -> int:
-    row = desk.registry.batch(after)
-    if row is None or row.tenant != tenant:
+    place = desk.registry.place("batches", tenant, after)
+    if place is None:
         raise invalid(f"No batch found with id '{after[:100]}'.", "after")
-    return row.seq
+    return place
 
 
 def retrieve(request: Request) -> Response:
@@ -218,8 +225,7 @@ def output(request: Request) -> Response:
     may come. The output file of OpenAI's API is there at the end.
     """
     desk = desk_of(request)
-    offset = whole_number(request, "offset", 0, _FARTHEST, least=0)
-    limit = whole_number(request, "limit", _MOST_LINES, _MOST_LINES)
+    offset, limit = lines_asked(request, _MOST_LINES)
     # In this order: what is answered between the two looks is asked for once more, not missed.
     standing = desk.stand(_find(desk, tenant_of(request), request.path_params["id"]))
     job, lines = standing.row.job, []
@@ -231,7 +237,7 @@ def output(request: Request) -> Response:
     facts = standing.facts
     told = offset + len(lines)
     more = not standing.ended or bool(lines and facts is not None and told < facts.completed)
-    headers = {"X-Last-Line": str(told), "X-Incomplete": str(more).lower()}
+    headers = told_so_far(told, more=more)
     return Response(b"".join(lines), media_type="application/jsonl", headers=headers)
 
 

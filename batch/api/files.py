@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
+from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from batch.api.desk import Desk, new_id
 from batch.api.errors import ApiError, invalid, missing, no_file, wrong_value
 from batch.api.objects import file_json, list_json
-from batch.api.requests import desk_of, tenant_of, whole_number
-from batch.api.upload import Upload
+from batch.api.requests import desk_of, lines_asked, tenant_of, told_so_far, whole_number
+from batch.api.upload import PIECE, Upload
 from batch.api.wishes import read_expiry
 from batch.store.registry import FileRow
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 _MOST = 10_000
 _LOOKED_AT = 1024 * 1024
+_BYTES = "application/octet-stream"
 _OVERHEAD = 64 * 1024
 """Bytes of a form beside its file."""
 
@@ -140,10 +143,10 @@ def page(request: Request) -> Response:
 def _place(desk: Desk, tenant: str, after: str | None) -> int | None:
     if after is None:
         return None
-    row = desk.registry.file(after)
-    if row is None or row.tenant != tenant:
+    place = desk.registry.place("files", tenant, after)
+    if place is None:
         raise invalid(f"No such File object: {after[:100]}", "after")
-    return row.seq
+    return place
 
 
 def retrieve(request: Request) -> Response:
@@ -168,4 +171,25 @@ def content(request: Request) -> Response:
     path = desk.path(row)
     if not path.is_file():
         raise no_file(row.id)
-    return FileResponse(path, media_type="application/octet-stream", filename=row.filename)
+    if row.batch is not None and request.query_params.keys() & {"offset", "limit"}:
+        return _some_lines(path, *lines_asked(request))
+    return FileResponse(path, media_type=_BYTES, filename=row.filename)
+
+
+def _some_lines(path: Path, offset: int, limit: int) -> Response:
+    """Lines of results, with the headers of `batches.output`."""
+    with path.open("rb") as results:
+        before = sum(1 for _ in islice(results, offset))
+        start = results.tell()
+        told = before + sum(1 for _ in islice(results, limit))
+        stop, more = results.tell(), bool(results.read(1))
+    return StreamingResponse(
+        _pieces(path, start, stop), media_type=_BYTES, headers=told_so_far(told, more=more)
+    )
+
+
+def _pieces(path: Path, start: int, stop: int) -> Iterator[bytes]:
+    with path.open("rb") as content:
+        content.seek(start)
+        while piece := content.read(min(PIECE, stop - content.tell())):
+            yield piece

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from batch.api.standing import Facts, Standing
+from batch.api.wishes import unpack
 from batch.store.registry import FileRow
 from jobs.money import plain
 from jobs.states import JobState
@@ -113,7 +114,7 @@ def _own(standing: Standing) -> Json:
     """What OpenAI's API has no place for: money, and the job."""
     facts = standing.facts
     if facts is None:
-        return {"job": None, "cost_rub": "0", "cost_source": "none"}
+        return _own_without_job(standing)
     paused = facts.state is JobState.PAUSED
     source = "upper_bound" if facts.unknown else "endpoint" if facts.cost else "none"
     return {
@@ -125,4 +126,19 @@ def _own(standing: Standing) -> Json:
         "uncertain_rub": plain(facts.uncertain),
         "budget_rub": None if facts.budget is None else plain(facts.budget),
         "forecast": None if facts.forecast is None else {"cost_rub": plain(facts.forecast)},
+    }
+
+
+def _own_without_job(standing: Standing) -> Json:
+    """The same keys before there is a job, and where there never was one."""
+    budget = unpack(standing.row.wishes).budget_rub
+    return {
+        "job": None,
+        "state": standing.status,
+        "paused_by": None,
+        "cost_rub": "0",
+        "cost_source": "none",
+        "uncertain_rub": "0",
+        "budget_rub": None if budget is None else plain(budget),
+        "forecast": None,
     }

@@ -12,6 +12,7 @@ from batch.api.errors import ApiError, invalid, wrong_type
 from batch.api.wishes import check_range
 
 _LARGEST_JSON = 1024 * 1024
+_MOST_LINES = 10**12
 
 
 def desk_of(request: Request) -> Desk:
@@ -35,6 +36,19 @@ def whole_number(request: Request, name: str, default: int, most: int, *, least:
         raise wrong_type(name, "an integer", text)
     check_range(name, int(text), least, most)
     return int(text)
+
+
+def lines_asked(request: Request, most: int = _MOST_LINES) -> tuple[int, int]:
+    """Which lines of results: from `offset` on, counted from 0, at most `limit`."""
+    return (
+        whole_number(request, "offset", 0, _MOST_LINES, least=0),
+        whole_number(request, "limit", most, most),
+    )
+
+
+def told_so_far(line: int, *, more: bool) -> dict[str, str]:
+    """Two headers as at Doubleword: the next `offset`, and whether more may come."""
+    return {"X-Last-Line": str(line), "X-Incomplete": str(more).lower()}
 
 
 async def json_body(request: Request) -> object:

@@ -35,7 +35,7 @@ Each key sees only its own files and batches, and has its own daily and monthly 
 once, when it is made; only its hash is stored. A running server knows it at once. To replace a key,
 revoke it and add one with the same name, which owns the same files and batches.
 
-\\b
+\b
   nightshift keys add research --budget-rub-per-day 500 --priority low
   nightshift keys set research --budget-rub-per-day 700
   nightshift keys list

@@ -22,8 +22,8 @@ from jobs.names import REGISTRY
 
 VERSION = 1
 _BUSY_S = 30.0
-_NEWEST = "files_with_results"
-"""The index that was added last: a file that has it has all."""
+_NEWEST = "batches_gone"
+"""What was added last: a file that has it has all."""
 
 VALIDATING, JOB, FAILED, CANCELLED, EXPIRED = "validating", "job", "failed", "cancelled", "expired"
 """States of a batch in the registry."""
@@ -250,6 +250,18 @@ class Registry:
     def expired_files(self, now: float) -> list[FileRow]:
         """Files whose time is over."""
         return self._all(FileRow, "SELECT * FROM files WHERE expires_at <= ?", now)
+
+    def place(self, kind: str, tenant: str, wanted: str) -> int | None:
+        """Where one of a tenant's `files` or `batches` stands in lists, or stood before it was
+        deleted: whoever deletes what it lists goes on after what is gone.
+        """
+        query = (
+            f"SELECT seq FROM {kind} WHERE id = ?2 AND tenant = ?3 UNION ALL"  # noqa: S608  ours
+            " SELECT seq FROM gone WHERE kind = ?1 AND id = ?2 AND tenant = ?3"
+        )
+        with self._usable():
+            found = self._db.execute(query, (kind, wanted, tenant)).fetchone()
+        return None if found is None else int(found[0])
 
     # ---- batches ----------------------------------------------------------------------------
 

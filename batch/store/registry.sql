@@ -60,4 +60,20 @@ CREATE UNIQUE INDEX IF NOT EXISTS batches_named ON batches (tenant, idempotency)
 CREATE INDEX IF NOT EXISTS batches_alike ON batches (tenant, digest);
 CREATE INDEX IF NOT EXISTS batches_open ON batches (closed) WHERE NOT closed;
 
+CREATE TABLE IF NOT EXISTS gone (                     -- where deleted files and batches stood in lists
+    kind          TEXT NOT NULL,        -- 'files' or 'batches'
+    id            TEXT NOT NULL,
+    tenant        TEXT NOT NULL,
+    seq           INTEGER NOT NULL,
+    PRIMARY KEY (kind, id)
+) WITHOUT ROWID;
+
+CREATE TRIGGER IF NOT EXISTS files_gone AFTER DELETE ON files BEGIN
+    INSERT OR REPLACE INTO gone VALUES ('files', OLD.id, OLD.tenant, OLD.seq);
+END;
+
+CREATE TRIGGER IF NOT EXISTS batches_gone AFTER DELETE ON batches BEGIN
+    INSERT OR REPLACE INTO gone VALUES ('batches', OLD.id, OLD.tenant, OLD.seq);
+END;
+
 PRAGMA user_version = 1;

@@ -105,7 +105,7 @@ _SENTENCES = {
     BrokenKind.CERTIFICATE: "the endpoint's certificate is not to be trusted",
     BrokenKind.CUT: "the connection broke or spoke nonsense",
     BrokenKind.TIMEOUT: "no whole answer in time",
-    BrokenKind.TOO_LARGE: "the answer is larger than agreed",
+    BrokenKind.TOO_LARGE: "the response exceeds 16 MiB",
     BrokenKind.UNEXPECTED: "the client met something unknown",
 }
 _HINTS, _SWITCHING, _ANSWERS = 100, 101, 200

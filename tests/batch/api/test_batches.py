@@ -508,6 +508,9 @@ def test_a_deleted_batch_takes_its_job_and_results_along(office: Office) -> None
         assert office.ask("GET", path).status_code == 404
     assert office.home.job_ids() == []
     assert list(office.desk.batches_folder.iterdir()) == []
+    # A list in which it was the last one goes on.
+    after = office.ask("GET", "/v1/batches", params={"after": batch["id"]})
+    assert (after.status_code, after.json()["data"]) == (200, [])
 
 
 def test_a_batch_whose_job_was_removed_is_told_as_it_was(office: Office) -> None:
@@ -558,6 +561,18 @@ def test_answers_are_told_as_they_come(office: Office, monkeypatch: pytest.Monke
         office.content(office.get(batch["id"])["output_file_id"]).splitlines()
     )
     assert ask("?limit=4")[1:] == ("4", "false")
+    # The output file is given in the same way, from any of its lines on.
+    file = f"/v1/files/{office.get(batch['id'])['output_file_id']}/content"
+    lines = office.ask("GET", file).content.splitlines(keepends=True)
+    for query, some, headers in (
+        ("?offset=1", lines[1:], ("4", "false")),
+        ("?offset=1&limit=2", lines[1:3], ("3", "true")),
+        ("?limit=4", lines, ("4", "false")),
+        ("?offset=9", [], ("4", "false")),
+    ):
+        told = office.ask("GET", file + query)
+        assert (told.status_code, told.content) == (200, b"".join(some))
+        assert (told.headers["x-last-line"], told.headers["x-incomplete"]) == headers
     # Long ones come in more pieces.
     monkeypatch.setattr("batch.reports.MOST_AT_ONCE", 1)
     assert ask() == (["r-0"], "1", "true")
@@ -568,8 +583,13 @@ def test_answers_are_told_as_they_come(office: Office, monkeypatch: pytest.Monke
 
 
 def test_a_batch_that_is_still_checked_has_no_output_yet(office: Office) -> None:
-    batch = office.create(office.upload(jsonl(line(0)))["id"]).json()
+    wish = {"nightshift_budget_rub": "5"}
+    batch = office.create(office.upload(jsonl(line(0)))["id"], metadata=wish).json()
 
     told = office.ask("GET", f"/v1/batches/{batch['id']}/output")
+    office.intake.turn()
 
     assert (told.status_code, told.content, told.headers["x-incomplete"]) == (200, b"", "true")
+    own = batch["nightshift"]
+    assert (own["state"], own["budget_rub"]) == ("validating", "5")
+    assert own.keys() == office.get(batch["id"])["nightshift"].keys()

@@ -182,6 +182,23 @@ def test_a_list_asked_for_wrongly_is_refused(
     assert (told.json()["error"]["param"], told.json()["error"]["code"]) == (param, code)
 
 
+def test_who_deletes_what_is_listed_comes_to_the_end(office: Office) -> None:
+    ids = [office.upload(LINES)["id"] for _ in range(5)]
+
+    found, more, after = list[str](), True, dict[str, str]()
+    while more:
+        told = office.ask("GET", "/v1/files", params={"limit": "2", **after}).json()
+        found += [each["id"] for each in told["data"]]
+        more, after = told["has_more"], {"after": told["last_id"]}
+        for each in told["data"]:
+            office.ask("DELETE", f"/v1/files/{each['id']}")
+
+    assert found == ids[::-1]
+    assert office.ask("GET", "/v1/batches", params={"after": ids[0]}).status_code == 400
+    office.add_key("other")
+    assert office.ask("GET", "/v1/files", params={"after": ids[0]}).status_code == 400
+
+
 def test_a_deleted_file_is_gone(office: Office) -> None:
     file = office.upload(LINES)["id"]
 

@@ -353,13 +353,18 @@ def test_of_two_that_delete_a_batch_one_does(
     assert answers == [200, 404]
 
 
-def test_a_registry_of_an_older_nightshift_gets_its_new_indexes(tmp_path: Path) -> None:
+def test_a_registry_of_an_older_nightshift_gets_what_is_new(tmp_path: Path) -> None:
     Registry(tmp_path).close_here()
     with closing(sqlite3.connect(tmp_path / REGISTRY)) as db:
         for name in ("files_expiring", "files_with_results"):
             db.execute(f"DROP INDEX {name}")
+        db.execute("DROP TRIGGER files_gone")
+        db.execute("DROP TRIGGER batches_gone")
+        db.execute("DROP TABLE gone")
 
-    Registry(tmp_path).close_here()
+    registry = Registry(tmp_path)
+    assert registry.place("files", "", "file-1") is None
+    registry.close_here()
 
     with closing(sqlite3.connect(tmp_path / REGISTRY)) as db:
         queries = (

@@ -11,7 +11,7 @@ from jobs.outcome import NOT_BILLED, Answered, Outcome, Refused, Retry, RetryKin
 from jobs.states import PauseReason
 from tests.workers.fakes import JOB, MODEL, OTHER_JOB, payload, work
 from workers.pacing.judge import MOST_APART, NO_MODEL, Judge
-from workers.pending import OpenChunk, PendingRequest, Tried
+from workers.pending import OpenChunk, PendingRequest
 
 OTHER_MODEL = "example/other"
 BAD = Refused("endpoint.bad_request", "temperature must be below 2")
