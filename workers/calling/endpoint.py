@@ -19,11 +19,11 @@ from urllib.parse import quote
 
 import httpx2
 import msgspec
-from workers.calling.sdk import AsyncOpenAI
 
 from jobs.address import check_base_url, join
 from jobs.kinds import CHAT, KINDS
 from jobs.redaction import Redactor
+from workers.calling.sdk import AsyncOpenAI
 from workers.calling.transport import (
     Body,
     BrokenKind,

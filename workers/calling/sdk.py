@@ -25,21 +25,22 @@ def _put_off(spec: ModuleSpec) -> ModuleType:
     def load(wanted: str) -> Any:
         if wanted.startswith("__") or spec.loader is None:
             raise AttributeError(wanted)
-        del package.__getattr__  # type: ignore[attr-defined]
+        del package.__getattr__
         spec.loader.exec_module(package)
         return getattr(package, wanted)
 
-    package.__getattr__ = load  # type: ignore[attr-defined]
+    package.__getattr__ = load  # type: ignore[method-assign]
     sys.modules[spec.name] = package
     return package
 
 
-if "openai" not in sys.modules and (_types := _find("openai.types", PathFinder.find_spec("openai"))):
+_types = _find("openai.types", PathFinder.find_spec("openai"))
+if "openai" not in sys.modules and _types is not None:
     _package = _put_off(_types)
     if _responses := _find("openai.types.responses", _types):
         # As an import of it would have done.
         _package.responses = _put_off(_responses)  # type: ignore[attr-defined]
 
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI  # noqa: E402  after its types are put off
 
 __all__ = ["AsyncOpenAI"]
