@@ -143,7 +143,8 @@ class ChunkClosed(msgspec.Struct, frozen=True, array_like=True):
     met that cost nothing and ended nothing (429 and the like). `calls` counts the chunk's calls
     that were or may have been billed: what is left of its grant is free when all of them are
     booked. It is 0 where they are in the home already. `outbox` is that of the worker which ran the
-    chunk, whoever tells it: of others the home does not believe it, nor of NOBODY.
+    chunk, whoever tells it: of others the home does not believe it, nor of NOBODY. `began`: its
+    calls were allowed to leave.
     """
 
     chunk: Count
@@ -152,3 +153,4 @@ class ChunkClosed(msgspec.Struct, frozen=True, array_like=True):
     refusals: dict[str, Count]
     calls: Count = 0
     outbox: str = ""
+    began: bool = True

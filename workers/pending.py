@@ -91,8 +91,14 @@ class OpenChunk:
         """What the home is told at its end."""
         back = [(each.work.ordinal, each.calls, each.tried.uncertain) for each in self.returned]
         self.summary.returned, self.summary.reason = len(back), self.reason.code
-        refusals, outbox = dict(self.refusals), NOBODY if self.is_refused else ""
-        return ChunkClosed(self.payload.chunk, self.reason, back, refusals, outbox=outbox)
+        return ChunkClosed(
+            self.payload.chunk,
+            self.reason,
+            back,
+            dict(self.refusals),
+            outbox=NOBODY if self.is_refused else "",
+            began=self.has_begun,
+        )
 
     def _count_off(self, count: int) -> None:
         self._left -= count

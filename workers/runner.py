@@ -84,7 +84,9 @@ class Runner:
         taken = [(work.ordinal, work.attempts, work.uncertain) for work in payload.requests]
         self._outbox.claimed(*chunk.key, taken, payload.terms.tariff)
         try:
-            if not await self.calls.begin(chunk):
+            if await self.calls.begin(chunk):
+                self._outbox.claimed(*chunk.key, taken, payload.terms.tariff, began=True)
+            else:
                 chunk.stopped = chunk.stopped or LOST
             self._distribute(chunk)
             await chunk.wait()

@@ -453,7 +453,7 @@ def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> Non
         " WHERE chunk = ? AND state <> 'closed' AND NOT told",
         (closed.chunk,),
     ).fetchone()
-    if row is None or not _ran(row["begun_by"], closed.outbox):
+    if row is None or not _ran(row["begun_by"], closed):
         return
     mine = {triple[0]: triple for triple in decode_triples(row["ordinals"])}
     returned = expand(db, closed.chunk, closed.returned)
@@ -484,11 +484,13 @@ def _close(db: sqlite3.Connection, closed: ChunkClosed, applied: Applied) -> Non
     applied.reasons.append((closed.chunk, closed.reason))
 
 
-def _ran(begun_by: str | None, outbox: str) -> bool:
+def _ran(begun_by: str | None, closed: ChunkClosed) -> bool:
     """Whether it is for that worker to say that a chunk is done with: another only heard of it."""
-    if outbox == NOBODY:
+    if closed.outbox == NOBODY:
         return False
-    return begun_by in {None, UNKNOWN} or begun_by.split()[0] == outbox
+    if begun_by is None:
+        return True
+    return closed.began if begun_by == UNKNOWN else begun_by.split()[0] == closed.outbox
 
 
 def _suspect(

@@ -979,6 +979,7 @@ def test_a_chunk_that_may_not_begin_goes_back_and_one_that_was_refused_tells_so(
             assert (summary.returned, one.endpoint.calls) == (2, [])
             closed = one.home.closed[JOB, 1]
             assert closed.outbox == (NOBODY if said is False else one.outbox.name)
+            assert not closed.began
 
     asyncio.run(scene())
 

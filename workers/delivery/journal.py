@@ -42,13 +42,14 @@ log = logging.getLogger("nightshift.journal")
 
 class Claimed(msgspec.Struct, frozen=True, tag="claimed", array_like=True):
     """The worker took a chunk; (ordinal, attempts, uncertain) of each of its requests, and how the
-    endpoint tells what a call of it cost.
+    endpoint tells what a call of it cost. Told again once it `began`: calls may leave.
     """
 
     job: str
     chunk: int
     requests: list[tuple[int, int, int]]
     tariff: Tariff = ROUBLES
+    began: bool = False
 
 
 class Sent(msgspec.Struct, frozen=True, tag="sent", array_like=True):
@@ -90,6 +91,7 @@ class Closed(msgspec.Struct, frozen=True, tag="closed", array_like=True):
     refusals: dict[str, int]
     calls: int = 0
     outbox: str = ""
+    began: bool = True
 
 
 Record = Claimed | Sent | Heard | Ended | Closed

@@ -84,10 +84,13 @@ class Outbox:
         chunk: int,
         requests: list[tuple[int, int, int]],
         tariff: Tariff = ROUBLES,
+        *,
+        began: bool = False,
     ) -> None:
-        """A chunk is taken."""
+        """A chunk is taken; told again once it `began`."""
         self._held.add((job, chunk))
-        self._claims[job, chunk] = self.disk.write(Claimed(job, chunk, requests, tariff))
+        record = Claimed(job, chunk, requests, tariff, began)
+        self._claims.setdefault((job, chunk), []).extend(self.disk.write(record))
 
     def sent(self, record: Sent) -> None:
         """A call is about to leave. `StorageUnavailable` if that cannot be kept: it must not."""

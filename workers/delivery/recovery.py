@@ -44,6 +44,7 @@ class _Chunk:
     job: str
     requests: dict[int, Triple]
     tariff: Tariff
+    began: bool
     finished: set[int] = field(default_factory=set)
     closed: Closed | None = None
 
@@ -59,10 +60,12 @@ class Leftover:
     def read(self, record: Record, outbox: Taker) -> None:
         """Takes a record in; an answered call is put into `outbox` at once."""
         match record:
-            case Claimed(job, chunk, requests, tariff):
-                self.chunks[job, chunk] = _Chunk(job, {r[0]: r for r in requests}, tariff)
+            case Claimed(job, chunk, requests, tariff, began):
+                self.chunks[job, chunk] = _Chunk(job, {r[0]: r for r in requests}, tariff, began)
             case Sent():
                 self.sent[record.call] = record
+                if chunk_of := self.chunks.get((record.job, record.chunk)):
+                    chunk_of.began = True
             case Heard(call, generation_id):
                 self.heard[call] = generation_id
             case Ended(call, raw):
@@ -125,7 +128,7 @@ class Leftover:
             for ordinal, triple in sorted(chunk.requests.items())
             if ordinal not in chunk.finished
         ]
-        return ChunkClosed(number, WORKER_DIED, back, {})
+        return ChunkClosed(number, WORKER_DIED, back, {}, began=chunk.began)
 
 
 def recover(root: Path, outbox: Outbox) -> list[tuple[Path, int]]:

@@ -437,8 +437,10 @@ def test_whom_a_restored_home_refused_does_not_close_what_another_may_be_at(hous
     house.turn()
     assert house.post.permitted[JOB, 1] == UNKNOWN
     refused = closing(1, [(n, 0, 0) for n in range(4)], HELD)
+    died = msgspec.structs.replace(refused, reason=WORKER_DIED, began=False)
 
     house.post.send(delivery(closed=[msgspec.structs.replace(refused, outbox=NOBODY)]))
+    house.post.send(delivery(closed=[died]))
     house.turn(2)
     assert house.out() == [1]
     house.answer(1)

@@ -102,6 +102,22 @@ def test_p4_an_answer_that_was_not_yet_judged_comes_home(tmp_path: Path) -> None
     assert home.closed[JOB, 1].returned == [(1, 2, 1), (2, 0, 0)]
 
 
+@pytest.mark.parametrize("began", [False, True])
+def test_of_a_chunk_that_was_only_claimed_it_is_told_that_it_never_began(
+    tmp_path: Path, *, began: bool
+) -> None:
+    """Another worker may have begun it, of which its home knows nothing."""
+
+    def life(box: Outbox) -> None:
+        three(box)
+        if began:
+            box.claimed(JOB, 1, [(0, 0, 0), (1, 2, 1), (2, 0, 0)], began=True)
+
+    left_behind(tmp_path, life)
+    closed = recovered(tmp_path).closed[JOB, 1]
+    assert (closed.began, len(closed.returned)) == (began, 3)
+
+
 def test_an_answer_that_was_not_yet_judged_costs_what_its_gateway_says(tmp_path: Path) -> None:
     def life(box: Outbox) -> None:
         box.claimed(JOB, 1, [(0, 0, 0)], Tariff(("cost",), Decimal(100)))
