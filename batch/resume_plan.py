@@ -9,6 +9,7 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any
 
+from batch.estimator.climbs import climbs_of
 from batch.estimator.estimate import Size, estimate, likely_of
 from batch.money.forecast import cost_of_all, cost_of_rest, shared_out
 from batch.reports.cost import uncertain_json
@@ -249,7 +250,8 @@ def _group(
         revised(Size(alike, model, prompt, output, bool(bounded), pin), revision)
         for model, prompt, output, bounded, pin, alike in alike_in(store.db, kind, value)
     ]
-    found = estimate(sizes, prices, margin(spec.max_price_rise), spec.request_bound_rub)
+    rise, beyond = margin(spec.max_price_rise), climbs_of(spec).beyond
+    found = estimate(sizes, prices, rise, spec.request_bound_rub, beyond)
     return Group(
         kind,
         found.requests,

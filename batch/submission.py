@@ -20,6 +20,7 @@ import msgspec
 from ulid import ULID
 
 from batch.asking import check_reach, lacks_responses
+from batch.estimator.climbs import climbs_of
 from batch.estimator.estimate import Estimate, Size, estimate, guess
 from batch.estimator.outlook import Bounds, outlook, rouble_ways
 from batch.estimator.sample import Sampler
@@ -217,7 +218,9 @@ def submit(
         spec = _with_known_models(spec, draft, prices)
         report.models = draft.models()
         spec = _in_cheap_hours(spec, draft.models(), prices)
-        _estimate(draft, report, sampler, prices, spec, home)
+        if not sample and spec.task is not None and spec.task.auto_pack:
+            sample = SAMPLED
+        _estimate(draft, report, sampler, prices, spec, home, sample)
         _look_ahead(draft, report, prices, spec, caps)
         found = {"input_digest": draft.digest, "responses_by": report.responses_by}
         spec = spec.model_copy(update=found)
@@ -231,8 +234,6 @@ def submit(
             )
             report.notes.append(told)
         draft.keep_samples(sampler.packed())
-        if not sample and spec.task is not None and spec.task.auto_pack:
-            sample = SAMPLED
         guessed = report.estimate.guess
         report.first = draft.publish(spec, prices, time.time(), guessed, sample=sample)
         report.window, report.spec = spec.window, spec
@@ -354,11 +355,14 @@ def _estimate(
     prices: PriceList | None,
     spec: Spec,
     home: Home,
+    sample: int = 0,
 ) -> None:
     report.reused = reuse(draft, home, spec)
     report.copies = draft.drop_copies()
     found = estimate(
-        map(Size._make, draft.sizes()), prices, margin(spec.max_price_rise), spec.request_bound_rub
+        *(map(Size._make, draft.sizes()), prices, margin(spec.max_price_rise)),
+        answered_for=spec.request_bound_rub,
+        beyond=climbs_of(spec, sample).beyond,
     )
     if prices and spec.off_peak:
         models = {name: price.at_off_peak() for name, price in prices.models.items()}

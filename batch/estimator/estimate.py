@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from pathlib import Path
@@ -19,6 +19,7 @@ from batch.store.guess import Guess
 from batch.store.jobstore import JobStore
 from batch.tables.measure import packs_of
 from batch.tables.requests import instructions, parts_of
+from jobs.budget import Amount
 from jobs.money import ZERO, add, times
 from jobs.prices import MARGIN, PriceList
 from jobs.spec import Spec
@@ -35,6 +36,14 @@ class Size(NamedTuple):
     output_bound: int | None
     bounded: bool = True
     pin: str = ""
+
+
+Beyond = Callable[[Size], Iterable[Size]]
+"""Requests that are alike → calls that they may take beyond one each."""
+
+
+def _nothing(_: Size) -> Iterable[Size]:
+    return ()
 
 
 @dataclass
@@ -60,12 +69,16 @@ class Estimate:
     in_flex: Decimal | None = None
     """₽ that it would likely cost in the endpoint's cheaper lane, where that is less."""
 
-    def add_tokens(self, bound: int | None, count: int) -> None:
-        """So many requests take so many tokens each at most; None: nobody can tell."""
-        self.tokens = None if bound is None or self.tokens is None else self.tokens + bound * count
-        if bound is not None:
-            least = bound if self.least_tokens is None else self.least_tokens
-            self.least_tokens = min(least, bound)
+    def add(self, most: Amount, count: int) -> None:
+        """So many calls take so much each at most."""
+        rub, tokens = most.rub, most.tokens
+        before = self.highest
+        self.highest = None if rub is None or before is None else add(before, times(rub, count))
+        if tokens is None:
+            self.tokens = None
+            return
+        self.tokens = None if self.tokens is None else self.tokens + tokens * count
+        self.least_tokens = min(self.least_tokens or tokens, tokens)
 
 
 def estimate(
@@ -73,33 +86,37 @@ def estimate(
     prices: PriceList | None,
     margin: Decimal = MARGIN,
     answered_for: Decimal | None = None,
+    beyond: Beyond = _nothing,
 ) -> Estimate:
     """Adds up the sizes of all requests; no guess yet. See `request_bound`."""
+
+    def bound(size: Size) -> Amount:
+        return request_bound(
+            *(size.model, size.prompt_bound, size.output_bound, prices, margin),
+            bounded=size.bounded,
+            answered_for=answered_for,
+            pin=size.pin,
+        )
+
     result = Estimate()
     unpriced: set[str] = set()
-    for count, model, prompt_bound, output_bound, bounded, pin in sizes:
+    for size in sizes:
+        count, model = size.requests, size.model
         crowd = result.crowds.get(model, Crowd(0, 0))
-        result.crowds[model] = Crowd(crowd.requests + count, crowd.size + count * prompt_bound)
+        result.crowds[model] = Crowd(crowd.requests + count, crowd.size + count * size.prompt_bound)
         result.requests += count
-        most = request_bound(
-            *(model, prompt_bound, output_bound, prices, margin),
-            bounded=bounded,
-            answered_for=answered_for,
-            pin=pin,
-        )
+        most = bound(size)
         if most.tokens is None:
             result.unbounded += count
-        if output_bound is None:
+        if size.output_bound is None:
             result.open_ended += count
-        result.add_tokens(most.tokens, count)
         if most.rub is not None:
             result.least = most.rub if result.least is None else min(result.least, most.rub)
         if prices is None or model not in prices.models:
             unpriced.add(model)
-        if most.rub is None or result.highest is None:
-            result.highest = None
-        else:
-            result.highest = add(result.highest, times(most.rub, count))
+        result.add(most, count)
+        for further in beyond(size):
+            result.add(bound(further), further.requests)
     result.unpriced = tuple(sorted(unpriced))
     return result
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 
+from batch.estimator.climbs import climbs_of
 from batch.estimator.estimate import Estimate, Size, estimate
 from batch.money.caps import Caps
 from jobs.errors import UsageError
@@ -71,7 +72,8 @@ class Bounds:
             for size in self._sizes()
         )
         spec = self._spec
-        return estimate(bounded, self._prices, margin(spec.max_price_rise), spec.request_bound_rub)
+        rise, beyond = margin(spec.max_price_rise), climbs_of(spec).beyond
+        return estimate(bounded, self._prices, rise, spec.request_bound_rub, beyond)
 
     def answer_that_fits(self, fits: Callable[[Estimate], bool]) -> int | None:
         """The longest answers, in a round number of tokens, with which all requests fit."""

@@ -261,14 +261,14 @@ class Draft:
 
     def sizes(self) -> Iterator[tuple[int, str, int, int | None, bool, str]]:
         """(how many, model, prompt bound, output bound, whether these bound the cost, pin) of
-        requests that are alike in all that.
+        requests that are alike in all that, the longest first.
         """
         self._flush_rows()
         names = {number: name for name, number in self._models.items()}
         for count, model, prompt, output, bounded in self._db.execute(
             "SELECT count(*), model, prompt_bound, output_bound, bounded FROM requests"  # noqa: S608
             f" WHERE {_BOUGHT}"
-            " GROUP BY model, prompt_bound, output_bound, bounded"
+            " GROUP BY model, prompt_bound, output_bound, bounded ORDER BY prompt_bound DESC"
         ):
             name, pin, _kind = names[model]
             yield count, name, prompt, output, bool(bounded), pin

@@ -20,7 +20,8 @@ PACKED, SMALLER, ALONE = range(3)
 LIMITS = ("max_tokens", "max_completion_tokens")
 """What endpoints call the bound of an answer."""
 
-_LONGEST_QUOTE = 4000
+LONGEST_QUOTE = 4000
+"""Characters of an answer that are shown to its model again."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -117,5 +118,5 @@ def corrected(
         if russian
         else f"This answer can't be used ({times}): {problem}. Answer again, exactly as required."
     )
-    quoted = [{"role": "assistant", "content": said[:_LONGEST_QUOTE]}] if said.strip() else []
+    quoted = [{"role": "assistant", "content": said[:LONGEST_QUOTE]}] if said.strip() else []
     return {**body, "messages": [*body["messages"], *quoted, {"role": "user", "content": asks}]}

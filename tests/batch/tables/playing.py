@@ -26,7 +26,7 @@ from batch.tables.judge import judge_of
 from batch.tables.kinds import open_table
 from batch.tables.requests import Asker, requests_of
 from jobs.chunk import Work
-from jobs.request import Fault
+from jobs.request import HIDDEN_TOKENS, Fault
 from jobs.result import Call, Result
 from jobs.task import Task
 from jobs.usage import Usage
@@ -86,6 +86,8 @@ class Play:
     unknown: float = 0.0
     billed: Counter[str] = field(default_factory=Counter)
     calls: int = 0
+    sent: int = 0
+    """Tokens that all calls may take: a byte of a prompt is one, and the endpoint adds some."""
     post: FakePost = field(default_factory=FakePost)
 
     def run(self) -> Path:
@@ -135,8 +137,10 @@ class Play:
         return call(work.ordinal, chunk, cost=cost, usage=usage)
 
     def _answer(self, work: Work) -> bytes:
-        messages = json.loads(work.body)["messages"]
-        said = say("\n".join(each["content"] for each in messages), self.slips, self.dice)
+        asked = json.loads(work.body)
+        prompt = "\n".join(each["content"] for each in asked["messages"])
+        self.sent += len(prompt.encode()) + HIDDEN_TOKENS + asked["max_tokens"]
+        said = say(prompt, self.slips, self.dice)
         body = {"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}
         return json.dumps(body, ensure_ascii=False).encode()
 

@@ -15,11 +15,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batch.estimator.climbs import climbs_of
+from batch.estimator.estimate import Size, estimate
 from batch.reports import write_all
 from batch.store.checked import how_checked
 from batch.tables.kinds import FileTable
 from batch.tables.table import Row
 from jobs.names import COST, ERRORS, OUTPUT
+from jobs.prices import MARGIN
 from jobs.task import Task
 from tests.batch.making import MODEL
 from tests.batch.tables.playing import LARGER, Play, read_table, table_job
@@ -103,6 +106,15 @@ def test_rows_shares_and_truth_hold(
     assert models.get(MODEL, 0) == Decimal(play.billed[MODEL]).scaleb(-7)
     assert models.get(LARGER, 0) == Decimal(play.billed[LARGER]).scaleb(-7)
     assert sum(each["calls"] for each in cost["by_model"].values()) == play.calls
+    # What was said to be the most is.
+    if not unknown:
+        sizes = (
+            Size(1, MODEL, *each)
+            for each in play.store.db.execute("SELECT prompt_bound, output_bound FROM requests")
+        )
+        most = estimate(sizes, play.store.prices(), beyond=climbs_of(play.store.job().spec).beyond)
+        assert play.sent <= (most.tokens or 0)
+        assert most.highest == (most.tokens or 0) * Decimal("0.001") * MARGIN
     shutil.rmtree(folder)
 
 
