@@ -54,8 +54,11 @@ _WISHES_S = 600
 _LOOK_S = 0.05
 _READ_HERE = 2**20
 _MOST_READ = 2000
-_KEPT = 20
-"""Courses of jobs that are shown on while Redis is away."""
+_KEPT = 40
+"""Courses and events of jobs that are shown on while Redis is away."""
+
+_RESPITE_S = 1.0
+"""What did not answer a page's first question is not asked its others, each of which would wait."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -184,7 +187,8 @@ class Desk:
         self._jobs: list[Job] = []
         self._away_since: float | None = None
         self._heard: dict[str, tuple[float, float]] = {}
-        self._series: OrderedDict[str, Series] = OrderedDict()
+        self._kept: OrderedDict[str, bytes | None] = OrderedDict()
+        self._failed_at = float("-inf")
         self._reading = asyncio.Lock()
 
     async def jobs(self) -> list[Job]:
@@ -228,7 +232,8 @@ class Desk:
             read = self._read(names.progress_key(job_id), cast("bytes | None", data))
             return (await self._seen([read]))[0] if read else None
         except (RedisError, OSError) as error:
-            known = await self.jobs()
+            self._failed_at = time.monotonic()
+            known = self._away(_away(error))
             found = next((job for job in known if job.job == job_id), None)
             if found is None:
                 raise _away(error) from error
@@ -279,35 +284,37 @@ class Desk:
 
     async def series(self, job_id: str) -> Series | None:
         """How a job went over time, as far as was told last; None where nobody told."""
+        key = names.series_key(job_id)
+        data = await self._get(key)
         try:
-            key = names.series_key(job_id)
-            data = cast("bytes | None", await self._redis.get(key))
-        except (RedisError, OSError) as error:
-            if job_id in self._series:
-                return self._series[job_id]
-            raise _away(error) from error
-        try:
-            found = unpacked(self._seal.verify(key, data)) if data else None
+            return unpacked(self._seal.verify(key, data)) if data else None
         except BadMessage:
             return None
-        if found is not None:
-            self._series[job_id] = found
-            self._series.move_to_end(job_id)
-            if len(self._series) > _KEPT:
-                self._series.popitem(last=False)
-        return found
 
     async def events(self, job_id: str) -> list[Event]:
         """What happened to a job, the last first; empty where nobody told."""
         key = names.events_key(job_id)
-        try:
-            data = cast("bytes | None", await self._redis.get(key))
-        except (RedisError, OSError) as error:
-            raise _away(error) from error
+        data = await self._get(key)
         try:
             return _events.decode(self._seal.verify(key, data or b""))
         except (BadMessage, ValueError):
             return []
+
+    async def _get(self, key: str) -> bytes | None:
+        """What Redis has there; while it does not answer, what it had last, if it ever told."""
+        try:
+            if time.monotonic() - self._failed_at < _RESPITE_S:
+                raise ConnectionError
+            data = cast("bytes | None", await self._redis.get(key))
+        except (RedisError, OSError) as error:
+            if key in self._kept:
+                return self._kept[key]
+            raise _away(error) from error
+        self._kept[key] = data
+        self._kept.move_to_end(key)
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return data
 
     async def ask(
         self,

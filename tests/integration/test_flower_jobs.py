@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -355,9 +356,19 @@ def test_without_redis_the_page_says_so_and_comes_back(
     assert (status, "Traceback" in text, "Redis does not answer" in text) == (503, False, True)
 
     server.start()
-    tell(post)
+    job = tell(post)
     wait_for(lambda: site.ask("/api/jobs")[0] == 200, "Redis to come back")
     assert len(site.json("/api/jobs")["jobs"]) == 1
+
+    # It hangs: each question would take four seconds, and a page has no patience for that.
+    asked = [site.ask(f"/job/{job}")[0], site.ask(f"/job/{job}?live=1")[0]]
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        status, text = site.ask(f"/job/{job}?live=1")
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert [*asked, status] == [200, 200, 200]
+    assert "Stalled" in text
 
 
 # ---- clicks -------------------------------------------------------------------------------------
