@@ -149,7 +149,8 @@ class JobStatus:
         self.presence = presence
         if waited := self._waits.note(time.monotonic(), presence.waits):
             now = time.time()
-            self.series.waited(max(self._waited_at, now - _TOLD_S), now, waited)
+            span_s = max(_TOLD_S, *waited.values())
+            self.series.waited(max(self._waited_at, now - span_s), now, waited)
             self._waited_at = now
         if presence.silent_s is not None:
             self._manned_at = max(self._manned_at, time.monotonic() - presence.silent_s)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
+from batch.coordinator.redis.status import MOST_LISTED
 from batch.flower.status_reader import Job
 from jobs.money import ZERO, total
 
@@ -93,7 +94,9 @@ class Query(NamedTuple):
 
 
 class Listing:
-    """The jobs of one page of one kind, and figures of all of them."""
+    """The jobs of one page of one kind, and figures of all of them. `is_full`: there may be more
+    than are listed.
+    """
 
     KINDS = ("all", "running", "paused", "ended")
     SPANS = ("", "1", "7", "30")
@@ -112,6 +115,7 @@ class Listing:
         self.pages = max(-(-len(chosen) // PAGE_SIZE), 1)
         self.page = min(query.page, self.pages)
         self.query = query
+        self.listed, self.is_full = len(jobs), len(jobs) >= MOST_LISTED
         self.is_all = query.state == "all" and not (query.q or query.since)
         self.shown = chosen[(self.page - 1) * PAGE_SIZE : self.page * PAGE_SIZE]
         self.running, self.paused = sum(job.runs for job in jobs), sum(job.rests for job in jobs)

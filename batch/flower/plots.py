@@ -43,6 +43,11 @@ class Chart:
     ticks: list[tuple[float, str]]
     marks: list[tuple[float, str]]
 
+    @property
+    def shows(self) -> bool:
+        """Whether there is more in it than a limit."""
+        return any(layer.path for layer in self.layers if layer.look != "ns-limit")
+
 
 @dataclass(frozen=True)
 class Span:
@@ -71,7 +76,7 @@ def charts(series: Series, now: float, budget: float | None, *, runs: bool = Tru
         _money(axis, budget),
         _errors(axis),
     ]
-    return [first, *(chart for chart in others if any(layer.path for layer in chart.layers))]
+    return [first, *(chart for chart in others if chart.shows)]
 
 
 def spans_of(series: Series, now: float) -> list[Span]:

@@ -394,6 +394,12 @@ def paused(count: int) -> str:
     return _("{n} paused").format(n=number(count)) if count else _("none paused")
 
 
+def most_listed(count: int) -> str:
+    """That there may be more."""
+    told = _("Only {n} jobs are listed: unfinished ones, then the newest. The others:")
+    return told.format(n=number(count))
+
+
 def end(job: Job) -> str:
     """When it will be done, as far as can be told."""
     done = job.done_at or (job.at + job.left_s if job.left_s else None)

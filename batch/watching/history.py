@@ -8,6 +8,7 @@ from batch.language import _, ngettext, number, zoned
 from batch.store.events import Event, EventKind
 from batch.watching.trouble import meaning
 from jobs.message import Message
+from jobs.states import PauseReason
 
 
 def told(event: Event, standing: Callable[[str, str], str]) -> Iterator[str]:
@@ -36,13 +37,18 @@ def told(event: Event, standing: Callable[[str, str], str]) -> Iterator[str]:
             yield told.format(count=number(event.requests))
         case EventKind.TROUBLE:
             yield meaning(event.code) or event.code
-    if event.by_user and event.kind is not EventKind.SUBMITTED:
+    if event.by_user and not (event.kind is EventKind.SUBMITTED or _is_users(event)):
         yield _("by the user")
+
+
+def _is_users(event: Event) -> bool:
+    """Whether the state itself says that the user wanted it."""
+    return event.reason == PauseReason.USER
 
 
 def _state(event: Event, standing: Callable[[str, str], str]) -> Iterator[str]:
     yield standing(event.state, event.reason)
-    if event.text:
+    if event.text and not _is_users(event):
         yield _(Message.read(event.text, event.data))
     if event.until is not None:
         yield _("until {moment}").format(moment=zoned(event.until))
