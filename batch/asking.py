@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from batch.credentials import Pass, pass_for
 from jobs.address import join
+from jobs.api_probe import EMPTY, others, speaks
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.kinds import RESPONSES
 from jobs.message import N_
-from jobs.reach import EMPTY, others, speaks
 from jobs.redaction import Redactor
 
 if TYPE_CHECKING:

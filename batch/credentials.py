@@ -15,7 +15,6 @@ from jobs.address import DEFAULT_BASE_URL
 from jobs.errors import StorageUnavailable, UsageError
 from jobs.message import N_
 from jobs.names import SECRET
-from jobs.seal import Seal, fingerprint
 from jobs.secret import (
     CATALOG_HEADER,
     CATALOG_KEY,
@@ -25,6 +24,7 @@ from jobs.secret import (
     post_secret,
     secret,
 )
+from jobs.signing import Seal, fingerprint
 
 
 class Pass(NamedTuple):

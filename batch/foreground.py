@@ -22,7 +22,7 @@ from batch.store.jobstore import JobRow
 from jobs.errors import ServiceUnavailable
 from jobs.lifecycle import is_at_rest
 from jobs.money import plain
-from jobs.seal import Target
+from jobs.signing import Target
 from jobs.states import JobState
 
 _CUT_S = 15.0

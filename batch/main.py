@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from batch.language import _, teach_click
+from jobs.celery_settings import forget_celerys
 from jobs.errors import NightshiftError
 from jobs.message import N_
-from jobs.queue import forget_celerys
 from jobs.secret import no_core_dumps
 
 if TYPE_CHECKING:

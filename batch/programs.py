@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, MutableMapping
 
 from jobs import headers
-from jobs.queue import is_celerys
+from jobs.celery_settings import is_celerys
 from jobs.secret import CATALOG_HEADER, CATALOG_KEY, KEY_FILE, KEYS, REDIS_URL
 
 _OF_THE_KEY = re.compile(rf"(?:{'|'.join(KEYS)})(?:_FILE)?|{KEY_FILE}|{headers.VARIABLE}")

@@ -35,8 +35,8 @@ from batch.programs import environment, program
 from batch.settings import Settings
 from batch.store.home import Home
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.job_options import Spec
 from jobs.message import N_
-from jobs.spec import Spec
 
 if TYPE_CHECKING:
     import uvicorn

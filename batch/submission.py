@@ -52,15 +52,15 @@ from jobs.errors import (
     StorageUnavailable,
     UsageError,
 )
+from jobs.job_options import Spec
 from jobs.kinds import RESPONSES
 from jobs.message import N_, Message, joined
 from jobs.modelname import nearest, take_apart
 from jobs.money import times
 from jobs.prices import FLEX, PRIORITY, PriceList, margin
 from jobs.request import Fault, Form, Request
-from jobs.spec import Spec
-from jobs.task import MOST_PACKED, TableForm
-from jobs.translation import Untranslatable, to_chat
+from jobs.responses_as_chat import Untranslatable, to_chat
+from jobs.table_task import MOST_PACKED, TableForm
 from jobs.window import parse_window
 
 MOST_FAULTS = 1000

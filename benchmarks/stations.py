@@ -33,10 +33,10 @@ from batch.store.jobstore import JobStore
 from benchmarks.environments import ROOT, endpoint, python_with, write_input
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import DONE, ChunkClosed, Payload, Terms, Work
+from jobs.job_options import Spec
 from jobs.outcome import Billing
 from jobs.request import Request
 from jobs.result import Call, Result, ResultState
-from jobs.spec import Spec
 from jobs.usage import Usage
 from jobs.wire import (
     Delivery,

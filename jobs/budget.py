@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
-from jobs.counts import Count
+from jobs.constraints import Count
 from jobs.money import ZERO, add, subtract, times
 
 N = TypeVar("N", Decimal, int)

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from jobs.budget import Amount
-from jobs.counts import Count
+from jobs.constraints import Count
 from jobs.gateways import Tariff
 from jobs.message import N_, Message, data_of
 from jobs.states import PauseReason

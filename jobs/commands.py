@@ -12,8 +12,8 @@ import msgspec
 from pydantic import ValidationError
 
 from jobs.errors import UsageError, told_by
+from jobs.job_options import Spec
 from jobs.message import N_, Message
-from jobs.spec import Spec
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """Other limits, another budget, other hours: fields of `jobs.spec.Spec` and their new values,
+    """Other limits, another budget, other hours: fields of `jobs.job_options.Spec` and their new values,
     those of its `limits` and its `budget` apart.
     """
 

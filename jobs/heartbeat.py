@@ -7,9 +7,9 @@ from typing import Annotated
 
 import msgspec
 
-from jobs.counts import Count, Seconds
+from jobs.constraints import Count, Seconds
 from jobs.message import Message
-from jobs.seal import Target
+from jobs.signing import Target
 
 _OUTAGE = frozenset(
     f"endpoint.{name}"
@@ -51,7 +51,7 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A job's part of a worker: its chunks, calls in flight, and for how long (s) its endpoint has
     not answered. `refused` counts refusals by chunk and code, of chunks that are not closed.
     `bound` is what its requests wait for now, `waits` for how long they did so far, by cause (see
-    `jobs.bound`); both are of the worker, not of the job alone.
+    `jobs.bottleneck`); both are of the worker, not of the job alone.
     """
 
     chunks: Count = 0

@@ -14,8 +14,8 @@ from typing import NamedTuple, Protocol
 
 from jobs.commands import Cancel, Change, Command, Pause, Resume, Retry
 from jobs.errors import UsageError
+from jobs.job_options import Spec
 from jobs.message import N_, NOTHING, Message, joined
-from jobs.spec import Spec
 from jobs.stall import STALLED, Stalled, goes_on
 from jobs.states import ENDED, Ends, JobState, PauseReason, Pausing, pausing
 from jobs.window import Window, parse_window

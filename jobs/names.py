@@ -8,7 +8,7 @@ The home, on the user's side:
     <home>/caps.json                    what all jobs together may spend in a day, in a month
     <home>/removed.json                 what removed jobs spent of that, lately
     <home>/lessons.sqlite               what answers taught about the models' tokens
-    <home>/post.secret                  what signs all that passes Redis (jobs.seal)
+    <home>/post.secret                  what signs all that passes Redis (jobs.signing)
     <home>/registry.sqlite              API keys, files and batches of `nightshift serve`
     <home>/files/<file>                 what programs uploaded
     <home>/batches/<batch>/             results of a batch; what was told of it

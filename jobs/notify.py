@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from jobs.errors import InvalidValue
 from jobs.message import N_
-from jobs.options import NOTIFICATIONS, Option
+from jobs.option_declaration import NOTIFICATIONS, Option
 
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 _PLAIN = re.compile(r"https?://[\x21-\x5b\x5d-\x7e]+", re.IGNORECASE)

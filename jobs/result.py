@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from jobs.counts import Count, Latency, Place, Seconds, Tokens
+from jobs.constraints import Count, Latency, Place, Seconds, Tokens
 from jobs.outcome import Billing
 from jobs.usage import Usage
 

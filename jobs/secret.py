@@ -14,7 +14,7 @@ from pathlib import Path
 from jobs import headers
 from jobs.errors import UsageError
 from jobs.message import N_
-from jobs.seal import LEAST_SECRET
+from jobs.signing import LEAST_SECRET
 
 KEYS = ("ROUTERAI_API_KEY", "OPENAI_API_KEY")
 KEY_FILE = "NIGHTSHIFT_API_KEY_FILE"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from jobs.counts import Tokens
+from jobs.constraints import Tokens
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):

@@ -22,7 +22,7 @@ else:
 
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, ChunkClosed, Payload
-from jobs.counts import Count
+from jobs.constraints import Count
 from jobs.errors import BadMessage
 from jobs.ids import check_job_id, check_outbox
 from jobs.kinds import KINDS

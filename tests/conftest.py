@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from batch import embedded
 from batch.coordinator import connection
 from jobs.errors import NightshiftError
-from jobs.seal import Seal
+from jobs.signing import Seal
 from scripts.simulator import Simulator
 from scripts.torturing.lives import endless_keys
 from tests.readers import check_outputs

@@ -2,7 +2,7 @@
 
 A program of its own, since only workers know the SDK. Each question is asked with the key and with
 one that is made up: only who refuses the second has looked at the first. It asks for the models and
-for the balance, and where those leave something open, for nothing (`jobs.reach`).
+for the balance, and where those leave something open, for nothing (`jobs.api_probe`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Self
 
 import msgspec
 
+from jobs.api_probe import EMPTY, others, speaks
 from jobs.errors import NightshiftError
 from jobs.gateways import USD, gateway_of
 from jobs.message import N_, data_of, joined
-from jobs.reach import EMPTY, others, speaks
 from jobs.secret import extra_headers
 from workers.calling.endpoint import Answer, Endpoint, Reply
 from workers.calling.lookup import balance_in

@@ -19,11 +19,11 @@ from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.worker.control import Panel
 from kombu import Queue  # type: ignore[attr-defined]  # half typed
 
-from jobs.control import LOOKS, Listener
+from jobs.celery_settings import celery_settings, forget_celerys
 from jobs.errors import BadMessage, NightshiftError
 from jobs.logs import RELAYED, as_relayed, log_to_stderr
 from jobs.message import N_, Message
-from jobs.queue import celery_settings, forget_celerys
+from jobs.remote_control import LOOKS, Listener
 from jobs.secret import no_core_dumps
 from workers import broker
 from workers.pool import TaskPool
@@ -92,7 +92,7 @@ def _wait_for_parent() -> None:
 
 
 def _silence_advice(**_: object) -> None:
-    """What Celery says at each lost connection is about a setting that jobs.queue sets outright.
+    """What Celery says at each lost connection is about a setting that jobs.celery_settings sets outright.
 
     Not before it has set its log up: that asks for every such word anew.
     """

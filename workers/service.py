@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from jobs.budget import Amount
-from jobs.counts import Count
+from jobs.constraints import Count
 from jobs.errors import BadMessage, NightshiftError
 from jobs.heartbeat import WorkerStatus
 from jobs.ids import check_job_id

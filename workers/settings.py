@@ -12,7 +12,6 @@ from jobs.address import DEFAULT_BASE_URL, check_base_url
 from jobs.errors import UsageError
 from jobs.message import N_, message_of
 from jobs.names import SECRET
-from jobs.seal import Seal, Target, fingerprint
 from jobs.secret import (
     KEY_FILE,
     KEYS,
@@ -25,6 +24,7 @@ from jobs.secret import (
     post_secret,
     secret,
 )
+from jobs.signing import Seal, Target, fingerprint
 
 INSECURE_HTTP = "NIGHTSHIFT_INSECURE_HTTP"
 _KEY = re.compile(r"[!-~]+")

@@ -42,12 +42,12 @@ from jobs.errors import (
     StorageUnavailable,
     UsageError,
 )
+from jobs.job_options import Origin, Spec
 from jobs.kinds import KINDS, Kind
 from jobs.lifecycle import Objected
 from jobs.logs import log_to_stderr
 from jobs.money import ZERO, show
 from jobs.request import Fault
-from jobs.spec import Origin, Spec
 from jobs.states import PauseReason
 
 _LOOK_S = 2.0

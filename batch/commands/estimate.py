@@ -44,9 +44,9 @@ from batch.store.home import Home
 from batch.store.jobstore import JobRow
 from batch.submission import Report, check_any_left, new_job_id, validate
 from jobs.errors import UsageError
+from jobs.job_options import Spec
 from jobs.message import N_
 from jobs.money import plain
-from jobs.spec import Spec
 from jobs.states import JobState, PauseReason
 
 HELP = N_("""\

@@ -23,8 +23,8 @@ from batch.settings import log_level, read_settings
 from jobs.address import DEFAULT_BASE_URL
 from jobs.logs import log_to_stderr
 from jobs.message import N_
-from jobs.seal import Target
 from jobs.secret import secret
+from jobs.signing import Target
 
 HELP = N_("""Run the web dashboard for jobs and workers, on this machine and behind a password.
 

@@ -17,9 +17,9 @@ from batch.dialogue.terminal import safe, tell
 from batch.language import _, number
 from batch.submission import Preview, new_job_id, preview
 from batch.tables.answered import added_columns
+from jobs.job_options import Spec
 from jobs.kinds import PROMPT, prompt_texts
 from jobs.message import N_
-from jobs.spec import Spec
 
 HELP = N_("""\
 Show requests as they would be sent: first, longest and a few others. Sends nothing.

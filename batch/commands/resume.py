@@ -63,12 +63,12 @@ from jobs import headers
 from jobs.address import check_base_url
 from jobs.commands import Change, Resume, Retry
 from jobs.errors import ServiceUnavailable, UsageError
+from jobs.job_options import Spec
 from jobs.lifecycle import Objected, Objection, decide
 from jobs.message import N_
-from jobs.options import Declared, nested
+from jobs.option_declaration import Declared, nested
 from jobs.prices import PriceList
-from jobs.seal import joined, key_of
-from jobs.spec import Spec
+from jobs.signing import joined, key_of
 from jobs.stall import Stall
 from jobs.states import JobState, PauseReason
 from jobs.window import parse_window

@@ -30,10 +30,10 @@ from batch.language import _
 from batch.settings import check_key, log_level, read_settings
 from batch.submission import new_job_id
 from jobs.errors import UsageError
+from jobs.job_options import Spec
 from jobs.logs import log_to_stderr
 from jobs.message import N_
 from jobs.secret import secret
-from jobs.spec import Spec
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

@@ -33,7 +33,7 @@ from batch.watching.trouble import Troubles
 from jobs.lifecycle import due, ending
 from jobs.message import N_, Message, joined
 from jobs.money import plain
-from jobs.seal import Target, key_of
+from jobs.signing import Target, key_of
 from jobs.stall import UNMANNED_S
 from jobs.states import ENDED, JobState, PauseReason, reason_for
 

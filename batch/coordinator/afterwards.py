@@ -11,7 +11,7 @@ from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.errors import ServiceUnavailable
 from jobs.money import plain
-from jobs.seal import Target
+from jobs.signing import Target
 from jobs.states import ENDED
 
 _AGAIN_S = 5.0

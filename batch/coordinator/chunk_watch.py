@@ -13,7 +13,7 @@ from batch.store.chunks import UNKNOWN, OpenChunk
 from batch.store.jobstore import JobStore
 from batch.watching.trouble import WORKER_SILENT, Troubles
 from jobs.message import N_
-from jobs.seal import Target
+from jobs.signing import Target
 
 CLAIMED_S = 20.0
 """A worker that came back tells so by then; else somebody else keeps its claim there."""

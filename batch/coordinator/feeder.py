@@ -34,9 +34,9 @@ from batch.store.units import Judge, Unit
 from batch.tables.measure import MOST_ROWS
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, Payload, ReturnReason, Work
+from jobs.job_options import Budget, Spec
 from jobs.money import ZERO, plain, rounded_up, subtract
 from jobs.prices import PriceList, margin
-from jobs.spec import Budget, Spec
 
 POISON = 3
 """So many calls of a request whose outcome nobody knows, and it is set aside."""

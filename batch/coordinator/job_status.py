@@ -13,7 +13,7 @@ from batch.watching.bounds import WaitMeter
 from batch.watching.progress import Meter, Progress, at_standstill, progress_of
 from batch.watching.series import Failure, series_of
 from batch.watching.trouble import OUTAGE, Troubles
-from jobs.bound import Bound
+from jobs.bottleneck import Bound
 from jobs.lifecycle import is_at_rest
 from jobs.result import ResultState
 from jobs.stall import UNMANNED_S, Signs, stalled

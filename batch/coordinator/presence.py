@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from jobs.heartbeat import Wait, WorkerStatus
 from jobs.money import is_amount
-from jobs.seal import Target
+from jobs.signing import Target
 
 _SAME_TIME_S = 20.0
 """A worker whose clock differs by more is not believed in what it measured when."""

@@ -16,7 +16,7 @@ import msgspec
 
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.store.jobstore import JobStore
-from jobs.counts import Count, Seconds
+from jobs.constraints import Count, Seconds
 from jobs.errors import BadMessage
 from jobs.message import N_, Message
 from jobs.money import ZERO

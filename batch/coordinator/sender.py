@@ -7,12 +7,12 @@ from celery import Celery
 from kombu import pools
 from kombu.exceptions import OperationalError
 
+from jobs.celery_settings import celery_settings
 from jobs.errors import ServiceUnavailable
 from jobs.message import N_
 from jobs.names import LOOK_UP, RUN_CHUNK, lookup_place
 from jobs.priority import NORMAL, queue_place
-from jobs.queue import celery_settings
-from jobs.seal import Seal, Target
+from jobs.signing import Seal, Target
 
 
 class Sender:

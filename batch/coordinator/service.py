@@ -44,7 +44,7 @@ from batch.watching.progress import Progress, at_standstill
 from batch.watching.trouble import DISK, FAULT, REDIS, Troubles
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.message import N_, NOTHING, Message
-from jobs.seal import Target
+from jobs.signing import Target
 from jobs.stall import UNMANNED_S, Signs, Stall, stalled
 from jobs.states import ENDED, JobState
 

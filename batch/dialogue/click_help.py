@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from batch.language import _
-from jobs.options import (
+from jobs.option_declaration import (
     ESTIMATE,
     HOURS,
     JOB,

@@ -20,8 +20,8 @@ from batch.store.home import Home
 from batch.store.resumed import Kind
 from jobs.address import LOOPBACK
 from jobs.commands import Pause
+from jobs.job_options import Spec
 from jobs.message import N_
-from jobs.spec import Spec
 from jobs.states import JobState
 
 if TYPE_CHECKING:  # all that counts a resume; `run` loads this before its worker starts

@@ -31,7 +31,7 @@ from batch.dialogue.terminal import (
 from batch.language import _, number
 from batch.store.trouble import Trouble
 from batch.watching.progress import Progress
-from jobs.bound import Bound
+from jobs.bottleneck import Bound
 from jobs.message import NOTHING, Message
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The options of a job as commands take them, made from what `jobs.spec` declares."""
+"""The options of a job as commands take them, made from what `jobs.job_options` declares."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from batch.dialogue.parameter_types import (
     more_than_nothing,
     take_headers,
 )
-from jobs.options import NOTIFICATIONS, Declared, declared
-from jobs.spec import Spec
+from jobs.job_options import Spec
+from jobs.option_declaration import NOTIFICATIONS, Declared, declared
 
 F = TypeVar("F", bound=Callable[..., Any])
 

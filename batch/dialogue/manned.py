@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from batch.language import _, ngettext, number
 from batch.store.jobstore import JobRow
 from jobs.heartbeat import WorkerStatus
-from jobs.seal import key_of
+from jobs.signing import key_of
 from jobs.states import JobState
 
 

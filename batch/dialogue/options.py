@@ -26,7 +26,7 @@ from batch.store.home import Home
 from jobs.errors import StorageUnavailable
 from jobs.logs import FORMAT
 from jobs.message import N_
-from jobs.options import ESTIMATE, MONEY, PACE
+from jobs.option_declaration import ESTIMATE, MONEY, PACE
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,7 +14,7 @@ from jobs import headers
 from jobs.money import parse_amount
 from jobs.priority import parse_share
 from jobs.secret import extra_headers
-from jobs.task import MOST_PACKED
+from jobs.table_task import MOST_PACKED
 
 _BLANKS = re.compile(r"[ \u00a0\u2009\u202f']")
 _GROUPED = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")

@@ -17,10 +17,10 @@ from batch.reading.source import check_readable
 from jobs import headers
 from jobs.deadline import parse_deadline
 from jobs.errors import UsageError, told_by
+from jobs.job_options import Spec
 from jobs.message import N_, Message
 from jobs.notify import Notify
-from jobs.options import nested
-from jobs.spec import Spec
+from jobs.option_declaration import nested
 from jobs.window import parse_window
 
 _LONGEST_STEM = 200

@@ -16,8 +16,8 @@ from batch.money.currency import is_sure
 from batch.store.home import Home
 from batch.submission import Refused, Report, submit
 from jobs.gateways import UNKNOWN, USD
-from jobs.spec import Spec
-from jobs.task import TableForm
+from jobs.job_options import Spec
+from jobs.table_task import TableForm
 
 
 def check_in(

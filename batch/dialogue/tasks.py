@@ -13,8 +13,8 @@ from batch.tables.check import validator_of
 from batch.tables.text import DELIMITERS
 from jobs.errors import UsageError
 from jobs.message import N_
-from jobs.options import nested
-from jobs.task import TableForm, Task
+from jobs.option_declaration import nested
+from jobs.table_task import TableForm, Task
 
 _LARGEST = 2**20
 LADDER = ("repairs", "escalate")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from batch.estimator.estimate import Size
 from batch.tables.measure import MOST_ROWS, sizes_of
 from batch.tables.rungs import LONGEST_QUOTE
-from jobs.spec import Spec
+from jobs.job_options import Spec
 
 _WORDS = 1000
 """Bytes that say what is wrong with an answer, or what a pack is; choices are named besides."""

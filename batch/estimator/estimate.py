@@ -20,9 +20,9 @@ from batch.store.jobstore import JobStore
 from batch.tables.measure import packs_of
 from batch.tables.requests import instructions, parts_of
 from jobs.budget import Amount
+from jobs.job_options import Spec
 from jobs.money import ZERO, add, times
 from jobs.prices import MARGIN, PriceList
-from jobs.spec import Spec
 
 
 class Size(NamedTuple):

@@ -15,9 +15,9 @@ from batch.estimator.climbs import climbs_of
 from batch.estimator.estimate import Estimate, Size, estimate
 from batch.money.caps import Caps
 from jobs.errors import UsageError
+from jobs.job_options import Spec
 from jobs.message import N_, Message
 from jobs.prices import PriceList, margin
-from jobs.spec import Spec
 from jobs.window import parse_window
 
 Sizes = Callable[[], Iterable[Size]]

@@ -18,11 +18,11 @@ from batch.estimator.model_statistics import Answers, Lesson
 from batch.estimator.sample import Crowd, Sample
 from batch.estimator.shape import Shape, shape_of_text
 from batch.store.guess import Guess, Tokens
+from jobs.job_options import Limits
 from jobs.message import N_, Message
 from jobs.money import ZERO, add
 from jobs.prices import ModelPrice, PriceList
 from jobs.request import HIDDEN_TOKENS, TOKENS_PER_MESSAGE
-from jobs.spec import Limits
 from jobs.usage import Usage
 
 OUTPUT = 200.0

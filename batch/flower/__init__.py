@@ -35,11 +35,11 @@ from batch.flower.pages import ROUTES, prepare
 from batch.flower.status_reader import Desk
 from batch.language import _
 from batch.store.home import Home
-from jobs.control import LOOKS, signed
+from jobs.celery_settings import celery_settings
 from jobs.errors import ServiceUnavailable, UsageError
 from jobs.message import N_
-from jobs.queue import celery_settings
-from jobs.seal import Seal, Target
+from jobs.remote_control import LOOKS, signed
+from jobs.signing import Seal, Target
 
 USER = "nightshift"
 PASSWORD_VARIABLE = "NIGHTSHIFT_FLOWER_PASSWORD"  # noqa: S105 - a name, no password

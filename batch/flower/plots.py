@@ -13,7 +13,7 @@ from batch.plotting import Layer, TimeAxis, offset_s, round_up
 from batch.reports.page import visible
 from batch.watching.series import Point, Series
 from batch.watching.trouble import OTHER
-from jobs.bound import Bound
+from jobs.bottleneck import Bound
 
 WIDE, HIGH = 1000.0, 100.0
 MOST_COLUMNS = 180

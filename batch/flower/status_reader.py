@@ -40,7 +40,7 @@ from jobs.ids import JOB_ID
 from jobs.message import N_, NOTHING, Message
 from jobs.money import ZERO
 from jobs.priority import NORMAL
-from jobs.seal import Seal
+from jobs.signing import Seal
 from jobs.stall import Signs, Stalled, stalled
 from jobs.states import ENDED, JobState
 

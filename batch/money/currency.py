@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from jobs.address import LOOPBACK
 from jobs.errors import UsageError
 from jobs.gateways import RUB, UNKNOWN, USD
+from jobs.job_options import Spec
 from jobs.message import N_
 from jobs.prices import PriceList
-from jobs.spec import Spec
 
 
 def settled(spec: Spec) -> Spec:

@@ -15,9 +15,9 @@ from batch.money.prices import NO_CATALOGUE, Form, read_prices
 from batch.store.jobstore import JobRow, JobStore
 from jobs.errors import NightshiftError
 from jobs.gateways import UNKNOWN
+from jobs.job_options import Spec
 from jobs.message import N_, Message
 from jobs.prices import PriceList, Rise, find_rise
-from jobs.spec import Spec
 
 CHECK_S = 600.0
 """So often the prices are read."""

@@ -19,8 +19,8 @@ from batch.store.jobstore import JobRow, JobStore
 from batch.store.units import REPAIRED
 from batch.tables.check import Verdict
 from batch.tables.judge import verdict_of
+from jobs.job_options import Spec
 from jobs.result import ResultState
-from jobs.spec import Spec
 
 
 def reuse(draft: Draft, home: Home, spec: Spec) -> int:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from batch.reports.rows import Row
+from jobs.job_options import Spec
 from jobs.money import plain
 from jobs.result import ResultState
-from jobs.spec import Spec
 
 _encode = msgspec.json.Encoder().encode
 _NOTHING = frozenset({b"null", b"false", b"0", b'""', b"{}", b"[]"})

@@ -40,10 +40,10 @@ from batch.store.jobstore import JobRow, JobStore
 from batch.tables.measure import packs_of
 from batch.tables.score import gold_of, review_of
 from batch.watching.history import told
-from jobs.bound import Bound
+from jobs.bottleneck import Bound
+from jobs.job_options import Spec
 from jobs.lifecycle import SCHEDULED, is_cut_short, remedy, shown, why_left
 from jobs.message import N_
-from jobs.spec import Spec
 from jobs.states import ENDED, JobState, pausing
 from jobs.window import parse_window
 

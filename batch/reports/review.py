@@ -33,7 +33,7 @@ from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_, Message
 from jobs.names import TABLE
 from jobs.result import ResultState
-from jobs.task import TableForm, Task
+from jobs.table_task import TableForm, Task
 
 RIGHT = "+"
 """What a person writes beside an answer that is right."""

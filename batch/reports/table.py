@@ -17,11 +17,11 @@ from batch.tables.answered import Beside, file_name, widened, write_answered
 from batch.tables.check import Check, check_of, text_of
 from batch.tables.kinds import FileTable
 from batch.tables.table import Row as TableRow
+from jobs.job_options import Spec
 from jobs.money import plain
 from jobs.names import TABLE
 from jobs.result import ResultState
-from jobs.spec import Spec
-from jobs.task import Task
+from jobs.table_task import Task
 
 
 def table_name(spec: Spec) -> str | None:

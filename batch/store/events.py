@@ -12,7 +12,7 @@ import msgspec
 
 from batch.store import messages
 from batch.store.trouble import Trouble
-from jobs.spec import Spec
+from jobs.job_options import Spec
 
 _MOST = 10_000
 """Events of a job; of more, those in the middle are not kept: how it began still is."""

@@ -33,13 +33,13 @@ from batch.store.units import Units
 from jobs.chunk import Speed
 from jobs.commands import Change, Command, Retry
 from jobs.errors import StorageUnavailable
+from jobs.job_options import Spec
 from jobs.lifecycle import Objected, Objection, Transition, decide
 from jobs.message import NOTHING, Message
 from jobs.money import total
 from jobs.names import BLOCKS, DATABASE
 from jobs.period import QUARTER_S
 from jobs.prices import PriceList
-from jobs.spec import Spec
 from jobs.states import ENDED, JobState, PauseReason, check_arrow
 
 LIFT, RECALL = "lift", "recall"

@@ -19,7 +19,7 @@ from batch.tables import columnar, workbook
 from batch.tables.check import columns_of
 from batch.tables.kinds import FileTable
 from batch.tables.table import Row
-from jobs.task import Kind, TableForm, Task
+from jobs.table_task import Kind, TableForm, Task
 
 FACTS = ("error", "cost_rub", "attempts", "flags")
 ENDINGS: dict[Kind, str] = {

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from jobs.task import Task
+from jobs.table_task import Task
 
 REPAIRED = "repaired"
 INVALID = "answer.invalid"

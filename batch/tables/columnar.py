@@ -9,7 +9,7 @@ from typing import IO, Any
 from batch.tables.table import Row
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_
-from jobs.task import TableForm
+from jobs.table_task import TableForm
 
 _AT_ONCE = 2000
 

@@ -24,7 +24,7 @@ from batch.tables.pack import Item, mark_until_0_2, marks_of
 from batch.tables.requests import Asker, is_russian
 from batch.tables.rungs import ALONE, PACKED, SMALLER, Rungs, limit_of
 from jobs.result import Result, ResultState
-from jobs.task import Task
+from jobs.table_task import Task
 
 _SMALLER_BY = 4
 _USELESS = ("endpoint.empty", "endpoint.answer_too_large")

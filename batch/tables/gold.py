@@ -15,7 +15,7 @@ from batch.tables.score import answer_columns, text
 from batch.tables.table import Row, Table
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_
-from jobs.task import TableForm, Task
+from jobs.table_task import TableForm, Task
 
 
 def read_gold(path: Path, task: Task, table: Table) -> dict[int, str]:

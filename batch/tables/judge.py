@@ -12,8 +12,8 @@ from batch.tables.check import Verdict, check_of, text_of
 from batch.tables.followup import Ladder
 from batch.tables.requests import Asker
 from batch.tables.rungs import Judging, Rungs
-from jobs.spec import Spec
-from jobs.task import Task
+from jobs.job_options import Spec
+from jobs.table_task import Task
 
 
 def judge_of(job_id: str, spec: Spec) -> Judge | None:

@@ -12,7 +12,7 @@ from batch.tables import columnar, records, text, workbook
 from batch.tables.table import Row
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_
-from jobs.task import Kind, TableForm
+from jobs.table_task import Kind, TableForm
 
 _ENDINGS: dict[str, Kind] = {
     ".csv": "csv",

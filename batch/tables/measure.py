@@ -12,7 +12,7 @@ import msgspec
 from batch.store.jobstore import JobStore
 from batch.store.trials import Bill
 from batch.tables.check import Verdict, check_of, columns_of, text_of
-from jobs.task import Task
+from jobs.table_task import Task
 
 KIND = "packs"
 """Of the finding."""

@@ -10,7 +10,7 @@ from batch.reading.source import Overlong, Source, blocks
 from batch.tables.table import Row
 from jobs.errors import InvalidInput
 from jobs.message import N_
-from jobs.task import TableForm
+from jobs.table_task import TableForm
 
 _decode = msgspec.json.Decoder(dict[str, object]).decode
 

@@ -18,7 +18,7 @@ from jobs.errors import InvalidValue, UsageError
 from jobs.message import N_
 from jobs.prices import ModelPrice
 from jobs.request import HIDDEN_TOKENS, Fault, Request
-from jobs.task import Task
+from jobs.table_task import Task
 
 _encode = msgspec.json.Encoder().encode
 

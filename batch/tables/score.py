@@ -13,7 +13,7 @@ import msgspec
 
 from batch.store.jobstore import JobStore
 from batch.tables.check import check_of, columns_of, text_of
-from jobs.task import Task
+from jobs.table_task import Task
 
 KIND = "gold"
 REVIEW = "review"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jobs.message import Message
-from jobs.task import TableForm
+from jobs.table_task import TableForm
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from itertools import islice
 from batch.tables.table import Row
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_, Message
-from jobs.task import TableForm
+from jobs.table_task import TableForm
 
 Chunks = Callable[[], Iterator[bytes]]
 """Opens the unpacked file once more from its beginning."""

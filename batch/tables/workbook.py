@@ -14,7 +14,7 @@ from batch.tables.table import Row
 from batch.tables.text import columns_of
 from jobs.errors import InvalidInput, NightshiftError
 from jobs.message import N_
-from jobs.task import TableForm
+from jobs.table_task import TableForm
 
 LONGEST_CELL = 32_767
 """Characters that Excel bears in a cell."""

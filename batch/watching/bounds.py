@@ -9,9 +9,9 @@ from decimal import Decimal
 import msgspec
 
 from batch.language import _, number
-from jobs.bound import Bound
+from jobs.bottleneck import Bound
+from jobs.job_options import Limits
 from jobs.money import plain
-from jobs.spec import Limits
 
 _WINDOW_S = 60.0
 _LEAST = 0.3

@@ -17,10 +17,10 @@ from batch.watching.attention import Attention
 from batch.watching.bounds import BoundBy
 from batch.watching.forecast import done_at, is_late
 from jobs.heartbeat import Wait
+from jobs.job_options import Origin
 from jobs.lifecycle import needs_action, remedy
 from jobs.message import N_, Message
 from jobs.money import plain, total
-from jobs.spec import Origin
 from jobs.stall import Stalled
 from jobs.states import JobState, PauseReason
 

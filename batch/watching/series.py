@@ -43,7 +43,7 @@ class Point(msgspec.Struct, array_like=True):
 
     `busy_s` are seconds that calls were in flight, over all of them; `flying` and `limit` are sums
     over `samples` looks at the workers; `latency` counts answers by class (see `quantile`);
-    `waited` are seconds that requests waited, by what for (`jobs.bound`).
+    `waited` are seconds that requests waited, by what for (`jobs.bottleneck`).
     """
 
     completed: int = 0

@@ -33,13 +33,13 @@ from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.budget import Amount, Grant
 from jobs.chunk import DONE, UNAFFORDABLE, WORKER_DIED, ChunkClosed, Payload, ReturnReason, Work
+from jobs.job_options import Budget, Spec
 from jobs.money import ZERO, add, round_up, times, total
 from jobs.outcome import Billing
 from jobs.period import Period, span
 from jobs.prices import ModelPrice, Offer, PriceList, Rates, Tier, margin
 from jobs.request import Request
 from jobs.result import Call, Result, ResultState
-from jobs.spec import Budget, Spec
 from jobs.usage import Usage
 from jobs.wire import Delivery, Found
 

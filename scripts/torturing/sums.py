@@ -27,12 +27,12 @@ from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
 from jobs.budget import UNCAPPED
 from jobs.chunk import DONE, ChunkClosed
+from jobs.job_options import Spec
 from jobs.names import COST, DATABASE, ERRORS, OUTPUT
 from jobs.outcome import Billing
 from jobs.prices import ModelPrice, Offer, PriceList, Rates, Tier
 from jobs.request import Request
 from jobs.result import Call, Result, ResultState
-from jobs.spec import Spec
 from jobs.usage import Usage
 from jobs.wire import Delivery, Found, pack_bodies
 

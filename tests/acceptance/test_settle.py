@@ -7,8 +7,8 @@ from decimal import Decimal
 
 from batch.store import ledger
 from jobs.budget import Amount
+from jobs.job_options import Budget
 from jobs.message import Message
-from jobs.spec import Budget
 from jobs.states import JobState
 from tests.acceptance.conftest import Shell
 from tests.batch.making import answered, call, delivery, feed, publish, result

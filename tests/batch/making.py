@@ -20,13 +20,13 @@ from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import DONE, ChunkClosed, Payload, ReturnReason
 from jobs.errors import BadMessage, ServiceUnavailable
 from jobs.heartbeat import WorkerStatus
+from jobs.job_options import Spec
 from jobs.message import Message
 from jobs.outcome import Billing
 from jobs.prices import ModelPrice, Offer, PriceList, Rates
 from jobs.request import Fault, Request
 from jobs.result import Call, Result, ResultState
-from jobs.seal import Target
-from jobs.spec import Spec
+from jobs.signing import Target
 from jobs.usage import Usage
 from jobs.wire import Begin, Delivery, Found, Permit, pack_bodies, pack_delivery, unpack_delivery
 

@@ -21,11 +21,11 @@ from batch.store.home import Home
 from batch.submission import MOST_FAULTS, Refused, new_job_id, submit, validate
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.ids import check_job_id
+from jobs.job_options import Budget
 from jobs.message import Message
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.prices import PriceList
 from jobs.request import Fault
-from jobs.spec import Budget
 from tests.batch.making import JOB, MODEL, prices, spec
 
 CAP = Budget(rub=Decimal(100))

@@ -14,12 +14,12 @@ from redis import Redis
 
 from batch.coordinator.redis.clicks import Wish
 from jobs import names
+from jobs.celery_settings import celery_settings
 from jobs.chunk import DONE, ChunkClosed
 from jobs.heartbeat import JobStatus, WorkerStatus
 from jobs.outcome import Billing
-from jobs.queue import celery_settings
 from jobs.result import Call, Result, ResultState
-from jobs.seal import Seal, Target, fingerprint
+from jobs.signing import Seal, Target, fingerprint
 from jobs.wire import Delivery, pack_bodies, pack_delivery, pack_payload, unpack_payload
 from scripts.torturing.house import KEY, House
 

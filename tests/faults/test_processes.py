@@ -23,7 +23,7 @@ import pytest
 
 from batch.reports.files import NAMES
 from batch.store.home import Home
-from jobs.queue import VISIBILITY_S, celery_settings
+from jobs.celery_settings import VISIBILITY_S, celery_settings
 from scripts.simulator import Simulator
 from scripts.torturing import crashpoints
 from scripts.torturing.crashpoints import Point

@@ -34,7 +34,7 @@ from jobs.chunk import ChunkClosed, ReturnReason
 from jobs.errors import NightshiftError
 from jobs.outcome import Billing
 from jobs.result import Call
-from jobs.seal import Seal, Target, fingerprint
+from jobs.signing import Seal, Target, fingerprint
 from jobs.wire import Delivery, pack_delivery
 from scripts.torturing.house import KEY, SOON_LOST, House, free_port
 from scripts.torturing.relay import Relay

@@ -31,7 +31,7 @@ from batch.flower import configure
 from batch.flower.guard import Guesses
 from batch.flower.masking import LONGEST_SHOWN, MaskedEvents, masked
 from jobs.errors import UsageError
-from jobs.seal import Target
+from jobs.signing import Target
 from scripts.torturing.house import free_port
 from tests.conftest import SEAL, SECRET
 
@@ -49,7 +49,7 @@ import sys
 from celery import Celery
 from kombu import Queue
 from jobs.names import RUN_CHUNK
-from jobs.queue import celery_settings
+from jobs.celery_settings import celery_settings
 
 url, queue, prompt = sys.argv[1:]
 app = Celery("nightshift")
@@ -69,7 +69,7 @@ app.worker_main(["worker", "-P", "threads", "-c", "2", "-E", "--without-mingle",
 FLOWER = """
 import os, sys
 from batch.flower import PASSWORD_VARIABLE, serve
-from jobs.seal import Seal, Target
+from jobs.signing import Seal, Target
 url, base_url, port, prefix = sys.argv[1:]
 seal = Seal(%r)
 sys.exit(serve(url, Target(base_url, ""), seal, password=os.environ.get(PASSWORD_VARIABLE),

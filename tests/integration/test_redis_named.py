@@ -21,7 +21,7 @@ from batch.coordinator import connection
 from batch.coordinator.sender import Sender
 from batch.settings import read_settings
 from jobs.errors import NightshiftError, ServiceUnavailable, UsageError
-from jobs.seal import Target
+from jobs.signing import Target
 from tests.conftest import SEAL, Workdir
 from workers.redis.gateway import WorkerRedis
 

@@ -35,13 +35,13 @@ from batch.flower import celery_app
 from batch.store.home import Home
 from jobs import names
 from jobs.budget import Amount
+from jobs.celery_settings import celery_settings
 from jobs.chunk import DONE, DRAINED, ChunkClosed, Payload, Terms, Work
-from jobs.control import signed
 from jobs.errors import NightshiftError
 from jobs.outcome import Billing
-from jobs.queue import celery_settings
+from jobs.remote_control import signed
 from jobs.result import Call, Result, ResultState
-from jobs.seal import Seal, Target, fingerprint
+from jobs.signing import Seal, Target, fingerprint
 from jobs.wire import Found, Permit, pack_payload
 from scripts.simulator import Simulator
 from scripts.simulator.book import Book

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.gateways import GATEWAYS, OTHER, Tariff, gateway_of
-from jobs.spec import Spec
+from jobs.job_options import Spec
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 
+from jobs.job_options import Spec
 from jobs.lifecycle import Job, due, ending, is_cut_short
-from jobs.spec import Spec
 from jobs.states import JobState, PauseReason
 
 

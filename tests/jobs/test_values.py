@@ -10,6 +10,7 @@ from kombu.transport.redis import Transport
 from redis import Redis
 
 from jobs import names
+from jobs.celery_settings import celery_settings
 from jobs.errors import (
     AlreadyRunning,
     BadMessage,
@@ -23,10 +24,9 @@ from jobs.errors import (
 from jobs.ids import check_job_id, check_outbox
 from jobs.message import Message
 from jobs.outcome import MAYBE_BILLED, NOT_BILLED, Billing, CostSource
-from jobs.queue import celery_settings
 from jobs.redis_url import parse_redis_url
 from jobs.request import HIDDEN_TOKENS, TOKENS_PER_MESSAGE, Request
-from jobs.seal import Seal, Target
+from jobs.signing import Seal, Target
 from jobs.usage import Usage
 
 JOB = "job_01k1abcdefghjkmnpqrstvwxyz"

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 
 from jobs.kinds import CHAT, RESPONSES, Kind
-from jobs.translation import to_response
+from jobs.responses_as_chat import to_response
 from workers.calling.endpoint import Reply
 from workers.calling.reading import NO_JSON, Json, first_of, parse, write
 
@@ -31,7 +31,7 @@ _JOINED = frozenset({"content", "reasoning", "reasoning_content", "refusal", "ar
 def read(answer: Reply, kind: Kind = CHAT) -> tuple[Json, bytes]:
     """What the body says, and the answer it was made into; no bytes if it is one as it is.
 
-    A response may be asked for by chat (`jobs.translation`). Of the others no other forms were met.
+    A response may be asked for by chat (`jobs.responses_as_chat`). Of the others no other forms were met.
     """
     document = parse(answer.body)
     if kind is CHAT:

@@ -1,4 +1,4 @@
-"""Requests for `/responses`, by chat where an endpoint has nothing else (`jobs.translation`).
+"""Requests for `/responses`, by chat where an endpoint has nothing else (`jobs.responses_as_chat`).
 
 That there is no such path, where chat then answers, settles it for all calls of this process:
 unless it has answered there before, for then it is but away.
@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from jobs.kinds import CHAT, RESPONSES
-from jobs.translation import Untranslatable, to_chat
+from jobs.responses_as_chat import Untranslatable, to_chat
 from workers.calling.classifier import lacks_path
 from workers.calling.endpoint import Answer, Reply
 

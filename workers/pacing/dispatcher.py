@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from jobs.bound import Bound
+from jobs.bottleneck import Bound
 from jobs.chunk import Terms
 from jobs.message import N_
 from workers.pacing.backoff import Dice

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from jobs.bound import Bound
+from jobs.bottleneck import Bound
 from jobs.chunk import Terms
 from workers.pacing.backoff import LONGEST_WAIT_S
 from workers.pacing.leases import Lease, LeaseRequest, LimiterBackend, UsageReport

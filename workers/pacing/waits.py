@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
-from jobs.bound import Bound
+from jobs.bottleneck import Bound
 
 
 class Waits:

@@ -15,7 +15,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 from jobs.errors import UsageError
 from jobs.message import N_
 from jobs.redis_url import parse_redis_url
-from jobs.seal import Seal
+from jobs.signing import Seal
 
 TIMEOUT_S = 4.0
 

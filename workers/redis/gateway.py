@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.seal import Seal
+from jobs.signing import Seal
 from workers.redis.claims import Claims
 from workers.redis.connection import Connection
 from workers.redis.deliveries import DeliveryStreams

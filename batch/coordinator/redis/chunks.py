@@ -10,7 +10,7 @@ from batch.coordinator.redis.signed import SignedRedis
 from jobs import names
 from jobs.chunk import Payload
 from jobs.message import N_
-from jobs.seal import Target
+from jobs.signing import Target
 from jobs.wire import (
     Permit,
     pack_payload,

@@ -11,7 +11,7 @@ import msgspec
 from batch.coordinator.connection import while_running
 from batch.coordinator.redis.signed import SignedRedis, read_json
 from jobs import names
-from jobs.counts import Seconds
+from jobs.constraints import Seconds
 from jobs.errors import BadMessage
 
 _ANSWER_S = 60

@@ -8,7 +8,7 @@ from batch.coordinator.redis.memory import MemoryWatch
 from batch.coordinator.redis.results import Results
 from batch.coordinator.redis.signed import SignedRedis
 from batch.coordinator.redis.status import Status
-from jobs.seal import Seal
+from jobs.signing import Seal
 
 
 class CoordinatorRedis:

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from batch.coordinator.connection import connect, while_running, words_of
 from jobs.errors import BadMessage
 from jobs.message import N_
-from jobs.seal import Seal
+from jobs.signing import Seal
 
 LARGEST_STATUS = 2**20
 """Bytes that a worker may tell of itself."""

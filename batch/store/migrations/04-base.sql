@@ -2,7 +2,7 @@
 
 CREATE TABLE job (                      -- one row
     id            TEXT PRIMARY KEY,
-    spec          TEXT NOT NULL,        -- JSON, jobs.spec.Spec
+    spec          TEXT NOT NULL,        -- JSON, jobs.job_options.Spec
     state         TEXT NOT NULL,        -- jobs.states.JobState
     reason        TEXT NOT NULL DEFAULT '',     -- jobs.states.PauseReason while paused
     reason_text   TEXT NOT NULL DEFAULT '',     -- a sentence for the user

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.spec import Budget
+from jobs.job_options import Budget
 from jobs.states import JobState
 from tests.batch.house import House, job
 from tests.batch.making import JOB, call, closing, delivery, result

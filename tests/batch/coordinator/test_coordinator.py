@@ -29,11 +29,11 @@ from batch.store.jobstore import JobStore
 from jobs.budget import NOTHING, Amount
 from jobs.chunk import HELD, NOBODY, WORKER_DIED, ReturnReason
 from jobs.errors import StorageUnavailable, UsageError
+from jobs.job_options import Budget
 from jobs.lifecycle import is_at_rest
 from jobs.message import Message
 from jobs.names import BLOCKS, COST, DATABASE, OUTPUT
 from jobs.outcome import Billing
-from jobs.spec import Budget
 from jobs.states import JobState, PauseReason
 from jobs.usage import Usage
 from jobs.wire import Begin, Found

@@ -34,10 +34,10 @@ from batch.store.units import Asked, Ruling, Unit
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, ReturnReason
 from jobs.errors import ServiceUnavailable
+from jobs.job_options import Budget, Limits
 from jobs.period import Period
 from jobs.prices import ModelPrice, Offer, PriceList, Rates
 from jobs.request import HIDDEN_TOKENS, TOKENS_PER_MESSAGE, Request
-from jobs.spec import Budget, Limits
 from jobs.wire import pack_payload, unpack_payload
 from tests.batch.making import (
     BASE_URL,

@@ -9,7 +9,7 @@ import pytest
 
 from batch.money.caps import Caps, write_caps
 from jobs.chunk import HELD
-from jobs.spec import Budget, Limits
+from jobs.job_options import Budget, Limits
 from jobs.states import JobState
 from tests.batch.house import House, job
 from tests.batch.making import JOB, OTHER, call, closing, delivery, result

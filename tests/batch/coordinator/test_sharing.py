@@ -12,7 +12,7 @@ from batch.coordinator.active import LEAST_CHUNKS
 from batch.coordinator.splitter import CHUNKS_PER_WORKER
 from jobs.chunk import Speed
 from jobs.commands import Change
-from jobs.spec import Limits
+from jobs.job_options import Limits
 from jobs.states import JobState
 from tests.batch.house import House, job
 from tests.batch.making import JOB, OTHER, spec

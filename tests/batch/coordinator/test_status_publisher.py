@@ -18,7 +18,7 @@ from batch.flower.status_reader import ANSWER_S
 from batch.reports.files import Piece
 from batch.watching.series import unpacked
 from jobs.errors import UsageError
-from jobs.seal import Target
+from jobs.signing import Target
 from jobs.states import JobState
 from jobs.wire import Found
 from tests.batch.house import Clock, House, job

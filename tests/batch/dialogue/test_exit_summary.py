@@ -13,8 +13,8 @@ import pytest
 from batch.commands import resume
 from batch.dialogue.exit_summary import say_ending
 from batch.store.trouble import Trouble
+from jobs.job_options import Budget
 from jobs.message import Message
-from jobs.spec import Budget
 from jobs.states import JobState, PauseReason
 from tests.batch.making import prices, publish
 

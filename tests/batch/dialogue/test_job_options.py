@@ -15,8 +15,8 @@ import pytest
 from batch.commands import resume
 from batch.dialogue.job_options import FIXED, JOB_OPTIONS, UNSET
 from jobs.errors import UsageError
-from jobs.options import declared
-from jobs.spec import Spec
+from jobs.job_options import Spec
+from jobs.option_declaration import declared
 from tests.batch.making import spec
 
 ROOT = Path(__file__).parents[3]
@@ -33,7 +33,7 @@ import json, os, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[1:]
 import click
-import jobs.spec
+import jobs.job_options
 from batch.commands import estimate, resume, run, serve
 from batch.dialogue import job_options, spec_builder
 from scripts import reference
@@ -50,7 +50,7 @@ made = spec_builder.make_spec("nj-1", Path("-"), {**unset, "moons": 3, "keep": T
 given = {each.name: None for each in job_options.JOB_OPTIONS} | {"model_map": {}}
 change = resume._change(made, given | {"moons": 5}, ())
 told = []
-others = made.model_copy(update={"limits": jobs.spec.Limits()})
+others = made.model_copy(update={"limits": jobs.job_options.Limits()})
 try:
     resume._check_fixed(others, given | {"keep": True})
 except resume.UsageError as error:

@@ -9,7 +9,7 @@ import pytest
 
 from batch.dialogue.manned import lack_of_workers
 from jobs.heartbeat import WorkerStatus
-from jobs.seal import fingerprint
+from jobs.signing import fingerprint
 from jobs.states import JobState
 from tests.batch.making import publish
 

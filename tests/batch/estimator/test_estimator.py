@@ -17,8 +17,8 @@ from batch.estimator.model_statistics import Lesson, Seen, lessons_of, recall, r
 from batch.estimator.reckon import Reckoning, hours_for, reckon
 from batch.estimator.sample import MOST, Crowd, Sample, Sampler
 from batch.estimator.shape import Shape, shape_of, shape_of_text
+from jobs.job_options import Limits
 from jobs.names import LESSONS
-from jobs.spec import Limits
 from jobs.usage import Usage
 from scripts.simulator.answers import Style, compose
 from scripts.simulator.body import read_chat

@@ -15,8 +15,8 @@ from batch.estimator.outlook import Bounds, outlook, up
 from batch.money.caps import Caps
 from batch.store.guess import Guess
 from jobs.errors import UsageError
+from jobs.job_options import Budget
 from jobs.prices import ModelPrice, Offer, PriceList, Rates
-from jobs.spec import Budget
 from tests.batch.making import MODEL, spec
 
 RATES = Rates(Decimal("0.0001"), Decimal("0.001"))

@@ -11,8 +11,8 @@ from batch.dialogue.submission_summary import money_line
 from batch.money.currency import check_cap, decided, settled
 from batch.money.pricewatch import form_of
 from jobs.errors import UsageError
+from jobs.job_options import Spec
 from jobs.prices import PriceList
-from jobs.spec import Spec
 
 HERE = "http://127.0.0.1:9/v1"
 AWAY = "https://llm.example/v1"

@@ -26,9 +26,9 @@ from batch.notices.message import TEST, occasion, text, title, word_of
 from batch.notices.notifier import Teller
 from batch.store import ledger
 from batch.store.jobstore import JobStore
+from jobs.job_options import Budget
 from jobs.message import Message
 from jobs.notify import Notify
-from jobs.spec import Budget
 from jobs.states import JobState, PauseReason
 from tests.batch.making import JOB, call, delivery, feed, publish, result
 from tests.batch.servers import Hook, MailBox, hook, mail_box

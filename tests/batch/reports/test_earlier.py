@@ -22,7 +22,7 @@ from batch.store.jobstore import JobStore
 from batch.submission import Report, new_job_id, submit
 from jobs.prices import PriceList
 from jobs.states import JobState
-from jobs.task import Task
+from jobs.table_task import Task
 from tests.batch.making import MODEL, answered, call, delivery, feed, prices, result, spec
 from tests.batch.making import closing as is_closed
 from tests.batch.tables.playing import Play, read_table

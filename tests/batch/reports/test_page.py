@@ -32,11 +32,11 @@ from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
 from jobs.budget import Amount
 from jobs.chunk import DONE, ChunkClosed
+from jobs.job_options import Budget, Limits, Spec
 from jobs.message import Message
 from jobs.outcome import Billing
 from jobs.request import Fault, Request
 from jobs.result import Call, Result, ResultState
-from jobs.spec import Budget, Limits, Spec
 from jobs.states import JobState, PauseReason
 from jobs.usage import Usage
 from jobs.wire import Delivery

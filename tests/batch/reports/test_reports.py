@@ -32,12 +32,12 @@ from batch.store.jobstore import JobStore
 from jobs.budget import Amount
 from jobs.chunk import WORKER_DIED
 from jobs.errors import StorageUnavailable
+from jobs.job_options import Budget
 from jobs.message import Message
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.outcome import Answered
 from jobs.prices import ModelPrice, Offer, PriceList, Rates
 from jobs.request import Fault
-from jobs.spec import Budget
 from jobs.states import JobState
 from jobs.usage import Usage
 from tests.batch.making import (

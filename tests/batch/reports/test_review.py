@@ -15,7 +15,7 @@ from batch.store.jobstore import JobStore
 from batch.tables.score import REVIEW
 from jobs.errors import StorageUnavailable, UsageError
 from jobs.names import REPORT
-from jobs.task import Task
+from jobs.table_task import Task
 from tests.batch.tables.playing import Play, table_job
 
 CHOICES = ("good", "bad")

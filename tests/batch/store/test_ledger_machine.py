@@ -28,10 +28,10 @@ from batch.store.queue import decode_triples
 from jobs.budget import Amount, Grant
 from jobs.chunk import DONE, HELD, WORKER_DIED, ChunkClosed, Payload, ReturnReason, Work
 from jobs.errors import ServiceUnavailable
+from jobs.job_options import Budget
 from jobs.money import ZERO, total
 from jobs.outcome import Billing
 from jobs.result import Call, Result
-from jobs.spec import Budget
 from jobs.usage import Usage
 from jobs.wire import Delivery, Found
 from tests.batch.making import (

@@ -28,7 +28,7 @@ from batch.tables.requests import Asker, requests_of
 from jobs.chunk import Work
 from jobs.request import HIDDEN_TOKENS, Fault
 from jobs.result import Call, Result
-from jobs.task import Task
+from jobs.table_task import Task
 from jobs.usage import Usage
 from jobs.wire import Delivery
 from scripts.simulator.tables import say

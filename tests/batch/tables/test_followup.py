@@ -20,7 +20,7 @@ from batch.tables.table import Row
 from jobs.prices import ModelPrice, Offer, Rates
 from jobs.request import Request
 from jobs.result import Result, ResultState
-from jobs.task import TableForm, Task
+from jobs.table_task import TableForm, Task
 
 TASK = Task(
     prompt="Тон отзыва: {{ review }}",

@@ -17,7 +17,7 @@ from batch.tables.kinds import open_table
 from batch.tables.measure import Packs, Size, chosen_of, comparable, measure, sizes_of
 from batch.tables.score import score, text, wilson
 from jobs.errors import UsageError
-from jobs.task import TableForm, Task
+from jobs.table_task import TableForm, Task
 from tests.batch.making import MODEL
 from tests.batch.tables.playing import Play, table_job
 

@@ -23,7 +23,7 @@ from batch.tables.kinds import FileTable
 from batch.tables.table import Row
 from jobs.names import COST, ERRORS, OUTPUT
 from jobs.prices import MARGIN
-from jobs.task import Task
+from jobs.table_task import Task
 from tests.batch.making import MODEL
 from tests.batch.tables.playing import LARGER, Play, read_table, table_job
 

@@ -10,7 +10,7 @@ from batch.tables.kinds import FileTable, open_table
 from batch.tables.table import Row
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import Message
-from jobs.task import TableForm
+from jobs.table_task import TableForm
 
 ROWS = [
     ["1", "Отличный отзыв, всё понравилось; советую", "5"],

@@ -17,7 +17,7 @@ from batch.tables import sheets
 from batch.tables.kinds import FileTable, open_table
 from batch.tables.table import Row
 from jobs.errors import InvalidInput, UsageError
-from jobs.task import TableForm
+from jobs.table_task import TableForm
 
 CELLS: tuple[Any, ...] = (
     "0042",

@@ -10,8 +10,8 @@ import pytest
 
 from batch.watching.bounds import BoundBy, WaitMeter, told
 from batch.watching.progress import at_standstill, progress_of
-from jobs.bound import Bound
-from jobs.spec import Limits
+from jobs.bottleneck import Bound
+from jobs.job_options import Limits
 from jobs.stall import Stall, Stalled
 from tests.batch.making import publish
 

@@ -21,7 +21,7 @@ from batch.coordinator.reconcile import (
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 from batch.watching.progress import Meter, progress_of
-from jobs.spec import Budget
+from jobs.job_options import Budget
 from jobs.wire import Found
 from tests.batch.making import call, delivery, feed, publish, result
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.bound import Bound
+from jobs.bottleneck import Bound
 from jobs.chunk import Terms
 from jobs.errors import BadMessage
 from tests.workers.fakes import FakeKeeper

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import BadMessage
-from jobs.seal import Seal, Target, fingerprint, joined, key_of
+from jobs.signing import Seal, Target, fingerprint, joined, key_of
 
 OURS, THEIRS = Seal(b"a" * 32), Seal(b"b" * 32)
 
@@ -49,7 +49,7 @@ def test_programs_that_would_not_understand_each_other_have_different_queues(
 ) -> None:
     target = Target("http://127.0.0.1:1/v1", "key")
     now = OURS.queue(target)
-    monkeypatch.setattr("jobs.seal.DIALOGUE", 1)
+    monkeypatch.setattr("jobs.signing.DIALOGUE", 1)
 
     assert OURS.queue(target) != now
 

@@ -16,11 +16,11 @@ from jobs.gateways import GATEWAYS, ONE, RUB, UNKNOWN, USD, Gateway, Tariff, gat
 from jobs.kinds import KINDS
 from jobs.message import N_
 from jobs.notify import Notify
-from jobs.options import HOURS, MONEY, PACE, AtResume, Option
+from jobs.option_declaration import HOURS, MONEY, PACE, AtResume, Option
 from jobs.prices import MOST_RISE
 from jobs.priority import MOST, NORMAL
-from jobs.seal import Target
-from jobs.task import Task
+from jobs.signing import Target
+from jobs.table_task import Task
 from jobs.window import parse_window
 
 Count = Annotated[int, Field(gt=0)]

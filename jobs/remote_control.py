@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from jobs.counts import Seconds
+from jobs.constraints import Seconds
 from jobs.errors import BadMessage
 from jobs.message import N_
-from jobs.seal import Seal
+from jobs.signing import Seal
 
 LOOKS = frozenset(
     {"ping", "stats", "active_queues", "registered", "active", "query_task", "revoked", "conf"}

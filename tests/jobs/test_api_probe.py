@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.reach import others, speaks
+from jobs.api_probe import others, speaks
 
 
 @pytest.mark.parametrize(

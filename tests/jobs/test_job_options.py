@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jobs.address import check_base_url, join
-from jobs.spec import Budget, Limits, Spec
+from jobs.job_options import Budget, Limits, Spec
 
 
 def spec(**wish: Any) -> Spec:

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from jobs.control import FRESH_S, Listener, signed
 from jobs.errors import BadMessage
-from jobs.seal import Seal
+from jobs.remote_control import FRESH_S, Listener, signed
+from jobs.signing import Seal
 
 SEAL = Seal(b"a secret of the home")
 

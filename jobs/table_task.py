@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.message import N_
-from jobs.options import TABLES, Option
+from jobs.option_declaration import TABLES, Option
 
 Kind = Literal["csv", "xlsx", "parquet", "jsonl"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai.types.responses import Response
 
-from jobs.translation import Untranslatable, to_chat, to_response
+from jobs.responses_as_chat import Untranslatable, to_chat, to_response
 
 SCHEMA = {"type": "object", "properties": {"tone": {"type": "string"}}}
 FORMAT = {"type": "json_schema", "name": "tone", "schema": SCHEMA, "strict": True}
