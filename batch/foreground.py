@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from types import FrameType
 
+from batch.cli.progress_display import Display, LogLines
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
-from batch.dialogue.display import Display, LogLines
 from batch.language import _
 from batch.local_processes import DRAIN_S, Crew, stopped_by
 from batch.settings import worker_patience

@@ -17,8 +17,8 @@ from typing import IO
 import msgspec
 
 from batch import embedded
+from batch.cli.terminal import Say, safe, say
 from batch.credentials import key_fingerprint, post_seal, secret_file
-from batch.dialogue.terminal import Say, safe, say
 from batch.embedded import OwnServer
 from batch.language import _
 from batch.programs import environment, program

@@ -23,7 +23,7 @@ from jobs.message import N_
 from jobs.secret import no_core_dumps
 
 if TYPE_CHECKING:
-    from batch.dialogue.envfile import EnvFile
+    from batch.cli.envfile import EnvFile
 
 COMMANDS = {
     "run": N_("Run a file of requests and wait for the answers."),
@@ -260,7 +260,7 @@ def _env_file() -> EnvFile | None:
     """That of the working folder, read, where there is one."""
     if not os.path.lexists(".env"):
         return None
-    from batch.dialogue.envfile import NAME, EnvFile
+    from batch.cli.envfile import NAME, EnvFile
 
     found = EnvFile(Path(NAME))
     found.load()
@@ -279,7 +279,7 @@ def _with_variable(error: click.ClickException) -> click.ClickException:
 
 
 def _say(text: str) -> None:
-    from batch.dialogue.terminal import Manners, safe, say
+    from batch.cli.terminal import Manners, safe, say
 
     Manners.quiet = False
     # A path may hold bytes that are no text, and a name what would write over the screen.

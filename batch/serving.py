@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from batch import embedded
+from batch.cli.terminal import say
 from batch.credentials import secret_file
-from batch.dialogue.terminal import say
 from batch.language import _
 from batch.local_processes import DRAIN_S, Workers, stopped_by, worker_environment
 from batch.programs import environment, program

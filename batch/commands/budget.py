@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from batch.dialogue.click_help import Command
-from batch.dialogue.options import caps_options, open_home, plain_option, set_caps
-from batch.dialogue.recalls import wait_until_within
-from batch.dialogue.terminal import tell
+from batch.cli.click_help import Command
+from batch.cli.lowered_limits import wait_until_within
+from batch.cli.shared_options import caps_options, open_home, plain_option, set_caps
+from batch.cli.terminal import tell
 from batch.language import _, money
 from batch.money.allowance import Allowance
 from batch.money.caps import Caps, write_caps

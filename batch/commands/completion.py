@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from batch.dialogue.click_help import Command
+from batch.cli.click_help import Command
 from jobs.message import N_
 
 HELP = N_("""\

@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch import embedded
-from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sender import Sender
-from batch.coordinator.service import Coordinator
-from batch.credentials import catalog_url, pass_for, post_seal
-from batch.dialogue.click_help import Command
-from batch.dialogue.options import (
+from batch.cli.click_help import Command
+from batch.cli.shared_options import (
     PORT,
     caps_options,
     insecure_option,
@@ -27,7 +23,11 @@ from batch.dialogue.options import (
     plain_option,
     set_caps,
 )
-from batch.dialogue.terminal import safe, say
+from batch.cli.terminal import safe, say
+from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.sender import Sender
+from batch.coordinator.service import Coordinator
+from batch.credentials import catalog_url, pass_for, post_seal
 from batch.embedded import OwnServer
 from batch.language import _
 from batch.local_processes import stopped_by

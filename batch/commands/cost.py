@@ -8,10 +8,10 @@ from decimal import Decimal
 
 import click
 
-from batch.dialogue.click_help import Command
-from batch.dialogue.exit_summary import reused_line, settling
-from batch.dialogue.options import job_argument, open_home, plain_option
-from batch.dialogue.terminal import safe, tell
+from batch.cli.click_help import Command
+from batch.cli.exit_summary import reused_line, settling
+from batch.cli.shared_options import job_argument, open_home, plain_option
+from batch.cli.terminal import safe, tell
 from batch.language import _, exact, money, ngettext, number, zoned
 from batch.money.words import paid, uncertain
 from batch.reports.cost import Cost, cost_json, cost_of

@@ -18,23 +18,23 @@ from typing import Any
 import click
 
 from batch import embedded
-from batch.coordinator import connection
-from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sign import Sign, board_name
-from batch.credentials import post_seal
-from batch.dialogue.click_help import Command
-from batch.dialogue.job_options import endpoint_options, notify_options
-from batch.dialogue.job_status import Glance, worst
-from batch.dialogue.manned import lack_of_workers, strangers_told
-from batch.dialogue.options import (
+from batch.cli.click_help import Command
+from batch.cli.click_options import endpoint_options, notify_options
+from batch.cli.job_status import Glance, worst
+from batch.cli.missing_workers import lack_of_workers, strangers_told
+from batch.cli.progress_text import stall_line, standing, way_out
+from batch.cli.shared_options import (
     color_option,
     insecure_option,
     option,
     plain_option,
 )
-from batch.dialogue.progress_text import stall_line, standing, way_out
-from batch.dialogue.spec_builder import notify_of
-from batch.dialogue.terminal import colored, safe, tell
+from batch.cli.spec_builder import notify_of
+from batch.cli.terminal import colored, safe, tell
+from batch.coordinator import connection
+from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.sign import Sign, board_name
+from batch.credentials import post_seal
 from batch.language import _, decimal, ngettext, number, use
 from batch.notices import ways
 from batch.notices.message import TEST

@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
-from batch.dialogue.click_help import Command
-from batch.dialogue.confirmation import costs_nothing
-from batch.dialogue.estimate_text import guess_json, guess_lines
-from batch.dialogue.exit_summary import say_interrupted
-from batch.dialogue.job_options import checking, spec_options
-from batch.dialogue.options import (
+from batch.cli.click_help import Command
+from batch.cli.click_options import checking, spec_options
+from batch.cli.confirmation import costs_nothing
+from batch.cli.estimate_text import guess_json, guess_lines
+from batch.cli.exit_summary import say_interrupted
+from batch.cli.shared_options import (
     input_argument,
     insecure_option,
     open_home,
@@ -24,15 +24,15 @@ from batch.dialogue.options import (
     plain_option,
     sample_options,
 )
-from batch.dialogue.spec_builder import make_spec, open_source
-from batch.dialogue.submission_summary import (
+from batch.cli.spec_builder import make_spec, open_source
+from batch.cli.submission_summary import (
     check_in,
     estimate_lines,
     money_line,
     requests_line,
     say_refused,
 )
-from batch.dialogue.terminal import counting_lines, say, say_faults, tell
+from batch.cli.terminal import counting_lines, say, say_faults, tell
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
 from batch.foreground import run_job

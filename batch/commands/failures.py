@@ -9,11 +9,11 @@ from contextlib import closing
 
 import click
 
-from batch.dialogue.causes import cause_lines, ways_out
-from batch.dialogue.click_help import Command
-from batch.dialogue.exit_summary import skipped
-from batch.dialogue.options import job_argument, open_home, plain_option
-from batch.dialogue.terminal import say, tell
+from batch.cli.click_help import Command
+from batch.cli.exit_summary import skipped
+from batch.cli.failure_text import cause_lines, ways_out
+from batch.cli.shared_options import job_argument, open_home, plain_option
+from batch.cli.terminal import say, tell
 from batch.language import _, ngettext, number
 from batch.reports.lines import input_line
 from batch.resume_plan import codes_like, failures

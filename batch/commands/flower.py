@@ -7,9 +7,8 @@ import os
 import click
 
 from batch import embedded
-from batch.credentials import key_fingerprint, post_seal
-from batch.dialogue.click_help import Command
-from batch.dialogue.options import (
+from batch.cli.click_help import Command
+from batch.cli.shared_options import (
     PORT,
     insecure_option,
     log_option,
@@ -17,7 +16,8 @@ from batch.dialogue.options import (
     option,
     plain_option,
 )
-from batch.dialogue.terminal import say
+from batch.cli.terminal import say
+from batch.credentials import key_fingerprint, post_seal
 from batch.programs import fork_tied, keep_only_needed, outlive
 from batch.settings import log_level, read_settings
 from jobs.address import DEFAULT_BASE_URL

@@ -7,10 +7,10 @@ from contextlib import closing
 
 import click
 
-from batch.dialogue.click_help import Command
-from batch.dialogue.options import job_argument, open_home, plain_option
-from batch.dialogue.progress_text import standing
-from batch.dialogue.terminal import safe, tell
+from batch.cli.click_help import Command
+from batch.cli.progress_text import standing
+from batch.cli.shared_options import job_argument, open_home, plain_option
+from batch.cli.terminal import safe, tell
 from batch.language import _, local, moment, zone_name
 from batch.store.events import history
 from batch.watching.history import told

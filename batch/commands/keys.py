@@ -13,9 +13,9 @@ import msgspec
 from pydantic import ValidationError
 
 from batch.api.tenants import digest_of, new_key, new_webhook_secret
-from batch.dialogue.click_help import Command
-from batch.dialogue.options import ROUBLES, SHARE, open_home, plain_option
-from batch.dialogue.terminal import say, tell
+from batch.cli.click_help import Command
+from batch.cli.shared_options import ROUBLES, SHARE, open_home, plain_option
+from batch.cli.terminal import say, tell
 from batch.language import _, money, zoned
 from batch.money.allowance import Allowance
 from batch.money.caps import Caps, KeyCaps, read_caps, write_caps

@@ -7,11 +7,11 @@ import os
 import click
 
 from batch import control
-from batch.dialogue.click_help import Command
-from batch.dialogue.job_status import tell_programs
-from batch.dialogue.options import insecure_option, job_argument, json_option, open_home
-from batch.dialogue.progress_text import state_word
-from batch.dialogue.terminal import say
+from batch.cli.click_help import Command
+from batch.cli.job_status import tell_programs
+from batch.cli.progress_text import state_word
+from batch.cli.shared_options import insecure_option, job_argument, json_option, open_home
+from batch.cli.terminal import say
 from batch.language import _
 from batch.settings import read_settings
 from jobs.commands import Pause

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from batch.dialogue.click_help import Command
-from batch.dialogue.job_options import checking, spec_options
-from batch.dialogue.options import input_argument, open_home, plain_option
-from batch.dialogue.spec_builder import make_spec, open_source
-from batch.dialogue.submission_summary import table_line
-from batch.dialogue.terminal import safe, tell
+from batch.cli.click_help import Command
+from batch.cli.click_options import checking, spec_options
+from batch.cli.shared_options import input_argument, open_home, plain_option
+from batch.cli.spec_builder import make_spec, open_source
+from batch.cli.submission_summary import table_line
+from batch.cli.terminal import safe, tell
 from batch.language import _, number
 from batch.submission import Preview, new_job_id, preview
 from batch.tables.answered import added_columns

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import click
 
 from batch import language
-from batch.dialogue.click_help import Command
-from batch.dialogue.options import open_home, option, plain_option
-from batch.dialogue.parameter_types import Seconds
-from batch.dialogue.progress_text import state_word
-from batch.dialogue.removing import agree, say_removed
-from batch.dialogue.terminal import cells, roughly, safe, say, tell
+from batch.cli.click_help import Command
+from batch.cli.parameter_types import Seconds
+from batch.cli.progress_text import state_word
+from batch.cli.removing import agree, say_removed
+from batch.cli.shared_options import open_home, option, plain_option
+from batch.cli.terminal import cells, roughly, safe, say, tell
 from batch.language import _
 from batch.removal import remove, size, unfinished
 from batch.store.home import Home

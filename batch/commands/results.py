@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from batch import reports
-from batch.dialogue.click_help import Command
-from batch.dialogue.options import job_argument, open_home, plain_option
-from batch.dialogue.terminal import say
+from batch.cli.click_help import Command
+from batch.cli.shared_options import job_argument, open_home, plain_option
+from batch.cli.terminal import say
 from batch.language import _
 from batch.reports.files import check_free
 from batch.reports.table import print_table

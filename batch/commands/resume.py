@@ -19,12 +19,8 @@ from pydantic import ValidationError
 
 from batch import control, embedded
 from batch.asking import check_reach
-from batch.commands.run import follow
-from batch.credentials import key_fingerprint
-from batch.dialogue.click_help import Command
-from batch.dialogue.confirmation import ask, costs_nothing, question, send_question, table
-from batch.dialogue.exit_summary import NO_MODEL
-from batch.dialogue.job_options import (
+from batch.cli.click_help import Command
+from batch.cli.click_options import (
     CHANGEABLE,
     FIXED,
     absolute,
@@ -32,7 +28,11 @@ from batch.dialogue.job_options import (
     resume_options,
     values,
 )
-from batch.dialogue.options import (
+from batch.cli.confirmation import ask, costs_nothing, question, send_question, table
+from batch.cli.exit_summary import NO_MODEL
+from batch.cli.lowered_limits import tell_what_may_come
+from batch.cli.progress_text import cost_line, state_word
+from batch.cli.shared_options import (
     WORKERS,
     display_options,
     insecure_option,
@@ -42,10 +42,10 @@ from batch.dialogue.options import (
     patience_option,
     plain_option,
 )
-from batch.dialogue.progress_text import cost_line, state_word
-from batch.dialogue.recalls import tell_what_may_come
-from batch.dialogue.spec_builder import read_deadline
-from batch.dialogue.terminal import safe, say, tell, width
+from batch.cli.spec_builder import read_deadline
+from batch.cli.terminal import safe, say, tell, width
+from batch.commands.run import follow
+from batch.credentials import key_fingerprint
 from batch.foreground import settle_job
 from batch.language import _, capital, ngettext, number
 from batch.local_processes import crew, leftovers_of

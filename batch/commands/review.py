@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 import msgspec
 
-from batch.dialogue.click_help import Command
-from batch.dialogue.options import COUNT, FILE, job_argument, open_home, plain_option
-from batch.dialogue.quality import review_json, review_lines
-from batch.dialogue.terminal import safe, say, tell
+from batch.cli.click_help import Command
+from batch.cli.quality import review_json, review_lines
+from batch.cli.shared_options import COUNT, FILE, job_argument, open_home, plain_option
+from batch.cli.terminal import safe, say, tell
 from batch.language import _, number
 from batch.reports.review import read_review, write_review
 from batch.tables.score import REVIEW

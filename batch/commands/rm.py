@@ -6,9 +6,9 @@ from contextlib import closing
 
 import click
 
-from batch.dialogue.click_help import Command
-from batch.dialogue.options import complete_job, open_home, option
-from batch.dialogue.removing import agree, say_removed
+from batch.cli.click_help import Command
+from batch.cli.removing import agree, say_removed
+from batch.cli.shared_options import complete_job, open_home, option
 from batch.removal import check_over, remove, size
 from jobs.message import N_
 

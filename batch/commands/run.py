@@ -12,12 +12,13 @@ from typing import Any
 import click
 
 from batch import control, embedded
-from batch.dialogue.click_help import Command
-from batch.dialogue.confirmation import ask, costs_nothing, send_question
-from batch.dialogue.estimate_text import guess_lines
-from batch.dialogue.exit_summary import say_ending, say_interrupted
-from batch.dialogue.job_options import spec_options
-from batch.dialogue.options import (
+from batch.cli.click_help import Command
+from batch.cli.click_options import spec_options
+from batch.cli.confirmation import ask, costs_nothing, send_question
+from batch.cli.estimate_text import guess_lines
+from batch.cli.exit_summary import say_ending, say_interrupted
+from batch.cli.quality import quality_lines
+from batch.cli.shared_options import (
     WORKERS,
     caps_options,
     display_options,
@@ -30,9 +31,8 @@ from batch.dialogue.options import (
     sample_options,
     set_caps,
 )
-from batch.dialogue.quality import quality_lines
-from batch.dialogue.spec_builder import make_spec
-from batch.dialogue.terminal import say
+from batch.cli.spec_builder import make_spec
+from batch.cli.terminal import say
 from batch.local_processes import Crew, crew
 from batch.settings import check_key, read_settings
 from batch.store.jobstore import JobRow
@@ -97,7 +97,7 @@ def command(
         embedded.check(settings.redis_url)
     with crew(home, settings, spec, workers) as its:
         # Here, so that the workers start meanwhile.
-        from batch.dialogue.submission_summary import check_in
+        from batch.cli.submission_summary import check_in
 
         report = check_in(home, job_id, spec, source, sample or 0, tokenizer)
         if spends and report.requests:
@@ -114,7 +114,7 @@ def command(
 
         code = follow(its, job_id, sampled)
     if as_json:
-        from batch.dialogue.job_status import tell_programs
+        from batch.cli.job_status import tell_programs
 
         tell_programs(home, settings, job_id)
     return code

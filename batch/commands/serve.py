@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch.dialogue.click_help import Command
-from batch.dialogue.job_options import UNSET, batch_options
-from batch.dialogue.options import (
+from batch.cli.click_help import Command
+from batch.cli.click_options import UNSET, batch_options
+from batch.cli.parameter_types import Whole
+from batch.cli.shared_options import (
     PORT,
     WORKERS,
     caps_options,
@@ -23,9 +24,8 @@ from batch.dialogue.options import (
     plain_option,
     set_caps,
 )
-from batch.dialogue.parameter_types import Whole
-from batch.dialogue.spec_builder import make_spec
-from batch.dialogue.terminal import say
+from batch.cli.spec_builder import make_spec
+from batch.cli.terminal import say
 from batch.language import _
 from batch.settings import check_key, log_level, read_settings
 from batch.submission import new_job_id

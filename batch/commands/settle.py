@@ -8,10 +8,10 @@ from contextlib import closing
 
 import click
 
+from batch.cli.click_help import Command
+from batch.cli.shared_options import named_job_argument, open_home, option, plain_option
+from batch.cli.terminal import say, tell
 from batch.coordinator import outputs
-from batch.dialogue.click_help import Command
-from batch.dialogue.options import named_job_argument, open_home, option, plain_option
-from batch.dialogue.terminal import say, tell
 from batch.language import _, money, ngettext, number
 from batch.store.chunks import Lost
 from batch.store.jobstore import JobStore

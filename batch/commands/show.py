@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from batch.dialogue.click_help import Command
-from batch.dialogue.options import COUNT, complete_job, open_home, plain_option
-from batch.dialogue.terminal import fitted, safe, say, tell
+from batch.cli.click_help import Command
+from batch.cli.shared_options import COUNT, complete_job, open_home, plain_option
+from batch.cli.terminal import fitted, safe, say, tell
 from batch.language import _, decimal, exact, ngettext, number, zoned
 from batch.reports.lines import line_of
 from batch.reports.rows import Row, row_of

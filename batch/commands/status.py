@@ -12,19 +12,11 @@ from itertools import islice
 
 import click
 
-from batch.dialogue.causes import cause_lines
-from batch.dialogue.click_help import Command
-from batch.dialogue.exit_summary import skipped, ways_on
-from batch.dialogue.job_status import Glance, tell_programs, worst
-from batch.dialogue.options import (
-    FROM_NONE,
-    color_option,
-    complete_job,
-    insecure_option,
-    open_home,
-    plain_option,
-)
-from batch.dialogue.progress_text import (
+from batch.cli.click_help import Command
+from batch.cli.exit_summary import skipped, ways_on
+from batch.cli.failure_text import cause_lines
+from batch.cli.job_status import Glance, tell_programs, worst
+from batch.cli.progress_text import (
     bound_line,
     failed,
     is_moving,
@@ -36,7 +28,15 @@ from batch.dialogue.progress_text import (
     standing_of,
     way_out,
 )
-from batch.dialogue.terminal import (
+from batch.cli.shared_options import (
+    FROM_NONE,
+    color_option,
+    complete_job,
+    insecure_option,
+    open_home,
+    plain_option,
+)
+from batch.cli.terminal import (
     cells,
     colored,
     fitted,

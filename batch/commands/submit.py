@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from batch.credentials import key_fingerprint
-from batch.dialogue.click_help import Command
-from batch.dialogue.job_options import spec_options
-from batch.dialogue.options import (
+from batch.cli.click_help import Command
+from batch.cli.click_options import spec_options
+from batch.cli.shared_options import (
     caps_options,
     input_argument,
     insecure_option,
@@ -20,9 +19,10 @@ from batch.dialogue.options import (
     sample_options,
     set_caps,
 )
-from batch.dialogue.spec_builder import make_spec
-from batch.dialogue.submission_summary import check_in
-from batch.dialogue.terminal import say
+from batch.cli.spec_builder import make_spec
+from batch.cli.submission_summary import check_in
+from batch.cli.terminal import say
+from batch.credentials import key_fingerprint
 from batch.language import _
 from batch.settings import read_settings
 from batch.submission import new_job_id
@@ -58,7 +58,7 @@ def command(
     check_in(home, job_id, spec, source, sample or 0, tokenizer)
     if as_json:
         # Loads the client of Redis, which this command needs for nothing else.
-        from batch.dialogue.job_status import tell_programs
+        from batch.cli.job_status import tell_programs
 
         tell_programs(home, read_settings(os.environ), job_id)
     else:

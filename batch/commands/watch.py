@@ -10,11 +10,13 @@ from typing import Any
 
 import click
 
-from batch.dialogue.click_help import Command
-from batch.dialogue.display import Display
-from batch.dialogue.exit_summary import INTERRUPTED, say_ending
-from batch.dialogue.job_status import Glance, facts_of
-from batch.dialogue.options import (
+from batch.cli.click_help import Command
+from batch.cli.exit_summary import INTERRUPTED, say_ending
+from batch.cli.job_status import Glance, facts_of
+from batch.cli.parameter_types import Seconds
+from batch.cli.progress_display import Display
+from batch.cli.progress_text import stall_line, way_out
+from batch.cli.shared_options import (
     display_options,
     insecure_option,
     job_argument,
@@ -22,9 +24,7 @@ from batch.dialogue.options import (
     option,
     plain_option,
 )
-from batch.dialogue.parameter_types import Seconds
-from batch.dialogue.progress_text import stall_line, way_out
-from batch.dialogue.terminal import say
+from batch.cli.terminal import say
 from batch.language import _
 from batch.notices.watchman import Watchman
 from batch.settings import read_settings

@@ -11,12 +11,12 @@ from typing import Any, NoReturn
 import click
 
 from batch import embedded
+from batch.cli.click_help import Command
+from batch.cli.click_options import endpoint_options
+from batch.cli.parameter_types import Whole
+from batch.cli.shared_options import insecure_option, log_option, open_home, option
+from batch.cli.terminal import say
 from batch.credentials import secret_file
-from batch.dialogue.click_help import Command
-from batch.dialogue.job_options import endpoint_options
-from batch.dialogue.options import insecure_option, log_option, open_home, option
-from batch.dialogue.parameter_types import Whole
-from batch.dialogue.terminal import say
 from batch.language import _
 from batch.local_processes import stopped_by
 from batch.programs import environment, program

@@ -27,7 +27,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from batch.api.protocol import Protocol
-from batch.dialogue.terminal import say
+from batch.cli.terminal import say
 from batch.language import _
 from batch.store import lookup
 from batch.store.database import readable

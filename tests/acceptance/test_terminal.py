@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from batch.dialogue.terminal import cells, fitted, folded
+from batch.cli.terminal import cells, fitted, folded
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import Shell, Terminal, batch_lines, wait_until
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from batch.dialogue.submission_summary import say_refused
+from batch.cli.submission_summary import say_refused
 from batch.reading.reader import Defaults, read
 from batch.store.home import Home
 from batch.submission import Refused, check_any_left, validate

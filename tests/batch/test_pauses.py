@@ -32,7 +32,7 @@ import msgspec
 from batch import reports
 from batch.coordinator import clicks
 from batch.coordinator.redis.clicks import Wish
-from batch.dialogue import exit_summary, progress_text
+from batch.cli import exit_summary, progress_text
 from batch.flower import status_reader, texts
 from batch.notices import message
 from batch.watching.progress import progress_of

@@ -17,10 +17,10 @@ import msgspec
 import pytest
 
 from batch import language, reports
+from batch.cli.exit_summary import say_ending
+from batch.cli.progress_text import lines, note, sentence
 from batch.coordinator import clicks
 from batch.coordinator.status_publisher import _made_of
-from batch.dialogue.exit_summary import say_ending
-from batch.dialogue.progress_text import lines, note, sentence
 from batch.flower import status_reader, texts
 from batch.notices import message
 from batch.store.events import history

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batch.dialogue.submission_summary import money_line
+from batch.cli.submission_summary import money_line
 from batch.money.currency import check_cap, decided, settled
 from batch.money.pricewatch import form_of
 from jobs.errors import UsageError

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from batch import submission
-from batch.dialogue.quality import quality_json
+from batch.cli.quality import quality_json
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.submission import Refused, Report, new_job_id, submit

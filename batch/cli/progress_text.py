@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from batch.dialogue.terminal import cells, duration, safe
+from batch.cli.terminal import cells, duration, safe
 from batch.language import _, clock, decimal, exact, minute, money, ngettext, number, zoned
 from batch.money.words import uncertain
 from batch.store.chunks import Lost

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from batch.dialogue.estimate_text import guess_lines
-from batch.dialogue.spec_builder import open_source
-from batch.dialogue.terminal import Say, counting_lines, safe, say, say_faults
+from batch.cli.estimate_text import guess_lines
+from batch.cli.spec_builder import open_source
+from batch.cli.terminal import Say, counting_lines, safe, say, say_faults
 from batch.estimator.shape import shape_of
 from batch.estimator.tokenizer import counted_by
 from batch.language import _, money, ngettext, number, zoned

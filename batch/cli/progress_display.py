@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from batch.dialogue.progress_text import (
+from batch.cli.progress_text import (
     bound_line,
     last_trouble,
     lines,
     sentence,
     shown_state,
 )
-from batch.dialogue.terminal import (
+from batch.cli.terminal import (
     PLAIN_EVERY_S,
     Manners,
     Say,

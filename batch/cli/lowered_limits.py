@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 
-from batch.dialogue.terminal import say
+from batch.cli.terminal import say
 from batch.language import _, money
 from batch.store.jobstore import JobStore
 from jobs.budget import Amount

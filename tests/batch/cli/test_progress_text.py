@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from batch.dialogue.progress_text import sentence, shown_state, standing_of
+from batch.cli.progress_text import sentence, shown_state, standing_of
 from batch.watching.progress import progress_of
 from jobs.heartbeat import Wait
 from jobs.states import JobState

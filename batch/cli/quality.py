@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from batch.dialogue.terminal import safe
+from batch.cli.terminal import safe
 from batch.language import _, decimal, money, ngettext, number
 from batch.store.checked import Checked, how_checked
 from batch.store.jobstore import JobStore

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from batch.cli.click_options import FIXED, JOB_OPTIONS, UNSET
 from batch.commands import resume
-from batch.dialogue.job_options import FIXED, JOB_OPTIONS, UNSET
 from jobs.errors import UsageError
 from jobs.job_options import Spec
 from jobs.option_declaration import declared
@@ -35,7 +35,7 @@ sys.path[:0] = sys.argv[1:]
 import click
 import jobs.job_options
 from batch.commands import estimate, resume, run, serve
-from batch.dialogue import job_options, spec_builder
+from batch.cli import job_options, spec_builder
 from scripts import reference
 
 def section(module):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.dialogue.display import Display
-from batch.dialogue.terminal import PLAIN_EVERY_S
+from batch.cli.progress_display import Display
+from batch.cli.terminal import PLAIN_EVERY_S
 from batch.watching.progress import Progress, progress_of
 from jobs.heartbeat import Wait
 from jobs.states import JobState
@@ -22,7 +22,7 @@ class Log:
         self._capsys = capsys
         self._display = Display()
         self._now = 0.0
-        monkeypatch.setattr("batch.dialogue.display.time.monotonic", lambda: self._now)
+        monkeypatch.setattr("batch.cli.progress_display.time.monotonic", lambda: self._now)
 
     def lines(self, progress: Progress, seconds: float) -> list[str]:
         for _second in range(round(seconds)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batch.dialogue.causes import cause_lines, ways_out
+from batch.cli.failure_text import cause_lines, ways_out
 from batch.store.causes import Causes, Why
 from tests.batch.making import JOB
 

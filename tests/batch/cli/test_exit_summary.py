@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from batch.cli.exit_summary import say_ending
 from batch.commands import resume
-from batch.dialogue.exit_summary import say_ending
 from batch.store.trouble import Trouble
 from jobs.job_options import Budget
 from jobs.message import Message

@@ -7,7 +7,7 @@ from decimal import Decimal
 import click
 import pytest
 
-from batch.dialogue.parameter_types import Roubles, Seconds, Whole, model_map
+from batch.cli.parameter_types import Roubles, Seconds, Whole, model_map
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from batch.dialogue.terminal import safe, say
+from batch.cli.terminal import safe, say
 from batch.language import _
 from jobs import headers
 from jobs.errors import UsageError

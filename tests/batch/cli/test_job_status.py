@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
+from batch.cli.job_status import Glance, worst
+from batch.cli.progress_text import sentence, stall_line
 from batch.commands import doctor, status, watch
 from batch.commands.watch import _Lines
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sign import Ailment, Sign, board_name
 from batch.credentials import post_seal
-from batch.dialogue.job_status import Glance, worst
-from batch.dialogue.progress_text import sentence, stall_line
 from batch.flower import texts
 from batch.flower.pages import _Stalled
 from batch.flower.status_reader import Desk, Job

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Context, Decimal
 from typing import Any
 
-from batch.dialogue.terminal import duration, safe
+from batch.cli.terminal import duration, safe
 from batch.language import _, decimal, money, ngettext, number
 from batch.store.guess import Guess, Tokens
 from jobs.money import plain

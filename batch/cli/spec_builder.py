@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
-from batch.dialogue.job_options import JOB_OPTIONS, flag_of, text, values
-from batch.dialogue.tasks import LADDER, take_task
+from batch.cli.click_options import JOB_OPTIONS, flag_of, text, values
+from batch.cli.table_options import LADDER, take_task
 from batch.reading.source import check_readable
 from jobs import headers
 from jobs.deadline import parse_deadline

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from batch import language
-from batch.dialogue.terminal import say
+from batch.cli.terminal import say
 from batch.language import ngettext, number
 from jobs.errors import UsageError
 from jobs.message import N_

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from batch.dialogue.terminal import safe
+from batch.cli.terminal import safe
 from batch.language import _, ngettext, number
 from batch.store.causes import LASTING, MEANINGS, TRUNCATED, Cause, Why
 from batch.watching.trouble import meaning

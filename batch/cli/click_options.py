@@ -9,8 +9,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from batch.dialogue.options import all_of, option, plain_option
-from batch.dialogue.parameter_types import (
+from batch.cli.parameter_types import (
     Figure,
     Header,
     Packing,
@@ -23,6 +22,7 @@ from batch.dialogue.parameter_types import (
     more_than_nothing,
     take_headers,
 )
+from batch.cli.shared_options import all_of, option, plain_option
 from jobs.job_options import Spec
 from jobs.option_declaration import NOTIFICATIONS, Declared, declared
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from batch.dialogue.job_options import JOB_OPTIONS, is_given, values
+from batch.cli.click_options import JOB_OPTIONS, is_given, values
 from batch.tables.check import validator_of
 from batch.tables.text import DELIMITERS
 from jobs.errors import UsageError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.dialogue.manned import lack_of_workers
+from batch.cli.missing_workers import lack_of_workers
 from jobs.heartbeat import WorkerStatus
 from jobs.signing import fingerprint
 from jobs.states import JobState

@@ -12,9 +12,9 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
-from batch.dialogue.click_help import LAST_PORT, Option
-from batch.dialogue.parameter_types import Roubles, Share, Whole
-from batch.dialogue.terminal import Manners
+from batch.cli.click_help import LAST_PORT, Option
+from batch.cli.parameter_types import Roubles, Share, Whole
+from batch.cli.terminal import Manners
 from batch.money.caps import ZONE, check_zone, read_caps, write_caps
 from batch.settings import (
     INSECURE_REDIS,

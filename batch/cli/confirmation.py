@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from batch import control
-from batch.dialogue.terminal import folded, say, width
+from batch.cli.terminal import folded, say, width
 from batch.language import _, money, ngettext, number
 from batch.money.forecast import cost_of_all
 from batch.money.words import uncertain
