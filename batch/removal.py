@@ -10,7 +10,7 @@ from pathlib import Path
 
 from batch.coordinator.lookups import WAITS_S
 from batch.money.removed import keep_spending
-from batch.notices import book
+from batch.notifications import delivery_log
 from batch.store import registry
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
@@ -31,7 +31,7 @@ def unfinished(store: JobStore) -> tuple[Message, str]:
         return N_("its results are not written yet"), f"nightshift resume {job.id}"
     if job.spec.origin and registry.is_open(_home_of(store), job.spec.origin.batch):
         return N_("no server has collected its results yet"), "nightshift serve"
-    if book.read(store.folder).waits:
+    if delivery_log.read(store.folder).waits:
         return N_("a notification of it is not delivered yet"), "nightshift coordinator"
     return NOTHING, ""
 

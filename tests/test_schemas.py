@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from batch.cli.job_status import Glance
-from batch.notices.message import FOR_PEOPLE, word_of
+from batch.notifications.message import FOR_PEOPLE, word_of
 from batch.reports import write_all
 from batch.reports.cost import cost_json
 from batch.resume_plan import plan

@@ -31,7 +31,7 @@ from batch.api.requests import (
 )
 from batch.api.standing import STATUSES, Standing
 from batch.api.wishes import Asked, pack, read_asked
-from batch.notices import book
+from batch.notifications import delivery_log
 from batch.removal import remove
 from batch.reports import answered_lines
 from batch.store import registry
@@ -273,7 +273,7 @@ def delete(request: Request) -> Response:
     row = standing.row
     if not standing.ended:
         raise conflict(f"Cannot delete a batch with status '{standing.status}'.")
-    if book.read(desk.batches_folder / row.id).waits:
+    if delivery_log.read(desk.batches_folder / row.id).waits:
         raise conflict("Cannot delete this batch: its webhook is not delivered yet.")
     _remove_job(desk, row.job)
     if not desk.registry.drop_batch(row.id):

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from batch.api import wishes
 from batch.api.standing import Standing
-from batch.notices import book
-from batch.notices.book import Letter
-from batch.notices.message import Word
-from batch.notices.notifier import Teller
-from batch.notices.ways import Undelivered, secret, to_standard_webhook
+from batch.notifications import delivery_log
+from batch.notifications.channels import Undelivered, secret, to_standard_webhook
+from batch.notifications.delivery_log import Letter
+from batch.notifications.message import Word
+from batch.notifications.notifier import Teller
 from batch.store.registry import Registry
 from jobs.errors import StorageUnavailable
 from jobs.message import N_
@@ -54,9 +54,9 @@ class Hooks:
         folder = self._folder / row.id
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
-            found = book.read(folder)
+            found = delivery_log.read(folder)
             if found.note(standing.status, {_WAY: address}, word, time.time()):
-                book.write(folder, found)
+                delivery_log.write(folder, found)
         except OSError as error:
             raise _unwritable(folder, error) from error
         self._teller.tell(row.id, {_WAY: address}, found.last, word)
@@ -65,10 +65,10 @@ class Hooks:
         """It goes on: its next end is told even if it is of the same kind."""
         folder = self._folder / batch_id
         try:
-            found = book.read(folder)
+            found = delivery_log.read(folder)
             if not found.note("", {}, None, time.time()):
                 return
-            book.write(folder, found)
+            delivery_log.write(folder, found)
         except OSError as error:
             raise _unwritable(folder, error) from error
         self._teller.tell(batch_id, {}, "", None)

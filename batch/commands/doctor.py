@@ -36,8 +36,8 @@ from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.sign import Sign, board_name
 from batch.credentials import post_seal
 from batch.language import _, decimal, ngettext, number, use
-from batch.notices import ways
-from batch.notices.message import TEST
+from batch.notifications import channels
+from batch.notifications.message import TEST
 from batch.programs import environment, program
 from batch.settings import Settings, read_settings
 from batch.store.home import Home
@@ -108,12 +108,14 @@ def command(
 
 def _tried(options: dict[str, Any]) -> Iterator[Finding]:
     """A word on each way that is set up."""
-    found = ways.ways_of(notify_of(options))
+    found = channels.ways_of(notify_of(options))
     names = {"url": _("webhook"), "telegram": "Telegram", "mail": _("mail")}
     for way, address in found.items():
         try:
-            ways.send(way, address, {"event": TEST, "job": ""}, secrets.token_hex(8), os.environ)
-        except ways.Undelivered as error:
+            channels.send(
+                way, address, {"event": TEST, "job": ""}, secrets.token_hex(8), os.environ
+            )
+        except channels.Undelivered as error:
             cure = _("check the address and the secrets in the environment")
             yield Finding(names[way], _(message_of(error)), ok=False, cure=cure)
         else:

@@ -48,7 +48,7 @@ from batch.cli.terminal import (
     width,
 )
 from batch.language import _, ngettext, number, zoned
-from batch.notices.watchman import Watchman
+from batch.notifications.absent_coordinator import Watchman
 from batch.settings import read_settings
 from batch.store.home import Home
 from batch.store.jobstore import JobStore

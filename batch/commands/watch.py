@@ -26,7 +26,7 @@ from batch.cli.shared_options import (
 )
 from batch.cli.terminal import say
 from batch.language import _
-from batch.notices.watchman import Watchman
+from batch.notifications.absent_coordinator import Watchman
 from batch.settings import read_settings
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore

@@ -37,7 +37,7 @@ from batch.coordinator.sender import Sender
 from batch.coordinator.sign import Ailment
 from batch.coordinator.status_publisher import Board
 from batch.money.allowance import Allowance
-from batch.notices.notifier import Teller
+from batch.notifications.notifier import Teller
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.watching.progress import Progress, at_standstill

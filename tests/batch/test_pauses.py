@@ -34,7 +34,7 @@ from batch.coordinator import clicks
 from batch.coordinator.redis.clicks import Wish
 from batch.cli import exit_summary, progress_text
 from batch.flower import status_reader, texts
-from batch.notices import message
+from batch.notifications import message
 from batch.watching.progress import progress_of
 from jobs.states import JobState, PauseReason
 from scripts import reference

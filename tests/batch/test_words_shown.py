@@ -22,7 +22,7 @@ from batch.cli.progress_text import lines, note, sentence
 from batch.coordinator import clicks
 from batch.coordinator.status_publisher import _made_of
 from batch.flower import status_reader, texts
-from batch.notices import message
+from batch.notifications import message
 from batch.store.events import history
 from batch.watching.attention import Attention
 from batch.watching.history import told as told_event

@@ -15,7 +15,7 @@ from batch import control
 from batch.api import hooks
 from batch.api.closing import Closing
 from batch.api.hooks import Hooks
-from batch.notices.ways import Undelivered
+from batch.notifications.channels import Undelivered
 from batch.removal import check_over, remove
 from batch.serving import Child, Team
 from batch.store.home import Home

@@ -25,7 +25,7 @@ from batch.credentials import post_seal
 from batch.flower import texts
 from batch.flower.pages import _Stalled
 from batch.flower.status_reader import Desk, Job
-from batch.notices.watchman import Watchman
+from batch.notifications.absent_coordinator import Watchman
 from batch.settings import read_settings
 from batch.store.home import Home, HomeLock
 from batch.watching.progress import Progress, at_standstill, progress_of

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from batch.coordinator.active import ActiveJob
 from batch.coordinator.metrics import Metrics
-from batch.notices import notifier
-from batch.notices.message import LASTS_S
+from batch.notifications import notifier
+from batch.notifications.message import LASTS_S
 from batch.store import waits
 from batch.watching.progress import Progress
 from batch.watching.series import series_of, unpacked

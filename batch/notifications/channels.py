@@ -17,7 +17,7 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import unquote, urlsplit
 
-from batch.notices.message import FOR_PEOPLE, Word, text, title
+from batch.notifications.message import FOR_PEOPLE, Word, text, title
 from jobs.errors import InvalidValue, UsageError
 from jobs.message import N_
 from jobs.notify import Notify

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.notices import book, ways
-from batch.notices.book import Book, Letter
-from batch.notices.message import Word, occasion, word_of
-from batch.notices.ways import Undelivered, ways_of
+from batch.notifications import channels as ways
+from batch.notifications import delivery_log
+from batch.notifications.channels import Undelivered, ways_of
+from batch.notifications.delivery_log import Book, Letter
+from batch.notifications.message import Word, occasion, word_of
 from batch.store.jobstore import JobStore
 from jobs.message import N_
 from jobs.names import NOTICES
@@ -117,14 +118,14 @@ class Teller:
 
     def _note(self, seen: _Seen, books: dict[str, Book]) -> None:
         folder = self._folder / seen.job
-        found = books.get(seen.job) or book.read(folder)
+        found = books.get(seen.job) or delivery_log.read(folder)
         if found.note(seen.event, seen.ways, seen.word, time.time()):
             self._keep(seen.job, found)
         books[seen.job] = found
 
     def _left_behind(self) -> dict[str, Book]:
         there = [folder for folder in self._folder.iterdir() if (folder / NOTICES).exists()]
-        books = {folder.name: book.read(folder) for folder in there}
+        books = {folder.name: delivery_log.read(folder) for folder in there}
         return {job: found for job, found in books.items() if found.waits}
 
     def _deliver(self, job: str, found: Book, now: float) -> None:
@@ -152,6 +153,6 @@ class Teller:
 
     def _keep(self, job: str, found: Book) -> None:
         try:
-            book.write(self._folder / job, found)
+            delivery_log.write(self._folder / job, found)
         except OSError as error:
             log.warning(N_("{job}: cannot record the notification: {why}", job=job, why=error))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from batch.notices.message import Word
+from batch.notifications.message import Word
 from jobs.names import NOTICES
 
 MOST_TRIES = 14

@@ -21,9 +21,9 @@ import pytest
 from pydantic import ValidationError
 
 from batch import language
-from batch.notices import book, ways
-from batch.notices.message import TEST, occasion, text, title, word_of
-from batch.notices.notifier import Teller
+from batch.notifications import channels, delivery_log
+from batch.notifications.message import TEST, occasion, text, title, word_of
+from batch.notifications.notifier import Teller
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 from jobs.job_options import Budget
@@ -42,9 +42,9 @@ _BY_ITSELF = (
 """Pauses that the user made, or that end without them."""
 
 SECRETS = {
-    ways.SECRET: "canary-hook",
-    ways.TELEGRAM_TOKEN: "123:canary-bot",
-    ways.SMTP_PASSWORD: "canary-mail",
+    channels.SECRET: "canary-hook",
+    channels.TELEGRAM_TOKEN: "123:canary-bot",
+    channels.SMTP_PASSWORD: "canary-mail",
 }
 
 
@@ -131,7 +131,7 @@ def test_people_are_told_in_their_language(tmp_path: Path) -> None:
 
 
 def test_a_webhook_gets_json_with_a_signature_that_can_be_checked(there: Hook) -> None:
-    ways.send("url", f"{there.url}/hook?a=1", {"event": TEST, "job": JOB}, "name-1", SECRETS)
+    channels.send("url", f"{there.url}/hook?a=1", {"event": TEST, "job": JOB}, "name-1", SECRETS)
 
     (post,) = there.posts
     signed = f"{post.headers['X-Nightshift-Timestamp']}.".encode() + post.body
@@ -144,18 +144,18 @@ def test_a_webhook_gets_json_with_a_signature_that_can_be_checked(there: Hook) -
 
 
 def test_a_webhook_that_sends_elsewhere_is_not_followed() -> None:
-    with hook(302) as there, pytest.raises(ways.Undelivered, match="HTTP 302"):
-        ways.send("url", there.url, {"event": TEST, "job": ""}, "a", SECRETS)
+    with hook(302) as there, pytest.raises(channels.Undelivered, match="HTTP 302"):
+        channels.send("url", there.url, {"event": TEST, "job": ""}, "a", SECRETS)
     assert len(there.posts) == 1
 
 
 def test_telegram_is_written_to_and_its_token_is_told_nobody(there: Hook) -> None:
     there.answers.append(401)
-    environ = {**SECRETS, ways.TELEGRAM_URL: there.url}
+    environ = {**SECRETS, channels.TELEGRAM_URL: there.url}
 
-    with pytest.raises(ways.Undelivered) as caught:
-        ways.send("telegram", "-1001", {"event": TEST, "job": ""}, "a", environ)
-    ways.send("telegram", "-1001", {"event": TEST, "job": ""}, "a", environ)
+    with pytest.raises(channels.Undelivered) as caught:
+        channels.send("telegram", "-1001", {"event": TEST, "job": ""}, "a", environ)
+    channels.send("telegram", "-1001", {"event": TEST, "job": ""}, "a", environ)
 
     assert str(caught.value) == "Telegram answers HTTP 401"
     assert {post.path for post in there.posts} == {"/bot123:canary-bot/sendMessage"}
@@ -175,18 +175,18 @@ def test_a_mail_says_who_and_what_and_logs_in(tmp_path: Path) -> None:
     assert (mail["From"], mail["To"]) == ("night@example.org", "me@example.org")
     assert mail["Subject"] == "secret-free: cancelled"
     assert "0 of 2 requests answered" in mail.get_content()
-    assert box.logins == [(False, "night@example.org", SECRETS[ways.SMTP_PASSWORD])]
+    assert box.logins == [(False, "night@example.org", SECRETS[channels.SMTP_PASSWORD])]
 
 
 def send_mail(box: MailBox, word: dict[str, object], host: str = "127.0.0.1") -> None:
-    environ = {**SECRETS, ways.SMTP_URL: f"smtp://night%40example.org@{host}:{box.port}"}
-    ways.send("mail", "me@example.org", word, "name", environ)
+    environ = {**SECRETS, channels.SMTP_URL: f"smtp://night%40example.org@{host}:{box.port}"}
+    channels.send("mail", "me@example.org", word, "name", environ)
 
 
 @pytest.fixture
 def abroad(monkeypatch: pytest.MonkeyPatch) -> None:
     """No host is taken for this machine: mail goes over a network."""
-    monkeypatch.setattr(ways, "_HERE", frozenset())
+    monkeypatch.setattr(channels, "_HERE", frozenset())
 
 
 @pytest.mark.usefixtures("abroad")
@@ -201,20 +201,20 @@ def test_over_a_network_a_mail_and_its_password_go_behind_starttls(
     theirs.load_cert_chain(pem, key)
 
     with mail_box(theirs) as box:
-        with pytest.raises(ways.Undelivered, match="SSLCertVerificationError"):
+        with pytest.raises(channels.Undelivered, match="SSLCertVerificationError"):
             send_mail(box, {"event": TEST}, "localhost")
         assert (box.logins, box.mails) == ([], [])
 
         monkeypatch.setenv("SSL_CERT_FILE", pem)
         send_mail(box, {"event": TEST}, "localhost")
 
-    assert box.logins == [(True, "night@example.org", SECRETS[ways.SMTP_PASSWORD])]
+    assert box.logins == [(True, "night@example.org", SECRETS[channels.SMTP_PASSWORD])]
     assert (len(box.mails), box.recipients) == (1, ["me@example.org"])
 
 
 @pytest.mark.usefixtures("abroad")
 def test_over_a_network_nothing_is_told_to_a_server_without_starttls() -> None:
-    with mail_box() as box, pytest.raises(ways.Undelivered, match="SMTPNotSupportedError"):
+    with mail_box() as box, pytest.raises(channels.Undelivered, match="SMTPNotSupportedError"):
         send_mail(box, {"event": TEST})
 
     assert (box.logins, box.mails) == ([], [])
@@ -239,8 +239,8 @@ def test_a_name_cannot_add_headers_to_a_mail(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_arrive_says_why_and_no_address(way: str, address: str, words: str) -> None:
-    with pytest.raises(ways.Undelivered) as caught:
-        ways.send(way, address, {"event": TEST, "job": ""}, "a", {})
+    with pytest.raises(channels.Undelivered) as caught:
+        channels.send(way, address, {"event": TEST, "job": ""}, "a", {})
 
     assert str(caught.value).startswith(words)
     assert "secret-path" not in str(caught.value)
@@ -249,20 +249,20 @@ def test_what_does_not_arrive_says_why_and_no_address(way: str, address: str, wo
 def test_a_mail_that_is_refused_says_so() -> None:
     with mail_box() as box:
         box.refuses = True
-        with pytest.raises(ways.Undelivered, match="SMTPRecipientsRefused"):
+        with pytest.raises(channels.Undelivered, match="SMTPRecipientsRefused"):
             send_mail(box, {"event": TEST})
 
 
 def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("from-file\n")
-    with pytest.raises(ways.Undelivered, match="others may read"):
-        ways.secret({"A_FILE": str(file)}, "A")
+    with pytest.raises(channels.Undelivered, match="others may read"):
+        channels.secret({"A_FILE": str(file)}, "A")
     file.chmod(0o600)
 
-    assert ways.secret({"A_FILE": str(file), "A": "from-variable"}, "A") == "from-file"
-    with pytest.raises(ways.Undelivered, match="cannot be read"):
-        ways.secret({"A_FILE": str(tmp_path / "none")}, "A")
+    assert channels.secret({"A_FILE": str(file), "A": "from-variable"}, "A") == "from-file"
+    with pytest.raises(channels.Undelivered, match="cannot be read"):
+        channels.secret({"A_FILE": str(tmp_path / "none")}, "A")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_the_same_trouble_after_going_on_is_told_again(tmp_path: Path, there: Ho
 def test_a_word_that_did_not_arrive_is_sent_later_by_whoever_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(book, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(delivery_log, "_FIRST_PAUSE_S", 0.01)
     with hook(500) as there:
         store = job_at(tmp_path, url=there.url)
         pause(store, PauseReason.KEY_REJECTED)
@@ -339,17 +339,17 @@ def test_a_word_that_did_not_arrive_is_sent_later_by_whoever_comes(
     tries = [post.headers["X-Nightshift-Delivery"] for post in there.posts]
     assert tries[0] == tries[1]
     assert "the webhook answers HTTP 500; retrying" in caplog.text
-    assert not book.read(tmp_path / "jobs" / JOB).waits
+    assert not delivery_log.read(tmp_path / "jobs" / JOB).waits
 
 
 def test_tries_come_to_an_end() -> None:
-    letter = book.Letter("a", "url", "https://example.org", {})
+    letter = delivery_log.Letter("a", "url", "https://example.org", {})
     waited, now = 0.0, 0.0
     while letter.waits:
         letter.missed(now)
         waited, now = waited + letter.due_at - now, letter.due_at
 
-    assert letter.tries == book.MOST_TRIES
+    assert letter.tries == delivery_log.MOST_TRIES
     assert 3600 < waited < 12 * 3600
 
 
@@ -359,7 +359,7 @@ def test_a_way_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.Mo
     def hang(*_args: object) -> None:
         ends.wait(60)
 
-    monkeypatch.setattr(ways, "send", hang)
+    monkeypatch.setattr(channels, "send", hang)
     store = job_at(tmp_path, url="https://example.org")
     pause(store, PauseReason.KEY_REJECTED)
     teller, began = Teller(tmp_path / "jobs"), time.monotonic()
@@ -374,11 +374,11 @@ def test_a_way_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_book_that_is_not_ours_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "notices.json").write_bytes(b"\xff{")
 
-    assert book.read(tmp_path) == book.Book()
+    assert delivery_log.read(tmp_path) == delivery_log.Book()
 
 
 def test_a_webhook_whose_head_drips_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ways, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(channels, "PATIENCE_S", 0.3)
     done = threading.Event()
 
     def drip(server: socket.socket) -> None:
@@ -392,8 +392,8 @@ def test_a_webhook_whose_head_drips_is_left_in_time(monkeypatch: pytest.MonkeyPa
         thread = threading.Thread(target=drip, args=(server,))
         thread.start()
         address = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        with pytest.raises(ways.Undelivered, match="TimeoutError"):
-            ways.send("url", address, {"event": "x", "job": ""}, "n", {})
+        with pytest.raises(channels.Undelivered, match="TimeoutError"):
+            channels.send("url", address, {"event": "x", "job": ""}, "n", {})
         done.set()
         thread.join()
 

@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import closing, suppress
 
-from batch.notices.notifier import Teller
+from batch.notifications.notifier import Teller
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.errors import NightshiftError
