@@ -137,7 +137,7 @@ class Team:
         here = {"NIGHTSHIFT_HOME": str(home.folder)}
         tied = {**here, "NIGHTSHIFT_TIED": "1"}
         self._intake = Child(
-            "intake", program("batch.api.intake"), environment("intake", here), hello
+            "intake", program("batch.api.job_creation"), environment("intake", here), hello
         )
         command = [*program("batch"), "coordinator"]
         self._coordinator = Child("coordinator", command, environment("coordinator", tied))

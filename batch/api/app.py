@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batch.api import batches, files, models
-from batch.api.desk import Desk
+from batch.api.context import Desk
 from batch.api.errors import ApiError
 from batch.api.tenants import Limiter, tenant_of
 from jobs.errors import NightshiftError

@@ -18,7 +18,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from batch import control
-from batch.api.desk import Desk, new_id
+from batch.api.batch_options import Asked, pack, read_asked
+from batch.api.batch_status import STATUSES, Standing
+from batch.api.context import Desk, new_id
 from batch.api.errors import conflict, invalid, no_batch, wrong_value
 from batch.api.objects import batch_json, list_json
 from batch.api.requests import (
@@ -29,8 +31,6 @@ from batch.api.requests import (
     told_so_far,
     whole_number,
 )
-from batch.api.standing import STATUSES, Standing
-from batch.api.wishes import Asked, pack, read_asked
 from batch.notifications import delivery_log
 from batch.removal import remove
 from batch.reports import answered_lines

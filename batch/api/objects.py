@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from batch.api.standing import Facts, Standing
-from batch.api.wishes import unpack
+from batch.api.batch_options import unpack
+from batch.api.batch_status import Facts, Standing
 from batch.store.registry import FileRow
 from jobs.money import plain
 from jobs.states import JobState

@@ -111,7 +111,7 @@ def command(
 ) -> int:
     """See HELP."""
     # Loads the server; no other command does.
-    from batch.api.hooks import WEBHOOK_SECRET
+    from batch.api.webhooks import WEBHOOK_SECRET
     from batch.serving import Listening, Team, serve
 
     log_to_stderr(log_level(os.environ, "INFO"), "%(asctime)s %(message)s")
@@ -127,7 +127,7 @@ def command(
     secret(os.environ, WEBHOOK_SECRET)
     set_caps(home, options)
     spec = _template(options)
-    from batch.api.intake import Setting
+    from batch.api.job_creation import Setting
 
     setting = Setting(
         home=str(home.folder),
@@ -154,9 +154,9 @@ def _app(
     stack: ExitStack,
 ) -> ASGIApp:
     from batch.api.app import make_app
-    from batch.api.closing import Closing
-    from batch.api.desk import Desk, Settings
-    from batch.api.hooks import Hooks
+    from batch.api.context import Desk, Settings
+    from batch.api.housekeeping import Closing
+    from batch.api.webhooks import Hooks
     from batch.store.registry import Registry
 
     hooks = Hooks(home.folder / "batches", Registry(home.folder))

@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS batches (
     created_at    REAL NOT NULL,
     expires_at    REAL NOT NULL,
     metadata      TEXT,                 -- JSON, as given
-    wishes        TEXT NOT NULL,        -- JSON, batch.api.wishes.Wishes
+    wishes        TEXT NOT NULL,        -- JSON, batch.api.batch_options.Wishes
     output_expires_s INTEGER,           -- of its results, from their making
     idempotency   TEXT,                 -- the key that the client named it by
     digest        TEXT NOT NULL,        -- tells what was asked for from all else
@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS batches (
     errors        TEXT,                 -- JSON: why it failed
     output_file   TEXT,                 -- once it is over
     error_file    TEXT,
-    facts         TEXT,                 -- JSON, batch.api.standing.Facts: what its job said at its end
+    facts         TEXT,                 -- JSON, batch.api.batch_status.Facts: what its job said at its end
     closed        INTEGER NOT NULL DEFAULT 0    -- its end was seen: files made, webhook on its way
 );
 

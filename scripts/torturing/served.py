@@ -36,7 +36,7 @@ _ENDED = ("completed", "failed", "expired", "cancelled")
 _ROLES = {
     "-m\0workers": "worker",
     "\0coordinator\0": "coordinator",
-    "batch.api.intake": "intake",
+    "batch.api.job_creation": "intake",
     "valkey": "Redis",
 }
 """What the command line of a process holds, and who it is."""

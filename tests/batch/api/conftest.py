@@ -15,9 +15,9 @@ from starlette.testclient import TestClient
 
 from batch import submission
 from batch.api.app import make_app
-from batch.api.desk import Desk, Settings
-from batch.api.intake import Intake, Setting
-from batch.api.standing import Standing
+from batch.api.batch_status import Standing
+from batch.api.context import Desk, Settings
+from batch.api.job_creation import Intake, Setting
 from batch.api.tenants import digest_of
 from batch.coordinator import outputs
 from batch.store import ledger
@@ -165,5 +165,5 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Office:
     monkeypatch.setattr(submission, "read_prices", read)
     monkeypatch.setattr(submission, "read_balance", lambda _url: None)
     # Nothing is remembered: tests look faster than programs do.
-    monkeypatch.setattr("batch.api.standing._FRESH_S", 0.0)
+    monkeypatch.setattr("batch.api.batch_status._FRESH_S", 0.0)
     return Office(tmp_path)

@@ -418,7 +418,7 @@ def test_an_endpoint_that_is_away_delays_a_batch_and_fails_none(
     made = office.create(
         office.upload(jsonl(line(0)))["id"], metadata={"nightshift_budget_rub": "5"}
     ).json()
-    monkeypatch.setattr("batch.api.intake._AGAIN_S", 0.0)
+    monkeypatch.setattr("batch.api.job_creation._AGAIN_S", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(submission, "read_prices", away)
         for _ in range(5):

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from batch import control
-from batch.api import hooks
-from batch.api.closing import Closing
-from batch.api.hooks import Hooks
+from batch.api import webhooks
+from batch.api.housekeeping import Closing
+from batch.api.webhooks import Hooks
 from batch.notifications.channels import Undelivered
 from batch.removal import check_over, remove
 from batch.serving import Child, Team
@@ -189,7 +189,7 @@ def test_files_expire_whatever_becomes_of_batches(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swept = threading.Event()
-    monkeypatch.setattr("batch.api.closing._LOOK_S", 0.01)
+    monkeypatch.setattr("batch.api.housekeeping._LOOK_S", 0.01)
     monkeypatch.setattr(office.desk, "look", broken)
     monkeypatch.setattr(office.desk, "sweep", lambda _now: swept.set())
 
@@ -211,7 +211,7 @@ def test_the_second_end_of_a_batch_is_told_like_the_first(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(hooks, "to_standard_webhook", lambda *told: sent.append(told[1]["type"]))
+    monkeypatch.setattr(webhooks, "to_standard_webhook", lambda *told: sent.append(told[1]["type"]))
     office.add_key("mine", webhook="https://hooks.example/")
     teller = Hooks(office.desk.batches_folder, office.desk.registry)
     monkeypatch.setattr(office.desk, "_tell", teller.tell)
@@ -233,7 +233,7 @@ def test_a_batch_is_not_deleted_before_its_end_is_told(
     def away(*_: Any) -> None:
         raise Undelivered("nobody there")
 
-    monkeypatch.setattr(hooks, "to_standard_webhook", away)
+    monkeypatch.setattr(webhooks, "to_standard_webhook", away)
     office.add_key("mine", webhook="https://hooks.example/")
     teller = Hooks(office.desk.batches_folder, office.desk.registry)
     monkeypatch.setattr(office.desk, "_tell", teller.tell)
@@ -254,7 +254,7 @@ def test_an_intake_outlives_a_disk_without_room(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = office.create(office.upload(jsonl(line(0)))["id"]).json()
-    monkeypatch.setattr("batch.api.intake._AGAIN_S", 0.0)
+    monkeypatch.setattr("batch.api.job_creation._AGAIN_S", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Registry, "tried", broken)
         office.intake.turn()
@@ -271,8 +271,8 @@ def test_an_input_that_nobody_thought_of_ends_no_others_intake(
         raise AttributeError
 
     made = office.create(office.upload(jsonl(line(0)))["id"]).json()
-    monkeypatch.setattr("batch.api.intake._AGAIN_S", 0.0)
-    monkeypatch.setattr("batch.api.intake.submit", crash)
+    monkeypatch.setattr("batch.api.job_creation._AGAIN_S", 0.0)
+    monkeypatch.setattr("batch.api.job_creation.submit", crash)
     for _ in range(4):
         office.intake.turn()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from batch.api.faults import problem
+from batch.api.line_errors import problem
 from batch.money.forecast import cost_of_all
 from batch.store import registry
 from batch.store.home import Home

@@ -10,8 +10,8 @@ import os
 import time
 from pathlib import Path
 
-from batch.api import wishes
-from batch.api.standing import Standing
+from batch.api import batch_options
+from batch.api.batch_status import Standing
 from batch.notifications import delivery_log
 from batch.notifications.channels import Undelivered, secret, to_standard_webhook
 from batch.notifications.delivery_log import Letter
@@ -43,7 +43,7 @@ class Hooks:
     def tell(self, standing: Standing) -> None:
         """What is to be told is on disk when this returns. `StorageUnavailable` if it cannot be."""
         row = standing.row
-        address = wishes.unpack(row.wishes).webhook or self._address(row.tenant)
+        address = batch_options.unpack(row.wishes).webhook or self._address(row.tenant)
         if not address:
             return
         word: Word = {

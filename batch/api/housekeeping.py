@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from batch.api.desk import Desk
+from batch.api.context import Desk
 from jobs.errors import NightshiftError
 
 _LOOK_S = 1.0

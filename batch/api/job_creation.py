@@ -22,8 +22,8 @@ from typing import Any
 import msgspec
 
 from batch import control
-from batch.api import faults, wishes
-from batch.api.faults import MOST, MOST_BYTES, MOST_LINES, Problem, problem
+from batch.api import batch_options, line_errors
+from batch.api.line_errors import MOST, MOST_BYTES, MOST_LINES, Problem, problem
 from batch.api.upload import NAMELESS
 from batch.credentials import key_fingerprint
 from batch.money.allowance import Allowance
@@ -216,7 +216,7 @@ class Intake:
         for number, model in models_by_line(path):
             count, first = count + 1, first or model
             if model != first and len(others) < MOST:
-                others.append(faults.other_model(model, number))
+                others.append(line_errors.other_model(model, number))
         if count > MOST_LINES:
             told = f"The batch has {count} requests; the most is {MOST_LINES}."
             return [problem("too_many_tasks", told)]
@@ -234,7 +234,9 @@ class Intake:
         except UnknownModels as error:
             return _unknown_models(path, error.models)
         except Refused as refused:
-            return _problems(path, refused.report.faults, KINDS[wishes.full_url(row.endpoint)])
+            return _problems(
+                path, refused.report.faults, KINDS[batch_options.full_url(row.endpoint)]
+            )
         except InvalidInput as error:
             return [problem("empty_file", error.message)]
         except UsageError as error:
@@ -260,7 +262,7 @@ def _no_file(row: BatchRow) -> Problem:
 
 def _spec(setting: Setting, row: BatchRow, file: FileRow, priority: float | None) -> Spec:
     """What all batches have in common, and what this one wants."""
-    wanted = wishes.unpack(row.wishes)
+    wanted = batch_options.unpack(row.wishes)
     common = Spec(**setting.spec)
     caps = [rub for rub in (common.budget.rub, wanted.budget_rub) if rub is not None]
     budget = common.budget.model_copy(update={"rub": min(caps, default=None)})
@@ -274,7 +276,7 @@ def _spec(setting: Setting, row: BatchRow, file: FileRow, priority: float | None
             "priority": wanted.priority or priority or common.priority,
             "window": wanted.window or common.window,
             "deadline": datetime.fromtimestamp(row.expires_at, UTC),
-            "endpoint": wishes.full_url(row.endpoint),
+            "endpoint": batch_options.full_url(row.endpoint),
             "origin": Origin(batch=row.id, key=row.tenant, file=file.id),
         }
     )
@@ -300,7 +302,7 @@ def _renamed(spec: Spec, error: UnknownModels) -> Spec:
 def _problems(path: Path, found: list[Fault], kind: Kind) -> list[Problem]:
     first = sorted(found, key=lambda fault: fault.line)[:MOST]
     raw = lines_at(path, {fault.line for fault in first})
-    return [faults.problem_of(fault, raw.get(fault.line, b""), kind) for fault in first]
+    return [line_errors.problem_of(fault, raw.get(fault.line, b""), kind) for fault in first]
 
 
 def lines_at(path: Path, wanted: set[int]) -> dict[int, bytes]:
@@ -349,10 +351,10 @@ def _unknown_models(path: Path, models: list[str]) -> list[Problem]:
     lacking, found = set(models), list[Problem]()
     for number, model in models_by_line(path):
         if model in lacking:
-            found.append(faults.unknown_model(model, number))
+            found.append(line_errors.unknown_model(model, number))
             if len(found) == MOST:
                 break
-    return found or [faults.unknown_model(model, None) for model in models]
+    return found or [line_errors.unknown_model(model, None) for model in models]
 
 
 # ---- the process --------------------------------------------------------------------------------

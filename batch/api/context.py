@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch import control
-from batch.api.standing import Facts, Standing, Standings, packed
+from batch.api.batch_status import Facts, Standing, Standings, packed
 from batch.api.upload import DRAFT
 from batch.store.events import history
 from batch.store.home import Home

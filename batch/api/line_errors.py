@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from batch.api.wishes import full_url
+from batch.api.batch_options import full_url
 from jobs.kinds import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Kind
 from jobs.request import Fault
 
