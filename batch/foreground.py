@@ -12,8 +12,8 @@ from types import FrameType
 
 from batch.cli.progress_display import Display, LogLines
 from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
+from batch.coordinator.task_publisher import Sender
 from batch.language import _
 from batch.local_processes import DRAIN_S, Crew, stopped_by
 from batch.settings import worker_patience

@@ -15,8 +15,8 @@ import msgspec
 from batch import embedded
 from batch.cli.missing_workers import lack_of_workers
 from batch.cli.quality import quality_json
+from batch.coordinator.heartbeat import Sign, board_name
 from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sign import Sign, board_name
 from batch.credentials import post_seal
 from batch.money.savings import copies_json, reused_of
 from batch.settings import Settings

@@ -25,8 +25,8 @@ from batch.cli.shared_options import (
 )
 from batch.cli.terminal import safe, say
 from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
+from batch.coordinator.task_publisher import Sender
 from batch.credentials import catalog_url, pass_for, post_seal
 from batch.embedded import OwnServer
 from batch.language import _

@@ -31,9 +31,9 @@ from batch.cli.shared_options import (
 )
 from batch.cli.spec_builder import notify_of
 from batch.cli.terminal import colored, safe, tell
-from batch.coordinator import connection
+from batch.coordinator.heartbeat import Sign, board_name
+from batch.coordinator.redis import connection as connection
 from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sign import Sign, board_name
 from batch.credentials import post_seal
 from batch.language import _, decimal, ngettext, number, use
 from batch.notifications import channels

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sender import Sender
-from batch.coordinator.splitter import (
+from batch.coordinator.chunk_size import (
     MOST_BYTES,
     UNKNOWN_OUTPUT,
     Pulse,
     chunk_size,
 )
+from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.task_publisher import Sender
 from batch.money.bounds import request_bound
 from batch.money.caps import Room
 from batch.money.forecast import enough_for_all

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from batch.coordinator.presence import Presence
-from batch.coordinator.splitter import Pulse
+from batch.coordinator.chunk_size import Pulse
+from batch.coordinator.worker_status import Presence
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.ledger import Applied
 from batch.watching.bounds import WaitMeter

@@ -25,7 +25,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from batch.coordinator.active import ActiveJob
+from batch.coordinator.job_controller import ActiveJob
 from batch.reports.page import visible
 from batch.watching.progress import Progress
 from batch.watching.series import BOUNDS_S

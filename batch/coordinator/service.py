@@ -22,20 +22,20 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from batch.coordinator import restored
-from batch.coordinator.active import ActiveJob
-from batch.coordinator.afterwards import Afterwards
+from batch.coordinator import restored_backup
 from batch.coordinator.fence import Fence
-from batch.coordinator.intake import let_begin, take_in_late
+from batch.coordinator.heartbeat import Ailment
+from batch.coordinator.job_controller import ActiveJob
 from batch.coordinator.joblog import JobLog
+from batch.coordinator.late_lookups import Afterwards
 from batch.coordinator.outputs import Writer
-from batch.coordinator.presence import presence_of
 from batch.coordinator.reconcile import SILENCE_S
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.redis.results import Mail
-from batch.coordinator.sender import Sender
-from batch.coordinator.sign import Ailment
+from batch.coordinator.result_intake import let_begin, take_in_late
 from batch.coordinator.status_publisher import Board
+from batch.coordinator.task_publisher import Sender
+from batch.coordinator.worker_status import presence_of
 from batch.money.allowance import Allowance
 from batch.notifications.notifier import Teller
 from batch.store.home import Home
@@ -377,7 +377,7 @@ class Coordinator:
         for job_id in self._home.job_ids():
             with self._apart(job_id), closing(self._home.open(job_id)) as store:
                 # Before the numbers are raised: what is known of the job tells of those in use.
-                restored.compare(store, self._redis)
+                restored_backup.compare(store, self._redis)
                 if self._fence.is_behind:
                     store.chunks.doubt(time.time())
                 else:
@@ -428,7 +428,7 @@ class Coordinator:
         try:
             job = store.job()
             if job.state not in ENDED:
-                restored.compare(store, self._redis)
+                restored_backup.compare(store, self._redis)
                 job = store.job()
                 self._jobs[job_id] = ActiveJob(
                     store,

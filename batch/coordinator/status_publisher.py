@@ -15,13 +15,13 @@ from pathlib import Path
 
 from msgspec import structs
 
-from batch.coordinator.active import ActiveJob
-from batch.coordinator.clicks import PLAN, READ, heed, objections
-from batch.coordinator.presence import Presence
-from batch.coordinator.questions import Questions
-from batch.coordinator.redis.clicks import Wish
+from batch.coordinator.flower_commands import PLAN, READ, heed, objections
+from batch.coordinator.flower_queries import Questions
+from batch.coordinator.heartbeat import Ailment, Sign, board_name
+from batch.coordinator.job_controller import ActiveJob
+from batch.coordinator.redis.flower_commands import Wish
 from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sign import Ailment, Sign, board_name
+from batch.coordinator.worker_status import Presence
 from batch.credentials import catalog_url
 from batch.reports.files import sizes
 from batch.reports.table import file_names

@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from batch import language
-from batch.coordinator.clicks import BUDGET, IN_FLIGHT, PRIORITY, WINDOW
-from batch.coordinator.questions import Retried
+from batch.coordinator.flower_commands import BUDGET, IN_FLIGHT, PRIORITY, WINDOW
+from batch.coordinator.flower_queries import Retried
 from batch.flower.status_reader import Job
 from batch.store.causes import LASTING
 from jobs.money import plain, total

@@ -38,8 +38,8 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler, url
 
 from batch import language
-from batch.coordinator import clicks
-from batch.coordinator.questions import Retried
+from batch.coordinator import flower_commands
+from batch.coordinator.flower_queries import Retried
 from batch.flower import forms, plots, texts
 from batch.flower.listing import Listing, Query
 from batch.flower.status_reader import Desk, FileGone, Job
@@ -68,7 +68,7 @@ _NAVBAR_ENTRY = """
           href="{{{{ reverse_url('jobs') }}}}"
           {{% if active_tab == 'jobs' %}}aria-current="page"{{% end %}}>{}</a></li>"""
 _STATUS = {
-    clicks.DONE: 200,
+    flower_commands.DONE: 200,
     "unchanged": 200,
     "slow": 202,
     "bad_value": 400,
@@ -365,7 +365,7 @@ class ClickApi(_Handler):
         """`{"done", "code", "text"}`; 409 where it is not possible, 503 where nobody hears it."""
         job = await self.find(job_id)
         code = await self._asked(job, wish)
-        if code == clicks.DONE:
+        if code == flower_commands.DONE:
             job = structs.replace(await self.find(job_id), reason=job.reason)
         status = _STATUS.get(code, _REFUSED)
         self.set_status(status)
@@ -375,12 +375,14 @@ class ClickApi(_Handler):
     async def _asked(self, job: Job, wish: str) -> str:
         if self.application.look_only:
             return "looking"
-        figures = forms.figures(job, self.get_body_argument) if wish == clicks.CHANGE else {}
+        figures = (
+            forms.figures(job, self.get_body_argument) if wish == flower_commands.CHANGE else {}
+        )
         try:
-            clicks.change_of(figures)
+            flower_commands.change_of(figures)
         except ValueError:
             return "bad_value"
-        if wish == clicks.CHANGE and not figures:
+        if wish == flower_commands.CHANGE and not figures:
             return "unchanged"
         codes = tuple(self.get_body_arguments("code"))
         with _as_503():

@@ -22,11 +22,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from batch.coordinator.clicks import PLAN, READ
-from batch.coordinator.connection import TIMEOUT_S
-from batch.coordinator.questions import Retried, read
-from batch.coordinator.redis.clicks import Wish
-from batch.coordinator.sign import Sign, board_name
+from batch.coordinator.flower_commands import PLAN, READ
+from batch.coordinator.flower_queries import Retried, read
+from batch.coordinator.heartbeat import Sign, board_name
+from batch.coordinator.redis.connection import TIMEOUT_S
+from batch.coordinator.redis.flower_commands import Wish
 from batch.reports.files import Piece
 from batch.store.events import Event
 from batch.store.home import Home

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from batch import language
-from batch.coordinator import clicks
+from batch.coordinator import flower_commands
 from batch.flower.status_reader import Job
 from batch.language import (
     _,
@@ -57,7 +57,7 @@ def _states() -> dict[str, str]:
 
 def _answers() -> dict[str, str]:
     return {
-        clicks.DONE: _("Done."),
+        flower_commands.DONE: _("Done."),
         "trouble": _("The job's files cannot be used; the coordinator's log tells more."),
         "nobody": _(
             "No coordinator works on this job now. Start one where the job's home is:"
@@ -70,7 +70,7 @@ def _answers() -> dict[str, str]:
         "no_job": _("There is no such job."),
         "unknown": _("That cannot be done to a job."),
         "nothing_failed": _("No request of this job has failed."),
-        clicks.REST_FIRST: _("Requests of this job were never sent: resume it first."),
+        flower_commands.REST_FIRST: _("Requests of this job were never sent: resume it first."),
         "bad_value": _("A job cannot have this value; a budget cannot be less than what is spent."),
         "unchanged": _("Nothing was changed."),
         "unknown_file": _("This job has no such file here."),
@@ -168,20 +168,22 @@ def wishes(job: Job) -> list[Button]:
 def more_wishes(job: Job) -> list[Button]:
     """The buttons of a job's own page."""
     found = wishes(job)
-    if _is_possible(job, clicks.RETRY):
+    if _is_possible(job, flower_commands.RETRY):
         name = _("Retry failed…")
-        found.append(Button(clicks.RETRY, name, "btn-outline-primary", form="retry"))
+        found.append(Button(flower_commands.RETRY, name, "btn-outline-primary", form="retry"))
     if job.budget_rub is not None and job.reason != PauseReason.BUDGET_EXHAUSTED:
         found += _budget(job)
-    if _is_possible(job, clicks.CHANGE):
+    if _is_possible(job, flower_commands.CHANGE):
         name = _("Settings…")
-        found.append(Button(clicks.CHANGE, name, "btn-outline-secondary", form="settings"))
+        found.append(Button(flower_commands.CHANGE, name, "btn-outline-secondary", form="settings"))
     return found
 
 
 def _budget(job: Job) -> list[Button]:
-    button = Button(clicks.CHANGE, _("Raise budget…"), "btn-outline-primary", form="budget")
-    return [button] if _is_possible(job, clicks.CHANGE) else []
+    button = Button(
+        flower_commands.CHANGE, _("Raise budget…"), "btn-outline-primary", form="budget"
+    )
+    return [button] if _is_possible(job, flower_commands.CHANGE) else []
 
 
 def enough(job: Job) -> Decimal | None:
@@ -204,7 +206,7 @@ def commands(job: Job) -> list[tuple[str, str]]:
         found.append((_("Follow it"), f"nightshift watch {job.job}"))
     if job.failed:
         found.append((_("Why requests failed"), f"nightshift failures {job.job}"))
-    if job.objections.get("retry", "-") in ("", clicks.REST_FIRST):
+    if job.objections.get("retry", "-") in ("", flower_commands.REST_FIRST):
         found.append((_("Retry what failed"), f"nightshift resume {job.job} --retry failed"))
     if job.bound and (command := job.bound.command(job.job)):
         found.append((_("Make it faster"), command))
@@ -431,7 +433,7 @@ def most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 
 def answer(code: str, job: Job | None = None, wish: str = "") -> str:
     """What came of a click, and what helps where it could not be done."""
-    if code == clicks.DONE and job is not None:
+    if code == flower_commands.DONE and job is not None:
         return _done(job, wish)
     if code not in OBJECTIONS:
         return _answers().get(code, _answers()["unknown"])
@@ -446,11 +448,11 @@ def _done(job: Job, wish: str) -> str:
         return _ending(wish, job.in_flight).format(n=number(job.in_flight))
     waits = {
         "resume": job.workers == 0,
-        clicks.RETRY: job.rests,
-        clicks.CHANGE: job.reason == PauseReason.BUDGET_EXHAUSTED,
+        flower_commands.RETRY: job.rests,
+        flower_commands.CHANGE: job.reason == PauseReason.BUDGET_EXHAUSTED,
     }
     found = (_later() if waits.get(wish) else _now()).get(wish)
-    return found or _answers()[clicks.DONE]
+    return found or _answers()[flower_commands.DONE]
 
 
 _ENDING = ("pause", "cancel")
@@ -471,16 +473,16 @@ def _now() -> dict[str, str]:
         "pause": _("Paused: nothing is in flight."),
         "cancel": _("Cancelled: nothing is in flight."),
         "resume": _("Resumed: the remaining requests are being sent."),
-        clicks.RETRY: _("The failed requests are being sent again."),
-        clicks.CHANGE: _("Saved; it applies to everything not sent yet."),
+        flower_commands.RETRY: _("The failed requests are being sent again."),
+        flower_commands.CHANGE: _("Saved; it applies to everything not sent yet."),
     }
 
 
 def _later() -> dict[str, str]:
     return {
         "resume": _("Resumed; no worker is online, so nothing is sent yet."),
-        clicks.RETRY: _("The failed requests will be sent again once the job is resumed."),
-        clicks.CHANGE: _("Saved; a job that waited for its budget continues."),
+        flower_commands.RETRY: _("The failed requests will be sent again once the job is resumed."),
+        flower_commands.CHANGE: _("Saved; a job that waited for its budget continues."),
     }
 
 

@@ -24,7 +24,7 @@ from typing import cast
 
 from batch.coordinator.feeder import Feeder
 from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sender import Sender
+from batch.coordinator.task_publisher import Sender
 from batch.money.allowance import Allowance, share_of
 from batch.money.caps import ZONE, Caps, write_caps
 from batch.store import ledger

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from batch.coordinator import (
-    active,
     chunk_watch,
-    intake,
+    job_controller,
     job_status,
     outputs,
-    restored,
+    restored_backup,
+    result_intake,
     service,
     status_publisher,
 )
@@ -31,13 +31,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(outputs, "_PATIENCE_S", 60.0)
     monkeypatch.setattr(pricewatch, "read_prices", _nobody_there)
     for module in (
-        active,
+        job_controller,
         chunk_watch,
-        intake,
+        result_intake,
         job_status,
         status_publisher,
         ledger,
-        restored,
+        restored_backup,
         service,
     ):
         monkeypatch.setattr(module, "time", one)

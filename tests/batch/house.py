@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sender import Sender
 from batch.coordinator.service import Coordinator
+from batch.coordinator.task_publisher import Sender
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from jobs.commands import NAMED

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from batch.coordinator.redis.clicks import Wish
-from batch.coordinator.redis.memory import Memory
+from batch.coordinator.redis.data_loss import Memory
+from batch.coordinator.redis.flower_commands import Wish
 from batch.coordinator.redis.results import READ_AT_ONCE, Mail
 from batch.store.chunks import OpenChunk
 from batch.store.draft import Draft

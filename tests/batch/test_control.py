@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from batch import control
-from batch.coordinator import clicks
-from batch.coordinator.redis.clicks import Wish
+from batch.coordinator import flower_commands
+from batch.coordinator.redis.flower_commands import Wish
 from batch.store import ledger
 from batch.store.home import Home
 from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore
@@ -40,7 +40,7 @@ def store(home: Home) -> Iterator[JobStore]:
 
 
 def click(store: JobStore, name: str, *, waits: bool = False, **more: Any) -> str:
-    return clicks.heed(store, Wish(name, "token", 0.0, **more), waits=waits)
+    return flower_commands.heed(store, Wish(name, "token", 0.0, **more), waits=waits)
 
 
 def rest(store: JobStore, reason: PauseReason) -> None:
@@ -138,7 +138,7 @@ def test_wishes_for_the_coordinator_do_not_push_each_other_out(home: Home, store
 def test_a_job_that_rests_goes_on(store: JobStore, reason: PauseReason) -> None:
     rest(store, reason)
 
-    assert click(store, "resume") == clicks.DONE
+    assert click(store, "resume") == flower_commands.DONE
 
     assert store.job().state is JobState.IN_PROGRESS
     assert store.take_wishes() == {LIFT}
@@ -148,7 +148,7 @@ def test_resume_lifts_the_wait_of_a_job_that_is_under_way(store: JobStore) -> No
     assert click(store, "resume") == "running"
     assert not store.take_wishes()
 
-    assert click(store, "resume", waits=True) == clicks.DONE
+    assert click(store, "resume", waits=True) == flower_commands.DONE
     assert store.take_wishes() == {LIFT}
 
 
@@ -185,7 +185,7 @@ def test_a_job_that_waits_for_its_hours_goes_on_then_or_with_others(
 def test_a_job_that_waits_for_its_hours_can_be_paused_by_the_user(store: JobStore) -> None:
     rest(store, PauseReason.WINDOW_CLOSED)
 
-    assert click(store, "pause") == clicks.DONE
+    assert click(store, "pause") == flower_commands.DONE
     assert store.job().reason == PauseReason.USER
 
 
@@ -202,7 +202,7 @@ def test_a_cancelled_job_goes_on_if_something_is_left(store: JobStore) -> None:
 
     assert click(store, "pause") == "ended"
     assert click(store, "cancel") == "ended"
-    assert click(store, "resume") == clicks.DONE
+    assert click(store, "resume") == flower_commands.DONE
     assert store.job().state is JobState.IN_PROGRESS
 
 
@@ -226,7 +226,7 @@ def test_a_job_that_is_being_cancelled_may_go_on_all_the_same(store: JobStore) -
 
     assert click(store, "pause") == "ending"
     assert click(store, "cancel") == "ending"
-    assert click(store, "resume") == clicks.DONE
+    assert click(store, "resume") == flower_commands.DONE
 
 
 def test_a_job_that_is_finishing_is_let_be(store: JobStore) -> None:
@@ -256,9 +256,9 @@ def test_failures_are_retried_by_a_click_all_or_those_of_a_cause(store: JobStore
     assert click(store, "retry") == "nothing_failed"
     failed(store, "endpoint.5xx", "endpoint.timeout", "endpoint.timeout")
 
-    assert click(store, "retry", codes=("endpoint.timeout",)) == clicks.DONE
+    assert click(store, "retry", codes=("endpoint.timeout",)) == flower_commands.DONE
     assert store.job().failed == 1
-    assert click(store, "retry") == clicks.DONE
+    assert click(store, "retry") == flower_commands.DONE
     assert store.job().failed == 0
 
 
@@ -268,24 +268,24 @@ def test_a_retry_by_a_click_sends_nothing_that_was_never_sent(store: JobStore) -
     store.set_state(JobState.CANCELLED)
     assert store.job().left > 0
 
-    assert clicks.objections(store.job())["retry"] == clicks.REST_FIRST
-    assert click(store, "retry") == clicks.REST_FIRST
+    assert flower_commands.objections(store.job())["retry"] == flower_commands.REST_FIRST
+    assert click(store, "retry") == flower_commands.REST_FIRST
     assert store.job().state is JobState.CANCELLED
 
-    assert click(store, "resume") == clicks.DONE
-    assert click(store, "retry") == clicks.DONE
+    assert click(store, "resume") == flower_commands.DONE
+    assert click(store, "retry") == flower_commands.DONE
     assert store.job().failed == 0
 
 
 def test_settings_are_changed_by_a_click(store: JobStore) -> None:
     wanted = {"budget_rub": "80.5", "priority": "high", "max_in_flight": "7", "window": ""}
 
-    assert click(store, "change", figures=wanted) == clicks.DONE
+    assert click(store, "change", figures=wanted) == flower_commands.DONE
 
     spec = store.job().spec
     assert (spec.budget.rub, spec.priority) == (Decimal("80.5"), 100.0)
     assert (spec.limits.max_in_flight, spec.window) == (7, None)
-    assert click(store, "change", figures={"max_in_flight": ""}) == clicks.DONE
+    assert click(store, "change", figures={"max_in_flight": ""}) == flower_commands.DONE
     assert store.job().spec.limits.max_in_flight is None
 
 
@@ -311,10 +311,10 @@ def test_a_setting_that_no_job_can_have_changes_nothing(
 
 def test_a_job_without_money_goes_on_when_its_budget_is_raised(store: JobStore) -> None:
     rest(store, PauseReason.BUDGET_EXHAUSTED)
-    assert click(store, "change", figures={"priority": "2"}) == clicks.DONE
+    assert click(store, "change", figures={"priority": "2"}) == flower_commands.DONE
     assert store.job().state is JobState.PAUSED
 
-    assert click(store, "change", figures={"budget_rub": "99"}) == clicks.DONE
+    assert click(store, "change", figures={"budget_rub": "99"}) == flower_commands.DONE
 
     assert store.job().state is JobState.IN_PROGRESS
 

@@ -31,7 +31,7 @@ import jobs.states
 import msgspec
 from batch import reports
 from batch.coordinator import clicks
-from batch.coordinator.redis.clicks import Wish
+from batch.coordinator.redis.flower_commands import Wish
 from batch.cli import exit_summary, progress_text
 from batch.flower import status_reader, texts
 from batch.notifications import message

@@ -19,7 +19,7 @@ import pytest
 from batch import language, reports
 from batch.cli.exit_summary import say_ending
 from batch.cli.progress_text import lines, note, sentence
-from batch.coordinator import clicks
+from batch.coordinator import flower_commands
 from batch.coordinator.status_publisher import _made_of
 from batch.flower import status_reader, texts
 from batch.notifications import message
@@ -152,7 +152,7 @@ def test_a_pause_is_told_in_russian_everywhere(
         store.set_state(JobState.PAUSED, reason=reason, text=REASON, goes_on_at=WHEN.timestamp())
         job, why = store.job(), store.why()
         say_ending(job, store)
-        objections = clicks.objections(job)
+        objections = flower_commands.objections(job)
         event = message.occasion(job)
         word = message.text(message.word_of(job, event, why)) if event else ""
         happened = [", ".join(told_event(each, lambda *_: "")) for each in history(store.db)]

@@ -28,7 +28,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sender import Sender
+from batch.coordinator.task_publisher import Sender
 from jobs import names
 from jobs.chunk import ChunkClosed, ReturnReason
 from jobs.errors import NightshiftError

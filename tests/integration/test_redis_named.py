@@ -17,8 +17,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from batch import embedded
-from batch.coordinator import connection
-from batch.coordinator.sender import Sender
+from batch.coordinator.redis import connection as connection
+from batch.coordinator.task_publisher import Sender
 from batch.settings import read_settings
 from jobs.errors import NightshiftError, ServiceUnavailable, UsageError
 from jobs.signing import Target

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from batch.coordinator.redis.chunks import Chunks
-from batch.coordinator.redis.clicks import Clicks
-from batch.coordinator.redis.memory import MemoryWatch
+from batch.coordinator.redis.data_loss import MemoryWatch
+from batch.coordinator.redis.flower_commands import Clicks
 from batch.coordinator.redis.results import Results
 from batch.coordinator.redis.signed import SignedRedis
 from batch.coordinator.redis.status import Status

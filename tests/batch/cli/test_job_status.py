@@ -19,8 +19,8 @@ from batch.cli.job_status import Glance, worst
 from batch.cli.progress_text import sentence, stall_line
 from batch.commands import doctor, status, watch
 from batch.commands.watch import _Lines
+from batch.coordinator.heartbeat import Ailment, Sign, board_name
 from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sign import Ailment, Sign, board_name
 from batch.credentials import post_seal
 from batch.flower import texts
 from batch.flower.pages import _Stalled

@@ -14,10 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.coordinator.feeder import WARMING_S, Fed, Feeder
-from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sender import Sender
-from batch.coordinator.splitter import (
+from batch.coordinator.chunk_size import (
     LARGEST,
     MOST_BYTES,
     SMALLEST,
@@ -26,6 +23,9 @@ from batch.coordinator.splitter import (
     Pulse,
     chunk_size,
 )
+from batch.coordinator.feeder import WARMING_S, Fed, Feeder
+from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.task_publisher import Sender
 from batch.money.bounds import NO_BOUND, request_bound
 from batch.money.caps import Room
 from batch.store import ledger

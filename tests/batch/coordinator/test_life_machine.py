@@ -22,11 +22,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from batch import control
 from batch.coordinator import (
-    active,
     chunk_watch,
-    intake,
+    job_controller,
     job_status,
     outputs,
+    result_intake,
     service,
     status_publisher,
 )
@@ -70,7 +70,15 @@ class Lives(RuleBasedStateMachine):
         self.patch, self.clock = pytest.MonkeyPatch(), Clock()
         self.patch.setattr(outputs, "_PATIENCE_S", 60.0)
         self.patch.setattr(pricewatch, "read_prices", lambda *_, **__: PriceList(0.0, "", "", {}))
-        for module in (active, chunk_watch, intake, job_status, status_publisher, ledger, service):
+        for module in (
+            job_controller,
+            chunk_watch,
+            result_intake,
+            job_status,
+            status_publisher,
+            ledger,
+            service,
+        ):
             self.patch.setattr(module, "time", self.clock)
         self.patch.setattr(control, "datetime", self._datetime())
         self.folder = Path(tempfile.mkdtemp())

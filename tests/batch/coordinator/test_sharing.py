@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from batch.coordinator.active import LEAST_CHUNKS
-from batch.coordinator.splitter import CHUNKS_PER_WORKER
+from batch.coordinator.chunk_size import CHUNKS_PER_WORKER
+from batch.coordinator.job_controller import LEAST_CHUNKS
 from jobs.chunk import Speed
 from jobs.commands import Change
 from jobs.job_options import Limits

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from batch.coordinator.active import ActiveJob
+from batch.coordinator.job_controller import ActiveJob
 from batch.coordinator.metrics import Metrics
 from batch.notifications import notifier
 from batch.notifications.message import LASTS_S

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from batch.coordinator.presence import Presence, presence_of
-from batch.coordinator.questions import Retried
-from batch.coordinator.redis.clicks import Wish
+from batch.coordinator.flower_queries import Retried
+from batch.coordinator.redis.flower_commands import Wish
+from batch.coordinator.worker_status import Presence, presence_of
 from batch.flower.status_reader import ANSWER_S
 from batch.reports.files import Piece
 from batch.watching.series import unpacked

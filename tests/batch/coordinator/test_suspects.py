@@ -11,7 +11,7 @@ import pytest
 
 from batch.coordinator.feeder import POISON, Feeder
 from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sender import Sender
+from batch.coordinator.task_publisher import Sender
 from batch.store import ledger
 from batch.store.chunks import OpenChunk
 from batch.store.jobstore import JobStore

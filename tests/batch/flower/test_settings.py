@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from batch import language
-from batch.coordinator import clicks
+from batch.coordinator import flower_commands
 from batch.flower import forms
 from batch.flower.status_reader import Job
 from jobs.states import JobState
@@ -64,4 +64,4 @@ def test_hours_without_a_zone_are_those_of_a_zone_that_a_job_can_have(
 
     language.use_zone("")
     assert found == {"window": f"22:00-06:00@{zone}"}
-    assert clicks.change_of(found).fields["window"] == f"22:00-06:00@{zone}"
+    assert flower_commands.change_of(found).fields["window"] == f"22:00-06:00@{zone}"

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from batch.coordinator.feeder import POISON, Feeder
 from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.sender import Sender
+from batch.coordinator.task_publisher import Sender
 from batch.reports.cost import cost_of
 from batch.store import ledger
 from batch.store.chunks import OpenChunk

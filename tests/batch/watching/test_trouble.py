@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batch import language
-from batch.coordinator import active as active_module
+from batch.coordinator import job_controller as active_module
 from batch.coordinator.reconcile import SILENCE_S
 from batch.coordinator.service import TROUBLE_S
 from batch.store.jobstore import JobStore

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from batch.coordinator.redis.clicks import Wish
+from batch.coordinator.redis.flower_commands import Wish
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.resumed import failed_by_code
 from jobs.commands import NAMED, Change, Command, Resume, Retry

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
-from batch.coordinator.presence import Rested
+from batch.coordinator.worker_status import Rested
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.money import ZERO, add, subtract, total

@@ -7,10 +7,10 @@ import math
 import time
 from datetime import UTC, datetime
 
-from batch.coordinator.balances import Balances
+from batch.coordinator.balance_evidence import Balances
+from batch.coordinator.chunk_size import CHUNKS_PER_WORKER
 from batch.coordinator.chunk_watch import ChunkWatch
 from batch.coordinator.feeder import POISON, Feeder
-from batch.coordinator.intake import Intake
 from batch.coordinator.job_status import JobStatus
 from batch.coordinator.lookups import Lookups
 from batch.coordinator.outputs import Writer
@@ -18,9 +18,9 @@ from batch.coordinator.pauses import Pauses
 from batch.coordinator.reconcile import SILENCE_S
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.redis.results import READ_AT_ONCE, Mail
+from batch.coordinator.result_intake import Intake
 from batch.coordinator.sampling import Sampling
-from batch.coordinator.sender import Sender
-from batch.coordinator.splitter import CHUNKS_PER_WORKER
+from batch.coordinator.task_publisher import Sender
 from batch.estimator.model_statistics import learn_from
 from batch.money import caps, pricewatch
 from batch.money.allowance import Allowance

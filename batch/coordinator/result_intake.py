@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from batch.coordinator import restored
+from batch.coordinator import restored_backup
 from batch.coordinator.chunk_watch import ChunkWatch
 from batch.coordinator.job_status import JobStatus
 from batch.coordinator.pauses import Pauses
@@ -62,7 +62,7 @@ class Intake:
 
     def doubt(self) -> None:
         """The job's file is older than the job: any chunk may be with a worker."""
-        restored.pause(self._store)
+        restored_backup.pause(self._store)
         self._chunks.doubt()
 
     def _note_reason(self, chunk: int, reason: ReturnReason) -> None:
@@ -133,5 +133,5 @@ def take_in_late(store: JobStore, mail: Mail) -> bool:
     """
     applied = write_down(store, mail)
     if applied.is_older:
-        restored.pause(store)
+        restored_backup.pause(store)
     return applied.anything and store.job().state in ENDED

@@ -6,7 +6,7 @@ import logging
 from contextlib import closing
 
 from batch.coordinator.lookups import WAITS_S, Lookups
-from batch.coordinator.sender import Sender
+from batch.coordinator.task_publisher import Sender
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.errors import ServiceUnavailable

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from batch.coordinator.clicks import PLAN, READ
-from batch.coordinator.redis.clicks import Wish
+from batch.coordinator.flower_commands import PLAN, READ
+from batch.coordinator.redis.flower_commands import Wish
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.reports.files import Piece, piece
 from batch.reports.table import file_names
