@@ -15,7 +15,7 @@ from batch.money.forecast import cost_of_all, cost_of_rest, shared_out
 from batch.reports.cost import uncertain_json
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.queue import Triple
-from batch.store.resumed import Kind, alike_in, failed_by_code, opened
+from batch.store.resume_counts import Kind, alike_in, failed_by_code, opened
 from batch.store.revision import UNREVISED, Revision
 from jobs.budget import Amount
 from jobs.errors import UsageError

@@ -37,8 +37,8 @@ from batch.reading.reader import Defaults, read
 from batch.reports.earlier import reuse
 from batch.reports.files import check_free, check_writable
 from batch.reports.table import place_beside
-from batch.store.draft import Draft
 from batch.store.home import Home
+from batch.store.staged_job import Draft
 from batch.store.units import Asked
 from batch.tables.formats import is_checkable
 from batch.tables.gold import read_gold

@@ -28,8 +28,8 @@ import uvloop
 from batch import reports
 from batch.reading.reader import Defaults, read
 from batch.store import ledger
-from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
+from batch.store.staged_job import Draft
 from benchmarks.environments import ROOT, endpoint, python_with, write_input
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import DONE, ChunkClosed, Payload, Terms, Work

@@ -19,7 +19,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from batch.api.errors import ApiError, invalid
-from batch.store.draft import sync_folder
+from batch.store.staged_job import sync_folder
 
 PIECE = 1024 * 1024
 _STALLED_S = 120.0

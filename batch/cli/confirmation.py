@@ -17,7 +17,7 @@ from batch.language import _, money, ngettext, number
 from batch.money.forecast import cost_of_all
 from batch.money.words import uncertain
 from batch.store.home import Home
-from batch.store.resumed import Kind
+from batch.store.resume_counts import Kind
 from jobs.address import LOOPBACK
 from jobs.commands import Pause
 from jobs.job_options import Spec

@@ -14,7 +14,7 @@ from batch.cli.quality import quality_lines
 from batch.cli.terminal import Manners, duration, ring, safe, say
 from batch.language import _, money, ngettext, number
 from batch.money.savings import reused_of
-from batch.store.causes import Why
+from batch.store.failure_causes import Why
 from batch.store.jobstore import JobRow, JobStore
 from jobs.lifecycle import remedy
 from jobs.states import JobState, PauseReason, pausing

@@ -7,7 +7,7 @@ from itertools import islice
 
 from batch.cli.terminal import safe
 from batch.language import _, ngettext, number
-from batch.store.causes import LASTING, MEANINGS, TRUNCATED, Cause, Why
+from batch.store.failure_causes import LASTING, MEANINGS, TRUNCATED, Cause, Why
 from batch.watching.trouble import meaning
 
 _MOST, _LONGEST = 10, 300

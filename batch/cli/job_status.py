@@ -21,8 +21,8 @@ from batch.credentials import post_seal
 from batch.money.savings import copies_json, reused_of
 from batch.settings import Settings
 from batch.store.home import Home
+from batch.store.incidents import Trouble
 from batch.store.jobstore import JobRow, JobStore
-from batch.store.trouble import Trouble
 from batch.watching.attention import NO_SERVER
 from batch.watching.bounds import BoundBy
 from batch.watching.progress import Progress, at_standstill, progress_of

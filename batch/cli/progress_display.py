@@ -29,7 +29,7 @@ from batch.cli.terminal import (
     say,
 )
 from batch.language import _, number
-from batch.store.trouble import Trouble
+from batch.store.incidents import Trouble
 from batch.watching.progress import Progress
 from jobs.bottleneck import Bound
 from jobs.message import NOTHING, Message

@@ -7,7 +7,7 @@ from typing import Any
 
 from batch.cli.terminal import safe
 from batch.language import _, decimal, money, ngettext, number
-from batch.store.checked import Checked, how_checked
+from batch.store.answer_checks import Checked, how_checked
 from batch.store.jobstore import JobStore
 from batch.tables.measure import Packs, packs_of
 from batch.tables.score import NOTHING, Confusion, Review, Score, gold_of, review_of

@@ -39,7 +39,7 @@ from batch.foreground import run_job
 from batch.language import _, number
 from batch.local_processes import crew
 from batch.settings import check_key, read_settings
-from batch.store.guess import Guess
+from batch.store.estimate import Guess
 from batch.store.home import Home
 from batch.store.jobstore import JobRow
 from batch.submission import Report, check_any_left, new_job_id, validate

@@ -17,7 +17,7 @@ from batch.cli.terminal import say, tell
 from batch.language import _, ngettext, number
 from batch.reports.lines import input_line
 from batch.resume_plan import codes_like, failures
-from batch.store.causes import failed_lines
+from batch.store.failure_causes import failed_lines
 from batch.store.jobstore import JobStore
 from jobs.message import N_
 

@@ -54,7 +54,7 @@ from batch.money.prices import read_prices
 from batch.money.pricewatch import asked_for, form_of, keep
 from batch.resume_plan import Again, codes_like, failures, plan
 from batch.settings import Settings, check_key, read_settings
-from batch.store.causes import TRUNCATED
+from batch.store.failure_causes import TRUNCATED
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.revision import Revision

@@ -18,9 +18,9 @@ from batch.language import _, decimal, exact, ngettext, number, zoned
 from batch.reports.lines import line_of
 from batch.reports.rows import Row, row_of
 from batch.reports.texts import answer_of, prompt_of, rest_of
-from batch.store import lookup, messages
+from batch.store import messages, request_search
 from batch.store.jobstore import JobStore
-from batch.store.lookup import CallFacts, Notable
+from batch.store.request_search import CallFacts, Notable
 from jobs.errors import UsageError
 from jobs.kinds import KINDS
 from jobs.message import N_
@@ -75,9 +75,11 @@ def command(
         return 0
     with closing(home.open(job_id, read_only=True)) as store:
         if kind is not None:
-            _list(store, lookup.notable(store.db, Notable(kind), limit), as_json=as_json)
+            _list(store, request_search.notable(store.db, Notable(kind), limit), as_json=as_json)
             return 0
-        ordinal = lookup.first(store.db) if row is None else lookup.find(store.db, row)
+        ordinal = (
+            request_search.first(store.db) if row is None else request_search.find(store.db, row)
+        )
         if ordinal is None:
             raise UsageError(
                 N_("{job} has no request {row!r}", job=job_id, row=row)
@@ -105,7 +107,7 @@ def _for_programs(store: JobStore, ordinal: int) -> dict[str, Any]:
         "response": ended.get("response"),
         "error": ended.get("error"),
         "nightshift": ended.get("nightshift"),
-        "calls": [call._asdict() for call in lookup.calls_of(store.db, ordinal)],
+        "calls": [call._asdict() for call in request_search.calls_of(store.db, ordinal)],
     }
 
 
@@ -149,9 +151,9 @@ def _show(store: JobStore, ordinal: int) -> None:
         tell(_("answered as a copy of {custom_id}").format(custom_id=safe(row.copy_of)))
     if row.reused_from is not None:
         tell(_("answered in {job}").format(job=row.reused_from))
-    _tell_calls(row, lookup.calls_of(store.db, ordinal))
+    _tell_calls(row, request_search.calls_of(store.db, ordinal))
     for told, kind in _next_kinds():
-        line = lookup.next_line(store.db, kind, ordinal)
+        line = request_search.next_line(store.db, kind, ordinal)
         if line is not None:
             say(told.format(line=number(line)) + f"  nightshift show {job.id} {line}")
 

@@ -28,8 +28,8 @@ from batch.money.forecast import enough_for_all
 from batch.reading.rewriting import in_line
 from batch.store.chunks import OpenChunk
 from batch.store.jobstore import JobRow, JobStore
+from batch.store.poison_requests import ONE_ALONE, TOGETHER
 from batch.store.queue import Suspects, Triple, Waiting
-from batch.store.suspects import ONE_ALONE, TOGETHER
 from batch.store.units import Judge, Unit
 from batch.tables.measure import MOST_ROWS
 from jobs.budget import UNCAPPED, Amount

@@ -12,7 +12,7 @@ from typing import Any
 
 from batch.coordinator.redis.flower_commands import Wish
 from batch.store.jobstore import JobRow, JobStore
-from batch.store.resumed import failed_by_code
+from batch.store.resume_counts import failed_by_code
 from jobs.commands import NAMED, Change, Command, Resume, Retry
 from jobs.errors import UsageError
 from jobs.lifecycle import Objected, Objection, decide

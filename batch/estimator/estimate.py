@@ -15,7 +15,7 @@ from batch.estimator.reckon import Packing, guess_of, reckon
 from batch.estimator.sample import Crowd, Sample
 from batch.estimator.shape import shape_of_text
 from batch.money.bounds import request_bound
-from batch.store.guess import Guess
+from batch.store.estimate import Guess
 from batch.store.jobstore import JobStore
 from batch.tables.measure import packs_of
 from batch.tables.requests import instructions, parts_of

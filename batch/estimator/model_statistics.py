@@ -18,10 +18,10 @@ import msgspec
 from batch.estimator.fit import Fit
 from batch.estimator.sample import Crowd, Sample
 from batch.estimator.shape import Shape
-from batch.store import lessons as kept
+from batch.store import model_statistics as kept
 from batch.store.jobstore import JobRow, JobStore
-from batch.store.past import calls_at_once
 from batch.store.samples import all_samples, answered_samples, requests_by_model
+from batch.store.timeline import calls_at_once
 from jobs.names import LESSONS
 from jobs.prices import PriceList
 from jobs.usage import Usage

@@ -17,7 +17,7 @@ from batch.estimator.fit import Figures, Fit
 from batch.estimator.model_statistics import Answers, Lesson
 from batch.estimator.sample import Crowd, Sample
 from batch.estimator.shape import Shape, shape_of_text
-from batch.store.guess import Guess, Tokens
+from batch.store.estimate import Guess, Tokens
 from jobs.job_options import Limits
 from jobs.message import N_, Message
 from jobs.money import ZERO, add

@@ -10,7 +10,7 @@ from batch import language
 from batch.coordinator.flower_commands import BUDGET, IN_FLIGHT, PRIORITY, WINDOW
 from batch.coordinator.flower_queries import Retried
 from batch.flower.status_reader import Job
-from batch.store.causes import LASTING
+from batch.store.failure_causes import LASTING
 from jobs.money import plain, total
 from jobs.priority import NAMED
 

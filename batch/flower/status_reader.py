@@ -30,7 +30,7 @@ from batch.coordinator.redis.flower_commands import Wish
 from batch.reports.files import Piece
 from batch.store.events import Event
 from batch.store.home import Home
-from batch.store.trouble import Trouble
+from batch.store.incidents import Trouble
 from batch.watching.bounds import BoundBy
 from batch.watching.series import Series, unpacked
 from jobs import names

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from batch.store import past
+from batch.store import timeline
 from batch.store.jobstore import JobStore
 from jobs.money import plain, total
 
@@ -23,7 +23,7 @@ class Copies:
 
 def reused_of(store: JobStore) -> Copies:
     """Counts requests that were given an earlier job's answer, and what these had cost there."""
-    count, costs = past.reused(store.db)
+    count, costs = timeline.reused(store.db)
     return Copies(count, total(costs))
 
 

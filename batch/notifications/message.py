@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from batch.language import _, capital, money, ngettext, number, zoned
-from batch.store.causes import Why
+from batch.store.failure_causes import Why
 from batch.store.jobstore import JobRow
 from jobs.lifecycle import needs_action, remedy
 from jobs.money import plain

@@ -12,10 +12,10 @@ from batch.money.forecast import cost_of_all
 from batch.money.savings import Copies, copies_json, reused_of
 from batch.reports.rows import count_calls
 from batch.reports.unlisted import Comparison
-from batch.store import past
+from batch.store import timeline
 from batch.store.billed import Billed
+from batch.store.cost_shares import Share
 from batch.store.jobstore import JobStore
-from batch.store.shares import Share
 from jobs.money import ZERO, add, plain, times, total
 from jobs.outcome import Billing, CostSource
 from jobs.prices import ModelPrice, PriceList, lane_of
@@ -324,13 +324,13 @@ def tokens_json(usage: Usage) -> dict[str, int]:
 
 def lines_of(store: JobStore, ordinals: list[int]) -> list[int]:
     """Where these requests stand in the input, from 1."""
-    return past.lines(store.db, ordinals)
+    return timeline.lines(store.db, ordinals)
 
 
 def copies_of(store: JobStore) -> Copies:
     """Counts copies; of an original whose cost is uncertain nothing is counted as saved."""
     saved, count = ZERO, 0
-    for copies, cost in past.copied(store.db):
+    for copies, cost in timeline.copied(store.db):
         count += copies
         if cost is not None:
             saved = add(saved, times(cost, copies))

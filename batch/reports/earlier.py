@@ -13,9 +13,9 @@ from decimal import Decimal
 
 from batch.reading.rewriting import in_line
 from batch.reports.rows import Row, rows
-from batch.store.draft import Draft, Given
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
+from batch.store.staged_job import Draft, Given
 from batch.store.units import REPAIRED
 from batch.tables.check import Verdict
 from batch.tables.judge import verdict_of

@@ -14,7 +14,7 @@ from typing import IO
 
 import msgspec
 
-from batch.store.draft import sync_folder
+from batch.store.staged_job import sync_folder
 from jobs.errors import StorageUnavailable, UsageError
 from jobs.message import N_
 from jobs.names import COST, ERRORS, OUTPUT, REPORT

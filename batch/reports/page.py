@@ -33,9 +33,9 @@ from batch.reports.survey import (
     span_of,
 )
 from batch.store import waits
-from batch.store.causes import MEANINGS, MOST_LISTED
-from batch.store.checked import how_checked
+from batch.store.answer_checks import how_checked
 from batch.store.events import history
+from batch.store.failure_causes import MEANINGS, MOST_LISTED
 from batch.store.jobstore import JobRow, JobStore
 from batch.tables.measure import packs_of
 from batch.tables.score import gold_of, review_of

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from batch.store.billed import Billed
+from batch.store.cost_shares import Share, shares_of, together
 from batch.store.jobstore import JobStore
 from batch.store.rowwise import (
     calls_in_order,
@@ -21,7 +22,6 @@ from batch.store.rowwise import (
     requests_in_order,
     unit_of,
 )
-from batch.store.shares import Share, shares_of, together
 from batch.store.units import REPAIRED
 from batch.tables.formats import judged
 from batch.tables.judge import own_answers

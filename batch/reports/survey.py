@@ -13,11 +13,11 @@ from decimal import Decimal
 from batch.reports.charts import Chart, Growth, Spread, Timeline
 from batch.reports.cost import Cost, ModelCost
 from batch.reports.rows import Row
-from batch.store import past
+from batch.store import timeline as past
 from batch.store.billed import Billed
-from batch.store.causes import MOST_LISTED, Causes
+from batch.store.cost_shares import Share
+from batch.store.failure_causes import MOST_LISTED, Causes
 from batch.store.jobstore import JobRow, JobStore
-from batch.store.shares import Share
 from jobs.result import ResultState
 
 _MOST_SLOW = 10

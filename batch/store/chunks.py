@@ -12,9 +12,9 @@ import msgspec
 
 from batch.store import database
 from batch.store.events import Event, EventKind, note
+from batch.store.poison_requests import IN_FLIGHT, PERHAPS, suspect
 from batch.store.queue import Triple, Waiting, decode_triples
 from batch.store.results import grow, unfinished
-from batch.store.suspects import IN_FLIGHT, PERHAPS, suspect
 from batch.store.units import Unit, drop_bodies, keep
 from jobs.budget import UNCAPPED, Amount
 from jobs.money import ZERO, subtract, total

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from batch.store import messages
-from batch.store.trouble import Trouble
+from batch.store.incidents import Trouble
 from jobs.job_options import Spec
 
 _MOST = 10_000

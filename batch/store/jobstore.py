@@ -14,20 +14,20 @@ from pathlib import Path
 
 import msgspec
 
-from batch.store import database, messages, trouble, waits
-from batch.store.causes import Why, why_of
+from batch.store import database, incidents, messages, waits
+from batch.store.balance_readings import Rests
 from batch.store.chunks import Chunks
-from batch.store.draft import store_prices
+from batch.store.estimate import Guess, packed, unpacked
 from batch.store.events import Event, EventKind, note, note_changes, note_troubles
+from batch.store.failure_causes import Why, why_of
 from batch.store.failures import Failures
-from batch.store.guess import Guess, packed, unpacked
+from batch.store.incidents import Trouble
 from batch.store.input_blocks import BlockReader
+from batch.store.quality import Trials
 from batch.store.queue import Queue
-from batch.store.rests import Rests
 from batch.store.results import grow
 from batch.store.revision import Revision, revise
-from batch.store.trials import Trials
-from batch.store.trouble import Trouble
+from batch.store.staged_job import store_prices
 from batch.store.uncertain import UncertainCalls
 from batch.store.units import Units
 from jobs.chunk import Speed
@@ -145,7 +145,7 @@ class JobStore:
         row["spec"] = _spec(row["spec"])
         row["state"] = JobState(row["state"])
         row["guess"] = unpacked(row["guess"])
-        row["troubles"] = trouble.unpacked(row["troubles"])
+        row["troubles"] = incidents.unpacked(row["troubles"])
         for name in ("settled_rub", "booked_rub"):
             row[name] = Decimal(row[name])
         return JobRow(**row)
@@ -237,8 +237,8 @@ class JobStore:
         """Stores what troubled the job, the last first."""
         with self.transaction() as db:
             (before,) = db.execute("SELECT troubles FROM job").fetchone()
-            note_troubles(db, trouble.unpacked(before), troubles)
-            db.execute("UPDATE job SET troubles = ?", (trouble.packed(troubles),))
+            note_troubles(db, incidents.unpacked(before), troubles)
+            db.execute("UPDATE job SET troubles = ?", (incidents.packed(troubles),))
 
     def heed(
         self, *commands: Command, now: datetime, waits: bool | None = None

@@ -11,7 +11,7 @@ import msgspec
 
 from batch.store import database
 from batch.store.input_blocks import BlockReader
-from batch.store.suspects import ALONE, SUSPECT, trial_size
+from batch.store.poison_requests import ALONE, SUSPECT, trial_size
 from jobs.kinds import CHAT, KINDS, answers_in
 
 Triple = tuple[int, int, int]

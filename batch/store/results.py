@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from batch.store.causes import TRUNCATED_IN_FLAGS
+from batch.store.failure_causes import TRUNCATED_IN_FLAGS
 from batch.store.queue import Triple
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from batch.store.causes import TRUNCATED
+from batch.store.failure_causes import TRUNCATED
 from batch.store.queue import Queue, decode_triples
 from jobs.request import HIDDEN_TOKENS, TOKENS_PER_MESSAGE
 from jobs.result import Result, ResultState

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from batch.store.jobstore import JobStore
-from batch.store.trials import Bill
+from batch.store.quality import Bill
 from batch.tables.check import Verdict, check_of, columns_of, text_of
 from jobs.table_task import Task
 

@@ -18,9 +18,9 @@ from batch.language import _
 from batch.reports.page import visible
 from batch.reports.rows import Row, row_of
 from batch.reports.texts import answer_of, prompt_of, rest_of
-from batch.store import lookup, messages
+from batch.store import messages, request_search
 from batch.store.jobstore import JobStore
-from batch.store.lookup import Notable
+from batch.store.request_search import Notable
 from jobs.errors import NightshiftError
 from jobs.kinds import KINDS
 
@@ -80,7 +80,7 @@ def kinds() -> list[tuple[str, str]]:
 def listing(store: JobStore, view: View) -> str:
     """A page of requests."""
     with store.snapshot():
-        found = lookup.page(store.db, view.notable, view.text, view.start, PAGE_SIZE)
+        found = request_search.page(store.db, view.notable, view.text, view.start, PAGE_SIZE)
         rows = [row_of(store, ordinal) for ordinal in found.ordinals]
         # The place of each, from which a row leads to its neighbours.
         places = [
@@ -113,7 +113,7 @@ def row(store: JobStore, ordinal: int, view: View) -> str | None:
             limit=limit,
             bound=KINDS[store.queue.kind(ordinal)].bounds[0],
             answer=answer_of(found),
-            calls=lookup.calls_of(store.db, ordinal),
+            calls=request_search.calls_of(store.db, ordinal),
             before=before,
             after=after,
         )
@@ -124,15 +124,15 @@ def _neighbours(
 ) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
     """(ordinal, place) of the requests before and after this one, as they are filtered."""
     here = view.start if view.is_ranked else ordinal
-    page = lookup.page(store.db, view.notable, view.text, here, 2)
+    page = request_search.page(store.db, view.notable, view.text, here, 2)
     later = [each for each in page.ordinals if each != ordinal]
     after = (later[0], here + 1 if view.is_ranked else later[0]) if later else None
     if not view.is_ranked:
-        back = lookup.before(store.db, view.notable, view.text, ordinal)
+        back = request_search.before(store.db, view.notable, view.text, ordinal)
         return (None if back is None else (back, back)), after
     if not here:
         return None, after
-    back_page = lookup.page(store.db, view.notable, view.text, here - 1, 1)
+    back_page = request_search.page(store.db, view.notable, view.text, here - 1, 1)
     return (back_page.ordinals[0], here - 1) if back_page.ordinals else None, after
 
 

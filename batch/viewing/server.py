@@ -29,7 +29,7 @@ from starlette.routing import Route
 from batch.api.protocol import Protocol
 from batch.cli.terminal import say
 from batch.language import _
-from batch.store import lookup
+from batch.store import request_search
 from batch.store.database import readable
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
@@ -130,7 +130,7 @@ def serve(home: Home, job_id: str, row: str | None, kind: str | None, *, browse:
     path = f"?kind={kind}" if kind else ""
     if row is not None:
         with closing(home.open(job_id, read_only=True)) as store:
-            ordinal = lookup.find(store.db, row)
+            ordinal = request_search.find(store.db, row)
         if ordinal is None:
             raise UsageError(N_("{job} has no request {row!r}", job=job_id, row=row))
         path = f"row/{ordinal}"

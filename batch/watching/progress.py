@@ -11,8 +11,8 @@ from decimal import Decimal
 from msgspec import structs
 
 from batch.money.forecast import ENOUGH, cost_of_all
+from batch.store.incidents import Trouble
 from batch.store.jobstore import JobRow
-from batch.store.trouble import Trouble
 from batch.watching.attention import Attention
 from batch.watching.bounds import BoundBy
 from batch.watching.forecast import done_at, is_late

@@ -14,7 +14,7 @@ from decimal import Decimal
 
 import msgspec
 
-from batch.store import past, waits
+from batch.store import timeline, waits
 from batch.store.jobstore import JobStore
 from batch.watching.trouble import OTHER
 from jobs.errors import BadMessage
@@ -143,7 +143,7 @@ class Series(msgspec.Struct):
         """Takes the costs anew from the ledger."""
         for point in self.points:
             point.cost = ZERO
-        for call in past.calls(store.db):
+        for call in timeline.calls(store.db):
             if call.cost is not None:
                 self.paid(call.sent_at + call.latency_s, call.cost, now)
 
@@ -236,11 +236,11 @@ def unpacked(data: bytes) -> Series:
 def series_of(store: JobStore, now: float) -> Series:
     """What the home knows of the past; refusals that cost nothing have no moment there."""
     series = Series(began=store.job().started_at)
-    for at, latency_s in past.answered(store.db):
+    for at, latency_s in timeline.answered(store.db):
         series.answered(at, latency_s, now)
-    for row in past.failed(store.db):
+    for row in timeline.failed(store.db):
         series.failed(Failure(*row), now)
-    for call in past.calls(store.db):
+    for call in timeline.calls(store.db):
         series.called(call.sent_at, call.latency_s, now)
         if call.cost is not None:
             series.paid(call.sent_at + call.latency_s, call.cost, now)

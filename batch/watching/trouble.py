@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from operator import attrgetter
 
 from batch.language import _, ngettext, number
-from batch.store.trouble import Trouble
+from batch.store.incidents import Trouble
 from jobs.message import N_
 
 OUTAGE = "endpoint.outage"

@@ -28,9 +28,9 @@ from batch.coordinator.task_publisher import Sender
 from batch.money.allowance import Allowance, share_of
 from batch.money.caps import ZONE, Caps, write_caps
 from batch.store import ledger
-from batch.store.draft import Draft
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
+from batch.store.staged_job import Draft
 from jobs.budget import Amount, Grant
 from jobs.chunk import DONE, UNAFFORDABLE, WORKER_DIED, ChunkClosed, Payload, ReturnReason, Work
 from jobs.job_options import Budget, Spec

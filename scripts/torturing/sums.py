@@ -23,8 +23,8 @@ from pathlib import Path
 from batch.reports import write_all
 from batch.store import ledger
 from batch.store.chunks import OpenChunk
-from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
+from batch.store.staged_job import Draft
 from jobs.budget import UNCAPPED
 from jobs.chunk import DONE, ChunkClosed
 from jobs.job_options import Spec

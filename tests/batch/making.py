@@ -14,8 +14,8 @@ from batch.coordinator.redis.data_loss import Memory
 from batch.coordinator.redis.flower_commands import Wish
 from batch.coordinator.redis.results import READ_AT_ONCE, Mail
 from batch.store.chunks import OpenChunk
-from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
+from batch.store.staged_job import Draft
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import DONE, ChunkClosed, Payload, ReturnReason
 from jobs.errors import BadMessage, ServiceUnavailable

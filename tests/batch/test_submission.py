@@ -16,7 +16,7 @@ import pytest
 from batch import submission
 from batch.estimator.estimate import Estimate, Size, estimate
 from batch.money.caps import Caps, write_caps
-from batch.store import database, draft
+from batch.store import database, staged_job
 from batch.store.home import Home
 from batch.submission import MOST_FAULTS, Refused, new_job_id, submit, validate
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
@@ -132,7 +132,7 @@ def test_of_very_many_faults_the_first_are_listed_and_all_are_counted(
 ) -> None:
     """None is stored of an input that no job comes of."""
     stored: list[Fault] = []
-    monkeypatch.setattr(draft.Draft, "refuse", lambda _, fault: stored.append(fault))
+    monkeypatch.setattr(staged_job.Draft, "refuse", lambda _, fault: stored.append(fault))
 
     refusal = desk.refuses(Refused, BytesIO(b"[]\n" * (MOST_FAULTS + 50)))
 
@@ -361,7 +361,7 @@ def test_a_disk_that_is_full_leaves_no_job_and_is_told_in_a_sentence_f1(
     def full(_folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(draft, "sync_folder", full)
+    monkeypatch.setattr(staged_job, "sync_folder", full)
 
     refusal = desk.refuses(StorageUnavailable, lines({}))
 

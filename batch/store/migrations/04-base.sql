@@ -13,7 +13,7 @@ CREATE TABLE job (                      -- one row
     ended_at      REAL,
     likely_rub    TEXT,                 -- the estimate at submission; NULL: no price, no bound
     highest_rub   TEXT,
-    guess         TEXT NOT NULL DEFAULT '',     -- JSON, batch.store.guess.Guess: all of it
+    guess         TEXT NOT NULL DEFAULT '',     -- JSON, batch.store.estimate.Guess: all of it
     sample        INTEGER NOT NULL DEFAULT 0,   -- so many at the queue's front go alone, and then
                                                 -- the job rests; 0: none, or it is over
     warm          INTEGER NOT NULL DEFAULT 0,   -- so many at the queue's front go first: they warm
@@ -32,7 +32,7 @@ CREATE TABLE job (                      -- one row
     unknown       INTEGER NOT NULL DEFAULT 0,   -- of the calls, those of unknown cost
     revision      INTEGER NOT NULL DEFAULT 0,   -- grows with results and costs
     written       INTEGER NOT NULL DEFAULT -1,  -- the revision that the outputs show
-    troubles      TEXT NOT NULL DEFAULT ''      -- JSON, batch.store.trouble.Trouble: the last first
+    troubles      TEXT NOT NULL DEFAULT ''      -- JSON, batch.store.incidents.Trouble: the last first
 );
 
 CREATE TABLE models (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -59,7 +59,7 @@ CREATE TABLE feeding (                  -- empty: requests are fed as they stand
     ordinal       INTEGER NOT NULL UNIQUE
 );
 
--- What is fed, in this order; batch.store.order replaces it where there is another order.
+-- What is fed, in this order; batch.store.feed_order replaces it where there is another order.
 CREATE VIEW queue AS SELECT ordinal AS rank, * FROM requests;
 
 CREATE TABLE samples (                  -- some hundreds of them, spread over the file
@@ -113,7 +113,7 @@ CREATE INDEX returned_uncertain ON returned (uncertain) WHERE uncertain > 0;
 
 CREATE TABLE suspects (                 -- may kill whoever makes their call
     ordinal       INTEGER PRIMARY KEY,
-    suspicion     INTEGER NOT NULL      -- batch.store.suspects
+    suspicion     INTEGER NOT NULL      -- batch.store.poison_requests
 );
 
 CREATE INDEX suspects_worst ON suspects (suspicion);

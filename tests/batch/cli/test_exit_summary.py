@@ -12,7 +12,7 @@ import pytest
 
 from batch.cli.exit_summary import say_ending
 from batch.commands import resume
-from batch.store.trouble import Trouble
+from batch.store.incidents import Trouble
 from jobs.job_options import Budget
 from jobs.message import Message
 from jobs.states import JobState, PauseReason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batch.cli.failure_text import cause_lines, ways_out
-from batch.store.causes import Causes, Why
+from batch.store.failure_causes import Causes, Why
 from tests.batch.making import JOB
 
 

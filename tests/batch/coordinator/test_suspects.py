@@ -15,7 +15,7 @@ from batch.coordinator.task_publisher import Sender
 from batch.store import ledger
 from batch.store.chunks import OpenChunk
 from batch.store.jobstore import JobStore
-from batch.store.suspects import ALONE, SUSPECT, trial_size
+from batch.store.poison_requests import ALONE, SUSPECT, trial_size
 from jobs.chunk import DRAINED, WORKER_DIED, ReturnReason
 from jobs.wire import Delivery
 from tests.batch.making import FakePost, FakeSender, call, closing, delivery, publish, result

@@ -27,9 +27,9 @@ from batch.reports.page import visible, write_page
 from batch.reports.survey import Load
 from batch.store import ledger
 from batch.store.billed import Billed
-from batch.store.causes import Causes
-from batch.store.draft import Draft
+from batch.store.failure_causes import Causes
 from batch.store.jobstore import JobStore
+from batch.store.staged_job import Draft
 from jobs.budget import Amount
 from jobs.chunk import DONE, ChunkClosed
 from jobs.job_options import Budget, Limits, Spec

@@ -27,7 +27,7 @@ from batch.reports.lines import embedded
 from batch.reports.page import write_page
 from batch.reports.rows import rows
 from batch.store import ledger
-from batch.store.guess import Guess
+from batch.store.estimate import Guess
 from batch.store.jobstore import JobStore
 from jobs.budget import Amount
 from jobs.chunk import WORKER_DIED

@@ -11,8 +11,8 @@ import pytest
 
 from batch.store import events
 from batch.store.events import Event, EventKind, history
+from batch.store.incidents import Trouble
 from batch.store.jobstore import JobStore
-from batch.store.trouble import Trouble
 from jobs.commands import Change, Pause, Resume, Retry
 from jobs.lifecycle import Objected
 from jobs.message import Message

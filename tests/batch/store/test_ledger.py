@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from batch.coordinator import outputs
 from batch.reports.cost import cost_of
 from batch.store import ledger
-from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
+from batch.store.staged_job import Draft
 from jobs.budget import Amount
 from jobs.chunk import WORKER_DIED, ReturnReason
 from jobs.outcome import Billing

@@ -20,8 +20,8 @@ from batch.coordinator.task_publisher import Sender
 from batch.estimator.shape import shape_of
 from batch.reports import write_all
 from batch.store import ledger
-from batch.store.draft import Draft
 from batch.store.jobstore import JobStore
+from batch.store.staged_job import Draft
 from batch.tables.judge import judge_of
 from batch.tables.kinds import open_table
 from batch.tables.requests import Asker, requests_of

@@ -12,8 +12,8 @@ from batch import language
 from batch.coordinator import job_controller as active_module
 from batch.coordinator.reconcile import SILENCE_S
 from batch.coordinator.service import TROUBLE_S
+from batch.store.incidents import Trouble
 from batch.store.jobstore import JobStore
-from batch.store.trouble import Trouble
 from batch.watching.trouble import OUTAGE, Troubles, meaning, told
 from jobs.chunk import WORKER_DIED, ReturnReason
 from jobs.errors import StorageUnavailable

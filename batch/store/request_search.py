@@ -6,7 +6,7 @@ import sqlite3
 from enum import StrEnum
 from typing import NamedTuple
 
-from batch.store.causes import TRUNCATED_IN_FLAGS
+from batch.store.failure_causes import TRUNCATED_IN_FLAGS
 
 
 class Notable(StrEnum):

@@ -16,9 +16,9 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 
 from batch.store import database, messages
-from batch.store.guess import Guess, packed
+from batch.store.estimate import Guess, packed
+from batch.store.feed_order import Marks, arrange, index_alike, mark_copies, twin_of
 from batch.store.input_blocks import BlockWriter
-from batch.store.order import Marks, arrange, index_alike, mark_copies, twin_of
 from batch.store.revision import give_model
 from jobs.job_options import Spec
 from jobs.kinds import CHAT

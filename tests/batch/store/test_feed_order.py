@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from batch.store import ledger, order
-from batch.store.draft import Draft
+from batch.store import feed_order, ledger
 from batch.store.jobstore import JobStore
+from batch.store.staged_job import Draft
 from jobs.budget import UNCAPPED
 from jobs.money import parse_amount
 from jobs.prices import ModelPrice, Offer, PriceList, Rates
@@ -67,7 +67,7 @@ def fed(store: JobStore, limit: int = 10_000) -> list[int]:
 def test_prompts_with_a_shared_beginning_follow_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(order, "LEAD", 2)
+    monkeypatch.setattr(feed_order, "LEAD", 2)
     store = job(tmp_path, (body(LONG["abc"[n % 3]], n) for n in range(9)))
 
     # The first of a group leaves one request ahead of its turn, and so warms the cache.

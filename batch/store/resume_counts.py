@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from itertools import accumulate
 
-from batch.store.causes import TRUNCATED_IN_FLAGS
+from batch.store.failure_causes import TRUNCATED_IN_FLAGS
 
 
 class Kind(StrEnum):
