@@ -40,11 +40,11 @@ from batch.reports.table import place_beside
 from batch.store.home import Home
 from batch.store.staged_job import Draft
 from batch.store.units import Asked
-from batch.tables.formats import is_checkable
+from batch.tables.file_kinds import FileTable, open_table
 from batch.tables.gold import read_gold
 from batch.tables.judge import judge_of
-from batch.tables.kinds import FileTable, open_table
 from batch.tables.requests import Asker, fitted, requests_of
+from batch.tables.response_format import is_checkable
 from jobs.errors import (
     InvalidInput,
     InvalidValue,

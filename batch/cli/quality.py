@@ -9,7 +9,7 @@ from batch.cli.terminal import safe
 from batch.language import _, decimal, money, ngettext, number
 from batch.store.answer_checks import Checked, how_checked
 from batch.store.jobstore import JobStore
-from batch.tables.measure import Packs, packs_of
+from batch.tables.pack_sizes import Packs, packs_of
 from batch.tables.score import NOTHING, Confusion, Review, Score, gold_of, review_of
 from jobs.money import plain
 

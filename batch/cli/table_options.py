@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from batch.cli.click_options import JOB_OPTIONS, is_given, values
-from batch.tables.check import validator_of
-from batch.tables.text import DELIMITERS
+from batch.tables.answer_check import validator_of
+from batch.tables.csv_tsv import DELIMITERS
 from jobs.errors import UsageError
 from jobs.message import N_
 from jobs.option_declaration import nested

@@ -16,7 +16,7 @@ from batch.cli.submission_summary import table_line
 from batch.cli.terminal import safe, tell
 from batch.language import _, number
 from batch.submission import Preview, new_job_id, preview
-from batch.tables.answered import added_columns
+from batch.tables.answered_table import added_columns
 from jobs.job_options import Spec
 from jobs.kinds import PROMPT, prompt_texts
 from jobs.message import N_

@@ -31,7 +31,7 @@ from batch.store.jobstore import JobRow, JobStore
 from batch.store.poison_requests import ONE_ALONE, TOGETHER
 from batch.store.queue import Suspects, Triple, Waiting
 from batch.store.units import Judge, Unit
-from batch.tables.measure import MOST_ROWS
+from batch.tables.pack_sizes import MOST_ROWS
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, Payload, ReturnReason, Work
 from jobs.job_options import Budget, Spec

@@ -10,9 +10,9 @@ from batch.coordinator.feeder import Feeder
 from batch.coordinator.pauses import Pauses
 from batch.estimator.estimate import guess_again
 from batch.store.jobstore import JobRow, JobStore
-from batch.tables import measure, score
+from batch.tables import pack_sizes, score
 from batch.tables.judge import judge_of
-from batch.tables.measure import sizes_of
+from batch.tables.pack_sizes import sizes_of
 from batch.tables.score import gold_of, score_of
 from jobs.message import N_
 from jobs.states import JobState, PauseReason
@@ -78,8 +78,10 @@ class Sampling:
             found = score_of(self._store, task, {n: json.loads(e) for n, e in expected.items()})
             trials.find(score.KIND, msgspec.json.encode(found).decode())
         if job.left and trials.sizes():
-            packs = measure.measure(self._store, task, trials.head(job.sample)[: measure.MOST_ROWS])
-            trials.find(measure.KIND, msgspec.json.encode(packs).decode())
+            packs = pack_sizes.measure(
+                self._store, task, trials.head(job.sample)[: pack_sizes.MOST_ROWS]
+            )
+            trials.find(pack_sizes.KIND, msgspec.json.encode(packs).decode())
             task = task.model_copy(update={"pack": packs.chosen})
             with self._store.transaction():
                 # Somebody may have changed the rest of the spec meanwhile.

@@ -17,7 +17,7 @@ from batch.estimator.shape import shape_of_text
 from batch.money.bounds import request_bound
 from batch.store.estimate import Guess
 from batch.store.jobstore import JobStore
-from batch.tables.measure import packs_of
+from batch.tables.pack_sizes import packs_of
 from batch.tables.requests import instructions, parts_of
 from jobs.budget import Amount
 from jobs.job_options import Spec

@@ -17,7 +17,7 @@ from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.staged_job import Draft, Given
 from batch.store.units import REPAIRED
-from batch.tables.check import Verdict
+from batch.tables.answer_check import Verdict
 from batch.tables.judge import verdict_of
 from jobs.job_options import Spec
 from jobs.result import ResultState

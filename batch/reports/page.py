@@ -37,7 +37,7 @@ from batch.store.answer_checks import how_checked
 from batch.store.events import history
 from batch.store.failure_causes import MEANINGS, MOST_LISTED
 from batch.store.jobstore import JobRow, JobStore
-from batch.tables.measure import packs_of
+from batch.tables.pack_sizes import packs_of
 from batch.tables.score import gold_of, review_of
 from batch.watching.history import told
 from jobs.bottleneck import Bound

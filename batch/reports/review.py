@@ -24,10 +24,10 @@ from batch.reports.files import whole_file
 from batch.reports.rows import rows
 from batch.store.jobstore import JobStore
 from batch.store.units import REPAIRED
-from batch.tables.answered import harmless, plain_cell
-from batch.tables.check import check_of, columns_of, text_of
-from batch.tables.kinds import FileTable, open_table
-from batch.tables.measure import comparable, told_values
+from batch.tables.answer_check import check_of, columns_of, text_of
+from batch.tables.answered_table import harmless, plain_cell
+from batch.tables.file_kinds import FileTable, open_table
+from batch.tables.pack_sizes import comparable, told_values
 from batch.tables.score import Review, score, text
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_, Message

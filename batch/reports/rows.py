@@ -23,8 +23,8 @@ from batch.store.rowwise import (
     unit_of,
 )
 from batch.store.units import REPAIRED
-from batch.tables.formats import judged
 from batch.tables.judge import own_answers
+from batch.tables.response_format import judged
 from jobs.errors import BadMessage, StorageUnavailable
 from jobs.message import N_
 from jobs.money import ZERO, add

@@ -18,11 +18,11 @@ import msgspec
 
 from batch.store.units import Asked, Ruling, Unit
 from batch.tables import pack
-from batch.tables.check import Verdict, check_of, text_of
-from batch.tables.measure import comparable, sizes_of, told_values
+from batch.tables.answer_check import Verdict, check_of, text_of
 from batch.tables.pack import Item, mark_until_0_2, marks_of
+from batch.tables.pack_sizes import comparable, sizes_of, told_values
+from batch.tables.repairs import ALONE, PACKED, SMALLER, Rungs, limit_of
 from batch.tables.requests import Asker, is_russian
-from batch.tables.rungs import ALONE, PACKED, SMALLER, Rungs, limit_of
 from jobs.result import Result, ResultState
 from jobs.table_task import Task
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from batch.tables.check import columns_of
-from batch.tables.kinds import open_table
+from batch.tables.answer_check import columns_of
+from batch.tables.file_kinds import open_table
 from batch.tables.score import answer_columns, text
 from batch.tables.table import Row, Table
 from jobs.errors import InvalidInput, UsageError

@@ -7,11 +7,11 @@ from functools import lru_cache
 
 from batch.store.jobstore import JobStore
 from batch.store.units import Judge
-from batch.tables import formats
-from batch.tables.check import Verdict, check_of, text_of
+from batch.tables import response_format
+from batch.tables.answer_check import Verdict, check_of, text_of
 from batch.tables.followup import Ladder
+from batch.tables.repairs import Judging, Rungs
 from batch.tables.requests import Asker
-from batch.tables.rungs import Judging, Rungs
 from jobs.job_options import Spec
 from jobs.table_task import Task
 
@@ -28,7 +28,7 @@ def verdict_of(spec: Spec) -> Judging:
     """What a job holds of a raw answer to a request that is asked alone."""
     task = spec.task
     if task is None and spec.check:
-        return formats.judged
+        return response_format.judged
     if task is None or not task.checked:
         return lambda _request, _answer: Verdict()
     check = check_of(task)
@@ -50,7 +50,7 @@ def own_answers(store: JobStore) -> Own | None:
 
 @lru_cache(64)
 def _rungs(repairs: int, escalate: str | None) -> Rungs:
-    return Rungs(formats.judged, repairs, escalate, formats.is_russian)
+    return Rungs(response_format.judged, repairs, escalate, response_format.is_russian)
 
 
 def _ladder_of(job_id: str, spec: Spec, task: Task) -> Ladder:

@@ -12,7 +12,7 @@ import msgspec
 
 from batch.tables import pack
 from batch.tables.pack import MOST, Item
-from batch.tables.rungs import LIMITS
+from batch.tables.repairs import LIMITS
 from batch.tables.table import Row, Table
 from jobs.errors import InvalidValue, UsageError
 from jobs.message import N_

@@ -14,5 +14,5 @@ CREATE TABLE gold (                     -- rows of which the user knows the answ
 
 CREATE TABLE findings (                 -- what came of comparing
     kind          TEXT PRIMARY KEY,     -- packs, gold, review
-    told          TEXT NOT NULL         -- JSON, batch.tables.measure or batch.tables.score
+    told          TEXT NOT NULL         -- JSON, batch.tables.pack_sizes or batch.tables.score
 );

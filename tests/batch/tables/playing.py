@@ -22,8 +22,8 @@ from batch.reports import write_all
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 from batch.store.staged_job import Draft
+from batch.tables.file_kinds import open_table
 from batch.tables.judge import judge_of
-from batch.tables.kinds import open_table
 from batch.tables.requests import Asker, requests_of
 from jobs.chunk import Work
 from jobs.request import HIDDEN_TOKENS, Fault

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from batch.store.units import Asked, Ruling, Unit
 from batch.tables import pack
-from batch.tables.check import check_of
+from batch.tables.answer_check import check_of
 from batch.tables.followup import Ladder
 from batch.tables.pack import MOST, Item, mark_until_0_2, marks_of
+from batch.tables.repairs import ALONE, PACKED, SMALLER
 from batch.tables.requests import Asker, fitted, requests_of
-from batch.tables.rungs import ALONE, PACKED, SMALLER
 from batch.tables.table import Row
 from jobs.prices import ModelPrice, Offer, Rates
 from jobs.request import Request

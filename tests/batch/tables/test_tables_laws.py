@@ -19,7 +19,7 @@ from batch.estimator.climbs import climbs_of
 from batch.estimator.estimate import Size, estimate
 from batch.reports import write_all
 from batch.store.answer_checks import how_checked
-from batch.tables.kinds import FileTable
+from batch.tables.file_kinds import FileTable
 from batch.tables.table import Row
 from jobs.names import COST, ERRORS, OUTPUT
 from jobs.prices import MARGIN

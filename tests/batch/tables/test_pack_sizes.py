@@ -12,9 +12,9 @@ import pytest
 from batch.estimator.reckon import Packing, reckon
 from batch.estimator.sample import Crowd, Sample
 from batch.estimator.shape import shape_of_text
+from batch.tables.file_kinds import open_table
 from batch.tables.gold import read_gold
-from batch.tables.kinds import open_table
-from batch.tables.measure import Packs, Size, chosen_of, comparable, measure, sizes_of
+from batch.tables.pack_sizes import Packs, Size, chosen_of, comparable, measure, sizes_of
 from batch.tables.score import score, text, wilson
 from jobs.errors import UsageError
 from jobs.table_task import TableForm, Task

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from batch.tables import spool
+from batch.tables.csv_tsv import columns_of
 from batch.tables.table import Row
-from batch.tables.text import columns_of
 from jobs.errors import InvalidInput, NightshiftError
 from jobs.message import N_
 from jobs.table_task import TableForm

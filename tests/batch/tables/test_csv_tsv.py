@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.tables.kinds import FileTable, open_table
+from batch.tables.file_kinds import FileTable, open_table
 from batch.tables.table import Row
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import Message

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any, Protocol
 
-from batch.tables import columnar, workbook
-from batch.tables.check import columns_of
-from batch.tables.kinds import FileTable
+from batch.tables import parquet, xlsx
+from batch.tables.answer_check import columns_of
+from batch.tables.file_kinds import FileTable
 from batch.tables.table import Row
 from jobs.table_task import Kind, TableForm, Task
 
@@ -165,7 +165,7 @@ class _Workbook:
         self, file: IO[bytes], table: FileTable, added: tuple[str, ...], created_at: float
     ) -> None:
         made = datetime.fromtimestamp(created_at, UTC)
-        self._book = workbook.Writer(file, table.form.sheet or "answers", made)
+        self._book = xlsx.Writer(file, table.form.sheet or "answers", made)
         self._book.header((*table.form.columns, *added))
         self._width = len(table.form.columns)
 
@@ -180,7 +180,7 @@ class _Workbook:
 class _Columns:
     def __init__(self, file: IO[bytes], table: FileTable, added: tuple[str, ...]) -> None:
         source = table.path if table.form.kind == "parquet" else None
-        self._file = columnar.Writer(file, source, table.form.columns, added)
+        self._file = parquet.Writer(file, source, table.form.columns, added)
         self._width = len(table.form.columns)
 
     def write(self, row: Row, added: tuple[Any, ...]) -> None:

@@ -14,7 +14,7 @@ import pytest
 import xlsxwriter
 
 from batch.tables import sheets
-from batch.tables.kinds import FileTable, open_table
+from batch.tables.file_kinds import FileTable, open_table
 from batch.tables.table import Row
 from jobs.errors import InvalidInput, UsageError
 from jobs.table_task import TableForm

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batch.reading.source import unpacked
-from batch.tables import columnar, records, text, workbook
+from batch.tables import csv_tsv, jsonl, parquet, xlsx
 from batch.tables.table import Row
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_
@@ -51,12 +51,12 @@ class FileTable:
     def rows(self) -> Iterator[Row]:
         """See `batch.tables.table.Table`."""
         if self.form.kind == "csv":
-            return text.rows(lambda: unpacked(self.path, self.name), self.form)
+            return csv_tsv.rows(lambda: unpacked(self.path, self.name), self.form)
         if self.form.kind == "jsonl":
-            return records.rows(self.path, self.form)
+            return jsonl.rows(self.path, self.form)
         if self.form.kind == "xlsx":
-            return workbook.rows(self.path, self.form, self.name)
-        return columnar.rows(self.path, self.name)
+            return xlsx.rows(self.path, self.form, self.name)
+        return parquet.rows(self.path, self.name)
 
 
 def kind_of(path: Path, name: str) -> Kind:
@@ -99,13 +99,13 @@ def open_table(path: Path, name: str, given: TableForm) -> FileTable:
             hint=N_("remove --sheet"),
         )
     if given.kind == "csv":
-        form = text.find_form(lambda: unpacked(path, name), given, name, told=told)
+        form = csv_tsv.find_form(lambda: unpacked(path, name), given, name, told=told)
     elif given.kind == "jsonl":
-        form = records.find_form(path, given, name)
+        form = jsonl.find_form(path, given, name)
     elif given.kind == "xlsx":
-        form = workbook.take_in(path, given, name)
+        form = xlsx.take_in(path, given, name)
     else:
-        form = columnar.find_form(path, given, name)
+        form = parquet.find_form(path, given, name)
     return FileTable(path, form, name)
 
 

@@ -19,7 +19,7 @@ from batch.cli.quality import quality_json
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.submission import Refused, Report, new_job_id, submit
-from batch.tables.formats import is_checkable, judged
+from batch.tables.response_format import is_checkable, judged
 from jobs.chunk import Work
 from jobs.errors import InvalidValue
 from jobs.names import REPORT

@@ -11,7 +11,7 @@ import msgspec
 
 from batch.store.jobstore import JobStore
 from batch.store.quality import Bill
-from batch.tables.check import Verdict, check_of, columns_of, text_of
+from batch.tables.answer_check import Verdict, check_of, columns_of, text_of
 from jobs.table_task import Task
 
 KIND = "packs"

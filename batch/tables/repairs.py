@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from batch.store.units import Asked, Ruling, Unit
-from batch.tables.check import Verdict, text_of
+from batch.tables.answer_check import Verdict, text_of
 from jobs.result import Result, ResultState
 
 PACKED, SMALLER, ALONE = range(3)
