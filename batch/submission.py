@@ -20,11 +20,11 @@ import msgspec
 from ulid import ULID
 
 from batch.asking import check_reach, lacks_responses
+from batch.estimator.character_counts import Shape, shape_of
 from batch.estimator.climbs import climbs_of
 from batch.estimator.estimate import Estimate, Size, estimate, guess
-from batch.estimator.outlook import Bounds, outlook, rouble_ways
+from batch.estimator.limits_check import Bounds, outlook, rouble_ways
 from batch.estimator.sample import Sampler
-from batch.estimator.shape import Shape, shape_of
 from batch.money import currency
 from batch.money.balance import read_balance
 from batch.money.caps import Caps, read_caps

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import msgspec
 
 from batch.estimator import model_statistics as statistics
-from batch.estimator.reckon import Packing, guess_of, reckon
+from batch.estimator.character_counts import shape_of_text
+from batch.estimator.cost_range import Packing, guess_of, reckon
 from batch.estimator.sample import Crowd, Sample
-from batch.estimator.shape import shape_of_text
 from batch.money.bounds import request_bound
 from batch.store.estimate import Guess
 from batch.store.jobstore import JobStore

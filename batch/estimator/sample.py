@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from batch.estimator.shape import Shape, shape_of
+from batch.estimator.character_counts import Shape, shape_of
 from jobs.request import Request
 
 MOST = 1024

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from batch.estimator.shape import Shape, shape_of, texts_of
+from batch.estimator.character_counts import Shape, shape_of, texts_of
 from jobs.errors import UsageError
 from jobs.message import N_
 

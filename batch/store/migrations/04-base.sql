@@ -64,7 +64,7 @@ CREATE VIEW queue AS SELECT ordinal AS rank, * FROM requests;
 
 CREATE TABLE samples (                  -- some hundreds of them, spread over the file
     ordinal       INTEGER PRIMARY KEY,
-    shape         BLOB NOT NULL         -- msgpack, batch.estimator.shape.Shape
+    shape         BLOB NOT NULL         -- msgpack, batch.estimator.character_counts.Shape
 );
 
 CREATE TABLE blocks (                   -- where bodies stand in input.blocks

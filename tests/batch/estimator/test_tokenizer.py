@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from batch.estimator.fit import Figures
-from batch.estimator.shape import Shape
+from batch.estimator.character_counts import Shape
+from batch.estimator.token_regression import Figures
 from batch.estimator.tokenizer import counted_by
 from jobs.errors import UsageError
 

@@ -17,7 +17,7 @@ import msgspec
 from batch.coordinator.feeder import Feeder
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
-from batch.estimator.shape import shape_of
+from batch.estimator.character_counts import shape_of
 from batch.reports import write_all
 from batch.store import ledger
 from batch.store.jobstore import JobStore

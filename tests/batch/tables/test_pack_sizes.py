@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 
-from batch.estimator.reckon import Packing, reckon
+from batch.estimator.character_counts import shape_of_text
+from batch.estimator.cost_range import Packing, reckon
 from batch.estimator.sample import Crowd, Sample
-from batch.estimator.shape import shape_of_text
 from batch.tables.file_kinds import open_table
 from batch.tables.gold import read_gold
 from batch.tables.pack_sizes import Packs, Size, chosen_of, comparable, measure, sizes_of

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batch.estimator.estimate import Size, estimate
-from batch.estimator.outlook import Bounds, outlook, up
+from batch.estimator.limits_check import Bounds, outlook, up
 from batch.money.caps import Caps
 from batch.store.estimate import Guess
 from jobs.errors import UsageError

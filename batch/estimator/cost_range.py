@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from statistics import fmean
 
-from batch.estimator.fit import Figures, Fit
+from batch.estimator.character_counts import Shape, shape_of_text
 from batch.estimator.model_statistics import Answers, Lesson
 from batch.estimator.sample import Crowd, Sample
-from batch.estimator.shape import Shape, shape_of_text
+from batch.estimator.token_regression import Figures, Fit
 from batch.store.estimate import Guess, Tokens
 from jobs.job_options import Limits
 from jobs.message import N_, Message

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from batch.estimator.shape import Shape
+from batch.estimator.character_counts import Shape
 
 USUAL = (447.0, 4.0, 0.23, 0.33, 0.5, 0.75, 1.2)
 """Hidden tokens of a call (as others saw them at RouterAI), of a message, of a character each."""
