@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from batch.coordinator.lookups import WAITS_S
-from batch.money.removed import keep_spending
+from batch.money.removed_jobs import keep_spending
 from batch.notifications import delivery_log
 from batch.store import registry
 from batch.store.home import Home

@@ -11,7 +11,7 @@ from typing import Any
 
 from batch.estimator.climbs import climbs_of
 from batch.estimator.estimate import Size, estimate, likely_of
-from batch.money.forecast import cost_of_all, cost_of_rest, shared_out
+from batch.money.cost_forecast import cost_of_all, cost_of_rest, shared_out
 from batch.reports.cost import uncertain_json
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.queue import Triple

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from batch.api.line_errors import problem
-from batch.money.forecast import cost_of_all
+from batch.money.cost_forecast import cost_of_all
 from batch.store import registry
 from batch.store.home import Home
 from batch.store.jobstore import JobRow

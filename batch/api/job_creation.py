@@ -26,8 +26,8 @@ from batch.api import batch_options, line_errors
 from batch.api.line_errors import MOST, MOST_BYTES, MOST_LINES, Problem, problem
 from batch.api.upload import NAMELESS
 from batch.credentials import key_fingerprint
-from batch.money.allowance import Allowance
 from batch.money.caps import Room
+from batch.money.spend_tracker import Allowance
 from batch.reading.source import LONGEST_LINE
 from batch.settings import log_level
 from batch.store import registry

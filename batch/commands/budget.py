@@ -13,8 +13,8 @@ from batch.cli.lowered_limits import wait_until_within
 from batch.cli.shared_options import caps_options, open_home, plain_option, set_caps
 from batch.cli.terminal import tell
 from batch.language import _, money
-from batch.money.allowance import Allowance
 from batch.money.caps import Caps, write_caps
+from batch.money.spend_tracker import Allowance
 from jobs.message import N_
 from jobs.money import add, plain
 from jobs.period import Period

@@ -31,7 +31,7 @@ from batch.credentials import catalog_url, pass_for, post_seal
 from batch.embedded import OwnServer
 from batch.language import _
 from batch.local_processes import stopped_by
-from batch.money.allowance import Allowance
+from batch.money.spend_tracker import Allowance
 from batch.programs import end_with_parent, keep_only_needed
 from batch.settings import log_level, read_settings, worker_patience
 from jobs.logs import log_to_stderr

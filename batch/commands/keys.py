@@ -17,8 +17,8 @@ from batch.cli.click_help import Command
 from batch.cli.shared_options import ROUBLES, SHARE, open_home, plain_option
 from batch.cli.terminal import say, tell
 from batch.language import _, money, zoned
-from batch.money.allowance import Allowance
 from batch.money.caps import Caps, KeyCaps, read_caps, write_caps
+from batch.money.spend_tracker import Allowance
 from batch.store.home import Home
 from batch.store.registry import KeyRow, Registry
 from jobs.errors import UsageError, told_by

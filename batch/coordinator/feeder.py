@@ -24,7 +24,7 @@ from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.money.bounds import request_bound
 from batch.money.caps import Room
-from batch.money.forecast import enough_for_all
+from batch.money.cost_forecast import enough_for_all
 from batch.reading.rewriting import in_line
 from batch.store.chunks import OpenChunk
 from batch.store.jobstore import JobRow, JobStore

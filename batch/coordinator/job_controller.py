@@ -23,9 +23,9 @@ from batch.coordinator.sampling import Sampling
 from batch.coordinator.task_publisher import Sender
 from batch.estimator.model_statistics import learn_from
 from batch.money import caps, pricewatch
-from batch.money.allowance import Allowance
 from batch.money.caps import Room
 from batch.money.pricewatch import PriceWatch
+from batch.money.spend_tracker import Allowance
 from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore
 from batch.tables.judge import judge_of
 from batch.watching.progress import Progress

@@ -36,7 +36,7 @@ from batch.coordinator.result_intake import let_begin, take_in_late
 from batch.coordinator.status_publisher import Board
 from batch.coordinator.task_publisher import Sender
 from batch.coordinator.worker_status import presence_of
-from batch.money.allowance import Allowance
+from batch.money.spend_tracker import Allowance
 from batch.notifications.notifier import Teller
 from batch.store.home import Home
 from batch.store.jobstore import JobStore

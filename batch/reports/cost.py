@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from batch.money.forecast import cost_of_all
+from batch.money.cost_forecast import cost_of_all
 from batch.money.savings import Copies, copies_json, reused_of
 from batch.reports.rows import count_calls
 from batch.reports.unlisted import Comparison

@@ -19,7 +19,7 @@ from unicodedata import category
 from zoneinfo import ZoneInfo
 
 from batch import language
-from batch.money.forecast import cost_of_all
+from batch.money.cost_forecast import cost_of_all
 from batch.money.savings import reused_of
 from batch.money.words import paid, uncertain
 from batch.reports.cost import Cost, copies_of, lines_of

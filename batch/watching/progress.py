@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from msgspec import structs
 
-from batch.money.forecast import ENOUGH, cost_of_all
+from batch.money.cost_forecast import ENOUGH, cost_of_all
 from batch.store.incidents import Trouble
 from batch.store.jobstore import JobRow
 from batch.watching.attention import Attention

@@ -25,8 +25,8 @@ from typing import cast
 from batch.coordinator.feeder import Feeder
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
-from batch.money.allowance import Allowance, share_of
 from batch.money.caps import ZONE, Caps, write_caps
+from batch.money.spend_tracker import Allowance, share_of
 from batch.store import ledger
 from batch.store.home import Home
 from batch.store.jobstore import JobStore

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.money.allowance import Allowance
 from batch.money.caps import Caps, write_caps
+from batch.money.spend_tracker import Allowance
 from batch.removal import remove, size, unfinished
 from batch.store import ledger
 from batch.store.home import Home

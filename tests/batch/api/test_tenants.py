@@ -12,8 +12,8 @@ import pytest
 from batch.api.errors import ApiError
 from batch.api.tenants import Limiter
 from batch.coordinator.metrics import Metrics
-from batch.money.allowance import Allowance
 from batch.money.caps import Caps, KeyCaps, read_caps, write_caps
+from batch.money.spend_tracker import Allowance
 from jobs.period import Period
 from jobs.states import JobState, PauseReason
 from tests.batch.api.conftest import Office, jsonl, line

@@ -23,7 +23,7 @@ from batch.coordinator.outputs import Writer
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.service import Coordinator
 from batch.coordinator.task_publisher import Sender
-from batch.money.allowance import Allowance
+from batch.money.spend_tracker import Allowance
 from batch.reports.page import visible
 from batch.store.home import Home
 from batch.watching.progress import progress_of

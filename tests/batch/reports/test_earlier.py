@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from batch import submission
-from batch.money.forecast import cost_of_all
+from batch.money.cost_forecast import cost_of_all
 from batch.removal import remove
 from batch.reports import write_all
 from batch.store import ledger

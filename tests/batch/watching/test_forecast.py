@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from batch.money.forecast import cost_of_all
+from batch.money.cost_forecast import cost_of_all
 from batch.store.estimate import Guess
 from batch.store.jobstore import JobRow
 from batch.watching.forecast import done_at, is_late

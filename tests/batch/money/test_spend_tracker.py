@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.money.allowance import Allowance
 from batch.money.caps import Caps, Room, check_zone, read_caps, sentence, write_caps
+from batch.money.spend_tracker import Allowance
 from batch.store import ledger
 from batch.store.home import Home
 from batch.store.jobstore import JobStore

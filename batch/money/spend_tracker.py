@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from batch.money.caps import Caps, KeyCaps, Room, read_caps
-from batch.money.removed import Spending, read_spending, spent_between
+from batch.money.removed_jobs import Spending, read_spending, spent_between
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.errors import StorageUnavailable
