@@ -37,7 +37,7 @@ makes anyone act is signed:
     ns:acks:<outbox>                    list of sequence numbers that are on disk in the home
     ns:hold:<job>                       why nothing new of the job may be sent
     ns:progress:<job>                   what the coordinator last published of it (JSON)
-    ns:series:<job>                     how it went over time (batch.watching.series, packed)
+    ns:series:<job>                     how it went over time (batch.watching.time_series, packed)
     ns:series:<job>:events              what happened to it (batch.store.events, JSON)
     ns:jobs                             sorted set of the jobs that Flower lists
     ns:wishes                           hash of what was clicked in Flower, by job, until heard

@@ -23,9 +23,9 @@ from batch.settings import Settings
 from batch.store.home import Home
 from batch.store.incidents import Trouble
 from batch.store.jobstore import JobRow, JobStore
-from batch.watching.attention import NO_SERVER
-from batch.watching.bounds import BoundBy
+from batch.watching.bottleneck import BoundBy
 from batch.watching.progress import Progress, at_standstill, progress_of
+from batch.watching.staleness import NO_SERVER
 from jobs.errors import NightshiftError
 from jobs.heartbeat import Wait
 from jobs.message import NOTHING, Message, message_of

@@ -9,10 +9,10 @@ from batch.language import _, clock, decimal, exact, minute, money, ngettext, nu
 from batch.money.words import uncertain
 from batch.store.chunks import Lost
 from batch.store.jobstore import JobRow
-from batch.watching import attention as attentions
-from batch.watching import bounds, waiting
+from batch.watching import bottleneck, waiting
+from batch.watching import staleness as attentions
+from batch.watching.incidents import told
 from batch.watching.progress import Progress
-from batch.watching.trouble import told
 from jobs.lifecycle import SCHEDULED, shown
 from jobs.stall import STALLED
 from jobs.states import JobState, pausing
@@ -192,7 +192,7 @@ def stall_line(progress: Progress) -> str:
 
 def bound_line(progress: Progress) -> str:
     """What its requests wait for most, and what would help; "" where nothing holds them up."""
-    return bounds.told(progress.bound, progress.job) if progress.bound else ""
+    return bottleneck.told(progress.bound, progress.job) if progress.bound else ""
 
 
 def way_out(progress: Progress) -> str:

@@ -28,8 +28,8 @@ from batch.money.pricewatch import PriceWatch
 from batch.money.spend_tracker import Allowance
 from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore
 from batch.tables.judge import judge_of
+from batch.watching.incidents import Troubles
 from batch.watching.progress import Progress
-from batch.watching.trouble import Troubles
 from jobs.lifecycle import due, ending
 from jobs.message import N_, Message, joined
 from jobs.money import plain

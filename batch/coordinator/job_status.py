@@ -9,10 +9,10 @@ from batch.coordinator.chunk_size import Pulse
 from batch.coordinator.worker_status import Presence
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.ledger import Applied
-from batch.watching.bounds import WaitMeter
+from batch.watching.bottleneck import WaitMeter
+from batch.watching.incidents import OUTAGE, Troubles
 from batch.watching.progress import Meter, Progress, at_standstill, progress_of
-from batch.watching.series import Failure, series_of
-from batch.watching.trouble import OUTAGE, Troubles
+from batch.watching.time_series import Failure, series_of
 from jobs.bottleneck import Bound
 from jobs.lifecycle import is_at_rest
 from jobs.result import ResultState

@@ -27,9 +27,9 @@ from prometheus_client.registry import Collector
 
 from batch.coordinator.job_controller import ActiveJob
 from batch.reports.page import visible
+from batch.watching.incidents import OTHER
 from batch.watching.progress import Progress
-from batch.watching.series import BOUNDS_S
-from batch.watching.trouble import OTHER
+from batch.watching.time_series import BOUNDS_S
 from jobs.errors import NightshiftError, UsageError
 from jobs.heartbeat import WorkerStatus
 from jobs.message import N_

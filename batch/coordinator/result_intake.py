@@ -15,7 +15,7 @@ from batch.store import ledger
 from batch.store.jobstore import JobStore
 from batch.store.ledger import Applied
 from batch.tables.judge import judge_of
-from batch.watching.trouble import WORKER_DIED
+from batch.watching.incidents import WORKER_DIED
 from jobs import chunk as chunks
 from jobs.chunk import ReturnReason
 from jobs.message import N_

@@ -40,8 +40,8 @@ from batch.money.spend_tracker import Allowance
 from batch.notifications.notifier import Teller
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
+from batch.watching.incidents import DISK, FAULT, REDIS, Troubles
 from batch.watching.progress import Progress, at_standstill
-from batch.watching.trouble import DISK, FAULT, REDIS, Troubles
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.message import N_, NOTHING, Message
 from jobs.signing import Target

@@ -29,7 +29,7 @@ from batch.store.events import Event, latest
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.watching.progress import Progress, progress_of
-from batch.watching.series import Series, series_of, unpacked
+from batch.watching.time_series import Series, series_of, unpacked
 from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable, UsageError
 from jobs.ids import JOB_ID
 from jobs.message import N_

@@ -47,7 +47,7 @@ from batch.language import _
 from batch.reports.files import Piece
 from batch.reports.page import visible
 from batch.store.events import Event
-from batch.watching.series import Series
+from batch.watching.time_series import Series
 from jobs.errors import ServiceUnavailable
 from jobs.message import N_
 

@@ -11,8 +11,8 @@ from batch.flower import texts
 from batch.language import _, code, number
 from batch.plotting import Layer, TimeAxis, offset_s, round_up
 from batch.reports.page import visible
-from batch.watching.series import Point, Series
-from batch.watching.trouble import OTHER
+from batch.watching.incidents import OTHER
+from batch.watching.time_series import Point, Series
 from jobs.bottleneck import Bound
 
 WIDE, HIGH = 1000.0, 100.0

@@ -31,8 +31,8 @@ from batch.reports.files import Piece
 from batch.store.events import Event
 from batch.store.home import Home
 from batch.store.incidents import Trouble
-from batch.watching.bounds import BoundBy
-from batch.watching.series import Series, unpacked
+from batch.watching.bottleneck import BoundBy
+from batch.watching.time_series import Series, unpacked
 from jobs import names
 from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable
 from jobs.heartbeat import Wait

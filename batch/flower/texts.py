@@ -26,8 +26,8 @@ from batch.language import (
 )
 from batch.reports.page import visible
 from batch.store.events import Event
-from batch.watching import bounds, history, trouble, waiting
-from batch.watching.bounds import BoundBy
+from batch.watching import bottleneck, history, incidents, waiting
+from batch.watching.bottleneck import BoundBy
 from jobs.lifecycle import OBJECTIONS, SCHEDULED, shown
 from jobs.money import ZERO, plain, rounded_up, subtract, total
 from jobs.priority import NAMED
@@ -336,7 +336,7 @@ def facts(job: Job) -> list[tuple[str, str]]:
 def _bound(bound: BoundBy) -> str:
     """What it is; the command that helps is among the others."""
     cure = "" if bound.cause.rule.command else _(bound.cause.rule.cure)
-    return "; ".join(filter(None, (bounds.seen(bound), cure)))
+    return "; ".join(filter(None, (bottleneck.seen(bound), cure)))
 
 
 def _trouble(job: Job) -> str:
@@ -344,7 +344,7 @@ def _trouble(job: Job) -> str:
     if last is None:
         return ""
     now = time.time()
-    return trouble.told(last, now, duration(now - last.at))
+    return incidents.told(last, now, duration(now - last.at))
 
 
 # ---- parts of sentences -------------------------------------------------------------------------
@@ -423,7 +423,7 @@ def taken(seconds: float) -> str:
 
 def code(name: str) -> str:
     """What an error is about."""
-    return trouble.meaning(name)
+    return incidents.meaning(name)
 
 
 def most(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -13,9 +13,9 @@ from msgspec import structs
 from batch.money.cost_forecast import ENOUGH, cost_of_all
 from batch.store.incidents import Trouble
 from batch.store.jobstore import JobRow
-from batch.watching.attention import Attention
-from batch.watching.bounds import BoundBy
-from batch.watching.forecast import done_at, is_late
+from batch.watching.bottleneck import BoundBy
+from batch.watching.staleness import Attention
+from batch.watching.time_left import done_at, is_late
 from jobs.heartbeat import Wait
 from jobs.job_options import Origin
 from jobs.lifecycle import needs_action, remedy

@@ -24,9 +24,9 @@ from batch.coordinator.status_publisher import _made_of
 from batch.flower import status_reader, texts
 from batch.notifications import message
 from batch.store.events import history
-from batch.watching.attention import Attention
 from batch.watching.history import told as told_event
 from batch.watching.progress import Progress, at_standstill, progress_of
+from batch.watching.staleness import Attention
 from jobs.heartbeat import Wait
 from jobs.message import N_, Message
 from jobs.request import Fault

@@ -26,7 +26,7 @@ from batch.coordinator.redis.flower_commands import Wish
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.redis.status import MOST_LISTED
 from batch.flower.listing import PAGE_SIZE
-from batch.watching.series import Failure, Series
+from batch.watching.time_series import Failure, Series
 from jobs import names
 from scripts.torturing.house import House
 from tests.conftest import ROOT, SEAL, SECRET, Server

@@ -26,9 +26,9 @@ from batch.coordinator.task_publisher import Sender
 from batch.money.spend_tracker import Allowance
 from batch.reports.page import visible
 from batch.store.home import Home
+from batch.watching.incidents import OTHER, Troubles
 from batch.watching.progress import progress_of
-from batch.watching.series import Failure
-from batch.watching.trouble import OTHER, Troubles
+from batch.watching.time_series import Failure
 from jobs.errors import StorageUnavailable, UsageError
 from jobs.message import N_
 from jobs.states import JobState, PauseReason

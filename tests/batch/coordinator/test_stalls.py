@@ -17,7 +17,7 @@ from batch.notifications import notifier
 from batch.notifications.message import LASTS_S
 from batch.store import waits
 from batch.watching.progress import Progress
-from batch.watching.series import series_of, unpacked
+from batch.watching.time_series import series_of, unpacked
 from jobs.errors import ServiceUnavailable
 from jobs.message import Message
 from jobs.stall import Stall

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batch.flower.plots import charts
-from batch.watching.series import NARROWEST_S, Failure, Series
+from batch.watching.time_series import NARROWEST_S, Failure, Series
 
 
 def test_how_it_goes_now_is_not_told_by_a_span_that_has_just_begun() -> None:

@@ -13,8 +13,8 @@ import pytest
 from batch.money.cost_forecast import cost_of_all
 from batch.store.estimate import Guess
 from batch.store.jobstore import JobRow
-from batch.watching.forecast import done_at, is_late
 from batch.watching.progress import progress_of
+from batch.watching.time_left import done_at, is_late
 from jobs.states import JobState, PauseReason
 from tests.batch.making import publish
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.store import ledger
-from batch.watching.series import (
+from batch.watching.incidents import OTHER
+from batch.watching.time_series import (
     BOUNDS_S,
     MOST_CODES,
     MOST_POINTS,
@@ -21,7 +22,6 @@ from batch.watching.series import (
     series_of,
     unpacked,
 )
-from batch.watching.trouble import OTHER
 from jobs.errors import BadMessage
 from jobs.wire import pack
 from tests.batch.making import call, closing, delivery, feed, publish, result

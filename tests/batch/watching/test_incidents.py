@@ -14,7 +14,7 @@ from batch.coordinator.reconcile import SILENCE_S
 from batch.coordinator.service import TROUBLE_S
 from batch.store.incidents import Trouble
 from batch.store.jobstore import JobStore
-from batch.watching.trouble import OUTAGE, Troubles, meaning, told
+from batch.watching.incidents import OUTAGE, Troubles, meaning, told
 from jobs.chunk import WORKER_DIED, ReturnReason
 from jobs.errors import StorageUnavailable
 from jobs.message import Message
