@@ -31,8 +31,8 @@ from batch.money.caps import Caps, read_caps
 from batch.money.pricefile import read_price_file
 from batch.money.prices import NO_CATALOGUE, read_prices
 from batch.money.pricewatch import form_of
-from batch.reading.forms import command_line
-from batch.reading.grouping import Groups
+from batch.reading.fault_groups import Groups
+from batch.reading.foreign_lines import command_line
 from batch.reading.reader import Defaults, read
 from batch.reports.earlier import reuse
 from batch.reports.files import check_free, check_writable

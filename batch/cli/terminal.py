@@ -15,7 +15,7 @@ from typing import TextIO
 import click
 
 from batch.language import _, ngettext, number
-from batch.reading.grouping import Group, Groups
+from batch.reading.fault_groups import Group, Groups
 
 _UNSAFE = dict.fromkeys(
     [

@@ -13,10 +13,10 @@ from codecs import utf_8_decode
 from collections.abc import Iterator
 from itertools import chain, islice
 
-from batch.reading.beginning import LONGEST, fault_of_file
-from batch.reading.rules import Defaults, draft, overlong
+from batch.reading.file_format import LONGEST, fault_of_file
+from batch.reading.line_rules import Defaults, draft, overlong
+from batch.reading.line_template import Templates
 from batch.reading.source import LONGEST_LINE, Block, Overlong, Source, blocks
-from batch.reading.template import Templates
 from jobs.request import Fault, Request
 
 __all__ = ["Defaults", "Source", "read"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from batch.reading.rules import Edit, edited
-from batch.reading.scan import Kind, Node, scan, text_of
+from batch.reading.json_scan import Kind, Node, scan, text_of
+from batch.reading.line_rules import Edit, edited
 from jobs.kinds import CHAT, KINDS, answers_in
 
 

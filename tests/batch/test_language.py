@@ -15,9 +15,9 @@ import pytest
 from batch import language
 from batch.asking import HINT
 from batch.language import _, decimal, exact, money, ngettext, number
-from batch.reading.forms import EACH_ROW
+from batch.reading.foreign_lines import EACH_ROW
+from batch.reading.line_rules import draft
 from batch.reading.reader import Defaults
-from batch.reading.rules import draft
 from batch.reading.source import blocks
 from jobs.errors import InvalidInput, InvalidValue
 from jobs.message import N_, Message

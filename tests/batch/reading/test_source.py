@@ -15,8 +15,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+from batch.reading.json_scan import MOST_VALUES
 from batch.reading.reader import Defaults, read
-from batch.reading.scan import MOST_VALUES
 from batch.reading.source import LONGEST_LINE, check_readable
 from jobs.errors import InvalidInput
 from jobs.request import Fault, Request

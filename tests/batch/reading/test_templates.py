@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.reading import reader
+from batch.reading.line_rules import draft
+from batch.reading.line_template import Templates
 from batch.reading.reader import Defaults, read
-from batch.reading.rules import draft
 from batch.reading.source import blocks
-from batch.reading.template import Templates
 from jobs.request import Fault, Request
 
 BOM = b"\xef\xbb\xbf"

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import msgspec
 
-from batch.reading.rules import LONGEST_NAME, Draft, edited
-from batch.reading.scan import is_blank
+from batch.reading.json_scan import is_blank
+from batch.reading.line_rules import LONGEST_NAME, Draft, edited
 from batch.reading.source import Block
 from jobs.request import Fault, Request
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from batch.reading.scan import Kind, Node, is_blank, text_of
+from batch.reading.json_scan import Kind, Node, is_blank, text_of
 from jobs.message import N_
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from batch.reading.forms import form_of_line
-from batch.reading.oddities import ends_with_answer, oddities, oddities_of_texts
-from batch.reading.scan import Flaw, Kind, Node, is_blank, scan, text_of
+from batch.reading.foreign_lines import form_of_line
+from batch.reading.input_warnings import ends_with_answer, oddities, oddities_of_texts
+from batch.reading.json_scan import Flaw, Kind, Node, is_blank, scan, text_of
 from jobs.kinds import CHAT, COMPLETIONS, EMBEDDINGS, KINDS, RESPONSES, kind_by_shape, kind_of
 from jobs.kinds import Kind as Asked
 from jobs.message import N_, Message

@@ -11,7 +11,15 @@ import io
 import json
 import re
 
-from batch.reading.forms import EACH_ROW, array_of, ask_each_row, columns, jq, spread, text_column
+from batch.reading.foreign_lines import (
+    EACH_ROW,
+    array_of,
+    ask_each_row,
+    columns,
+    jq,
+    spread,
+    text_column,
+)
 from jobs.message import N_, Message
 from jobs.request import Fault, Form
 
