@@ -34,8 +34,8 @@ from batch.money.pricewatch import form_of
 from batch.reading.fault_groups import Groups
 from batch.reading.foreign_lines import command_line
 from batch.reading.reader import Defaults, read
-from batch.reports.earlier import reuse
-from batch.reports.files import check_free, check_writable
+from batch.reports.output_files import check_free, check_writable
+from batch.reports.reuse import reuse
 from batch.reports.table import place_beside
 from batch.store.home import Home
 from batch.store.staged_job import Draft

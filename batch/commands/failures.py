@@ -15,7 +15,7 @@ from batch.cli.failure_text import cause_lines, ways_out
 from batch.cli.shared_options import job_argument, open_home, plain_option
 from batch.cli.terminal import say, tell
 from batch.language import _, ngettext, number
-from batch.reports.lines import input_line
+from batch.reports.output_lines import input_line
 from batch.resume_plan import codes_like, failures
 from batch.store.failure_causes import failed_lines
 from batch.store.jobstore import JobStore

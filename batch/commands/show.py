@@ -15,7 +15,7 @@ from batch.cli.click_help import Command
 from batch.cli.shared_options import COUNT, complete_job, open_home, plain_option
 from batch.cli.terminal import fitted, safe, say, tell
 from batch.language import _, decimal, exact, ngettext, number, zoned
-from batch.reports.lines import line_of
+from batch.reports.output_lines import line_of
 from batch.reports.rows import Row, row_of
 from batch.reports.texts import answer_of, prompt_of, rest_of
 from batch.store import messages, request_search

@@ -23,7 +23,7 @@ from batch.coordinator.redis.flower_commands import Wish
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.worker_status import Presence
 from batch.credentials import catalog_url
-from batch.reports.files import sizes
+from batch.reports.output_files import sizes
 from batch.reports.table import file_names
 from batch.store.events import Event, latest
 from batch.store.home import Home

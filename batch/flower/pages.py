@@ -44,7 +44,7 @@ from batch.flower import forms, plots, texts
 from batch.flower.listing import Listing, Query
 from batch.flower.status_reader import Desk, FileGone, Job
 from batch.language import _
-from batch.reports.files import Piece
+from batch.reports.output_files import Piece
 from batch.reports.page import visible
 from batch.store.events import Event
 from batch.watching.time_series import Series

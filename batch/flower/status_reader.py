@@ -27,7 +27,7 @@ from batch.coordinator.flower_queries import Retried, read
 from batch.coordinator.heartbeat import Sign, board_name
 from batch.coordinator.redis.connection import TIMEOUT_S
 from batch.coordinator.redis.flower_commands import Wish
-from batch.reports.files import Piece
+from batch.reports.output_files import Piece
 from batch.store.events import Event
 from batch.store.home import Home
 from batch.store.incidents import Trouble

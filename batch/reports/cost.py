@@ -10,8 +10,8 @@ from typing import Any
 
 from batch.money.cost_forecast import cost_of_all
 from batch.money.savings import Copies, copies_json, reused_of
+from batch.reports.price_mismatches import Comparison
 from batch.reports.rows import count_calls
-from batch.reports.unlisted import Comparison
 from batch.store import timeline
 from batch.store.billed import Billed
 from batch.store.cost_shares import Share

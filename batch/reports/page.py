@@ -22,9 +22,7 @@ from batch import language
 from batch.money.cost_forecast import cost_of_all
 from batch.money.savings import reused_of
 from batch.money.words import paid, uncertain
-from batch.reports.cost import Cost, copies_of, lines_of
-from batch.reports.rows import rows
-from batch.reports.survey import (
+from batch.reports.aggregates import (
     Survey,
     Tally,
     empty_survey,
@@ -32,6 +30,8 @@ from batch.reports.survey import (
     model_lines,
     span_of,
 )
+from batch.reports.cost import Cost, copies_of, lines_of
+from batch.reports.rows import rows
 from batch.store import waits
 from batch.store.answer_checks import how_checked
 from batch.store.events import history

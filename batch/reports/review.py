@@ -20,7 +20,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from batch.reports.files import whole_file
+from batch.reports.output_files import whole_file
 from batch.reports.rows import rows
 from batch.store.jobstore import JobStore
 from batch.store.units import REPAIRED

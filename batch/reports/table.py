@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
-from batch.reports.files import NAMES, whole_file
+from batch.reports.output_files import NAMES, whole_file
 from batch.reports.rows import Row, rows
 from batch.store.jobstore import JobRow, JobStore
 from batch.tables.answer_check import Check, check_of, text_of

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from batch.reports.files import NAMES, check_free, whole_file
+from batch.reports.output_files import NAMES, check_free, whole_file
 from jobs.budget import Amount
 from jobs.errors import StorageUnavailable, UsageError
 from scripts.auditor import Audit, audit

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.reports.files import NAMES
+from batch.reports.output_files import NAMES
 from batch.store.home import Home
 from jobs.celery_settings import VISIBILITY_S, celery_settings
 from scripts.simulator import Simulator

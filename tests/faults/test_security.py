@@ -30,7 +30,7 @@ from redis import Redis
 from batch import embedded
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.main import cli
-from batch.reports.files import whole_file
+from batch.reports.output_files import whole_file
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs import names

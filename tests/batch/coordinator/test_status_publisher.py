@@ -15,7 +15,7 @@ from batch.coordinator.flower_queries import Retried
 from batch.coordinator.redis.flower_commands import Wish
 from batch.coordinator.worker_status import Presence, presence_of
 from batch.flower.status_reader import ANSWER_S
-from batch.reports.files import Piece
+from batch.reports.output_files import Piece
 from batch.watching.time_series import unpacked
 from jobs.errors import UsageError
 from jobs.signing import Target

@@ -14,7 +14,7 @@ from tornado.web import Application, RequestHandler
 
 from batch.flower.pages import FilePage
 from batch.flower.status_reader import FileGone
-from batch.reports.files import Piece
+from batch.reports.output_files import Piece
 from jobs.errors import ServiceUnavailable
 from jobs.message import N_
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batch.flower.status_reader import Desk, FileGone, Job
-from batch.reports.files import Piece, piece
+from batch.reports.output_files import Piece, piece
 from jobs.states import JobState
 from tests.conftest import SEAL
 

@@ -22,9 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch import language
+from batch.reports.aggregates import Load
 from batch.reports.charts import MOST_LAYERS, Growth, Spread, Timeline
 from batch.reports.page import visible, write_page
-from batch.reports.survey import Load
 from batch.store import ledger
 from batch.store.billed import Billed
 from batch.store.failure_causes import Causes

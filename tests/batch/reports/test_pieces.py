@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.reports.files import piece, sizes
+from batch.reports.output_files import piece, sizes
 
 
 def test_a_file_is_read_piece_by_piece(tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.reports import finished_lines, lines, write_all
+from batch.reports import finished_lines, write_all
+from batch.reports import output_lines as lines
 from batch.reports.cost import cost_json, cost_of
-from batch.reports.files import whole_file
-from batch.reports.lines import embedded
+from batch.reports.output_files import whole_file
+from batch.reports.output_lines import embedded
 from batch.reports.page import write_page
 from batch.reports.rows import rows
 from batch.store import ledger
