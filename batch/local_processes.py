@@ -16,12 +16,12 @@ from typing import IO
 
 import msgspec
 
-from batch import embedded
+from batch import embedded_redis
+from batch.child_processes import environment, program
 from batch.cli.terminal import Say, safe, say
 from batch.credentials import key_fingerprint, post_seal, secret_file
-from batch.embedded import OwnServer
+from batch.embedded_redis import OwnServer
 from batch.language import _
-from batch.programs import environment, program
 from batch.settings import Settings
 from batch.store.home import Home
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
@@ -209,13 +209,13 @@ def crew(home: Home, settings: Settings, spec: Spec, workers: int) -> Iterator[C
     """Starts them, so that they are there when the input is checked and the user has agreed."""
     # All of them as Ctrl-C, so that no server is left behind.
     with stopped_by(signal.default_int_handler), ExitStack() as stack:
-        url = settings.redis_url or embedded.address(home.folder)
+        url = settings.redis_url or embedded_redis.address(home.folder)
         # First the workers: what they import takes longer than a server to start.
         seal = post_seal(settings, home.folder)
         secret = secret_file(settings, home.folder)
         team = Workers(workers, worker_environment(home, url, spec, secret), say)
         stack.callback(team.kill)
-        stack.enter_context(embedded.server(settings.redis_url, home.folder))
+        stack.enter_context(embedded_redis.server(settings.redis_url, home.folder))
         # A server ends with the last that uses it.
         stack.callback(team.kill)
         own = OwnServer(settings.redis_url, home.folder, say)

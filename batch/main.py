@@ -134,7 +134,7 @@ class _Commands(click.Group):
 
 def _tell_unknown_variables(command: str) -> None:
     """Names of settings that mean nothing are told, and those that may be meant as caps refused."""
-    from batch.variables import PREFIX, check_variables
+    from batch.unknown_variables import PREFIX, check_variables
 
     if any(name.startswith(PREFIX) for name in os.environ):
         for told in check_variables(os.environ, command, COMMANDS):

@@ -19,7 +19,7 @@ from typing import BinaryIO, Literal
 import msgspec
 from ulid import ULID
 
-from batch.asking import check_reach, lacks_responses
+from batch.endpoint_queries import check_reach, lacks_responses
 from batch.estimator.character_counts import Shape, shape_of
 from batch.estimator.climbs import climbs_of
 from batch.estimator.estimate import Estimate, Size, estimate, guess

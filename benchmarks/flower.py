@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from batch import embedded
+from batch import embedded_redis
 from benchmarks.environments import ROOT, endpoint, environ_for, write_input
 
 _LOOK_S = 2.0
@@ -84,7 +84,7 @@ def measure(folder: Path, sizes: list[int]) -> list[int]:
     """Flower's kB at the end of each of the jobs that bring the requests to these sizes."""
     with ExitStack() as stack:
         url = stack.enter_context(endpoint())
-        redis = stack.enter_context(embedded.server(None, folder / "server"))
+        redis = stack.enter_context(embedded_redis.server(None, folder / "server"))
         environ = {
             **environ_for(folder / "home", url),
             "PYTHONPATH": str(ROOT),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from batch import embedded
+from batch import embedded_redis
 from batch.coordinator.redis import connection as connection
 from jobs.errors import NightshiftError
 from jobs.signing import Seal
@@ -86,7 +86,7 @@ class Server:
         """Starts it, and waits until it answers."""
         self.process = subprocess.Popen(
             [
-                embedded.binary(),
+                embedded_redis.binary(),
                 *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
                 *("--appendonly", "no", "--dir", str(self._folder)),
             ],

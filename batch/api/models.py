@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from batch.api.errors import ApiError
 from batch.api.requests import desk_of
-from batch.asking import Page, asking
+from batch.endpoint_queries import Page, asking
 from jobs.address import join
 from jobs.errors import ServiceUnavailable
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from batch import embedded
+from batch import embedded_redis
 from batch.cli.missing_workers import lack_of_workers
 from batch.cli.quality import quality_json
 from batch.coordinator.heartbeat import Sign, board_name
@@ -159,7 +159,7 @@ class Glance:
 
     def _connected(self) -> CoordinatorRedis | None:
         if self._redis is None:
-            url = self._settings.redis_url or embedded.find(self._home.folder)
+            url = self._settings.redis_url or embedded_redis.find(self._home.folder)
             if url is not None:
                 self._redis = CoordinatorRedis(url, post_seal(self._settings, self._home.folder))
         return self._redis

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch import embedded
+from batch import embedded_redis
+from batch.child_processes import end_with_parent, keep_only_needed
 from batch.cli.click_help import Command
 from batch.cli.shared_options import (
     PORT,
@@ -28,11 +29,10 @@ from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.service import Coordinator
 from batch.coordinator.task_publisher import Sender
 from batch.credentials import catalog_url, pass_for, post_seal
-from batch.embedded import OwnServer
+from batch.embedded_redis import OwnServer
 from batch.language import _
 from batch.local_processes import stopped_by
 from batch.money.spend_tracker import Allowance
-from batch.programs import end_with_parent, keep_only_needed
 from batch.settings import log_level, read_settings, worker_patience
 from jobs.logs import log_to_stderr
 from jobs.message import N_
@@ -101,7 +101,7 @@ def command(
     set_caps(home, options)
     metrics, stop = _metrics(home, metrics_port, metrics_address), _Stop()
     with (
-        embedded.server(settings.redis_url, home.folder, say) as url,
+        embedded_redis.server(settings.redis_url, home.folder, say) as url,
         closing(CoordinatorRedis(url, seal)) as redis,
         closing(Sender(url, seal)) as sender,
         closing(

@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 
-from batch import embedded
+from batch import embedded_redis
+from batch.child_processes import environment, program
 from batch.cli.click_help import Command
 from batch.cli.click_options import endpoint_options, notify_options
 from batch.cli.job_status import Glance, worst
@@ -38,7 +39,6 @@ from batch.credentials import post_seal
 from batch.language import _, decimal, ngettext, number, use
 from batch.notifications import channels
 from batch.notifications.message import TEST
-from batch.programs import environment, program
 from batch.settings import Settings, read_settings
 from batch.store.home import Home
 from jobs.address import DEFAULT_BASE_URL
@@ -194,9 +194,9 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     url = settings.redis_url
     try:
         if url is None:
-            embedded.binary()
+            embedded_redis.binary()
             if Home(settings.home).is_coordinated():
-                connection.check(embedded.address(settings.home))
+                connection.check(embedded_redis.address(settings.home))
             yield Finding("redis", _("embedded, started on demand"))
             return
         told = _("answers, version {version}")
@@ -280,7 +280,7 @@ def _coordinator_lacks_key(base_url: str) -> bool:
     with suppress(NightshiftError):
         settings = read_settings(os.environ)
         home = Home(settings.home)
-        if url := settings.redis_url or embedded.find(home.folder):
+        if url := settings.redis_url or embedded_redis.find(home.folder):
             with closing(CoordinatorRedis(url, post_seal(settings, home.folder))) as redis:
                 sign = redis.status.present(board_name(home), Sign)
             return sign is not None and not sign.only and sign.catalog != base_url.rstrip("/")

@@ -6,7 +6,8 @@ import os
 
 import click
 
-from batch import embedded
+from batch import embedded_redis
+from batch.child_processes import fork_tied, keep_only_needed, outlive
 from batch.cli.click_help import Command
 from batch.cli.shared_options import (
     PORT,
@@ -18,7 +19,6 @@ from batch.cli.shared_options import (
 )
 from batch.cli.terminal import say
 from batch.credentials import key_fingerprint, post_seal
-from batch.programs import fork_tied, keep_only_needed, outlive
 from batch.settings import log_level, read_settings
 from jobs.address import DEFAULT_BASE_URL
 from jobs.logs import log_to_stderr
@@ -88,7 +88,7 @@ def command(
     target = Target(base_url, key_fingerprint(os.environ))
     password = secret(os.environ, PASSWORD_VARIABLE)
     keep_only_needed("flower")
-    with embedded.server(settings.redis_url, home.folder, say) as url:
+    with embedded_redis.server(settings.redis_url, home.folder, say) as url:
         # Flower's threads hold connections to their end: who ends the server must outlive them.
         if settings.redis_url is None and (flower := fork_tied()):
             return outlive(flower)

@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import click
 from pydantic import ValidationError
 
-from batch import control, embedded
-from batch.asking import check_reach
+from batch import control, embedded_redis
 from batch.cli.click_help import Command
 from batch.cli.click_options import (
     CHANGEABLE,
@@ -46,6 +45,7 @@ from batch.cli.spec_builder import read_deadline
 from batch.cli.terminal import safe, say, tell, width
 from batch.commands.run import follow
 from batch.credentials import key_fingerprint
+from batch.endpoint_queries import check_reach
 from batch.foreground import settle_job
 from batch.language import _, capital, ngettext, number
 from batch.local_processes import crew, leftovers_of
@@ -261,7 +261,7 @@ def _check_services(home: Home, settings: Settings) -> None:
         )
     check_key(settings)
     if settings.redis_url is not None:
-        embedded.check(settings.redis_url)
+        embedded_redis.check(settings.redis_url)
     if home.is_copied():
         say(capital(_(Stall.COPIED.rule.meaning)))
 

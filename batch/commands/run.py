@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from batch import control, embedded
+from batch import control, embedded_redis
 from batch.cli.click_help import Command
 from batch.cli.click_options import spec_options
 from batch.cli.confirmation import ask, costs_nothing, send_question
@@ -94,7 +94,7 @@ def command(
             N_("cannot ask whether to spend money: stdin is not a terminal"), hint=N_("pass --yes")
         )
     if settings.redis_url is not None:
-        embedded.check(settings.redis_url)
+        embedded_redis.check(settings.redis_url)
     with crew(home, settings, spec, workers) as its:
         # Here, so that the workers start meanwhile.
         from batch.cli.submission_summary import check_in

@@ -112,7 +112,7 @@ def command(
     """See HELP."""
     # Loads the server; no other command does.
     from batch.api.webhooks import WEBHOOK_SECRET
-    from batch.serving import Listening, Team, serve
+    from batch.serve_processes import Listening, Team, serve
 
     log_to_stderr(log_level(os.environ, "INFO"), "%(asctime)s %(message)s")
     home, settings = open_home(), read_settings(os.environ)

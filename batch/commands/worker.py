@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 import click
 
-from batch import embedded
+from batch import embedded_redis
+from batch.child_processes import environment, program
 from batch.cli.click_help import Command
 from batch.cli.click_options import endpoint_options
 from batch.cli.parameter_types import Whole
@@ -19,7 +20,6 @@ from batch.cli.terminal import say
 from batch.credentials import secret_file
 from batch.language import _
 from batch.local_processes import stopped_by
-from batch.programs import environment, program
 from batch.settings import check_key, log_level, read_settings
 from jobs.address import DEFAULT_BASE_URL
 from jobs.message import N_
@@ -72,10 +72,10 @@ def command(base_url: str, open_chunks: int, *, insecure_http: bool, **_headers:
     }
     environ = environment("workers", more)
     if settings.redis_url is None:
-        with embedded.server(None, home.folder) as url:
+        with embedded_redis.server(None, home.folder) as url:
             say(_("worker for {url} is running; press Ctrl-C to stop").format(url=base_url))
             return _as_a_child({**environ, "NIGHTSHIFT_REDIS_URL": url})
-    embedded.wait_for(settings.redis_url, say)
+    embedded_redis.wait_for(settings.redis_url, say)
     say(_("worker for {url} is running; press Ctrl-C to stop").format(url=base_url))
     return _in_our_place({**environ, "NIGHTSHIFT_REDIS_URL": settings.redis_url})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from decimal import Decimal
 
-from batch.asking import asking
+from batch.endpoint_queries import asking
 from jobs.address import join
 from jobs.credits import balance_of
 from jobs.errors import ServiceUnavailable

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Raw
 
-from batch.asking import HINT, Ask, Page, asking
+from batch.endpoint_queries import HINT, Ask, Page, asking
 from jobs import gateways
 from jobs.address import join
 from jobs.errors import InvalidValue, ServiceUnavailable

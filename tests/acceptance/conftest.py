@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from batch import embedded
+from batch import embedded_redis
 from scripts import schemas
 from scripts.simulator import Simulator
 from tests.conftest import CANARY, Server, Workdir
@@ -269,7 +269,7 @@ def _check_json(arguments: tuple[str | Path, ...], out: str) -> None:
 
 def end_server(home: Path) -> None:
     """Ends the embedded server that a killed command left, also where its worker still clings."""
-    if home.is_dir() and (url := embedded.find(home)):
+    if home.is_dir() and (url := embedded_redis.find(home)):
         with Redis.from_url(url) as redis:
             redis.shutdown(nosave=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batch import embedded
+from batch import embedded_redis
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import Ended, Shell, batch_lines, wait_until
 
@@ -176,7 +176,9 @@ def redis_with(tmp_path: Path) -> Iterator[Callable[..., str]]:
             port = probe.getsockname()[1]
         flags = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
         started.append(
-            subprocess.Popen([embedded.binary(), *flags, *settings], stdout=subprocess.DEVNULL)
+            subprocess.Popen(
+                [embedded_redis.binary(), *flags, *settings], stdout=subprocess.DEVNULL
+            )
         )
         wait_until("the server listens", lambda: _listens(port))
         return f"127.0.0.1:{port}"

@@ -18,7 +18,7 @@ from typing import IO
 import pytest
 from redis import Redis
 
-from batch import embedded
+from batch import embedded_redis
 from jobs.errors import ServiceUnavailable
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import (
@@ -198,7 +198,7 @@ def test_what_stops_a_run_while_its_input_is_checked_leaves_no_job_and_no_proces
         ended = running.ends(130)
 
     assert "interrupted" in ended.err
-    assert embedded.find(shell.folder / "home") is None
+    assert embedded_redis.find(shell.folder / "home") is None
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
     assert shell.jobs() == []
@@ -225,7 +225,7 @@ def test_a_run_under_nohup_goes_on_when_its_terminal_goes_away(
 
 def own_server(run: Begun) -> int:
     """The process id of the embedded server."""
-    with Redis.from_url(embedded.find(run.shell.folder / "home") or "") as redis:
+    with Redis.from_url(embedded_redis.find(run.shell.folder / "home") or "") as redis:
         return int(redis.info("server")["process_id"])
 
 
@@ -245,9 +245,9 @@ def test_a_run_whose_server_is_killed_starts_it_again_and_buys_nothing_twice(
 def test_a_run_whose_server_stands_still_ends_and_says_so(
     begun: Callable[..., Begun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_STANDS_STILL_S", 5.0)
+    monkeypatch.setattr(embedded_redis, "_STANDS_STILL_S", 5.0)
     run = begun("constant:1")
-    pid, own = own_server(run), embedded.OwnServer(None, run.shell.folder / "home", print)
+    pid, own = own_server(run), embedded_redis.OwnServer(None, run.shell.folder / "home", print)
 
     os.kill(pid, signal.SIGSTOP)
     try:

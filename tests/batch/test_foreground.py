@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from batch import foreground
-from batch.embedded import OwnServer
+from batch.embedded_redis import OwnServer
 from batch.foreground import Interrupts
 from batch.local_processes import Crew, Workers
 from batch.store.home import Home

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from batch import language
-from batch.asking import HINT
+from batch.endpoint_queries import HINT
 from batch.language import _, decimal, exact, money, ngettext, number
 from batch.reading.foreign_lines import EACH_ROW
 from batch.reading.line_rules import draft

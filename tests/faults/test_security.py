@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from batch import embedded
+from batch import embedded_redis
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.main import cli
 from batch.reports.output_files import whole_file
@@ -436,7 +436,7 @@ def test_s14_another_user_reads_nothing_of_a_home_and_does_not_reach_its_server(
     url = ""
     try:
         (work / "home").mkdir(mode=0o755)
-        url = embedded.start_or_find(work / "home")
+        url = embedded_redis.start_or_find(work / "home")
         shell("run", "in.jsonl", "-o", "out", "--yes")
         socket_path = url.removeprefix("unix://").partition("?")[0]
         targets = [
@@ -448,7 +448,7 @@ def test_s14_another_user_reads_nothing_of_a_home_and_does_not_reach_its_server(
         reached = what_a_stranger_reaches([str(target) for target in targets])
     finally:
         if url:
-            embedded.leave(url)
+            embedded_redis.leave(url)
         shell.end()
 
     # What was there keeps its mode; what is made within it is nobody else's.
@@ -534,7 +534,7 @@ def test_s14_the_servers_socket_is_the_owners_alone_even_far_from_the_home(tmp_p
     home.mkdir()
     old = os.umask(0)
     try:
-        url = embedded.start_or_find(home)
+        url = embedded_redis.start_or_find(home)
         path = Path(url.removeprefix("unix://").partition("?")[0])
         modes = [stat.S_IMODE(one.stat().st_mode) for one in (path, path.parent, home / "redis")]
         redis = Redis.from_url(url)
@@ -542,7 +542,7 @@ def test_s14_the_servers_socket_is_the_owners_alone_even_far_from_the_home(tmp_p
         redis.close()
     finally:
         os.umask(old)
-        embedded.leave(url)
+        embedded_redis.leave(url)
 
     assert str(home) not in str(path)
     assert modes == [0o700, 0o700, 0o700]
@@ -565,4 +565,4 @@ def test_s14_a_folder_for_sockets_that_somebody_laid_out_is_refused(
     home.mkdir()
 
     with pytest.raises(ServiceUnavailable, match="others"):
-        embedded.start_or_find(home)
+        embedded_redis.start_or_find(home)

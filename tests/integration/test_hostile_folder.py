@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from batch.child_processes import environment
 from batch.main import COMMANDS
-from batch.programs import environment
 from scripts.simulator import Simulator
 from tests.acceptance.conftest import Running, Shell, batch_lines, shell, wait_until
 from tests.conftest import CANARY, ROOT, Server

@@ -16,7 +16,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from batch import embedded
+from batch import embedded_redis
 from batch.coordinator.redis import connection as connection
 from batch.coordinator.task_publisher import Sender
 from batch.settings import read_settings
@@ -38,7 +38,7 @@ class Strange:
         flags = [*("--port", str(self.port), "--bind", "127.0.0.1"), "--save", ""]
         flags += ["--dir", str(folder)]
         self.process = subprocess.Popen(
-            [embedded.binary(), *flags, *options], stdout=subprocess.DEVNULL
+            [embedded_redis.binary(), *flags, *options], stdout=subprocess.DEVNULL
         )
         self.redis = Redis(port=self.port)
         wait_for(self.redis.ping)

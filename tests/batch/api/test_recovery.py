@@ -17,7 +17,7 @@ from batch.api.housekeeping import Closing
 from batch.api.webhooks import Hooks
 from batch.notifications.channels import Undelivered
 from batch.removal import check_over, remove
-from batch.serving import Child, Team
+from batch.serve_processes import Child, Team
 from batch.store.home import Home
 from batch.store.registry import Registry
 from jobs.commands import Change, Resume
@@ -297,7 +297,7 @@ def test_a_disk_without_room_does_not_end_the_server(monkeypatch: pytest.MonkeyP
         StorageUnavailable(Message("no room")),
         ServiceUnavailable(Message("it exits")),
     ]
-    monkeypatch.setattr("batch.serving._LOOK_S", 0.0)
+    monkeypatch.setattr("batch.serve_processes._LOOK_S", 0.0)
     team = Team.__new__(Team)
     ended: list[int] = []
     team._over, team.failure = threading.Event(), None

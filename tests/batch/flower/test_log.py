@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batch import embedded
+from batch import embedded_redis
 from batch.commands import flower
 from jobs.logs import FORMAT
 
@@ -22,7 +22,7 @@ def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("NIGHTSHIFT_REDIS_URL", "redis://127.0.0.1:9/0")
     monkeypatch.setenv(FORMAT, "text")
     monkeypatch.setattr(flower, "keep_only_needed", lambda _name: None)
-    monkeypatch.setattr(embedded, "server", lambda url, *_: nullcontext(url))
+    monkeypatch.setattr(embedded_redis, "server", lambda url, *_: nullcontext(url))
     level = logging.root.level
     yield
     logging.root.setLevel(level)

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch import asking
+from batch import endpoint_queries
 from batch.money.prices import Form, model_price, read_catalogue, read_prices
 from jobs.errors import ServiceUnavailable
 from jobs.gateways import PER_MILLION
@@ -483,14 +483,14 @@ def test_a_server_that_speaks_no_tls_cannot_be_read() -> None:
 
 
 def test_a_catalogue_that_outgrows_the_limit_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "LARGEST", len(ROUTERAI) - 1)
+    monkeypatch.setattr(endpoint_queries, "LARGEST", len(ROUTERAI) - 1)
     page = {"/v1/models": (200, ROUTERAI)}
     with serving(page) as (url, _), pytest.raises(ServiceUnavailable, match="more than"):
         read_prices(url, [MODEL], now=0)
 
 
 def test_a_catalogue_that_drips_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "TOTAL_S", 0.0)
+    monkeypatch.setattr(endpoint_queries, "TOTAL_S", 0.0)
     page = {"/v1/models": (200, ROUTERAI)}
     with serving(page) as (url, _), pytest.raises(ServiceUnavailable, match="longer than"):
         read_prices(url, [MODEL], now=0)
@@ -498,7 +498,7 @@ def test_a_catalogue_that_drips_is_left(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX-Slow: "], ids=["line", "header"])
 def test_a_head_that_drips_is_left_as_soon(monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
-    monkeypatch.setattr(asking, "TOTAL_S", 0.3)
+    monkeypatch.setattr(endpoint_queries, "TOTAL_S", 0.3)
     done = threading.Event()
 
     def drip(server: socket.socket) -> None:
@@ -561,7 +561,7 @@ def test_a_head_that_quotes_the_key_shows_it_to_nobody(
 
 
 def test_silence_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "IDLE_S", 0.5)
+    monkeypatch.setattr(endpoint_queries, "IDLE_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
         with pytest.raises(ServiceUnavailable, match="ReadTimeout"):

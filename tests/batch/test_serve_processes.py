@@ -16,7 +16,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from batch.api import protocol
-from batch.serving import Child, Listening, Team, _server, serve
+from batch.serve_processes import Child, Listening, Team, _server, serve
 from jobs.errors import ServiceUnavailable
 
 

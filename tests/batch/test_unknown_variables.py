@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batch.main import COMMANDS
-from batch.variables import SETTINGS, check_variables
+from batch.unknown_variables import SETTINGS, check_variables
 from jobs.errors import UsageError
 
 ROOT = Path(__file__).parents[2]

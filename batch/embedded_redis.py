@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from batch.child_processes import for_a_server
 from batch.language import _
-from batch.programs import for_a_server
 from jobs.errors import ServiceUnavailable, StorageUnavailable
 from jobs.message import N_
 

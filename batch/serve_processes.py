@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch import embedded
+from batch import embedded_redis
+from batch.child_processes import environment, program
 from batch.cli.terminal import say
 from batch.credentials import secret_file
 from batch.language import _
 from batch.local_processes import DRAIN_S, Workers, stopped_by, worker_environment
-from batch.programs import environment, program
 from batch.settings import Settings
 from batch.store.home import Home
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
@@ -132,7 +132,7 @@ class Team:
     ) -> None:
         self._home = home
         secret = secret_file(settings, home.folder)
-        url = settings.redis_url or embedded.address(home.folder)
+        url = settings.redis_url or embedded_redis.address(home.folder)
         hello = msgspec.json.encode(setting) + b"\n"
         here = {"NIGHTSHIFT_HOME": str(home.folder)}
         tied = {**here, "NIGHTSHIFT_TIED": "1"}
