@@ -33,7 +33,7 @@ from workers.calling.balance import Balance
 from workers.calling.classifier import classify
 from workers.calling.endpoint import Answer, Listener
 from workers.calling.responses import Responses
-from workers.calling.words import own_words
+from workers.calling.shown_text import own_words
 from workers.delivery.journal import Sent
 from workers.delivery.outbox import Outbox
 from workers.delivery.records import (
@@ -47,8 +47,8 @@ from workers.pacing.backoff import Dice
 from workers.pacing.circuit_breaker import HealthSignal
 from workers.pacing.dispatcher import Dispatcher, Hindrance
 from workers.pacing.feedback import dearer, is_dearer, spent, tell_limiter
-from workers.pacing.judge import Judge
 from workers.pacing.retry import FAULTS, decide
+from workers.pacing.stop_verdict import Judge
 from workers.pending import OpenChunk, PendingRequest
 from workers.stops import Stops
 

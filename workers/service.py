@@ -29,7 +29,7 @@ from workers.calling.endpoint import Broken, BrokenKind, Endpoint
 from workers.calling.lookup import found_in
 from workers.delivery import recovery
 from workers.delivery.outbox import Outbox, new_name
-from workers.engine import Engine
+from workers.event_loop import Engine
 from workers.pending import OpenChunk, Summary
 from workers.redis.claims import LOOK_LATER_S, LOOK_S
 from workers.redis.gateway import WorkerRedis

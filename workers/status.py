@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 
 from jobs.heartbeat import MOST_DATA, MOST_SAID, JobStatus, LaneStatus, Wait
-from workers.calling.words import own_words
+from workers.calling.shown_text import own_words
 from workers.pacing.dispatcher import Dispatcher
 from workers.pending import OpenChunk
 from workers.runner import Runner

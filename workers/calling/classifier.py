@@ -12,7 +12,7 @@ The way of an answer:
     anything else ───────────────────→ bad body
 
 A `Stop` is what one answer says of the key, the address, the model or the money. Whether it is
-believed is decided elsewhere, by what else the endpoint answers (`workers.pacing.judge`).
+believed is decided elsewhere, by what else the endpoint answers (`workers.pacing.stop_verdict`).
 
 Status 200 decides nothing: the endpoint sends it with the first keep-alive space, long before it
 knows how the call will end, and then puts an error into the body.
@@ -84,8 +84,8 @@ from jobs.states import PauseReason
 from workers.calling import forms, retry_after
 from workers.calling.bill import charge, charge_of, served_by
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
+from workers.calling.error_body import LONGEST_MESSAGE, Trouble, unwrap
 from workers.calling.reading import NO_JSON, Json, parse, text_of
-from workers.calling.trouble import LONGEST_MESSAGE, Trouble, unwrap
 
 __all__ = ["BROKEN", "LONGEST_MESSAGE", "classify"]
 

@@ -22,7 +22,7 @@ from workers.delivery import journal
 from workers.delivery.journal import Claimed, Closed, Ended, Heard, Record, Sent
 from workers.delivery.outbox import Outbox
 from workers.delivery.records import call_row, call_without_answer, raw_body, result_of
-from workers.pacing.judge import NO_MODEL
+from workers.pacing.stop_verdict import NO_MODEL
 
 log = logging.getLogger("nightshift.recovery")
 

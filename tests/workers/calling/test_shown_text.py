@@ -7,7 +7,7 @@ import json
 import pytest
 
 from jobs.message import Message
-from workers.calling.words import LONGEST, own_words
+from workers.calling.shown_text import LONGEST, own_words
 
 PROMPT = "Опиши подробно, почему небо синее, а трава зелёная.\nВторая строка."
 BODY = json.dumps({"model": "minimax/minimax-m1", "messages": [{"content": PROMPT}]}).encode()

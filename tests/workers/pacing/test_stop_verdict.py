@@ -10,7 +10,7 @@ import pytest
 from jobs.outcome import NOT_BILLED, Answered, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.states import PauseReason
 from tests.workers.fakes import JOB, MODEL, OTHER_JOB, payload, work
-from workers.pacing.judge import MOST_APART, NO_MODEL, Judge
+from workers.pacing.stop_verdict import MOST_APART, NO_MODEL, Judge
 from workers.pending import OpenChunk, PendingRequest
 
 OTHER_MODEL = "example/other"
