@@ -119,7 +119,7 @@ def _is_listening(path: Path) -> bool:
 
 def check(url: str) -> None:
     """Raises what `connection.check` does, which says where Redis was looked for."""
-    from batch.coordinator.redis import connection as connection
+    from batch.coordinator.redis import connection
 
     connection.check(url)
 
@@ -190,7 +190,7 @@ def leave(url: str) -> None:
     """Ends the server if nobody else uses it."""
     # Whatever fails: a module may be half loaded where a signal came while it was.
     with suppress(Exception):
-        from batch.coordinator.redis import connection as connection
+        from batch.coordinator.redis import connection
 
         connection.end_if_alone(url)
 
@@ -257,7 +257,7 @@ def _start(folder: Path, path: Path) -> subprocess.Popen[bytes]:
 
 def _answers(url: str) -> bool:
     # Here, so that a server and workers are on their way before a client of Redis is loaded.
-    from batch.coordinator.redis import connection as connection
+    from batch.coordinator.redis import connection
 
     return connection.answers(url)
 

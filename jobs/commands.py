@@ -44,8 +44,8 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """Other limits, another budget, other hours: fields of `jobs.job_options.Spec` and their new values,
-    those of its `limits` and its `budget` apart.
+    """Other limits, another budget, other hours: fields of `jobs.job_options.Spec` and their new
+    values, those of its `limits` and its `budget` apart.
     """
 
     limits: Mapping[str, Any] = {}

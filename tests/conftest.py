@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from batch import embedded_redis
-from batch.coordinator.redis import connection as connection
+from batch.coordinator.redis import connection
 from jobs.errors import NightshiftError
 from jobs.signing import Seal
 from scripts.simulator import Simulator

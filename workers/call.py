@@ -49,7 +49,7 @@ from workers.pacing.dispatcher import Dispatcher, Hindrance
 from workers.pacing.feedback import dearer, is_dearer, spent, tell_limiter
 from workers.pacing.retry import FAULTS, decide
 from workers.pacing.stop_verdict import Judge
-from workers.pending import OpenChunk, PendingRequest
+from workers.pending import PendingRequest, RunningChunk
 from workers.stops import Stops
 
 ADDRESS = frozenset({"endpoint.redirect", "endpoint.wrong_address", "endpoint.blocked"})
@@ -61,7 +61,7 @@ as many as left in the last `AHEAD_S`, since calls that are quick outrun the lea
 
 _LOOK_S = 0.05
 
-MaySpend = Callable[[OpenChunk, Amount], Awaitable[bool | None]]
+MaySpend = Callable[[RunningChunk, Amount], Awaitable[bool | None]]
 """Whether the calls of a chunk may cost so much in all; None: nobody said so in time."""
 
 log = logging.getLogger("nightshift.call")
@@ -137,7 +137,7 @@ class Calls:
         self,
         endpoint: Caller,
         outbox: Outbox,
-        chunks: dict[tuple[str, int], OpenChunk],
+        chunks: dict[tuple[str, int], RunningChunk],
         stops: Stops,
         may_spend: MaySpend,
         dice: Dice,
@@ -188,7 +188,7 @@ class Calls:
 
     # ---- what calls may cost ----------------------------------------------------------------
 
-    async def begin(self, chunk: OpenChunk) -> bool:
+    async def begin(self, chunk: RunningChunk) -> bool:
         """Whether calls of a chunk may leave; opens nothing of one whose turn comes later."""
         before = sum(
             other.waiting
@@ -201,7 +201,7 @@ class Calls:
         chunk.has_begun, chunk.is_refused = said is True, said is False
         return chunk.has_begun
 
-    def end(self, chunk: OpenChunk) -> None:
+    def end(self, chunk: RunningChunk) -> None:
         """Nothing of the chunk leaves any more."""
         if chunk.widening is not None:
             chunk.widening.cancel()
@@ -210,7 +210,7 @@ class Calls:
     def _reach(self) -> int:
         return max(REACH, len(self._in_flight) // REACH_OF, self._pulse.lately)
 
-    async def _open(self, chunk: OpenChunk, amount: Amount) -> bool | None:
+    async def _open(self, chunk: RunningChunk, amount: Amount) -> bool | None:
         said = await self._may_spend(chunk, amount)
         if said:
             chunk.grant.open(amount, self._clock())
@@ -232,13 +232,13 @@ class Calls:
         finally:
             chunk.kept_waiting -= 1
 
-    def _widen(self, chunk: OpenChunk) -> asyncio.Task[bool | None]:
+    def _widen(self, chunk: RunningChunk) -> asyncio.Task[bool | None]:
         """Asks for more of the grant, once at a time."""
         if chunk.widening is None:
             chunk.widening = asyncio.create_task(self._widened(chunk))
         return chunk.widening
 
-    async def _widened(self, chunk: OpenChunk) -> bool | None:
+    async def _widened(self, chunk: RunningChunk) -> bool | None:
         try:
             await asyncio.sleep(0)  # those that were admitted at the same time are counted, too
             calls = max(chunk.kept_waiting, min(self._reach, chunk.waiting))
@@ -253,7 +253,7 @@ class Calls:
         finally:
             chunk.widening = None
 
-    def _look_ahead(self, chunk: OpenChunk) -> None:
+    def _look_ahead(self, chunk: RunningChunk) -> None:
         """Opens more before it is needed: of this chunk, and of those that come after it."""
         if chunk.widening is None and chunk.grant.is_low:
             self._widen(chunk)

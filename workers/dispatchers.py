@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.chunk import Terms
 from workers.pacing.dispatcher import Dispatcher
-from workers.pending import OpenChunk, PendingRequest
+from workers.pending import PendingRequest, RunningChunk
 
 Call = Callable[[Dispatcher, PendingRequest], Coroutine[Any, Any, None]]
 
@@ -28,7 +28,7 @@ class Dispatchers:
     def __iter__(self) -> Iterator[Dispatcher]:
         return iter([dispatcher for dispatcher, _ in self._open.values()])
 
-    def of(self, chunks: Iterable[OpenChunk]) -> list[Dispatcher]:
+    def of(self, chunks: Iterable[RunningChunk]) -> list[Dispatcher]:
         """Those for the models of these chunks."""
         models = {model for chunk in chunks for model in chunk.payload.models}
         return [self._open[model][0] for model in models & self._open.keys()]

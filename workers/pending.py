@@ -27,7 +27,7 @@ class Summary:
     reason: str = DONE.code
 
 
-class OpenChunk:
+class RunningChunk:
     """A chunk that runs here. Each of its requests leaves once: by `finish` or by `give_back`.
 
     `stopped` is why no more of it may be called, `refusals` counts what its calls met by code.
@@ -140,7 +140,7 @@ class PendingRequest:
     `is_budgeted` needs one of the repetitions that are left. `kind`: what is asked (`jobs.kinds`).
     """
 
-    chunk: OpenChunk
+    chunk: RunningChunk
     job: str
     work: Work
     bound: Amount
@@ -155,7 +155,7 @@ class PendingRequest:
     kind: str = CHAT.url
 
     @classmethod
-    def of(cls, chunk: OpenChunk, work: Work) -> PendingRequest:
+    def of(cls, chunk: RunningChunk, work: Work) -> PendingRequest:
         """As it comes with its chunk."""
         payload = chunk.payload
         model, kinds = payload.models[work.model], payload.kinds

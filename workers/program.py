@@ -92,7 +92,7 @@ def _wait_for_parent() -> None:
 
 
 def _silence_advice(**_: object) -> None:
-    """What Celery says at each lost connection is about a setting that jobs.celery_settings sets outright.
+    """What Celery says at each lost connection is about a setting that we set outright.
 
     Not before it has set its log up: that asks for every such word anew.
     """

@@ -29,7 +29,7 @@ from workers.pacing.contact import Contact
 from workers.pacing.dispatcher import Dispatcher
 from workers.pacing.leases import LimiterBackend
 from workers.pacing.limiter import Limiter
-from workers.pending import OpenChunk, PendingRequest, Summary
+from workers.pending import PendingRequest, RunningChunk, Summary
 from workers.stops import LOST, Stops
 
 
@@ -51,7 +51,7 @@ class Runner:
         clock: Callable[[], float] = time.monotonic,
         on_stop: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.chunks: dict[tuple[str, int], OpenChunk] = {}
+        self.chunks: dict[tuple[str, int], RunningChunk] = {}
         self.contact = Contact(clock)
         self.dispatchers = Dispatchers(self._make, self._call)
         self.stops = Stops(self.chunks, self.dispatchers, on_stop)
@@ -80,7 +80,7 @@ class Runner:
         `BadMessage` for a payload that makes no sense; nothing of it was run then.
         """
         check_payload(payload)
-        chunk = self.chunks[payload.job, payload.chunk] = OpenChunk(payload)
+        chunk = self.chunks[payload.job, payload.chunk] = RunningChunk(payload)
         taken = [(work.ordinal, work.attempts, work.uncertain) for work in payload.requests]
         self._outbox.claimed(*chunk.key, taken, payload.terms.tariff)
         try:
@@ -105,7 +105,7 @@ class Runner:
         self.stops.resume(job)
         self.dispatchers.forget(job)
 
-    def _distribute(self, chunk: OpenChunk) -> None:
+    def _distribute(self, chunk: RunningChunk) -> None:
         waiting: dict[str, list[PendingRequest]] = defaultdict(list)
         for work in chunk.payload.requests:
             request = PendingRequest.of(chunk, work)
@@ -119,7 +119,7 @@ class Runner:
         for model, requests in waiting.items():
             self.dispatchers.add(model, terms, requests)
 
-    def _by_now(self, chunk: OpenChunk) -> Terms:
+    def _by_now(self, chunk: RunningChunk) -> Terms:
         """The chunk's terms, with the pace that its job may have by now."""
         terms, speed = chunk.payload.terms, self._speeds.get(chunk.payload.job)
         return replace(terms, **asdict(speed)) if speed else terms

@@ -30,7 +30,7 @@ from workers.calling.lookup import found_in
 from workers.delivery import recovery
 from workers.delivery.outbox import Outbox, new_name
 from workers.event_loop import Engine
-from workers.pending import OpenChunk, Summary
+from workers.pending import RunningChunk, Summary
 from workers.redis.claims import LOOK_LATER_S, LOOK_S
 from workers.redis.gateway import WorkerRedis
 from workers.redis.heartbeats import Published
@@ -177,7 +177,7 @@ class Service:
         self._beat = asyncio.create_task(self._beats(), name="beats")
         self._heed = asyncio.create_task(self._heeds(), name="holds")
 
-    async def _may_spend(self, chunk: OpenChunk, amount: Amount) -> bool | None:
+    async def _may_spend(self, chunk: RunningChunk, amount: Amount) -> bool | None:
         """What waits of a chunk goes back where its coordinator is silent for `PERMIT_S`."""
         (job, number), stops = chunk.key, self._runner.stops
         hurries = bool(chunk.kept_waiting) or not chunk.has_begun

@@ -8,7 +8,7 @@ from collections import defaultdict
 from jobs.heartbeat import MOST_DATA, MOST_SAID, JobStatus, LaneStatus, Wait
 from workers.calling.shown_text import own_words
 from workers.pacing.dispatcher import Dispatcher
-from workers.pending import OpenChunk
+from workers.pending import RunningChunk
 from workers.runner import Runner
 
 
@@ -17,7 +17,7 @@ def job_statuses(runner: Runner) -> dict[str, JobStatus]:
 
     Refusals are told by chunk: whoever knows a chunk's closing has those of it already.
     """
-    jobs: dict[str, list[OpenChunk]] = defaultdict(list)
+    jobs: dict[str, list[RunningChunk]] = defaultdict(list)
     for chunk in runner.chunks.values():
         jobs[chunk.payload.job].append(chunk)
     return {
@@ -40,7 +40,7 @@ def limit_statuses(runner: Runner) -> list[LaneStatus]:
 
 
 def _job_status(
-    chunks: list[OpenChunk], in_flight: int, dispatchers: list[Dispatcher]
+    chunks: list[RunningChunk], in_flight: int, dispatchers: list[Dispatcher]
 ) -> JobStatus:
     down_s = max((each.breaker.lasts_s for each in dispatchers), default=0.0)
     return JobStatus(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from jobs.chunk import DRAINED, HELD, ReturnReason, because
 from jobs.message import N_
 from workers.dispatchers import Dispatchers
-from workers.pending import OpenChunk, PendingRequest
+from workers.pending import PendingRequest, RunningChunk
 
 log = logging.getLogger("nightshift.worker")
 
@@ -20,7 +20,7 @@ class Stops:
 
     def __init__(
         self,
-        chunks: dict[tuple[str, int], OpenChunk],
+        chunks: dict[tuple[str, int], RunningChunk],
         dispatchers: Dispatchers,
         on_stop: Callable[[str], None],
     ) -> None:
@@ -43,7 +43,7 @@ class Stops:
         # Why was told by whoever met it first; the home may have thought better of it by now.
         return HELD if (request.job, request.model) in self._models else None
 
-    def is_stopped(self, chunk: OpenChunk) -> bool:
+    def is_stopped(self, chunk: RunningChunk) -> bool:
         """Whether nothing of the chunk may be called any more."""
         return self.draining or chunk.payload.job in self.held or chunk.stopped is not None
 
@@ -94,7 +94,7 @@ class Stops:
             if chunk.payload.job == job:
                 self._stop_chunk(chunk, reason)
 
-    def _stop_chunk(self, chunk: OpenChunk, reason: ReturnReason) -> None:
+    def _stop_chunk(self, chunk: RunningChunk, reason: ReturnReason) -> None:
         chunk.stopped = chunk.stopped or reason
         self._return_all(lambda request: request.chunk is chunk, reason)
 

@@ -5,10 +5,10 @@
 | `app` | ASGI: routes, keys, limits, errors |
 | `files`, `batches`, `models` | the routes |
 | `upload` | multipart to disk, as it arrives |
-| `wishes`, `faults`, `objects` | pure: what was asked for, what is wrong with lines, JSON |
-| `standing`, `desk` | how a batch stands, from its job; what the routes share |
-| `intake` | a process of its own in which inputs become jobs |
-| `tenants`, `hooks` | keys and limits; webhooks |
+| `batch_options`, `line_errors`, `objects` | pure: what is asked for, faults of lines, JSON |
+| `batch_status`, `context` | how a batch stands, from its job; what the routes share |
+| `job_creation` | a process of its own in which inputs become jobs |
+| `tenants`, `webhooks` | keys and limits; webhooks |
 
 A batch is a job: the registry (`batch.store.registry`) knows who asked for it and when, everything
 else is read from the job.

@@ -158,7 +158,7 @@ def model_map(_: click.Context, param: click.Parameter, value: tuple[str, ...]) 
     return {match[1].strip(): match[2].strip() for _text, match in found if match}
 
 
-class Share(click.ParamType[float]):
+class PriorityShare(click.ParamType[float]):
     """A job's share of the pace: `high`, `normal`, `low` or a number."""
 
     name = "share"

@@ -13,7 +13,7 @@ import msgspec
 from click.shell_completion import CompletionItem
 
 from batch.cli.click_help import LAST_PORT, Option
-from batch.cli.parameter_types import Roubles, Share, Whole
+from batch.cli.parameter_types import PriorityShare, Roubles, Whole
 from batch.cli.terminal import Manners
 from batch.money.caps import ZONE, check_zone, read_caps, write_caps
 from batch.settings import (
@@ -34,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 COUNT: dict[str, Any] = {"type": Whole(min=1), "metavar": "N"}
 FROM_NONE: dict[str, Any] = {"type": Whole(min=0), "metavar": "N"}
 ROUBLES: dict[str, Any] = {"type": Roubles(), "metavar": "RUB"}
-SHARE: dict[str, Any] = {"type": Share(), "metavar": "high|normal|low|N"}
+SHARE: dict[str, Any] = {"type": PriorityShare(), "metavar": "high|normal|low|N"}
 FILE: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "FILE"}
 PORT: dict[str, Any] = {"type": Whole(0, LAST_PORT), "metavar": "PORT"}
 WORKERS: dict[str, Any] = {

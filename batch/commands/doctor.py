@@ -33,7 +33,7 @@ from batch.cli.shared_options import (
 from batch.cli.spec_builder import notify_of
 from batch.cli.terminal import colored, safe, tell
 from batch.coordinator.heartbeat import Sign, board_name
-from batch.coordinator.redis import connection as connection
+from batch.coordinator.redis import connection
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.credentials import post_seal
 from batch.language import _, decimal, ngettext, number, use

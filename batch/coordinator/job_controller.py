@@ -52,7 +52,7 @@ RECALL_S = 6.0
 log = logging.getLogger("nightshift.coordinator")
 
 
-class ActiveJob:
+class JobController:
     """A job under the coordinator's hands. Every step may raise `ServiceUnavailable` (Redis is
     away: the next turn tries again) or `StorageUnavailable` (its files are not usable).
     """

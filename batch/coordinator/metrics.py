@@ -25,7 +25,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from batch.coordinator.job_controller import ActiveJob
+from batch.coordinator.job_controller import JobController
 from batch.reports.page import visible
 from batch.watching.incidents import OTHER
 from batch.watching.progress import Progress
@@ -101,7 +101,7 @@ class Metrics(Collector):
 
     # ---- noting -------------------------------------------------------------------------------
 
-    def note(self, job: ActiveJob, progress: Progress) -> None:
+    def note(self, job: JobController, progress: Progress) -> None:
         """How a job stands now."""
         row, now = job.store.job(), time.time()
         before = self._jobs.get(job.id)

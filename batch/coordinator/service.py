@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from batch.coordinator import restored_backup
 from batch.coordinator.fence import Fence
 from batch.coordinator.heartbeat import Ailment
-from batch.coordinator.job_controller import ActiveJob
+from batch.coordinator.job_controller import JobController
 from batch.coordinator.joblog import JobLog
 from batch.coordinator.late_lookups import Afterwards
 from batch.coordinator.outputs import Writer
@@ -117,7 +117,7 @@ class Coordinator:
         self._afterwards = Afterwards(home, sender)
         self._targets: set[Target] = set()
         self._stale: set[str] = set()
-        self._jobs: dict[str, ActiveJob] = {}
+        self._jobs: dict[str, JobController] = {}
         self._last_turn = self._last_scan = self._last_late = float("-inf")
         self._asleep: dict[str, float] = {}
         self._retold_at = time.monotonic()
@@ -195,7 +195,7 @@ class Coordinator:
             self._tell_stalled(job, Signs(redis_away_since=since, text=error.message), since)
             job.status.excuse()
 
-    def _tell_stalled(self, job: ActiveJob, signs: Signs, shown_at: float) -> None:
+    def _tell_stalled(self, job: JobController, signs: Signs, shown_at: float) -> None:
         """Tells by what does not need Redis that a job stands still; it stood so at `shown_at`."""
         # Whatever is wrong with the job, or with telling of it, is not to end the others.
         with suppress(Exception):
@@ -290,7 +290,7 @@ class Coordinator:
             finally:
                 store.close()
 
-    def _recovered(self, job: ActiveJob) -> None:
+    def _recovered(self, job: JobController) -> None:
         if self._let_be.pop(job.id, None) is not None:
             self._board.ailing.pop(job.id, None)
             if job.store.job().state not in ENDED:
@@ -338,10 +338,10 @@ class Coordinator:
             if job.reason_text:
                 store.tell(NOTHING)
 
-    def _others_try(self, job: ActiveJob) -> bool:
+    def _others_try(self, job: JobController) -> bool:
         return any(other.is_trying() for other in self._beside(job))
 
-    def _beside(self, job: ActiveJob) -> list[ActiveJob]:
+    def _beside(self, job: JobController) -> list[JobController]:
         """The other jobs of its endpoint."""
         others = (other for other in self._jobs.values() if other is not job)
         return [other for other in others if other.target == job.target]
@@ -430,7 +430,7 @@ class Coordinator:
             if job.state not in ENDED:
                 restored_backup.compare(store, self._redis)
                 job = store.job()
-                self._jobs[job_id] = ActiveJob(
+                self._jobs[job_id] = JobController(
                     store,
                     self._redis,
                     self._sender,
@@ -457,7 +457,7 @@ class Coordinator:
                 store.close()
         self._asleep[job_id] = touched
 
-    def _tell(self, job: ActiveJob) -> None:
+    def _tell(self, job: JobController) -> None:
         progress = job.progress()
         self._board.tell(job, progress)
         if self._metrics:

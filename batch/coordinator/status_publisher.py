@@ -18,7 +18,7 @@ from msgspec import structs
 from batch.coordinator.flower_commands import PLAN, READ, heed, objections
 from batch.coordinator.flower_queries import Questions
 from batch.coordinator.heartbeat import Ailment, Sign, board_name
-from batch.coordinator.job_controller import ActiveJob
+from batch.coordinator.job_controller import JobController
 from batch.coordinator.redis.flower_commands import Wish
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.worker_status import Presence
@@ -80,7 +80,7 @@ class Board:
 
     # ---- telling ------------------------------------------------------------------------------
 
-    def tell(self, job: ActiveJob, progress: Progress) -> None:
+    def tell(self, job: JobController, progress: Progress) -> None:
         """How a job stands that is worked on."""
         row = job.store.job()
         (self._waiting.add if _waits(progress) else self._waiting.discard)(job.id)

@@ -34,7 +34,7 @@ log = logging.getLogger("nightshift.allowance")
 
 
 @dataclass(frozen=True)
-class Share:
+class JobSpending:
     """What a job has spent, by period, and set aside. `out`: a chunk of it is with a worker or on
     its way to one; `unlimited`: such a one has no grant. `key`: the API key that it is for, if any.
     """
@@ -54,7 +54,7 @@ class Share:
 class _Seen:
     touched: float
     starts: tuple[float, ...]
-    share: Share
+    share: JobSpending
 
 
 class Allowance:
@@ -97,9 +97,9 @@ class Allowance:
         return self._room(caps, key, self._others("", spans), spans)
 
     @staticmethod
-    def _room(caps: Caps, key: str, shares: list[Share], spans: _Spans) -> Room | None:
+    def _room(caps: Caps, key: str, shares: list[JobSpending], spans: _Spans) -> Room | None:
         own = caps.keys.get(key) if key else None
-        counted: list[tuple[str, Caps | KeyCaps, list[Share]]] = [("", caps, shares)]
+        counted: list[tuple[str, Caps | KeyCaps, list[JobSpending]]] = [("", caps, shares)]
         if own is not None:
             counted.append((key, own, [share for share in shares if share.key == key]))
         rooms = []
@@ -137,7 +137,7 @@ class Allowance:
             for key, own in caps.keys.items()
         )
 
-    def _is_beyond(self, caps: Caps | KeyCaps, shares: list[Share]) -> bool:
+    def _is_beyond(self, caps: Caps | KeyCaps, shares: list[JobSpending]) -> bool:
         if not any(share.out for share in shares):
             return False
         if any(share.unlimited for share in shares):
@@ -159,7 +159,7 @@ class Allowance:
         return self._sum(self._others("", self._spans(self.caps())))
 
     @staticmethod
-    def _sum(shares: list[Share]) -> dict[Period, tuple[Decimal, Decimal]]:
+    def _sum(shares: list[JobSpending]) -> dict[Period, tuple[Decimal, Decimal]]:
         found = {}
         for period in Period:
             spent = aside = ZERO
@@ -172,7 +172,7 @@ class Allowance:
         now = datetime.fromtimestamp(self._wall(), UTC)
         return {period: span(period, caps.zone, now) for period in Period}
 
-    def _others(self, job_id: str, spans: _Spans) -> list[Share]:
+    def _others(self, job_id: str, spans: _Spans) -> list[JobSpending]:
         found = {
             other: share
             for other in self._home.job_ids()
@@ -180,14 +180,14 @@ class Allowance:
         }
         return [*found.values(), *self._removed({job_id, *found}, spans)]
 
-    def _removed(self, there: set[str], spans: _Spans) -> list[Share]:
+    def _removed(self, there: set[str], spans: _Spans) -> list[JobSpending]:
         """Those of jobs that are gone, also if they went while the others were read."""
         stamp = _stamp_of(self._home.folder / REMOVED)
         if stamp != self._removed_stamp:
             self._spending, self._removed_stamp = read_spending(self._home.folder), stamp
         nothing = dict.fromkeys(spans, ZERO)
         return [
-            Share(
+            JobSpending(
                 self._spending[job].key,
                 {
                     period: spent_between(self._spending, job, start.timestamp(), end.timestamp())
@@ -201,7 +201,7 @@ class Allowance:
             for job in self._spending.keys() - there
         ]
 
-    def _share(self, job_id: str, spans: _Spans) -> Share | None:
+    def _share(self, job_id: str, spans: _Spans) -> JobSpending | None:
         starts = tuple(start.timestamp() for start, _ in spans.values())
         touched = self._home.touched(job_id)
         seen = self._seen.get(job_id)
@@ -229,11 +229,11 @@ def _stamp_of(path: Path) -> tuple[int, ...]:
     return (facts.st_mtime_ns, facts.st_ino, facts.st_size)
 
 
-def share_of(store: JobStore, spans: _Spans) -> Share:
+def share_of(store: JobStore, spans: _Spans) -> JobSpending:
     """What one job has spent and set aside, read from its store."""
     with store.snapshot():
         origin = store.job().spec.origin
-        return Share(
+        return JobSpending(
             "" if origin is None else origin.key,
             {
                 period: store.spent_between(start.timestamp(), end.timestamp())

@@ -15,7 +15,7 @@ from batch.reports.cost import Cost, ModelCost
 from batch.reports.rows import Row
 from batch.store import timeline as past
 from batch.store.billed import Billed
-from batch.store.cost_shares import Share
+from batch.store.cost_shares import CostShare
 from batch.store.failure_causes import MOST_LISTED, Causes
 from batch.store.jobstore import JobRow, JobStore
 from jobs.result import ResultState
@@ -174,7 +174,7 @@ class Tally:
         self.cost.count(call, model)
         self.load.add(call)
 
-    def bear(self, part: Billed | Share, state: str | None, final: str | None) -> None:
+    def bear(self, part: Billed | CostShare, state: str | None, final: str | None) -> None:
         """Counts what a request bears."""
         self.cost.bear(part, state, final)
 

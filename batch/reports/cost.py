@@ -14,7 +14,7 @@ from batch.reports.price_mismatches import Comparison
 from batch.reports.rows import count_calls
 from batch.store import timeline
 from batch.store.billed import Billed
-from batch.store.cost_shares import Share
+from batch.store.cost_shares import CostShare
 from batch.store.jobstore import JobStore
 from jobs.money import ZERO, add, plain, times, total
 from jobs.outcome import Billing, CostSource
@@ -157,7 +157,7 @@ class Cost:
         rub = Decimal(call.cost or 0)
         known.rub = add(known.rub, rub)
 
-    def bear(self, part: Billed | Share, state: str | None, final: str | None) -> None:
+    def bear(self, part: Billed | CostShare, state: str | None, final: str | None) -> None:
         """Adds what a request bears that ended in `state` by the call `final`."""
         failed = state != ResultState.COMPLETED
         if not failed and final == part.id:
@@ -169,8 +169,8 @@ class Cost:
         else:
             self.repeated_rub = add(self.repeated_rub, Decimal(part.cost))
 
-    def _bear_unknown(self, part: Billed | Share, *, failed: bool) -> None:
-        if isinstance(part, Share):
+    def _bear_unknown(self, part: Billed | CostShare, *, failed: bool) -> None:
+        if isinstance(part, CostShare):
             # However many of those that had the call together ended so, it is one call.
             if (failed, part.id) in self._shared:
                 return

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from batch.store.billed import Billed
-from batch.store.cost_shares import Share, shares_of, together
+from batch.store.cost_shares import CostShare, shares_of, together
 from batch.store.jobstore import JobStore
 from batch.store.rowwise import (
     calls_in_order,
@@ -42,7 +42,7 @@ class Counter(Protocol):
     def count(self, call: Billed, model: str) -> None:
         """A call that asked `model`."""
 
-    def bear(self, part: Billed | Share, state: str | None, final: str | None) -> None:
+    def bear(self, part: Billed | CostShare, state: str | None, final: str | None) -> None:
         """What a request bears that ended in `state` by the call `final`: a call, or its part."""
 
 
@@ -199,7 +199,7 @@ class _Cost:
     unknown: int = 0
     bounded: bool = True
 
-    def add(self, call: Billed | Share) -> None:
+    def add(self, call: Billed | CostShare) -> None:
         """Adds a call, or a share of one."""
         self.calls += 1
         self.source = max(self.source, _CERTAINTY[call.source])
@@ -246,7 +246,7 @@ class _Costs:
         return cost
 
     def _bear(
-        self, cost: _Cost, part: Billed | Share, state: str | None, final: str | None
+        self, cost: _Cost, part: Billed | CostShare, state: str | None, final: str | None
     ) -> None:
         cost.add(part)
         if self._count is not None:

@@ -12,7 +12,7 @@ import msgspec
 from jobs.money import stretch
 
 
-class Share(NamedTuple):
+class CostShare(NamedTuple):
     """A request's part of a call: ₽ of its cost, or of its bound where that is not known."""
 
     id: str
@@ -21,7 +21,7 @@ class Share(NamedTuple):
     bound: Decimal | None
 
 
-def shares_of(db: sqlite3.Connection, ordinal: int) -> Iterator[Share]:
+def shares_of(db: sqlite3.Connection, ordinal: int) -> Iterator[CostShare]:
     """What a request bears of each call that it had with others."""
     for call, source, cost, bound, start, stop, whole in db.execute(
         "SELECT id, source, cost, bound, start, stop, whole FROM shares"
@@ -33,7 +33,7 @@ def shares_of(db: sqlite3.Connection, ordinal: int) -> Iterator[Share]:
             None if amount is None else stretch(Decimal(amount), start, stop, whole)
             for amount in (cost, bound)
         )
-        yield Share(call, source, *amounts)
+        yield CostShare(call, source, *amounts)
 
 
 def together(db: sqlite3.Connection, ordinal: int, call: str) -> tuple[int, ...]:

@@ -30,7 +30,7 @@ sys.path[:0] = sys.argv[2:]
 import jobs.states
 import msgspec
 from batch import reports
-from batch.coordinator import clicks
+from batch.coordinator import flower_commands
 from batch.coordinator.redis.flower_commands import Wish
 from batch.cli import exit_summary, progress_text
 from batch.flower import status_reader, texts
@@ -45,7 +45,7 @@ store = publish(folder, 1)
 store.set_state(JobState.PAUSED, reason=PauseReason("full_moon"), text="it shines")
 job, why = store.job(), store.why()
 progress = progress_of(job, 0.0).as_json()
-objections = clicks.objections(job)
+objections = flower_commands.objections(job)
 seen = {**progress, "objections": objections, "coordinated": True}
 page = msgspec.convert(seen, status_reader.Job, strict=False)
 told = message.word_of(job, message.occasion(job), why)
@@ -56,7 +56,7 @@ print(json.dumps({
     "badge": [texts.state(page), texts.reason(page), page.needs_action],
     "buttons": [each.wish for each in texts.wishes(page)],
     "help": texts.help_for(page),
-    "click": texts.answer(clicks.heed(store, Wish("resume", "token", 0.0)), page),
+    "click": texts.answer(flower_commands.heed(store, Wish("resume", "token", 0.0)), page),
     "event": told["event"],
     "notification": message.text(told).splitlines(),
     "report": (reports.write_all(store, folder / "out") / "report.html").read_text("utf-8"),

@@ -17,7 +17,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from batch import embedded_redis
-from batch.coordinator.redis import connection as connection
+from batch.coordinator.redis import connection
 from batch.coordinator.task_publisher import Sender
 from batch.settings import read_settings
 from jobs.errors import NightshiftError, ServiceUnavailable, UsageError

@@ -54,7 +54,7 @@ from workers.delivery.outbox import Outbox
 from workers.pacing import circuit_breaker, contact, dispatcher, retry, retry_budget
 from workers.pacing.backoff import Backoff
 from workers.pacing.dispatcher import Dispatcher
-from workers.pending import OpenChunk, PendingRequest, Summary
+from workers.pending import PendingRequest, RunningChunk, Summary
 from workers.redis.claims import CLAIM_S
 from workers.redis.connection import TIMEOUT_S
 from workers.runner import Runner
@@ -116,7 +116,7 @@ class House:
             self.runner.contact.renewed(self.now)
             await asyncio.sleep(0.001)
 
-    async def _may_spend(self, chunk: OpenChunk, amount: Amount) -> bool | None:
+    async def _may_spend(self, chunk: RunningChunk, amount: Amount) -> bool | None:
         assert self.outbox.has_open(*chunk.key)
         await asyncio.sleep(0)
         await until(lambda: self.answers.is_set() or self.runner.stops.is_stopped(chunk))

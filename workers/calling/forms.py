@@ -31,7 +31,8 @@ _JOINED = frozenset({"content", "reasoning", "reasoning_content", "refusal", "ar
 def read(answer: Reply, kind: Kind = CHAT) -> tuple[Json, bytes]:
     """What the body says, and the answer it was made into; no bytes if it is one as it is.
 
-    A response may be asked for by chat (`jobs.responses_as_chat`). Of the others no other forms were met.
+    A response may be asked for by chat (`jobs.responses_as_chat`). Of the others no other forms
+    were met.
     """
     document = parse(answer.body)
     if kind is CHAT:

@@ -35,7 +35,7 @@ sys.path[:0] = sys.argv[1:]
 import click
 import jobs.job_options
 from batch.commands import estimate, resume, run, serve
-from batch.cli import job_options, spec_builder
+from batch.cli import click_options, spec_builder
 from scripts import reference
 
 def section(module):
@@ -45,9 +45,9 @@ def section(module):
         told += [at] if "--moons" in line else []
     return told
 
-unset = {**job_options.UNSET, "header": (), "model_map": {}}
+unset = {**click_options.UNSET, "header": (), "model_map": {}}
 made = spec_builder.make_spec("nj-1", Path("-"), {**unset, "moons": 3, "keep": True})
-given = {each.name: None for each in job_options.JOB_OPTIONS} | {"model_map": {}}
+given = {each.name: None for each in click_options.JOB_OPTIONS} | {"model_map": {}}
 change = resume._change(made, given | {"moons": 5}, ())
 told = []
 others = made.model_copy(update={"limits": jobs.job_options.Limits()})
@@ -70,7 +70,7 @@ print(json.dumps({
 
 def test_a_new_option_is_declared_in_one_place(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "jobs", tmp_path / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
-    page = tmp_path / "jobs" / "spec.py"
+    page = tmp_path / "jobs" / "job_options.py"
     page.write_text(
         page.read_text("utf-8").replace("class Limits(BaseModel):\n", NEW, 1), encoding="utf-8"
     )

@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import REGISTRY
 
-from batch.coordinator.job_controller import ActiveJob
+from batch.coordinator.job_controller import JobController
 from batch.coordinator.metrics import MOST_CODES, MOST_JOBS, Metrics
 from batch.coordinator.outputs import Writer
 from batch.coordinator.redis.gateway import CoordinatorRedis
@@ -149,7 +149,7 @@ def test_there_are_only_so_many_jobs_and_codes(tmp_path: Path) -> None:
     metrics = Metrics()
     store = publish(tmp_path, 1)
     allowance = Allowance(Home(tmp_path))
-    job = ActiveJob(
+    job = JobController(
         store,
         cast(CoordinatorRedis, FakePost()),
         cast(Sender, FakeSender()),

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from batch.coordinator.job_controller import ActiveJob
+from batch.coordinator.job_controller import JobController
 from batch.coordinator.metrics import Metrics
 from batch.notifications import notifier
 from batch.notifications.message import LASTS_S
@@ -204,7 +204,7 @@ def test_files_that_cannot_be_used(
     def full(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(ActiveJob, "turn", full)
+    monkeypatch.setattr(JobController, "turn", full)
 
     house.turn(3)
 

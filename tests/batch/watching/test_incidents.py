@@ -190,7 +190,7 @@ def test_a_disk_that_failed_is_told_when_the_job_goes_on(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        failing = active_module.ActiveJob
+        failing = active_module.JobController
         broken.setattr(failing, "turn", _no_disk)
         house.turn(2)
     house.turn(int(TROUBLE_S) + 3)

@@ -17,7 +17,7 @@ from workers.pacing.contact import QUIET_S, Contact
 from workers.pacing.dispatcher import Dispatcher
 from workers.pacing.leases import Lease, LeaseRequest
 from workers.pacing.limiter import Limiter
-from workers.pending import OpenChunk, PendingRequest
+from workers.pending import PendingRequest, RunningChunk
 
 MODEL = "m"
 
@@ -28,7 +28,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def requests(count: int, job: str = JOB) -> list[PendingRequest]:
-    chunk = OpenChunk(payload(*map(work, range(count)), job=job, models=(MODEL,)))
+    chunk = RunningChunk(payload(*map(work, range(count)), job=job, models=(MODEL,)))
     return [PendingRequest.of(chunk, each) for each in chunk.payload.requests]
 
 

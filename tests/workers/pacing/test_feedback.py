@@ -11,7 +11,7 @@ from jobs.outcome import NOT_BILLED, Outcome, Refused, Retry, RetryKind
 from tests.workers.fakes import FakeKeeper, payload, refusal, work
 from workers.pacing.feedback import tell_limiter
 from workers.pacing.limiter import Limiter
-from workers.pending import OpenChunk, PendingRequest
+from workers.pending import PendingRequest, RunningChunk
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_tokens_of_a_call_that_used_none(outcome: Outcome, given_back: int) -> N
         limiter = Limiter("scope", FakeKeeper())
         limiter.set_terms(Terms(tpm=60_000))
         await limiter.exchange(1, 1000)
-        chunk = OpenChunk(payload(work(0)))
+        chunk = RunningChunk(payload(work(0)))
         estimate = limiter.try_admit(1000)
         assert estimate
         for _ in range(20):

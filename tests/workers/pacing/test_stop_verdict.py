@@ -11,7 +11,7 @@ from jobs.outcome import NOT_BILLED, Answered, Outcome, Refused, Retry, RetryKin
 from jobs.states import PauseReason
 from tests.workers.fakes import JOB, MODEL, OTHER_JOB, payload, work
 from workers.pacing.stop_verdict import MOST_APART, NO_MODEL, Judge
-from workers.pending import OpenChunk, PendingRequest
+from workers.pending import PendingRequest, RunningChunk
 
 OTHER_MODEL = "example/other"
 BAD = Refused("endpoint.bad_request", "temperature must be below 2")
@@ -39,7 +39,7 @@ class Court:
         in_flight = more.pop("in_flight", 0)
         key = job, model, row
         if key not in self._requests:
-            chunk = OpenChunk(payload(work(row), job=job, **self._terms))
+            chunk = RunningChunk(payload(work(row), job=job, **self._terms))
             request = PendingRequest.of(chunk, work(row, **more))
             self._requests[key] = replace(request, model=model, calls=0)
         return self.judge.judge(self._requests[key], outcome, in_flight=in_flight)
