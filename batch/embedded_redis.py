@@ -146,7 +146,7 @@ def find(home: Path) -> str | None:
     """The URL of this home's server if it runs."""
     path = _socket_path(home)
     url = _url(path)
-    return url if path.exists() and _answers(url) else None
+    return url if path.exists() and _answers(url, looks=True) else None
 
 
 def start_or_find(home: Path) -> str:
@@ -255,11 +255,11 @@ def _start(folder: Path, path: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, *, looks: bool = False) -> bool:
     # Here, so that a server and workers are on their way before a client of Redis is loaded.
     from batch.coordinator.redis import connection
 
-    return connection.answers(url)
+    return connection.answers(url, connection.LOOK_S if looks else connection.TIMEOUT_S)
 
 
 def _wait(url: str, folder: Path, process: subprocess.Popen[bytes]) -> None:

@@ -16,6 +16,7 @@ from batch import embedded_redis
 from batch.cli.missing_workers import lack_of_workers
 from batch.cli.quality import quality_json
 from batch.coordinator.heartbeat import Sign, board_name
+from batch.coordinator.redis.connection import LOOK_S
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.credentials import post_seal
 from batch.money.savings import copies_json, reused_of
@@ -78,12 +79,13 @@ class Told(msgspec.Struct, frozen=True):
 class Glance:
     """Looks at jobs of a home. Without Redis it knows less, and nothing fails."""
 
-    def __init__(self, home: Home, settings: Settings) -> None:
+    def __init__(self, home: Home, settings: Settings, wrong: Message = NOTHING) -> None:
+        """`wrong`: what was just found to be wrong with Redis."""
         self._home = home
         self._settings = settings
         self._redis: CoordinatorRedis | None = None
-        self._wrong = NOTHING
-        self._asked_at = -_ASK_AGAIN_S
+        self._wrong = wrong
+        self._asked_at = time.monotonic() if wrong else -_ASK_AGAIN_S
 
     def at(self, job: JobRow, rate: float = 0.0, refusals: int = 0) -> Progress:
         """The job as it stands; with a coordinator at work, also what is under way."""
@@ -161,7 +163,8 @@ class Glance:
         if self._redis is None:
             url = self._settings.redis_url or embedded_redis.find(self._home.folder)
             if url is not None:
-                self._redis = CoordinatorRedis(url, post_seal(self._settings, self._home.folder))
+                seal = post_seal(self._settings, self._home.folder)
+                self._redis = CoordinatorRedis(url, seal, LOOK_S)
         return self._redis
 
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -34,6 +34,7 @@ from batch.cli.spec_builder import notify_of
 from batch.cli.terminal import colored, safe, tell
 from batch.coordinator.heartbeat import Sign, board_name
 from batch.coordinator.redis import connection
+from batch.coordinator.redis.connection import LOOK_S
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.credentials import post_seal
 from batch.language import _, decimal, ngettext, number, use
@@ -43,7 +44,7 @@ from batch.settings import Settings, read_settings
 from batch.store.home import Home
 from jobs.address import DEFAULT_BASE_URL
 from jobs.errors import NightshiftError, UsageError
-from jobs.message import N_, Message, message_of
+from jobs.message import N_, NOTHING, Message, message_of
 from jobs.redis_url import parse_redis_url
 
 HELP = N_("""\
@@ -126,17 +127,21 @@ def _tried(options: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _findings(base_url: str, *, insecure: bool) -> Iterator[Finding]:
-    yield _versions()
-    try:
-        settings = read_settings(os.environ)
-    except NightshiftError as error:
-        yield Finding(_("settings"), _(error.message), ok=False, cure=error.hint)
-    else:
-        yield _home(settings)
-        yield from _redis(settings)
-        yield from _workers(settings)
-        yield from _jobs(settings)
-    yield from _endpoint(base_url, insecure=insecure)
+    # The endpoint is asked meanwhile.
+    with _asking(base_url, insecure=insecure) as process:
+        yield _versions()
+        try:
+            settings = read_settings(os.environ)
+        except NightshiftError as error:
+            yield Finding(_("settings"), _(error.message), ok=False, cure=error.hint)
+        else:
+            yield _home(settings)
+            redis, wrong = _redis(settings)
+            yield redis
+            if not wrong:
+                yield from _workers(settings)
+            yield from _jobs(settings, wrong)
+        yield from _endpoint(base_url, process)
 
 
 def _versions() -> Finding:
@@ -173,11 +178,11 @@ def _write_something(home: Home) -> None:
         probe.flush()
 
 
-def _jobs(settings: Settings) -> Iterator[Finding]:
-    """What keeps jobs that should go on, each trouble once."""
+def _jobs(settings: Settings, wrong: Message) -> Iterator[Finding]:
+    """What keeps jobs that should go on, each trouble once; `wrong` is that of Redis."""
     try:
         home = Home(settings.home)
-        with closing(Glance(home, settings)) as glance:
+        with closing(Glance(home, settings, wrong)) as glance:
             jobs = [glance.at(store.job()) for store in home.stores()]
     except NightshiftError:
         return  # of the home or the secret, which is told
@@ -190,19 +195,20 @@ def _jobs(settings: Settings) -> Iterator[Finding]:
             yield Finding(job.job, text)
 
 
-def _redis(settings: Settings) -> Iterator[Finding]:
+def _redis(settings: Settings) -> tuple[Finding, Message]:
+    """What is to be said of it, and what is wrong with it."""
     url = settings.redis_url
     try:
         if url is None:
             embedded_redis.binary()
             if Home(settings.home).is_coordinated():
-                connection.check(embedded_redis.address(settings.home))
-            yield Finding("redis", _("embedded, started on demand"))
-            return
-        told = _("answers, version {version}")
-        yield Finding("redis", told.format(version=connection.check(url)) + _exposure(url))
+                connection.check(embedded_redis.address(settings.home), LOOK_S)
+            return Finding("redis", _("embedded, started on demand")), NOTHING
+        told = _("answers, version {version}").format(version=connection.check(url, LOOK_S))
+        return Finding("redis", told + _exposure(url)), NOTHING
     except NightshiftError as error:
-        yield Finding("redis", _(error.message), ok=False, cure=error.hint)
+        found = Finding("redis", _(error.message), ok=False, cure=error.hint)
+        return found, error.message
 
 
 def _exposure(url: str) -> str:
@@ -224,7 +230,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
     try:
         home = Home(settings.home)
         with closing(
-            CoordinatorRedis(settings.redis_url, post_seal(settings, home.folder))
+            CoordinatorRedis(settings.redis_url, post_seal(settings, home.folder), LOOK_S)
         ) as redis:
             workers, strangers = redis.status.workers(), redis.status.strangers
     except UsageError as error:
@@ -243,22 +249,29 @@ def _workers(settings: Settings) -> Iterator[Finding]:
                 yield Finding(store.job().id, lack, ok=False)
 
 
-def _endpoint(base_url: str, *, insecure: bool) -> Iterator[Finding]:
+@contextmanager
+def _asking(base_url: str, *, insecure: bool) -> Iterator[subprocess.Popen[bytes]]:
     more = {"NIGHTSHIFT_BASE_URL": base_url, "NIGHTSHIFT_INSECURE_HTTP": "1" if insecure else ""}
-    process = subprocess.run(
+    with subprocess.Popen(
         program("workers.check"),
         env=environment("workers.check", more),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        check=False,
-        timeout=60,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _endpoint(base_url: str, process: subprocess.Popen[bytes]) -> Iterator[Finding]:
+    told, _nothing = process.communicate(timeout=60)
     names = {"endpoint": _("endpoint"), "key": _("key")}
     cures = {
         "endpoint": _("check --base-url and the network"),
         "key": _("check ROUTERAI_API_KEY and top up the account"),
     }
-    for what, found in json.loads(process.stdout or b"{}").items():
+    for what, found in json.loads(told or b"{}").items():
         text = _(Message.read(found["text"], found["text_data"]))
         cure = Message.read(found["cure"], found["cure_data"])
         if what == "endpoint":
@@ -281,7 +294,7 @@ def _coordinator_lacks_key(base_url: str) -> bool:
         settings = read_settings(os.environ)
         home = Home(settings.home)
         if url := settings.redis_url or embedded_redis.find(home.folder):
-            with closing(CoordinatorRedis(url, post_seal(settings, home.folder))) as redis:
+            with closing(CoordinatorRedis(url, post_seal(settings, home.folder), LOOK_S)) as redis:
                 sign = redis.status.present(board_name(home), Sign)
             return sign is not None and not sign.only and sign.catalog != base_url.rstrip("/")
     return False

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from batch.coordinator.flower_commands import PLAN, READ
 from batch.coordinator.flower_queries import Retried, read
 from batch.coordinator.heartbeat import Sign, board_name
-from batch.coordinator.redis.connection import TIMEOUT_S
+from batch.coordinator.redis.connection import LOOK_S
 from batch.coordinator.redis.flower_commands import Wish
 from batch.reports.output_files import Piece
 from batch.store.events import Event
@@ -179,8 +179,8 @@ class Desk:
         self._home = home
         self._redis: Redis = Redis.from_url(
             redis_url,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
+            socket_timeout=LOOK_S,
+            socket_connect_timeout=LOOK_S,
             retry=Retry(NoBackoff(), 0),
         )
         self._read_at = float("-inf")

@@ -30,38 +30,45 @@ from jobs.message import N_, Message
 from jobs.redis_url import parse_redis_url
 
 TIMEOUT_S = 4.0
+LOOK_S = 2.0
+"""Who only looks waits no longer: within five seconds it tells that Redis does not answer."""
+
 _LONGEST_QUOTED = 200
 
 
-def connect(url: str, connected: Callable[[AbstractConnection], object] | None = None) -> Redis:
-    """A client whose commands give up within seconds; `connected` has to begin each connection."""
+def connect(
+    url: str,
+    connected: Callable[[AbstractConnection], object] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Redis:
+    """A client whose commands give up in time; `connected` has to begin each connection."""
     return Redis.from_url(
         url,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         redis_connect_func=connected,
     )
 
 
-def answers(url: str) -> bool:
+def answers(url: str, timeout_s: float = TIMEOUT_S) -> bool:
     """Whether a server is there that lets us in."""
     try:
-        with as_ours(), closing(connect(url)) as redis:
+        with as_ours(), closing(connect(url, timeout_s=timeout_s)) as redis:
             redis.ping()
     except NightshiftError:
         return False
     return True
 
 
-def check(url: str) -> str:
+def check(url: str, timeout_s: float = TIMEOUT_S) -> str:
     """Whether Redis is there and fit for use; returns its version.
 
     Raises `ServiceUnavailable` if it does not answer, or cannot be written to now; `UsageError` for
     what only the user can mend: a password, a right, a certificate, a cluster, an eviction policy.
     """
-    with as_ours(parse_redis_url(url).place), closing(connect(url)) as redis:
+    with as_ours(parse_redis_url(url).place), closing(connect(url, timeout_s=timeout_s)) as redis:
         redis.ping()
         info = redis.info()
         _check_kind(info)
@@ -236,7 +243,7 @@ def _of_network(error: Exception) -> NightshiftError | None:
         )
     if isinstance(fault, TimeoutError):
         return ServiceUnavailable(
-            N_("Redis does not answer within {timeout_s:.0f} s", timeout_s=TIMEOUT_S),
+            N_("Redis does not answer in time"),
             hint=N_("check its log and load"),
         )
     if "closed by server" in str(error) or isinstance(fault, ConnectionResetError):

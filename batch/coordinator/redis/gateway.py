@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from batch.coordinator.redis.chunks import Chunks
+from batch.coordinator.redis.connection import TIMEOUT_S
 from batch.coordinator.redis.data_loss import MemoryWatch
 from batch.coordinator.redis.flower_commands import Clicks
 from batch.coordinator.redis.results import Results
@@ -14,8 +15,8 @@ from jobs.signing import Seal
 class CoordinatorRedis:
     """By subject."""
 
-    def __init__(self, redis_url: str, seal: Seal) -> None:
-        self._at = SignedRedis(redis_url, seal)
+    def __init__(self, redis_url: str, seal: Seal, timeout_s: float = TIMEOUT_S) -> None:
+        self._at = SignedRedis(redis_url, seal, timeout_s)
         self.memory = MemoryWatch(self._at)
         self.chunks = Chunks(self._at)
         self.results = Results(self._at)

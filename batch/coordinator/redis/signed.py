@@ -29,9 +29,9 @@ class SignedRedis:
     our making; `connections`, how often one was made: each may lead to another server.
     """
 
-    def __init__(self, redis_url: str, seal: Seal) -> None:
+    def __init__(self, redis_url: str, seal: Seal, timeout_s: float) -> None:
         self.connections = 0
-        self.redis: Redis = connect(redis_url, self._connected)
+        self.redis: Redis = connect(redis_url, self._connected, timeout_s)
         self.seal = seal
         self.foreign = 0
 
