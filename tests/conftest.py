@@ -44,6 +44,42 @@ SEAL = Seal(SECRET)
 """Of tests that play one side of the post themselves."""
 
 
+UNITS = {"batch", "jobs", "simulator", "workers"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deals tests out to several processes, so that neither cores nor waiting tests are idle.
+
+    Tests that share what took long to start stay together, in one process each file, and begin
+    first. The others that start programs, which mostly wait, are spread among those that compute.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    together, waiting, computing = [], [], []
+    for item in items:
+        if item.path.relative_to(ROOT).parts[1] in UNITS:
+            computing.append(item)
+        elif _shares(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            together.append(item)
+        else:
+            waiting.append(item)
+    for several in (together, waiting):  # the longest are there
+        several.sort(key=lambda item: "faults" not in item.path.parts)
+    each = len(computing) // (len(waiting) + 1) + 1
+    items[:] = together
+    for number, item in enumerate(waiting):
+        items += [item, *computing[number * each : (number + 1) * each]]
+    items += computing[len(waiting) * each :]
+
+
+def _shares(item: pytest.Item) -> bool:
+    """Whether it stands on a fixture of its file."""
+    fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+    return any(one.scope == "module" for several in fixtures.values() for one in several)
+
+
 @pytest.fixture
 def simulator(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
     """Starts a simulated endpoint with these options; its book stands in the test's folder."""

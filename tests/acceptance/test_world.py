@@ -25,7 +25,6 @@ from tests.acceptance.world import (
 from tests.conftest import Workdir
 
 ROWS = 6
-pytestmark = pytest.mark.xdist_group("world")
 
 
 @dataclass

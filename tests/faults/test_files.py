@@ -278,7 +278,6 @@ def contents(output: Path) -> dict[str, bytes]:
 
 
 @needs_compiler
-@pytest.mark.xdist_group("finished")
 @pytest.mark.parametrize("kind", ["rename", "open", "sync", "syncdir", "write"])
 def test_f3_an_output_that_cannot_be_written_is_absent_or_whole(
     kind: str, finished: House, tmp_path: Path
@@ -373,7 +372,6 @@ def test_f3_what_stood_there_stays_when_the_new_file_fails(tmp_path: Path) -> No
 
 
 @needs_compiler
-@pytest.mark.xdist_group("finished")
 def test_f13_what_a_killed_aggregator_left_is_ignored_and_cleaned(
     finished: House, tmp_path: Path
 ) -> None:

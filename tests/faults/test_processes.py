@@ -114,7 +114,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> House:
 
 
 @needs_compiler
-@pytest.mark.xdist_group("p7")
 @pytest.mark.parametrize("kind", ["rename", "sync", "syncdir", "write", "open", "remove"])
 def test_p7_an_aggregator_killed_at_any_step_leaves_whole_files_and_runs_again(
     kind: str, finished: House, tmp_path: Path
