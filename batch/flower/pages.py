@@ -245,6 +245,7 @@ class _Handler(BaseHandler):  # type: ignore[misc]  # Flower has no types
                 words=texts,
                 look_only=self.application.look_only,
                 jobs_url=self.reverse_url("jobs"),
+                tasks_url=self.reverse_url("tasks"),
                 job_url=lambda job: self.reverse_url("job", job),
                 click_url=lambda job, wish: self.reverse_url("click", job, wish),
                 form_url=lambda job, form: self.reverse_url("form", job, form),
@@ -302,7 +303,9 @@ class JobPage(_Handler):
             job=job,
             series=series,
             events=await self.events(job),
-            charts=plots.charts(series, job.ended_at or time.time(), budget, runs=job.moves),
+            charts=plots.charts(
+                series, job.ended_at or time.time(), budget, runs=job.moves, unset=job.unset
+            ),
             sends_files=self.sends_files(job),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -11,6 +11,7 @@ from batch.flower import texts
 from batch.language import _, code, number
 from batch.plotting import Layer, TimeAxis, offset_s, round_up
 from batch.reports.page import visible
+from batch.watching.bottleneck import ANOTHERS
 from batch.watching.incidents import OTHER
 from batch.watching.time_series import Point, Series
 from jobs.bottleneck import Bound
@@ -60,9 +61,17 @@ class Span:
     spent: float = field(default=0.0)
 
 
-def charts(series: Series, now: float, budget: float | None, *, runs: bool = True) -> list[Chart]:
+def charts(
+    series: Series,
+    now: float,
+    budget: float | None,
+    *,
+    runs: bool = True,
+    unset: Collection[str] = (),
+) -> list[Chart]:
     """The plots of a job in which there is something; none where nothing has happened yet. Of a job
-    that does not run, nothing is told of how it goes now.
+    that does not run, nothing is told of how it goes now. `unset`: limits that it does not have, so
+    that what waits for one waits for another job's.
     """
     spans = spans_of(series, now)
     if not spans:
@@ -72,7 +81,7 @@ def charts(series: Series, now: float, budget: float | None, *, runs: bool = Tru
         _throughput(axis, runs=runs),
         _latency(axis),
         _in_flight(axis, runs=runs),
-        _waiting(axis, runs=runs),
+        _waiting(axis, unset, runs=runs),
         _money(axis, budget),
         _errors(axis),
     ]
@@ -267,18 +276,22 @@ def _money(axis: _Axis, budget: float | None) -> Chart:
     )
 
 
-def _waiting(axis: _Axis, *, runs: bool) -> Chart:
+def _waiting(axis: _Axis, unset: Collection[str], *, runs: bool) -> Chart:
     """What for workers wait while requests are ready: how many do, on average."""
     waits = [
         {cause: spent / s.seconds for cause, spent in s.point.waited.items()} for s in axis.spans
     ]
-    layers, top = _stacked(axis, waits, _cause)
+
+    def name(cause: str) -> str:
+        return _cause(cause, is_anothers=cause in unset)
+
+    layers, top = _stacked(axis, waits, name)
     return Chart(
         "waiting",
         _("Workers waiting, and for what"),
         _now(round(sum(waits[axis.latest].values()), 1), runs=runs),
         layers,
-        axis.columns(lambda s: _told_waits(s.point.waited, s.seconds)),
+        axis.columns(lambda s: _told_waits(s.point.waited, s.seconds, name)),
         axis.ticks(),
         _marks(top),
     )
@@ -323,16 +336,19 @@ def _by_kind(amounts: Mapping[str, float], kinds: list[str]) -> list[float]:
     return [*named, max(sum(amounts.values()) - sum(named), 0.0)]
 
 
-def _cause(name: str) -> str:
-    return _(_CAUSES[name]) if name in _CAUSES else visible(name)
+def _cause(name: str, *, is_anothers: bool) -> str:
+    cause = _CAUSES.get(name)
+    if cause is None:
+        return visible(name)
+    return _(ANOTHERS[cause] if is_anothers else cause.rule.meaning)
 
 
-_CAUSES = {each.value: each.rule.meaning for each in Bound}
+_CAUSES = {each.value: each for each in Bound}
 
 
-def _told_waits(waited: Mapping[str, float], seconds: float) -> str:
+def _told_waits(waited: Mapping[str, float], seconds: float, name: Callable[[str], str]) -> str:
     most = sorted(waited.items(), key=lambda each: -each[1])[:MOST_KINDS]
-    told = (f"{_cause(cause)} {_short(spent / seconds)}" for cause, spent in most)
+    told = (f"{name(cause)} {_short(spent / seconds)}" for cause, spent in most)
     return ", ".join(told) or _("none")
 
 

@@ -153,6 +153,11 @@ class Job(msgspec.Struct, frozen=True):
         return self.runs and not (self.stall and self.stall.reason.is_deaf)
 
     @property
+    def unset(self) -> list[str]:
+        """Limits of its own that it does not have."""
+        return [name for name in ("rpm", "tpm", "max_in_flight") if not getattr(self, name)]
+
+    @property
     def limit(self) -> int:
         """Calls in flight that the endpoint bears, as far as is known; 0 where it is not."""
         return sum(self.limits.values())

@@ -335,7 +335,7 @@ def facts(job: Job) -> list[tuple[str, str]]:
 
 def _bound(bound: BoundBy) -> str:
     """What it is; the command that helps is among the others."""
-    cure = "" if bound.cause.rule.command else _(bound.cause.rule.cure)
+    cure = "" if bound.cause.rule.command else _(bound.cure)
     return "; ".join(filter(None, (bottleneck.seen(bound), cure)))
 
 

@@ -11,6 +11,7 @@ import msgspec
 from batch.language import _, number
 from jobs.bottleneck import Bound
 from jobs.job_options import Limits
+from jobs.message import N_, NOTHING, Message
 from jobs.money import plain
 
 _WINDOW_S = 60.0
@@ -27,6 +28,15 @@ Waited = Mapping[str, float]
 """Seconds by cause."""
 
 
+ANOTHERS = {
+    Bound.RPM: N_("another job's limit of requests per minute"),
+    Bound.TPM: N_("another job's limit of tokens per minute"),
+    Bound.MAX_IN_FLIGHT: N_("another job's limit of concurrent calls"),
+    Bound.RUB_PER_HOUR: N_("another job's limit of roubles per hour"),
+}
+"""What a limit is called where the job has none of that kind itself."""
+
+
 class BoundBy(msgspec.Struct, frozen=True):
     """What requests wait for, and for which share (0 to 1) of the last minute they did. `enough`:
     a limit of the job's own that would hold it up less, as an option takes it.
@@ -36,16 +46,33 @@ class BoundBy(msgspec.Struct, frozen=True):
     share: float
     enough: str = ""
 
+    @property
+    def is_anothers(self) -> bool:
+        """Whether it is a limit that only other jobs have: for all that share the endpoint, the key
+        and the model, the lowest counts.
+        """
+        return self.cause in ANOTHERS and not self.enough
+
+    @property
+    def meaning(self) -> Message:
+        """What is waited for."""
+        return ANOTHERS[self.cause] if self.is_anothers else self.cause.rule.meaning
+
+    @property
+    def cure(self) -> Message:
+        """What would help, before `command`."""
+        return NOTHING if self.is_anothers else self.cause.rule.cure
+
     def command(self, job: str) -> str:
         """What would help, to be run; "" where no command would."""
-        return self.cause.rule.command.format(job=job, enough=self.enough or "N")
+        command = "" if self.is_anothers else self.cause.rule.command
+        return command.format(job=job, enough=self.enough)
 
     def as_json(self, job: str) -> dict[str, object]:
         """For programs."""
-        rule = self.cause.rule
         return {
             "cause": self.cause.value,
-            "text": str(rule.meaning),
+            "text": str(self.meaning),
             "share": round(self.share, 3),
             "enough": self.enough,
             "remedy": self.command(job),
@@ -112,14 +139,13 @@ def _enough(limits: Limits, cause: str) -> str:
 
 def told(bound: BoundBy, job: str) -> str:
     """`bound by the job's limit of tokens per minute (93 % of the last minute); raise it: …`."""
-    rule = bound.cause.rule
     text = _("bound by {what}").format(what=seen(bound))
-    helps = " ".join(filter(None, (_(rule.cure) if rule.cure else "", bound.command(job))))
+    helps = " ".join(filter(None, (_(bound.cure), bound.command(job))))
     return f"{text}; {helps}" if helps else text
 
 
 def seen(bound: BoundBy) -> str:
     """`the job's limit of tokens per minute (93 % of the last minute)`."""
     share = number(round(100 * bound.share))
-    what = _(bound.cause.rule.meaning)
+    what = _(bound.meaning)
     return _("{what} ({share} % of the last minute)").format(what=what, share=share)

@@ -132,6 +132,7 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
+        self.tell("Emulation.setScrollbarsHidden", hidden=True)
         self._run(asyncio.sleep(0.5))
         shot = self.tell("Page.captureScreenshot", captureBeyondViewport=not height)
         path.write_bytes(base64.b64decode(shot["data"]))

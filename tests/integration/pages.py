@@ -61,6 +61,7 @@ class Place(NamedTuple):
     """A house with jobs of all kinds, a Flower and a browser."""
 
     house: House
+    flowers: Flowers
     site: Site
     browser: Browser
     jobs: dict[str, str]
@@ -97,7 +98,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         jobs["long"] = house.submit("long", 2000, "--budget-rub", "900", "--max-in-flight", "12")
         jobs["spare"] = house.submit("a job whose name is longer than others have", 3000)
         site = flowers.start(house.redis_url("flower"))
-        place = Place(house, site, browser, jobs)
+        place = Place(house, flowers, site, browser, jobs)
         wait_for(lambda: place.facts("dear")["state"] == "paused", "the budget", 120)
         wait_for(lambda: place.facts("broken")["failed"] == 9, "failures", 120)
         wait_for(lambda: place.facts("long")["completed"], "results", 120)
@@ -156,6 +157,16 @@ def test_every_task_can_be_reached_and_told_apart(place: Place) -> None:
     place.browser.click("dd a[href*='/job/job_']")
     place.browser.wait(lambda: place.browser.loaded > loaded, "the job's page")
     assert place.browser.ask("location.pathname.startsWith('/job/job_')")
+
+    place.open(place.page("long"))
+    loaded = place.browser.loaded
+    place.browser.click(".ns-chunks a")
+    place.browser.wait(lambda: place.browser.loaded > loaded, "its chunks")
+    place.browser.wait(f"!!document.querySelector({link!r})", "one of them")
+    told = place.browser.ask(
+        f"Array.from(document.querySelectorAll({link!r}), (each) => each.innerText)"
+    )
+    assert {each.partition("/")[0] for each in told} == {place.jobs["long"][-6:]}
 
 
 @pytest.mark.parametrize("path", ["tasks", "workers", "broker"])
@@ -220,6 +231,25 @@ def test_focus_stays_where_somebody_works(place: Place) -> None:
     browser.wait("!document.querySelector('.ns-head [data-click$=pause]')", "the button to go")
     assert browser.ask("!!document.activeElement.closest('.ns-head')")
     place.toast("Paus")
+
+
+def test_a_page_says_of_when_it_is_while_nothing_new_comes(place: Place) -> None:
+    browser, redis = place.browser, place.house.redis_url("flower")
+    site = place.flowers.start(redis)
+    browser.open(site.url(place.page("done")))
+    word = "document.querySelector('[data-live-word]').innerText"
+    same = browser.ask(
+        "(async () => { const url = document.querySelector('[data-live]').dataset.live;"
+        " const mark = (await fetch(url)).headers.get('ETag');"
+        " return (await fetch(url, {headers: {'If-None-Match': mark}})).status; })()"
+    )
+    assert same == 304
+
+    place.flowers.end_last()
+    browser.wait(f"{word}.startsWith('Disconnected (as of ')", "the loss to be told")
+    place.flowers.start(redis, "--port", str(site.port))
+    browser.wait(f"{word} === 'Live'", "the page to come back")
+    assert not browser.ask("!!document.querySelector('.ns-lost')")
 
 
 def test_a_budget_is_raised_with_the_figure_that_is_offered(place: Place) -> None:

@@ -128,6 +128,10 @@ class Flowers:
         port = int(log.read_text().partition("127.0.0.1:")[2].partition("/")[0])
         return Site(port, f"/{prefix}" if prefix else "")
 
+    def end_last(self) -> None:
+        self._processes[-1].kill()
+        self._processes[-1].wait()
+
     def end(self) -> None:
         for process in self._processes:
             process.kill()

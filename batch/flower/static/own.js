@@ -18,10 +18,26 @@
     link.after(" ", to);
   }
 
-  // Flower has the header as a table of its own, which is not as wide as the body where cells wrap.
+  // Whose chunks are asked for: a job's page leads here with its id.
+  const job = new URLSearchParams(location.search).get("job") || "";
+
+  function ours(options) {
+    // Flower has the header as a table of its own, which is not as wide as the body where cells wrap.
+    const changed = Object.assign({}, options, { scrollX: false });
+    if (JOB.test(job) && options.serverSide) {
+      changed.oSearch = { sSearch: job };
+      changed.stateLoadParams = function (settings, data) {
+        const kept = options.stateLoadParams.call(this, settings, data);
+        data.search.search = job;
+        return kept;
+      };
+    }
+    return changed;
+  }
+
   const table = $.fn.DataTable;
   $.fn.DataTable = function (options) {
-    return table.call(this, options && Object.assign({}, options, { scrollX: false }));
+    return table.call(this, options && ours(options));
   };
   Object.assign($.fn.DataTable, table);
 

@@ -220,7 +220,8 @@ def test_what_a_job_waits_for_is_told_kept_and_no_standstill(house: House, seen:
 
     bound = seen.told()["bound"]
     assert (bound["cause"], bound["share"]) == ("tpm", pytest.approx(1.0, abs=0.1))
-    assert bound["remedy"] == f"nightshift resume {JOB} --tpm N"
+    # The job has no such limit: it keeps to that of another.
+    assert (bound["text"], bound["remedy"]) == ("another job's limit of tokens per minute", "")
     assert seen.told()["stall"] is None
     (point,) = [each for each in unpacked(house.post.series[JOB]).points if each.waited][-1:]
     assert set(point.waited) == {"tpm"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from batch.watching.bottleneck import BoundBy, WaitMeter, told
+from batch.watching.bottleneck import ANOTHERS, BoundBy, WaitMeter, told
 from batch.watching.progress import at_standstill, progress_of
 from jobs.bottleneck import Bound
 from jobs.job_options import Limits
@@ -55,17 +55,25 @@ def test_a_job_that_seldom_waits_is_bound_by_nothing() -> None:
 
 @pytest.mark.parametrize("cause", Bound)
 def test_every_cause_says_what_it_is(cause: Bound) -> None:
-    text = told(BoundBy(cause, 0.93), "job_x")
+    text = told(BoundBy(cause, 0.93, "20"), "job_x")
 
     assert cause.rule.meaning in text
     assert "(93 % of the last minute)" in text
     assert "{" not in text
 
 
+@pytest.mark.parametrize("cause", ANOTHERS)
+def test_a_limit_that_the_job_does_not_have_is_told_as_anothers(cause: Bound) -> None:
+    bound = BoundBy(cause, 0.93)
+
+    assert told(bound, "job_x") == f"bound by {ANOTHERS[cause]} (93 % of the last minute)"
+    assert bound.as_json("job_x")["remedy"] == ""
+
+
 @pytest.mark.parametrize("cause", Bound)
 @pytest.mark.parametrize("reason", Stall)
 def test_what_a_job_waits_for_travels_as_json(cause: Bound, reason: Stall, tmp_path: Path) -> None:
-    progress = progress_of(publish(tmp_path).job(), 0.5, bound=BoundBy(cause, 0.5))
+    progress = progress_of(publish(tmp_path).job(), 0.5, bound=BoundBy(cause, 0.5, "20"))
     stalled = at_standstill(progress, Stalled(reason, 7.0), 8.0)
 
     told = json.loads(msgspec.json.encode(progress.as_json()))
