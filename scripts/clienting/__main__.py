@@ -25,7 +25,7 @@ PATIENCE_S, SOON_S = 300.0, 60.0
 
 
 class Client(NamedTuple):
-    """What to install (packages of npm by spaces), which program to run with it, and before what.
+    """What to install (packages by spaces), which program to run with it, and before what.
 
     `lacking`: a path that the endpoint does not have.
     """
@@ -55,6 +55,15 @@ CLIENTS = (
     Client("litellm", "litellm_batch.py"),
     Client("instructor", "instructor_batch.py"),
     Client("bespokelabs-curator", "curator_batch.py"),
+    Client("inspect-ai openai", "inspect_ai_batch.py"),
+    Client("distilabel[openai] requests", "distilabel_batch.py"),
+    Client("langasync langchain-openai", "langasync_batch.py"),
+    Client("batchwork-ai", "batchwork_batch.py"),
+    Client("any-llm-sdk[openai]", "any_llm_batch.py"),
+    Client("autobatcher", "autobatcher_batch.py"),
+    Client("langbatch", "langbatch_batch.py"),
+    Client("offpeak openai", "offpeak_batch.py"),
+    Client("batchkit-ai", "batchkit_batch.py"),
 )
 
 
@@ -71,7 +80,7 @@ def command_of(client: Client, folder: Path, patience_s: float) -> list[str]:
     if not python.exists():
         uv = [sys.executable, "-m", "uv"]
         subprocess.run([*uv, "venv", "-q", folder], check=True)
-        install = [*uv, "pip", "install", "-q", "--python", str(python), client.package]
+        install = [*uv, "pip", "install", "-q", "--python", str(python), *client.package.split()]
         subprocess.run(install, check=True, timeout=patience_s)
     return [str(python), str(PROGRAMS / client.program)]
 

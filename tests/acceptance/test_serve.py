@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -24,9 +25,10 @@ from pydantic import TypeAdapter
 
 from scripts.simulator import Simulator
 from scripts.torturing.house import free_port
-from tests.conftest import Workdir
+from tests.conftest import ROOT, Workdir
 
 MODEL = "minimax/minimax-m1"
+BLOCK = re.compile("```python\\n(.*?)```", re.DOTALL)
 ENDED = {"completed", "failed", "expired", "cancelled"}
 WEBHOOK_SECRET = "whsec_" + "c2VjcmV0" * 4
 
@@ -150,6 +152,26 @@ def test_openais_own_example_runs_with_another_base_url(served: Served, tmp_path
     assert batch.usage.output_tokens > 0
     status = json.loads(served.run("status", batch.nightshift["job"], "--json").stdout)  # type: ignore[attr-defined]
     assert (status["state"], status["completed"]) == ("completed", 30)
+
+
+def test_the_pages_example_runs_as_it_is_printed(served: Served, tmp_path: Path) -> None:
+    # Nothing is cut off: what an answer without a cost did cost is asked for seconds later.
+    (tmp_path / "batchinput.jsonl").write_bytes(lines(3).replace(b": 20}", b": 2000}"))
+    programs = []
+    for page in ("README.md", "docs/api.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        block = next(each for each in BLOCK.findall(text) if "batches.create" in each)
+        program = block.replace("http://127.0.0.1:5556", f"http://127.0.0.1:{served.port}")
+        command = [sys.executable, "-W", "ignore", "-c", program]
+        environ = {**served.environ, "OPENAI_API_KEY": "any"}
+        programs.append(
+            subprocess.Popen(
+                command, cwd=tmp_path, env=environ, text=True, stdout=-1, stderr=subprocess.STDOUT
+            )
+        )
+    for each in programs:
+        told = each.communicate(timeout=60)[0]
+        assert told.count('"custom_id"') == 3, told
 
 
 def test_requests_of_every_kind_run_and_the_sdk_reads_their_answers(served: Served) -> None:
