@@ -52,7 +52,6 @@ _MOST_EXITS, _EXITS_S = 6, 60.0
 """A process that ended by itself so often in so long will not stay."""
 
 _BACKLOG = 1024
-_MOST_AT_ONCE = 2000
 _IDLE_S = 75
 
 
@@ -272,7 +271,7 @@ def serve(
 def _server(app: ASGIApp, listening: Listening) -> uvicorn.Server:
     import uvicorn
 
-    from batch.api.protocol import Protocol
+    from batch.api.protocol import Protocol, most_at_once
 
     class Server(uvicorn.Server):
         """Signals are ours to hear: what works beside it ends after it."""
@@ -291,7 +290,7 @@ def _server(app: ASGIApp, listening: Listening) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=_MOST_AT_ONCE,
+            limit_concurrency=most_at_once(),
             timeout_keep_alive=_IDLE_S,
             timeout_graceful_shutdown=_GRACE_S,
             ssl_certfile=listening.tls_cert,

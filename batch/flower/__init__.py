@@ -23,13 +23,12 @@ from flower.app import Flower, rewrite_handler
 from flower.options import options
 from flower.urls import settings as flower_settings
 from kombu import Queue  # type: ignore[attr-defined]  # half typed
-from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.netutil import bind_sockets
-from tornado.web import ErrorHandler
+from tornado.web import ErrorHandler, stream_request_body
 
-from batch.flower.guard import LIMITS, Guesses, SafeHeaders
+from batch.flower.guard import LIMITS, Doorstep, Guesses, SafeHeaders
 from batch.flower.masking import MaskedEvents
 from batch.flower.pages import ROUTES, prepare
 from batch.flower.status_reader import Desk
@@ -182,7 +181,8 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
     def start_http_server(self) -> int:
         """Listens, within limits; returns the port."""
         sockets = bind_sockets(options.port, address=options.address)
-        HTTPServer(self, **LIMITS).add_sockets(sockets)
+        self._doorstep = Doorstep(self, **LIMITS)
+        self._doorstep.add_sockets(sockets)
         return int(sockets[0].getsockname()[1])
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> HTTPMessageDelegate:
@@ -193,6 +193,7 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
         """
         given = request.headers.get("Authorization", "").encode()
         if hmac.compare_digest(given, self._ticket):
+            self._doorstep.admit(request.connection.stream)  # type: ignore[union-attr]
             return super().find_handler(request, **kwargs)  # type: ignore[no-any-return]
         wait = self._guesses.wrong(request.remote_ip or "?") if given else 0.0
         return self.get_handler_delegate(request, Denied, {"wait": wait})  # type: ignore[no-any-return]
@@ -207,8 +208,9 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
         self.events.end_chunks({job.job for job in jobs if now - (job.ended_at or now) > SWEEP_S})
 
 
+@stream_request_body
 class Denied(ErrorHandler):
-    """Asks for the password, whatever the method."""
+    """Asks for the password, whatever the method; what is sent meanwhile is not looked at."""
 
     def initialize(self, wait: float) -> None:
         """Always 401, after so many seconds."""
@@ -219,6 +221,9 @@ class Denied(ErrorHandler):
         """Whoever guesses waits."""
         await asyncio.sleep(self._wait)
         super().prepare()
+
+    def data_received(self, chunk: bytes) -> None:
+        """Nothing is done with a body."""
 
     def set_default_headers(self) -> None:
         """Lets a browser ask its user."""

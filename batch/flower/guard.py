@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
+from typing import Any
 
 from tornado import httputil
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
 from tornado.web import OutputTransform
 
 from jobs.message import N_
@@ -22,6 +25,9 @@ LIMITS: dict[str, int] = {
     "idle_connection_timeout": 120,
 }
 """Of Tornado's server: bytes, and seconds."""
+
+MOST_STRANGERS = 256
+"""Connections on which nobody has shown the password."""
 
 _LONGEST_WAIT_S = 5.0
 _MOST_GUESSERS = 10_000
@@ -56,6 +62,37 @@ class Guesses:
         if math.log2(count).is_integer():
             log.warning(N_("{count} wrong passwords from {address}", count=count, address=address))
         return float(min(0.05 * 1.5 ** min(count, 20), _LONGEST_WAIT_S))
+
+
+class Doorstep(HTTPServer):
+    """Keeps places for who has the password: of all others, the first to come gives way.
+
+    Else half a request on each of a thousand connections leaves no descriptor for anybody, and
+    Tornado logs that without end.
+    """
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        """As `HTTPServer`."""
+        super().initialize(*args, **kwargs)
+        self._strangers: dict[IOStream, None] = {}
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        """Somebody comes."""
+        if len(self._strangers) >= MOST_STRANGERS:
+            self._make_room()
+        self._strangers[stream] = None
+        super().handle_stream(stream, address)
+
+    def admit(self, stream: IOStream) -> None:
+        """The password came on it."""
+        self._strangers.pop(stream, None)
+
+    def _make_room(self) -> None:
+        self._strangers = {each: None for each in self._strangers if not each.closed()}
+        if len(self._strangers) >= MOST_STRANGERS:
+            first = next(iter(self._strangers))
+            self.admit(first)
+            first.close()
 
 
 class SafeHeaders(OutputTransform):

@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from batch.api.protocol import Protocol
+from batch.api.protocol import Protocol, most_at_once
 from batch.cli.terminal import say
 from batch.language import _
 from batch.store import request_search
@@ -139,6 +139,7 @@ def serve(home: Home, job_id: str, row: str | None, kind: str | None, *, browse:
         host="127.0.0.1",
         port=0,
         http=Protocol,
+        limit_concurrency=most_at_once(),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from typing import cast
 
@@ -50,13 +50,21 @@ def test_a_child_that_ends_by_itself_again_and_again_ends_the_server() -> None:
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     """A server that answers `ok`, and lets nobody take longer than 0.3 s over a head."""
     monkeypatch.setattr(protocol, "HEAD_S", 0.3)
+    with serving() as found:
+        yield found
+
+
+@contextmanager
+def serving() -> Iterator[tuple[str, int]]:
     server = _server(PlainTextResponse("ok"), Listening("127.0.0.1", 0, None, None))
     with socket.create_server(("127.0.0.1", 0)) as bound:
         thread = threading.Thread(target=server.run, args=([bound],))
         thread.start()
-        yield bound.getsockname()
-        server.should_exit = True
-        thread.join()
+        try:
+            yield bound.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def test_a_client_that_drips_its_head_is_cut_off(address: tuple[str, int]) -> None:
@@ -77,6 +85,20 @@ def test_who_asks_and_rests_and_asks_again_is_heard(address: tuple[str, int]) ->
             assert client.getresponse().read() == b"ok"
             time.sleep(0.5)
         assert client.sock is first
+
+
+def test_half_heads_of_strangers_take_nobodys_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "most_at_once", lambda: 8)
+    with serving() as address, ExitStack() as stack:
+        strangers = [stack.enter_context(socket.create_connection(address)) for _ in range(20)]
+        for each in strangers:
+            each.sendall(b"GET / HTTP/1.1\r\nX: ")
+        with closing(HTTPConnection(*address, timeout=30)) as client:
+            client.request("GET", "/")
+            assert client.getresponse().read() == b"ok"
+        strangers[0].settimeout(10)
+        with suppress(ConnectionResetError):
+            assert strangers[0].recv(100) == b""
 
 
 def test_a_signal_that_comes_while_the_api_is_loaded_ends_it() -> None:
