@@ -117,7 +117,7 @@ class _Commands(click.Group):
             there_is_none = _("There is no command {command!r}.").format(command=args[0])
             ctx.fail(f"{there_is_none} {way}")
         if args and ctx.obj is not None and not {"-h", "--help"} & set(args):
-            ctx.obj.ask(args[0])
+            ctx.obj.ask(args[0], args[1:])
         if args and args[0] in COMMANDS:
             _tell_unknown_variables(args[0])
         return super().resolve_command(ctx, args)

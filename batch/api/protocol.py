@@ -35,7 +35,6 @@ class Protocol(H11Protocol):
     heard_at = 0.0
     """When its client last sent something."""
 
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
         super().connection_made(transport)

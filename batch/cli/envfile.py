@@ -11,7 +11,8 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -37,11 +38,28 @@ _NEVER = frozenset(
 )
 """Consent is the user's, and not the folder's; a header can name any file and any variable."""
 
+_OF_ALL_JOBS = frozenset(
+    {
+        "NIGHTSHIFT_BUDGET_RUB_PER_DAY",
+        "NIGHTSHIFT_BUDGET_RUB_PER_MONTH",
+        "NIGHTSHIFT_BUDGET_ZONE",
+    }
+)
+"""They would raise the caps that the user set, for good. Not ignored: a cap may be meant."""
+
 _NOTIFICATIONS = ("NOTIFY_URL", "NOTIFY_TELEGRAM", "NOTIFY_MAIL", "TELEGRAM_URL", "SMTP_URL")
 # A job of a foreign home brings an address of its own.
 _PLACES = ("BASE_URL", "REDIS_URL", "HOME")
 _ADDRESSES = frozenset(f"NIGHTSHIFT_{name}" for name in (*_PLACES, *_NOTIFICATIONS))
 _SECRET_FILE = re.compile(r"NIGHTSHIFT_(?:\w+_)?(?:KEY|URL|SECRET|TOKEN|PASSWORD)_FILE")
+_SENT_FILES = frozenset(
+    {
+        *("NIGHTSHIFT_PROMPT_FILE", "NIGHTSHIFT_SYSTEM_FILE"),
+        *("NIGHTSHIFT_SCHEMA", "NIGHTSHIFT_GOLD"),
+    }
+)
+"""What is in them goes to the endpoint."""
+
 _LENT = (
     *("NIGHTSHIFT_NOTIFY_SECRET", "NIGHTSHIFT_TELEGRAM_TOKEN", "NIGHTSHIFT_SMTP_PASSWORD"),
     CATALOG_KEY,
@@ -72,6 +90,7 @@ class EnvFile:
 
         # Nothing is put in for ${NAME}: that would take secrets of the environment into names.
         found = dotenv_values(stream=StringIO(_read_own(self.path)), interpolate=False)
+        _check_caps(self.path, found)
         for name, value in found.items():
             if value is not None and name not in os.environ and _is_taken(name):
                 os.environ[name] = value
@@ -80,13 +99,14 @@ class EnvFile:
             told = _("read from {file}: {names}")
             say(told.format(file=safe(str(self.path)), names=safe(", ".join(self.taken))))
 
-    def ask(self, command: str) -> None:
-        """Asks before an address of the file is used with a secret that is not from there.
+    def ask(self, command: str, words: Sequence[str] = ()) -> None:
+        """Asks before an address of the file is used with a secret that is not from there, nor
+        among the command's `words`; a file elsewhere that it names is one, too.
 
         `UsageError` where nobody can be asked: --yes agrees to spending, not to this.
         """
         addresses = self._addresses() if command in _USING_KEYS else []
-        lent = self._lent() if addresses else []
+        lent = self._lent(words) if addresses else []
         if not lent:
             return
         told = _("{file} sets {addresses}").format(
@@ -105,9 +125,15 @@ class EnvFile:
     def _addresses(self) -> list[str]:
         return [n for n in self.taken if n in _ADDRESSES or _SECRET_FILE.fullmatch(n)]
 
-    def _lent(self) -> list[str]:
+    def _lent(self, words: Sequence[str]) -> list[str]:
         """The secrets in use that are not written in the file itself."""
-        return [name for name in _in_use() if name not in self.taken or name.endswith("_FILE")]
+        used = [name for name in _in_use() if name not in self.taken or name.endswith("_FILE")]
+        files = [
+            f"{name} ({os.environ[name]})"
+            for name in self.taken
+            if name in _SENT_FILES and _is_elsewhere(name)
+        ]
+        return [*used, *files, *(["--header"] if any(map(_is_secret, words)) else [])]
 
 
 def _in_use() -> Iterator[str]:
@@ -116,6 +142,26 @@ def _in_use() -> Iterator[str]:
     for name in _LENT:
         yield from (each for each in (f"{name}_FILE", name) if os.environ.get(each))
     yield from (name for name in _HEADERS if header_secrets(os.environ, name))
+
+
+def _is_secret(word: str) -> bool:
+    """Whether it may be a secret header: with its flag, or as the word that follows it."""
+    with suppress(ValueError):
+        return headers.is_secret(word.removeprefix("--header="))
+    return False
+
+
+def _is_elsewhere(name: str) -> bool:
+    """Whether a file is not in this folder; links are followed."""
+    return not Path(os.environ[name]).resolve().is_relative_to(Path.cwd())
+
+
+def _check_caps(path: Path, found: Mapping[str, str | None]) -> None:
+    for name in sorted(_OF_ALL_JOBS & found.keys() - os.environ.keys()):
+        raise UsageError(
+            N_("{file} sets {name}, a cap of all jobs", file=path, name=name),
+            hint=N_("set it in the environment, or with nightshift budget"),
+        )
 
 
 def _is_taken(name: str) -> bool:

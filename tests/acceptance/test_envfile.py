@@ -135,6 +135,48 @@ def test_neither_is_what_goes_beside_the_key_or_opens_the_catalogue(
     assert CANARY not in refused
 
 
+@pytest.mark.parametrize("words", [("--header", "X-A=env:MINE"), ("--header=X-A=@mine",)])
+def test_neither_is_a_secret_header_of_the_command_line(
+    shell: Shell, words: tuple[str, ...]
+) -> None:
+    alone(shell, "ROUTERAI_API_KEY")
+    shell.write("mine", CANARY).chmod(0o600)
+    shell.write("in.jsonl", batch_lines(1))
+    env_file(shell, NIGHTSHIFT_BASE_URL="https://127.0.0.1:1/v1")
+
+    refused = shell("estimate", "in.jsonl", *words, MINE=CANARY, code=2).err
+
+    assert "--header was set elsewhere" in refused
+    shell("estimate", "in.jsonl", "--header", "X-A=plain", MINE=CANARY)
+
+
+@pytest.mark.parametrize("name", ["PROMPT_FILE", "SYSTEM_FILE", "SCHEMA", "GOLD"])
+def test_no_file_from_elsewhere_is_sent_to_an_address_from_there(shell: Shell, name: str) -> None:
+    alone(shell, "ROUTERAI_API_KEY")
+    diary = shell.folder.parent / "diary"
+    diary.write_text("private {{ a }}")
+    (shell.folder / "link").symlink_to(diary)
+    named = {"ROUTERAI_API_KEY": CANARY, "NIGHTSHIFT_BASE_URL": "https://127.0.0.1:1/v1"}
+    for path in (str(diary), "../diary", "link"):
+        env_file(shell, **named, **{f"NIGHTSHIFT_{name}": path})
+
+        refused = shell("estimate", "in.csv", code=2).err
+
+        assert f"but NIGHTSHIFT_{name} ({path}) was set elsewhere" in refused
+
+
+@pytest.mark.parametrize("name", ["RUB_PER_DAY", "RUB_PER_MONTH", "ZONE"])
+def test_it_raises_no_cap_of_all_jobs(shell: Shell, name: str) -> None:
+    shell("budget", "--budget-rub-per-day", "5")
+    env_file(shell, **{f"NIGHTSHIFT_BUDGET_{name}": "100000"})
+
+    refused = shell("submit", "in.jsonl", code=2).err
+
+    assert f"NIGHTSHIFT_BUDGET_{name}, a cap of all jobs" in refused
+    (shell.folder / ".env").unlink()
+    assert "of 5.00 ₽" in shell("budget").out
+
+
 def test_a_person_is_asked(shell: Shell, simulator: Simulators, server: Server) -> None:
     shell.point_at(simulator(), server)
     env_file(shell, **alone(shell, "NIGHTSHIFT_BASE_URL"))
