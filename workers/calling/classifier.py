@@ -122,7 +122,7 @@ def classify(
         return _redirected(answer)
     document, form = forms.read(answer, asked)
     told = charge_of(document, tariff, answer.headers)
-    error = _error_in(document, answer.status, now, asked)
+    error = _error_in(document, answer, now, asked)
     if error is not None:
         return _by_code(answer, told, error, now)
     if not _succeeded(answer.status):
@@ -214,20 +214,24 @@ def _bad_body(answer: Reply, told: Charge | None, kind: Kind) -> Outcome:
 # ── Errors ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _error_in(document: Json, status: int, now: float, kind: Kind) -> Trouble | None:
+def _error_in(document: Json, answer: Reply, now: float, kind: Kind) -> Trouble | None:
     """The error that a body holds; None for answers, and where no JSON of the API is."""
-    if not _succeeded(status):
+    if not _succeeded(answer.status):
         known = isinstance(document, str | dict | list) and bool(document)
-        trouble = unwrap(document, now) if known else None
-        return None if trouble is None or _is_no_such_path(trouble, status) else trouble
+        trouble = _unwrapped(document, answer, now) if known else None
+        return None if trouble is None or _is_no_such_path(trouble, answer.status) else trouble
     if not isinstance(document, dict):
         return None
     if document.get("error") and not _is_answer(document, kind):
-        return unwrap(document, now)
+        return _unwrapped(document, answer, now)
     if document.get(kind.answers):
         return None
     named = "error" in document and kind.answers not in document
-    return unwrap(document, now) if named or _says_so(document) else None
+    return _unwrapped(document, answer, now) if named or _says_so(document) else None
+
+
+def _unwrapped(document: Json, answer: Reply, now: float) -> Trouble:
+    return unwrap(document, retry_after.answered_at(answer.headers, now))
 
 
 def _is_answer(document: dict[str, Json], kind: Kind) -> bool:

@@ -34,30 +34,34 @@ _EPOCH_S, _EPOCH_MS = 1e9, 1e12
 """From so much on a number is a moment, not a length of time."""
 
 
+def answered_at(headers: Mapping[str, str], now: float) -> float:
+    """When a response was sent, Unix seconds, by its own `date`, so that no wrong clock of ours
+    counts; only without one it is `now`. Moments in it are measured from then.
+    """
+    sent = _moment(headers.get("date", ""))
+    return now if sent is None else sent
+
+
 def from_headers(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds to wait, by `retry-after-ms`, `retry-after` or `x-ratelimit-reset…` (names in lower
-    case).
-
-    A date is measured from the response's own `date`, so that no wrong clock of ours counts; only
-    without one from `now`, Unix time in seconds.
+    case); `now` as in `answered_at`.
     """
     milliseconds = _number(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
         return _sensible(milliseconds / 1000)
-    text = headers.get("retry-after", "").strip()
+    text, now = headers.get("retry-after", "").strip(), answered_at(headers, now)
     if text:
         seconds = _number(text)
         if seconds is None:
-            return _until(text, headers.get("date"), now)
+            return _until(text, now)
         return _sensible(seconds - now if 0 <= seconds - now <= LONGEST_S else seconds)
     return _reset(headers, now)
 
 
 def _reset(headers: Mapping[str, str], now: float) -> float | None:
     """When a limit that is used up is whole again; of several the last one."""
-    sent = _moment(headers.get("date", ""))
     told = [
-        span(headers.get(f"x-ratelimit-reset{what}", ""), now if sent is None else sent)
+        span(headers.get(f"x-ratelimit-reset{what}", ""), now)
         for what in ("", "-requests", "-tokens")
         if _number(headers.get(f"x-ratelimit-remaining{what}", "")) == 0
     ]
@@ -123,12 +127,9 @@ def _sensible(seconds: float) -> float | None:
     return min(seconds, LONGEST_S) if math.isfinite(seconds) and seconds >= 0 else None
 
 
-def _until(text: str, date: str | None, now: float) -> float | None:
+def _until(text: str, now: float) -> float | None:
     then = _moment(text)
-    if then is None:
-        return None
-    sent = _moment(date) if date else None
-    return _sensible(then - (now if sent is None else sent))
+    return None if then is None else _sensible(then - now)
 
 
 def _moment(text: str) -> float | None:

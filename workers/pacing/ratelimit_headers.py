@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Mapping
 
-from workers.calling.retry_after import span
+from workers.calling.retry_after import answered_at, span
 
 _NUMBER = re.compile(r"[0-9]{1,12}")
 _TOLD = frozenset({"x-ratelimit-limit-requests", "x-ratelimit-limit-tokens"})
@@ -37,7 +37,7 @@ class RateLimitHeaders:
         plain = "x-ratelimit-limit" in headers
         if not plain and _TOLD.isdisjoint(headers):
             return
-        now = time.time() if now is None else now
+        now = answered_at(headers, time.time() if now is None else now)
         rpm = self._limit(headers, "requests", "" if plain else "-requests", now)
         tpm = self._limit(headers, "tokens", "-tokens", now)
         self.rpm = self.rpm if rpm is None else rpm

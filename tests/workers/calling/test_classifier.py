@@ -620,6 +620,9 @@ WAITS = [
     pytest.param({"retry_after": "0"}, 0, id="at once"),
     pytest.param({"retry_after": f"{NOW + 11:.0f}"}, 11, id="a moment"),
     pytest.param(
+        {"retry_after": "1795514411", "date": DATE}, 11, id="a moment by the endpoint's clock"
+    ),
+    pytest.param(
         {"x_ratelimit_reset_requests": "1m3s", "x_ratelimit_remaining_requests": "0"},
         63,
         id="until a limit is whole again",
@@ -677,6 +680,14 @@ def test_e2_without_a_date_of_its_own_the_response_is_measured_by_our_clock() ->
 )
 def test_the_word_may_stand_inside_the_wrapped_error(content: bytes, after: float | None) -> None:
     assert retry_of(content).after == after
+
+
+def test_a_moment_in_a_body_is_measured_by_the_endpoints_clock_not_ours() -> None:
+    """Of a worker a day behind, each such refusal took a day."""
+    content = error(429, metadata={"headers": {"X-RateLimit-Reset": "1795514409000"}})
+
+    assert retry_of(content, 429, date=DATE).after == 9
+    assert retry_of(content, date=DATE).after == 9
 
 
 def test_a_header_says_more_of_when_than_a_body() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
+
 import pytest
 
 from workers.pacing.ratelimit_headers import RateLimitHeaders
@@ -48,6 +50,15 @@ def test_limits_are_read_in_the_unit_that_their_reset_tells(
     headers: dict[str, str], limits: tuple[int, int]
 ) -> None:
     assert told(headers) == limits
+
+
+def test_a_moment_is_measured_by_the_clock_of_the_endpoint() -> None:
+    one, day = RateLimitHeaders(), 24 * 3600
+    told = {"x-ratelimit-limit": "20", "x-ratelimit-reset": f"{NOW + 40:.0f}"}
+
+    one.hear({**told, "date": formatdate(NOW, usegmt=True)}, NOW - day)
+
+    assert one.rpm == 20
 
 
 def test_a_longer_reset_shows_that_a_limit_is_not_of_a_second_or_a_minute() -> None:
