@@ -531,6 +531,14 @@ class Spec(BaseModel):
         ),
         AtResume(help=N_('New deadline; "" for none.')),
     ] = None
+    report_samples: Annotated[
+        bool,
+        Option(
+            "--no-report-samples",
+            help=N_("Leave the three sample answers out of the report."),
+            value=False,
+        ),
+    ] = True
     task: Task | None = None
     notify: Notify = Notify()
     chunk_size: Annotated[

@@ -299,7 +299,7 @@ def budget_hint(job: Job) -> str:
     """What is spent, and what is expected."""
     told = [_("spent: {rub}").format(rub=money(job.spent_rub))]
     if job.forecast_rub is not None:
-        told.append(_("expected in all: {rub}").format(rub=money(job.forecast_rub)))
+        told.append(_("projected total {rub}").format(rub=money(job.forecast_rub)))
     return capital("; ".join(told))
 
 
@@ -324,7 +324,7 @@ def facts(job: Job) -> list[tuple[str, str]]:
         (_("Last problem"), _trouble(job)),
         (_("Lines skipped"), number(job.invalid) if job.invalid else ""),
         (_("Estimate"), "" if job.likely_rub is None else money(job.likely_rub)),
-        (_("Forecast"), "" if forecast is None else money(forecast)),
+        (_("Projected total"), "" if forecast is None else money(forecast)),
         (_("Limits"), ", ".join(filter(None, limits))),
         (_("Hours"), visible(job.window or "")),
         (_("Deadline"), full(job.deadline) if job.deadline else ""),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+
+from msgspec import structs
 
 from batch.reports.charts import Chart, Growth, Spread, Timeline
 from batch.reports.cost import Cost, ModelCost
@@ -21,6 +23,9 @@ from batch.store.jobstore import JobRow, JobStore
 from jobs.result import ResultState
 
 _MOST_SLOW = 10
+_MOST_NOTED = 10
+"""Of rows that failed, or are worth a look."""
+
 _MINUTE_S = 60
 
 
@@ -67,6 +72,9 @@ class Survey:
     latencies: Spread = field(default_factory=Spread)
     slowest: Top = field(default_factory=lambda: Top(lambda row: row.latency_s))
     dearest: Top = field(default_factory=lambda: Top(lambda row: row.cost))
+    failures: list[Row] = field(default_factory=list)
+    flagged: list[Row] = field(default_factory=list)
+    """The first ones of each, without their answers."""
 
     @property
     def finished(self) -> int:
@@ -92,13 +100,36 @@ class Survey:
         elif row.state is ResultState.FAILED:
             self.failed += 1
             self.errors.add(row.code, row.line, row.message, row.status)
+            _note(self.failures, row)
+
+    @property
+    def more(self) -> bool:
+        """Whether there are more of these than are listed."""
+        listed = len(self.failures), len(self.flagged)
+        return self.failed > listed[0] or listed[1] == _MOST_NOTED
+
+    def noted(self) -> list[tuple[Row, set[str]]]:
+        """Rows worth a look, each once, with why: `failed`, `flagged`, `slow`, `dear`."""
+        found: dict[int, tuple[Row, set[str]]] = {}
+        kinds: dict[str, Iterable[Row]] = {"failed": self.failures, "flagged": self.flagged}
+        for kind, rows in (kinds | {"slow": self.slowest, "dear": self.dearest}).items():
+            for row in rows:
+                found.setdefault(row.line, (row, set()))[1].add(kind)
+        return list(found.values())
 
     def _add_completed(self, row: Row) -> None:
         self.completed += 1
         self.latencies.add(row.latency_s)
         self.slowest.add(row)
+        if row.flags:
+            _note(self.flagged, row)
         for flag in row.flags:
             self.flags.add(flag, row.line)
+
+
+def _note(rows: list[Row], row: Row) -> None:
+    if len(rows) < _MOST_NOTED:
+        rows.append(structs.replace(row, body=b"", answer=None))
 
 
 @dataclass
@@ -117,9 +148,13 @@ class Load:
         self._timeline = timeline
         self._busy = [0.0] * len(timeline)
         self._minutes: dict[int, Minute] = defaultdict(Minute)
+        self.lengths = Spread()
+        """Tokens of answers, reasoning included."""
 
     def add(self, call: Billed) -> None:
         """Counts a call."""
+        if call.completion:
+            self.lengths.add(call.completion)
         sent, end = call.sent_at, call.sent_at + call.latency_s
         minute = self._minutes[int(sent // _MINUTE_S)]
         minute.calls += 1

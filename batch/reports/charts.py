@@ -106,18 +106,22 @@ _NARROWEST = 140  # classes, that is a factor of four: a single latency is not d
 
 
 class Spread:
-    """Latencies, each counted in a class that is one percent wide: at most some 2,000 counters."""
+    """Latencies or lengths, each counted in a class one percent wide: at most some 2,000."""
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
 
     def add(self, seconds: float) -> None:
-        """Counts a latency."""
+        """Counts a latency, or a length."""
         self._counts[_SCALE.class_of(seconds)] += 1
 
     def at(self, share: float) -> float:
         """Seconds within which this share of the answers came, to half a percent."""
         return _SCALE.quantile(self._counts, share) or 0.0
+
+    def __bool__(self) -> bool:
+        """Whether any was counted."""
+        return bool(self._counts)
 
     def chart(self) -> Chart:
         """As bars over a logarithmic axis."""

@@ -5,6 +5,7 @@ Its words and its looks stand in page.html, in English and Russian; here they me
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from base64 import b64encode
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from unicodedata import category
 from zoneinfo import ZoneInfo
 
@@ -30,9 +31,11 @@ from batch.reports.aggregates import (
     model_lines,
     span_of,
 )
+from batch.reports.command import command_of
 from batch.reports.cost import Cost, copies_of, lines_of
-from batch.reports.rows import rows
-from batch.store import waits
+from batch.reports.rows import rows, rows_of
+from batch.reports.texts import answer_of, prompt_of
+from batch.store import timeline, waits
 from batch.store.answer_checks import how_checked
 from batch.store.events import history
 from batch.store.failure_causes import MEANINGS, MOST_LISTED
@@ -49,9 +52,13 @@ from jobs.window import parse_window
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from markupsafe import Markup
 
 _LONGEST_TEXT = 240
 """Characters of a text from outside; with the numbers below it keeps the page under a megabyte."""
+
+_LONGEST_SAMPLE = 600
+"""Characters of a sample."""
 
 _CODE = re.compile(r"[\w.-]+", re.ASCII)
 """An error's code that may stand in a command as it is."""
@@ -142,6 +149,8 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
         "most_events": _MOST_EVENTS,
         "version": version("nightshift"),
         "host": socket.gethostname(),
+        "command_line": command_of(job.spec),
+        "samples": _samples(store) if job.spec.report_samples else [],
         "copies": copies_of(store),
         "reused": reused_of(store),
         "packs": packs_of(store),
@@ -150,6 +159,33 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
         "checked": how_checked(store),
         "unlisted": [(each, lines_of(store, each.ordinals)) for each in cost.unlisted],
     }
+
+
+class _Sample(NamedTuple):
+    """A request that was answered, with the beginnings of what was asked last and answered."""
+
+    line: int
+    custom_id: str
+    asked: str
+    answer: str
+
+
+def _samples(store: JobStore) -> list[_Sample]:
+    """Of the answers the first, the one in the middle, and the last."""
+    found = []
+    for row in rows_of(store, timeline.some_completed(store.db)):
+        prompt = list(prompt_of(json.loads(store.queue.body(row.ordinal))))
+        asked = prompt[-1][1] if prompt else ""
+        found.append(_Sample(row.line, row.custom_id, asked, answer_of(row)))
+    return found
+
+
+def _said(text: str, longest: int = _LONGEST_SAMPLE) -> Markup:
+    """The beginning of a text of several lines."""
+    from markupsafe import Markup, escape
+
+    lines = "\n".join(map(visible, text[:longest].split("\n")))
+    return Markup(escape(lines if len(text) <= longest else lines + "…"))  # noqa: S704
 
 
 def _waits(store: JobStore) -> list[tuple[str, float, float]]:
@@ -207,8 +243,10 @@ def _template(lang: str) -> Template:
         exact=language.exact,
         rub=language.money,
         paid=paid,
+        said=_said,
         sha256=_sha256,
     )
+    environment.tests["contains"] = lambda kinds, kind: kind in kinds
     environment.tests["code"] = lambda text: bool(_CODE.fullmatch(text))
     environment.globals.update(
         uncertain=uncertain, _=language._, ngettext=language.ngettext, lang=lang

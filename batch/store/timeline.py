@@ -81,3 +81,11 @@ def copied(db: sqlite3.Connection) -> Iterator[tuple[int, Decimal | None]]:
     )
     for count, cost in rows:
         yield count, None if cost is None else Decimal(cost)
+
+
+def some_completed(db: sqlite3.Connection) -> list[int]:
+    """Ordinals of the first, the middle and the last request that was answered."""
+    (count,) = db.execute("SELECT count(*) FROM results WHERE state = 'completed'").fetchone()
+    query = "SELECT ordinal FROM results WHERE state = 'completed' ORDER BY ordinal LIMIT 1"
+    places = sorted({0, count // 2, count - 1}) if count else []
+    return [db.execute(f"{query} OFFSET {place}").fetchone()[0] for place in places]
