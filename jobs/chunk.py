@@ -86,6 +86,7 @@ class Payload(msgspec.Struct, frozen=True):
     fence too: what comes back of a chunk that was given up cannot be taken for another's. `key` is
     the fingerprint of the API key and the headers it is meant for. `kinds` says of each of the
     `models` what is asked of it (`jobs.kinds`), so that one of them may be there twice; none: chat.
+    `version`: see `jobs.wire`.
     """
 
     job: str
@@ -98,6 +99,7 @@ class Payload(msgspec.Struct, frozen=True):
     models: tuple[str, ...]
     requests: list[Work]
     kinds: tuple[str, ...] = ()
+    version: Count = 1
 
 
 class ReturnReason(msgspec.Struct, frozen=True, array_like=True):

@@ -46,6 +46,13 @@ _OPTIONS: dict[int, int] = {
 }
 
 
+VERSION = 2
+"""Of payloads and deliveries. The release before reads these, and its own, of version 1, are read
+here: fields are only added, at the end and with a default. Where that cannot be, this is raised:
+what is newer than its reader is let lie, and sent again once the reader is as new.
+"""
+
+
 class Found(msgspec.Struct, frozen=True, array_like=True):
     """What `GET /generation` said of a call: its exact cost in ₽, None while that is unknown."""
 
@@ -67,6 +74,7 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     closed: list[ChunkClosed]
     found: list[Found]
     bodies: bytes = b""
+    version: Count = 1
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True):
@@ -145,6 +153,7 @@ def unpack_payload(data: bytes) -> Payload:
     unpacked = unpack(data, LARGEST_PAYLOAD)
     with _decoding("a payload"):
         payload = _payload.decode(unpacked)
+    _check_version(payload.version)
     check_job_id(payload.job)
     _check_rub(payload.grant.rub)
     if len(payload.models) > MOST_MODELS:
@@ -209,6 +218,7 @@ def unpack_delivery(data: bytes) -> Delivery:
         raise BadMessage(N_("a delivery is too large"))
     with _decoding("a delivery"):
         delivery = _delivery.decode(data)
+    _check_version(delivery.version)
     check_job_id(delivery.job)
     check_outbox(delivery.outbox)
     for call in delivery.calls:
@@ -219,6 +229,11 @@ def unpack_delivery(data: bytes) -> Delivery:
     if any(result.body >= answers for result in delivery.results):
         raise BadMessage(N_("a delivery has a result without an answer"))
     return delivery
+
+
+def _check_version(version: int) -> None:
+    if version > VERSION:
+        raise BadMessage(N_("a message is from a newer version of Nightshift; update this one"))
 
 
 def _check_call(call: Call) -> None:

@@ -37,6 +37,7 @@ from jobs.chunk import MOST_MODELS, Payload, ReturnReason, Work
 from jobs.job_options import Budget, Spec
 from jobs.money import ZERO, plain, rounded_up, subtract
 from jobs.prices import PriceList, margin
+from jobs.wire import VERSION
 
 POISON = 3
 """So many calls of a request whose outcome nobody knows, and it is set aside."""
@@ -399,6 +400,7 @@ class Feeder:
             models=tuple(model for model, _ in asked),
             kinds=tuple(kind for _, kind in asked),
             requests=[self._work(job, call, number[_asked(call)]) for call in calls],
+            version=VERSION,
         )
 
     def _work(self, job: JobRow, call: _Call, model: int) -> Work:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from jobs import wire
 from jobs.budget import Amount
@@ -128,6 +129,51 @@ def test_a_delivery_comes_out_as_it_went_in(delivery: Delivery) -> None:
 @given(PAYLOADS)
 def test_a_payload_comes_out_as_it_went_in(payload: Payload) -> None:
     assert unpack_payload(pack_payload(payload)) == payload
+
+
+# ── Versions (law L15) ───────────────────────────────────────────────────────────────────────────
+
+
+def without_version(now: type[msgspec.Struct], *, as_array: bool) -> type[msgspec.Struct]:
+    """The form that the release before knew: it had no number."""
+    known = [(each.encode_name, each.type) for each in msgspec.structs.fields(now)]
+    told = [each for each in known if each[0] != "version"]
+    return msgspec.defstruct("Before", told, array_like=as_array)
+
+
+@given(deliveries())
+def test_the_release_before_reads_a_delivery(delivery: Delivery) -> None:
+    told = structs.replace(delivery, version=wire.VERSION)
+
+    read = msgspec.msgpack.decode(
+        pack_delivery(told), type=without_version(Delivery, as_array=True)
+    )
+
+    assert structs.astuple(read) == structs.astuple(delivery)[:-1]
+
+
+@given(PAYLOADS)
+def test_the_release_before_reads_a_payload(payload: Payload) -> None:
+    told = structs.replace(payload, version=wire.VERSION)
+
+    read = msgspec.msgpack.decode(
+        unpack(pack_payload(told)), type=without_version(Payload, as_array=False)
+    )
+
+    assert structs.asdict(read) == {
+        name: each for name, each in structs.asdict(payload).items() if name != "version"
+    }
+
+
+def test_what_is_newer_than_its_reader_is_let_lie() -> None:
+    newer = wire.VERSION + 1
+    payload = Payload(JOB, "", 1, "", "", Terms(), Amount(), (), [], version=newer)
+    delivery = Delivery("0" * 16, 1, JOB, [], [], [], [], version=newer)
+
+    with pytest.raises(BadMessage, match="newer version"):
+        unpack_payload(pack_payload(payload))
+    with pytest.raises(BadMessage, match="newer version"):
+        unpack_delivery(pack_delivery(delivery))
 
 
 # ── What is not ours does not (FAULTS R17, R19) ──────────────────────────────────────────────────

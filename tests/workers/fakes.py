@@ -13,7 +13,7 @@ from jobs.budget import Amount
 from jobs.chunk import ChunkClosed, Payload, Terms, Work
 from jobs.kinds import CHAT
 from jobs.result import Call, Result
-from jobs.wire import Delivery, unpack_bodies, unpack_delivery
+from jobs.wire import VERSION, Delivery, unpack_bodies, unpack_delivery
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Listener, Reply
 from workers.pacing.leases import Lease, LeaseRequest
 
@@ -72,6 +72,7 @@ class FakeHome:
         self.post.stream.clear()
 
     def _apply(self, delivery: Delivery, *, acknowledge: bool) -> None:
+        assert delivery.version == VERSION
         self.deliveries.append(delivery)
         bodies = unpack_bodies(delivery.bodies)
         for call in delivery.calls:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from jobs.wire import Delivery, pack_bodies, pack_delivery
+from jobs.wire import VERSION, Delivery, pack_bodies, pack_delivery
 from workers.delivery.batches import MOST_BYTES, Batch
 
 RESEND_S, LONGEST_RESEND_S = 20.0, 1800.0
@@ -83,6 +83,7 @@ class Deliveries:
             batch.closed,
             batch.found,
             pack_bodies(batch.bodies),
+            VERSION,
         )
         self._on_the_way[self.last_sequence] = OnItsWay(
             batch.job,

@@ -31,6 +31,7 @@ from batch.money.caps import Room
 from batch.store import ledger
 from batch.store.jobstore import JobStore
 from batch.store.units import Asked, Ruling, Unit
+from jobs import wire
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, ReturnReason
 from jobs.errors import ServiceUnavailable
@@ -116,7 +117,7 @@ def test_a_chunk_is_on_the_disk_and_its_payload_whole(tmp_path: Path) -> None:
     assert JobStore(job.store.folder).chunks.out() == [1, 2]
     payload = job.post.payloads[JOB, 1]
     assert (payload.base_url, payload.models, payload.terms.rpm) == (BASE_URL, (MODEL,), 60)
-    assert payload.grant == UNCAPPED
+    assert (payload.grant, payload.version) == (UNCAPPED, wire.VERSION)
     assert [work.body for work in payload.requests] == [b"{}"] * 4
     assert payload.requests[0].bound == Amount(BOUND, TOKENS)
     assert job.sender.chunks == [1, 2]

@@ -26,6 +26,7 @@ def test_a_payload_of_the_former_version_is_run() -> None:
 
     assert (payload.job, payload.chunk, payload.models) == (JOB, 1, (MODEL,))
     assert payload.grant == Amount(Decimal("1.5"), 400)
+    assert payload.version == 1
     (work,) = payload.requests
     assert (work.ordinal, bytes(work.body), work.rub) == (0, b'{"n":1}', Decimal("0.5"))
 
@@ -33,6 +34,7 @@ def test_a_payload_of_the_former_version_is_run() -> None:
 def test_a_delivery_of_a_worker_of_the_former_version_is_booked() -> None:
     told = unpack_delivery((RELEASED / "delivery.bin").read_bytes())
 
+    assert told.version == 1
     assert [call.billing for call in told.calls] == [Billing.KNOWN, Billing.UNKNOWN]
     assert [call.cost for call in told.calls] == [Decimal("0.5"), None]
     assert [each.state for each in told.results] == [ResultState.COMPLETED, ResultState.FAILED]
