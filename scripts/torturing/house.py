@@ -37,7 +37,7 @@ INSIDE = Path(__file__).parent / "inside"
 MODEL = "minimax/minimax-m1"
 KEY = "canary-key-5f3a9c"
 _PATIENCE_S = 300.0
-SOON_TRIED_AGAIN = ("batch.coordinator.service:TROUBLE_S=3",)
+SOON_TRIED_AGAIN = ("batch.coordinator.isolation:TROUBLE_S=3",)
 """A coordinator whose disk failed waits for less than half a minute."""
 
 SOON_LOST = ("workers.redis.claims:CLAIM_S=8", "batch.settings:LEAST_PATIENCE_S=10")

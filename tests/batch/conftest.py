@@ -8,9 +8,11 @@ import pytest
 
 from batch.coordinator import (
     chunk_watch,
+    isolation,
     job_controller,
     job_status,
     outputs,
+    redis_recovery,
     restored_backup,
     result_intake,
     service,
@@ -38,6 +40,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         status_publisher,
         ledger,
         restored_backup,
+        isolation,
+        redis_recovery,
         service,
     ):
         monkeypatch.setattr(module, "time", one)

@@ -23,9 +23,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from batch import control
 from batch.coordinator import (
     chunk_watch,
+    isolation,
     job_controller,
     job_status,
     outputs,
+    redis_recovery,
     result_intake,
     service,
     status_publisher,
@@ -77,6 +79,8 @@ class Lives(RuleBasedStateMachine):
             job_status,
             status_publisher,
             ledger,
+            isolation,
+            redis_recovery,
             service,
         ):
             self.patch.setattr(module, "time", self.clock)

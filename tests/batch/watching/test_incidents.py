@@ -10,8 +10,8 @@ import pytest
 
 from batch import language
 from batch.coordinator import job_controller as active_module
+from batch.coordinator.isolation import TROUBLE_S
 from batch.coordinator.reconcile import SILENCE_S
-from batch.coordinator.service import TROUBLE_S
 from batch.store.incidents import Trouble
 from batch.store.jobstore import JobStore
 from batch.watching.incidents import OUTAGE, Troubles, meaning, told
