@@ -6,7 +6,7 @@ Workers measure how long they wait for each; the coordinator sums it up.
 from __future__ import annotations
 
 from jobs.message import N_, NOTHING
-from jobs.states import Pausing, Ruled
+from jobs.pause_reasons import Pausing, Ruled
 
 _RAISE = "nightshift resume {job}"
 

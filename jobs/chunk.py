@@ -10,7 +10,7 @@ from jobs.budget import Amount
 from jobs.constraints import Count
 from jobs.gateways import Tariff
 from jobs.message import N_, Message, data_of
-from jobs.states import PauseReason
+from jobs.pause_reasons import PauseReason
 
 MOST_MODELS = 64
 """Models that one chunk is for: a worker has a dispatcher and a pace for each."""

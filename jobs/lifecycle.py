@@ -16,8 +16,9 @@ from jobs.commands import Cancel, Change, Command, Pause, Resume, Retry
 from jobs.errors import UsageError
 from jobs.job_options import Spec
 from jobs.message import N_, NOTHING, Message, joined
+from jobs.pause_reasons import Ends, PauseReason, Pausing, pausing
 from jobs.stall import STALLED, Stalled, goes_on
-from jobs.states import ENDED, Ends, JobState, PauseReason, Pausing, pausing
+from jobs.states import ENDED, JobState
 from jobs.window import Window, parse_window
 
 _AT_WORK = frozenset({JobState.IN_PROGRESS, JobState.PAUSED})

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
-from jobs.states import PauseReason
+from jobs.pause_reasons import PauseReason
 from jobs.usage import Usage
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import msgspec
 
 from jobs.message import N_, NOTHING, Message
-from jobs.states import ENDED, Ends, JobState, Pausing, Ruled, pausing
+from jobs.pause_reasons import Ends, Pausing, Ruled, pausing
+from jobs.states import ENDED, JobState
 
 STALLED = "stalled"
 """How a job is shown that stands still."""

@@ -19,7 +19,7 @@ from batch.main import COMMANDS
 from batch.store.failure_causes import LASTING
 from batch.store.failure_causes import MEANINGS as FLAGS
 from batch.watching.incidents import MEANINGS as CODES
-from jobs.states import Ends, PauseReason
+from jobs.pause_reasons import Ends, PauseReason
 from scripts.schemas import DOCUMENTS
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference.md"

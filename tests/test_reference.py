@@ -11,7 +11,8 @@ import msgspec
 
 from batch.main import COMMANDS
 from jobs.errors import NightshiftError
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from scripts import reference, schemas
 from tests.conftest import ROOT
 

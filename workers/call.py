@@ -27,8 +27,8 @@ from jobs.kinds import CHAT, RESPONSES
 from jobs.message import N_
 from jobs.money import ZERO
 from jobs.outcome import Answered, Billing, Outcome, Refused, Retry, RetryKind, Stop
+from jobs.pause_reasons import PauseReason
 from jobs.result import Call, ResultState
-from jobs.states import PauseReason
 from workers.calling.balance import Balance
 from workers.calling.classifier import classify
 from workers.calling.endpoint import Answer, Listener

@@ -47,8 +47,8 @@ from jobs.kinds import KINDS, Kind
 from jobs.lifecycle import Objected
 from jobs.logs import log_to_stderr
 from jobs.money import ZERO, show
+from jobs.pause_reasons import PauseReason
 from jobs.request import Fault
-from jobs.states import PauseReason
 
 _LOOK_S = 2.0
 _AGAIN_S = 15.0

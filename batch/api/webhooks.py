@@ -13,10 +13,11 @@ from pathlib import Path
 from batch.api import batch_options
 from batch.api.batch_status import Standing
 from batch.notifications import delivery_log
-from batch.notifications.channels import Undelivered, secret, to_standard_webhook
 from batch.notifications.delivery_log import Letter
 from batch.notifications.message import Word
 from batch.notifications.notifier import Teller
+from batch.notifications.transport import Undelivered, secret
+from batch.notifications.webhook import send_standard
 from batch.store.registry import Registry
 from jobs.errors import StorageUnavailable
 from jobs.message import N_
@@ -83,7 +84,7 @@ class Hooks:
             raise Undelivered("the batch is gone")
         key = self._registry.key(row.tenant)
         signs = key.webhook_secret or "" if key else secret(os.environ, WEBHOOK_SECRET)
-        to_standard_webhook(letter.address, letter.word, letter.name, signs)
+        send_standard(letter.address, letter.word, letter.name, signs)
 
 
 def _unwritable(folder: Path, error: OSError) -> StorageUnavailable:

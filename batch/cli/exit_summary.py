@@ -17,7 +17,8 @@ from batch.money.savings import reused_of
 from batch.store.failure_causes import Why
 from batch.store.jobstore import JobRow, JobStore
 from jobs.lifecycle import remedy
-from jobs.states import JobState, PauseReason, pausing
+from jobs.pause_reasons import PauseReason, pausing
+from jobs.states import JobState
 
 NO_MODEL = "endpoint.model_not_found"
 """What another name of a model mends."""

@@ -14,8 +14,9 @@ from batch.watching import staleness as attentions
 from batch.watching.incidents import told
 from batch.watching.progress import Progress
 from jobs.lifecycle import SCHEDULED, shown
+from jobs.pause_reasons import pausing
 from jobs.stall import STALLED
-from jobs.states import JobState, pausing
+from jobs.states import JobState
 
 STOPPING = "stopping"
 """Shown in place of the state while workers that end let their calls end."""

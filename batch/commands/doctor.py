@@ -38,7 +38,7 @@ from batch.coordinator.redis.connection import LOOK_S
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.credentials import post_seal
 from batch.language import _, decimal, ngettext, number, use
-from batch.notifications import channels
+from batch.notifications import channels, transport
 from batch.notifications.message import TEST
 from batch.settings import Settings, read_settings
 from batch.store.home import Home
@@ -116,7 +116,7 @@ def _tried(options: dict[str, Any]) -> Iterator[Finding]:
             channels.send(
                 way, address, {"event": TEST, "job": ""}, secrets.token_hex(8), os.environ
             )
-        except channels.Undelivered as error:
+        except transport.Undelivered as error:
             cure = _("check the address and the secrets in the environment")
             yield Finding(names[way], _(message_of(error)), ok=False, cure=cure)
         else:

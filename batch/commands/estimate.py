@@ -47,7 +47,8 @@ from jobs.errors import UsageError
 from jobs.job_options import Spec
 from jobs.message import N_
 from jobs.money import plain
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 
 HELP = N_("""\
 Check INPUT and estimate its cost from the endpoint's prices. Nothing is sent or stored.

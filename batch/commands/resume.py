@@ -67,10 +67,11 @@ from jobs.job_options import Spec
 from jobs.lifecycle import Objected, Objection, decide
 from jobs.message import N_
 from jobs.option_declaration import Declared, nested
+from jobs.pause_reasons import PauseReason
 from jobs.prices import PriceList
 from jobs.signing import joined, key_of
 from jobs.stall import Stall
-from jobs.states import JobState, PauseReason
+from jobs.states import JobState
 from jobs.window import parse_window
 
 HELP = N_("""\

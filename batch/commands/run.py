@@ -40,7 +40,8 @@ from batch.submission import new_job_id
 from jobs.commands import Resume
 from jobs.errors import NightshiftError, UsageError
 from jobs.message import N_, joined
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 
 HELP = N_("""\
 Run INPUT to completion: check it, call the endpoint, write the results.

@@ -17,8 +17,9 @@ from jobs.commands import NAMED, Change, Command, Resume, Retry
 from jobs.errors import UsageError
 from jobs.lifecycle import Objected, Objection, decide
 from jobs.money import parse_amount
+from jobs.pause_reasons import PauseReason
 from jobs.priority import parse_share
-from jobs.states import JobState, PauseReason
+from jobs.states import JobState
 
 DONE = "done"
 RETRY, CHANGE = "retry", "change"

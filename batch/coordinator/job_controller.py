@@ -33,9 +33,10 @@ from batch.watching.progress import Progress
 from jobs.lifecycle import due, ending
 from jobs.message import N_, Message, joined
 from jobs.money import plain
+from jobs.pause_reasons import PauseReason, reason_for
 from jobs.signing import Target, key_of
 from jobs.stall import UNMANNED_S
-from jobs.states import ENDED, JobState, PauseReason, reason_for
+from jobs.states import ENDED, JobState
 
 RECALLED = "recalled"
 """Why a job in progress is held: somebody lowered what it may have."""

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from batch.store.jobstore import JobStore
 from jobs.message import Message
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 
 log = logging.getLogger("nightshift.coordinator")
 

@@ -20,7 +20,8 @@ from jobs.constraints import Count, Seconds
 from jobs.errors import BadMessage
 from jobs.message import N_, Message
 from jobs.money import ZERO
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 
 UNKNOWN = N_(
     "requests of this job were sent of which this data directory knows nothing: it is older than"

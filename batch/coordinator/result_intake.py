@@ -19,7 +19,8 @@ from batch.watching.incidents import WORKER_DIED
 from jobs import chunk as chunks
 from jobs.chunk import ReturnReason
 from jobs.message import N_
-from jobs.states import ENDED, JobState, PauseReason, reason_for
+from jobs.pause_reasons import PauseReason, reason_for
+from jobs.states import ENDED, JobState
 
 log = logging.getLogger("nightshift.coordinator")
 

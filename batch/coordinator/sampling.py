@@ -15,7 +15,8 @@ from batch.tables.judge import judge_of
 from batch.tables.pack_sizes import sizes_of
 from batch.tables.score import gold_of, score_of
 from jobs.message import N_
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 
 
 class Sampling:

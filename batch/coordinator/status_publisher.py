@@ -34,7 +34,8 @@ from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable, UsageEr
 from jobs.ids import JOB_ID
 from jobs.message import N_
 from jobs.money import plain
-from jobs.states import ENDED, pausing
+from jobs.pause_reasons import pausing
+from jobs.states import ENDED
 
 SERIES_S = 4.0
 MOST_DRAWN = 200

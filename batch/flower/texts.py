@@ -30,9 +30,10 @@ from batch.watching import bottleneck, history, incidents, waiting
 from batch.watching.bottleneck import BoundBy
 from jobs.lifecycle import OBJECTIONS, SCHEDULED, shown
 from jobs.money import ZERO, plain, rounded_up, subtract, total
+from jobs.pause_reasons import PauseReason, pausing
 from jobs.priority import NAMED
 from jobs.stall import STALLED
-from jobs.states import JobState, PauseReason, pausing
+from jobs.states import JobState
 
 MOST_CODES = 20
 

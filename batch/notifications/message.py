@@ -9,8 +9,9 @@ from batch.store.failure_causes import Why
 from batch.store.jobstore import JobRow
 from jobs.lifecycle import needs_action, remedy
 from jobs.money import plain
+from jobs.pause_reasons import pausing
 from jobs.stall import Stall, Stalled
-from jobs.states import JobState, pausing
+from jobs.states import JobState
 
 _ENDS = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch.notifications import channels as ways
-from batch.notifications import delivery_log
-from batch.notifications.channels import Undelivered, ways_of
+from batch.notifications import channels, delivery_log
+from batch.notifications.channels import ways_of
 from batch.notifications.delivery_log import Book, Letter
 from batch.notifications.message import Word, occasion, word_of
+from batch.notifications.transport import Undelivered
 from batch.store.jobstore import JobStore
 from jobs.message import N_
 from jobs.names import NOTICES
@@ -37,7 +37,7 @@ class _Seen:
 
 
 def _send(letter: Letter) -> None:
-    ways.send(letter.way, letter.address, letter.word, letter.name, os.environ)
+    channels.send(letter.way, letter.address, letter.word, letter.name, os.environ)
 
 
 class Teller:

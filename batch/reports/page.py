@@ -47,7 +47,8 @@ from jobs.bottleneck import Bound
 from jobs.job_options import Spec
 from jobs.lifecycle import SCHEDULED, is_cut_short, remedy, shown, why_left
 from jobs.message import N_
-from jobs.states import ENDED, JobState, pausing
+from jobs.pause_reasons import pausing
+from jobs.states import ENDED, JobState
 from jobs.window import parse_window
 
 if TYPE_CHECKING:

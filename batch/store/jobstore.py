@@ -38,9 +38,10 @@ from jobs.lifecycle import Objected, Objection, Transition, decide
 from jobs.message import NOTHING, Message
 from jobs.money import total
 from jobs.names import BLOCKS, DATABASE
+from jobs.pause_reasons import PauseReason
 from jobs.period import QUARTER_S
 from jobs.prices import PriceList
-from jobs.states import ENDED, JobState, PauseReason, check_arrow
+from jobs.states import ENDED, JobState, check_arrow
 
 LIFT, RECALL = "lift", "recall"
 """Wishes: that nothing waits any longer; that what is out comes back, and is fed anew."""

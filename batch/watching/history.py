@@ -8,7 +8,7 @@ from batch.language import _, ngettext, number, zoned
 from batch.store.events import Event, EventKind
 from batch.watching.incidents import meaning
 from jobs.message import Message
-from jobs.states import PauseReason
+from jobs.pause_reasons import PauseReason
 
 
 def told(event: Event, standing: Callable[[str, str], str]) -> Iterator[str]:

@@ -21,8 +21,9 @@ from jobs.job_options import Origin
 from jobs.lifecycle import needs_action, remedy
 from jobs.message import N_, Message
 from jobs.money import plain, total
+from jobs.pause_reasons import PauseReason
 from jobs.stall import Stalled
-from jobs.states import JobState, PauseReason
+from jobs.states import JobState
 
 _WINDOW_S = 60.0
 _LIMITS = frozenset({"endpoint.rate_limited", "endpoint.no_quota", "endpoint.in_flight_budget"})

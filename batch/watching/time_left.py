@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from batch.store.jobstore import JobRow
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from jobs.window import parse_window
 
 

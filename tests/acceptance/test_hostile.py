@@ -11,7 +11,8 @@ import pytest
 from batch.store import ledger
 from jobs.chunk import DONE, ChunkClosed
 from jobs.message import Message
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from tests.acceptance.conftest import Shell
 from tests.batch.making import call, delivery, feed, publish, request, result
 

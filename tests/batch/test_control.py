@@ -20,7 +20,8 @@ from jobs.commands import Cancel, Change, Pause, Resume, Retry
 from jobs.errors import UsageError
 from jobs.lifecycle import Objected
 from jobs.message import Message
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from tests.batch.making import JOB, answered, call, delivery, feed, publish, result
 
 SEEN_TO = Resume(mended=True)

@@ -14,7 +14,8 @@ import pytest
 
 from jobs import lifecycle
 from jobs.message import Message
-from jobs.states import Ends, JobState, PauseReason, pausing, reason_for
+from jobs.pause_reasons import Ends, PauseReason, pausing, reason_for
+from jobs.states import JobState
 from tests.batch.making import publish
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
-import jobs.states
+import jobs.pause_reasons
 import msgspec
 from batch import reports
 from batch.coordinator import flower_commands
@@ -36,7 +37,8 @@ from batch.cli import exit_summary, progress_text
 from batch.flower import status_reader, texts
 from batch.notifications import message
 from batch.watching.progress import progress_of
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from scripts import reference
 from tests.batch.making import publish
 
@@ -67,8 +69,8 @@ print(json.dumps({
 
 def test_a_new_reason_is_written_in_one_place(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "jobs", tmp_path / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
-    states = tmp_path / "jobs" / "states.py"
-    states.write_text(states.read_text("utf-8").replace('USER = ("user"', NEW), "utf-8")
+    reasons = tmp_path / "jobs" / "pause_reasons.py"
+    reasons.write_text(reasons.read_text("utf-8").replace('USER = ("user"', NEW), "utf-8")
     folders = map(str, (tmp_path / "home", tmp_path, ROOT))
 
     ran = subprocess.run(

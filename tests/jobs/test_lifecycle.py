@@ -10,7 +10,8 @@ import pytest
 
 from jobs.job_options import Spec
 from jobs.lifecycle import Job, due, ending, is_cut_short
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 
 
 @dataclass

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from jobs.lifecycle import needs_action, shown
+from jobs.pause_reasons import PauseReason
 from jobs.stall import SILENT_S, UNMANNED_S, Signs, Stall, stalled
-from jobs.states import JobState, PauseReason
+from jobs.states import JobState
 
 NOW = 1000.0
 LATE = NOW - 10.0

@@ -7,7 +7,8 @@ from itertools import product
 import pytest
 
 from jobs.errors import UsageError
-from jobs.states import ENDED, JobState, PauseReason, check_arrow
+from jobs.pause_reasons import PauseReason
+from jobs.states import ENDED, JobState, check_arrow
 
 S = JobState
 ARROWS = {

@@ -19,8 +19,8 @@ from jobs.budget import Amount
 from jobs.chunk import DONE, MOST_MODELS, ChunkClosed, Payload, ReturnReason, Terms, Work
 from jobs.errors import BadMessage
 from jobs.outcome import Billing
+from jobs.pause_reasons import PauseReason
 from jobs.result import Call, Result, ResultState
-from jobs.states import PauseReason
 from jobs.usage import Usage
 from jobs.wire import (
     Delivery,

@@ -27,8 +27,8 @@ from jobs.errors import BadMessage
 from jobs.heartbeat import JobStatus
 from jobs.names import scope_name
 from jobs.outcome import Billing
+from jobs.pause_reasons import PauseReason
 from jobs.result import ResultState
-from jobs.states import PauseReason
 from jobs.wire import Begin
 from tests.workers.fakes import (
     BASE_URL,

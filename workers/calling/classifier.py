@@ -80,7 +80,7 @@ from jobs.outcome import (
     RetryKind,
     Stop,
 )
-from jobs.states import PauseReason
+from jobs.pause_reasons import PauseReason
 from workers.calling import forms, retry_after
 from workers.calling.bill import charge, charge_of, served_by
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply

@@ -7,8 +7,8 @@ from jobs.chunk import ReturnReason, because
 from jobs.message import N_
 from jobs.money import ZERO
 from jobs.outcome import Answered, Billing, Outcome, Retry, RetryKind
+from jobs.pause_reasons import PauseReason
 from jobs.result import Call
-from jobs.states import PauseReason
 from workers.calling.endpoint import Answer, Broken
 from workers.pacing.circuit_breaker import HealthSignal
 from workers.pacing.limiter import PATIENT_S, Limiter

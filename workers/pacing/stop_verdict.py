@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from jobs.chunk import Terms
 from jobs.message import N_
 from jobs.outcome import Answered, Outcome, Refused, Retry, RetryKind, Stop
-from jobs.states import PauseReason
+from jobs.pause_reasons import PauseReason
 from workers.pending import Apart, PendingRequest
 
 NO_MODEL = "endpoint.model_not_found"

@@ -14,7 +14,8 @@ from batch.removal import remove
 from batch.store.registry import Registry
 from jobs.errors import ServiceUnavailable
 from jobs.message import Message
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from tests.batch.api.conftest import CHAT, OTHER_MODEL, Office, jsonl, line
 from tests.batch.making import MODEL
 

@@ -15,7 +15,7 @@ from batch import control
 from batch.api import webhooks
 from batch.api.housekeeping import Closing
 from batch.api.webhooks import Hooks
-from batch.notifications.channels import Undelivered
+from batch.notifications.transport import Undelivered
 from batch.removal import check_over, remove
 from batch.serve_processes import Child, Team
 from batch.store.home import Home
@@ -211,7 +211,7 @@ def test_the_second_end_of_a_batch_is_told_like_the_first(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(webhooks, "to_standard_webhook", lambda *told: sent.append(told[1]["type"]))
+    monkeypatch.setattr(webhooks, "send_standard", lambda *told: sent.append(told[1]["type"]))
     office.add_key("mine", webhook="https://hooks.example/")
     teller = Hooks(office.desk.batches_folder, office.desk.registry)
     monkeypatch.setattr(office.desk, "_tell", teller.tell)
@@ -233,7 +233,7 @@ def test_a_batch_is_not_deleted_before_its_end_is_told(
     def away(*_: Any) -> None:
         raise Undelivered("nobody there")
 
-    monkeypatch.setattr(webhooks, "to_standard_webhook", away)
+    monkeypatch.setattr(webhooks, "send_standard", away)
     office.add_key("mine", webhook="https://hooks.example/")
     teller = Hooks(office.desk.batches_folder, office.desk.registry)
     monkeypatch.setattr(office.desk, "_tell", teller.tell)

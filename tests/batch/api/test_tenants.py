@@ -14,8 +14,9 @@ from batch.api.tenants import Limiter
 from batch.coordinator.metrics import Metrics
 from batch.money.caps import Caps, KeyCaps, read_caps, write_caps
 from batch.money.spend_tracker import Allowance
+from jobs.pause_reasons import PauseReason
 from jobs.period import Period
-from jobs.states import JobState, PauseReason
+from jobs.states import JobState
 from tests.batch.api.conftest import Office, jsonl, line
 from tests.conftest import Workdir
 

@@ -15,7 +15,8 @@ from batch.commands import resume
 from batch.store.incidents import Trouble
 from jobs.job_options import Budget
 from jobs.message import Message
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from tests.batch.making import prices, publish
 
 FILLED_IN = {

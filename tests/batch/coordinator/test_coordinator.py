@@ -34,7 +34,8 @@ from jobs.lifecycle import is_at_rest
 from jobs.message import Message
 from jobs.names import BLOCKS, COST, DATABASE, OUTPUT
 from jobs.outcome import Billing
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from jobs.usage import Usage
 from jobs.wire import Begin, Found
 from tests.batch.house import Clock, House, job
@@ -1394,7 +1395,7 @@ def test_while_a_jobs_files_are_written_the_others_go_on_and_a_killed_writer_is_
 
     # Settled after the end; the coordinator dies before the files are written anew.
     house.post.send(delivery([call(0, id="late")], sequence=7))
-    monkeypatch.setattr(house.coordinator, "_freshen", lambda: None)
+    monkeypatch.setattr(house.coordinator._ended, "freshen", lambda: None)
     house.turn(3)
     assert json.loads((house.output() / COST).read_bytes())["cost_rub"] == "0.1"
     monkeypatch.setattr(outputs, "_PATIENCE_S", 60.0)

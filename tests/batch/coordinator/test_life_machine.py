@@ -38,8 +38,9 @@ from batch.store import ledger
 from batch.store.jobstore import JobRow
 from jobs.commands import Cancel, Change, Command, Pause, Resume, Retry
 from jobs.lifecycle import Objected, due, is_at_rest, needs_action, remedy, shown
+from jobs.pause_reasons import PauseReason
 from jobs.prices import PriceList
-from jobs.states import ENDED, JobState, PauseReason
+from jobs.states import ENDED, JobState
 from tests.batch.coordinator.test_coordinator import BOUND
 from tests.batch.house import Clock, House, job
 from tests.batch.making import JOB, call, delivery, result

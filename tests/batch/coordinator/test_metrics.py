@@ -31,7 +31,8 @@ from batch.watching.progress import progress_of
 from batch.watching.time_series import Failure
 from jobs.errors import StorageUnavailable, UsageError
 from jobs.message import N_
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from tests.batch.making import (
     BASE_URL,
     JOB,

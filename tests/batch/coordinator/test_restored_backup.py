@@ -15,7 +15,8 @@ from batch.store.home import Home
 from batch.store.jobstore import JobRow
 from jobs.lifecycle import needs_action
 from jobs.names import FENCE
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from tests.batch.house import House, job
 from tests.batch.making import JOB, call, delivery, result
 

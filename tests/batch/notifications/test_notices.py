@@ -21,7 +21,7 @@ import pytest
 from pydantic import ValidationError
 
 from batch import language
-from batch.notifications import channels, delivery_log
+from batch.notifications import channels, delivery_log, mail, telegram, transport, webhook
 from batch.notifications.message import TEST, occasion, text, title, word_of
 from batch.notifications.notifier import Teller
 from batch.store import ledger
@@ -29,7 +29,8 @@ from batch.store.jobstore import JobStore
 from jobs.job_options import Budget
 from jobs.message import Message
 from jobs.notify import Notify
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from tests.batch.making import JOB, call, delivery, feed, publish, result
 from tests.batch.servers import Hook, MailBox, hook, mail_box
 
@@ -42,9 +43,9 @@ _BY_ITSELF = (
 """Pauses that the user made, or that end without them."""
 
 SECRETS = {
-    channels.SECRET: "canary-hook",
-    channels.TELEGRAM_TOKEN: "123:canary-bot",
-    channels.SMTP_PASSWORD: "canary-mail",
+    webhook.SECRET: "canary-hook",
+    telegram.TOKEN: "123:canary-bot",
+    mail.SMTP_PASSWORD: "canary-mail",
 }
 
 
@@ -144,16 +145,16 @@ def test_a_webhook_gets_json_with_a_signature_that_can_be_checked(there: Hook) -
 
 
 def test_a_webhook_that_sends_elsewhere_is_not_followed() -> None:
-    with hook(302) as there, pytest.raises(channels.Undelivered, match="HTTP 302"):
+    with hook(302) as there, pytest.raises(transport.Undelivered, match="HTTP 302"):
         channels.send("url", there.url, {"event": TEST, "job": ""}, "a", SECRETS)
     assert len(there.posts) == 1
 
 
 def test_telegram_is_written_to_and_its_token_is_told_nobody(there: Hook) -> None:
     there.answers.append(401)
-    environ = {**SECRETS, channels.TELEGRAM_URL: there.url}
+    environ = {**SECRETS, telegram.URL: there.url}
 
-    with pytest.raises(channels.Undelivered) as caught:
+    with pytest.raises(transport.Undelivered) as caught:
         channels.send("telegram", "-1001", {"event": TEST, "job": ""}, "a", environ)
     channels.send("telegram", "-1001", {"event": TEST, "job": ""}, "a", environ)
 
@@ -171,22 +172,22 @@ def test_a_mail_says_who_and_what_and_logs_in(tmp_path: Path) -> None:
         send_mail(box, word_of(store.job(), "cancelled", store.why()))
 
     (raw,) = box.mails
-    mail = email.message_from_bytes(raw, policy=email.policy.default)
-    assert (mail["From"], mail["To"]) == ("night@example.org", "me@example.org")
-    assert mail["Subject"] == "secret-free: cancelled"
-    assert "0 of 2 requests answered" in mail.get_content()
-    assert box.logins == [(False, "night@example.org", SECRETS[channels.SMTP_PASSWORD])]
+    told = email.message_from_bytes(raw, policy=email.policy.default)
+    assert (told["From"], told["To"]) == ("night@example.org", "me@example.org")
+    assert told["Subject"] == "secret-free: cancelled"
+    assert "0 of 2 requests answered" in told.get_content()
+    assert box.logins == [(False, "night@example.org", SECRETS[mail.SMTP_PASSWORD])]
 
 
 def send_mail(box: MailBox, word: dict[str, object], host: str = "127.0.0.1") -> None:
-    environ = {**SECRETS, channels.SMTP_URL: f"smtp://night%40example.org@{host}:{box.port}"}
+    environ = {**SECRETS, mail.SMTP_URL: f"smtp://night%40example.org@{host}:{box.port}"}
     channels.send("mail", "me@example.org", word, "name", environ)
 
 
 @pytest.fixture
 def abroad(monkeypatch: pytest.MonkeyPatch) -> None:
     """No host is taken for this machine: mail goes over a network."""
-    monkeypatch.setattr(channels, "_HERE", frozenset())
+    monkeypatch.setattr(transport, "HERE", frozenset())
 
 
 @pytest.mark.usefixtures("abroad")
@@ -201,20 +202,20 @@ def test_over_a_network_a_mail_and_its_password_go_behind_starttls(
     theirs.load_cert_chain(pem, key)
 
     with mail_box(theirs) as box:
-        with pytest.raises(channels.Undelivered, match="SSLCertVerificationError"):
+        with pytest.raises(transport.Undelivered, match="SSLCertVerificationError"):
             send_mail(box, {"event": TEST}, "localhost")
         assert (box.logins, box.mails) == ([], [])
 
         monkeypatch.setenv("SSL_CERT_FILE", pem)
         send_mail(box, {"event": TEST}, "localhost")
 
-    assert box.logins == [(True, "night@example.org", SECRETS[channels.SMTP_PASSWORD])]
+    assert box.logins == [(True, "night@example.org", SECRETS[mail.SMTP_PASSWORD])]
     assert (len(box.mails), box.recipients) == (1, ["me@example.org"])
 
 
 @pytest.mark.usefixtures("abroad")
 def test_over_a_network_nothing_is_told_to_a_server_without_starttls() -> None:
-    with mail_box() as box, pytest.raises(channels.Undelivered, match="SMTPNotSupportedError"):
+    with mail_box() as box, pytest.raises(transport.Undelivered, match="SMTPNotSupportedError"):
         send_mail(box, {"event": TEST})
 
     assert (box.logins, box.mails) == ([], [])
@@ -225,8 +226,8 @@ def test_a_name_cannot_add_headers_to_a_mail(tmp_path: Path) -> None:
     with mail_box() as box:
         send_mail(box, word_of(store.job(), "completed", store.why()))
 
-    mail = email.message_from_bytes(box.mails[0], policy=email.policy.default)
-    assert mail["Bcc"] is None
+    told = email.message_from_bytes(box.mails[0], policy=email.policy.default)
+    assert told["Bcc"] is None
     assert box.recipients == ["me@example.org"]
 
 
@@ -239,7 +240,7 @@ def test_a_name_cannot_add_headers_to_a_mail(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_arrive_says_why_and_no_address(way: str, address: str, words: str) -> None:
-    with pytest.raises(channels.Undelivered) as caught:
+    with pytest.raises(transport.Undelivered) as caught:
         channels.send(way, address, {"event": TEST, "job": ""}, "a", {})
 
     assert str(caught.value).startswith(words)
@@ -249,20 +250,20 @@ def test_what_does_not_arrive_says_why_and_no_address(way: str, address: str, wo
 def test_a_mail_that_is_refused_says_so() -> None:
     with mail_box() as box:
         box.refuses = True
-        with pytest.raises(channels.Undelivered, match="SMTPRecipientsRefused"):
+        with pytest.raises(transport.Undelivered, match="SMTPRecipientsRefused"):
             send_mail(box, {"event": TEST})
 
 
 def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("from-file\n")
-    with pytest.raises(channels.Undelivered, match="others may read"):
-        channels.secret({"A_FILE": str(file)}, "A")
+    with pytest.raises(transport.Undelivered, match="others may read"):
+        transport.secret({"A_FILE": str(file)}, "A")
     file.chmod(0o600)
 
-    assert channels.secret({"A_FILE": str(file), "A": "from-variable"}, "A") == "from-file"
-    with pytest.raises(channels.Undelivered, match="cannot be read"):
-        channels.secret({"A_FILE": str(tmp_path / "none")}, "A")
+    assert transport.secret({"A_FILE": str(file), "A": "from-variable"}, "A") == "from-file"
+    with pytest.raises(transport.Undelivered, match="cannot be read"):
+        transport.secret({"A_FILE": str(tmp_path / "none")}, "A")
 
 
 @pytest.mark.parametrize(
@@ -378,7 +379,7 @@ def test_a_book_that_is_not_ours_is_begun_anew(tmp_path: Path) -> None:
 
 
 def test_a_webhook_whose_head_drips_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(transport, "PATIENCE_S", 0.3)
     done = threading.Event()
 
     def drip(server: socket.socket) -> None:
@@ -392,7 +393,7 @@ def test_a_webhook_whose_head_drips_is_left_in_time(monkeypatch: pytest.MonkeyPa
         thread = threading.Thread(target=drip, args=(server,))
         thread.start()
         address = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        with pytest.raises(channels.Undelivered, match="TimeoutError"):
+        with pytest.raises(transport.Undelivered, match="TimeoutError"):
             channels.send("url", address, {"event": "x", "job": ""}, "n", {})
         done.set()
         thread.join()

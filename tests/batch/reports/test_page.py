@@ -35,9 +35,10 @@ from jobs.chunk import DONE, ChunkClosed
 from jobs.job_options import Budget, Limits, Spec
 from jobs.message import Message
 from jobs.outcome import Billing
+from jobs.pause_reasons import PauseReason
 from jobs.request import Fault, Request
 from jobs.result import Call, Result, ResultState
-from jobs.states import JobState, PauseReason
+from jobs.states import JobState
 from jobs.usage import Usage
 from jobs.wire import Delivery
 

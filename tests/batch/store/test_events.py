@@ -16,7 +16,8 @@ from batch.store.jobstore import JobStore
 from jobs.commands import Change, Pause, Resume, Retry
 from jobs.lifecycle import Objected
 from jobs.message import Message
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from tests.batch.making import feed, prices, publish
 
 NOW = datetime.now(UTC)

@@ -11,7 +11,8 @@ from batch.store import ledger
 from batch.store.jobstore import LIFT, RECALL
 from jobs.errors import UsageError
 from jobs.message import Message
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from tests.batch.making import (
     again,
     answered,

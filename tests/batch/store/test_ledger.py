@@ -19,7 +19,7 @@ from batch.store.staged_job import Draft
 from jobs.budget import Amount
 from jobs.chunk import WORKER_DIED, ReturnReason
 from jobs.outcome import Billing
-from jobs.states import PauseReason
+from jobs.pause_reasons import PauseReason
 from jobs.usage import Usage
 from jobs.wire import Delivery, Found
 from tests.batch.making import (

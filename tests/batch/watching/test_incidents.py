@@ -18,7 +18,7 @@ from batch.watching.incidents import OUTAGE, Troubles, meaning, told
 from jobs.chunk import WORKER_DIED, ReturnReason
 from jobs.errors import StorageUnavailable
 from jobs.message import Message
-from jobs.states import PauseReason
+from jobs.pause_reasons import PauseReason
 from tests.batch.house import Clock, House, job
 from tests.batch.making import JOB, closing, delivery, result
 from workers.calling import classifier

@@ -15,7 +15,8 @@ from batch.store.estimate import Guess
 from batch.store.jobstore import JobRow
 from batch.watching.progress import progress_of
 from batch.watching.time_left import done_at, is_late
-from jobs.states import JobState, PauseReason
+from jobs.pause_reasons import PauseReason
+from jobs.states import JobState
 from tests.batch.making import publish
 
 NOW = datetime(2026, 5, 3, 21, 0, tzinfo=UTC)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.outcome import NOT_BILLED, Answered, Outcome, Refused, Retry, RetryKind, Stop
-from jobs.states import PauseReason
+from jobs.pause_reasons import PauseReason
 from tests.workers.fakes import JOB, MODEL, OTHER_JOB, payload, work
 from workers.pacing.stop_verdict import MOST_APART, NO_MODEL, Judge
 from workers.pending import PendingRequest, RunningChunk
