@@ -100,7 +100,8 @@ def _known(
     if found is None or found.cancelling_at is not None:
         return None
     patience = _UNHEARD_S if not found.told else _RETRIES_S if retried else 0.0
-    return found if now - found.created_at < patience else None
+    # Zero is never; a clock that was put back would make it so.
+    return found if patience and now - found.created_at < patience else None
 
 
 def _row(tenant: str, asked: Asked, name: str | None, now: float) -> BatchRow:

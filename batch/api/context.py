@@ -13,7 +13,7 @@ from pathlib import Path
 
 from batch import control
 from batch.api.batch_status import Facts, Standing, Standings, packed
-from batch.api.upload import DRAFT
+from batch.api.upload import sweep_drafts
 from batch.store.events import history
 from batch.store.home import Home
 from batch.store.registry import JOB, BatchRow, FileRow, Registry
@@ -60,8 +60,7 @@ class Desk:
         self._closing = threading.Lock()
         for folder in (self.files_folder, self.batches_folder):
             folder.mkdir(mode=0o700, exist_ok=True)
-        for leftover in self.files_folder.glob(f"{DRAFT}*"):
-            leftover.unlink(missing_ok=True)
+        sweep_drafts(self.files_folder)
 
     @property
     def files_folder(self) -> Path:

@@ -6,9 +6,11 @@ Nothing of it is kept in memory but a piece; a name that a client gave is never 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -41,6 +43,7 @@ class Upload:
         self._file = os.fdopen(
             os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), "r+b", buffering=0
         )
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # somebody receives it: see `sweep_drafts`
         self._waiting: list[bytes] = []
         self._waiting_size = 0
         self._header = self._value = b""
@@ -160,6 +163,14 @@ class Upload:
 
     def _ends(self) -> None:
         self.is_whole = True
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Takes away what killed servers were receiving; what another one receives now stays."""
+    for path in folder.glob(f"{DRAFT}*"):
+        with suppress(OSError), path.open("rb") as draft:
+            fcntl.flock(draft, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 async def _unstalled(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

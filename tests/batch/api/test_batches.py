@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -376,6 +377,18 @@ def test_a_create_whose_reply_was_lost_is_found_again(office: Office) -> None:
 
     assert office.create(file).json()["id"] == first
     assert office.create(file).json()["id"] != first
+
+
+def test_two_batches_stay_two_when_the_clock_is_put_back(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = office.upload(jsonl(line(0)))["id"]
+    first = office.create(file).json()
+
+    before = time.time() - 3600
+    monkeypatch.setattr("batch.api.batches.time.time", lambda: before)
+
+    assert office.create(file).json()["id"] != first["id"]
 
 
 def test_an_idempotency_key_names_one_batch(office: Office) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from batch.api.upload import Upload
 from tests.batch.api.conftest import Office, jsonl, line
 
 LINES = jsonl(line(1), line(2))
@@ -253,3 +254,11 @@ def test_uploads_of_a_killed_server_are_swept(tmp_path: Path) -> None:
     (first.desk.files_folder / ".upload-0123").write_bytes(b"half")
 
     assert list(Office(tmp_path).desk.files_folder.iterdir()) == []
+
+
+def test_a_second_server_leaves_what_the_first_receives(tmp_path: Path) -> None:
+    first = Office(tmp_path)
+
+    with Upload(first.desk.files_folder, 100):
+        there = list(first.desk.files_folder.iterdir())
+        assert list(Office(tmp_path).desk.files_folder.iterdir()) == there != []
