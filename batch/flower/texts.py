@@ -324,7 +324,8 @@ def facts(job: Job) -> list[tuple[str, str]]:
         (_("Retried calls"), number(job.refusals)),
         (_("Last problem"), _trouble(job)),
         (_("Lines skipped"), number(job.invalid) if job.invalid else ""),
-        (_("Estimate"), "" if job.likely_rub is None else money(job.likely_rub)),
+        # Of two figures for what it will have cost nobody knows which to believe.
+        (_("Estimate"), "" if job.likely_rub is None or forecast else money(job.likely_rub)),
         (_("Projected total"), "" if forecast is None else money(forecast)),
         (_("Limits"), ", ".join(filter(None, limits))),
         (_("Hours"), visible(job.window or "")),
