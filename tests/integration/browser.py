@@ -99,7 +99,7 @@ class Browser:
         """Presses and lets go of the mouse in the middle of the first such element."""
         place = self.ask(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-            " if (!e) return null; e.scrollIntoView({block: 'center'});"
+            " if (!e) return null; e.scrollIntoView({block: 'center', behavior: 'instant'});"
             " const b = e.getClientRects()[0];"
             " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
