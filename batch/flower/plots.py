@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby
 
 from batch.flower import texts
 from batch.language import _, code, number
@@ -162,16 +162,17 @@ class _Axis:
 
     def line(self, values: Sequence[float | None], top: float) -> str:
         """A line through the middle of each span; where there is no value, it is broken."""
-        parts, pen = [], "M"
-        for span, value in zip(self.spans, values, strict=True):
-            if value is None:
-                pen = "M"
-                continue
-            parts.append(f"{pen}{self.at((span.start + span.end) / 2):.1f},{_y(value, top)}")
-            pen = "L"
-        # A value alone is a dot, which a stroke with round ends draws of no length at all.
-        alone = [a + "h0" if b.startswith("M") else a for a, b in pairwise([*parts, "M"])]
-        return " ".join(alone)
+        told = zip(self.spans, values, strict=True)
+        runs = groupby(told, key=lambda each: each[1] is not None)
+        return " ".join(self._stroke(list(run), top) for is_there, run in runs if is_there)
+
+    def _stroke(self, run: list[tuple[Span, float | None]], top: float) -> str:
+        points = [((span.start + span.end) / 2, value or 0.0) for span, value in run]
+        if len(run) == 1:
+            # A value alone would be a dot that nobody sees.
+            span, value = run[0][0], points[0][1]
+            points = [(span.start, value), (span.end, value)]
+        return "M" + " L".join(f"{self.at(at):.1f},{_y(value, top)}" for at, value in points)
 
 
 def _throughput(axis: _Axis, *, runs: bool) -> Chart:

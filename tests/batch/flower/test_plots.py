@@ -48,3 +48,13 @@ def test_what_workers_wait_for_is_drawn_by_cause() -> None:
     ]
     assert chart.now == "0.9 now"
     assert "the job's limit of requests per minute 0.8, the pause" in chart.columns[0].text
+
+
+def test_a_value_alone_is_a_line_as_long_as_its_span() -> None:
+    series = Series(began=1000.0)
+    series.answered(1001.0, 1.0, 1001.0)
+
+    latency = next(each for each in charts(series, 1004.0, None) if each.key == "latency")
+
+    begin, end = latency.layers[0].path.removeprefix("M").split(" L")
+    assert (begin.split(",")[0], end.split(",")[0]) == ("0.0", "1000.0")
