@@ -6,6 +6,7 @@ import pytest
 
 from jobs import headers
 from jobs.errors import UsageError
+from jobs.secret import header_secrets
 
 
 def never(path: str) -> str:
@@ -64,6 +65,14 @@ def test_a_variable_that_is_not_set_is_named() -> None:
 )
 def test_a_secret_in_the_words_themselves_is_known(text: str, is_secret: bool) -> None:
     assert headers.is_open_secret(text) is is_secret
+
+
+def test_the_secrets_among_several_headers_are_their_values_alone() -> None:
+    given = "X-Title=Night\nX-Portkey=env:PORTKEY\napi-key=abc-123"
+
+    found = header_secrets({headers.VARIABLE: given, "PORTKEY": "pk-77"})
+
+    assert found == ("pk-77", "abc-123")
 
 
 def test_as_many_headers_as_are_allowed_are_taken() -> None:

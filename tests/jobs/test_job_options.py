@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from jobs.address import check_base_url, join
 from jobs.job_options import Budget, Limits, Spec
+from jobs.notify import Notify
 
 
 def spec(**wish: Any) -> Spec:
@@ -183,3 +184,19 @@ def test_a_worker_is_told_limits_timeouts_and_whether_to_pay_twice() -> None:
 
     assert (terms.rpm, terms.tpm, terms.max_in_flight) == (7, 8, 9)
     assert (terms.never_pay_twice, terms.total_timeout_s, terms.max_attempts) == (True, 12, 3)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.org:0/hook",
+        "https://[::1/hook",
+        "https://me:pw@example.org/hook",
+        "http://example.org/hook",
+        "https:///hook",
+        "ftp://example.org/hook",
+    ],
+)
+def test_a_webhook_that_is_none_or_would_tell_its_secrets_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="webhook"):
+        Notify(url=url)

@@ -84,7 +84,9 @@ def test_an_answer_that_quotes_the_key_keeps_all_but_that(spelling: str) -> None
     assert found.endswith(" конец\n")
 
 
-@pytest.mark.parametrize("key", ["EMPTY", "not-needed", "simulated", "sk-1", "placeholder"])
+@pytest.mark.parametrize(
+    "key", ["EMPTY", "not-needed", "simulated", "sk-1", "placeholder", "notneededhere"]
+)
 def test_a_word_that_stands_in_for_a_key_is_left_alone(key: str) -> None:
     body = f"{key} is {key}".encode()
 
@@ -97,6 +99,11 @@ def test_what_only_looks_alike_stays_byte_for_byte() -> None:
 
     assert Redactor(KEY).body(body, answered=False) == body
     assert Redactor(KEY).headers({"x": said}) == {"x": said}
+
+
+@pytest.mark.parametrize("key", ["eight-77", "twelve-signs", "sixteenlettersab"])
+def test_a_key_is_secret_from_the_length_on_that_no_word_has(key: str) -> None:
+    assert Redactor(key).text(key) == REDACTED.decode()
 
 
 def test_headers_are_cleaned_too() -> None:

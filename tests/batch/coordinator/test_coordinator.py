@@ -869,6 +869,18 @@ def test_a_key_that_is_rejected_pauses_the_job_e30(house: House) -> None:
     assert (row.failed, row.left) == (0, 4)
 
 
+def test_a_reason_of_one_model_sets_that_aside_and_pauses_nothing(house: House) -> None:
+    job(house, 4)
+    house.turn()
+    house.post.take(JOB, 1)
+    rejected = msgspec.structs.replace(KEY_REJECTED, model="example/other")
+    house.post.send(delivery(closed=[closing(1, [(n, 1, 0) for n in range(4)], rejected)]))
+
+    house.turn(2)
+
+    assert house.row().state is JobState.IN_PROGRESS
+
+
 def test_a_reason_from_before_the_user_acted_pauses_nothing(house: House) -> None:
     """A chunk that was fed before the resume tells of a key that was changed since."""
     job(house, 8)

@@ -676,6 +676,16 @@ def test_calls_are_sent_again_as_they_were_but_for_those_that_are_done(tmp_path:
     assert calls_of(job) == [(2, b"2")]
 
 
+def test_what_is_sent_again_for_several_is_not_sent_for_each_as_well(tmp_path: Path) -> None:
+    job = pairs(tmp_path, 8)
+    second = job.feed().chunks[1]
+    job.post.payloads.clear()
+
+    job.feeder.send_again(job.store.job(), second)
+
+    assert [ordinal for ordinal, _ in calls_of(job, 2)] == [4, 6]
+
+
 def test_the_options_that_let_the_rest_go_are_those_that_are_short(tmp_path: Path) -> None:
     job = Feeding(tmp_path, 8, budget=budget(100))
 

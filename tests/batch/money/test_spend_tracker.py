@@ -236,3 +236,13 @@ def test_a_cap_that_is_lowered_below_what_is_spent_is_told_once_it_is_looked_at(
     ledger.apply(night.job, [answered(chunk, cost="0.1")])
     night.cap(day=60)
     assert not night.allowance.is_over()
+
+
+def test_one_job_without_a_bound_among_others_is_beyond_any_cap(tmp_path: Path) -> None:
+    night = Night(tmp_path)
+    feed(night.job, grant=Amount(Decimal(1), None))
+    feed(night.other, grant=Amount(None, None))
+
+    night.cap(day=100)
+
+    assert night.allowance.is_over()

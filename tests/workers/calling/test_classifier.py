@@ -560,6 +560,21 @@ def test_a_page_is_told_by_its_heading() -> None:
 
 
 @pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        (b"<title>Busy</title>", ": Busy"),
+        (b"<p>Busy</p>", ""),
+        (b"Busy", ""),
+    ],
+)
+def test_a_page_needs_neither_a_head_nor_a_heading(page: bytes, told: str) -> None:
+    outcome = outcome_of(page, 404, content_type="text/html")
+
+    assert isinstance(outcome, Stop)
+    assert outcome.message == f"HTTP 404 with a page that is not the API's{told}"
+
+
+@pytest.mark.parametrize(
     ("usage", "tokens"),
     [
         ('"input_tokens":480,"output_tokens":20', Usage(480, 20)),
