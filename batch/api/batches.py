@@ -36,7 +36,7 @@ from batch.removal import remove
 from batch.reports import answered_lines
 from batch.store import registry
 from batch.store.registry import BatchRow
-from batch.submission import new_job_id
+from batch.submission.submit import new_job_id
 from jobs.commands import Change, Resume, Retry
 from jobs.errors import StorageUnavailable, UsageError
 from jobs.lifecycle import Objected

@@ -33,7 +33,9 @@ from batch.settings import log_level
 from batch.store import registry
 from batch.store.home import Home
 from batch.store.registry import BatchRow, FileRow, Registry
-from batch.submission import Refused, UnknownModels, submit
+from batch.submission.known_models import UnknownModels
+from batch.submission.report import Refused
+from batch.submission.submit import submit
 from jobs.commands import Cancel
 from jobs.errors import (
     InvalidInput,

@@ -14,7 +14,8 @@ from batch.estimator.tokenizer import counted_by
 from batch.language import _, money, ngettext, number, zoned
 from batch.money.currency import is_sure
 from batch.store.home import Home
-from batch.submission import Refused, Report, submit
+from batch.submission.report import Refused, Report
+from batch.submission.submit import submit
 from jobs.gateways import UNKNOWN, USD
 from jobs.job_options import Spec
 from jobs.table_task import TableForm

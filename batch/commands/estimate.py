@@ -42,7 +42,8 @@ from batch.settings import check_key, read_settings
 from batch.store.estimate import Guess
 from batch.store.home import Home
 from batch.store.jobstore import JobRow
-from batch.submission import Report, check_any_left, new_job_id, validate
+from batch.submission.report import Report, check_any_left
+from batch.submission.submit import new_job_id, validate
 from jobs.errors import UsageError
 from jobs.job_options import Spec
 from jobs.message import N_

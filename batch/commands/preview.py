@@ -15,7 +15,8 @@ from batch.cli.spec_builder import make_spec, open_source
 from batch.cli.submission_summary import table_line
 from batch.cli.terminal import safe, tell
 from batch.language import _, number
-from batch.submission import Preview, new_job_id, preview
+from batch.submission.preview import Preview, preview
+from batch.submission.submit import new_job_id
 from batch.tables.answered_table import added_columns
 from jobs.job_options import Spec
 from jobs.kinds import PROMPT, prompt_texts

@@ -58,7 +58,7 @@ from batch.store.failure_causes import TRUNCATED
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.revision import Revision
-from batch.submission import check_listed
+from batch.submission.known_models import check_listed
 from jobs import headers
 from jobs.address import check_base_url
 from jobs.commands import Change, Resume, Retry

@@ -36,7 +36,7 @@ from batch.cli.terminal import say
 from batch.local_processes import Crew, crew
 from batch.settings import check_key, read_settings
 from batch.store.jobstore import JobRow
-from batch.submission import new_job_id
+from batch.submission.submit import new_job_id
 from jobs.commands import Resume
 from jobs.errors import NightshiftError, UsageError
 from jobs.message import N_, joined

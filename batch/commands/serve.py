@@ -28,7 +28,7 @@ from batch.cli.spec_builder import make_spec
 from batch.cli.terminal import say
 from batch.language import _
 from batch.settings import check_key, log_level, read_settings
-from batch.submission import new_job_id
+from batch.submission.submit import new_job_id
 from jobs.errors import UsageError
 from jobs.job_options import Spec
 from jobs.logs import log_to_stderr

@@ -25,7 +25,7 @@ from batch.cli.terminal import say
 from batch.credentials import key_fingerprint
 from batch.language import _
 from batch.settings import read_settings
-from batch.submission import new_job_id
+from batch.submission.submit import new_job_id
 from jobs.message import N_
 
 HELP = N_("""\

@@ -15,7 +15,8 @@ from batch.cli.spec_builder import make_spec, open_source
 from batch.cli.submission_summary import say_refused
 from batch.cli.terminal import counting_lines, say_faults
 from batch.language import ngettext, number
-from batch.submission import Report, check_any_left, is_refused, new_job_id, validate
+from batch.submission.report import Report, check_any_left, is_refused
+from batch.submission.submit import new_job_id, validate
 from jobs.message import N_
 
 HELP = N_("""\

@@ -24,7 +24,8 @@ import pytest
 from batch.cli.submission_summary import say_refused
 from batch.reading.reader import Defaults, read
 from batch.store.home import Home
-from batch.submission import Refused, check_any_left, validate
+from batch.submission.report import Refused, check_any_left
+from batch.submission.submit import validate
 from jobs.request import Fault, Request
 from tests.batch.making import spec
 

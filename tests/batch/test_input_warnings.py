@@ -11,7 +11,8 @@ import pytest
 
 from batch.reading.reader import Defaults, read
 from batch.store.home import Home
-from batch.submission import Report, new_job_id, submit, validate
+from batch.submission.report import Report
+from batch.submission.submit import new_job_id, submit, validate
 from jobs.request import Fault, Request
 from tests.batch.making import JOB, spec
 from tests.batch.test_submission import Desk, desk  # noqa: F401  a fixture

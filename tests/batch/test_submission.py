@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from batch import submission
 from batch.estimator.estimate import Estimate, Size, estimate
 from batch.money.caps import Caps, write_caps
 from batch.store import database, staged_job
 from batch.store.home import Home
-from batch.submission import MOST_FAULTS, Refused, new_job_id, submit, validate
+from batch.submission import pricing
+from batch.submission.report import MOST_FAULTS, Refused, Report
+from batch.submission.submit import new_job_id, submit, validate
 from jobs.errors import InvalidInput, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.ids import check_job_id
 from jobs.job_options import Budget
@@ -49,7 +50,7 @@ class Desk:
         self.folder = folder
         self.home = Home(folder / "home")
 
-    def submit(self, source: Path | BytesIO, **wish: Any) -> submission.Report:
+    def submit(self, source: Path | BytesIO, **wish: Any) -> Report:
         return submit(self.home, JOB, spec(self.folder, **wish), source)
 
     def refuses(self, error: type[BaseException], source: Path | BytesIO, **wish: Any) -> Any:
@@ -68,7 +69,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
         assert now > 0
         return prices("0.001", *(model for model in models if not model.startswith("un/")))
 
-    monkeypatch.setattr(submission, "read_prices", read)
+    monkeypatch.setattr(pricing, "read_prices", read)
     return Desk(tmp_path)
 
 
@@ -210,7 +211,7 @@ def test_where_the_file_prices_every_model_the_endpoint_is_not_asked(
     def away(*_: object, **__: object) -> PriceList:
         raise ServiceUnavailable(Message("there is no catalogue"))
 
-    monkeypatch.setattr(submission, "read_prices", away)
+    monkeypatch.setattr(pricing, "read_prices", away)
     path = desk.folder / "prices.json"
     path.write_text(json.dumps({"models": {MODEL: {"prompt": "10", "completion": 20}}}))
 
@@ -274,7 +275,7 @@ def test_without_prices_no_cap_in_roubles_can_be_kept(
     def away(*_: object, **__: object) -> PriceList:
         raise ServiceUnavailable(Message("the endpoint does not answer"))
 
-    monkeypatch.setattr(submission, "read_prices", away)
+    monkeypatch.setattr(pricing, "read_prices", away)
 
     desk.refuses(ServiceUnavailable, lines({}), budget=CAP)
     assert desk.submit(lines({}), budget=Budget(tokens=10**6)).estimate.guess.likely is None

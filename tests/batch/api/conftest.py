@@ -13,7 +13,6 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from batch import submission
 from batch.api.app import make_app
 from batch.api.batch_status import Standing
 from batch.api.context import Desk, Settings
@@ -24,6 +23,7 @@ from batch.store import ledger
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.store.registry import KeyRow
+from batch.submission import pricing, submit
 from jobs.prices import PriceList
 from jobs.states import JobState
 from tests.batch.making import MODEL, call, delivery, feed, prices, result, spec
@@ -162,8 +162,8 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Office:
         known = {name: price for name, price in listed.models.items() if name in models}
         return PriceList(1.0, "catalogue", "0" * 64, known, listed=tuple(listed.models))
 
-    monkeypatch.setattr(submission, "read_prices", read)
-    monkeypatch.setattr(submission, "read_balance", lambda _url: None)
+    monkeypatch.setattr(pricing, "read_prices", read)
+    monkeypatch.setattr(submit, "read_balance", lambda _url: None)
     # Nothing is remembered: tests look faster than programs do.
     monkeypatch.setattr("batch.api.batch_status._FRESH_S", 0.0)
     return Office(tmp_path)

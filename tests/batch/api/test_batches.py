@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from batch import submission
 from batch.removal import remove
 from batch.store.registry import Registry
+from batch.submission import pricing
 from jobs.errors import ServiceUnavailable
 from jobs.message import Message
 from jobs.pause_reasons import PauseReason
@@ -434,7 +434,7 @@ def test_an_endpoint_that_is_away_delays_a_batch_and_fails_none(
     ).json()
     monkeypatch.setattr("batch.api.job_creation._AGAIN_S", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(submission, "read_prices", away)
+        patch.setattr(pricing, "read_prices", away)
         for _ in range(5):
             office.intake.turn()
         assert office.get(made["id"])["status"] == "validating"

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from batch import submission
 from batch.money.cost_forecast import cost_of_all
 from batch.removal import remove
 from batch.reports import write_all
 from batch.store import ledger
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
-from batch.submission import Report, new_job_id, submit
+from batch.submission import pricing
+from batch.submission.report import Report
+from batch.submission.submit import new_job_id, submit
 from jobs.prices import PriceList
 from jobs.states import JobState
 from jobs.table_task import Task
@@ -62,7 +63,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     def read(_url: str, models: list[str], **_: object) -> PriceList:
         return prices("0.001", *models)
 
-    monkeypatch.setattr(submission, "read_prices", read)
+    monkeypatch.setattr(pricing, "read_prices", read)
     return Shop(tmp_path)
 
 

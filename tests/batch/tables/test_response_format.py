@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from batch import submission
 from batch.cli.quality import quality_json
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
-from batch.submission import Refused, Report, new_job_id, submit
+from batch.submission import pricing
+from batch.submission.report import Refused, Report
+from batch.submission.submit import new_job_id, submit
 from batch.tables.response_format import is_checkable, judged
 from jobs.chunk import Work
 from jobs.errors import InvalidValue
@@ -66,7 +67,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     def read(_url: str, models: list[str], **_: object) -> PriceList:
         return prices("0.001", *models)
 
-    monkeypatch.setattr(submission, "read_prices", read)
+    monkeypatch.setattr(pricing, "read_prices", read)
     return Home(tmp_path / "home")
 
 
