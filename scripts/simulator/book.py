@@ -147,10 +147,6 @@ class Book(Sequence[BookEntry]):
         """The calls of each request body, by its sha256."""
         return _grouped((each.body_hash, each) for each in self)
 
-    def by_messages(self) -> "dict[str, Book]":
-        """The chat calls of each list of messages, by its canonical sha256."""
-        return _grouped((each.messages_hash, each) for each in self if each.messages_hash)
-
     def by_status(self) -> dict[int | None, int]:
         """How many calls ended with each status."""
         groups = _grouped((each.status, each) for each in self)
