@@ -10,16 +10,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
+from redis import Redis
 
+from batch.cli import job_status
 from batch.cli.job_status import Glance, worst
 from batch.cli.progress_text import sentence, stall_line
 from batch.commands import doctor, status, watch
 from batch.commands.watch import _Lines
 from batch.coordinator.heartbeat import Ailment, Sign, board_name
+from batch.coordinator.redis import connection, signed
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.credentials import post_seal
 from batch.flower import texts
@@ -104,6 +108,40 @@ def test_a_redis_that_is_away_is_told_since_when(scene: Scene, server: Server) -
     server.kill()
 
     check(scene.look(), "Redis does not answer", scene)
+
+
+def test_a_redis_that_stands_still_is_waited_for_once_and_not_for_long(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.coordinate()
+    waited: list[float] = []
+    noting = partial(_noting, waited, connection.connect)
+    for module in (connection, signed):
+        monkeypatch.setattr(module, "connect", noting)
+    for module in (job_status, doctor):
+        monkeypatch.setattr(module, "LOOK_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"redis://127.0.0.1:{deaf.getsockname()[1]}/0"
+        scene.settings = replace(scene.settings, redis_url=url)
+
+        check(scene.look(), "Redis does not answer in time", scene)
+        found, wrong = doctor._redis(scene.settings)
+        told = [each.text for each in doctor._jobs(scene.settings, wrong)]
+
+    assert waited == [0.1, 0.1]
+    assert not found.ok
+    assert any("Redis does not answer in time" in each for each in told)
+
+
+def _noting(
+    waited: list[float],
+    connect: Callable[..., Redis],
+    url: str,
+    connected: object = None,
+    timeout_s: float = 0.0,
+) -> Redis:
+    waited.append(timeout_s)
+    return connect(url, connected, timeout_s)
 
 
 def test_a_coordinator_that_stands_still_is_told(scene: Scene) -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from batch.money.caps import Caps, write_caps
+from batch.money.caps import Caps, KeyCaps, write_caps
 from jobs.chunk import HELD
 from jobs.job_options import Budget, Limits
 from jobs.states import JobState
@@ -16,6 +16,9 @@ from tests.batch.making import JOB, OTHER, call, closing, delivery, result
 
 BOUND = Decimal("1.452")
 TOKENS = 1210
+KEY = "night"
+"""An API key of the server."""
+
 Lower = Callable[[House], None]
 
 
@@ -30,6 +33,11 @@ def of_job(**budget: object) -> Lower:
 
 def of_home(day: Decimal | None = None, month: Decimal | None = None) -> Lower:
     return lambda house: write_caps(house.home.folder, Caps(day, month))
+
+
+def of_key(day: Decimal) -> Lower:
+    caps = Caps(keys={KEY: KeyCaps(rub_per_day=day), "another": KeyCaps(rub_per_day=Decimal(0))})
+    return lambda house: write_caps(house.home.folder, caps)
 
 
 def give_back(house: House, chunk: int, job: str = JOB) -> None:
@@ -55,13 +63,14 @@ def aside(house: House, name: str = JOB) -> Decimal:
         (Budget(requests=12), of_job(requests=3)),
         (Budget(), of_home(day=BOUND * 3)),
         (Budget(rub=BOUND * 12), of_home(month=BOUND * 3)),
+        (Budget(), of_key(day=BOUND * 3)),
     ],
-    ids=["roubles", "first cap", "tokens", "requests", "first cap of a day", "month"],
+    ids=["roubles", "first cap", "tokens", "requests", "first cap of a day", "month", "key"],
 )
 def test_what_is_out_beyond_a_lowered_cap_comes_back_and_is_fed_within_it(
     house: House, had: Budget, lower: Lower
 ) -> None:
-    job(house, 12, budget=had)
+    job(house, 12, budget=had, origin={"batch": "batch_1", "key": KEY, "file": "file-1"})
     house.turn()
     assert house.out() == [1, 2, 3]
     house.post.take(JOB, 1)
