@@ -215,6 +215,8 @@ class JobController:
             return job.reason or job.state.value
         if self._allowance.is_over():
             return RECALLED
+        if not self._chunks:
+            self._recalled_until = float("-inf")  # all of it is back
         changed = time.monotonic() < self._recalled_until
         is_recalled = bool(self._chunks) and (changed or self._feeder.is_beyond(job))
         return RECALLED if is_recalled else ""

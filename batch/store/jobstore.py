@@ -296,7 +296,8 @@ class JobStore:
                 "UPDATE job SET spec = ? RETURNING state",
                 (spec.model_dump_json(),),
             ).fetchone()
-            if recalls and state == JobState.IN_PROGRESS:
+            # One that is paused may go on before all of it is back.
+            if recalls and state in {JobState.IN_PROGRESS, JobState.PAUSED}:
                 self.want(RECALL)
 
     def set_key(self, key: str) -> None:

@@ -138,6 +138,28 @@ def test_a_change_that_chunks_take_along_has_them_recalled_and_one_of_pace_does_
     ] * 2
 
 
+def test_a_change_before_all_is_back_of_a_pause_counts_for_that_too(house: House) -> None:
+    job(house, 8)
+    house.turn()
+    house.post.take(JOB, 1)
+    house.turn()
+    house.ask("pause")
+    store = house.change()
+    spec = store.job().spec
+
+    store.change_spec(spec.model_copy(update={"limits": Limits(refusals=1)}))
+    house.ask("resume")
+    house.turn(2)
+    assert house.post.held[JOB] == "recalled"
+
+    give_back(house, 1)
+    house.turn()
+    fed = house.out()
+    house.turn(2)
+    assert (len(fed), house.out()) == (2, fed), "and what is fed anew is not recalled, too"
+    assert {house.post.payloads[JOB, chunk].terms.max_refusals for chunk in house.out()} == {1}
+
+
 def test_a_cap_that_is_raised_holds_nobody_up(house: House) -> None:
     job(house, 8, budget=Budget(rub=BOUND * 8))
     house.turn()
