@@ -177,3 +177,11 @@ def test_the_sdk_reads_a_usage_with_gaps(told: dict[str, Any]) -> None:
     assert read.output_text == "да"
     assert read.usage is not None
     assert (read.usage.total_tokens, read.usage.input_tokens_details.cached_tokens) == (5, 0)
+
+
+def test_tokens_that_nobody_told_are_none() -> None:
+    found = to_response({"choices": [], "usage": {"cost": 0.5}})["usage"]
+
+    assert isinstance(found, dict)
+    assert [found[f"{part}_tokens"] for part in ("input", "output", "total")] == [0, 0, 0]
+    assert found["cost"] == 0.5

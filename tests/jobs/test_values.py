@@ -113,6 +113,19 @@ def test_keys_and_models_have_a_pace_of_their_own() -> None:
 TLS = ("ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs")
 
 
+@pytest.mark.parametrize(
+    ("url", "database"),
+    [
+        ("redis://queue", 0),
+        ("redis://queue/", 0),
+        ("redis://queue/3", 3),
+        ("unix:///r.sock", 0),
+    ],
+)
+def test_who_names_no_database_means_the_first(url: str, database: int) -> None:
+    assert parse_redis_url(url).database == database
+
+
 def as_celery_sees(url: str) -> dict[str, object]:
     """What kombu makes of the URL that Celery is given."""
     settings = celery_settings(url)

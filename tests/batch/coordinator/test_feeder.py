@@ -701,3 +701,16 @@ def test_the_options_that_let_the_rest_go_are_those_that_are_short(tmp_path: Pat
     assert lacks(rub=Decimal(0), tokens=1, requests=0) == [
         *("--budget-rub", "--budget-tokens", "--budget-requests")
     ]
+
+
+def test_the_limit_that_lets_the_rest_go_has_room_for_what_is_spent_too(tmp_path: Path) -> None:
+    job = Feeding(tmp_path, 8)
+    job.feed(1)
+    job.answer(1)
+    job.allow(tokens=1)
+
+    option, figure = job.feeder.lacks(job.store.job()).split()
+
+    wanted = 4 * (20 + 5) + 4 * TOKENS
+    assert option == "--budget-tokens"
+    assert wanted <= int(figure) < 1.1 * wanted
