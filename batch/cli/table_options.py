@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -101,12 +102,22 @@ def _read(file: Path, option: str) -> str:
 def _choices(text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
-    choices = tuple(part.strip() for part in text.split(",") if part.strip())
-    if len(choices) < 2 or len({each.casefold() for each in choices}) < len(choices):
+    # As a row of CSV: a choice with a comma stands in quotes.
+    parts = next(csv.reader([text], skipinitialspace=True))
+    choices = tuple(part.strip() for part in parts if part.strip())
+    if len(choices) < 2:
         raise UsageError(
             N_("--choices needs two different answers at least"),
             hint=N_("for instance --choices yes,no"),
         )
+    seen = set[str]()
+    for choice in choices:
+        if choice.casefold() in seen:
+            raise UsageError(
+                N_("--choices has {choice!r} twice; upper and lower case are one", choice=choice),
+                hint=N_("remove one"),
+            )
+        seen.add(choice.casefold())
     return choices
 
 

@@ -53,7 +53,7 @@ def command(job: str, output_dir: Path | None) -> int:
                 N_("the answered table is no text, so it is not printed on a terminal"),
                 hint=N_("write it to a directory: -o DIR"),
             )
-        print_table(store, sys.stdout.buffer)
+        print_table(store, sys.stdout.buffer, reports.not_run)
         return 0
     for line in reports.finished_lines(store):
         sys.stdout.buffer.write(line)

@@ -47,13 +47,13 @@ def write_all(store: JobStore, folder: Path | None = None) -> Path:
         with whole_file(target / COST) as file:
             content = msgspec.json.encode(cost_json(store, cost))
             file.write(msgspec.json.format(content, indent=2) + b"\n")
-        write_table(store, job, target, _not_run(job))
+        write_table(store, job, target, not_run(job))
         with whole_file(target / REPORT) as file:
             write_page(store, file, seen, cost)
     return target
 
 
-def _not_run(job: JobRow) -> str:
+def not_run(job: JobRow) -> str:
     """Why what has no result has none."""
     if is_cut_short(job):
         return "deadline"
@@ -72,13 +72,13 @@ def _failed_lines(
     every: Iterator[Row], job: JobRow, seen: Survey, completed: Callable[[bytes], object]
 ) -> Iterator[tuple[int, bytes]]:
     """Lines for errors.jsonl; those of completed requests are handed to `completed` on the way."""
-    not_run, form = _not_run(job), form_of(job.spec)
+    why, form = not_run(job), form_of(job.spec)
     for row in every:
         seen.add(row)
         if row.state is ResultState.COMPLETED:
             completed(form.output(row, job.id))
         else:
-            yield row.line, form.error(row, job.id, not_run)
+            yield row.line, form.error(row, job.id, why)
 
 
 def answered_lines(store: JobStore, offset: int, limit: int) -> list[bytes]:

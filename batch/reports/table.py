@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
@@ -72,11 +72,13 @@ def _is_ours(beside: Path, last: Path) -> bool:
         return False
 
 
-def print_table(store: JobStore, to: IO[bytes]) -> None:
-    """Writes the table with the answers so far, of a job that has one."""
+def print_table(store: JobStore, to: IO[bytes], not_run: Callable[[JobRow], str]) -> None:
+    """Writes the table with the answers so far, of a job that has one; `not_run` tells why rows
+    were not asked.
+    """
     with store.snapshot(), TemporaryDirectory() as folder:
         job = store.job()
-        write_table(store, job, Path(folder), "unfinished")
+        write_table(store, job, Path(folder), not_run(job))
         with (Path(folder) / str(table_name(job.spec))).open("rb") as file:
             shutil.copyfileobj(file, to, 2**20)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -66,7 +67,9 @@ def columns_of(task: Task) -> tuple[str, ...]:
 
 def _choice_check(choices: tuple[str, ...]) -> Check:
     exact = {choice: choice for choice in choices}
-    folded = {_folded(choice): choice for choice in choices}
+    count = Counter(map(_folded, choices))
+    # Of choices that only punctuation tells apart no other form is repaired: it may mean either.
+    folded = {fold: choice for choice in choices if count[fold := _folded(choice)] == 1}
     named = ", ".join(choices)
 
     def check(text: str) -> Verdict:
@@ -114,7 +117,7 @@ def _forms(text: str) -> list[str]:
 
 
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).strip(_AROUND).casefold()
+    return unicodedata.normalize("NFKC", text).strip(_AROUND).casefold().replace("ё", "е")
 
 
 # ---- schemas --------------------------------------------------------------------------------

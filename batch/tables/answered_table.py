@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from typing import IO, Any, Protocol
 from batch.tables import parquet, xlsx
 from batch.tables.answer_check import columns_of
 from batch.tables.file_kinds import FileTable
-from batch.tables.table import Row
+from batch.tables.table import Row, as_text
 from jobs.table_task import Kind, TableForm, Task
 
 FACTS = ("error", "cost_rub", "attempts", "flags")
@@ -91,7 +92,7 @@ def widened(table: FileTable) -> FileTable:
 
 def plain_cell(value: Any) -> Any:
     """A value of an answer as a cell: what has an inside is JSON."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+    return as_text(value) if isinstance(value, dict | list | bytes) else value
 
 
 class _Writer(Protocol):
@@ -119,8 +120,10 @@ class _Text:
         self._repeats = table.form.kind == "csv"
         if self._form.bom:
             file.write("\ufeff".encode(self._form.encoding))
-        if table.form.header or not self._repeats:
+        if not self._repeats:
             self._line(self._joined((*table.form.columns, *added)))
+        elif table.form.header:
+            self._line(f"{table.top()}{self._form.delimiter}{self._joined(added)}")
 
     def write(self, row: Row, added: tuple[Any, ...]) -> None:
         ours = self._joined(tuple(map(harmless, added)))
@@ -128,7 +131,7 @@ class _Text:
 
     def _own(self, row: Row) -> str:
         if not self._repeats:
-            return self._joined(row.cells)
+            return self._joined(tuple(map(plain_cell, row.cells)))
         if row.fault and not row.cells:
             # Its quotes don't close, so nothing could stand behind it: all of it is one cell.
             return self._joined((row.raw, *("",) * (self._columns - 1)))
@@ -152,9 +155,17 @@ class _Records:
         self._file, self._names = file, (*table.form.columns, *added)
 
     def write(self, row: Row, added: tuple[Any, ...]) -> None:
-        cells = row.cells or (None,) * (len(self._names) - len(added))
-        record = dict(zip(self._names, (*cells, *added), strict=True))
-        self._file.write(json.dumps(record, ensure_ascii=True, default=str).encode() + b"\n")
+        width = len(self._names) - len(added)
+        ours = self._json(dict(zip(self._names[width:], added, strict=True)))
+        if row.raw.endswith("}"):
+            own = row.raw[:-1].rstrip()
+        else:
+            cells = row.cells or (None,) * width
+            own = self._json(dict(zip(self._names, map(_of_json, cells), strict=False)))[:-1]
+        self._file.write(f"{own}{'' if own.endswith('{') else ', '}{ours[1:]}\n".encode())
+
+    def _json(self, record: dict[str, Any]) -> str:
+        return json.dumps(record, default=as_text)
 
     def close(self) -> None:
         """Nothing waits."""
@@ -171,7 +182,7 @@ class _Workbook:
 
     def write(self, row: Row, added: tuple[Any, ...]) -> None:
         own = (*row.cells, *(None,) * self._width)[: self._width]
-        self._book.write((*own, *added))
+        self._book.write((*map(plain_cell, own), *added))
 
     def close(self) -> None:
         self._book.close()
@@ -189,6 +200,11 @@ class _Columns:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _of_json(cell: Any) -> Any:
+    """JSON has no such number as NaN."""
+    return cell if not isinstance(cell, float) or math.isfinite(cell) else str(cell)
 
 
 def harmless(cell: Any) -> Any:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Collection, Iterator
+from itertools import count, islice
 
 from batch.tables.table import Row
 from jobs.errors import InvalidInput, UsageError
@@ -37,7 +36,12 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_UNDECODED = re.compile("[\udc80-\udcff]")
+_UNDECODED = re.compile("[\udc80-\udcff\0]")
+_SEP = re.compile(r"sep=([,;\t|])\r?\n", re.IGNORECASE)
+"""The first line of a file that tells Excel its delimiter; Excel shows no row for it."""
+
+_BINARY = bytes(sorted({*range(1, 9), *range(14, 27), *range(28, 32)}))
+"""Control characters that no text has."""
 
 
 def find_form(chunks: Chunks, given: TableForm, name: str, *, told: frozenset[str]) -> TableForm:
@@ -50,7 +54,9 @@ def find_form(chunks: Chunks, given: TableForm, name: str, *, told: frozenset[st
     head = "".join(islice(_texts(chunks, form), 4))[:_HEAD]
     form = form.model_copy(update={"newline": _newline(head)})
     if "delimiter" not in told:
-        form = form.model_copy(update={"delimiter": _delimiter(head, name)})
+        said = _SEP.match(head)
+        delimiter = said[1] if said else _delimiter(head, name)
+        form = form.model_copy(update={"delimiter": delimiter})
     first = next(_records(chunks, form), None)
     if first is None:
         raise InvalidInput(
@@ -68,17 +74,19 @@ def columns_of(cells: tuple[object, ...], form: TableForm, name: str) -> tuple[s
     """The names of the columns: those of the header, or `column_1`, `column_2`…"""
     if not form.header:
         return tuple(f"column_{place}" for place in range(1, len(cells) + 1))
-    names = tuple(
-        ("" if cell is None else str(cell)).strip() or f"column_{place}"
-        for place, cell in enumerate(cells, start=1)
-    )
-    twice = [each for each, count in Counter(names).items() if count > 1]
-    if twice:
-        raise InvalidInput(
-            N_("{name} has two columns named {column!r}", name=name, column=twice[0]),
-            hint=N_("rename one, or add --no-header to call them column_1, column_2…"),
-        )
-    return names
+    told = [("" if cell is None else str(cell)).strip() for cell in cells]
+    names = dict.fromkeys(filter(None, told))
+    taken = set[str]()
+    for place, name in enumerate(told, start=1):
+        told[place - 1] = name = _free(name or f"column_{place}", taken, names)
+        taken.add(name)
+    return tuple(told)
+
+
+def _free(name: str, taken: set[str], others: Collection[str]) -> str:
+    """The name, or with a number where another column before has it."""
+    ways = (f"{name}_{number}" for number in count(2))
+    return name if name not in taken else next(n for n in ways if n not in taken | {*others})
 
 
 def rows(chunks: Chunks, form: TableForm) -> Iterator[Row]:
@@ -110,12 +118,19 @@ def _encoding(chunks: Chunks, given: str | None, name: str) -> tuple[bool, str]:
             return True, encoding
     if given is not None:
         return False, _known(given)
-    if b"\0" in head:
-        return False, _wide(head, name)
+    if b"\0" in head and (wide := _wide(head, name)):
+        return False, wide
     wrong = _first_wrong(chunks)
-    if wrong is None:
+    if wrong is None or _is_mostly_utf8(_around(chunks, wrong)):
         return False, "utf-8"
     return False, _guessed(chunks, wrong, name)
+
+
+def _is_mostly_utf8(data: bytes) -> bool:
+    """Whether only some bytes are wrong: text in another encoding hardly has a character of it."""
+    text = data.decode(errors="replace")
+    wrong = text.count("\ufffd")
+    return len(data) - len(text.replace("\ufffd", "")) - wrong > 4 * wrong
 
 
 def _known(encoding: str) -> str:
@@ -129,10 +144,12 @@ def _known(encoding: str) -> str:
     return {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}.get(found, found)
 
 
-def _wide(head: bytes, name: str) -> str:
-    """UTF-16 without a mark: of a text every other byte is mostly zero."""
+def _wide(head: bytes, name: str) -> str | None:
+    """UTF-16 without a mark: of a text every other byte is mostly zero. None for a few zeros."""
     even, odd = head[::2].count(0), head[1::2].count(0)
     if max(even, odd) * 8 < len(head):
+        if head.translate(None, _BINARY) == head:
+            return None
         raise InvalidInput(
             N_("{name} contains zero bytes: it is not text", name=name),
             hint=N_("export it as CSV or XLSX"),
@@ -224,7 +241,7 @@ def _newline(head: str) -> str:
 def _delimiter(head: str, name: str) -> str:
     import clevercsv
 
-    sample = head[: 16 * 2**10]
+    sample = _UNDECODED.sub("?", head[: 16 * 2**10])
     # A row that was cut off would count as one of another width.
     sample = sample[: sample.rfind("\n") + 1] or sample
     found = clevercsv.Detector().detect(sample, delimiters=[",", ";", "\t", "|"])
@@ -234,7 +251,18 @@ def _delimiter(head: str, name: str) -> str:
             if name.lower().removesuffix(".gz").removesuffix(".zst").endswith((".tsv", ".tab"))
             else ","
         )
-    return str(found.delimiter)
+    delimiter = str(found.delimiter)
+    return delimiter if delimiter in sample.partition("\n")[0] else _of_one_column(sample)
+
+
+def _of_one_column(sample: str) -> str:
+    """One that no cell is cut by; in a table of one column a comma may be of the text."""
+    try:
+        if all(len(row) < 2 for row in csv.reader(sample.splitlines(keepends=True))):
+            return ","
+    except csv.Error:
+        pass
+    return next((each for each in "\t|;" if each not in sample), ",")
 
 
 class _Lines:
@@ -268,7 +296,15 @@ class _Lines:
         self.taken.append(line)
         if self._size > LONGEST_ROW:
             raise csv.Error("field larger than field limit")
-        return line
+        # Files that were put together have a mark amid them.
+        return line.removeprefix("\ufeff") if len(self.taken) == 1 else line
+
+
+def top(chunks: Chunks, form: TableForm) -> str:
+    """What stands above the rows: the line for Excel, and the header without its end."""
+    first = next(iter(_Lines(_texts(chunks, form), form.newline)), "")
+    header = next(_records(chunks, form)).raw if form.header else ""
+    return f"{first if _SEP.match(first) else ''}{header}"
 
 
 def _records(chunks: Chunks, form: TableForm) -> Iterator[Row]:
@@ -290,6 +326,8 @@ def _records(chunks: Chunks, form: TableForm) -> Iterator[Row]:
         raw = "".join(lines.taken)
         if not cells and not fault and not raw.strip():
             continue
+        if first == 1 and _SEP.match(raw):
+            continue
         number += 1
         yield _row(number, first, cells, raw.rstrip("\r\n"), fault)
 
@@ -307,7 +345,7 @@ def _row(number: int, line: int, cells: tuple[str, ...], raw: str, error: str | 
         )
     wrong = _UNDECODED.search(raw)
     if wrong:
-        byte = f"{ord(wrong[0]) - 0xDC00:#04x}"
+        byte = f"{ord(wrong[0]) & 0xFF:#04x}"
         told = N_(
             "{where}: character {place} (byte {byte}) is not valid in this encoding",
             where=where,
@@ -321,6 +359,8 @@ def _row(number: int, line: int, cells: tuple[str, ...], raw: str, error: str | 
 def _sentence(error: str) -> Message:
     if "unexpected end" in error or "larger than" in error:
         return N_("a quote opens here and is never closed")
+    if "new-line character" in error:
+        return N_("a line break stands in a cell without quotes")
     if "expected after" in error:
         return N_("text follows a closing quote; a quote within a cell must be doubled")
     return N_("the table cannot be split into cells ({why})", why=error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,6 +49,10 @@ class FileTable:
         if self.written is None:
             object.__setattr__(self, "written", self.form)
 
+    def top(self) -> str:
+        """Of a text table what stands above its rows, without the last line end."""
+        return text.top(lambda: unpacked(self.path, self.name), self.form)
+
     def rows(self) -> Iterator[Row]:
         """See `batch.tables.table.Table`."""
         if self.form.kind == "csv":
@@ -66,6 +71,7 @@ def kind_of(path: Path, name: str) -> Kind:
         return "xlsx"
     if head.startswith(b"PAR1"):
         return "parquet"
+    _check_kind(head, name)
     named = ending(name)
     if named in ("xlsx", "parquet"):
         raise InvalidInput(
@@ -73,6 +79,30 @@ def kind_of(path: Path, name: str) -> Kind:
             hint=N_("export it again"),
         )
     return named or ("jsonl" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "csv")
+
+
+def _check_kind(head: bytes, name: str) -> None:
+    """Refuses what people take for a table."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if Path(name).name.startswith("~$"):
+        raise InvalidInput(
+            N_("{name} is a lock file of Excel's, not the table", name=name),
+            hint=N_("name the table: {table}", table=Path(name).name[2:]),
+        )
+    if start.startswith((b"<!doctype html", b"<html", b"<table", b"<?xml", b"<meta", b"<head")):
+        raise InvalidInput(
+            N_("{name} is a page (HTML or XML), not a table", name=name),
+            hint=N_("open it in your spreadsheet and save it as XLSX or CSV"),
+        )
+    if start.startswith(b"[") and start[1:].lstrip().startswith(b"{"):
+        raise InvalidInput(
+            N_("{name} is one JSON array; a table needs one object a line", name=name),
+            hint=N_(
+                "jq -c '.[]' {table} > {lines}",
+                table=shlex.quote(name),
+                lines=shlex.quote(f"{Path(name).stem}.jsonl"),
+            ),
+        )
 
 
 def ending(name: str) -> Kind | None:

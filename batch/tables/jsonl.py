@@ -18,7 +18,7 @@ _decode = msgspec.json.Decoder(dict[str, object]).decode
 def find_form(source: Source, given: TableForm, name: str) -> TableForm:
     """The keys of the first record that is one, and those that later records add."""
     columns: dict[str, None] = {}
-    for row in _records(source):
+    for row, _ in _records(source):
         if isinstance(row, dict):
             columns.update(dict.fromkeys(row))
     if not columns:
@@ -30,30 +30,31 @@ def find_form(source: Source, given: TableForm, name: str) -> TableForm:
 
 def rows(source: Source, form: TableForm) -> Iterator[Row]:
     """Every line that is not blank; `number` is the line's."""
-    for number, record in enumerate(_records(source), start=1):
+    for number, (record, text) in enumerate(_records(source), start=1):
         if isinstance(record, dict):
-            yield Row(number, tuple(record.get(name) for name in form.columns))
-        elif record:
+            yield Row(number, tuple(record.get(name) for name in form.columns), text)
+        elif text:
             yield Row(
                 number,
                 (),
-                record,
+                text,
                 ("input.json", N_("line {number} is not one JSON object", number=number)),
             )
 
 
-def _records(source: Source) -> Iterator[dict[str, object] | str]:
-    """A record, or the text of a line that is none; empty for a blank line."""
+def _records(source: Source) -> Iterator[tuple[dict[str, object] | None, str]]:
+    """A line's record, or None of one that is none, and its text; empty for a blank line."""
     for block in blocks(source):
         if isinstance(block, Overlong):
-            yield "…"
+            yield None, "…"
             continue
         for line in block.data[block.start : block.stop].removesuffix(b"\n").split(b"\n"):
             yield _record(line.removeprefix(b"\xef\xbb\xbf").strip())
 
 
-def _record(line: bytes) -> dict[str, object] | str:
+def _record(line: bytes) -> tuple[dict[str, object] | None, str]:
+    text = line.decode(errors="replace")
     try:
-        return _decode(line) if line else ""
+        return _decode(line) if line else None, text
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return line.decode(errors="replace")
+        return None, text

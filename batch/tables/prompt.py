@@ -16,6 +16,7 @@ from jinja2.exceptions import SecurityError, UndefinedError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from batch.tables.table import as_text
 from jobs.errors import InvalidValue, UsageError
 from jobs.message import N_
 
@@ -86,8 +87,10 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _shown(value: Any) -> Any:
-    """An empty cell is an empty text, as a person reads it."""
-    return "" if value is None else value
+    """An empty cell is an empty text, as a person reads it; what has an inside is JSON."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else as_text(value)
 
 
 def _bounded(pieces: Any) -> str:

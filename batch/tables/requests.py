@@ -38,6 +38,7 @@ class _Said(msgspec.Struct):
 class _Body(msgspec.Struct):
     messages: list[_Said]
     max_tokens: int | None = None
+    max_completion_tokens: int | None = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
@@ -116,7 +117,8 @@ class Asker:
         content, tail = asked.messages[-1].content, self._tail + self._instructions
         if not (content.startswith(self._head) and content.endswith(tail)):
             return None
-        if asked.max_tokens not in (None, self._max_tokens):
+        limit = asked.max_tokens or asked.max_completion_tokens
+        if limit not in (None, self._max_tokens):
             return None  # its limit was raised
         return content[len(self._head) : len(content) - len(tail)]
 

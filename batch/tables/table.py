@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,6 +24,15 @@ class Row:
     cells: tuple[Any, ...]
     raw: str = ""
     fault: tuple[str, Message] | None = None
+
+
+def as_text(cell: Any) -> str:
+    """A cell as a person reads it; what has an inside is JSON."""
+    if isinstance(cell, bytes):
+        return cell.decode(errors="replace")
+    if isinstance(cell, dict | list):
+        return json.dumps(cell, ensure_ascii=False, default=as_text)
+    return str(cell)
 
 
 class Table(Protocol):

@@ -141,7 +141,7 @@ class Writer:
             self._sheet.write_boolean(self._row, column, cell)
         elif isinstance(cell, int | float) and abs(cell) < 10**15:
             self._sheet.write_number(self._row, column, cell)
-        elif type(cell) in self._formats:
+        elif type(cell) in self._formats and _is_of_excel(cell):
             self._sheet.write_datetime(self._row, column, cell, self._formats[type(cell)])
         else:
             text = str(cell)
@@ -151,3 +151,10 @@ class Writer:
     def close(self) -> None:
         """Writes the file."""
         self._book.close()
+
+
+def _is_of_excel(cell: Any) -> bool:
+    """Whether Excel knows such a moment: from 1900 on, and without a zone."""
+    if isinstance(cell, timedelta):
+        return cell >= timedelta(0)
+    return getattr(cell, "tzinfo", None) is None and getattr(cell, "year", 1900) >= 1900

@@ -48,6 +48,16 @@ def test_what_could_mean_something_else_is_no_choice(text: str) -> None:
     assert check_of(CHOICES)(text).problem
 
 
+def test_choices_that_only_punctuation_tells_apart_are_taken_to_the_letter() -> None:
+    check = check_of(Task(prompt="x", choices=("да", "да!", "ещё", "еще", "Всё")))
+
+    assert check("да!") == Verdict({"answer": "да!"})
+    assert check("еще") == Verdict({"answer": "еще"})
+    assert check("ДА").problem
+    assert check("ЕЩЁ").problem
+    assert check("все.") == Verdict({"answer": "Всё"}, repaired=True)
+
+
 def test_the_longer_choice_is_not_taken_for_the_shorter() -> None:
     assert check_of(CHOICES)("Не позитив!").values == {"answer": "не позитив"}
 

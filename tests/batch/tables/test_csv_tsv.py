@@ -118,7 +118,9 @@ def test_a_table_without_header_gets_names(tmp_path: Path) -> None:
     [
         (b"", "t.csv", "empty"),
         (b"\n\n", "t.csv", "empty"),
-        (b"a,a\n1,2\n", "t.csv", "two columns named 'a'"),
+        (b"\x05user" + b" " * 100, "~$t.xlsx", "lock file of Excel's"),
+        (b"<html><table>", "t.xls", "is a page"),
+        (b'[{"a": 1}]', "t.json", "one JSON array"),
         (b"a\0b\0" * 10 + b"\x01\x02\x03" * 400, "t.csv", "it is not text"),
         (b"PK\x03\x04 and nothing else", "t.xlsx", "cannot be read as XLSX"),
         (b"a,b\n1,2\n", "t.xlsx", "does not contain XLSX data"),
@@ -145,6 +147,60 @@ def test_records_of_json_lines_are_rows(tmp_path: Path) -> None:
 
     assert table.form.columns == ("id", "text", "extra")
     first, second, wrong = table.rows()
-    assert first == Row(1, (1, "да", None))
-    assert second == Row(3, (None, "нет", [1]))
+    assert first == Row(1, (1, "да", None), '{"id": 1, "text": "да"}')
+    assert second == Row(3, (None, "нет", [1]), '{"text": "нет", "extra": [1]}')
     assert wrong.fault == ("input.json", "line 4 is not one JSON object")
+
+
+def test_a_line_for_excel_tells_the_delimiter_and_is_no_row(tmp_path: Path) -> None:
+    table = opened(tmp_path, b"sep=;\r\nid;review\r\n1;good, nice\r\n")
+
+    assert table.form.columns == ("id", "review")
+    assert list(table.rows()) == [Row(2, ("1", "good, nice"), "1;good, nice")]
+    assert table.top() == "sep=;\r\nid;review"
+
+
+def test_a_mark_amid_a_file_is_of_no_cell(tmp_path: Path) -> None:
+    table = opened(tmp_path, 'id,review\n\ufeff"1",a\n'.encode())
+
+    assert list(table.rows()) == [Row(2, ("1", "a"), '\ufeff"1",a')]
+
+
+def test_columns_of_one_name_are_numbered(tmp_path: Path) -> None:
+    table = opened(tmp_path, b"a,a_2,a,,a\n1,2,3,4,5\n")
+
+    assert table.form.columns == ("a", "a_2", "a_3", "column_4", "a_4")
+    assert table.top() == "a,a_2,a,,a"
+
+
+@pytest.mark.parametrize(
+    ("data", "cells"),
+    [
+        (b"review\ngood, really\nbad\n", ["good, really", "bad"]),
+        (b'review\n"good, really"\nbad\n', ["good, really", "bad"]),
+        (b"review\ngood\n", ["good"]),
+    ],
+)
+def test_a_comma_in_a_table_of_one_column_is_of_the_text(
+    tmp_path: Path, data: bytes, cells: list[str]
+) -> None:
+    assert [row.cells for row in opened(tmp_path, data).rows()] == [(cell,) for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (b"x\0y", "row 2: character 4 (byte 0x00) is not valid in this encoding"),
+        (b"\xff", "row 2: character 3 (byte 0xff) is not valid in this encoding"),
+        (b"x\ry", "row 2: a line break stands in a cell without quotes"),
+    ],
+)
+def test_a_few_wrong_bytes_are_told_with_their_row(
+    tmp_path: Path, wrong: bytes, words: str
+) -> None:
+    data = "id,отзыв\n1,".encode() + wrong + "\n2,всё хорошо\n".encode()
+    first, second = opened(tmp_path, data).rows()
+
+    assert first.fault is not None
+    assert first.fault[1] == words
+    assert second.cells == ("2", "всё хорошо")
