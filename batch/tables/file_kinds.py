@@ -51,7 +51,7 @@ class FileTable:
 
     def top(self) -> str:
         """Of a text table what stands above its rows, without the last line end."""
-        return text.top(lambda: unpacked(self.path, self.name), self.form)
+        return csv_tsv.top(lambda: unpacked(self.path, self.name), self.form)
 
     def rows(self) -> Iterator[Row]:
         """See `batch.tables.table.Table`."""

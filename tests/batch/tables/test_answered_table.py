@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch.tables.answered import Beside, write_answered
-from batch.tables.kinds import FileTable, open_table
+from batch.tables.answered_table import Beside, write_answered
+from batch.tables.file_kinds import FileTable, open_table
 from batch.tables.prompt import compile_prompt
-from jobs.task import Kind, TableForm, Task
+from jobs.table_task import Kind, TableForm, Task
 
 ASK = Task(prompt="{{ row }}", choices=("yes", "no"))
 FOUND = Beside({"answer": "yes"}, "", "0.5", 1, "")
