@@ -169,7 +169,7 @@ class PauseReason(Ruled):
         Pausing(
             N_("the deadline has passed"),
             cure=N_("run the rest with:"),
-            options=" --deadline HH:MM",
+            options=' --deadline ""',
             ends=Ends.WITH_THE_JOB,
             bars="needs_deadline",
         ),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from batch.language import _, capital, money, ngettext, number, zoned
 from batch.store.failure_causes import Why
 from batch.store.jobstore import JobRow
+from batch.watching.incidents import meaning
 from jobs.lifecycle import needs_action, remedy
+from jobs.message import Message
 from jobs.money import plain
 from jobs.pause_reasons import pausing
 from jobs.stall import Stall, Stalled
@@ -69,10 +72,21 @@ def word_of(job: JobRow, event: str, why: Why, stall: Stalled | None = None) -> 
         "spent": money(job.settled_rub),
         "passing": why.passing,
         "better_limit": why.better_limit,
+        "way": str(found.words) if found and not stall else "",
+        **_cause_of(job),
     }
 
 
-FOR_PEOPLE = ("spent", "passing", "better_limit")
+def _cause_of(job: JobRow) -> dict[str, Any]:
+    """What exactly a pause is about: in our own words, or of an endpoint's the code alone."""
+    if job.state is not JobState.PAUSED:
+        return {}
+    if pausing(job.reason).quotes:
+        return {"problem": job.troubles[0].code} if job.troubles else {}
+    return {"said": [str(job.reason_text), job.reason_text.data]}
+
+
+FOR_PEOPLE = ("spent", "passing", "better_limit", "way", "problem", "said")
 """What of a word is for its text alone."""
 
 
@@ -115,8 +129,10 @@ def text(word: Word) -> str:
         lines.insert(0, capital(why))
         lines += [_(rule.cure), word["remedy"]]
     elif word["state"] == JobState.PAUSED:
-        lines.insert(0, capital(_(pausing(word["reason"]).meaning)))
-        lines.append(word.get("remedy") or f"nightshift resume {word['job']}")
+        lines = [capital(_(pausing(word["reason"]).meaning)), *_exactly(word), *lines]
+        lines += _way(word)
+    elif word.get("remedy"):
+        lines += _way(word)
     elif word["failed"] and word.get("passing", True):
         lines.append(f"nightshift resume {word['job']} --retry failed")
     elif word["failed"]:
@@ -127,6 +143,21 @@ def text(word: Word) -> str:
     else:
         lines.append(word["job"])
     return "\n".join(lines)
+
+
+def _exactly(word: Word) -> Iterator[str]:
+    """What a pause is about, where more is known than its reason."""
+    if problem := meaning(word.get("problem", "")):
+        yield _("last problem: {what}").format(what=problem)
+    said, data = word.get("said") or ("", "")
+    if said:
+        yield capital(_(Message.read(said, data)))
+
+
+def _way(word: Word) -> list[str]:
+    """What to do, and the command that goes on."""
+    command = word.get("remedy") or f"nightshift resume {word['job']}"
+    return [*filter(None, [_(word.get("way", ""))]), command]
 
 
 _MOST_CAUSES = 5

@@ -21,10 +21,12 @@ import pytest
 from pydantic import ValidationError
 
 from batch import language
+from batch.language import capital
 from batch.notifications import channels, delivery_log, mail, telegram, transport, webhook
 from batch.notifications.message import TEST, occasion, text, title, word_of
 from batch.notifications.notifier import Teller
 from batch.store import ledger
+from batch.store.incidents import Trouble
 from batch.store.jobstore import JobStore
 from jobs.job_options import Budget
 from jobs.message import Message
@@ -114,6 +116,23 @@ def test_a_word_holds_counts_and_money_but_nothing_from_outside(tmp_path: Path) 
     assert f"nightshift resume {JOB}" in text(word)
 
 
+@pytest.mark.parametrize("reason", [each for each in PauseReason if each.rule.needs_action])
+def test_each_pause_is_told_with_its_cause_and_what_helps(
+    tmp_path: Path, reason: PauseReason
+) -> None:
+    store = job_at(tmp_path)
+    store.keep_troubles([Trouble("endpoint.no_quota", 1.0, 1)])
+    pause(store, reason, "the figures of it")
+
+    told = text(word_of(store.job(), f"paused.{reason}", store.why()))
+    assert capital(reason.rule.meaning) in told
+    assert ("The figures of it." in told) != reason.rule.quotes
+    assert ("last problem: the rate limit for this model is 0" in told) == reason.rule.quotes
+    assert told.splitlines()[-2].endswith(":")
+    assert told.splitlines()[-1].startswith("nightshift ")
+    assert JOB in told.splitlines()[-1] or "budget" in told.splitlines()[-1]
+
+
 def test_people_are_told_in_their_language(tmp_path: Path) -> None:
     store = job_at(tmp_path)
     pause(store, PauseReason.BUDGET_EXHAUSTED)
@@ -123,6 +142,7 @@ def test_people_are_told_in_their_language(tmp_path: Path) -> None:
 
         assert title(word) == "secret-free: пауза, требуется действие"
         assert text(word).startswith("Бюджет исчерпан.\nответов 0 из 2\n")
+        assert f"\nпродолжить с большим бюджетом:\nnightshift resume {JOB}" in text(word)
         assert word["state"] == "paused"
     finally:
         language.use("en")
