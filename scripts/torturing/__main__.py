@@ -22,6 +22,7 @@ from scripts.torturing import (
     restarts,
     served,
     signals,
+    stalls,
     sums,
     upgrade,
     window,
@@ -110,6 +111,14 @@ def parser() -> ArgumentParser:
     )
     one.add_argument("--after", type=float, nargs="+", default=[0.3, 1, 2, 4], help="seconds")
     one.add_argument("--twice", action="store_true", help="each signal once more, 0.3 s later")
+    one = campaign("stalls", _stalls, "real deaths: how soon does who looks hear of them?")
+    one.add_argument(
+        "ways",
+        nargs="*",
+        type=_named(stalls.WAYS),
+        metavar="WAY",
+        help=f"which (all): {', '.join(stalls.WAYS)}",
+    )
     one = campaign("caps", _caps, "simulated jobs: is a cap exceeded at any step?")
     one.add_argument("--jobs", type=int, default=1000, help="how many (1000)")
     one = campaign("crowd", _crowd, "many small jobs at once, each with a cap, workers killed")
@@ -255,6 +264,10 @@ def _signals(given: Namespace, folder: Path) -> list[str]:
     found = signals.run(folder, names, given.after, twice=given.twice)
     print(f"{found.tried:>9,}  commands, {found.met} were there when they were told to stop")
     return found.broken
+
+
+def _stalls(given: Namespace, folder: Path) -> list[str]:
+    return stalls.run(folder, given.ways or list(stalls.WAYS))
 
 
 def _caps(given: Namespace, folder: Path) -> list[str]:

@@ -91,6 +91,8 @@ class House:
     ) -> None:
         """`task`: what is asked of the rows of tables, of which the next jobs are then."""
         self.task = task
+        self.arguments: dict[str, Sequence[str]] = {}
+        """What a process is started with, by its name."""
         self.since: dict[str, int] = {}
         self._constants = constants
         self.keys_are_ours = True
@@ -245,7 +247,8 @@ class House:
             options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "dir": folder}
             flags = [part for key, value in options.items() for part in (f"--{key}", value)]
             return [_server_program(), *flags, *self.server_options]
-        return [sys.executable, "-m", "batch", name.partition("-")[0]]
+        own = self.arguments.get(name, ())
+        return [sys.executable, "-m", "batch", name.partition("-")[0], *own]
 
     def environ(self, name: str = "command") -> dict[str, str]:
         """The environment of a process of this house."""
