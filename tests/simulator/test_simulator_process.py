@@ -127,7 +127,7 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     killed = subprocess.run(starter, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     port = int(killed.stdout)
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while _listens(port) and time.monotonic() < deadline:
         time.sleep(0.02)
 
