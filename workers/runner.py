@@ -9,6 +9,7 @@ Runs on one event loop; hundreds of calls in flight, over several open chunks.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import Counter, defaultdict
@@ -31,6 +32,8 @@ from workers.pacing.leases import LimiterBackend
 from workers.pacing.limiter import Limiter
 from workers.pending import PendingRequest, RunningChunk, Summary
 from workers.stops import LOST, Stops
+
+log = logging.getLogger("nightshift.runner")
 
 
 class Runner:
@@ -84,7 +87,7 @@ class Runner:
         taken = [(work.ordinal, work.attempts, work.uncertain) for work in payload.requests]
         self._outbox.claimed(*chunk.key, taken, payload.terms.tariff)
         try:
-            if await self.calls.begin(chunk):
+            if await self._begin(chunk):
                 self._outbox.claimed(*chunk.key, taken, payload.terms.tariff, began=True)
             else:
                 chunk.stopped = chunk.stopped or LOST
@@ -98,6 +101,17 @@ class Runner:
                 self._forget(payload.job)
         self._outbox.put_closed(payload.job, chunk.closing())
         return chunk.summary
+
+    async def _begin(self, chunk: RunningChunk) -> bool:
+        """Whether its calls may leave. A fault on the way is a no: what is never closed would stay
+        open at home for as long as this worker lives.
+        """
+        try:
+            return await self.calls.begin(chunk)
+        except Exception as error:
+            log.error(N_("a task failed: {kind}", kind=type(error).__name__))  # noqa: TRY400
+            log.debug("", exc_info=error)
+            return False
 
     def _forget(self, job: str) -> None:
         self._speeds.pop(job, None)

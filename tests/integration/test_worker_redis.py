@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+import uvloop
 from redis import Redis
 
 from batch.coordinator.fence import Fence
@@ -95,6 +96,27 @@ def test_a_chunk_goes_to_the_first_who_claims_it(server: Server, redis: Redis) -
         assert 14_000 < redis.pttl(names.claim_key(*KEY)) <= 15_000
 
     between(server, scene)
+
+
+def test_a_connection_that_broke_while_nobody_used_it_is_as_one_that_is_away(
+    server: Server,
+) -> None:
+    """Of such a one uvloop, on which workers run, says RuntimeError."""
+
+    async def scene() -> None:
+        one = WorkerRedis(server.url, "one", SEAL)
+        await one.heartbeats.beat([], WorkerStatus())
+        (idle,) = one.connection.redis.connection_pool._available_connections
+        assert idle._writer is not None
+        idle._writer.transport.abort()
+        await asyncio.sleep(0)
+
+        with pytest.raises(ConnectionError):
+            await one.heartbeats.look({JOB})
+        await one.heartbeats.look({JOB})
+        await one.connection.close()
+
+    uvloop.run(asyncio.wait_for(scene(), 20))
 
 
 def test_p4_a_chunk_whose_worker_died_is_not_run_again_by_a_message_that_came_twice(

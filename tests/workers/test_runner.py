@@ -921,6 +921,24 @@ def test_r13_a_call_for_which_more_is_to_be_opened_waits_for_the_home_or_goes_ba
     asyncio.run(scene())
 
 
+def test_a_chunk_whose_beginning_fails_goes_back_and_does_not_stay_open(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with house(tmp_path, always(completion())) as one:
+
+            async def fails(*_: object) -> bool | None:
+                raise RuntimeError("the handler is closed")
+
+            one.runner.calls._may_spend = fails
+            summary = await ran(one, payload(work(1), work(2)))
+            await one.settle()
+
+            assert (summary.returned, one.endpoint.calls) == (2, [])
+            assert one.home.closed[JOB, 1].reason == LOST
+            assert not one.outbox.has_open(JOB, 1)
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("away", ["coordinator", "redis"])
 def test_what_waits_for_a_coordinator_that_is_away_frees_its_places_for_others(
     away: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

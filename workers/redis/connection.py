@@ -93,5 +93,6 @@ async def as_connection_errors() -> AsyncIterator[None]:
     """What redis-py raises is a `ConnectionError` of ours."""
     try:
         yield
-    except (RedisError, OSError, TimeoutError) as error:
+    except (RedisError, OSError, TimeoutError, RuntimeError) as error:
+        # RuntimeError is uvloop's word for a connection that broke while it lay in the pool.
         raise ConnectionError(type(error).__name__) from error
