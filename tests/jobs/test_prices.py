@@ -154,6 +154,18 @@ def test_an_estimate_for_an_unknown_provider_is_by_the_first_offer() -> None:
 # ── The bound ────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_what_a_cache_saved_is_by_the_provider_that_served_else_by_the_first() -> None:
+    half, tenth = (
+        Offer(name, Rates(Decimal(1), Decimal(1), cache_read=Decimal(rate)))
+        for name, rate in (("half", "0.5"), ("tenth", "0.1"))
+    )
+    price = ModelPrice("a/b", (half, tenth))
+
+    saved = [price.saved(Usage(100, 1, cached=10), name) for name in ("half", "tenth", "else", "")]
+
+    assert saved == [Decimal(5), Decimal(9), Decimal(5), Decimal(5)]
+
+
 def test_a_bound_is_of_the_dearest_provider_with_the_margin() -> None:
     cheap = ModelPrice("a/b", (Offer("Cheap", Rates(Decimal(1), Decimal(1))),))
     both = ModelPrice("a/b", (*cheap.offers, Offer("Dear", Rates(Decimal(2), Decimal(3)))))
