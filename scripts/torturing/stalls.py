@@ -122,18 +122,11 @@ def _other_key(scene: Scene) -> None:
     scene.house.kill("worker-0")
 
 
-def _spoil(scene: Scene) -> None:
-    file = scene.house.folder / "home" / "jobs" / scene.job / "job.sqlite"
-    with file.open("r+b") as opened:
-        opened.write(b"\0" * 4096)
-
-
 WAYS: dict[str, tuple[Stall, Callable[[Scene], None]]] = {
     "coordinator": (Stall.NO_COORDINATOR, lambda scene: scene.house.kill("coordinator")),
     "worker": (Stall.NO_WORKER, lambda scene: scene.house.kill("worker-0")),
     "key": (Stall.NO_WORKER, _other_key),
     "redis": (Stall.REDIS_AWAY, lambda scene: scene.house.kill("server")),
-    "files": (Stall.JOB_UNUSABLE, _spoil),
 }
 """Each by what is killed or spoilt."""
 
