@@ -47,6 +47,8 @@ _CUT = """(() => {
     const free = on === each || each.contains(on) || on?.contains(each);
     if (!free) { told.push(`${name} is covered`); }
   }
+  const title = document.querySelector("main .ns-title")?.getBoundingClientRect();
+  if (title && title.height > title.width) { told.push("the title is crushed"); }
   scrollTo({ top: 0, behavior: "instant" });
   return told;
 })()"""
