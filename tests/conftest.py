@@ -65,7 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             together.append(item)
         else:
             waiting.append(item)
-    for several in (together, waiting):  # the longest are there
+    for several in (together, waiting):  # the longest are faults, the shortest acceptance
+        several.sort(key=lambda item: "acceptance" in item.path.parts)
         several.sort(key=lambda item: "faults" not in item.path.parts)
     each = len(computing) // (len(waiting) + 1) + 1
     items[:] = together
