@@ -71,7 +71,8 @@ def read_secret(named: str, variable: str, environ: Mapping[str, str]) -> str:
     """What the file holds that `variable` names; errors as `secret`."""
     path = Path(named).expanduser()
     try:
-        with path.open("rb") as file:
+        # Not to be held up by a pipe of that name.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise UsageError(

@@ -85,9 +85,9 @@ def _text(options: dict[str, Any], name: str) -> str | None:
 
 def _read(file: Path, option: str) -> str:
     try:
-        if file.stat().st_size > _LARGEST:
-            raise UsageError(N_("{option}: {file} is larger than 1 MiB", option=option, file=file))
-        return file.read_text("utf-8-sig")
+        # By what comes: a pipe or a device tells no size.
+        with file.open(encoding="utf-8-sig") as source:
+            text = source.read(_LARGEST + 1)
     except UnicodeDecodeError:
         raise UsageError(
             N_("{option}: {file} is not UTF-8", option=option, file=file),
@@ -97,6 +97,9 @@ def _read(file: Path, option: str) -> str:
         raise UsageError(
             N_("{option}: {file} can't be read: {why}", option=option, file=file, why=error)
         ) from None
+    if len(text.encode()) > _LARGEST:
+        raise UsageError(N_("{option}: {file} is larger than 1 MiB", option=option, file=file))
+    return text
 
 
 def _choices(text: str | None) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts.simulator import Simulator
-from tests.acceptance.conftest import Shell, batch_lines
+from tests.acceptance.conftest import MODEL, Shell, batch_lines
 from tests.conftest import CANARY, Server
 
 Simulators = Callable[..., Simulator]
@@ -61,6 +61,24 @@ def test_a_pipe_of_that_name_holds_nobody_up(shell: Shell) -> None:
     os.mkfifo(shell.folder / ".env", 0o600)
 
     assert "not a regular file" in shell("status", code=2).err
+
+
+def test_a_pipe_that_is_named_as_a_secret_holds_nobody_up_either(shell: Shell) -> None:
+    os.mkfifo(shell.folder / "key", 0o600)
+
+    told = shell("doctor", NIGHTSHIFT_API_KEY_FILE="key", ROUTERAI_API_KEY="", code=4)
+
+    assert "not a regular file" in told.out + told.err
+
+
+@pytest.mark.parametrize("option", ["--prompt-file", "--schema"])
+def test_what_has_no_end_is_too_large(shell: Shell, option: str) -> None:
+    shell.write("in.csv", "a\n1\n")
+    prompt = () if option == "--prompt-file" else ("--prompt", "{{ a }}")
+
+    told = shell("validate", "in.csv", *prompt, option, "/dev/zero", "--model", MODEL, code=2)
+
+    assert f"{option}: /dev/zero is larger than 1 MiB" in told.err
 
 
 _NAMES = ("REDIS_URL", "HOME", "NOTIFY_URL", "NOTIFY_MAIL", "TELEGRAM_URL", "SMTP_URL")
