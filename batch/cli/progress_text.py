@@ -63,7 +63,7 @@ def _parts(progress: Progress) -> list[str]:
         _spent(progress),
         uncertain(progress.unknown, progress.unbounded, progress.booked),
         _in_flight(flying) if flying else "",
-        _in_all(progress),
+        in_all(progress),
         _refusals(progress.refusals) if progress.refusals else "",
     ]
     return [part for part in parts if part]
@@ -113,7 +113,8 @@ def _done_at(progress: Progress) -> str:
     return _("done at about {clock}").format(clock=minute(progress.done_at))
 
 
-def _in_all(progress: Progress) -> str:
+def in_all(progress: Progress) -> str:
+    """What all of the job will have cost, as far as that can be told."""
     if progress.forecast is None or progress.state not in _GOING or progress.stopping:
         return ""
     return _("projected total {rub}").format(rub=money(progress.forecast))

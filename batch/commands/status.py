@@ -19,6 +19,7 @@ from batch.cli.job_status import Glance, tell_programs, worst
 from batch.cli.progress_text import (
     bound_line,
     failed,
+    in_all,
     is_moving,
     last_trouble,
     lines,
@@ -246,14 +247,14 @@ def _one(store: JobStore, glance: Glance) -> None:
         _("done"): ", ".join(
             [done, failed(job.failed), *([skipped(job.invalid)] if job.invalid else [])]
         ),
-        _("cost"): spending(progress),
+        _("cost"): "; ".join(filter(None, [spending(progress), "" if moves else in_all(progress)])),
         _("calls"): _("{count} billed or unconfirmed").format(count=number(job.calls)),
         _("now"): sentence(progress) if progress.workers is not None and moves else "",
         _("pace"): bound_line(progress),
         _("needs you"): stall_line(progress),
         "": way_out(progress),
         _("workers"): glance.lack_of_workers(job) if not progress.workers else "",
-        _("retried calls"): refused or _("none"),
+        _("retried calls"): refused or number(progress.refusals),
         _("last problem"): last_trouble(progress),
         _("endpoint"): job.spec.base_url + (_(", not responding") if _is_away(progress) else ""),
         _("results"): safe(job.spec.output_dir),
