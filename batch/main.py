@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -173,6 +174,10 @@ def _crashed(error: Exception) -> int:
 
 def main() -> None:
     """Runs a command; every error ends in a sentence and an exit code, never in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            # Windows-1251 and others have no sign for roubles.
+            stream.reconfigure(errors="replace")
     try:
         code = _run()
     except (_ReaderGone, BrokenPipeError):
