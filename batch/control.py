@@ -1,7 +1,7 @@
 """The one door by which a command reaches a job, whoever asks: a terminal, a page, a program.
 
     from batch import control
-    from jobs.commands import Cancel, Change, Pause, Resume, Retry
+    from jobs.job_commands import Cancel, Change, Pause, Resume, Retry
 
     heard = control.command(home, job_id, Change(budget={"rub": Decimal(50)}), Resume(mended=True))
     heard.job        the row as it stands now
@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
-from jobs.commands import Command
 from jobs.errors import AlreadyRunning
+from jobs.job_commands import Command
 from jobs.lifecycle import Objection
 from jobs.states import JobState
 

@@ -17,9 +17,9 @@ from batch.credentials import Pass, pass_for
 from jobs.address import join
 from jobs.api_probe import EMPTY, others, speaks
 from jobs.errors import ServiceUnavailable, UsageError
-from jobs.kinds import RESPONSES
 from jobs.message import N_
 from jobs.redaction import Redactor
+from jobs.request_kinds import RESPONSES
 
 if TYPE_CHECKING:
     import httpx2

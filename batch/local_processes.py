@@ -26,11 +26,11 @@ from batch.settings import Settings
 from batch.store.home import Home
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.job_options import Spec
-from jobs.leftovers import Leftovers
 from jobs.logs import RELAYED, relayed
 from jobs.message import N_
 from jobs.secret import POST_SECRET_FILE
 from jobs.signing import Seal
+from jobs.undelivered import Leftovers
 
 DRAIN_S = 930.0
 """A worker's calls in flight have ended by then."""

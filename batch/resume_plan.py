@@ -20,10 +20,10 @@ from batch.store.revision import UNREVISED, Revision
 from jobs.budget import Amount
 from jobs.errors import UsageError
 from jobs.job_options import Spec
-from jobs.leftovers import Leftovers
 from jobs.message import N_
 from jobs.money import ZERO, add, plain, subtract
 from jobs.prices import PriceList, margin
+from jobs.undelivered import Leftovers
 
 _ENDED = (Kind.FAILED, Kind.TRUNCATED)
 _OPEN = (Kind.NEVER_SENT, Kind.CAME_BACK, Kind.UNCERTAIN, Kind.UNDER_WAY)

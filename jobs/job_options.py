@@ -13,12 +13,12 @@ from jobs.address import DEFAULT_BASE_URL, check_base_url
 from jobs.chunk import Speed, Terms
 from jobs.errors import InvalidValue
 from jobs.gateways import GATEWAYS, ONE, RUB, UNKNOWN, USD, Gateway, Tariff, gateway_of
-from jobs.kinds import KINDS
 from jobs.message import N_
 from jobs.notify import Notify
 from jobs.option_declaration import HOURS, MONEY, PACE, AtResume, Option
 from jobs.prices import MOST_RISE
 from jobs.priority import MOST, NORMAL
+from jobs.request_kinds import KINDS
 from jobs.signing import Target
 from jobs.table_task import Task
 from jobs.window import parse_window

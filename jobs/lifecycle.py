@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from jobs.commands import Cancel, Change, Command, Pause, Resume, Retry
 from jobs.errors import UsageError
+from jobs.job_commands import Cancel, Change, Command, Pause, Resume, Retry
 from jobs.job_options import Spec
 from jobs.message import N_, NOTHING, Message, joined
 from jobs.pause_reasons import Ends, PauseReason, Pausing, pausing

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from jobs.kinds import CHAT
 from jobs.message import Message
+from jobs.request_kinds import CHAT
 
 HIDDEN_TOKENS = 1024
 """Room for what the endpoint adds to a prompt; about 447 hidden tokens were observed."""
@@ -19,7 +19,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     `body` is the JSON that goes out, UTF-8, as it came in but for defaults put in where the line
     left them out. `messages` is their number, `max_output` the most tokens of all its answers, if
-    told. `kind` is the address of what is asked (`jobs.kinds`).
+    told. `kind` is the address of what is asked (`jobs.request_kinds`).
     `unbounded` names the part of the body whose cost no size bounds (images, plugins), if any.
     `odd` are sentences about what is sent and surely not meant. `pin` names the only providers that
     may serve it, by tag, a comma between; "" for any.

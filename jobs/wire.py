@@ -25,9 +25,9 @@ from jobs.chunk import MOST_MODELS, ChunkClosed, Payload
 from jobs.constraints import Count
 from jobs.errors import BadMessage
 from jobs.ids import check_job_id, check_outbox
-from jobs.kinds import KINDS
 from jobs.money import is_amount
 from jobs.outcome import Billing
+from jobs.request_kinds import KINDS
 from jobs.result import Call, Result
 from jobs.usage import Usage
 

@@ -23,11 +23,11 @@ import msgspec
 from jobs.budget import AHEAD_S, NOTHING, Amount
 from jobs.chunk import DRAINED, UNAFFORDABLE, ReturnReason, because
 from jobs.errors import StorageUnavailable
-from jobs.kinds import CHAT, RESPONSES
 from jobs.message import N_
 from jobs.money import ZERO
 from jobs.outcome import Answered, Billing, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.pause_reasons import PauseReason
+from jobs.request_kinds import CHAT, RESPONSES
 from jobs.result import Call, ResultState
 from workers.calling.balance import Balance
 from workers.calling.classifier import classify

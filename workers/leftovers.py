@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from jobs.errors import NightshiftError
-from jobs.leftovers import Leftovers
 from jobs.result import Call, Result
+from jobs.undelivered import Leftovers
 from workers.delivery import journal
 from workers.delivery.recovery import Leftover
 from workers.settings import scratch_of

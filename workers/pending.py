@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from jobs.budget import Amount, Grant
 from jobs.chunk import DONE, NOBODY, ChunkClosed, Payload, ReturnReason, Work
-from jobs.kinds import CHAT
 from jobs.money import ZERO, add
+from jobs.request_kinds import CHAT
 from workers.usage_estimate import NO_USAGE, UsageEstimate
 
 
@@ -137,7 +137,7 @@ class PendingRequest:
     calls made, in earlier chunks too. `doubted` and `throttled` are what it met
     while others were answered: what would stop the job, and too many calls. `estimate` is what its
     last call took of the limits, which left at `left_at`, monotonic seconds; a request that
-    `is_budgeted` needs one of the repetitions that are left. `kind`: what is asked (`jobs.kinds`).
+    `is_budgeted` needs one of the repetitions that are left. `kind`: what is asked (`jobs.request_kinds`).
     """
 
     chunk: RunningChunk

@@ -18,12 +18,12 @@ import msgspec
 from jobs.budget import Amount
 from jobs.constraints import Count
 from jobs.errors import BadMessage, NightshiftError
-from jobs.heartbeat import WorkerStatus
 from jobs.ids import check_job_id
 from jobs.message import N_
 from jobs.money import parse_amount
 from jobs.names import lookup_place
 from jobs.wire import Begin
+from jobs.worker_heartbeat import WorkerStatus
 from workers.calling.balance import Resting
 from workers.calling.endpoint import Broken, BrokenKind, Endpoint
 from workers.calling.lookup import found_in

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 
-from jobs.heartbeat import MOST_DATA, MOST_SAID, JobStatus, LaneStatus, Wait
+from jobs.worker_heartbeat import MOST_DATA, MOST_SAID, JobStatus, LaneStatus, Wait
 from workers.calling.shown_text import own_words
 from workers.pacing.dispatcher import Dispatcher
 from workers.pending import RunningChunk

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from batch.api.errors import ApiError, invalid, missing, wrong_type, wrong_value
-from jobs.kinds import KINDS
 from jobs.money import parse_amount
 from jobs.priority import parse_share
+from jobs.request_kinds import KINDS
 from jobs.window import parse_window
 
 OWN = "nightshift_"

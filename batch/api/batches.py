@@ -37,8 +37,8 @@ from batch.reports import answered_lines
 from batch.store import registry
 from batch.store.registry import BatchRow
 from batch.submission.submit import new_job_id
-from jobs.commands import Change, Resume, Retry
 from jobs.errors import StorageUnavailable, UsageError
+from jobs.job_commands import Change, Resume, Retry
 from jobs.lifecycle import Objected
 from jobs.notify import Notify
 

@@ -17,8 +17,8 @@ from batch.api.upload import sweep_drafts
 from batch.store.events import history
 from batch.store.home import Home
 from batch.store.registry import JOB, BatchRow, FileRow, Registry
-from jobs.commands import Cancel
 from jobs.errors import NightshiftError
+from jobs.job_commands import Cancel
 from jobs.lifecycle import Objected
 from jobs.names import ERRORS, OUTPUT
 from jobs.states import JobState

@@ -36,7 +36,6 @@ from batch.store.registry import BatchRow, FileRow, Registry
 from batch.submission.known_models import UnknownModels
 from batch.submission.report import Refused
 from batch.submission.submit import submit
-from jobs.commands import Cancel
 from jobs.errors import (
     InvalidInput,
     NightshiftError,
@@ -44,13 +43,14 @@ from jobs.errors import (
     StorageUnavailable,
     UsageError,
 )
+from jobs.job_commands import Cancel
 from jobs.job_options import Origin, Spec
-from jobs.kinds import KINDS, Kind
 from jobs.lifecycle import Objected
 from jobs.logs import log_to_stderr
 from jobs.money import ZERO, show
 from jobs.pause_reasons import PauseReason
 from jobs.request import Fault
+from jobs.request_kinds import KINDS, Kind
 
 _LOOK_S = 2.0
 _AGAIN_S = 15.0

@@ -11,8 +11,8 @@ import re
 from typing import Any
 
 from batch.api.batch_options import full_url
-from jobs.kinds import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Kind
 from jobs.request import Fault
+from jobs.request_kinds import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Kind
 
 Problem = dict[str, Any]
 """`code`, `line` (from 1, or None), `message`, `param`."""

@@ -19,7 +19,7 @@ from batch.money.words import uncertain
 from batch.store.home import Home
 from batch.store.resume_counts import Kind
 from jobs.address import LOOPBACK
-from jobs.commands import Pause
+from jobs.job_commands import Pause
 from jobs.job_options import Spec
 from jobs.message import N_
 from jobs.states import JobState

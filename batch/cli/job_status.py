@@ -28,10 +28,10 @@ from batch.watching.bottleneck import BoundBy
 from batch.watching.progress import Progress, at_standstill, progress_of
 from batch.watching.staleness import NO_SERVER
 from jobs.errors import NightshiftError
-from jobs.heartbeat import Wait
 from jobs.message import NOTHING, Message, message_of
 from jobs.stall import SILENT_S, Signs, Stalled, goes_on, stalled
 from jobs.states import JobState
+from jobs.worker_heartbeat import Wait
 
 _ASK_AGAIN_S = 2.0
 """Of many jobs only the first waits for a Redis that does not answer."""

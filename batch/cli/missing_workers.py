@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from batch.language import _, ngettext, number
 from batch.store.jobstore import JobRow
-from jobs.heartbeat import WorkerStatus
 from jobs.signing import key_of
 from jobs.states import JobState
+from jobs.worker_heartbeat import WorkerStatus
 
 
 def lack_of_workers(job: JobRow, workers: Sequence[WorkerStatus], strangers: int) -> str:

@@ -16,7 +16,7 @@ from batch.foreground import run_job
 from batch.language import _
 from batch.local_processes import crew
 from batch.settings import read_settings
-from jobs.commands import Cancel
+from jobs.job_commands import Cancel
 from jobs.message import N_
 from jobs.states import JobState
 

@@ -14,7 +14,7 @@ from batch.cli.shared_options import insecure_option, job_argument, json_option,
 from batch.cli.terminal import say
 from batch.language import _
 from batch.settings import read_settings
-from jobs.commands import Pause
+from jobs.job_commands import Pause
 from jobs.message import N_
 from jobs.states import JobState
 

@@ -19,8 +19,8 @@ from batch.submission.preview import Preview, preview
 from batch.submission.submit import new_job_id
 from batch.tables.answered_table import added_columns
 from jobs.job_options import Spec
-from jobs.kinds import PROMPT, prompt_texts
 from jobs.message import N_
+from jobs.request_kinds import PROMPT, prompt_texts
 
 HELP = N_("""\
 Show requests as they would be sent: first, longest and a few others. Sends nothing.

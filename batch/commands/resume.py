@@ -61,8 +61,8 @@ from batch.store.revision import Revision
 from batch.submission.known_models import check_listed
 from jobs import headers
 from jobs.address import check_base_url
-from jobs.commands import Change, Resume, Retry
 from jobs.errors import ServiceUnavailable, UsageError
+from jobs.job_commands import Change, Resume, Retry
 from jobs.job_options import Spec
 from jobs.lifecycle import Objected, Objection, decide
 from jobs.message import N_

@@ -37,8 +37,8 @@ from batch.local_processes import Crew, crew
 from batch.settings import check_key, read_settings
 from batch.store.jobstore import JobRow
 from batch.submission.submit import new_job_id
-from jobs.commands import Resume
 from jobs.errors import NightshiftError, UsageError
+from jobs.job_commands import Resume
 from jobs.message import N_, joined
 from jobs.pause_reasons import PauseReason
 from jobs.states import JobState

@@ -22,8 +22,8 @@ from batch.store import messages, request_search
 from batch.store.jobstore import JobStore
 from batch.store.request_search import CallFacts, Notable
 from jobs.errors import UsageError
-from jobs.kinds import KINDS
 from jobs.message import N_
+from jobs.request_kinds import KINDS
 from jobs.result import ResultState
 
 HELP = N_("""\

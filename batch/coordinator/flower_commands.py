@@ -13,8 +13,8 @@ from typing import Any
 from batch.coordinator.redis.flower_commands import Wish
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.resume_counts import failed_by_code
-from jobs.commands import NAMED, Change, Command, Resume, Retry
 from jobs.errors import UsageError
+from jobs.job_commands import NAMED, Change, Command, Resume, Retry
 from jobs.lifecycle import Objected, Objection, decide
 from jobs.money import parse_amount
 from jobs.pause_reasons import PauseReason

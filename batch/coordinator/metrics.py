@@ -31,10 +31,10 @@ from batch.watching.incidents import OTHER
 from batch.watching.progress import Progress
 from batch.watching.time_series import BOUNDS_S
 from jobs.errors import NightshiftError, UsageError
-from jobs.heartbeat import WorkerStatus
 from jobs.message import N_
 from jobs.period import Period
 from jobs.states import ENDED
+from jobs.worker_heartbeat import WorkerStatus
 
 MOST_JOBS = 100
 MOST_CODES = 20

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from jobs.heartbeat import Wait, WorkerStatus
 from jobs.money import is_amount
 from jobs.signing import Target
+from jobs.worker_heartbeat import Wait, WorkerStatus
 
 _SAME_TIME_S = 20.0
 """A worker whose clock differs by more is not believed in what it measured when."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from jobs.kinds import prompt_texts
+from jobs.request_kinds import prompt_texts
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode

@@ -35,7 +35,6 @@ from batch.watching.bottleneck import BoundBy
 from batch.watching.time_series import Series, unpacked
 from jobs import names
 from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable
-from jobs.heartbeat import Wait
 from jobs.ids import JOB_ID
 from jobs.message import N_, NOTHING, Message
 from jobs.money import ZERO
@@ -43,6 +42,7 @@ from jobs.priority import NORMAL
 from jobs.signing import Seal
 from jobs.stall import Signs, Stalled, stalled
 from jobs.states import ENDED, JobState
+from jobs.worker_heartbeat import Wait
 
 FRESH_S = 1.0
 """What was read so lately is shown to all who look."""

@@ -16,9 +16,9 @@ from typing import Any
 
 import msgspec
 
-from jobs.kinds import CHAT, KINDS, kind_by_shape, kind_of
 from jobs.message import N_, NOTHING, Message
 from jobs.request import Form
+from jobs.request_kinds import CHAT, KINDS, kind_by_shape, kind_of
 
 _TEXTS = (
     *("prompt", "question", "query", "text", "content", "review", "comment", "sentence"),

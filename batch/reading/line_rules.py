@@ -11,10 +11,18 @@ import msgspec
 from batch.reading.foreign_lines import form_of_line
 from batch.reading.input_warnings import ends_with_answer, oddities, oddities_of_texts
 from batch.reading.json_scan import Flaw, Kind, Node, is_blank, scan, text_of
-from jobs.kinds import CHAT, COMPLETIONS, EMBEDDINGS, KINDS, RESPONSES, kind_by_shape, kind_of
-from jobs.kinds import Kind as Asked
 from jobs.message import N_, Message
 from jobs.request import Fault, Request
+from jobs.request_kinds import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    KINDS,
+    RESPONSES,
+    kind_by_shape,
+    kind_of,
+)
+from jobs.request_kinds import Kind as Asked
 
 LONGEST_NAME = 512
 """Characters of a `custom_id`, and of a model's name."""

@@ -6,7 +6,7 @@ import msgspec
 
 from batch.reading.json_scan import Kind, Node, scan, text_of
 from batch.reading.line_rules import Edit, edited
-from jobs.kinds import CHAT, KINDS, answers_in
+from jobs.request_kinds import CHAT, KINDS, answers_in
 
 
 def in_line(

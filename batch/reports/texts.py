@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from batch.reports.rows import Row
-from jobs.kinds import PROMPT, prompt_texts, text_of
+from jobs.request_kinds import PROMPT, prompt_texts, text_of
 
 
 def prompt_of(request: Any) -> Iterator[tuple[str, str]]:

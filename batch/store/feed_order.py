@@ -13,8 +13,8 @@ from hashlib import blake2b
 
 import msgspec
 
-from jobs.kinds import KINDS
 from jobs.request import Request
+from jobs.request_kinds import KINDS
 
 PREFIX_BYTES = 4096
 """Prompts that share so many bytes share about 1,024 tokens, the least that caches keep."""

@@ -31,8 +31,8 @@ from batch.store.staged_job import store_prices
 from batch.store.uncertain import UncertainCalls
 from batch.store.units import Units
 from jobs.chunk import Speed
-from jobs.commands import Change, Command, Retry
 from jobs.errors import StorageUnavailable
+from jobs.job_commands import Change, Command, Retry
 from jobs.job_options import Spec
 from jobs.lifecycle import Objected, Objection, Transition, decide
 from jobs.message import NOTHING, Message

@@ -12,7 +12,7 @@ import msgspec
 from batch.store import database
 from batch.store.input_blocks import BlockReader
 from batch.store.poison_requests import ALONE, SUSPECT, trial_size
-from jobs.kinds import CHAT, KINDS, answers_in
+from jobs.request_kinds import CHAT, KINDS, answers_in
 
 Triple = tuple[int, int, int]
 """(ordinal, attempts, uncertain): a request and the calls already made for it."""
@@ -42,7 +42,7 @@ class Waiting:
     pin: str = ""
     """Providers that alone may serve it."""
     kind: str = CHAT.url
-    """What is asked (`jobs.kinds`)."""
+    """What is asked (`jobs.request_kinds`)."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class Queue:
         return _limited(body, limit, field, self.kind(ordinal))
 
     def kind(self, ordinal: int) -> str:
-        """What a request asks (`jobs.kinds`)."""
+        """What a request asks (`jobs.request_kinds`)."""
         (model,) = self._db.execute(
             "SELECT model FROM requests WHERE ordinal = ?", (ordinal,)
         ).fetchone()

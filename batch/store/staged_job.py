@@ -21,11 +21,11 @@ from batch.store.feed_order import Marks, arrange, index_alike, mark_copies, twi
 from batch.store.input_blocks import BlockWriter
 from batch.store.revision import give_model
 from jobs.job_options import Spec
-from jobs.kinds import CHAT
 from jobs.message import N_
 from jobs.names import BLOCKS, DATABASE, TABLE
 from jobs.prices import PriceList
 from jobs.request import Fault, Request
+from jobs.request_kinds import CHAT
 from jobs.states import JobState
 from jobs.wire import pack_bodies
 

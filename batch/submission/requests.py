@@ -23,10 +23,10 @@ from batch.tables.requests import Asker, fitted, requests_of
 from batch.tables.response_format import is_checkable
 from jobs.errors import InvalidValue, StorageUnavailable
 from jobs.job_options import Spec
-from jobs.kinds import RESPONSES
 from jobs.message import N_
 from jobs.prices import PriceList
 from jobs.request import Fault, Request
+from jobs.request_kinds import RESPONSES
 from jobs.responses_as_chat import Untranslatable, to_chat
 
 _TELL_EVERY = 20_000

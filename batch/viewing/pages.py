@@ -22,7 +22,7 @@ from batch.store import messages, request_search
 from batch.store.jobstore import JobStore
 from batch.store.request_search import Notable
 from jobs.errors import NightshiftError
-from jobs.kinds import KINDS
+from jobs.request_kinds import KINDS
 
 PAGE_SIZE = 50
 _MOST_SHOWN = 200_000

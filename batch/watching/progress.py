@@ -16,7 +16,6 @@ from batch.store.jobstore import JobRow
 from batch.watching.bottleneck import BoundBy
 from batch.watching.staleness import Attention
 from batch.watching.time_left import done_at, is_late
-from jobs.heartbeat import Wait
 from jobs.job_options import Origin
 from jobs.lifecycle import needs_action, remedy
 from jobs.message import N_, Message
@@ -24,6 +23,7 @@ from jobs.money import plain, total
 from jobs.pause_reasons import PauseReason
 from jobs.stall import Stalled
 from jobs.states import JobState
+from jobs.worker_heartbeat import Wait
 
 _WINDOW_S = 60.0
 _LIMITS = frozenset({"endpoint.rate_limited", "endpoint.no_quota", "endpoint.in_flight_budget"})

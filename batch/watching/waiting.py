@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from batch.language import _, clock
-from jobs.heartbeat import Wait
 from jobs.message import Message
+from jobs.worker_heartbeat import Wait
 
 _A_MOMENT_S = 5.0
 

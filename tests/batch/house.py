@@ -12,7 +12,7 @@ from batch.coordinator.service import Coordinator
 from batch.coordinator.task_publisher import Sender
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
-from jobs.commands import NAMED
+from jobs.job_commands import NAMED
 from tests.batch.making import (
     BASE_URL,
     JOB,

@@ -19,7 +19,6 @@ from batch.store.staged_job import Draft
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import DONE, ChunkClosed, Payload, ReturnReason
 from jobs.errors import BadMessage, ServiceUnavailable
-from jobs.heartbeat import WorkerStatus
 from jobs.job_options import Spec
 from jobs.message import Message
 from jobs.outcome import Billing
@@ -29,6 +28,7 @@ from jobs.result import Call, Result, ResultState
 from jobs.signing import Target
 from jobs.usage import Usage
 from jobs.wire import Begin, Delivery, Found, Permit, pack_bodies, pack_delivery, unpack_delivery
+from jobs.worker_heartbeat import WorkerStatus
 
 JOB = "job_01k1abcdefghjkmnpqrstvwxyz"
 OTHER = "job_01k2abcdefghjkmnpqrstvwxyz"

@@ -16,8 +16,8 @@ from batch.coordinator.redis.flower_commands import Wish
 from batch.store import ledger
 from batch.store.home import Home
 from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore
-from jobs.commands import Cancel, Change, Pause, Resume, Retry
 from jobs.errors import UsageError
+from jobs.job_commands import Cancel, Change, Pause, Resume, Retry
 from jobs.lifecycle import Objected
 from jobs.message import Message
 from jobs.pause_reasons import PauseReason

@@ -27,12 +27,12 @@ from batch.store.events import history
 from batch.watching.history import told as told_event
 from batch.watching.progress import Progress, at_standstill, progress_of
 from batch.watching.staleness import Attention
-from jobs.heartbeat import Wait
 from jobs.message import N_, Message
 from jobs.pause_reasons import PauseReason
 from jobs.request import Fault
 from jobs.stall import Stall, Stalled
 from jobs.states import JobState
+from jobs.worker_heartbeat import Wait
 from scripts import wording
 from tests.batch.making import publish
 

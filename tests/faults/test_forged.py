@@ -16,11 +16,11 @@ from batch.coordinator.redis.flower_commands import Wish
 from jobs import names
 from jobs.celery_settings import celery_settings
 from jobs.chunk import DONE, ChunkClosed
-from jobs.heartbeat import JobStatus, WorkerStatus
 from jobs.outcome import Billing
 from jobs.result import Call, Result, ResultState
 from jobs.signing import Seal, Target, fingerprint
 from jobs.wire import Delivery, pack_bodies, pack_delivery, pack_payload, unpack_payload
+from jobs.worker_heartbeat import JobStatus, WorkerStatus
 from scripts.torturing.house import KEY, House
 
 ROWS = 90

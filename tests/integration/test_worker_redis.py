@@ -22,8 +22,8 @@ from batch.store.home import Home
 from jobs import names
 from jobs.budget import Amount
 from jobs.errors import BadMessage, NightshiftError, UsageError
-from jobs.heartbeat import WorkerStatus
 from jobs.wire import Begin, Permit, pack_payload
+from jobs.worker_heartbeat import WorkerStatus
 from tests.conftest import SEAL, Server
 from tests.workers.fakes import JOB, OTHER_JOB, payload, work
 from workers.pacing.leases import LeaseRequest

@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.budget import Amount
 from jobs.chunk import ChunkClosed, Payload, Terms, Work
-from jobs.kinds import CHAT
+from jobs.request_kinds import CHAT
 from jobs.result import Call, Result
 from jobs.wire import VERSION, Delivery, unpack_bodies, unpack_delivery
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Listener, Reply

@@ -24,12 +24,12 @@ from batch.coordinator.reconcile import SILENCE_S
 from jobs.budget import Amount
 from jobs.chunk import DONE, DRAINED, HELD, NOBODY, UNAFFORDABLE, Payload, Speed
 from jobs.errors import BadMessage
-from jobs.heartbeat import JobStatus
 from jobs.names import scope_name
 from jobs.outcome import Billing
 from jobs.pause_reasons import PauseReason
 from jobs.result import ResultState
 from jobs.wire import Begin
+from jobs.worker_heartbeat import JobStatus
 from tests.workers.fakes import (
     BASE_URL,
     COST,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Protocol
 
-from jobs.heartbeat import Rest
+from jobs.worker_heartbeat import Rest
 from workers.calling.endpoint import Answer
 from workers.calling.lookup import balance_in
 

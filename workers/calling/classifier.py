@@ -66,7 +66,6 @@ from urllib.parse import urlsplit
 import msgspec
 
 from jobs.gateways import ROUBLES, Tariff
-from jobs.kinds import CHAT, KINDS, Kind, Said, usual_end
 from jobs.message import N_
 from jobs.outcome import (
     MAYBE_BILLED,
@@ -81,6 +80,7 @@ from jobs.outcome import (
     Stop,
 )
 from jobs.pause_reasons import PauseReason
+from jobs.request_kinds import CHAT, KINDS, Kind, Said, usual_end
 from workers.calling import forms, retry_after
 from workers.calling.bill import charge, charge_of, served_by
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
@@ -113,7 +113,7 @@ def classify(
     """What came of a call for `asked_model`; `now` is Unix time in seconds. Never raises.
 
     `tariff` tells where the endpoint puts the cost of a call, and in which money; `kind` is what
-    was asked (`jobs.kinds`).
+    was asked (`jobs.request_kinds`).
     """
     asked = KINDS[kind]
     if isinstance(answer, Broken):

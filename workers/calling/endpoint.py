@@ -21,8 +21,8 @@ import httpx2
 import msgspec
 
 from jobs.address import check_base_url, join
-from jobs.kinds import CHAT, KINDS
 from jobs.redaction import Redactor
+from jobs.request_kinds import CHAT, KINDS
 from workers.calling.sdk import AsyncOpenAI
 from workers.calling.transport import (
     Body,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from jobs.kinds import CHAT, RESPONSES, Kind
+from jobs.request_kinds import CHAT, RESPONSES, Kind
 from jobs.responses_as_chat import to_response
 from workers.calling.endpoint import Reply
 from workers.calling.reading import NO_JSON, Json, first_of, parse, write

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from jobs.kinds import CHAT, RESPONSES
+from jobs.request_kinds import CHAT, RESPONSES
 from jobs.responses_as_chat import Untranslatable, to_chat
 from workers.calling.classifier import lacks_path
 from workers.calling.endpoint import Answer, Reply

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from jobs.kinds import prompt_texts
 from jobs.message import Message, Parameter
+from jobs.request_kinds import prompt_texts
 from workers.calling.reading import Json, parse, text_of
 
 LONGEST = 300

@@ -24,8 +24,8 @@ from jobs.budget import Amount
 from jobs.chunk import ReturnReason
 from jobs.errors import AlreadyRunning, StorageUnavailable, UsageError
 from jobs.gateways import ROUBLES, Tariff
-from jobs.kinds import CHAT
 from jobs.message import N_
+from jobs.request_kinds import CHAT
 
 SEGMENT_BYTES = 16 * 2**20
 BALLAST_BYTES = 4 * 2**20

@@ -11,7 +11,7 @@ import msgspec
 
 from jobs import names
 from jobs.chunk import Speed
-from jobs.heartbeat import WorkerStatus
+from jobs.worker_heartbeat import WorkerStatus
 from workers.redis.claims import CLAIM_S, Claims, Key
 from workers.redis.connection import Connection, as_connection_errors
 from workers.redis.data_loss import Vouching

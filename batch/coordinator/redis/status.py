@@ -12,7 +12,7 @@ from batch.coordinator.redis.connection import while_running
 from batch.coordinator.redis.signed import SignedRedis, read_json
 from jobs import names
 from jobs.errors import BadMessage
-from jobs.heartbeat import WorkerStatus
+from jobs.worker_heartbeat import WorkerStatus
 
 _PROGRESS_S = 7 * 24 * 3600
 

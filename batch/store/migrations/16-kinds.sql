@@ -4,7 +4,7 @@ CREATE TABLE named (
     id            INTEGER PRIMARY KEY,
     name          TEXT NOT NULL,
     pin           TEXT NOT NULL,        -- tags of the only providers, a comma between; '': any may
-    kind          TEXT NOT NULL,        -- what is asked of it: the address (jobs.kinds)
+    kind          TEXT NOT NULL,        -- what is asked of it: the address (jobs.request_kinds)
     UNIQUE (name, pin, kind)
 );
 

@@ -20,8 +20,8 @@ from batch.removal import check_over, remove
 from batch.serve_processes import Child, Team
 from batch.store.home import Home
 from batch.store.registry import Registry
-from jobs.commands import Change, Resume
 from jobs.errors import ServiceUnavailable, StorageUnavailable, UsageError
+from jobs.job_commands import Change, Resume
 from jobs.message import Message
 from jobs.names import REGISTRY
 from jobs.states import JobState

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from batch.cli.missing_workers import lack_of_workers
-from jobs.heartbeat import WorkerStatus
 from jobs.signing import fingerprint
 from jobs.states import JobState
+from jobs.worker_heartbeat import WorkerStatus
 from tests.batch.making import publish
 
 KEY, OTHER = fingerprint("sk-1"), fingerprint("sk-2")

@@ -10,8 +10,8 @@ import pytest
 from batch.cli.progress_display import Display
 from batch.cli.terminal import PLAIN_EVERY_S
 from batch.watching.progress import Progress, progress_of
-from jobs.heartbeat import Wait
 from jobs.states import JobState
+from jobs.worker_heartbeat import Wait
 from tests.batch.making import publish
 
 

@@ -11,8 +11,8 @@ from msgspec import structs
 
 from batch.cli.progress_text import sentence, shown_state, standing_of
 from batch.watching.progress import progress_of
-from jobs.heartbeat import Wait
 from jobs.states import JobState
+from jobs.worker_heartbeat import Wait
 from tests.batch.making import publish
 
 

@@ -36,7 +36,7 @@ from batch.money import pricewatch
 from batch.money.caps import Caps, write_caps
 from batch.store import ledger
 from batch.store.jobstore import JobRow
-from jobs.commands import Cancel, Change, Command, Pause, Resume, Retry
+from jobs.job_commands import Cancel, Change, Command, Pause, Resume, Retry
 from jobs.lifecycle import Objected, due, is_at_rest, needs_action, remedy, shown
 from jobs.pause_reasons import PauseReason
 from jobs.prices import PriceList

@@ -11,7 +11,7 @@ import msgspec
 from batch.coordinator.chunk_size import CHUNKS_PER_WORKER
 from batch.coordinator.job_controller import LEAST_CHUNKS
 from jobs.chunk import Speed
-from jobs.commands import Change
+from jobs.job_commands import Change
 from jobs.job_options import Limits
 from jobs.states import JobState
 from tests.batch.house import House, job

@@ -10,8 +10,8 @@ import pytest
 
 from batch.reading.reader import Defaults, read
 from batch.reading.rewriting import in_line
-from jobs.kinds import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Kind
 from jobs.request import Fault, Request
+from jobs.request_kinds import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Kind
 
 TURN = {"role": "user", "content": "Хороший ли это отзыв?"}
 

@@ -13,7 +13,7 @@ from batch.store import events
 from batch.store.events import Event, EventKind, history
 from batch.store.incidents import Trouble
 from batch.store.jobstore import JobStore
-from jobs.commands import Change, Pause, Resume, Retry
+from jobs.job_commands import Change, Pause, Resume, Retry
 from jobs.lifecycle import Objected
 from jobs.message import Message
 from jobs.pause_reasons import PauseReason

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.gateways import Tariff
-from jobs.kinds import KINDS, RESPONSES
 from jobs.outcome import Answered, Billing, Charge, Outcome, Refused, Retry, RetryKind, Stop
 from jobs.pause_reasons import PauseReason
+from jobs.request_kinds import KINDS, RESPONSES
 from jobs.usage import Usage
 from workers.calling import classifier
 from workers.calling.classifier import LONGEST_MESSAGE, classify

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from jobs.kinds import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Kind
 from jobs.outcome import Answered, Billing, Outcome, Refused, Retry, Stop
+from jobs.request_kinds import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Kind
 from jobs.usage import Usage
 from workers.calling.classifier import classify
 from workers.calling.endpoint import Reply

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from jobs.kinds import CHAT, RESPONSES
 from jobs.outcome import Answered, Refused
+from jobs.request_kinds import CHAT, RESPONSES
 from workers.calling.classifier import classify, lacks_path
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
 from workers.calling.responses import Responses

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.kinds import (
+from jobs.request_kinds import (
     CHAT,
     COMPLETIONS,
     EMBEDDINGS,
