@@ -26,8 +26,14 @@ _NEEDLESS = {
     "workers": (
         *(_OF_THE_CATALOG, _OF_NOTIFICATIONS, _OF_FLOWER, re.compile(rf"{REDIS_URL}_FILE")),
     ),
-    "workers.check": (_OF_THE_CATALOG, _OF_NOTIFICATIONS, _OF_FLOWER, _OF_REDIS),
-    "workers.leftovers": (_OF_THE_KEY, _OF_THE_CATALOG, _OF_NOTIFICATIONS, _OF_FLOWER, _OF_REDIS),
+    "workers.key_check": (_OF_THE_CATALOG, _OF_NOTIFICATIONS, _OF_FLOWER, _OF_REDIS),
+    "workers.undelivered_report": (
+        _OF_THE_KEY,
+        _OF_THE_CATALOG,
+        _OF_NOTIFICATIONS,
+        _OF_FLOWER,
+        _OF_REDIS,
+    ),
     "coordinator": (_OF_THE_KEY, _OF_FLOWER),
     "intake": (_OF_THE_CATALOG, _OF_NOTIFICATIONS, _OF_FLOWER, _OF_REDIS),
     "flower": (_OF_THE_KEY, _OF_THE_CATALOG, _OF_NOTIFICATIONS),

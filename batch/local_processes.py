@@ -239,8 +239,8 @@ def worker_environment(home: Home, url: str, spec: Spec, secret: Path) -> dict[s
 def leftovers_of(home: Home, job_id: str) -> Leftovers:
     """What workers on this host have of a job; of those whose journals cannot be read, nothing."""
     process = subprocess.run(
-        [*program("workers.leftovers"), job_id],
-        env=environment("workers.leftovers", {"NIGHTSHIFT_HOME": str(home.folder)}),
+        [*program("workers.undelivered_report"), job_id],
+        env=environment("workers.undelivered_report", {"NIGHTSHIFT_HOME": str(home.folder)}),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=False,

@@ -29,7 +29,7 @@ from jobs.outcome import Answered, Billing, Outcome, Refused, Retry, RetryKind, 
 from jobs.pause_reasons import PauseReason
 from jobs.request_kinds import CHAT, RESPONSES
 from jobs.result import Call, ResultState
-from workers.calling.balance import Balance
+from workers.calling.balance_check import Balance
 from workers.calling.classifier import classify
 from workers.calling.endpoint import Answer, Listener
 from workers.calling.responses import Responses

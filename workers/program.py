@@ -27,9 +27,9 @@ from jobs.remote_control import LOOKS, Listener
 from jobs.secret import no_core_dumps
 from workers import broker
 from workers.pool import TaskPool
-from workers.service import Service
-from workers.settings import WorkerSettings, worker_settings
 from workers.tasks import register
+from workers.worker_service import Service
+from workers.worker_settings import WorkerSettings, worker_settings
 
 log = logging.getLogger("nightshift.worker")
 

@@ -25,11 +25,11 @@ from jobs.names import scope_name
 from workers.call import Caller, Calls, MaySpend
 from workers.delivery.outbox import Outbox
 from workers.delivery.records import never_sent
-from workers.dispatchers import Dispatchers
-from workers.pacing.contact import Contact
+from workers.dispatch_loops import Dispatchers
 from workers.pacing.dispatcher import Dispatcher
 from workers.pacing.leases import LimiterBackend
 from workers.pacing.limiter import Limiter
+from workers.pacing.redis_contact import Contact
 from workers.pending import PendingRequest, RunningChunk, Summary
 from workers.stops import LOST, Stops
 

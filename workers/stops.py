@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from jobs.chunk import DRAINED, HELD, ReturnReason, because
 from jobs.message import N_
-from workers.dispatchers import Dispatchers
+from workers.dispatch_loops import Dispatchers
 from workers.pending import PendingRequest, RunningChunk
 
 log = logging.getLogger("nightshift.worker")

@@ -16,7 +16,7 @@ from jobs.message import N_
 from jobs.money import show
 from jobs.names import LOOK_UP, RUN_CHUNK
 from workers.pending import Summary
-from workers.service import Service
+from workers.worker_service import Service
 
 log = logging.getLogger("nightshift.tasks")
 

@@ -253,8 +253,8 @@ def _workers(settings: Settings) -> Iterator[Finding]:
 def _asking(base_url: str, *, insecure: bool) -> Iterator[subprocess.Popen[bytes]]:
     more = {"NIGHTSHIFT_BASE_URL": base_url, "NIGHTSHIFT_INSECURE_HTTP": "1" if insecure else ""}
     with subprocess.Popen(
-        program("workers.check"),
-        env=environment("workers.check", more),
+        program("workers.key_check"),
+        env=environment("workers.key_check", more),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as process:

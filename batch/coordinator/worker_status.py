@@ -29,7 +29,7 @@ class Presence:
     """`workers` serve the job's endpoint with its key, `busy` of them have a chunk of it.
 
     `down_s` is for how long the endpoint has not answered it, `wait` what holds it up, in the
-    endpoint's own words (`workers.status`). `limits` are calls in flight that the
+    endpoint's own words (`workers.status_report`). `limits` are calls in flight that the
     endpoint bears, by the pace that is shared; `refused` counts the refusals of each chunk by code;
     `lag_s` is how long the oldest result waits to come home; `open` are the chunks that some worker
     has. `silent_s` is how long ago the last of the workers told of itself, None where none is

@@ -13,8 +13,8 @@ import pytest
 
 from scripts.torturing.hosts import ENDPOINT, Hosts, Outcome, cut_off, what_is_missing
 from scripts.torturing.house import SOON_LOST
-from workers.service import Service
-from workers.settings import WorkerSettings
+from workers.worker_service import Service
+from workers.worker_settings import WorkerSettings
 
 ROWS = 80
 

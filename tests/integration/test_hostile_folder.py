@@ -176,7 +176,9 @@ def environs(pid: int) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("started", ["workers", "workers.check", "coordinator", "intake", "flower"])
+@pytest.mark.parametrize(
+    "started", ["workers", "workers.key_check", "coordinator", "intake", "flower"]
+)
 def test_what_signs_webhooks_stays_with_serve(started: str) -> None:
     both = {f"NIGHTSHIFT_{WEBHOOK}": "secret", f"NIGHTSHIFT_{WEBHOOK}_FILE": "/etc/secret"}
 

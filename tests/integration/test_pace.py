@@ -16,8 +16,8 @@ from redis import Redis
 from tests.conftest import SEAL, Server
 from workers.pacing.dispatcher import TICK_S
 from workers.pacing.leases import LEASE_S, Lease, LeaseRequest
-from workers.redis import limiters
-from workers.redis.gateway import WorkerRedis
+from workers.redis import shared_limiter
+from workers.redis.worker_redis import WorkerRedis
 
 SCOPE = "scope"
 HASH, SLOTS = f"ns:pace:{SCOPE}", f"ns:slots:{SCOPE}"
@@ -122,7 +122,7 @@ def test_a_worker_that_has_more_in_flight_than_its_share_starts_none_and_gives_b
 def test_the_slots_of_a_dead_worker_come_back_after_its_lease(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limiters, "LEASE_S", 0.5)
+    monkeypatch.setattr(shared_limiter, "LEASE_S", 0.5)
 
     async def scene(crowd: Crowd) -> None:
         await crowd.ask("dead", wanted=10, in_flight=10, most=10)

@@ -23,7 +23,7 @@ from batch.settings import read_settings
 from jobs.errors import NightshiftError, ServiceUnavailable, UsageError
 from jobs.signing import Target
 from tests.conftest import SEAL, Workdir
-from workers.redis.gateway import WorkerRedis
+from workers.redis.worker_redis import WorkerRedis
 
 JOB = "job_01jd0000000000000000000000"
 TARGET = Target("https://example.com/v1", "")

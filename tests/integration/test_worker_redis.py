@@ -28,7 +28,7 @@ from tests.conftest import SEAL, Server
 from tests.workers.fakes import JOB, OTHER_JOB, payload, work
 from workers.pacing.leases import LeaseRequest
 from workers.redis import claims
-from workers.redis.gateway import WorkerRedis
+from workers.redis.worker_redis import WorkerRedis
 
 KEY = (JOB, 1)
 

@@ -47,21 +47,21 @@ from tests.workers.fakes import (
     until,
     work,
 )
-from workers import call, service
+from workers import call, worker_service
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
-from workers.delivery import batches, outbox
+from workers.delivery import delivery_batches, outbox
 from workers.delivery.outbox import Outbox
-from workers.pacing import circuit_breaker, contact, dispatcher, retry, retry_budget
+from workers.pacing import circuit_breaker, dispatcher, redis_contact, retry, retry_budget
 from workers.pacing.backoff import Backoff
 from workers.pacing.dispatcher import Dispatcher
 from workers.pending import PendingRequest, RunningChunk, Summary
 from workers.redis.claims import CLAIM_S
 from workers.redis.connection import TIMEOUT_S
 from workers.runner import Runner
-from workers.service import BEAT_S
-from workers.settings import WorkerSettings
-from workers.status import job_statuses
+from workers.status_report import job_statuses
 from workers.stops import LOST
+from workers.worker_service import BEAT_S
+from workers.worker_settings import WorkerSettings
 
 OTHER_MODEL = "other/model"
 
@@ -71,7 +71,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits are as in life, but a hundred times shorter."""
     monkeypatch.setattr(dispatcher, "TICK_S", 0.001)
     monkeypatch.setattr(outbox, "SYNC_S", 0.002)
-    monkeypatch.setattr(batches, "DELIVER_S", 0.0)
+    monkeypatch.setattr(delivery_batches, "DELIVER_S", 0.0)
     monkeypatch.setattr(retry, "BACKOFF", Backoff(base=0.002, cap=0.02))
     monkeypatch.setattr(circuit_breaker, "probe_wait", lambda *_: 0.01)
 
@@ -944,9 +944,9 @@ def test_what_waits_for_a_coordinator_that_is_away_frees_its_places_for_others(
     away: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of another data directory. While Redis is away it goes on waiting: so do the others."""
-    monkeypatch.setattr(service, "PERMIT_S", 0.05)
+    monkeypatch.setattr(worker_service, "PERMIT_S", 0.05)
     key = b"x" * 32
-    worker = service.Service(WorkerSettings(BASE_URL, tmp_path, 1, "redis://-", "key", key))
+    worker = worker_service.Service(WorkerSettings(BASE_URL, tmp_path, 1, "redis://-", "key", key))
     asked: list[str] = []
 
     async def ask(job: str, _: Begin, given_up: Callable[[], bool], _look_s: float) -> bool | None:
@@ -1011,7 +1011,7 @@ def test_p13_nothing_starts_while_the_claims_may_be_void(tmp_path: Path) -> None
             chunk = one.start(payload(*map(work, range(3))))
             await until(lambda: one.keeper.asks)
             one.stop_beats()
-            one.now += contact.RENEWED_S + 1
+            one.now += redis_contact.RENEWED_S + 1
             one.keeper.slots = 10
             count = len(one.keeper.asks)
             await until(lambda: len(one.keeper.asks) > count + 3)
@@ -1039,8 +1039,8 @@ def test_r13_a_worker_that_hears_nothing_from_redis_starts_nothing_long_before_i
             await until(lambda: one.endpoint.in_flight == 1)
             one.keeper.away = True
             one.stop_beats()
-            one.now += contact.QUIET_S + 0.1
-            assert contact.QUIET_S < contact.RENEWED_S
+            one.now += redis_contact.QUIET_S + 0.1
+            assert redis_contact.QUIET_S < redis_contact.RENEWED_S
             let_go.set()
             await until(lambda: one.endpoint.in_flight == 0)
             await asyncio.sleep(0.02)
@@ -1062,7 +1062,7 @@ def test_p13_a_claim_counts_from_before_its_renewal_left_not_from_the_answer(
             await until(lambda: one.keeper.asks)
             one.stop_beats()
             asked_at = one.now
-            one.now += contact.RENEWED_S + 0.1
+            one.now += redis_contact.RENEWED_S + 0.1
 
             one.runner.renewed(set(), asked_at)
             one.keeper.slots = 10
@@ -1081,11 +1081,11 @@ def test_p13_no_other_worker_is_given_a_chunk_of_which_one_still_starts_calls() 
     them no earlier than that, for `CLAIM_S`; and a chunk is lost only by a look that finds no
     claim, `SILENCE_S` after the last sign of one, or after Redis came up without its memory.
     """
-    assert contact.RENEWED_S < CLAIM_S < SILENCE_S
+    assert redis_contact.RENEWED_S < CLAIM_S < SILENCE_S
     # A claim is first taken by one command, and renewed by the first beat that begins after it.
-    assert contact.RENEWED_S + TIMEOUT_S < CLAIM_S
+    assert redis_contact.RENEWED_S + TIMEOUT_S < CLAIM_S
     # A worker whose every command takes as long as one may, still works some of the time.
-    assert contact.RENEWED_S > BEAT_S
+    assert redis_contact.RENEWED_S > BEAT_S
 
 
 def test_p13_a_chunk_that_was_given_up_makes_no_more_calls(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ from jobs.outcome import (
 )
 from jobs.pause_reasons import PauseReason
 from jobs.request_kinds import CHAT, KINDS, Kind, Said, usual_end
-from workers.calling import forms, retry_after
+from workers.calling import foreign_responses, retry_after
 from workers.calling.bill import charge, charge_of, served_by
 from workers.calling.endpoint import Answer, Broken, BrokenKind, Reply
 from workers.calling.error_body import LONGEST_MESSAGE, Trouble, unwrap
@@ -120,7 +120,7 @@ def classify(
         return _broken(answer, now)
     if 300 <= answer.status < 400:
         return _redirected(answer)
-    document, form = forms.read(answer, asked)
+    document, form = foreign_responses.read(answer, asked)
     told = charge_of(document, tariff, answer.headers)
     error = _error_in(document, answer, now, asked)
     if error is not None:
@@ -634,7 +634,7 @@ def _wrong_address(answer: Reply, billed: Charge, kind: Kind) -> Outcome:
 
 
 def _plain(answer: Reply) -> str:
-    return unwrap(forms.read(answer)[0], 0.0).message or text_of(
+    return unwrap(foreign_responses.read(answer)[0], 0.0).message or text_of(
         answer.body[:200].decode(errors="replace")
     )
 

@@ -23,7 +23,7 @@ import msgspec
 from jobs.address import check_base_url, join
 from jobs.redaction import Redactor
 from jobs.request_kinds import CHAT, KINDS
-from workers.calling.sdk import AsyncOpenAI
+from workers.calling.sdk_import import AsyncOpenAI
 from workers.calling.transport import (
     Body,
     BrokenKind,

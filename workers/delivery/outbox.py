@@ -28,8 +28,8 @@ from jobs.outcome import Billing
 from jobs.result import Call, Result
 from jobs.wire import Found
 from workers.calling.endpoint import Answer
-from workers.delivery.batches import Batches
-from workers.delivery.deliveries import Deliveries, Streams
+from workers.delivery.delivery_batches import Batches
+from workers.delivery.delivery_queue import Deliveries, Streams
 from workers.delivery.journal import Claimed, Closed, Ended, Heard, Sent
 from workers.delivery.segments import Segments
 

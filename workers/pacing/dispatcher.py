@@ -21,12 +21,12 @@ from jobs.chunk import Terms
 from jobs.message import N_
 from workers.pacing.backoff import Dice
 from workers.pacing.circuit_breaker import TROUBLE, CircuitBreaker, HealthSignal
-from workers.pacing.contact import Contact
 from workers.pacing.fair_queue import FairQueue
 from workers.pacing.limiter import Limiter, strictest
+from workers.pacing.redis_contact import Contact
 from workers.pacing.retry import Health
 from workers.pacing.retry_budget import RetryBudget
-from workers.pacing.waits import Waits
+from workers.pacing.wait_meter import Waits
 from workers.pending import PendingRequest
 
 TICK_S = 0.1

@@ -14,7 +14,7 @@ from jobs.chunk import Payload
 from jobs.errors import BadMessage
 from jobs.wire import Begin, Permit, pack_begin, unpack_payload, unpack_permit
 from workers.redis.connection import TIMEOUT_S, Connection, as_connection_errors
-from workers.redis.data_loss import Vouching
+from workers.redis.data_loss_check import Vouching
 
 VOUCHING_S, _ASK_AGAIN_S = 3.0, 0.05
 """So long a chunk's message waits for somebody to vouch for its fence, who answers in 0.1 s."""

@@ -14,7 +14,7 @@ from jobs.chunk import Speed
 from jobs.worker_heartbeat import WorkerStatus
 from workers.redis.claims import CLAIM_S, Claims, Key
 from workers.redis.connection import Connection, as_connection_errors
-from workers.redis.data_loss import Vouching
+from workers.redis.data_loss_check import Vouching
 
 HOLD_S = 10
 """A coordinator has decided by then what becomes of a job that a worker stopped."""

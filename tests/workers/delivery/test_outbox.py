@@ -28,7 +28,7 @@ from jobs.outcome import Billing
 from jobs.result import Call, Result, ResultState
 from jobs.wire import Found
 from tests.workers.fakes import JOB, MODEL, OTHER_JOB, FakeHome, FakePost, completion, cut, until
-from workers.delivery import batches, deliveries, journal, outbox, recovery, segments
+from workers.delivery import delivery_batches, delivery_queue, journal, outbox, recovery, segments
 from workers.delivery.journal import Sent
 from workers.delivery.outbox import Outbox
 from workers.delivery.records import WORKER_DIED
@@ -110,7 +110,7 @@ def test_nothing_is_delivered_before_it_is_on_the_disk(
     may_sync = threading.Event()
     flush = os.fdatasync
     monkeypatch.setattr(os, "fdatasync", lambda fd: may_sync.wait(10) and flush(fd))
-    monkeypatch.setattr(batches, "DELIVER_S", 0.0)
+    monkeypatch.setattr(delivery_batches, "DELIVER_S", 0.0)
 
     async def scene() -> None:
         post = FakePost()
@@ -155,7 +155,7 @@ def test_the_outbox_tells_for_how_long_its_oldest_result_has_waited(
     now = 100.0
     clock = SimpleNamespace(monotonic=lambda: now)
     monkeypatch.setattr(outbox, "time", clock)
-    monkeypatch.setattr(batches, "time", clock)
+    monkeypatch.setattr(delivery_batches, "time", clock)
 
     async def scene() -> None:
         nonlocal now
@@ -213,7 +213,7 @@ def test_a_delivery_that_nobody_acknowledges_is_sent_again_ever_more_rarely(
         answer(box, 0)
         await until(lambda: post.stream)
         (entry,) = box._deliveries._on_the_way.values()
-        assert entry.patience == 2 * deliveries.RESEND_S
+        assert entry.patience == 2 * delivery_queue.RESEND_S
         entry.due, entry.patience = 0.0, 0.05
 
         await until(lambda: post.sends == 5)
@@ -231,7 +231,7 @@ def test_a_delivery_that_nobody_acknowledges_is_sent_again_ever_more_rarely(
 def test_merged_batches_keep_each_answer_with_its_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "DELIVER_S", 0.4)
+    monkeypatch.setattr(delivery_batches, "DELIVER_S", 0.4)
 
     async def scene() -> None:
         post = FakePost()
@@ -254,7 +254,7 @@ def test_merged_batches_keep_each_answer_with_its_request(
 def test_the_end_of_all_that_is_in_flight_waits_for_no_company(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "DELIVER_S", 3600.0)
+    monkeypatch.setattr(delivery_batches, "DELIVER_S", 3600.0)
 
     async def scene() -> None:
         post = FakePost()
@@ -278,8 +278,8 @@ def test_the_end_of_all_that_is_in_flight_waits_for_no_company(
 def test_deliveries_are_bounded_in_rows_and_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "MOST_ROWS", 20)
-    monkeypatch.setattr(batches, "MOST_BYTES", 1000)
+    monkeypatch.setattr(delivery_batches, "MOST_ROWS", 20)
+    monkeypatch.setattr(delivery_batches, "MOST_BYTES", 1000)
 
     async def scene() -> None:
         post = FakePost()
@@ -306,8 +306,8 @@ def test_what_waited_long_goes_out_in_portions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of it in one command would outlast the time that a command has, each time anew."""
-    monkeypatch.setattr(batches, "MOST_BYTES", 1)
-    monkeypatch.setattr(deliveries, "MOST_BYTES", 1)
+    monkeypatch.setattr(delivery_batches, "MOST_BYTES", 1)
+    monkeypatch.setattr(delivery_queue, "MOST_BYTES", 1)
 
     async def scene() -> None:
         post = FakePost()
@@ -761,7 +761,7 @@ class CrashAtAnyMoment(RuleBasedStateMachine):
         self.ordinals = self.numbers = 0
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(journal, "SEGMENT_BYTES", 400)
-        self.patch.setattr(batches, "DELIVER_S", 0.0)
+        self.patch.setattr(delivery_batches, "DELIVER_S", 0.0)
         self.patch.setattr(outbox, "SYNC_S", 0.0)
         # No power is cut here.
         self.patch.setattr(os, "fsync", lambda _: None)

@@ -13,10 +13,10 @@ from jobs.chunk import Terms
 from tests.workers.fakes import JOB, FakeKeeper, payload, until, work
 from workers.pacing import circuit_breaker, dispatcher, retry_budget
 from workers.pacing.circuit_breaker import TROUBLE, HealthSignal, probe_wait
-from workers.pacing.contact import QUIET_S, Contact
 from workers.pacing.dispatcher import Dispatcher
 from workers.pacing.leases import Lease, LeaseRequest
 from workers.pacing.limiter import Limiter
+from workers.pacing.redis_contact import QUIET_S, Contact
 from workers.pending import PendingRequest, RunningChunk
 
 MODEL = "m"

@@ -13,7 +13,7 @@ from jobs.errors import BadMessage
 from tests.workers.fakes import FakeKeeper
 from workers.pacing.leases import Lease, LeaseRequest, lease_of
 from workers.pacing.limiter import Limiter, strictest
-from workers.pacing.waits import Waits
+from workers.pacing.wait_meter import Waits
 from workers.usage_estimate import ENOUGH, UsageEstimate
 
 

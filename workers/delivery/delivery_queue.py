@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from jobs.wire import VERSION, Delivery, pack_bodies, pack_delivery
-from workers.delivery.batches import MOST_BYTES, Batch
+from workers.delivery.delivery_batches import MOST_BYTES, Batch
 
 RESEND_S, LONGEST_RESEND_S = 20.0, 1800.0
 """A delivery that was not acknowledged for so long is sent again: Redis may have lost it. Each time

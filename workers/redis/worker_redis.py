@@ -5,10 +5,10 @@ from __future__ import annotations
 from jobs.signing import Seal
 from workers.redis.claims import Claims
 from workers.redis.connection import Connection
-from workers.redis.data_loss import Vouching
-from workers.redis.deliveries import DeliveryStreams
+from workers.redis.data_loss_check import Vouching
+from workers.redis.delivery_streams import DeliveryStreams
 from workers.redis.heartbeats import Heartbeats
-from workers.redis.limiters import SharedLimiters
+from workers.redis.shared_limiter import SharedLimiters
 
 
 class WorkerRedis:

@@ -1,4 +1,4 @@
-"""`python -m workers.leftovers JOB`: what workers on this host have of a job, as JSON for `resume`.
+"""`python -m workers.undelivered_report JOB`: what workers on this host have of a job, as JSON for `resume`.
 
 A program of its own, since only workers know their journals. It reads and changes nothing.
 """
@@ -18,7 +18,7 @@ from jobs.result import Call, Result
 from jobs.undelivered import Leftovers
 from workers.delivery import journal
 from workers.delivery.recovery import Leftover
-from workers.settings import scratch_of
+from workers.worker_settings import scratch_of
 
 
 class _Answered:

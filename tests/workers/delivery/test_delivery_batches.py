@@ -8,7 +8,7 @@ from jobs.outcome import Billing
 from jobs.result import Call, Result, ResultState
 from jobs.wire import Found
 from tests.workers.fakes import JOB
-from workers.delivery.batches import Batch
+from workers.delivery.delivery_batches import Batch
 
 
 def one(number: int) -> Batch:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from workers.calling.endpoint import Reply
-from workers.calling.forms import read
+from workers.calling.foreign_responses import read
 
 USAGE = '{"prompt_tokens":3,"cost":0.0000522948192000000000001}'
 

@@ -8,7 +8,7 @@ import sys
 _SCRIPT = """
 import sys
 
-from workers.calling.sdk import AsyncOpenAI
+from workers.calling.sdk_import import AsyncOpenAI
 
 loaded = [name for name in sys.modules if name.startswith("openai.types.")]
 assert len(loaded) < 150, len(loaded)

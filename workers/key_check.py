@@ -1,4 +1,4 @@
-"""`python -m workers.check`: what the endpoint says to the key, as JSON for `nightshift doctor`.
+"""`python -m workers.key_check`: what the endpoint says to the key, as JSON for `nightshift doctor`.
 
 A program of its own, since only workers know the SDK. Each question is asked with the key and with
 one that is made up: only who refuses the second has looked at the first. It asks for the models and
@@ -23,7 +23,7 @@ from jobs.message import N_, data_of, joined
 from jobs.secret import extra_headers
 from workers.calling.endpoint import Answer, Endpoint, Reply
 from workers.calling.lookup import balance_in
-from workers.settings import api_key, endpoint_url
+from workers.worker_settings import api_key, endpoint_url
 
 _PATIENCE_S = 10.0
 _MADE_UP = "sk-nightshift-asks-who-looks-at-keys"

@@ -24,7 +24,7 @@ from jobs.money import parse_amount
 from jobs.names import lookup_place
 from jobs.wire import Begin
 from jobs.worker_heartbeat import WorkerStatus
-from workers.calling.balance import Resting
+from workers.calling.balance_check import Resting
 from workers.calling.endpoint import Broken, BrokenKind, Endpoint
 from workers.calling.lookup import found_in
 from workers.delivery import recovery
@@ -32,11 +32,11 @@ from workers.delivery.outbox import Outbox, new_name
 from workers.event_loop import Engine
 from workers.pending import RunningChunk, Summary
 from workers.redis.claims import LOOK_LATER_S, LOOK_S
-from workers.redis.gateway import WorkerRedis
 from workers.redis.heartbeats import Published
+from workers.redis.worker_redis import WorkerRedis
 from workers.runner import Runner
-from workers.settings import WorkerSettings
-from workers.status import job_statuses, limit_statuses
+from workers.status_report import job_statuses, limit_statuses
+from workers.worker_settings import WorkerSettings
 
 BEAT_S = 2.0
 HEED_S = 0.25

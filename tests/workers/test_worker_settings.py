@@ -8,7 +8,7 @@ import pytest
 
 from jobs.address import DEFAULT_BASE_URL
 from jobs.errors import UsageError
-from workers.settings import api_key, worker_settings
+from workers.worker_settings import api_key, worker_settings
 
 KEY = "canary-key-5f3a9c"
 REDIS = "redis://:canary-password@127.0.0.1:6379/0"
