@@ -12,9 +12,9 @@ from typing import Any
 from batch.estimator.climbs import climbs_of
 from batch.estimator.estimate import Size, estimate, likely_of
 from batch.money.cost_forecast import cost_of_all, cost_of_rest, shared_out
-from batch.reports.cost import uncertain_json
+from batch.reports.cost_report import uncertain_json
 from batch.store.jobstore import JobRow, JobStore
-from batch.store.queue import Triple
+from batch.store.request_queue import Triple
 from batch.store.resume_counts import Kind, alike_in, failed_by_code, opened
 from batch.store.revision import UNREVISED, Revision
 from jobs.budget import Amount

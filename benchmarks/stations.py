@@ -27,7 +27,7 @@ import uvloop
 
 from batch import reports
 from batch.reading.reader import Defaults, read
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.jobstore import JobStore
 from batch.store.staged_job import Draft
 from benchmarks.environments import ROOT, endpoint, python_with, write_input
@@ -288,7 +288,7 @@ async def _at_once(call: Callable[[bytes], Awaitable[object]], bodies: list[byte
 
 def _aggregate(store: JobStore, packed: list[bytes]) -> None:
     for start in range(0, len(packed), 4):
-        ledger.apply(store, [unpack_delivery(data) for data in packed[start : start + 4]])
+        delivery_ledger.apply(store, [unpack_delivery(data) for data in packed[start : start + 4]])
 
 
 def _call(row: int, chunk: int) -> Call:

@@ -13,7 +13,7 @@ import pytest
 from batch.cli.job_status import Glance
 from batch.notifications.message import FOR_PEOPLE, word_of
 from batch.reports import write_all
-from batch.reports.cost import cost_json
+from batch.reports.cost_report import cost_json
 from batch.resume_plan import plan
 from batch.settings import read_settings
 from batch.store.home import Home

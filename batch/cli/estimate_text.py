@@ -8,7 +8,7 @@ from typing import Any
 
 from batch.cli.terminal import duration, safe
 from batch.language import _, decimal, money, ngettext, number
-from batch.store.estimate import Guess, Tokens
+from batch.store.stored_estimate import Guess, Tokens
 from jobs.money import plain
 
 _MILLION, _THOUSAND = 1_000_000, 1_000

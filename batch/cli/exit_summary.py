@@ -146,7 +146,7 @@ def _table_line(job: JobRow) -> str:
     if not job.spec.beside:
         return ""
     # Here, so that jobs without a table end without what tables need.
-    from batch.reports.table import place_beside
+    from batch.reports.answered_table_file import place_beside
 
     beside = place_beside(job.spec)
     return _("answered table: {file}").format(file=_near(beside)) if beside else ""

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from batch.cli.click_options import JOB_OPTIONS, is_given, values
-from batch.tables.answer_check import validator_of
+from batch.tables.answer_validation import validator_of
 from batch.tables.csv_tsv import DELIMITERS
 from jobs.errors import UsageError
 from jobs.message import N_

@@ -39,9 +39,9 @@ from batch.foreground import run_job
 from batch.language import _, number
 from batch.local_processes import crew
 from batch.settings import check_key, read_settings
-from batch.store.estimate import Guess
 from batch.store.home import Home
 from batch.store.jobstore import JobRow
+from batch.store.stored_estimate import Guess
 from batch.submission.report import Report, check_any_left
 from batch.submission.submit import new_job_id, validate
 from jobs.errors import UsageError

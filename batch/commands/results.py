@@ -12,8 +12,8 @@ from batch.cli.click_help import Command
 from batch.cli.shared_options import job_argument, open_home, plain_option
 from batch.cli.terminal import say
 from batch.language import _
+from batch.reports.answered_table_file import print_table
 from batch.reports.output_files import check_free
-from batch.reports.table import print_table
 from jobs.errors import UsageError
 from jobs.message import N_
 

@@ -14,7 +14,7 @@ from batch.cli.quality import review_json, review_lines
 from batch.cli.shared_options import COUNT, FILE, job_argument, open_home, plain_option
 from batch.cli.terminal import safe, say, tell
 from batch.language import _, number
-from batch.reports.review import read_review, write_review
+from batch.reports.review_file import read_review, write_review
 from batch.tables.score import REVIEW
 from jobs.message import N_
 

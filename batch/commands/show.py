@@ -16,8 +16,8 @@ from batch.cli.shared_options import COUNT, complete_job, open_home, plain_optio
 from batch.cli.terminal import fitted, safe, say, tell
 from batch.language import _, decimal, exact, ngettext, number, zoned
 from batch.reports.output_lines import line_of
+from batch.reports.request_text import answer_of, prompt_of, rest_of
 from batch.reports.rows import Row, row_of
-from batch.reports.texts import answer_of, prompt_of, rest_of
 from batch.store import messages, request_search
 from batch.store.jobstore import JobStore
 from batch.store.request_search import CallFacts, Notable

@@ -26,11 +26,11 @@ from batch.money.bounds import request_bound
 from batch.money.caps import Room
 from batch.money.cost_forecast import enough_for_all
 from batch.reading.rewriting import in_line
+from batch.store.call_units import Judge, Unit
 from batch.store.chunks import OpenChunk
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.poison_requests import ONE_ALONE, TOGETHER
-from batch.store.queue import Suspects, Triple, Waiting
-from batch.store.units import Judge, Unit
+from batch.store.request_queue import Suspects, Triple, Waiting
 from batch.tables.pack_sizes import MOST_ROWS
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, Payload, ReturnReason, Work

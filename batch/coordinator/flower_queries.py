@@ -16,8 +16,8 @@ import msgspec
 from batch.coordinator.flower_commands import PLAN, READ
 from batch.coordinator.redis.flower_commands import Wish
 from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.reports.answered_table_file import file_names
 from batch.reports.output_files import Piece, piece
-from batch.reports.table import file_names
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.errors import NightshiftError

@@ -7,8 +7,8 @@ from collections import Counter
 
 from batch.coordinator.chunk_size import Pulse
 from batch.coordinator.worker_status import Presence
+from batch.store.delivery_ledger import Applied
 from batch.store.jobstore import JobRow, JobStore
-from batch.store.ledger import Applied
 from batch.watching.bottleneck import WaitMeter
 from batch.watching.incidents import OUTAGE, Troubles
 from batch.watching.progress import Meter, Progress, at_standstill, progress_of

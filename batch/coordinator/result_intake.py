@@ -11,10 +11,10 @@ from batch.coordinator.job_status import JobStatus
 from batch.coordinator.pauses import Pauses
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.redis.results import Mail
-from batch.store import ledger
+from batch.store import delivery_ledger
+from batch.store.delivery_ledger import Applied
 from batch.store.jobstore import JobStore
-from batch.store.ledger import Applied
-from batch.tables.judge import judge_of
+from batch.tables.answer_judge import judge_of
 from batch.watching.incidents import WORKER_DIED
 from jobs import chunk as chunks
 from jobs.chunk import ReturnReason
@@ -75,7 +75,7 @@ class Intake:
         elif reason.pause is not None:
             self._status.troubles.meet(reason.code, time.time())
 
-    def _mind(self, overrun: ledger.Overrun) -> None:
+    def _mind(self, overrun: delivery_ledger.Overrun) -> None:
         """A call was dearer than it could be by the prices that are known: no cap holds by them."""
         text = N_(
             "a call cost {cost}, more than the maximum of {bound} at known prices; prices"
@@ -110,7 +110,9 @@ def write_down(store: JobStore, mail: Mail) -> Applied:
     applied = Applied()
     if mail.deliveries:
         # Else no commit: workers often only ask.
-        applied = ledger.apply(store, mail.deliveries, judge_of(mail.job, store.job().spec))
+        applied = delivery_ledger.apply(
+            store, mail.deliveries, judge_of(mail.job, store.job().spec)
+        )
     dropped = mail.garbage + applied.foreign
     if dropped:
         log.warning(N_("{job}: dropped {dropped} invalid messages", job=mail.job, dropped=dropped))

@@ -11,7 +11,7 @@ from batch.coordinator.pauses import Pauses
 from batch.estimator.estimate import guess_again
 from batch.store.jobstore import JobRow, JobStore
 from batch.tables import pack_sizes, score
-from batch.tables.judge import judge_of
+from batch.tables.answer_judge import judge_of
 from batch.tables.pack_sizes import sizes_of
 from batch.tables.score import gold_of, score_of
 from jobs.message import N_

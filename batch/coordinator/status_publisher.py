@@ -23,8 +23,8 @@ from batch.coordinator.redis.flower_commands import Wish
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.worker_status import Presence
 from batch.credentials import catalog_url
+from batch.reports.answered_table_file import file_names
 from batch.reports.output_files import sizes
-from batch.reports.table import file_names
 from batch.store.events import Event, latest
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from batch.estimator.estimate import Size
 from batch.tables.pack_sizes import MOST_ROWS, sizes_of
-from batch.tables.repairs import LONGEST_QUOTE
+from batch.tables.reask import LONGEST_QUOTE
 from jobs.job_options import Spec
 
 _WORDS = 1000

@@ -15,10 +15,10 @@ from batch.estimator.character_counts import shape_of_text
 from batch.estimator.cost_range import Packing, guess_of, reckon
 from batch.estimator.sample import Crowd, Sample
 from batch.money.bounds import request_bound
-from batch.store.estimate import Guess
 from batch.store.jobstore import JobStore
+from batch.store.stored_estimate import Guess
 from batch.tables.pack_sizes import packs_of
-from batch.tables.requests import instructions, parts_of
+from batch.tables.row_requests import instructions, parts_of
 from jobs.budget import Amount
 from jobs.job_options import Spec
 from jobs.money import ZERO, add, times

@@ -10,14 +10,14 @@ from pathlib import Path
 import msgspec
 
 from batch.reports.aggregates import Survey, Tally, empty_survey
-from batch.reports.cost import Cost, cost_json
+from batch.reports.answered_table_file import write_table
+from batch.reports.cost_report import Cost, cost_json
 from batch.reports.output_files import whole_file
 from batch.reports.output_lines import fault_line, form_of, line_of
 from batch.reports.page import clock_of, write_page
 from batch.reports.rows import Counter, Row, rows, rows_of
-from batch.reports.table import write_table
 from batch.store.jobstore import JobRow, JobStore
-from batch.store.rowwise import answered_as_they_came
+from batch.store.ordered_scan import answered_as_they_came
 from jobs.lifecycle import is_cut_short
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.result import ResultState

@@ -13,7 +13,7 @@ from decimal import Decimal
 from msgspec import structs
 
 from batch.reports.charts import Chart, Growth, Spread, Timeline
-from batch.reports.cost import Cost, ModelCost
+from batch.reports.cost_report import Cost, ModelCost
 from batch.reports.rows import Row
 from batch.store import timeline as past
 from batch.store.billed import Billed

@@ -32,10 +32,10 @@ from batch.reports.aggregates import (
     span_of,
 )
 from batch.reports.command import command_of
-from batch.reports.cost import Cost, copies_of, lines_of
+from batch.reports.cost_report import Cost, copies_of, lines_of
+from batch.reports.request_text import answer_of, prompt_of
 from batch.reports.rows import rows, rows_of
-from batch.reports.texts import answer_of, prompt_of
-from batch.store import timeline, waits
+from batch.store import timeline, wait_times
 from batch.store.answer_checks import how_checked
 from batch.store.events import history
 from batch.store.failure_causes import MEANINGS, MOST_LISTED
@@ -191,7 +191,7 @@ def _said(text: str, longest: int = _LONGEST_SAMPLE) -> Markup:
 
 def _waits(store: JobStore) -> list[tuple[str, float, float]]:
     """(what requests that were ready waited for, seconds, percent of all that they waited)."""
-    found = waits.waited_in_all(store.db)
+    found = wait_times.waited_in_all(store.db)
     whole = sum(found.values())
     known = {each.value: each.rule.meaning for each in Bound}
     return [

@@ -13,12 +13,12 @@ from decimal import Decimal
 
 from batch.reading.rewriting import in_line
 from batch.reports.rows import Row, rows
+from batch.store.call_units import REPAIRED
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.staged_job import Draft, Given
-from batch.store.units import REPAIRED
-from batch.tables.answer_check import Verdict
-from batch.tables.judge import verdict_of
+from batch.tables.answer_judge import verdict_of
+from batch.tables.answer_validation import Verdict
 from jobs.job_options import Spec
 from jobs.result import ResultState
 

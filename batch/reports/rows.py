@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import msgspec
 
 from batch.store.billed import Billed
+from batch.store.call_units import REPAIRED
 from batch.store.cost_shares import CostShare, shares_of, together
 from batch.store.jobstore import JobStore
-from batch.store.rowwise import (
+from batch.store.ordered_scan import (
     calls_in_order,
     ends_in_order,
     has_any,
@@ -22,8 +23,7 @@ from batch.store.rowwise import (
     requests_in_order,
     unit_of,
 )
-from batch.store.units import REPAIRED
-from batch.tables.judge import own_answers
+from batch.tables.answer_judge import own_answers
 from batch.tables.response_format import judged
 from jobs.errors import BadMessage, StorageUnavailable
 from jobs.message import N_

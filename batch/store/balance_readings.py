@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from decimal import Decimal
 
-from batch.store import database, ledger
+from batch.store import database, delivery_ledger
 from jobs.money import total
 from jobs.outcome import CostSource
 
@@ -66,6 +66,6 @@ class Rests:
 
     def release(self, at: float) -> int:
         """Calls that were sent after this moment, and may be released, cost nothing; how many."""
-        return ledger.settle_all(
+        return delivery_ledger.settle_all(
             self._db, f"{_RELEASABLE} AND sent_at > ?", (at,), CostSource.BALANCE
         )

@@ -11,11 +11,11 @@ from decimal import Decimal
 import msgspec
 
 from batch.store import database
+from batch.store.call_units import Unit, drop_bodies, keep
 from batch.store.events import Event, EventKind, note
+from batch.store.finished_requests import grow, unfinished
 from batch.store.poison_requests import IN_FLIGHT, PERHAPS, suspect
-from batch.store.queue import Triple, Waiting, decode_triples
-from batch.store.results import grow, unfinished
-from batch.store.units import Unit, drop_bodies, keep
+from batch.store.request_queue import Triple, Waiting, decode_triples
 from jobs.budget import UNCAPPED, Amount
 from jobs.money import ZERO, subtract, total
 from jobs.wire import Begin, Permit

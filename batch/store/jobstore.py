@@ -14,22 +14,23 @@ from pathlib import Path
 
 import msgspec
 
-from batch.store import database, incidents, messages, waits
+from batch.store import database, incidents, messages
+from batch.store import wait_times as waits
 from batch.store.balance_readings import Rests
+from batch.store.call_units import Units
 from batch.store.chunks import Chunks
-from batch.store.estimate import Guess, packed, unpacked
 from batch.store.events import Event, EventKind, note, note_changes, note_troubles
+from batch.store.failed_requests import Failures
 from batch.store.failure_causes import Why, why_of
-from batch.store.failures import Failures
+from batch.store.finished_requests import grow
 from batch.store.incidents import Trouble
 from batch.store.input_blocks import BlockReader
-from batch.store.quality import Trials
-from batch.store.queue import Queue
-from batch.store.results import grow
+from batch.store.quality_trials import Trials
+from batch.store.request_queue import Queue
 from batch.store.revision import Revision, revise
 from batch.store.staged_job import store_prices
+from batch.store.stored_estimate import Guess, packed, unpacked
 from batch.store.uncertain import UncertainCalls
-from batch.store.units import Units
 from jobs.chunk import Speed
 from jobs.errors import StorageUnavailable
 from jobs.job_commands import Change, Command, Retry

@@ -16,10 +16,10 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 
 from batch.store import database, messages
-from batch.store.estimate import Guess, packed
 from batch.store.feed_order import Marks, arrange, index_alike, mark_copies, twin_of
 from batch.store.input_blocks import BlockWriter
 from batch.store.revision import give_model
+from batch.store.stored_estimate import Guess, packed
 from jobs.job_options import Spec
 from jobs.message import N_
 from jobs.names import BLOCKS, DATABASE, TABLE

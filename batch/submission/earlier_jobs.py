@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from batch.reports.table import place_beside
+from batch.reports.answered_table_file import place_beside
 from batch.store.home import Home
 from jobs.errors import UsageError
 from jobs.job_options import Spec

@@ -8,12 +8,12 @@ from pathlib import Path
 from random import Random
 from typing import BinaryIO
 
+from batch.store.call_units import Asked
 from batch.store.home import Home
-from batch.store.units import Asked
 from batch.submission.pricing import offered
 from batch.submission.requests import opened, staged
 from batch.submission.submit import new_job_id
-from batch.tables.judge import judge_of
+from batch.tables.answer_judge import judge_of
 from jobs.errors import InvalidInput
 from jobs.job_options import Spec
 from jobs.message import N_

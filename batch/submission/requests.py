@@ -19,8 +19,8 @@ from batch.submission.pricing import given_prices
 from batch.submission.report import Report
 from batch.tables.file_kinds import FileTable, open_table
 from batch.tables.gold import read_gold
-from batch.tables.requests import Asker, fitted, requests_of
 from batch.tables.response_format import is_checkable
+from batch.tables.row_requests import Asker, fitted, requests_of
 from jobs.errors import InvalidValue, StorageUnavailable
 from jobs.job_options import Spec
 from jobs.message import N_

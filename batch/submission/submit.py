@@ -20,9 +20,9 @@ from batch.estimator.sample import Sampler
 from batch.money import currency
 from batch.money.balance import read_balance
 from batch.money.caps import Caps, read_caps
+from batch.reports.answered_table_file import place_beside
 from batch.reports.output_files import check_free, check_writable
 from batch.reports.reuse import reuse
-from batch.reports.table import place_beside
 from batch.store.home import Home
 from batch.store.staged_job import Draft
 from batch.submission.earlier_jobs import answered_before, check_unclaimed, is_free

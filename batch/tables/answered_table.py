@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from typing import IO, Any, Protocol
 
 from batch.tables import parquet, xlsx
-from batch.tables.answer_check import columns_of
+from batch.tables.answer_validation import columns_of
 from batch.tables.file_kinds import FileTable
-from batch.tables.table import Row, as_text
+from batch.tables.table_reader import Row, as_text
 from jobs.table_task import Kind, TableForm, Task
 
 FACTS = ("error", "cost_rub", "attempts", "flags")

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from itertools import count, islice
 
-from batch.tables.table import Row
+from batch.tables.table_reader import Row
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_, Message
 from jobs.table_task import TableForm

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from batch.reading.source import unpacked
 from batch.tables import csv_tsv, jsonl, parquet, xlsx
-from batch.tables.table import Row
+from batch.tables.table_reader import Row
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_
 from jobs.table_task import Kind, TableForm
@@ -54,7 +54,7 @@ class FileTable:
         return csv_tsv.top(lambda: unpacked(self.path, self.name), self.form)
 
     def rows(self) -> Iterator[Row]:
-        """See `batch.tables.table.Table`."""
+        """See `batch.tables.table_reader.Table`."""
         if self.form.kind == "csv":
             return csv_tsv.rows(lambda: unpacked(self.path, self.name), self.form)
         if self.form.kind == "jsonl":

@@ -16,13 +16,13 @@ from functools import lru_cache
 
 import msgspec
 
-from batch.store.units import Asked, Ruling, Unit
+from batch.store.call_units import Asked, Ruling, Unit
 from batch.tables import pack
-from batch.tables.answer_check import Verdict, check_of, text_of
+from batch.tables.answer_validation import Verdict, check_of, text_of
 from batch.tables.pack import Item, mark_until_0_2, marks_of
 from batch.tables.pack_sizes import comparable, sizes_of, told_values
-from batch.tables.repairs import ALONE, PACKED, SMALLER, Rungs, limit_of
-from batch.tables.requests import Asker, is_russian
+from batch.tables.reask import ALONE, PACKED, SMALLER, Rungs, limit_of
+from batch.tables.row_requests import Asker, is_russian
 from jobs.result import Result, ResultState
 from jobs.table_task import Task
 
@@ -90,7 +90,7 @@ class Ladder(Rungs):
     # ---- comparing --------------------------------------------------------------------------
 
     def trials(self, requests: Sequence[Asked]) -> Iterator[list[Unit]]:
-        """See `batch.store.units.Judge`."""
+        """See `batch.store.call_units.Judge`."""
         texts = [(self._asker.own_text(row.body), row) for row in requests]
         rows = [(text, row) for text, row in texts if text is not None]
         most = self._asker.most_together
@@ -100,7 +100,7 @@ class Ladder(Rungs):
                 yield [replace(self._pack(group, PACKED), rung=-size) for group in groups]
 
     def said(self, requests: Sequence[Asked], answer: bytes) -> dict[int, str | None]:
-        """See `batch.store.units.Judge`."""
+        """See `batch.store.call_units.Judge`."""
         names = comparable(self._task)
         members = tuple(row.ordinal for row in requests)
         told = self._told(PACKED, requests, members, text_of(answer))
@@ -116,7 +116,7 @@ class Ladder(Rungs):
         answer: bytes,
         members: tuple[int, ...],
     ) -> dict[int, Ruling]:
-        """What came of a call, by row; see `batch.store.units.Judge`."""
+        """What came of a call, by row; see `batch.store.call_units.Judge`."""
         rung = ALONE if rung is None else rung
         if result.state is ResultState.FAILED:
             # Perhaps for the sake of one of its rows.

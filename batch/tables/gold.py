@@ -9,10 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from batch.tables.answer_check import columns_of
+from batch.tables.answer_validation import columns_of
 from batch.tables.file_kinds import open_table
 from batch.tables.score import answer_columns, text
-from batch.tables.table import Row, Table
+from batch.tables.table_reader import Row, Table
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_
 from jobs.table_task import TableForm, Task

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from batch.reading.source import Overlong, Source, blocks
-from batch.tables.table import Row
+from batch.tables.table_reader import Row
 from jobs.errors import InvalidInput
 from jobs.message import N_
 from jobs.table_task import TableForm

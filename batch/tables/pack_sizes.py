@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from batch.store.jobstore import JobStore
-from batch.store.quality import Bill
-from batch.tables.answer_check import Verdict, check_of, columns_of, text_of
+from batch.store.quality_trials import Bill
+from batch.tables.answer_validation import Verdict, check_of, columns_of, text_of
 from jobs.table_task import Task
 
 KIND = "packs"

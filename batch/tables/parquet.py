@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from batch.tables.table import Row
+from batch.tables.table_reader import Row
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_
 from jobs.table_task import TableForm

@@ -16,7 +16,7 @@ from jinja2.exceptions import SecurityError, UndefinedError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from batch.tables.table import as_text
+from batch.tables.table_reader import as_text
 from jobs.errors import InvalidValue, UsageError
 from jobs.message import N_
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import msgspec
 
-from batch.tables.answer_check import Check, Verdict, schema_check, text_of
+from batch.tables.answer_validation import Check, Verdict, schema_check, text_of
 from jobs.errors import InvalidValue
 from jobs.message import N_
 

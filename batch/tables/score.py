@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from batch.store.jobstore import JobStore
-from batch.tables.answer_check import check_of, columns_of, text_of
+from batch.tables.answer_validation import check_of, columns_of, text_of
 from jobs.table_task import Task
 
 KIND = "gold"

@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from batch.tables import spool
+from batch.tables import row_spool
 from batch.tables.csv_tsv import columns_of
-from batch.tables.table import Row
+from batch.tables.table_reader import Row
 from jobs.errors import InvalidInput, NightshiftError
 from jobs.message import N_
 from jobs.table_task import TableForm
@@ -35,21 +35,21 @@ def take_in(path: Path, given: TableForm, name: str) -> TableForm:
 
     Raises `UsageError` for a sheet that isn't there, `InvalidInput` for what is no workbook.
     """
-    from batch.tables import sheets
+    from batch.tables import sheet_rows
 
     try:
-        return _spooled(path, sheets.streamed, given, name)
+        return _spooled(path, sheet_rows.streamed, given, name)
     except (NightshiftError, OSError):
         raise
     except Exception:  # openpyxl raises anything where a file leaves the standard
-        return _spooled(path, sheets.held, given, name)
+        return _spooled(path, sheet_rows.held, given, name)
 
 
 def _spooled(path: Path, opened: Any, given: TableForm, name: str) -> TableForm:
     spooled = path.with_name(f"{path.name}.rows")
     with opened(path, given.sheet, name) as sheet, spooled.open("wb") as file:
         look = _Look()
-        spool.write(file, map(look.see, sheet.rows))
+        row_spool.write(file, map(look.see, sheet.rows))
     form = given.model_copy(update={"sheet": sheet.name})
     if not look.width:
         raise InvalidInput(
@@ -68,7 +68,7 @@ class _Look:
         self._first: tuple[Any, ...] = ()
         self.width = 0
 
-    def see(self, row: spool.Numbered) -> spool.Numbered:
+    def see(self, row: row_spool.Numbered) -> row_spool.Numbered:
         """Takes in a row."""
         self._first = self._first or row[1]
         self.width = max(self.width, len(row[1]))
@@ -87,13 +87,13 @@ def rows(path: Path, form: TableForm, name: str) -> Iterator[Row]:
         yield Row(number, (*cells, *(None,) * (width - len(cells)))[:width])
 
 
-def _read(path: Path, form: TableForm, name: str) -> Iterator[spool.Numbered]:
-    if spool.is_one(path):
-        yield from spool.read(path)
+def _read(path: Path, form: TableForm, name: str) -> Iterator[row_spool.Numbered]:
+    if row_spool.is_one(path):
+        yield from row_spool.read(path)
         return
-    from batch.tables import sheets
+    from batch.tables import sheet_rows
 
-    with sheets.held(path, form.sheet, name) as sheet:  # of a job of Nightshift 0.2
+    with sheet_rows.held(path, form.sheet, name) as sheet:  # of a job of Nightshift 0.2
         yield from sheet.rows
 
 

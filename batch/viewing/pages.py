@@ -16,8 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from batch import language
 from batch.language import _
 from batch.reports.page import visible
+from batch.reports.request_text import answer_of, prompt_of, rest_of
 from batch.reports.rows import Row, row_of
-from batch.reports.texts import answer_of, prompt_of, rest_of
 from batch.store import messages, request_search
 from batch.store.jobstore import JobStore
 from batch.store.request_search import Notable

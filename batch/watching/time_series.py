@@ -14,7 +14,7 @@ from decimal import Decimal
 
 import msgspec
 
-from batch.store import timeline, waits
+from batch.store import timeline, wait_times
 from batch.store.jobstore import JobStore
 from batch.watching.incidents import OTHER
 from jobs.errors import BadMessage
@@ -244,6 +244,6 @@ def series_of(store: JobStore, now: float) -> Series:
         series.called(call.sent_at, call.latency_s, now)
         if call.cost is not None:
             series.paid(call.sent_at + call.latency_s, call.cost, now)
-    for minute, cause, seconds in waits.waited(store.db):
-        series.waited(minute, min(minute + waits.MINUTE_S, now), {cause: seconds})
+    for minute, cause, seconds in wait_times.waited(store.db):
+        series.waited(minute, min(minute + wait_times.MINUTE_S, now), {cause: seconds})
     return series

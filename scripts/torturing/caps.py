@@ -27,7 +27,7 @@ from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.money.caps import ZONE, Caps, write_caps
 from batch.money.spend_tracker import Allowance, share_of
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.store.staged_job import Draft
@@ -331,11 +331,11 @@ class Play:
             self._deliveries.popleft() for _ in range(self._dice.randint(1, len(self._deliveries)))
         ]
         self._told += some[-3:]
-        ledger.apply(self.store, some)
+        delivery_ledger.apply(self.store, some)
 
     def _deliver_again(self) -> None:
         if self._told:
-            ledger.apply(self.store, [self._dice.choice(self._told)])
+            delivery_ledger.apply(self.store, [self._dice.choice(self._told)])
 
     def _kill(self) -> None:
         """The worker dies. Its journal tells of what was in flight, now or later."""
@@ -384,7 +384,9 @@ class Play:
             cost, usage = self.costs.get(call, ZERO), self.usages.get(call, _ZERO_USAGE)
             found = Found(ordinal, call, cost, usage)
             self._number += 1
-            ledger.apply(self.store, [Delivery("box", self._number, self.id, [], [], [], [found])])
+            delivery_ledger.apply(
+                self.store, [Delivery("box", self._number, self.id, [], [], [], [found])]
+            )
 
     def _change_prices(self) -> None:
         """The endpoint asks more, as far as is allowed; a reading may notice, or may not."""

@@ -22,7 +22,7 @@ _LATE_S = 5.0
 _JOURNAL = "workers.delivery.journal:Journal.write"
 _FEEDER = "batch.coordinator.feeder:Feeder._send"
 _REDIS = "batch.coordinator.redis"
-_LEDGER, _REPORTS = "batch.store.ledger:apply", "batch.reports:write_all"
+_LEDGER, _REPORTS = "batch.store.delivery_ledger:apply", "batch.reports:write_all"
 
 POINTS = {
     "claimed": ("worker-0", f"{_JOURNAL}:after:Claimed:1"),

@@ -21,7 +21,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from batch.reports import write_all
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.chunks import OpenChunk
 from batch.store.jobstore import JobStore
 from batch.store.staged_job import Draft
@@ -214,8 +214,8 @@ def _deliver(
         results = [_result(call, failed=kind) for call in some]
         mine = [call for call in calls if (call.ordinal in failed) is kind]
         closed = [ChunkClosed(chunk.chunk, DONE, [], {})] if kind else []
-        ledger.apply(store, [Delivery("box", 1, _JOB, mine, results, closed, [], body)])
-    ledger.apply(store, [Delivery("box", 1, _JOB, [], [], [], lookups)])
+        delivery_ledger.apply(store, [Delivery("box", 1, _JOB, mine, results, closed, [], body)])
+    delivery_ledger.apply(store, [Delivery("box", 1, _JOB, [], [], [], lookups)])
 
 
 def _drawn(dice: random.Random) -> tuple[int, Usage]:

@@ -8,7 +8,7 @@ from unicodedata import category
 
 import pytest
 
-from batch.store import ledger
+from batch.store import delivery_ledger
 from jobs.chunk import DONE, ChunkClosed
 from jobs.message import Message
 from jobs.pause_reasons import PauseReason
@@ -63,7 +63,7 @@ def job_that_says(text: str, home: Path) -> None:
     lines = [request(line, custom_id=f"{text}-{line}", model=text) for line in (1, 2)]
     store = publish(home, lines, name=text, source=text)
     feed(store)
-    ledger.apply(
+    delivery_ledger.apply(
         store,
         [
             delivery(

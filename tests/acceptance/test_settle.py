@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
-from batch.store import ledger
+from batch.store import delivery_ledger
 from jobs.budget import Amount
 from jobs.job_options import Budget
 from jobs.message import Message
@@ -18,7 +18,9 @@ def test_settle_gives_up_what_a_lost_host_keeps(shell: Shell) -> None:
     store = publish(shell.folder / "home", 4, budget=Budget(rub=Decimal(9)))
     gone = feed(store, 2, Amount(Decimal("8.94"), None))
     store.chunks.lose(gone)
-    ledger.apply(store, [answered(feed(store, 4, Amount(Decimal("0.06"), None)), cost="0.01")])
+    delivery_ledger.apply(
+        store, [answered(feed(store, 4, Amount(Decimal("0.06"), None)), cost="0.01")]
+    )
     store.set_state(JobState.PAUSED, text=Message("no further request fits the budget"))
 
     shown = shell("settle", "latest", "--dry-run").out
@@ -34,6 +36,6 @@ def test_settle_gives_up_what_a_lost_host_keeps(shell: Shell) -> None:
     assert store.chunks.lost().chunks == 0
     assert store.chunks.exposure().rub == Decimal("0.04")
     late = delivery([call(0, gone.chunk, cost="0.02")], [result(0, gone.chunk)], sequence=7)
-    ledger.apply(store, [late])
+    delivery_ledger.apply(store, [late])
     assert store.job().settled_rub == Decimal("0.06"), "what is told later is booked all the same"
     assert "nothing is reserved" in shell("settle", "latest").err

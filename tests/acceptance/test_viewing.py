@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 
 import pytest
 
-from batch.store import ledger
+from batch.store import delivery_ledger
 from tests.acceptance.conftest import Running, Shell
 from tests.batch import making
 from tests.batch.making import (
@@ -57,7 +57,7 @@ def opened(shell: Shell) -> Running:
             result(n, chunk.chunk, code="endpoint.bad_request" if n % 40 == 5 else "")
             for n in ordinals
         ]
-        ledger.apply(store, [delivery(calls, results, [making.closing(chunk.chunk)])])
+        delivery_ledger.apply(store, [delivery(calls, results, [making.closing(chunk.chunk)])])
     running = shell.start("show", JOB, "--open", NIGHTSHIFT_HOME=str(home))
     running.says("requests are shown at")
     return running

@@ -19,7 +19,7 @@ from batch.coordinator import (
     status_publisher,
 )
 from batch.money import pricewatch
-from batch.store import ledger
+from batch.store import delivery_ledger
 from jobs.errors import ServiceUnavailable
 from jobs.message import Message
 from jobs.prices import PriceList
@@ -38,7 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         result_intake,
         job_status,
         status_publisher,
-        ledger,
+        delivery_ledger,
         restored_backup,
         isolation,
         redis_recovery,

@@ -13,7 +13,7 @@ import pytest
 from batch import control
 from batch.coordinator import flower_commands
 from batch.coordinator.redis.flower_commands import Wish
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.home import Home
 from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore
 from jobs.errors import UsageError
@@ -57,7 +57,7 @@ def end(store: JobStore, *, left: bool, failed: bool = False) -> None:
     chunk = feed(store)
     failures = [result(n, code="endpoint.5xx") for n in range(4)]
     failing = delivery([call(n) for n in range(4)], failures)
-    ledger.apply(store, [failing if failed else answered(chunk)])
+    delivery_ledger.apply(store, [failing if failed else answered(chunk)])
     store.set_state(JobState.FINALIZING)
     store.set_state(JobState.COMPLETED, now=2000.0)
 
@@ -250,7 +250,7 @@ def failed(store: JobStore, *codes: str) -> None:
         result(ordinal, chunk.chunk, code=code)
         for (ordinal, *_), code in zip(chunk.requests, codes, strict=False)
     ]
-    ledger.apply(store, [delivery([], found)])
+    delivery_ledger.apply(store, [delivery([], found)])
 
 
 def test_failures_are_retried_by_a_click_all_or_those_of_a_cause(store: JobStore) -> None:
@@ -322,6 +322,6 @@ def test_a_job_without_money_goes_on_when_its_budget_is_raised(store: JobStore) 
 
 def test_a_click_cannot_put_the_budget_below_what_is_spent(store: JobStore) -> None:
     chunk = feed(store)
-    ledger.apply(store, [answered(chunk, cost="0.25")])
+    delivery_ledger.apply(store, [answered(chunk, cost="0.25")])
 
     assert click(store, "change", figures={"budget_rub": "0.5"}) == "bad_value"

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from batch.main import cli
 from batch.money.caps import KeyCaps, read_caps
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.home import Home
 from batch.store.registry import Registry
 from jobs.errors import NightshiftError
@@ -34,7 +34,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
         result(1, chunk.chunk, code="endpoint.bad_request"),
         result(2, chunk.chunk, flags=("truncated",)),
     ]
-    ledger.apply(store, [delivery(calls, ends, [closing(chunk.chunk, calls=3)])])
+    delivery_ledger.apply(store, [delivery(calls, ends, [closing(chunk.chunk, calls=3)])])
     store.set_state(JobState.FINALIZING)
     store.set_state(JobState.COMPLETED, now=1005.0)
     store.written(store.revision())

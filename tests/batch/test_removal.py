@@ -14,7 +14,7 @@ import pytest
 from batch.money.caps import Caps, write_caps
 from batch.money.spend_tracker import Allowance
 from batch.removal import remove, size, unfinished
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.budget import Amount
@@ -35,7 +35,9 @@ def over(folder: Path, job: str = JOB, cost: str | None = "3", sent_at: float = 
     ((ordinal, _, _),) = chunk.requests
     called = call(ordinal, chunk.chunk, cost=cost, bound="3", sent_at=sent_at, generation_id="g")
     done = result(ordinal, chunk.chunk)
-    ledger.apply(store, [delivery([called], [done], [closing(chunk.chunk, calls=1)], job=job)])
+    delivery_ledger.apply(
+        store, [delivery([called], [done], [closing(chunk.chunk, calls=1)], job=job)]
+    )
     store.set_state(JobState.FINALIZING)
     store.set_state(JobState.COMPLETED, now=sent_at)
     store.written(store.revision())

@@ -13,7 +13,7 @@ CREATE TABLE job (                      -- one row
     ended_at      REAL,
     likely_rub    TEXT,                 -- the estimate at submission; NULL: no price, no bound
     highest_rub   TEXT,
-    guess         TEXT NOT NULL DEFAULT '',     -- JSON, batch.store.estimate.Guess: all of it
+    guess         TEXT NOT NULL DEFAULT '',     -- JSON, batch.store.stored_estimate.Guess: all of it
     sample        INTEGER NOT NULL DEFAULT 0,   -- so many at the queue's front go alone, and then
                                                 -- the job rests; 0: none, or it is over
     warm          INTEGER NOT NULL DEFAULT 0,   -- so many at the queue's front go first: they warm

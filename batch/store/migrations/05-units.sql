@@ -1,6 +1,6 @@
 -- Format 5: calls that are not the input's own.
 
-CREATE TABLE units (                    -- batch.store.units: several requests in one call, or one
+CREATE TABLE units (                    -- batch.store.call_units: several requests in one call, or one
     chunk         INTEGER NOT NULL,     -- that is asked once more
     ordinal       INTEGER NOT NULL,     -- of the request that leads: the worker knows no other
     members       BLOB NOT NULL,        -- msgpack list of [ordinal, weight]

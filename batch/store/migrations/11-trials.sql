@@ -1,7 +1,7 @@
 -- Format 11: how good the answers to a table are, before the night and after.
 
 CREATE TABLE trials (                   -- rows that have their answer and were asked once more in a
-    chunk         INTEGER NOT NULL,     -- pack, only to compare (batch.store.quality)
+    chunk         INTEGER NOT NULL,     -- pack, only to compare (batch.store.quality_trials)
     ordinal       INTEGER NOT NULL,
     said          TEXT,                 -- the answer's values, JSON; NULL: none that is valid
     PRIMARY KEY (chunk, ordinal)

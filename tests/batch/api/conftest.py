@@ -19,7 +19,7 @@ from batch.api.context import Desk, Settings
 from batch.api.job_creation import Intake, Setting
 from batch.api.tenants import digest_of
 from batch.coordinator import outputs
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.store.registry import KeyRow
@@ -134,7 +134,7 @@ class Office:
                 [closed(chunk.chunk)],
                 job=job.id,
             )
-            ledger.apply(store, [told], None)
+            delivery_ledger.apply(store, [told], None)
 
     def end(self, batch_id: str, *states: JobState) -> None:
         """What the coordinator does at the end."""

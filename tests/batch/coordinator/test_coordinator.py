@@ -23,7 +23,7 @@ from batch.coordinator.isolation import TROUBLE_S
 from batch.coordinator.reconcile import LOST_MESSAGE_S, OVERDUE_S, SILENCE_S
 from batch.coordinator.redis.flower_commands import Wish
 from batch.money.caps import Caps, write_caps
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.chunks import UNKNOWN, Lost
 from batch.store.jobstore import JobStore
 from jobs.budget import NOTHING, Amount
@@ -1036,7 +1036,7 @@ def test_what_comes_while_the_outputs_are_written_has_them_written_anew(
     chunk = feed(store, 2)
 
     def write_while_answers_come(job: JobStore) -> Path:
-        ledger.apply(again(store), [answered(chunk)])
+        delivery_ledger.apply(again(store), [answered(chunk)])
         return write(job)
 
     monkeypatch.setattr(reports, "write_all", write_while_answers_come)
@@ -1262,7 +1262,7 @@ def test_deliveries_of_a_job_in_trouble_wait_and_are_not_read_in_a_loop(
         raise StorageUnavailable(Message("the job's file cannot be written: disk full"))
 
     with monkeypatch.context() as patch:
-        patch.setattr("batch.store.ledger.apply", full)
+        patch.setattr("batch.store.delivery_ledger.apply", full)
         house.turn(10)
     house.turn(int(TROUBLE_S) + 3)
 

@@ -28,9 +28,9 @@ from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.money.bounds import NO_BOUND, request_bound
 from batch.money.caps import Room
-from batch.store import ledger
+from batch.store import delivery_ledger
+from batch.store.call_units import Asked, Ruling, Unit
 from batch.store.jobstore import JobStore
-from batch.store.units import Asked, Ruling, Unit
 from jobs import wire
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, ReturnReason
@@ -98,7 +98,7 @@ class Feeding:
 
     def answer(self, number: int, cost: str = "0.1") -> None:
         chunk = next(each for each in self.store.chunks.alive() if each.chunk == number)
-        ledger.apply(self.store, [answered(chunk, cost=cost)])
+        delivery_ledger.apply(self.store, [answered(chunk, cost=cost)])
 
 
 def budget(rub: int | Decimal | None = None, **more: int) -> Budget:
@@ -164,7 +164,7 @@ def test_a_request_larger_than_a_chunk_travels_alone(tmp_path: Path) -> None:
 def test_what_came_back_travels_with_the_count_of_its_calls(tmp_path: Path) -> None:
     job = Feeding(tmp_path, 2)
     feed(job.store, 2)
-    ledger.apply(job.store, [delivery(closed=[closing(1, [(0, 3, 1), (1, 0, 0)])])])
+    delivery_ledger.apply(job.store, [delivery(closed=[closing(1, [(0, 3, 1), (1, 0, 0)])])])
 
     job.feed()
 
@@ -175,7 +175,7 @@ def test_what_came_back_travels_with_the_count_of_its_calls(tmp_path: Path) -> N
 def test_a_chunk_that_is_sent_again_is_the_same_without_what_is_done(tmp_path: Path) -> None:
     job = Feeding(tmp_path, 3)
     job.feed()
-    ledger.apply(job.store, [delivery(results=[result(1)])])
+    delivery_ledger.apply(job.store, [delivery(results=[result(1)])])
 
     job.feeder.send_again(job.store.job(), job.store.chunks.alive()[0])
 
@@ -394,7 +394,9 @@ def test_under_a_new_cap_nothing_is_fed_while_a_chunk_without_a_grant_is_out(
 def test_a_cap_below_what_was_spent_feeds_nothing_not_even_what_is_free(tmp_path: Path) -> None:
     job = Feeding(tmp_path, 4, budget=budget(100), chunk_size=2)
     job.feed(room=1)
-    ledger.apply(job.store, [delivery([call(0, cost="7")], [result(0)], [closing(1, [(1, 0, 0)])])])
+    delivery_ledger.apply(
+        job.store, [delivery([call(0, cost="7")], [result(0)], [closing(1, [(1, 0, 0)])])]
+    )
     job.store.add_prices(prices("0", taken_at=2.0), accepted=True)
 
     job.allow(rub=5)
@@ -668,7 +670,7 @@ def test_calls_are_sent_again_as_they_were_but_for_those_that_are_done(tmp_path:
     job = pairs(tmp_path, 4)
     (chunk,) = job.feed().chunks
     done = [result(n, call=f"box-{n}") for n in (0, 1, 2)]
-    ledger.apply(job.store, [delivery(results=done)])
+    delivery_ledger.apply(job.store, [delivery(results=done)])
     job.post.payloads.clear()
 
     job.feeder.send_again(job.store.job(), chunk)

@@ -34,7 +34,7 @@ from batch.coordinator import (
 )
 from batch.money import pricewatch
 from batch.money.caps import Caps, write_caps
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.jobstore import JobRow
 from jobs.job_commands import Cancel, Change, Command, Pause, Resume, Retry
 from jobs.lifecycle import Objected, due, is_at_rest, needs_action, remedy, shown
@@ -79,7 +79,7 @@ class Lives(RuleBasedStateMachine):
             result_intake,
             job_status,
             status_publisher,
-            ledger,
+            delivery_ledger,
             isolation,
             redis_recovery,
             service,

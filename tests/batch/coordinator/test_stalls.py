@@ -15,7 +15,7 @@ from batch.coordinator.job_controller import JobController
 from batch.coordinator.metrics import Metrics
 from batch.notifications import notifier
 from batch.notifications.message import LASTS_S
-from batch.store import waits
+from batch.store import wait_times as waits
 from batch.watching.progress import Progress
 from batch.watching.time_series import series_of, unpacked
 from jobs.errors import ServiceUnavailable

@@ -217,9 +217,9 @@ def test_what_stood_in_the_home_is_drawn_after_a_restart(house: House) -> None:
     job(house)
     store = house.change()
     chunk = feed(store)
-    from batch.store import ledger
+    from batch.store import delivery_ledger
 
-    ledger.apply(store, [answered(chunk, cost="0.25")])
+    delivery_ledger.apply(store, [answered(chunk, cost="0.25")])
     store.close()
 
     house.turn(2)

@@ -12,7 +12,7 @@ import pytest
 from batch.coordinator.feeder import POISON, Feeder
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.chunks import OpenChunk
 from batch.store.jobstore import JobStore
 from batch.store.poison_requests import ALONE, SUSPECT, trial_size
@@ -88,7 +88,7 @@ class Workshop:
         return call(ordinal, chunk, id=f"box-{self._last}", cost=cost)
 
     def _apply(self, told: Delivery) -> None:
-        ledger.apply(self.store, [told])
+        delivery_ledger.apply(self.store, [told])
 
     def failed(self) -> set[int]:
         rows = self.store.db.execute("SELECT ordinal FROM results WHERE state = 'failed'")
@@ -98,7 +98,7 @@ class Workshop:
 def answer(store: JobStore, chunk: OpenChunk) -> None:
     """All of a chunk is answered."""
     done = [result(triple[0], chunk.chunk) for triple in chunk.requests]
-    ledger.apply(store, [delivery([], done, [closing(chunk.chunk)])])
+    delivery_ledger.apply(store, [delivery([], done, [closing(chunk.chunk)])])
 
 
 @pytest.mark.parametrize("poison", [{17}, {0, 1, 2}, {3, 90, 150, 199}])
@@ -131,7 +131,7 @@ def test_suspects_are_not_mixed_with_others_and_a_second_suspicion_is_tried_alon
     shop = Workshop(store, set())
     (chunk,) = shop.feeder.feed(store.job(), 1).chunks
     back = [(n, 1, int(n < 6)) for n in range(20)]
-    ledger.apply(store, [delivery(closed=[closing(chunk.chunk, back, WORKER_DIED)])])
+    delivery_ledger.apply(store, [delivery(closed=[closing(chunk.chunk, back, WORKER_DIED)])])
 
     trial, *fresh = shop.feeder.feed(store.job(), 9).chunks
     assert [triple[0] for triple in trial.requests] == [0, 1, 2, 3]
@@ -139,7 +139,7 @@ def test_suspects_are_not_mixed_with_others_and_a_second_suspicion_is_tried_alon
     assert shop.feeder.feed(store.job(), 9).chunks == []
 
     back = [(0, 2, 2), (1, 2, 1), (2, 2, 1), (3, 2, 1)]
-    ledger.apply(store, [delivery(closed=[closing(trial.chunk, back, WORKER_DIED)])])
+    delivery_ledger.apply(store, [delivery(closed=[closing(trial.chunk, back, WORKER_DIED)])])
     (rest,) = shop.feeder.feed(store.job(), 9).chunks
     assert [triple[0] for triple in rest.requests] == [1, 2, 3, 4], "one alone holds nobody up"
     answer(store, rest)
@@ -174,7 +174,7 @@ def test_what_a_lost_chunks_worker_tells_later_clears_those_that_were_not_in_fli
 
     for chunk_number in (1, 2):
         back = [(0, 1, 0), (1, 1, 1), (2, 0, 0), (3, 0, 0)]
-        ledger.apply(store, [delivery(closed=[closing(chunk_number, back, reason)])])
+        delivery_ledger.apply(store, [delivery(closed=[closing(chunk_number, back, reason)])])
 
     assert {each.ordinal for each in store.queue.suspects().requests} == suspected
 

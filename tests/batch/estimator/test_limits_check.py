@@ -13,7 +13,7 @@ import pytest
 from batch.estimator.estimate import Size, estimate
 from batch.estimator.limits_check import Bounds, outlook, up
 from batch.money.caps import Caps
-from batch.store.estimate import Guess
+from batch.store.stored_estimate import Guess
 from jobs.errors import UsageError
 from jobs.job_options import Budget
 from jobs.prices import ModelPrice, Offer, PriceList, Rates

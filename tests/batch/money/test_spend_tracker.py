@@ -12,7 +12,7 @@ import pytest
 
 from batch.money.caps import Caps, Room, check_zone, read_caps, sentence, write_caps
 from batch.money.spend_tracker import Allowance
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.budget import Amount
@@ -58,7 +58,7 @@ def spend(store: JobStore, job: str, sent_at: float, cost: str | None = "3") -> 
     chunk = feed(store, 1, Amount(Decimal(3)))
     (ordinal,) = [ordinal for ordinal, _, _ in chunk.requests]
     called = call(ordinal, chunk.chunk, cost=cost, sent_at=sent_at, bound="3")
-    ledger.apply(
+    delivery_ledger.apply(
         store, [delivery([called], [], [closing(chunk.chunk, [(ordinal, 1, 0)])], job=job)]
     )
 
@@ -137,7 +137,7 @@ def test_a_cost_that_is_looked_up_later_counts_when_its_call_was_sent(night: Nig
 
     for store, job in ((night.job, JOB), (night.other, OTHER)):
         told = call(0, 1, cost="1", bound="3")
-        ledger.apply(store, [delivery([told], job=job, sequence=2)])
+        delivery_ledger.apply(store, [delivery([told], job=job, sequence=2)])
 
     assert night.left() == 9
 
@@ -148,7 +148,7 @@ def test_a_chunk_of_any_job_that_may_spend_anything_is_waited_for(night: Night) 
     night.cap(day=10)
 
     assert night.room().waits
-    ledger.apply(night.other, [answered(chunk, job=OTHER)])
+    delivery_ledger.apply(night.other, [answered(chunk, job=OTHER)])
     assert not night.room().waits
 
 
@@ -233,7 +233,7 @@ def test_a_cap_that_is_lowered_below_what_is_spent_is_told_once_it_is_looked_at(
     chunk = feed(night.job, grant=Amount(Decimal(50), None))
     night.cap(day=10)
     assert night.allowance.is_over()
-    ledger.apply(night.job, [answered(chunk, cost="0.1")])
+    delivery_ledger.apply(night.job, [answered(chunk, cost="0.1")])
     night.cap(day=60)
     assert not night.allowance.is_over()
 

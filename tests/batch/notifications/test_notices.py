@@ -25,7 +25,7 @@ from batch.language import capital
 from batch.notifications import channels, delivery_log, mail, telegram, transport, webhook
 from batch.notifications.message import TEST, occasion, text, title, word_of
 from batch.notifications.notifier import Teller
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.incidents import Trouble
 from batch.store.jobstore import JobStore
 from jobs.job_options import Budget
@@ -423,7 +423,7 @@ def test_failures_are_told_by_code_without_the_endpoints_words(tmp_path: Path) -
     store = job_at(tmp_path)
     feed(store, 2)
     failed = [result(n, code="endpoint.context_length", message="canary") for n in (0, 1)]
-    ledger.apply(store, [delivery([call(0), call(1, cost=None)], failed, bodies=[])])
+    delivery_ledger.apply(store, [delivery([call(0), call(1, cost=None)], failed, bodies=[])])
 
     word = word_of(store.job(), "completed", store.why())
 

@@ -25,7 +25,7 @@ from batch import language
 from batch.reports.aggregates import Load
 from batch.reports.charts import MOST_LAYERS, Growth, Spread, Timeline
 from batch.reports.page import visible, write_page
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.billed import Billed
 from batch.store.failure_causes import Causes
 from batch.store.jobstore import JobStore
@@ -84,7 +84,7 @@ class Job:
         self, calls: list[Call], results: list[Result], refusals: dict[str, int] | None = None
     ) -> None:
         closed = [ChunkClosed(1, DONE, [], refusals)] if refusals else []
-        ledger.apply(self.store, [Delivery("box", 1, JOB, calls, results, closed, [])])
+        delivery_ledger.apply(self.store, [Delivery("box", 1, JOB, calls, results, closed, [])])
 
     def page(self) -> str:
         file = BytesIO()
@@ -271,7 +271,9 @@ def test_it_tells_what_copies_saved(tmp_path: Path) -> None:
     draft.publish(spec(), None, START - 60)
     store = JobStore(tmp_path / JOB)
     store.chunks.grant(store.queue.waiting(10), Amount(), START)
-    ledger.apply(store, [Delivery("box", 1, JOB, [call(0, "0.25")], [completed(0)], [], [])])
+    delivery_ledger.apply(
+        store, [Delivery("box", 1, JOB, [call(0, "0.25")], [completed(0)], [], [])]
+    )
     file = BytesIO()
 
     write_page(store, file)

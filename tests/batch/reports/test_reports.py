@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 
 from batch.reports import finished_lines, write_all
 from batch.reports import output_lines as lines
-from batch.reports.cost import cost_json, cost_of
+from batch.reports.cost_report import cost_json, cost_of
 from batch.reports.output_files import whole_file
 from batch.reports.output_lines import embedded
 from batch.reports.page import write_page
 from batch.reports.rows import rows
-from batch.store import ledger
-from batch.store.estimate import Guess
+from batch.store import delivery_ledger
 from batch.store.jobstore import JobStore
+from batch.store.stored_estimate import Guess
 from jobs.budget import Amount
 from jobs.chunk import WORKER_DIED
 from jobs.errors import StorageUnavailable
@@ -94,7 +94,7 @@ def one_of_each(folder: Path) -> JobStore:
         result(2, code="endpoint.timeout", call="e", status=None, attempts=2),
     ]
     closed = [closing(1, refusals={"endpoint.rate_limited": 4})]
-    ledger.apply(store, [delivery(calls, results, closed, bodies=[ANSWER, refusal])])
+    delivery_ledger.apply(store, [delivery(calls, results, closed, bodies=[ANSWER, refusal])])
     return store
 
 
@@ -175,7 +175,7 @@ def test_a_refusal_without_a_body_was_answered_all_the_same(tmp_path: Path) -> N
     store = publish(tmp_path, 1)
     feed(store, 1)
     refused = result(0, code="endpoint.too_large", status=413)
-    ledger.apply(store, [delivery([], [refused], bodies=[])])
+    delivery_ledger.apply(store, [delivery([], [refused], bodies=[])])
 
     write_all(store)
 
@@ -193,7 +193,7 @@ def test_a_refusal_in_another_form_gets_the_form_of_the_api_e19(
     store = publish(tmp_path, 1)
     feed(store, 1)
     refused = result(0, code="endpoint.bad_body", status=502, body=0)
-    ledger.apply(store, [delivery([], [refused], bodies=[body])])
+    delivery_ledger.apply(store, [delivery([], [refused], bodies=[body])])
 
     write_all(store)
 
@@ -207,7 +207,7 @@ def test_of_an_answer_that_is_no_json_the_error_quotes_the_beginning_e34(tmp_pat
     store = publish(tmp_path, 1)
     feed(store, 1)
     refused = result(0, code="endpoint.bad_body", status=502, body=0)
-    ledger.apply(store, [delivery([], [refused], bodies=[b"<h1>Bad gateway</h1>" * 500])])
+    delivery_ledger.apply(store, [delivery([], [refused], bodies=[b"<h1>Bad gateway</h1>" * 500])])
 
     write_all(store)
 
@@ -228,7 +228,7 @@ def test_lines_are_in_the_order_of_the_input_however_they_came(tmp_path: Path) -
         chunk = store.chunks.grant(
             [each for each in store.queue.waiting(9) if each.ordinal in ordinals], Amount(), 1001.0
         )
-        ledger.apply(store, [answered(chunk, *sorted(ordinals, reverse=True))])
+        delivery_ledger.apply(store, [answered(chunk, *sorted(ordinals, reverse=True))])
 
     write_all(store)
 
@@ -290,7 +290,7 @@ def test_any_answer_is_one_line_of_json_that_says_the_same_e41(tmp_path: Path, b
     assert isinstance(classify(reply, asked_model=MODEL, now=0.0), Answered)
     store = publish(tmp_path, 1)
     feed(store, 1)
-    ledger.apply(store, [delivery([call(0)], [result(0, body=0)], bodies=[body])])
+    delivery_ledger.apply(store, [delivery([call(0)], [result(0, body=0)], bodies=[body])])
 
     write_all(store)
 
@@ -366,7 +366,7 @@ def test_half_a_surrogate_pair_is_replaced_and_flagged(
     store = publish(tmp_path, 1)
     feed(store, 1)
     body = choice(content)
-    ledger.apply(store, [delivery([call(0)], [result(0, body=0)], bodies=[body])])
+    delivery_ledger.apply(store, [delivery([call(0)], [result(0, body=0)], bodies=[body])])
 
     write_all(store)
 
@@ -380,7 +380,7 @@ def test_an_error_under_status_200_is_read_as_a_success_by_nobody(tmp_path: Path
     feed(store, 2)
     bodies = [b'{"error":{"message":"busy","code":502}}', b'{"choices":[]}']
     failed = [result(n, code="endpoint.empty", status=200, body=n) for n in (0, 1)]
-    ledger.apply(store, [delivery([call(0), call(1)], failed, bodies=bodies)])
+    delivery_ledger.apply(store, [delivery([call(0), call(1)], failed, bodies=bodies)])
 
     write_all(store)
 
@@ -573,7 +573,7 @@ def test_costs_of_lines_and_of_the_job_are_the_same_to_the_last_digit_l7(tmp_pat
         calls.append(call(n, id=f"a{n}", cost="0.0000522948192", code="endpoint.empty"))
         calls.append(call(n, id=f"b{n}", cost=f"{n}.{'1' * 13}"))
         results.append(result(n, call=f"b{n}", code="endpoint.refused" if n % 3 else ""))
-    ledger.apply(store, [delivery(calls, results, [closing(1)])])
+    delivery_ledger.apply(store, [delivery(calls, results, [closing(1)])])
 
     write_all(store)
 
@@ -596,7 +596,7 @@ def test_what_reading_from_caches_saved_is_told_by_the_prices_of_the_moment(tmp_
         call(1, id="b", sent_at=2002.0, usage=Usage(100, 5, cached=10)),
         call(2, id="c", sent_at=2002.0, usage=Usage(100, 5)),
     ]
-    ledger.apply(store, [delivery(calls, [result(n, call="abc"[n]) for n in range(3)])])
+    delivery_ledger.apply(store, [delivery(calls, [result(n, call="abc"[n]) for n in range(3)])])
 
     write_all(store)
 
@@ -620,7 +620,7 @@ def test_calls_that_cost_something_else_than_their_tokens_do_are_listed(tmp_path
         call(n, id=f"c{n}", sent_at=at, usage=usage, cost=cost)
         for n, (cost, at) in enumerate(costs)
     ]
-    ledger.apply(store, [delivery(calls, [result(n, call=f"c{n}") for n in range(7)])])
+    delivery_ledger.apply(store, [delivery(calls, [result(n, call=f"c{n}") for n in range(7)])])
     store.db.execute("UPDATE calls SET billing = 'unknown', cost = NULL WHERE cost = '9'")
 
     (found,) = cost_json(store)["unlisted"]
@@ -651,7 +651,7 @@ def test_one_walk_and_a_recount_tell_the_same_cost(tmp_path: Path) -> None:
 def test_a_cost_that_nobody_told_is_not_exact_even_if_it_is_nothing(tmp_path: Path) -> None:
     store = publish(tmp_path, 1, priced=prices("0"))
     feed(store, 1)
-    ledger.apply(store, [delivery([call(0, cost=None, usage=Usage(5, 5))], [result(0)])])
+    delivery_ledger.apply(store, [delivery([call(0, cost=None, usage=Usage(5, 5))], [result(0)])])
 
     told = cost_json(store)
 
@@ -662,7 +662,7 @@ def test_a_cost_that_nobody_told_is_not_exact_even_if_it_is_nothing(tmp_path: Pa
 def test_all_calls_of_a_request_that_was_set_aside_are_of_a_failed_one_p12(tmp_path: Path) -> None:
     store = publish(tmp_path, 1)
     feed(store, 1)
-    ledger.apply(
+    delivery_ledger.apply(
         store, [delivery([call(0, cost="0.7")], closed=[closing(1, [(0, 3, 3)], WORKER_DIED)])]
     )
     store.failures.set_poison_aside(3, 1005.0)
@@ -675,7 +675,7 @@ def test_all_calls_of_a_request_that_was_set_aside_are_of_a_failed_one_p12(tmp_p
 def test_what_a_lost_chunk_may_have_cost_is_told(tmp_path: Path) -> None:
     store = publish(tmp_path, 2)
     chunk = feed(store, 2, Amount(Decimal(9), None))
-    ledger.apply(store, [delivery([call(0, cost="1")], [result(0)])])
+    delivery_ledger.apply(store, [delivery([call(0, cost="1")], [result(0)])])
     store.chunks.lose(chunk)
 
     told = cost_json(store)
@@ -696,7 +696,7 @@ def test_the_cost_stands_beside_what_was_expected(tmp_path: Path) -> None:
     store.set_guess(
         Guess(Decimal("0.200"), Decimal("0.250"), Decimal(1), Decimal("1E+1"), basis="learned")
     )
-    ledger.apply(store, [answered(feed(store, 1), cost="0.2")])
+    delivery_ledger.apply(store, [answered(feed(store, 1), cost="0.2")])
 
     assert cost_json(store)["estimate"] == {
         "low_rub": "0.2",
@@ -734,12 +734,12 @@ def test_a_row_tells_the_least_certain_source_of_its_costs(tmp_path: Path) -> No
 def test_what_is_written_meanwhile_is_in_all_lines_or_in_none(tmp_path: Path) -> None:
     store = publish(tmp_path, 4)
     feed(store, 4)
-    ledger.apply(store, [delivery([call(0)], [result(0)])])
+    delivery_ledger.apply(store, [delivery([call(0)], [result(0)])])
     reader = JobStore(store.folder, read_only=True)
 
     lines = finished_lines(reader)
     first = json.loads(next(lines))
-    ledger.apply(store, [delivery([call(n) for n in (1, 2)], [result(n) for n in (1, 2)])])
+    delivery_ledger.apply(store, [delivery([call(n) for n in (1, 2)], [result(n) for n in (1, 2)])])
 
     assert first["nightshift"]["cost_rub"] == "0.5"
     assert list(lines) == []
@@ -784,7 +784,7 @@ def test_an_answer_that_is_all_brackets_takes_little_more_than_its_size(token: b
 def test_what_failed_requests_cost_is_the_sum_of_the_errors(tmp_path: Path) -> None:
     store = one_of_each(tmp_path)
     feed(store, 1)
-    ledger.apply(
+    delivery_ledger.apply(
         store, [delivery([call(3, 2, id="f", cost="0.07")], [], [closing(2, [(3, 1, 0)])])]
     )
     write_all(store)
@@ -800,7 +800,7 @@ def test_a_call_of_unknown_cost_without_a_bound_has_none_in_any_file(tmp_path: P
     store = publish(tmp_path, 1)
     feed(store, 1)
     unknown = call(0, cost=None, bound=None)
-    ledger.apply(store, [delivery([unknown], [result(0, body=0)], bodies=[ANSWER])])
+    delivery_ledger.apply(store, [delivery([unknown], [result(0, body=0)], bodies=[ANSWER])])
 
     write_all(store)
 
@@ -822,7 +822,7 @@ def test_failures_are_told_by_cause_with_the_words_and_the_first_lines(tmp_path:
         result(n, code="endpoint.bad_request" if said else "endpoint.5xx", message=said)
         for n, said in enumerate(words)
     ]
-    ledger.apply(store, [delivery([], failed, bodies=[])])
+    delivery_ledger.apply(store, [delivery([], failed, bodies=[])])
 
     told = cost_json(store)["failures"]
 

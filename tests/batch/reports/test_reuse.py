@@ -15,7 +15,7 @@ import pytest
 from batch.money.cost_forecast import cost_of_all
 from batch.removal import remove
 from batch.reports import write_all
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.submission import pricing
@@ -54,7 +54,7 @@ class Shop:
         """A job whose waiting requests cost ₽ 0.5 each."""
         _, store = self.submit(source, **wish)
         while left := store.queue.waiting(100):
-            ledger.apply(store, [answered(feed(store, len(left)), job=store.job().id)])
+            delivery_ledger.apply(store, [answered(feed(store, len(left)), job=store.job().id)])
         return store
 
 
@@ -75,7 +75,7 @@ def test_only_what_nobody_asked_before_is_bought_and_what_that_saved_is_told(sho
     job = store.job()
     assert (job.requests, job.completed, job.reused, job.calls) == (4, 3, 3, 0)
     assert [each.ordinal for each in store.queue.waiting(9)] == [1]
-    ledger.apply(store, [answered(feed(store), job=job.id)])
+    delivery_ledger.apply(store, [answered(feed(store), job=job.id)])
 
     out = write_all(store)
     facts = [line["nightshift"] for line in read_lines((out / "output.jsonl").read_bytes())]
@@ -142,7 +142,7 @@ def test_failures_cut_answers_and_other_odd_ones_are_bought_anew(shop: Shop) -> 
     done = delivery(
         [call(n) for n in range(3)], results, [is_closed(chunk.chunk)], job=store.job().id
     )
-    ledger.apply(store, [done])
+    delivery_ledger.apply(store, [done])
 
     report, later = shop.submit(lines("a", "b", "c"))
 
@@ -161,7 +161,7 @@ def test_where_all_was_answered_before_nothing_is_fed_and_the_job_has_no_rest(sh
 def test_the_forecast_and_a_cap_in_requests_count_only_what_is_bought(shop: Shop) -> None:
     shop.buy(lines(*map(str, range(80))))
     _, store = shop.submit(lines(*map(str, range(100))))
-    ledger.apply(store, [answered(feed(store, 10), job=store.job().id)])
+    delivery_ledger.apply(store, [answered(feed(store, 10), job=store.job().id)])
     assert cost_of_all(store.job()) == Decimal("10.0")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.chunks import Lost
 from jobs.budget import Amount
 from jobs.usage import Usage
@@ -48,7 +48,7 @@ def test_exposure_is_what_was_spent_and_booked_and_what_is_left_of_grants(tmp_pa
     feed(store, 3, Amount(Decimal(10), 3000))
     feed(store, 3, Amount(Decimal(5), 1000))
 
-    ledger.apply(store, [delivery([call(0, cost="1.5"), call(1, cost=None, bound="4")])])
+    delivery_ledger.apply(store, [delivery([call(0, cost="1.5"), call(1, cost=None, bound="4")])])
 
     job = store.job()
     assert (job.settled_rub, job.booked_rub) == (Decimal("1.5"), Decimal(4))
@@ -60,7 +60,7 @@ def test_a_grant_that_was_overdrawn_counts_no_less_than_nothing_e27(tmp_path: Pa
     store = publish(tmp_path, 2)
     feed(store, 2, Amount(Decimal(3), 100))
 
-    ledger.apply(store, [delivery([call(0, cost="8", usage=Usage(90, 60))])])
+    delivery_ledger.apply(store, [delivery([call(0, cost="8", usage=Usage(90, 60))])])
 
     assert store.chunks.exposure() == Amount(Decimal(8), 150)
 
@@ -69,7 +69,7 @@ def test_a_closed_chunk_gives_its_rest_back(tmp_path: Path) -> None:
     store = publish(tmp_path, 2)
     chunk = feed(store, 2, Amount(Decimal(10), 1000))
 
-    ledger.apply(store, [answered(chunk, cost="0.25")])
+    delivery_ledger.apply(store, [answered(chunk, cost="0.25")])
 
     assert store.chunks.exposure() == Amount(Decimal("0.5"), 50)
 
@@ -77,7 +77,7 @@ def test_a_closed_chunk_gives_its_rest_back(tmp_path: Path) -> None:
 def test_a_lost_chunk_keeps_what_is_left_of_its_grant(tmp_path: Path) -> None:
     store = publish(tmp_path, 4)
     chunk = feed(store, 2, Amount(Decimal(10), 1000))
-    ledger.apply(store, [delivery([call(0, cost="1")], [result(0)])])
+    delivery_ledger.apply(store, [delivery([call(0, cost="1")], [result(0)])])
 
     store.chunks.lose(chunk)
 
@@ -99,7 +99,7 @@ def test_what_is_left_of_lost_grants_is_free_when_they_are_given_up(tmp_path: Pa
     store = publish(tmp_path, 4)
     lost, _ = (feed(store, 2, Amount(Decimal(9), 900)) for _ in range(2))
     store.chunks.lose(lost)
-    ledger.apply(store, [delivery([call(0, cost="1")])])
+    delivery_ledger.apply(store, [delivery([call(0, cost="1")])])
     before = store.revision()
 
     assert store.chunks.give_up() == 1
@@ -107,7 +107,7 @@ def test_what_is_left_of_lost_grants_is_free_when_they_are_given_up(tmp_path: Pa
     assert store.chunks.exposure() == Amount(Decimal(10), 25 + 900)
     assert (store.chunks.lost().chunks, store.chunks.out()) == (0, [2])
     assert store.revision() > before, "the outputs tell of it"
-    ledger.apply(store, [delivery([call(1, cost="2")], [result(1)])])
+    delivery_ledger.apply(store, [delivery([call(1, cost="2")], [result(1)])])
     assert store.job().settled_rub == Decimal(3)
     assert store.chunks.give_up() == 0
 
@@ -115,7 +115,7 @@ def test_what_is_left_of_lost_grants_is_free_when_they_are_given_up(tmp_path: Pa
 def test_a_chunk_that_was_closed_meanwhile_is_not_lost(tmp_path: Path) -> None:
     store = publish(tmp_path, 2)
     chunk = feed(store, 2)
-    ledger.apply(store, [answered(chunk)])
+    delivery_ledger.apply(store, [answered(chunk)])
 
     store.chunks.lose(chunk)
 
@@ -136,7 +136,9 @@ def test_a_chunk_that_nobody_took_gives_all_of_it_back(tmp_path: Path) -> None:
 def test_the_unfinished_of_a_chunk_are_those_without_a_result(tmp_path: Path) -> None:
     store = publish(tmp_path, 4)
     chunk = feed(store, 4)
-    ledger.apply(store, [delivery(results=[result(0), result(2, code="endpoint.refused")])])
+    delivery_ledger.apply(
+        store, [delivery(results=[result(0), result(2, code="endpoint.refused")])]
+    )
 
     assert store.chunks.unfinished(chunk) == [(1, 0, 0), (3, 0, 0)]
     assert store.chunks.under_way() == 2

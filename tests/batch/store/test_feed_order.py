@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.store import feed_order, ledger
+from batch.store import delivery_ledger, feed_order
 from batch.store.jobstore import JobStore
 from batch.store.staged_job import Draft
 from jobs.budget import UNCAPPED
@@ -82,7 +82,7 @@ def test_the_first_of_each_group_goes_far_ahead_and_at_the_start_alone(tmp_path:
     assert store.job().warm == 3
     assert [each.ordinal for each in store.queue.waiting(9, head=3)] == [0, 1, 2]
     assert not store.queue.head_is_done(3)
-    ledger.apply(
+    delivery_ledger.apply(
         store, [answered(store.chunks.grant(store.queue.waiting(9, head=3), UNCAPPED, 1.0))]
     )
     assert store.queue.head_is_done(3)
@@ -120,9 +120,9 @@ def test_results_are_taken_in_by_their_place_in_the_queue(tmp_path: Path) -> Non
     chunk = store.chunks.grant(store.queue.waiting(4), UNCAPPED, 1.0)
     assert sorted(triple[0] for triple in chunk.requests) == sorted(fed_first(store, 4))
 
-    applied = ledger.apply(store, [answered(chunk)])
+    applied = delivery_ledger.apply(store, [answered(chunk)])
     never_fed = fed(store)[-1]
-    foreign = ledger.apply(store, [delivery([call(never_fed)], [result(never_fed)])])
+    foreign = delivery_ledger.apply(store, [delivery([call(never_fed)], [result(never_fed)])])
 
     assert (applied.completed, applied.foreign) == (4, 0)
     assert (foreign.completed, foreign.foreign) == (0, 2)
@@ -181,7 +181,7 @@ def test_a_copy_ends_as_its_original_does_and_once(tmp_path: Path) -> None:
     chunk = feed(store, 4)
     told = delivery([call(0), call(3)], [result(0), result(3, code="endpoint.400")], job=JOB)
 
-    first, again = ledger.apply(store, [told]), ledger.apply(store, [told])
+    first, again = delivery_ledger.apply(store, [told]), delivery_ledger.apply(store, [told])
 
     assert (first.completed, first.failed) == (3, 1)
     assert (again.completed, again.failed) == (0, 0)
@@ -194,12 +194,12 @@ def test_a_failed_request_is_tried_again_with_its_copies_and_bought_once(tmp_pat
     store = job(tmp_path, [body("x")] * 3, dedupe="same")
     failed = delivery([call(0)], [result(0, code="endpoint.500")])
     feed(store, 3)
-    ledger.apply(store, [failed])
+    delivery_ledger.apply(store, [failed])
 
     assert store.failures.retry() == 3
     assert fed(store) == [0]
     assert store.job().left == 3
-    ledger.apply(store, [failed])
+    delivery_ledger.apply(store, [failed])
     assert store.job().left == 3
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.jobstore import LIFT, RECALL
 from jobs.errors import UsageError
 from jobs.message import Message
@@ -117,7 +117,7 @@ def test_no_question_of_a_turn_reads_a_table_to_its_end(tmp_path: Path) -> None:
     store.queue.suspects()
     store.chunks.trial_out()
     store.queue.body(0)
-    ledger.apply(store, [answered(chunk)])
+    delivery_ledger.apply(store, [answered(chunk)])
 
     store.db.set_trace_callback(None)
     indexed = re.compile(r"SEARCH|SCAN (job|SUBQUERY|CONSTANT|json_each|\d)|.* USING .*INDEX")

@@ -21,10 +21,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from batch.coordinator.feeder import POISON, Feeder
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
-from batch.reports.cost import cost_of
-from batch.store import ledger
+from batch.reports.cost_report import cost_of
+from batch.store import delivery_ledger
 from batch.store.chunks import OpenChunk
-from batch.store.queue import decode_triples
+from batch.store.request_queue import decode_triples
 from jobs.budget import Amount, Grant
 from jobs.chunk import DONE, HELD, WORKER_DIED, ChunkClosed, Payload, ReturnReason, Work
 from jobs.errors import ServiceUnavailable
@@ -338,7 +338,7 @@ class Jobs(RuleBasedStateMachine):
     def apply(self, deliveries: list[Delivery]) -> None:
         """Deliveries arrive; some of them may have been overtaken before."""
         self.sent += [each for each in deliveries if not each.found]
-        applied = ledger.apply(self.store, list(deliveries))
+        applied = delivery_ledger.apply(self.store, list(deliveries))
         assert applied.overrun is None
         self.overtaken = [each for each in self.overtaken if each not in deliveries]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from batch import reports
-from batch.store import database, ledger, migrations
+from batch.store import database, delivery_ledger, migrations
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from jobs.errors import StorageUnavailable
@@ -74,9 +74,9 @@ def test_it_is_finished_by_this_version_and_its_files_are_written(
 ) -> None:
     with closing(home.open(JOB)) as store:
         (out,) = [chunk for chunk in store.chunks.alive() if not chunk.lost]
-        ledger.apply(store, [answered(out, sequence=3)])
+        delivery_ledger.apply(store, [answered(out, sequence=3)])
         while store.job().left:
-            ledger.apply(store, [answered(feed(store))])
+            delivery_ledger.apply(store, [answered(feed(store))])
         store.set_state(JobState.IN_PROGRESS)
         store.set_state(JobState.FINALIZING)
         store.set_state(JobState.COMPLETED, now=2000.0)

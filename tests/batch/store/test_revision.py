@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batch.reading.rewriting import in_line
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.revision import Revision
 from jobs.request import Request
 from tests.batch.making import MODEL, answered, feed, publish, request
@@ -67,7 +67,7 @@ def requests() -> list[Request]:
 def test_what_is_answered_stays_and_bounds_cover_the_longer_body(tmp_path: Path) -> None:
     store = publish(tmp_path, requests())
     before = {row.ordinal: row for row in store.queue.waiting(9)}
-    ledger.apply(store, [answered(feed(store, 1))])
+    delivery_ledger.apply(store, [answered(feed(store, 1))])
 
     longer = f"{MODEL}-longer"
     store.revise(Revision({MODEL: longer}, None, 7))

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.store import database, input_blocks
-from batch.store.estimate import Guess
 from batch.store.home import Home
 from batch.store.input_blocks import BlockReader, BlockWriter
 from batch.store.jobstore import LIFT, JobStore
 from batch.store.staged_job import Draft
+from batch.store.stored_estimate import Guess
 from jobs.errors import StorageUnavailable
 from jobs.message import Message
 from jobs.names import BLOCKS, DATABASE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batch.store import ledger
+from batch.store import delivery_ledger
 from jobs.result import Call
 from tests.batch.making import (
     call,
@@ -31,7 +31,7 @@ def test_the_oldest_calls_that_are_due_are_found_by_how_often_they_were_asked_fo
         uncertain(3, 10.0, ""),
         uncertain(4, 99.0),
     ]
-    ledger.apply(store, [delivery(calls)])
+    delivery_ledger.apply(store, [delivery(calls)])
     store.db.execute("UPDATE calls SET lookups = 1 WHERE ordinal = 2")
 
     found = store.uncertain.due([50.0, 40.0], 10, 100.0)
@@ -43,7 +43,7 @@ def test_the_oldest_calls_that_are_due_are_found_by_how_often_they_were_asked_fo
 def test_an_answered_call_is_awaited_longer_than_one_that_was_cut(tmp_path: Path) -> None:
     store = publish(tmp_path, 2)
     feed(store, 2)
-    ledger.apply(store, [delivery([call(0, cost=None, generation_id="gen", usage=None)])])
+    delivery_ledger.apply(store, [delivery([call(0, cost=None, generation_id="gen", usage=None)])])
     cut = [store.uncertain.awaits(answered=2, unanswered=1)]
     store.db.execute("UPDATE calls SET lookups = 1")
     cut.append(store.uncertain.awaits(answered=2, unanswered=1))

@@ -19,12 +19,12 @@ from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.estimator.character_counts import shape_of
 from batch.reports import write_all
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.jobstore import JobStore
 from batch.store.staged_job import Draft
+from batch.tables.answer_judge import judge_of
 from batch.tables.file_kinds import open_table
-from batch.tables.judge import judge_of
-from batch.tables.requests import Asker, requests_of
+from batch.tables.row_requests import Asker, requests_of
 from jobs.chunk import Work
 from jobs.request import HIDDEN_TOKENS, Fault
 from jobs.result import Call, Result
@@ -113,7 +113,7 @@ class Play:
     def hand_in(self, *deliveries: Delivery) -> None:
         """Books what a worker tells."""
         job = self.store.job()
-        ledger.apply(self.store, deliveries, judge_of(job.id, job.spec))
+        delivery_ledger.apply(self.store, deliveries, judge_of(job.id, job.spec))
 
     def answered(self, chunk: int) -> Delivery:
         """What a worker makes of a chunk."""

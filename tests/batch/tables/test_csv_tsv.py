@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batch.tables.file_kinds import FileTable, open_table
-from batch.tables.table import Row
+from batch.tables.table_reader import Row
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import Message
 from jobs.table_task import TableForm

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch.store.units import Asked, Ruling, Unit
+from batch.store.call_units import Asked, Ruling, Unit
 from batch.tables import pack
-from batch.tables.answer_check import check_of
+from batch.tables.answer_validation import check_of
 from batch.tables.followup import Ladder
 from batch.tables.pack import MOST, Item, mark_until_0_2, marks_of
-from batch.tables.repairs import ALONE, PACKED, SMALLER
-from batch.tables.requests import Asker, fitted, requests_of
-from batch.tables.table import Row
+from batch.tables.reask import ALONE, PACKED, SMALLER
+from batch.tables.row_requests import Asker, fitted, requests_of
+from batch.tables.table_reader import Row
 from jobs.prices import ModelPrice, Offer, Rates
 from jobs.request import Request
 from jobs.result import Result, ResultState

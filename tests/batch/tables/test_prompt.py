@@ -3,7 +3,7 @@
 import pytest
 
 from batch.tables.prompt import compile_prompt
-from batch.tables.requests import parts_of
+from batch.tables.row_requests import parts_of
 from jobs.errors import UsageError
 
 COLUMNS = ("review", "Название товара", "n")

@@ -20,7 +20,7 @@ from batch.estimator.estimate import Size, estimate
 from batch.reports import write_all
 from batch.store.answer_checks import how_checked
 from batch.tables.file_kinds import FileTable
-from batch.tables.table import Row
+from batch.tables.table_reader import Row
 from jobs.names import COST, ERRORS, OUTPUT
 from jobs.prices import MARGIN
 from jobs.table_task import Task

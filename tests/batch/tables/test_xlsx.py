@@ -13,9 +13,9 @@ import openpyxl
 import pytest
 import xlsxwriter
 
-from batch.tables import sheets
+from batch.tables import sheet_rows
 from batch.tables.file_kinds import FileTable, open_table
-from batch.tables.table import Row
+from batch.tables.table_reader import Row
 from jobs.errors import InvalidInput, UsageError
 from jobs.table_task import TableForm
 
@@ -71,7 +71,7 @@ def test_a_sheet_is_read_alike_streamed_and_held(tmp_path: Path, *, constant_mem
     path.write_bytes(written(of_all_kinds, constant_memory=constant_memory))
 
     read: list[list[Any]] = []
-    for way in (sheets.streamed, sheets.held):
+    for way in (sheet_rows.streamed, sheet_rows.held):
         with way(path, None, "t.xlsx") as sheet:
             read.append([sheet.name, *sheet.rows])
 

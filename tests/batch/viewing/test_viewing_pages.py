@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batch import language
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.viewing import pages
 from batch.viewing.pages import View
 from jobs.message import N_
@@ -28,7 +28,7 @@ def test_a_failure_is_told_in_the_language_of_whoever_looks(tmp_path: Path) -> N
     store = publish(tmp_path, 4)
     chunk = feed(store)
     failed = result(0, chunk.chunk, code="endpoint.5xx", message=str(why), data=why.data)
-    ledger.apply(store, [delivery([], [failed])])
+    delivery_ledger.apply(store, [delivery([], [failed])])
 
     shown = (pages.listing(store, View()), pages.row(store, 0, View()) or "")
 

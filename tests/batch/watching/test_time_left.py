@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from batch.money.cost_forecast import cost_of_all
-from batch.store.estimate import Guess
 from batch.store.jobstore import JobRow
+from batch.store.stored_estimate import Guess
 from batch.watching.progress import progress_of
 from batch.watching.time_left import done_at, is_late
 from jobs.pause_reasons import PauseReason

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.watching.incidents import OTHER
 from batch.watching.time_series import (
     BOUNDS_S,
@@ -182,7 +182,7 @@ def test_the_home_tells_the_same_as_what_came_in(tmp_path: Path) -> None:
     results = [result(n, finished_at=1005.0 + 7 * n, latency_s=3.0) for n in range(3)]
     results.append(result(3, finished_at=1026.0, code="endpoint.context_length"))
 
-    applied = ledger.apply(store, [delivery(calls, results, [closing(chunk.chunk)])])
+    applied = delivery_ledger.apply(store, [delivery(calls, results, [closing(chunk.chunk)])])
 
     live = Series(began=1001.0)
     for each in applied.told_calls:
@@ -200,9 +200,9 @@ def test_a_delivery_that_comes_twice_tells_nothing_new(tmp_path: Path) -> None:
     store = publish(tmp_path, 1)
     chunk = feed(store)
     sent = delivery([call(0)], [result(0)], [closing(chunk.chunk)])
-    ledger.apply(store, [sent])
+    delivery_ledger.apply(store, [sent])
 
-    again = ledger.apply(store, [sent])
+    again = delivery_ledger.apply(store, [sent])
 
     assert (again.told_calls, again.told_results) == ([], [])
     store.close()

@@ -18,7 +18,7 @@ from batch.coordinator.reconcile import (
     Watch,
     decide,
 )
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.jobstore import JobStore
 from batch.watching.progress import Meter, progress_of
 from jobs.job_options import Budget
@@ -111,7 +111,7 @@ def in_doubt(folder: Path, calls: int) -> JobStore:
         call(n, cost=None, sent_at=998.0, latency_s=2.0, generation_id=f"gen-{n}")
         for n in range(calls)
     ]
-    ledger.apply(store, [delivery(unknown)])
+    delivery_ledger.apply(store, [delivery(unknown)])
     return store
 
 
@@ -153,7 +153,7 @@ def test_each_question_waits_longer_than_the_one_before(tmp_path: Path) -> None:
     for at in range(1000, 6000, 5):
         if lookups.due(float(at)):
             asked.append(at - 1000)
-            ledger.apply(store, [delivery(found=[Found(0, "box-1-0", None)])])
+            delivery_ledger.apply(store, [delivery(found=[Found(0, "box-1-0", None)])])
 
     assert asked == [5, 30, 300, 3600]
     assert not lookups.pending
@@ -164,7 +164,7 @@ def test_a_cost_that_was_told_is_asked_for_no_more(tmp_path: Path) -> None:
     lookups = Lookups(store)
     assert lookups.pending
 
-    ledger.apply(store, [delivery(found=[Found(0, "box-1-0", Decimal(1))])])
+    delivery_ledger.apply(store, [delivery(found=[Found(0, "box-1-0", Decimal(1))])])
 
     assert not lookups.pending
     assert lookups.due(1e9) == []
@@ -204,7 +204,7 @@ def test_progress_is_told_with_exact_amounts(tmp_path: Path) -> None:
     store = publish(tmp_path, 4, budget=Budget(rub=Decimal("5.50")))
     feed(store, 4)
     calls = [call(0, cost="0.0000522948192"), call(1, cost=None, bound="2")]
-    ledger.apply(store, [delivery(calls, [result(0), result(1, code="endpoint.cut")])])
+    delivery_ledger.apply(store, [delivery(calls, [result(0), result(1, code="endpoint.cut")])])
 
     told = progress_of(store.job(), 0.5, in_flight=2, workers=1).as_json()
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from batch.store import ledger
+from batch.store import delivery_ledger
+from batch.store.call_units import INVALID, REPAIRED, Asked, Ruling, Unit
 from batch.store.chunks import OpenChunk
+from batch.store.delivery_ledger import Applied
 from batch.store.jobstore import JobStore
-from batch.store.ledger import Applied
-from batch.store.units import INVALID, REPAIRED, Asked, Ruling, Unit
 from jobs.budget import UNCAPPED
 from jobs.result import Result
 from jobs.wire import Delivery
@@ -64,7 +64,7 @@ class Packed:
         return self.store.chunks.grant(requests, UNCAPPED, 1001.0, units=[unit])
 
     def apply(self, *deliveries: Delivery) -> Applied:
-        return ledger.apply(self.store, list(deliveries), self.judge)
+        return delivery_ledger.apply(self.store, list(deliveries), self.judge)
 
     def ends(self) -> dict[int, tuple[str, str, str]]:
         rows = self.store.db.execute("SELECT ordinal, code, message, flags FROM results")

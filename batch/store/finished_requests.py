@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from batch.store.failure_causes import TRUNCATED_IN_FLAGS
-from batch.store.queue import Triple
+from batch.store.request_queue import Triple
 
 
 def unfinished(db: sqlite3.Connection, triples: list[Triple]) -> list[Triple]:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from batch.store import database
 from batch.store.chunks import Chunks
 from batch.store.failure_causes import TRUNCATED_IN_FLAGS
+from batch.store.finished_requests import count_again, give_copies, grow, restore
 from batch.store.poison_requests import POISON
-from batch.store.results import count_again, give_copies, grow, restore
 
 _CUT = f"(flags <> '' AND {TRUNCATED_IN_FLAGS} AND coalesce(output_bound, 1) BETWEEN 1 AND ?2 - 1)"
 _CHOSEN = (

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from batch.store.units import Asked, Ruling, Unit
-from batch.tables.answer_check import Verdict, text_of
+from batch.store.call_units import Asked, Ruling, Unit
+from batch.tables.answer_validation import Verdict, text_of
 from jobs.result import Result, ResultState
 
 PACKED, SMALLER, ALONE = range(3)
@@ -30,7 +30,7 @@ Judging = Callable[[bytes, bytes], Verdict]
 
 
 class Rungs:
-    """See `batch.store.units.Judge`. `repairs` times a request is told what is wrong, then
+    """See `batch.store.call_units.Judge`. `repairs` times a request is told what is wrong, then
     `escalate` is asked. `russian` tells, by its body, in which language.
     """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from batch.store import ledger
+from batch.store import delivery_ledger
 from batch.store.jobstore import JobStore
 from tests.batch.making import (
     call,
@@ -27,13 +27,13 @@ def fail(store: JobStore, *codes: str) -> None:
     ordinals = [ordinal for ordinal, _, _ in chunk.requests]
     results = [result(n, chunk.chunk, code=code) for n, code in zip(ordinals, codes, strict=True)]
     calls = [call(n, chunk.chunk) for n in ordinals]
-    ledger.apply(store, [delivery(calls, results, [closing(chunk.chunk)])])
+    delivery_ledger.apply(store, [delivery(calls, results, [closing(chunk.chunk)])])
 
 
 def test_a_request_whose_calls_nobody_knows_the_end_of_is_set_aside_p12(tmp_path: Path) -> None:
     store = publish(tmp_path, 3)
     feed(store, 3)
-    ledger.apply(store, [delivery(closed=[closing(1, [(0, 3, 3), (1, 2, 2), (2, 1, 0)])])])
+    delivery_ledger.apply(store, [delivery(closed=[closing(1, [(0, 3, 3), (1, 2, 2), (2, 1, 0)])])])
 
     assert store.failures.set_poison_aside(3, 1005.0) == 1
     assert store.failures.set_poison_aside(3, 1006.0) == 0
@@ -71,10 +71,10 @@ def test_a_failure_that_was_taken_back_does_not_come_back_with_a_second_delivery
     store = publish(tmp_path, 1)
     feed(store, 1)
     failure = delivery([call(0)], [result(0, code="endpoint.5xx")], [closing(1)])
-    ledger.apply(store, [failure])
+    delivery_ledger.apply(store, [failure])
 
     store.failures.retry()
-    ledger.apply(store, [failure])
+    delivery_ledger.apply(store, [failure])
 
     assert waiting(store) == [0]
     assert (store.job().failed, store.job().calls) == (0, 1)
@@ -83,7 +83,7 @@ def test_a_failure_that_was_taken_back_does_not_come_back_with_a_second_delivery
 def test_a_request_that_is_tried_again_leaves_the_chunk_in_which_it_failed(tmp_path: Path) -> None:
     store = publish(tmp_path, 2)
     old = feed(store, 2)
-    ledger.apply(store, [delivery([call(0)], [result(0, code="endpoint.5xx")])])
+    delivery_ledger.apply(store, [delivery([call(0)], [result(0, code="endpoint.5xx")])])
     store.failures.retry()
 
     new = feed(store, 2)
@@ -108,7 +108,7 @@ def buy_cut(folder: Path, *, count: int = 3, limit: int = 4000) -> JobStore:
     store = publish(folder, lines)
     feed(store, count)
     results = [result(n, flags=CUT if n < 2 else ()) for n in range(count)]
-    ledger.apply(store, [delivery([call(n) for n in range(count)], results, [closing(1)])])
+    delivery_ledger.apply(store, [delivery([call(n) for n in range(count)], results, [closing(1)])])
     assert store.job().truncated == 2
     assert store.failures.retry([], max_tokens=limit) == 2
     return store
@@ -132,7 +132,7 @@ def test_a_better_answer_takes_the_place_of_the_cut_one_and_both_are_paid(tmp_pa
     feed(store, 2)
     second = [result(0, 2), result(1, 2, flags=CUT)]
 
-    ledger.apply(store, [delivery([call(0, 2), call(1, 2)], second, [closing(2)])])
+    delivery_ledger.apply(store, [delivery([call(0, 2), call(1, 2)], second, [closing(2)])])
 
     job = store.job()
     assert (job.completed, job.failed, job.truncated, job.settled_rub) == (3, 0, 1, Decimal("2.5"))
@@ -152,7 +152,7 @@ def test_a_failure_leaves_the_cut_answer_where_it_was(tmp_path: Path) -> None:
     failed = [result(n, 2, code="endpoint.5xx") for n in (0, 1)]
 
     for _ in range(2):
-        ledger.apply(store, [delivery([call(0, 2)], failed, [closing(2)])])
+        delivery_ledger.apply(store, [delivery([call(0, 2)], failed, [closing(2)])])
 
     job = store.job()
     assert (job.completed, job.failed, job.truncated) == (3, 0, 2)
@@ -165,7 +165,7 @@ def test_what_was_not_bought_again_at_the_end_has_its_former_answer(tmp_path: Pa
     chunk = feed(store, 1)
 
     store.failures.restore()
-    ledger.apply(store, [delivery([call(0, chunk.chunk)], [result(0, 1, flags=CUT)])])
+    delivery_ledger.apply(store, [delivery([call(0, chunk.chunk)], [result(0, 1, flags=CUT)])])
 
     assert (store.job().completed, store.job().left, store.job().truncated) == (3, 0, 2)
     assert waiting(store) == []
@@ -174,7 +174,7 @@ def test_what_was_not_bought_again_at_the_end_has_its_former_answer(tmp_path: Pa
 def test_the_first_delivery_coming_again_is_not_the_better_answer(tmp_path: Path) -> None:
     store = buy_cut(tmp_path)
 
-    ledger.apply(store, [delivery([call(0)], [result(0, flags=CUT)])])
+    delivery_ledger.apply(store, [delivery([call(0)], [result(0, flags=CUT)])])
 
     assert store.job().completed == 1
     assert waiting(store) == [0, 1]
@@ -184,7 +184,7 @@ def test_who_had_that_limit_already_is_not_bought_again(tmp_path: Path) -> None:
     store = buy_cut(tmp_path)
     feed(store, 2)
     second = [result(n, 2, flags=CUT) for n in (0, 1)]
-    ledger.apply(store, [delivery([call(0, 2), call(1, 2)], second, [closing(2)])])
+    delivery_ledger.apply(store, [delivery([call(0, 2), call(1, 2)], second, [closing(2)])])
 
     assert store.failures.retry([], max_tokens=4000) == 0
     assert store.failures.retry([], max_tokens=8000) == 2
@@ -193,7 +193,7 @@ def test_who_had_that_limit_already_is_not_bought_again(tmp_path: Path) -> None:
 def test_a_row_that_kills_its_workers_keeps_the_answer_it_had(tmp_path: Path) -> None:
     store = buy_cut(tmp_path)
     feed(store, 2)
-    ledger.apply(store, [delivery(closed=[closing(2, [(0, 4, 3), (1, 2, 0)])])])
+    delivery_ledger.apply(store, [delivery(closed=[closing(2, [(0, 4, 3), (1, 2, 0)])])])
 
     store.failures.set_poison_aside(3, 1005.0)
 
@@ -205,7 +205,7 @@ def test_a_row_that_kills_its_workers_keeps_the_answer_it_had(tmp_path: Path) ->
 def test_who_wanted_no_new_token_was_not_cut_off(tmp_path: Path) -> None:
     store = publish(tmp_path, [structs.replace(request(1), max_output=0)])
     feed(store, 1)
-    ledger.apply(store, [delivery([call(0)], [result(0, flags=CUT)], [closing(1)])])
+    delivery_ledger.apply(store, [delivery([call(0)], [result(0, flags=CUT)], [closing(1)])])
 
     assert not store.failures.truncated_below(9)
     assert store.failures.retry([], max_tokens=9) == 0

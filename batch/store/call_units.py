@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from batch.store.failure_causes import TRUNCATED
-from batch.store.queue import Queue, decode_triples
+from batch.store.request_queue import Queue, decode_triples
 from jobs.request import HIDDEN_TOKENS, TOKENS_PER_MESSAGE
 from jobs.result import Result, ResultState
 from jobs.wire import unpack_bodies

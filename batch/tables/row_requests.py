@@ -12,8 +12,8 @@ import msgspec
 
 from batch.tables import pack
 from batch.tables.pack import MOST, Item
-from batch.tables.repairs import LIMITS
-from batch.tables.table import Row, Table
+from batch.tables.reask import LIMITS
+from batch.tables.table_reader import Row, Table
 from jobs.errors import InvalidValue, UsageError
 from jobs.message import N_
 from jobs.prices import ModelPrice

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from batch.tables.answer_check import Verdict, check_of, columns_of, text_of
+from batch.tables.answer_validation import Verdict, check_of, columns_of, text_of
 from jobs.table_task import Task
 
 CHOICES = Task(prompt="x", choices=("позитив", "негатив", "не позитив"))

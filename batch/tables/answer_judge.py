@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+from batch.store.call_units import Judge
 from batch.store.jobstore import JobStore
-from batch.store.units import Judge
 from batch.tables import response_format
-from batch.tables.answer_check import Verdict, check_of, text_of
+from batch.tables.answer_validation import Verdict, check_of, text_of
 from batch.tables.followup import Ladder
-from batch.tables.repairs import Judging, Rungs
-from batch.tables.requests import Asker
+from batch.tables.reask import Judging, Rungs
+from batch.tables.row_requests import Asker
 from jobs.job_options import Spec
 from jobs.table_task import Task
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch.store import database, messages
+from batch.store.call_units import Judge, drop_bodies, expand
 from batch.store.chunks import UNKNOWN, give_back, pass_over
 from batch.store.failure_causes import TRUNCATED
+from batch.store.finished_requests import give_copies, grow, restore, unfinished
 from batch.store.poison_requests import IN_FLIGHT, clear, suspect
-from batch.store.queue import Triple, decode_triples
-from batch.store.results import give_copies, grow, restore, unfinished
-from batch.store.units import Judge, drop_bodies, expand
+from batch.store.request_queue import Triple, decode_triples
 from jobs.chunk import NOBODY, WORKER_DIED, ChunkClosed, ReturnReason
 from jobs.money import ZERO, add, subtract
 from jobs.outcome import Billing, CostSource

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from batch.reports import write_all
-from batch.reports.review import read_review, write_review
+from batch.reports.review_file import read_review, write_review
 from batch.store.jobstore import JobStore
 from batch.tables.score import REVIEW
 from jobs.errors import StorageUnavailable, UsageError

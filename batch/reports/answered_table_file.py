@@ -13,10 +13,10 @@ from typing import IO
 from batch.reports.output_files import NAMES, whole_file
 from batch.reports.rows import Row, rows
 from batch.store.jobstore import JobRow, JobStore
-from batch.tables.answer_check import Check, check_of, text_of
+from batch.tables.answer_validation import Check, check_of, text_of
 from batch.tables.answered_table import Beside, file_name, widened, write_answered
 from batch.tables.file_kinds import FileTable
-from batch.tables.table import Row as TableRow
+from batch.tables.table_reader import Row as TableRow
 from jobs.job_options import Spec
 from jobs.money import plain
 from jobs.names import TABLE

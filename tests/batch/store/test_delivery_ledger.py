@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.coordinator import outputs
-from batch.reports.cost import cost_of
-from batch.store import ledger
+from batch.reports.cost_report import cost_of
+from batch.store import delivery_ledger
 from batch.store.jobstore import JobStore
 from batch.store.staged_job import Draft
 from jobs.budget import Amount
@@ -65,7 +65,7 @@ def test_a_delivery_brings_results_costs_and_the_end_of_its_chunk(tmp_path: Path
     store = publish(tmp_path, 3)
     chunk = feed(store, 3)
 
-    applied = ledger.apply(store, [answered(chunk, 0, 2)])
+    applied = delivery_ledger.apply(store, [answered(chunk, 0, 2)])
 
     assert (applied.completed, applied.failed, applied.calls) == (2, 0, 2)
     assert (applied.closed, applied.foreign) == ([1], 0)
@@ -78,10 +78,10 @@ def test_a_delivery_brings_results_costs_and_the_end_of_its_chunk(tmp_path: Path
 def test_a_delivery_that_comes_twice_changes_nothing_twice(tmp_path: Path) -> None:
     store = publish(tmp_path, 3)
     once = answered(feed(store, 3))
-    ledger.apply(store, [once])
+    delivery_ledger.apply(store, [once])
     before = (store.job(), list(store.db.execute("SELECT * FROM answers").fetchall()))
 
-    applied = ledger.apply(store, [once, once])
+    applied = delivery_ledger.apply(store, [once, once])
 
     assert not applied.anything
     assert applied.reasons == []
@@ -103,7 +103,7 @@ def test_the_order_of_deliveries_does_not_matter(
     ]
 
     for place in (*order, *again):
-        ledger.apply(store, [parts[place]])
+        delivery_ledger.apply(store, [parts[place]])
 
     assert results(store) == {0: "completed", 1: "completed"}
     assert returned(store) == [(2, 0, 0)]
@@ -119,8 +119,8 @@ def test_of_two_ends_of_a_request_the_first_counts_and_both_are_paid(tmp_path: P
     store.chunks.lose(chunk)
     feed(store, 1)
 
-    ledger.apply(store, [delivery([call(0, 2)], [result(0, 2)], [closing(2)])])
-    ledger.apply(store, [answered(chunk)])
+    delivery_ledger.apply(store, [delivery([call(0, 2)], [result(0, 2)], [closing(2)])])
+    delivery_ledger.apply(store, [answered(chunk)])
 
     row = store.db.execute("SELECT call FROM results").fetchone()
     assert row["call"] == "box-2-0"
@@ -144,7 +144,7 @@ def test_a_generation_that_two_calls_of_a_request_name_is_paid_once(
     ]
 
     for some in [calls] if together else [[each] for each in calls]:
-        ledger.apply(store, [delivery(some)])
+        delivery_ledger.apply(store, [delivery(some)])
 
     job = store.job()
     assert (job.settled_rub, job.settled_tokens, job.calls) == (Decimal(cost), tokens, 2)
@@ -158,10 +158,10 @@ def test_a_generation_whose_first_call_was_cut_is_paid_by_the_second(tmp_path: P
     cut = call(0, id="box-x", cost=None, generation_id="gen")
     whole = call(0, id="box-2", attempt=2, cost="0.5", generation_id="gen")
 
-    ledger.apply(store, [delivery([cut]), delivery([whole])])
+    delivery_ledger.apply(store, [delivery([cut]), delivery([whole])])
     assert (store.job().settled_rub, store.job().booked_rub) == (Decimal("0.5"), Decimal(2))
 
-    ledger.apply(store, [found("0.5", Usage(20, 5))])
+    delivery_ledger.apply(store, [found("0.5", Usage(20, 5))])
     assert (store.job().settled_rub, store.job().booked_rub) == (Decimal("0.5"), Decimal(0))
     assert store.job().settled_tokens == 25
     assert books_agree(store)
@@ -172,7 +172,7 @@ def test_an_answer_of_a_worker_that_was_given_up_is_taken_all_the_same_p13(tmp_p
     chunk = feed(store, 2)
     store.chunks.lose(chunk)
 
-    ledger.apply(store, [delivery([call(0)], [result(0)])])
+    delivery_ledger.apply(store, [delivery([call(0)], [result(0)])])
 
     assert results(store) == {0: "completed"}
     assert returned(store) == [(1, 0, 0)]
@@ -186,9 +186,11 @@ def test_a_closing_that_overtakes_results_leaves_the_chunk_open_for_them(tmp_pat
     store = publish(tmp_path, 3)
     feed(store, 3, Amount(Decimal(9), None))
 
-    first = ledger.apply(store, [delivery([call(0)], [result(0)], [closing(1, [(2, 1, 0)])])])
+    first = delivery_ledger.apply(
+        store, [delivery([call(0)], [result(0)], [closing(1, [(2, 1, 0)])])]
+    )
     exposed = store.chunks.exposure().rub
-    then = ledger.apply(store, [delivery([call(1)], [result(1)])])
+    then = delivery_ledger.apply(store, [delivery([call(1)], [result(1)])])
 
     assert (first.closed, [number for number, _ in first.reasons]) == ([], [1])
     assert exposed == 9
@@ -200,7 +202,7 @@ def test_a_closing_that_overtakes_results_leaves_the_chunk_open_for_them(tmp_pat
 def test_what_a_told_chunk_owes_waits_again_when_it_never_comes(tmp_path: Path) -> None:
     store = publish(tmp_path, 2)
     feed(store, 2)
-    ledger.apply(store, [delivery([call(0)], [result(0)], [closing(1)])])
+    delivery_ledger.apply(store, [delivery([call(0)], [result(0)], [closing(1)])])
 
     store.chunks.lose(store.chunks.alive()[0])
 
@@ -216,7 +218,7 @@ def test_the_closing_of_a_lost_chunk_tells_how_often_its_requests_were_called(
 
     cut = call(0, cost=None, bound="3", status=None, code="system.worker_died")
     died = closing(1, [(0, 1, 1), (1, 0, 0)], WORKER_DIED)
-    applied = ledger.apply(store, [delivery([cut], closed=[died])])
+    applied = delivery_ledger.apply(store, [delivery([cut], closed=[died])])
 
     assert applied.closed == [1]
     assert returned(store) == [(0, 1, 1), (1, 0, 0)]
@@ -229,8 +231,8 @@ def test_refusals_of_a_closing_are_counted_once(tmp_path: Path) -> None:
     feed(store, 2)
     told = delivery(closed=[closing(1, [(0, 0, 0)], refusals={"endpoint.rate_limited": 2})])
 
-    ledger.apply(store, [told])
-    ledger.apply(store, [told])
+    delivery_ledger.apply(store, [told])
+    delivery_ledger.apply(store, [told])
 
     assert store.refusals() == {"endpoint.rate_limited": 2}
 
@@ -240,7 +242,7 @@ def test_the_reason_of_a_closing_is_handed_on(tmp_path: Path) -> None:
     feed(store, 1)
     reason = ReturnReason("endpoint.key_rejected", "401", PauseReason.KEY_REJECTED)
 
-    applied = ledger.apply(store, [delivery(closed=[closing(1, [(0, 1, 0)], reason)])])
+    applied = delivery_ledger.apply(store, [delivery(closed=[closing(1, [(0, 1, 0)], reason)])])
 
     assert applied.reasons == [(1, reason)]
 
@@ -254,7 +256,7 @@ def test_a_million_small_costs_would_add_up_exactly(tmp_path: Path) -> None:
     many = [call(0, id=f"box-{n}", cost="0.0000522948192") for n in range(1000)]
 
     for _ in range(3):
-        ledger.apply(store, [delivery(many)])
+        delivery_ledger.apply(store, [delivery(many)])
 
     assert store.job().settled_rub == Decimal("0.0522948192")
     assert books_agree(store)
@@ -264,7 +266,7 @@ def test_a_call_without_a_price_is_booked_at_nothing_but_counted(tmp_path: Path)
     store = publish(tmp_path, 1)
     feed(store, 1)
 
-    ledger.apply(store, [delivery([call(0, cost=None, bound=None)])])
+    delivery_ledger.apply(store, [delivery([call(0, cost=None, bound=None)])])
 
     assert store.job().booked_rub == 0
     assert cost_of(store).unbounded_calls == 1
@@ -275,7 +277,7 @@ def test_a_call_that_was_not_billed_is_no_row_of_the_ledger(tmp_path: Path) -> N
     feed(store, 1)
 
     free = call(0, cost=None, billing=Billing.NONE)
-    ledger.apply(store, [delivery([free], [result(0, code="endpoint.refused")])])
+    delivery_ledger.apply(store, [delivery([free], [result(0, code="endpoint.refused")])])
 
     assert (store.job().calls, store.job().failed) == (0, 1)
 
@@ -284,7 +286,7 @@ def test_tokens_are_counted_by_the_endpoint_or_else_at_their_bound(tmp_path: Pat
     store = publish(tmp_path, 3)
     feed(store, 3, Amount(None, 2000))
 
-    ledger.apply(store, [delivery([call(0), call(1, usage=None), call(2, cost=None)])])
+    delivery_ledger.apply(store, [delivery([call(0), call(1, usage=None), call(2, cost=None)])])
 
     job = store.job()
     assert (job.settled_tokens, job.booked_tokens) == (25 + 300, 300)
@@ -296,11 +298,11 @@ def test_a_call_dearer_than_its_bound_is_told_of_e27(tmp_path: Path) -> None:
     store = publish(tmp_path, 2)
     feed(store, 2)
 
-    fine = ledger.apply(store, [delivery([call(0, cost="2", bound="2")])])
-    dear = ledger.apply(store, [delivery([call(1, cost="2.000001", bound="2")])])
+    fine = delivery_ledger.apply(store, [delivery([call(0, cost="2", bound="2")])])
+    dear = delivery_ledger.apply(store, [delivery([call(1, cost="2.000001", bound="2")])])
 
     assert fine.overrun is None
-    assert dear.overrun == ledger.Overrun(1, Decimal("2.000001"), Decimal(2))
+    assert dear.overrun == delivery_ledger.Overrun(1, Decimal("2.000001"), Decimal(2))
 
 
 # ── Uncertain calls ──────────────────────────────────────────────────────────────────────────────
@@ -311,7 +313,7 @@ def in_doubt(tmp_path: Path, *, usage: Usage | None = None, bound: str | None = 
     store = publish(tmp_path, 2, priced=prices())
     feed(store, 2, Amount(Decimal(9), 1000))
     one = call(0, id="box-x", cost=None, bound=bound, generation_id="gen", usage=usage)
-    ledger.apply(store, [delivery([one])])
+    delivery_ledger.apply(store, [delivery([one])])
     return store
 
 
@@ -324,7 +326,7 @@ def found(cost: str | None, usage: Usage | None = None) -> Delivery:
 def test_a_lookup_moves_a_call_from_booked_to_settled(tmp_path: Path) -> None:
     store = in_doubt(tmp_path)
 
-    applied = ledger.apply(store, [found("0.75", Usage(30, 10))])
+    applied = delivery_ledger.apply(store, [found("0.75", Usage(30, 10))])
 
     job = store.job()
     assert applied.settled == 1
@@ -342,7 +344,7 @@ def test_a_call_that_nothing_bounds_is_counted_as_such_until_its_cost_is_found(
     store = in_doubt(tmp_path, bound=None)
     assert (store.job().unknown, store.job().unbounded) == (1, 1)
 
-    ledger.apply(store, [found("0.75")])
+    delivery_ledger.apply(store, [found("0.75")])
 
     assert (store.job().unknown, store.job().unbounded) == (0, 0)
     assert (store.job().settled_rub, store.job().booked_rub) == (Decimal("0.75"), Decimal(0))
@@ -351,7 +353,7 @@ def test_a_call_that_nothing_bounds_is_counted_as_such_until_its_cost_is_found(
 def test_a_lookup_that_tells_no_tokens_counts_the_most_there_can_be(tmp_path: Path) -> None:
     store = in_doubt(tmp_path)
 
-    ledger.apply(store, [found("0.75")])
+    delivery_ledger.apply(store, [found("0.75")])
 
     assert store.job().settled_tokens == 300
 
@@ -359,7 +361,7 @@ def test_a_lookup_that_tells_no_tokens_counts_the_most_there_can_be(tmp_path: Pa
 def test_a_lookup_that_knows_nothing_yet_is_counted(tmp_path: Path) -> None:
     store = in_doubt(tmp_path)
 
-    applied = ledger.apply(store, [found(None), found(None)])
+    applied = delivery_ledger.apply(store, [found(None), found(None)])
 
     assert not applied.anything
     assert store.db.execute("SELECT lookups FROM calls").fetchone()[0] == 2
@@ -369,8 +371,8 @@ def test_a_lookup_that_knows_nothing_yet_is_counted(tmp_path: Path) -> None:
 def test_a_lookup_that_comes_twice_settles_once(tmp_path: Path) -> None:
     store = in_doubt(tmp_path)
 
-    ledger.apply(store, [found("0.75")])
-    applied = ledger.apply(store, [found("0.75"), found("7")])
+    delivery_ledger.apply(store, [found("0.75")])
+    applied = delivery_ledger.apply(store, [found("0.75"), found("7")])
 
     assert not applied.anything
     assert store.job().settled_rub == Decimal("0.75")
@@ -406,7 +408,7 @@ def test_without_a_price_or_tokens_there_is_no_estimate(
 def test_a_lookup_that_tells_other_tokens_than_the_answer_counts(tmp_path: Path) -> None:
     store = in_doubt(tmp_path, usage=Usage(100, 50))
 
-    applied = ledger.apply(store, [found("0.16", Usage(101, 50))])
+    applied = delivery_ledger.apply(store, [found("0.16", Usage(101, 50))])
 
     assert applied.anything
     assert (store.job().settled_rub, store.job().settled_tokens) == (Decimal("0.16"), 151)
@@ -417,7 +419,9 @@ def test_a_lookup_that_tells_other_tokens_than_the_answer_counts(tmp_path: Path)
 def test_a_call_taken_for_cut_whose_answer_comes_after_all_is_settled(tmp_path: Path) -> None:
     store = in_doubt(tmp_path)
 
-    ledger.apply(store, [delivery([call(0, id="box-x", cost="0.25")], [result(0, call="box-x")])])
+    delivery_ledger.apply(
+        store, [delivery([call(0, id="box-x", cost="0.25")], [result(0, call="box-x")])]
+    )
 
     assert (store.job().settled_rub, store.job().booked_rub) == (Decimal("0.25"), Decimal(0))
     assert store.job().calls == 1
@@ -427,9 +431,9 @@ def test_a_call_taken_for_cut_whose_answer_comes_after_all_is_settled(tmp_path: 
 def test_a_known_call_does_not_become_uncertain_again(tmp_path: Path) -> None:
     store = publish(tmp_path, 1)
     feed(store, 1)
-    ledger.apply(store, [delivery([call(0, id="box-x", cost="0.25")])])
+    delivery_ledger.apply(store, [delivery([call(0, id="box-x", cost="0.25")])])
 
-    ledger.apply(store, [delivery([call(0, id="box-x", cost=None)])])
+    delivery_ledger.apply(store, [delivery([call(0, id="box-x", cost=None)])])
 
     assert (store.job().settled_rub, store.job().booked_rub) == (Decimal("0.25"), Decimal(0))
 
@@ -452,7 +456,7 @@ def test_what_names_a_request_that_was_never_fed_is_left_out_r19(
 
     honest = delivery([call(0)], [result(0)])
     forged = delivery([call(ordinal)], [result(ordinal)], found=[Found(ordinal, "x", Decimal(1))])
-    applied = ledger.apply(store, [forged, honest])
+    applied = delivery_ledger.apply(store, [forged, honest])
 
     assert applied.foreign == 2
     assert results(store) == {0: "completed"}
@@ -468,7 +472,7 @@ def test_what_comes_of_a_chunk_that_was_fed_after_a_backup_is_taken_in(tmp_path:
     feed(store, 2)
 
     late = delivery([call(4, 7)], [result(4, 7), result(5, 7)], [closing(7, [(0, 1, 0)])])
-    applied = ledger.apply(store, [late, delivery([call(99, 7)])])
+    applied = delivery_ledger.apply(store, [late, delivery([call(99, 7)])])
 
     assert (applied.is_older, applied.foreign, applied.completed) == (True, 2, 1)
     assert store.job().settled_rub == Decimal("0.5")
@@ -482,7 +486,7 @@ def test_a_closing_gives_back_only_what_its_chunk_holds_r19(tmp_path: Path) -> N
     feed(store, 1)
     feed(store, 1)
 
-    applied = ledger.apply(
+    applied = delivery_ledger.apply(
         store, [delivery(closed=[closing(1, [(0, 1, 0), (1, 1, 0), (3, 1, 0), (99, 0, 0)])])]
     )
 
@@ -495,7 +499,7 @@ def test_a_closing_that_names_nothing_forgets_nothing(tmp_path: Path) -> None:
     store = publish(tmp_path, 2)
     feed(store, 2)
 
-    applied = ledger.apply(store, [delivery(closed=[closing(1)])])
+    applied = delivery_ledger.apply(store, [delivery(closed=[closing(1)])])
 
     assert applied.closed == []
     assert store.chunks.under_way() == 2
@@ -508,7 +512,7 @@ def test_a_fault_in_the_middle_of_a_batch_leaves_all_of_it_undone(tmp_path: Path
     bad = delivery([call(0, id="box-y", bound_tokens=2**70)])
 
     with pytest.raises(OverflowError):
-        ledger.apply(store, [good, bad])
+        delivery_ledger.apply(store, [good, bad])
 
     assert (store.job().calls, store.job().completed) == (0, 0)
     assert store.chunks.out() == [1]
@@ -521,20 +525,20 @@ def test_what_is_left_of_a_grant_is_free_only_when_all_calls_that_were_told_are_
     chunk = feed(store, 2, Amount(Decimal(10)))
     answers = [result(0), result(1)]
 
-    early = ledger.apply(store, [delivery([call(0)], answers, [closing(1, calls=3)])])
+    early = delivery_ledger.apply(store, [delivery([call(0)], answers, [closing(1, calls=3)])])
     assert early.closed == []
     assert store.chunks.exposure().rub == 10
     assert store.chunks.out() == [chunk.chunk]
 
     late = delivery([call(0, id="cut", cost=None, bound="2"), call(1)], sequence=2)
-    assert ledger.apply(store, [late]).closed == [1]
+    assert delivery_ledger.apply(store, [late]).closed == [1]
     assert store.chunks.exposure().rub == Decimal("0.5") + 2 + Decimal("0.5")
-    assert ledger.apply(store, [late]).closed == []
+    assert delivery_ledger.apply(store, [late]).closed == []
 
 
 @pytest.mark.parametrize(
     ("sent_at", "counted"),
-    [(1500.0, 1500.0), (1500.0 + 86400, 2990.0), (100.0, 1001.0 - ledger.SLACK_S)],
+    [(1500.0, 1500.0), (1500.0 + 86400, 2990.0), (100.0, 1001.0 - delivery_ledger.SLACK_S)],
     ids=["right", "a day ahead", "far behind"],
 )
 def test_a_workers_clock_is_held_against_the_homes_own(
@@ -548,7 +552,7 @@ def test_a_workers_clock_is_held_against_the_homes_own(
     feed(store, 2)
 
     called = call(0, cost=None, sent_at=sent_at, latency_s=10.0, generation_id="gen", status=None)
-    ledger.apply(store, [delivery([called], [result(0, finished_at=sent_at)])])
+    delivery_ledger.apply(store, [delivery([called], [result(0, finished_at=sent_at)])])
 
     (found,) = store.db.execute(
         "SELECT sent_at, finished_at FROM calls JOIN results USING (ordinal)"
@@ -560,7 +564,7 @@ def test_a_workers_clock_is_held_against_the_homes_own(
 
 
 def test_copies_of_a_request_count_with_it() -> None:
-    applied = ledger.Applied()
+    applied = delivery_ledger.Applied()
 
     applied.count(result(0), 2)
     applied.count(result(1, code="endpoint.bad_request"), 3)
@@ -570,7 +574,7 @@ def test_copies_of_a_request_count_with_it() -> None:
 
 
 def test_a_result_keeps_the_time_that_it_tells_unless_that_is_to_come() -> None:
-    at = ledger._Clock(sqlite3.connect(":memory:"), 1000.0)
+    at = delivery_ledger._Clock(sqlite3.connect(":memory:"), 1000.0)
 
     assert at.result(result(0, finished_at=999.0)).finished_at == 999.0
     assert at.result(result(0, finished_at=1001.0)).finished_at == 1000.0

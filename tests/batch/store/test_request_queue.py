@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batch.store import ledger
+from batch.store import delivery_ledger
 from jobs.budget import Amount
 from tests.batch.making import (
     again,
@@ -30,8 +30,8 @@ def test_requests_are_fed_in_the_order_of_the_file(tmp_path: Path) -> None:
 def test_what_came_back_is_fed_before_what_was_never_fed(tmp_path: Path) -> None:
     store = publish(tmp_path, 6)
     chunk = feed(store, 4)
-    ledger.apply(store, [delivery(closed=[closing(1, [(1, 2, 1), (3, 1, 0)])])])
-    ledger.apply(store, [delivery(results=[result(0), result(2)])])
+    delivery_ledger.apply(store, [delivery(closed=[closing(1, [(1, 2, 1), (3, 1, 0)])])])
+    delivery_ledger.apply(store, [delivery(results=[result(0), result(2)])])
 
     found = store.queue.waiting(3)
 

@@ -22,9 +22,9 @@ from typing import Any
 
 from batch.reports.output_files import whole_file
 from batch.reports.rows import rows
+from batch.store.call_units import REPAIRED
 from batch.store.jobstore import JobStore
-from batch.store.units import REPAIRED
-from batch.tables.answer_check import check_of, columns_of, text_of
+from batch.tables.answer_validation import check_of, columns_of, text_of
 from batch.tables.answered_table import harmless, plain_cell
 from batch.tables.file_kinds import FileTable, open_table
 from batch.tables.pack_sizes import comparable, told_values
