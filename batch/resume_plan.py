@@ -9,8 +9,8 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any
 
-from batch.estimator.climbs import climbs_of
 from batch.estimator.estimate import Size, estimate, likely_of
+from batch.estimator.followup_bounds import climbs_of
 from batch.money.cost_forecast import cost_of_all, cost_of_rest, shared_out
 from batch.reports.cost_report import uncertain_json
 from batch.store.jobstore import JobRow, JobStore

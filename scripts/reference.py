@@ -18,7 +18,7 @@ import msgspec
 from batch.main import COMMANDS
 from batch.store.failure_causes import LASTING
 from batch.store.failure_causes import MEANINGS as FLAGS
-from batch.watching.incidents import MEANINGS as CODES
+from batch.watching.latest_incidents import MEANINGS as CODES
 from jobs.pause_reasons import Ends, PauseReason
 from scripts.schemas import DOCUMENTS
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from batch.cli.job_status import Glance
+from batch.cli.job_snapshot import Glance
 from batch.notifications.message import FOR_PEOPLE, word_of
 from batch.reports import write_all
 from batch.reports.cost_report import cost_json

@@ -15,7 +15,7 @@ from batch import control
 from batch.cli.terminal import folded, say, width
 from batch.language import _, money, ngettext, number
 from batch.money.cost_forecast import cost_of_all
-from batch.money.words import uncertain
+from batch.money.uncertain_cost_texts import uncertain
 from batch.store.home import Home
 from batch.store.resume_counts import Kind
 from jobs.address import LOOPBACK

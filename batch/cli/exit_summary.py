@@ -10,7 +10,7 @@ from pathlib import Path
 from batch.cli.estimate_text import score
 from batch.cli.failure_text import cause_lines, ways_out
 from batch.cli.progress_text import cost_line, failed, lost_line, state_word
-from batch.cli.quality import quality_lines
+from batch.cli.quality_text import quality_lines
 from batch.cli.terminal import Manners, duration, ring, safe, say
 from batch.language import _, money, ngettext, number
 from batch.money.savings import reused_of

@@ -8,7 +8,7 @@ from itertools import islice
 from batch.cli.terminal import safe
 from batch.language import _, ngettext, number
 from batch.store.failure_causes import LASTING, MEANINGS, TRUNCATED, Cause, Why
-from batch.watching.incidents import meaning
+from batch.watching.latest_incidents import meaning
 
 _MOST, _LONGEST = 10, 300
 """Causes that are told, and characters of an endpoint's words; --json has them all."""

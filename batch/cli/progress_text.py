@@ -6,12 +6,12 @@ import time
 
 from batch.cli.terminal import cells, duration, safe
 from batch.language import _, clock, decimal, exact, minute, money, ngettext, number, zoned
-from batch.money.words import uncertain
+from batch.money.uncertain_cost_texts import uncertain
 from batch.store.chunks import Lost
 from batch.store.jobstore import JobRow
-from batch.watching import bottleneck, waiting
+from batch.watching import bottleneck_summary, wait_reasons
 from batch.watching import staleness as attentions
-from batch.watching.incidents import told
+from batch.watching.latest_incidents import told
 from batch.watching.progress import Progress
 from jobs.lifecycle import SCHEDULED, shown
 from jobs.pause_reasons import pausing
@@ -173,7 +173,7 @@ def note(progress: Progress) -> str:
     if progress.workers == 0:
         return _("waiting for a worker")
     if progress.wait:
-        return safe(waiting.told(progress.wait, progress.wait.told))
+        return safe(wait_reasons.told(progress.wait, progress.wait.told))
     if progress.down:
         return _("endpoint down, retrying")
     if progress.booked and progress.finished == progress.requests:
@@ -194,7 +194,7 @@ def stall_line(progress: Progress) -> str:
 
 def bound_line(progress: Progress) -> str:
     """What its requests wait for most, and what would help; "" where nothing holds them up."""
-    return bottleneck.told(progress.bound, progress.job) if progress.bound else ""
+    return bottleneck_summary.told(progress.bound, progress.job) if progress.bound else ""
 
 
 def way_out(progress: Progress) -> str:

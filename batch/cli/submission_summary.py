@@ -10,7 +10,7 @@ from batch.cli.estimate_text import guess_lines
 from batch.cli.spec_builder import open_source
 from batch.cli.terminal import Say, counting_lines, safe, say, say_faults
 from batch.estimator.character_counts import shape_of
-from batch.estimator.tokenizer import counted_by
+from batch.estimator.tokenizer_file import counted_by
 from batch.language import _, money, ngettext, number, zoned
 from batch.money.currency import is_sure
 from batch.store.home import Home

@@ -8,7 +8,7 @@ import click
 
 from batch import control
 from batch.cli.click_help import Command
-from batch.cli.job_status import tell_programs
+from batch.cli.job_snapshot import tell_programs
 from batch.cli.progress_text import state_word
 from batch.cli.shared_options import insecure_option, json_option, named_job_argument, open_home
 from batch.cli.terminal import say

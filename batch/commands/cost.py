@@ -13,7 +13,7 @@ from batch.cli.exit_summary import reused_line, settling
 from batch.cli.shared_options import job_argument, open_home, plain_option
 from batch.cli.terminal import safe, tell
 from batch.language import _, exact, money, ngettext, number, zoned
-from batch.money.words import paid, uncertain
+from batch.money.uncertain_cost_texts import paid, uncertain
 from batch.reports.cost_report import Cost, cost_json, cost_of
 from batch.store.home import Home
 from jobs.message import N_

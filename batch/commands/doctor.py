@@ -21,7 +21,7 @@ from batch import embedded_redis
 from batch.child_processes import environment, program
 from batch.cli.click_help import Command
 from batch.cli.click_options import endpoint_options, notify_options
-from batch.cli.job_status import Glance, worst
+from batch.cli.job_snapshot import Glance, worst
 from batch.cli.missing_workers import lack_of_workers, strangers_told
 from batch.cli.progress_text import stall_line, standing, way_out
 from batch.cli.shared_options import (

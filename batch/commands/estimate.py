@@ -34,7 +34,7 @@ from batch.cli.submission_summary import (
 )
 from batch.cli.terminal import counting_lines, say, say_faults, tell
 from batch.estimator.character_counts import shape_of
-from batch.estimator.tokenizer import counted_by
+from batch.estimator.tokenizer_file import counted_by
 from batch.foreground import run_job
 from batch.language import _, number
 from batch.local_processes import crew

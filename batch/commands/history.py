@@ -13,7 +13,7 @@ from batch.cli.shared_options import job_argument, open_home, plain_option
 from batch.cli.terminal import safe, tell
 from batch.language import _, local, moment, zone_name
 from batch.store.events import history
-from batch.watching.history import told
+from batch.watching.event_text import told
 from jobs.message import N_
 
 HELP = N_("""Show what happened to JOB: submitted, paused and why, resumed, changed, ended.

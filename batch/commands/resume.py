@@ -49,8 +49,8 @@ from batch.endpoint_queries import check_reach
 from batch.foreground import settle_job
 from batch.language import _, capital, ngettext, number
 from batch.local_processes import crew, leftovers_of
+from batch.money.catalogue_prices import read_prices
 from batch.money.pricefile import read_price_file
-from batch.money.prices import read_prices
 from batch.money.pricewatch import asked_for, form_of, keep
 from batch.resume_plan import Again, codes_like, failures, plan
 from batch.settings import Settings, check_key, read_settings

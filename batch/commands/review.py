@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from batch.cli.click_help import Command
-from batch.cli.quality import review_json, review_lines
+from batch.cli.quality_text import review_json, review_lines
 from batch.cli.shared_options import COUNT, FILE, job_argument, open_home, plain_option
 from batch.cli.terminal import safe, say, tell
 from batch.language import _, number

@@ -17,7 +17,7 @@ from batch.cli.click_options import spec_options
 from batch.cli.confirmation import ask, costs_nothing, send_question
 from batch.cli.estimate_text import guess_lines
 from batch.cli.exit_summary import say_ending, say_interrupted
-from batch.cli.quality import quality_lines
+from batch.cli.quality_text import quality_lines
 from batch.cli.shared_options import (
     WORKERS,
     caps_options,
@@ -115,7 +115,7 @@ def command(
 
         code = follow(its, job_id, sampled)
     if as_json:
-        from batch.cli.job_status import tell_programs
+        from batch.cli.job_snapshot import tell_programs
 
         tell_programs(home, settings, job_id)
     return code

@@ -15,7 +15,7 @@ import click
 from batch.cli.click_help import Command
 from batch.cli.exit_summary import skipped, ways_on
 from batch.cli.failure_text import cause_lines
-from batch.cli.job_status import Glance, tell_programs, worst
+from batch.cli.job_snapshot import Glance, tell_programs, worst
 from batch.cli.progress_text import (
     bound_line,
     failed,

@@ -58,7 +58,7 @@ def command(
     check_in(home, job_id, spec, source, sample or 0, tokenizer)
     if as_json:
         # Loads the client of Redis, which this command needs for nothing else.
-        from batch.cli.job_status import tell_programs
+        from batch.cli.job_snapshot import tell_programs
 
         tell_programs(home, read_settings(os.environ), job_id)
     else:

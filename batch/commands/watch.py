@@ -12,7 +12,7 @@ import click
 
 from batch.cli.click_help import Command
 from batch.cli.exit_summary import INTERRUPTED, say_ending
-from batch.cli.job_status import Glance, facts_of
+from batch.cli.job_snapshot import Glance, facts_of
 from batch.cli.parameter_types import Seconds
 from batch.cli.progress_display import Display
 from batch.cli.progress_text import stall_line, way_out

@@ -11,7 +11,7 @@ from batch.coordinator.reconcile import SILENCE_S, Step, Watch, decide
 from batch.coordinator.redis.gateway import CoordinatorRedis
 from batch.store.chunks import UNKNOWN, OpenChunk
 from batch.store.jobstore import JobStore
-from batch.watching.incidents import WORKER_SILENT, Troubles
+from batch.watching.latest_incidents import WORKER_SILENT, Troubles
 from jobs.message import N_
 from jobs.signing import Target
 

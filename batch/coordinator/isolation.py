@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from batch.coordinator.heartbeat import Ailment
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
-from batch.watching.incidents import DISK, FAULT, Troubles
+from batch.watching.latest_incidents import DISK, FAULT, Troubles
 from jobs.errors import NightshiftError, ServiceUnavailable, StorageUnavailable, UsageError
 from jobs.message import N_, NOTHING, Message
 from jobs.states import ENDED

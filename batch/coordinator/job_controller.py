@@ -28,7 +28,7 @@ from batch.money.pricewatch import PriceWatch
 from batch.money.spend_tracker import Allowance
 from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore
 from batch.tables.answer_judge import judge_of
-from batch.watching.incidents import Troubles
+from batch.watching.latest_incidents import Troubles
 from batch.watching.progress import Progress
 from jobs.lifecycle import due, ending
 from jobs.message import N_, Message, joined

@@ -9,8 +9,8 @@ from batch.coordinator.chunk_size import Pulse
 from batch.coordinator.worker_status import Presence
 from batch.store.delivery_ledger import Applied
 from batch.store.jobstore import JobRow, JobStore
-from batch.watching.bottleneck import WaitMeter
-from batch.watching.incidents import OUTAGE, Troubles
+from batch.watching.bottleneck_summary import WaitMeter
+from batch.watching.latest_incidents import OUTAGE, Troubles
 from batch.watching.progress import Meter, Progress, at_standstill, progress_of
 from batch.watching.time_series import Failure, series_of
 from jobs.bottleneck import Bound

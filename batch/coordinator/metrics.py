@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 
 from batch.coordinator.job_controller import JobController
 from batch.reports.page import visible
-from batch.watching.incidents import OTHER
+from batch.watching.latest_incidents import OTHER
 from batch.watching.progress import Progress
 from batch.watching.time_series import BOUNDS_S
 from jobs.errors import NightshiftError, UsageError

@@ -15,7 +15,7 @@ from batch.store import delivery_ledger
 from batch.store.delivery_ledger import Applied
 from batch.store.jobstore import JobStore
 from batch.tables.answer_judge import judge_of
-from batch.watching.incidents import WORKER_DIED
+from batch.watching.latest_incidents import WORKER_DIED
 from jobs import chunk as chunks
 from jobs.chunk import ReturnReason
 from jobs.message import N_

@@ -39,7 +39,7 @@ from batch.coordinator.worker_status import presence_of
 from batch.money.spend_tracker import Allowance
 from batch.notifications.notifier import Teller
 from batch.store.home import Home
-from batch.watching.incidents import REDIS
+from batch.watching.latest_incidents import REDIS
 from batch.watching.progress import Progress, at_standstill
 from jobs.errors import ServiceUnavailable
 from jobs.message import NOTHING

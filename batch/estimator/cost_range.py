@@ -15,8 +15,8 @@ from statistics import fmean
 
 from batch.estimator.character_counts import Shape, shape_of_text
 from batch.estimator.model_statistics import Answers, Lesson
+from batch.estimator.prompt_tokens import Figures, Fit
 from batch.estimator.sample import Crowd, Sample
-from batch.estimator.token_regression import Figures, Fit
 from batch.store.stored_estimate import Guess, Tokens
 from jobs.job_options import Limits
 from jobs.message import N_, Message

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 
-from batch.estimator.climbs import climbs_of
 from batch.estimator.estimate import Estimate, Size, estimate
+from batch.estimator.followup_bounds import climbs_of
 from batch.money.caps import Caps
 from jobs.errors import UsageError
 from jobs.job_options import Spec

@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from batch.estimator.character_counts import Shape
+from batch.estimator.prompt_tokens import Fit
 from batch.estimator.sample import Crowd, Sample
-from batch.estimator.token_regression import Fit
 from batch.store import model_statistics_file as kept
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.samples import all_samples, answered_samples, requests_by_model

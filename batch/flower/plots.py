@@ -11,8 +11,8 @@ from batch.flower import texts
 from batch.language import _, code, number
 from batch.plotting import Layer, TimeAxis, offset_s, round_up
 from batch.reports.page import visible
-from batch.watching.bottleneck import ANOTHERS
-from batch.watching.incidents import OTHER
+from batch.watching.bottleneck_summary import ANOTHERS
+from batch.watching.latest_incidents import OTHER
 from batch.watching.time_series import Point, Series
 from jobs.bottleneck import Bound
 

@@ -31,7 +31,7 @@ from batch.reports.output_files import Piece
 from batch.store.events import Event
 from batch.store.home import Home
 from batch.store.incidents import Trouble
-from batch.watching.bottleneck import BoundBy
+from batch.watching.bottleneck_summary import BoundBy
 from batch.watching.time_series import Series, unpacked
 from jobs import names
 from jobs.errors import BadMessage, NightshiftError, ServiceUnavailable

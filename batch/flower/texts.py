@@ -26,8 +26,8 @@ from batch.language import (
 )
 from batch.reports.page import visible
 from batch.store.events import Event
-from batch.watching import bottleneck, history, incidents, waiting
-from batch.watching.bottleneck import BoundBy
+from batch.watching import bottleneck_summary, event_text, latest_incidents, wait_reasons
+from batch.watching.bottleneck_summary import BoundBy
 from jobs.lifecycle import OBJECTIONS, SCHEDULED, shown
 from jobs.money import ZERO, plain, rounded_up, subtract, total
 from jobs.pause_reasons import PauseReason, pausing
@@ -110,7 +110,7 @@ def reason(job: Job) -> str:
         short, said = _(pausing(job.reason).meaning), visible(_(job.said(job.reason_text)))
         return f"{short}: {said}" if said and not pausing(job.reason).is_wanted else short
     if job.runs and job.wait:
-        return visible(waiting.told(job.wait, job.said(job.wait.said)))
+        return visible(wait_reasons.told(job.wait, job.said(job.wait.said)))
     if job.reason_text:
         return visible(_(job.said(job.reason_text)))
     if job.runs and job.down:
@@ -237,7 +237,7 @@ def help_for(job: Job) -> tuple[str, str] | None:
 
 def event(one: Event) -> str:
     """What happened."""
-    return visible(capital(", ".join(history.told(one, _standing))))
+    return visible(capital(", ".join(event_text.told(one, _standing))))
 
 
 def _standing(state: str, reason: str) -> str:
@@ -338,7 +338,7 @@ def facts(job: Job) -> list[tuple[str, str]]:
 def _bound(bound: BoundBy) -> str:
     """What it is; the command that helps is among the others."""
     cure = "" if bound.cause.rule.command else _(bound.cure)
-    return "; ".join(filter(None, (bottleneck.seen(bound), cure)))
+    return "; ".join(filter(None, (bottleneck_summary.seen(bound), cure)))
 
 
 def _trouble(job: Job) -> str:
@@ -346,7 +346,7 @@ def _trouble(job: Job) -> str:
     if last is None:
         return ""
     now = time.time()
-    return incidents.told(last, now, duration(now - last.at))
+    return latest_incidents.told(last, now, duration(now - last.at))
 
 
 # ---- parts of sentences -------------------------------------------------------------------------
@@ -425,7 +425,7 @@ def taken(seconds: float) -> str:
 
 def code(name: str) -> str:
     """What an error is about."""
-    return incidents.meaning(name)
+    return latest_incidents.meaning(name)
 
 
 def most(counts: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from batch.money.prices import NO_CATALOGUE, Form, read_prices
+from batch.money.catalogue_prices import NO_CATALOGUE, Form, read_prices
 from batch.store.jobstore import JobRow, JobStore
 from jobs.errors import NightshiftError
 from jobs.gateways import UNKNOWN

@@ -8,7 +8,7 @@ from typing import Any
 from batch.language import _, capital, money, ngettext, number, zoned
 from batch.store.failure_causes import Why
 from batch.store.jobstore import JobRow
-from batch.watching.incidents import meaning
+from batch.watching.latest_incidents import meaning
 from jobs.lifecycle import needs_action, remedy
 from jobs.message import Message
 from jobs.money import plain

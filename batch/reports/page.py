@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 from batch import language
 from batch.money.cost_forecast import cost_of_all
 from batch.money.savings import reused_of
-from batch.money.words import paid, uncertain
+from batch.money.uncertain_cost_texts import paid, uncertain
 from batch.reports.aggregates import (
     Survey,
     Tally,
@@ -42,7 +42,7 @@ from batch.store.failure_causes import MEANINGS, MOST_LISTED
 from batch.store.jobstore import JobRow, JobStore
 from batch.tables.pack_sizes import packs_of
 from batch.tables.score import gold_of, review_of
-from batch.watching.history import told
+from batch.watching.event_text import told
 from jobs.bottleneck import Bound
 from jobs.job_options import Spec
 from jobs.lifecycle import SCHEDULED, is_cut_short, remedy, shown, why_left

@@ -10,8 +10,8 @@ from batch.estimator.estimate import Estimate
 from batch.estimator.limits_check import Bounds, rouble_ways
 from batch.money import currency
 from batch.money.caps import Caps
+from batch.money.catalogue_prices import NO_CATALOGUE, read_prices
 from batch.money.pricefile import read_price_file
-from batch.money.prices import NO_CATALOGUE, read_prices
 from batch.money.pricewatch import form_of
 from batch.submission.report import Report
 from jobs.errors import ServiceUnavailable, UsageError

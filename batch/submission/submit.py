@@ -13,8 +13,8 @@ import msgspec
 from ulid import ULID
 
 from batch.estimator.character_counts import Shape, shape_of
-from batch.estimator.climbs import climbs_of
 from batch.estimator.estimate import Estimate, Size, estimate, guess
+from batch.estimator.followup_bounds import climbs_of
 from batch.estimator.limits_check import Bounds, outlook
 from batch.estimator.sample import Sampler
 from batch.money import currency

@@ -13,7 +13,7 @@ from msgspec import structs
 from batch.money.cost_forecast import ENOUGH, cost_of_all
 from batch.store.incidents import Trouble
 from batch.store.jobstore import JobRow
-from batch.watching.bottleneck import BoundBy
+from batch.watching.bottleneck_summary import BoundBy
 from batch.watching.staleness import Attention
 from batch.watching.time_left import done_at, is_late
 from jobs.job_options import Origin

@@ -16,7 +16,7 @@ import msgspec
 
 from batch.store import timeline, wait_times
 from batch.store.jobstore import JobStore
-from batch.watching.incidents import OTHER
+from batch.watching.latest_incidents import OTHER
 from jobs.errors import BadMessage
 from jobs.latencies import Scale
 from jobs.message import N_

@@ -24,7 +24,7 @@ from batch.coordinator.status_publisher import _made_of
 from batch.flower import status_reader, texts
 from batch.notifications import message
 from batch.store.events import history
-from batch.watching.history import told as told_event
+from batch.watching.event_text import told as told_event
 from batch.watching.progress import Progress, at_standstill, progress_of
 from batch.watching.staleness import Attention
 from jobs.message import N_, Message

@@ -26,7 +26,7 @@ from batch.coordinator.task_publisher import Sender
 from batch.money.spend_tracker import Allowance
 from batch.reports.page import visible
 from batch.store.home import Home
-from batch.watching.incidents import OTHER, Troubles
+from batch.watching.latest_incidents import OTHER, Troubles
 from batch.watching.progress import progress_of
 from batch.watching.time_series import Failure
 from jobs.errors import StorageUnavailable, UsageError

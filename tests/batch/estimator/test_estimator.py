@@ -15,8 +15,8 @@ import pytest
 from batch.estimator.character_counts import Shape, shape_of, shape_of_text
 from batch.estimator.cost_range import Reckoning, hours_for, reckon
 from batch.estimator.model_statistics import Lesson, Seen, lessons_of, recall, remember
+from batch.estimator.prompt_tokens import Figures, Fit
 from batch.estimator.sample import MOST, Crowd, Sample, Sampler
-from batch.estimator.token_regression import Figures, Fit
 from jobs.job_options import Limits
 from jobs.names import LESSONS
 from jobs.usage import Usage

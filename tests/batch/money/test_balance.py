@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from batch.money.balance import read_balance
-from tests.batch.money.test_prices import serving
+from tests.batch.money.test_catalogue_prices import serving
 
 CREDITS = b'{"data":{"total_credits":10.5,"total_usage":3}}'
 

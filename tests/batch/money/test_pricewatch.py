@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from batch.money import pricewatch
-from batch.money.prices import Form
+from batch.money.catalogue_prices import Form
 from batch.money.pricewatch import AGAIN_S, CHECK_S, PriceWatch
 from batch.store.jobstore import JobStore
 from jobs.errors import ServiceUnavailable

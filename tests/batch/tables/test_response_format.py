@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from batch.cli.quality import quality_json
+from batch.cli.quality_text import quality_json
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.submission import pricing

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from batch.estimator.climbs import climbs_of
 from batch.estimator.estimate import Size, estimate
+from batch.estimator.followup_bounds import climbs_of
 from batch.reports import write_all
 from batch.store.answer_checks import how_checked
 from batch.tables.file_kinds import FileTable

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.store import delivery_ledger
-from batch.watching.incidents import OTHER
+from batch.watching.latest_incidents import OTHER
 from batch.watching.time_series import (
     BOUNDS_S,
     MOST_CODES,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from batch.estimator.character_counts import Shape
-from batch.estimator.token_regression import Figures
-from batch.estimator.tokenizer import counted_by
+from batch.estimator.prompt_tokens import Figures
+from batch.estimator.tokenizer_file import counted_by
 from jobs.errors import UsageError
 
 BODY = b'{"messages":[{"role":"user","content":"one two three"}]}'

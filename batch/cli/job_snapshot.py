@@ -14,7 +14,7 @@ import msgspec
 
 from batch import embedded_redis
 from batch.cli.missing_workers import lack_of_workers
-from batch.cli.quality import quality_json
+from batch.cli.quality_text import quality_json
 from batch.coordinator.heartbeat import Sign, board_name
 from batch.coordinator.redis.connection import LOOK_S
 from batch.coordinator.redis.gateway import CoordinatorRedis
@@ -24,7 +24,7 @@ from batch.settings import Settings
 from batch.store.home import Home
 from batch.store.incidents import Trouble
 from batch.store.jobstore import JobRow, JobStore
-from batch.watching.bottleneck import BoundBy
+from batch.watching.bottleneck_summary import BoundBy
 from batch.watching.progress import Progress, at_standstill, progress_of
 from batch.watching.staleness import NO_SERVER
 from jobs.errors import NightshiftError

@@ -17,8 +17,8 @@ import pytest
 from prometheus_client import generate_latest
 from redis import Redis
 
-from batch.cli import job_status
-from batch.cli.job_status import Glance, worst
+from batch.cli import job_snapshot
+from batch.cli.job_snapshot import Glance, worst
 from batch.cli.progress_text import sentence, stall_line
 from batch.commands import doctor, status, watch
 from batch.commands.watch import _Lines
@@ -118,7 +118,7 @@ def test_a_redis_that_stands_still_is_waited_for_once_and_not_for_long(
     noting = partial(_noting, waited, connection.connect)
     for module in (connection, signed):
         monkeypatch.setattr(module, "connect", noting)
-    for module in (job_status, doctor):
+    for module in (job_snapshot, doctor):
         monkeypatch.setattr(module, "LOOK_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"redis://127.0.0.1:{deaf.getsockname()[1]}/0"

@@ -14,7 +14,7 @@ from batch.coordinator.isolation import TROUBLE_S
 from batch.coordinator.reconcile import SILENCE_S
 from batch.store.incidents import Trouble
 from batch.store.jobstore import JobStore
-from batch.watching.incidents import OUTAGE, Troubles, meaning, told
+from batch.watching.latest_incidents import OUTAGE, Troubles, meaning, told
 from jobs.chunk import WORKER_DIED, ReturnReason
 from jobs.errors import StorageUnavailable
 from jobs.message import Message

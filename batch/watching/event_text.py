@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from batch.language import _, ngettext, number, zoned
 from batch.store.events import Event, EventKind
-from batch.watching.incidents import meaning
+from batch.watching.latest_incidents import meaning
 from jobs.message import Message
 from jobs.pause_reasons import PauseReason
 

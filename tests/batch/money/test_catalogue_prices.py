@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch import endpoint_queries
-from batch.money.prices import Form, model_price, read_catalogue, read_prices
+from batch.money.catalogue_prices import Form, model_price, read_catalogue, read_prices
 from jobs.errors import ServiceUnavailable
 from jobs.gateways import PER_MILLION
 from jobs.money import parse_amount, plain
@@ -585,7 +585,9 @@ def test_certificates_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importing_prices_loads_no_http_client() -> None:
-    script = "import sys, batch.money.prices; print({'httpx2', 'openai'} & set(sys.modules))"
+    script = (
+        "import sys, batch.money.catalogue_prices; print({'httpx2', 'openai'} & set(sys.modules))"
+    )
     command = [sys.executable, "-c", script]
     root = Path(__file__).parents[3]
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from batch.money.words import paid, uncertain
+from batch.money.uncertain_cost_texts import paid, uncertain
 
 
 @pytest.mark.parametrize(

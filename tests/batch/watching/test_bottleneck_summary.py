@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from batch.watching.bottleneck import ANOTHERS, BoundBy, WaitMeter, told
+from batch.watching.bottleneck_summary import ANOTHERS, BoundBy, WaitMeter, told
 from batch.watching.progress import at_standstill, progress_of
 from jobs.bottleneck import Bound
 from jobs.job_options import Limits
