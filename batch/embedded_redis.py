@@ -119,9 +119,9 @@ def _is_listening(path: Path) -> bool:
 
 def check(url: str) -> None:
     """Raises what `connection.check` does, which says where Redis was looked for."""
-    from batch.coordinator.redis import connection
+    from batch.coordinator.redis import redis_client
 
-    connection.check(url)
+    redis_client.check(url)
 
 
 def wait_for(url: str, tell: Callable[[str], None]) -> None:
@@ -190,9 +190,9 @@ def leave(url: str) -> None:
     """Ends the server if nobody else uses it."""
     # Whatever fails: a module may be half loaded where a signal came while it was.
     with suppress(Exception):
-        from batch.coordinator.redis import connection
+        from batch.coordinator.redis import redis_client
 
-        connection.end_if_alone(url)
+        redis_client.end_if_alone(url)
 
 
 def binary() -> str:
@@ -257,9 +257,9 @@ def _start(folder: Path, path: Path) -> subprocess.Popen[bytes]:
 
 def _answers(url: str, *, looks: bool = False) -> bool:
     # Here, so that a server and workers are on their way before a client of Redis is loaded.
-    from batch.coordinator.redis import connection
+    from batch.coordinator.redis import redis_client
 
-    return connection.answers(url, connection.LOOK_S if looks else connection.TIMEOUT_S)
+    return redis_client.answers(url, redis_client.LOOK_S if looks else redis_client.TIMEOUT_S)
 
 
 def _wait(url: str, folder: Path, process: subprocess.Popen[bytes]) -> None:

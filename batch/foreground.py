@@ -11,8 +11,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from types import FrameType
 
 from batch.cli.progress_display import Display, LogLines
-from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.service import Coordinator
+from batch.coordinator.coordinator_service import Coordinator
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.language import _
 from batch.local_processes import DRAIN_S, Crew, stopped_by

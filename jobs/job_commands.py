@@ -1,6 +1,6 @@
 """What somebody asks of a job: values that a terminal, a page or a program makes alike.
 
-`jobs.lifecycle.decide` says what comes of them; `batch.control` carries them out.
+`jobs.lifecycle.decide` says what comes of them; `batch.job_control` carries them out.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from batch import embedded_redis
-from batch.coordinator.redis import connection
+from batch.coordinator.redis import redis_client
 from jobs.errors import NightshiftError
 from jobs.signing import Seal
 from scripts.simulator import Simulator
@@ -138,7 +138,7 @@ class Server:
     def answers(self) -> bool:
         """Whether it is there."""
         try:
-            connection.check(self.url)
+            redis_client.check(self.url)
         except NightshiftError:
             return False
         return True

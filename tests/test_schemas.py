@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from batch.cli.job_snapshot import Glance
-from batch.notifications.message import FOR_PEOPLE, word_of
+from batch.notifications.notification import FOR_PEOPLE, word_of
 from batch.reports import write_all
 from batch.reports.cost_report import cost_json
 from batch.resume_plan import plan

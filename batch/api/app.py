@@ -20,8 +20,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batch.api import batches, files, models
+from batch.api.api_errors import ApiError
 from batch.api.context import Desk
-from batch.api.errors import ApiError
 from batch.api.tenants import Limiter, tenant_of
 from jobs.errors import NightshiftError
 

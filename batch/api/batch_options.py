@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from batch.api.errors import ApiError, invalid, missing, wrong_type, wrong_value
+from batch.api.api_errors import ApiError, invalid, missing, wrong_type, wrong_value
 from jobs.money import parse_amount
 from jobs.priority import parse_share
 from jobs.request_kinds import KINDS

@@ -17,13 +17,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from batch import control
+from batch import job_control
+from batch.api.api_errors import conflict, invalid, no_batch, wrong_value
 from batch.api.batch_options import Asked, pack, read_asked
 from batch.api.batch_status import STATUSES, Standing
 from batch.api.context import Desk, new_id
-from batch.api.errors import conflict, invalid, no_batch, wrong_value
 from batch.api.objects import batch_json, list_json
-from batch.api.requests import (
+from batch.api.request_reading import (
     desk_of,
     json_body,
     lines_asked,
@@ -260,7 +260,7 @@ def retry(request: Request) -> Response:
     until = Change(fields={"deadline": datetime.fromtimestamp(expires, UTC)})
     again = [Retry(codes)] if codes else []
     try:
-        control.command(desk.home, row.job, until, *again, Resume(mended=True))
+        job_control.command(desk.home, row.job, until, *again, Resume(mended=True))
     except Objected as error:
         raise conflict(f"Cannot retry this batch: {error.message}.") from None
     desk.reopen(row, expires)

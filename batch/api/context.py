@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch import control
+from batch import job_control
 from batch.api.batch_status import Facts, Standing, Standings, packed
 from batch.api.upload import sweep_drafts
 from batch.store.events import history
@@ -139,7 +139,7 @@ class Desk:
         if row is not None and row.state == JOB:
             # What ended meanwhile stays as it is.
             with suppress(Objected):
-                control.command(self.home, row.job, Cancel())
+                job_control.command(self.home, row.job, Cancel())
 
     def _press(self, row: BatchRow, wanted_at: float) -> None:
         """A cancel that a crash kept from the job reaches it; one that was taken back is none."""

@@ -12,11 +12,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
+from batch.api.api_errors import ApiError, invalid, missing, no_file, wrong_value
 from batch.api.batch_options import read_expiry
 from batch.api.context import Desk, new_id
-from batch.api.errors import ApiError, invalid, missing, no_file, wrong_value
 from batch.api.objects import file_json, list_json
-from batch.api.requests import desk_of, lines_asked, tenant_of, told_so_far, whole_number
+from batch.api.request_reading import desk_of, lines_asked, tenant_of, told_so_far, whole_number
 from batch.api.upload import PIECE, Upload
 from batch.store.registry import FileRow
 

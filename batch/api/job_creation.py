@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from batch import control
+from batch import job_control
 from batch.api import batch_options, line_errors
 from batch.api.line_errors import MOST, MOST_BYTES, MOST_LINES, Problem, problem
 from batch.api.upload import NAMELESS
@@ -150,7 +150,7 @@ class Intake:
         found = self._registry.batch(row.id)
         if found is not None and found.cancelling_at is not None:
             with suppress(Objected):
-                control.command(self._home, row.job, Cancel())
+                job_control.command(self._home, row.job, Cancel())
 
     def _take(self, row: BatchRow) -> None:
         try:

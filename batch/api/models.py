@@ -9,8 +9,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from batch.api.errors import ApiError
-from batch.api.requests import desk_of
+from batch.api.api_errors import ApiError
+from batch.api.request_reading import desk_of
 from batch.endpoint_queries import Page, asking
 from jobs.address import join
 from jobs.errors import ServiceUnavailable

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from batch.api.errors import ApiError
+from batch.api.api_errors import ApiError
 from batch.store.registry import KeyRow, Registry
 
 NOBODY = ""

@@ -20,7 +20,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from batch.api.errors import ApiError, invalid
+from batch.api.api_errors import ApiError, invalid
 from batch.store.staged_job import sync_folder
 
 PIECE = 1024 * 1024

@@ -14,9 +14,9 @@ from batch.api import batch_options
 from batch.api.batch_status import Standing
 from batch.notifications import delivery_log
 from batch.notifications.delivery_log import Letter
-from batch.notifications.message import Word
+from batch.notifications.http_post import Undelivered, secret
+from batch.notifications.notification import Word
 from batch.notifications.notifier import Teller
-from batch.notifications.transport import Undelivered, secret
 from batch.notifications.webhook import send_standard
 from batch.store.registry import Registry
 from jobs.errors import StorageUnavailable

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from batch import control
+from batch import job_control
 from batch.cli.terminal import folded, say, width
 from batch.language import _, money, ngettext, number
 from batch.money.cost_forecast import cost_of_all
@@ -60,7 +60,7 @@ def _let_rest(home: Home, job_id: str) -> None:
     with closing(home.open(job_id, read_only=True)) as store:
         runs = store.job().state is JobState.IN_PROGRESS
     if runs:
-        control.command(home, job_id, Pause(N_("waiting for confirmation")))
+        job_control.command(home, job_id, Pause(N_("waiting for confirmation")))
 
 
 def table(again: Again, columns: int) -> Iterator[str]:

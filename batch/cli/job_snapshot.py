@@ -15,9 +15,9 @@ import msgspec
 from batch import embedded_redis
 from batch.cli.missing_workers import lack_of_workers
 from batch.cli.quality_text import quality_json
-from batch.coordinator.heartbeat import Sign, board_name
-from batch.coordinator.redis.connection import LOOK_S
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.coordinator_heartbeat import Sign, board_name
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
+from batch.coordinator.redis.redis_client import LOOK_S
 from batch.credentials import post_seal
 from batch.money.savings import copies_json, reused_of
 from batch.settings import Settings

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from batch import control
+from batch import job_control
 from batch.cli.click_help import Command
 from batch.cli.job_snapshot import tell_programs
 from batch.cli.progress_text import state_word
@@ -35,7 +35,7 @@ Cancel JOB: calls in flight finish, the answers are written, the rest is not sen
 def command(job: str, *, as_json: bool) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
-    row = control.command(home, home.find(job), Cancel()).job
+    row = job_control.command(home, home.find(job), Cancel()).job
     if row.state is JobState.CANCELLING and not home.is_coordinated():
         say(_("collecting results left by its workers"))
         with crew(home, settings, row.spec, 1) as its:

@@ -25,8 +25,8 @@ from batch.cli.shared_options import (
     set_caps,
 )
 from batch.cli.terminal import safe, say
-from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.service import Coordinator
+from batch.coordinator.coordinator_service import Coordinator
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.credentials import catalog_url, pass_for, post_seal
 from batch.embedded_redis import OwnServer

@@ -32,14 +32,14 @@ from batch.cli.shared_options import (
 )
 from batch.cli.spec_builder import notify_of
 from batch.cli.terminal import colored, safe, tell
-from batch.coordinator.heartbeat import Sign, board_name
-from batch.coordinator.redis import connection
-from batch.coordinator.redis.connection import LOOK_S
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.coordinator_heartbeat import Sign, board_name
+from batch.coordinator.redis import redis_client
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
+from batch.coordinator.redis.redis_client import LOOK_S
 from batch.credentials import post_seal
 from batch.language import _, decimal, ngettext, number, use
-from batch.notifications import channels, transport
-from batch.notifications.message import TEST
+from batch.notifications import channels, http_post
+from batch.notifications.notification import TEST
 from batch.settings import Settings, read_settings
 from batch.store.home import Home
 from jobs.address import DEFAULT_BASE_URL
@@ -116,7 +116,7 @@ def _tried(options: dict[str, Any]) -> Iterator[Finding]:
             channels.send(
                 way, address, {"event": TEST, "job": ""}, secrets.token_hex(8), os.environ
             )
-        except transport.Undelivered as error:
+        except http_post.Undelivered as error:
             cure = _("check the address and the secrets in the environment")
             yield Finding(names[way], _(message_of(error)), ok=False, cure=cure)
         else:
@@ -202,9 +202,9 @@ def _redis(settings: Settings) -> tuple[Finding, Message]:
         if url is None:
             embedded_redis.binary()
             if Home(settings.home).is_coordinated():
-                connection.check(embedded_redis.address(settings.home), LOOK_S)
+                redis_client.check(embedded_redis.address(settings.home), LOOK_S)
             return Finding("redis", _("embedded, started on demand")), NOTHING
-        told = _("answers, version {version}").format(version=connection.check(url, LOOK_S))
+        told = _("answers, version {version}").format(version=redis_client.check(url, LOOK_S))
         return Finding("redis", told + _exposure(url)), NOTHING
     except NightshiftError as error:
         found = Finding("redis", _(error.message), ok=False, cure=error.hint)

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from batch import control
+from batch import job_control
 from batch.cli.click_help import Command
 from batch.cli.job_snapshot import tell_programs
 from batch.cli.progress_text import state_word
@@ -34,7 +34,7 @@ Pause JOB: calls in flight finish and are kept, nothing new is sent.
 def command(job: str, *, as_json: bool) -> int:
     """See HELP."""
     home, settings = open_home(), read_settings(os.environ)
-    row = control.command(home, home.find(job), Pause()).job
+    row = job_control.command(home, home.find(job), Pause()).job
     say(_("{job} is {state}").format(job=row.id, state=state_word(row.state)))
     if row.state is JobState.PAUSED:
         say(_("resume with:"))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import click
 from pydantic import ValidationError
 
-from batch import control, embedded_redis
+from batch import embedded_redis, job_control
 from batch.cli.click_help import Command
 from batch.cli.click_options import (
     CHANGEABLE,
@@ -359,7 +359,7 @@ class _Beside(NamedTuple):
 def _apply(home: Home, row: JobRow, change: Change, retried: _Retried, beside: _Beside) -> None:
     """All of it or nothing. What the endpoint asked to wait for is not waited for any longer."""
     retry = [Retry(retried.codes, retried.max_tokens)] if retried else []
-    control.command(home, row.id, change, *retry, Resume(mended=True), also=beside.put)
+    job_control.command(home, row.id, change, *retry, Resume(mended=True), also=beside.put)
 
 
 def _check_models(store: JobStore, spec: Spec, told: PriceList | None, revision: Revision) -> None:

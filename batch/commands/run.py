@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from batch import control, embedded_redis
+from batch import embedded_redis, job_control
 from batch.cli.click_help import Command
 from batch.cli.click_options import spec_options
 from batch.cli.confirmation import ask, costs_nothing, send_question
@@ -135,7 +135,7 @@ def follow(its: Crew, job_id: str, sampled: Callable[[JobRow], bool] = lambda _j
     try:
         job = run_job(its, job)
         if job.state is JobState.PAUSED and job.reason == PauseReason.SAMPLED and sampled(job):
-            job = run_job(its, control.command(home, job_id, Resume()).job)
+            job = run_job(its, job_control.command(home, job_id, Resume()).job)
     except KeyboardInterrupt:
         return say_interrupted(job_id)
     except NightshiftError as error:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 
 from batch.coordinator.reconcile import SILENCE_S, Step, Watch, decide
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.store.chunks import UNKNOWN, OpenChunk
 from batch.store.jobstore import JobStore
 from batch.watching.latest_incidents import WORKER_SILENT, Troubles

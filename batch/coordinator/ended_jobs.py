@@ -8,8 +8,8 @@ from contextlib import closing
 
 from batch.coordinator.isolation import Isolation
 from batch.coordinator.outputs import Writer
-from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.redis.results import Mail
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
+from batch.coordinator.redis.result_streams import Mail
 from batch.coordinator.result_intake import let_begin, take_in_late
 from batch.store.home import Home
 from batch.store.jobstore import JobStore

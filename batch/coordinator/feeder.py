@@ -20,7 +20,7 @@ from batch.coordinator.chunk_size import (
     Pulse,
     chunk_size,
 )
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.money.bounds import request_bound
 from batch.money.caps import Room

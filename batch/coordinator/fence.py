@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.store.home import Home
 from jobs.names import FENCE

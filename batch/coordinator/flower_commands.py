@@ -1,6 +1,6 @@
 """What somebody clicked in Flower: a command by its name, and the code of what came of it.
 
-`batch.flower.texts` has a sentence for each code.
+`batch.flower.page_texts` has a sentence for each code.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from batch.coordinator.redis.flower_commands import Wish
+from batch.coordinator.redis.flower_inbox import Wish
 from batch.store.jobstore import JobRow, JobStore
 from batch.store.resume_counts import failed_by_code
 from jobs.errors import UsageError

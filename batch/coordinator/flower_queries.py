@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from batch.coordinator.flower_commands import PLAN, READ
-from batch.coordinator.redis.flower_commands import Wish
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
+from batch.coordinator.redis.flower_inbox import Wish
 from batch.reports.answered_table_file import file_names
 from batch.reports.output_files import Piece, piece
 from batch.store.home import Home

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
-from batch.coordinator.heartbeat import Ailment
+from batch.coordinator.coordinator_heartbeat import Ailment
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.watching.latest_incidents import DISK, FAULT, Troubles

@@ -16,8 +16,8 @@ from batch.coordinator.lookups import Lookups
 from batch.coordinator.outputs import Writer
 from batch.coordinator.pauses import Pauses
 from batch.coordinator.reconcile import SILENCE_S
-from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.redis.results import READ_AT_ONCE, Mail
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
+from batch.coordinator.redis.result_streams import READ_AT_ONCE, Mail
 from batch.coordinator.result_intake import Intake
 from batch.coordinator.sampling import Sampling
 from batch.coordinator.task_publisher import Sender

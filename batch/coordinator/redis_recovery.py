@@ -14,7 +14,7 @@ from batch.coordinator import restored_backup
 from batch.coordinator.fence import Fence
 from batch.coordinator.isolation import Isolation
 from batch.coordinator.job_controller import JobController
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.store.home import Home
 from jobs.errors import ServiceUnavailable
 from jobs.message import N_

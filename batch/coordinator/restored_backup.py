@@ -14,7 +14,7 @@ from decimal import Decimal
 
 import msgspec
 
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.store.jobstore import JobStore
 from jobs.constraints import Count, Seconds
 from jobs.errors import BadMessage

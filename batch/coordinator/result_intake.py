@@ -9,8 +9,8 @@ from batch.coordinator import restored_backup
 from batch.coordinator.chunk_watch import ChunkWatch
 from batch.coordinator.job_status import JobStatus
 from batch.coordinator.pauses import Pauses
-from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.redis.results import Mail
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
+from batch.coordinator.redis.result_streams import Mail
 from batch.store import delivery_ledger
 from batch.store.delivery_ledger import Applied
 from batch.store.jobstore import JobStore

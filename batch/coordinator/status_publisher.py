@@ -15,12 +15,12 @@ from pathlib import Path
 
 from msgspec import structs
 
+from batch.coordinator.coordinator_heartbeat import Ailment, Sign, board_name
 from batch.coordinator.flower_commands import PLAN, READ, heed, objections
 from batch.coordinator.flower_queries import Questions
-from batch.coordinator.heartbeat import Ailment, Sign, board_name
 from batch.coordinator.job_controller import JobController
-from batch.coordinator.redis.flower_commands import Wish
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
+from batch.coordinator.redis.flower_inbox import Wish
 from batch.coordinator.worker_status import Presence
 from batch.credentials import catalog_url
 from batch.reports.answered_table_file import file_names

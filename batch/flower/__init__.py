@@ -28,9 +28,9 @@ from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.netutil import bind_sockets
 from tornado.web import ErrorHandler, stream_request_body
 
-from batch.flower.guard import LIMITS, Doorstep, Guesses, SafeHeaders
 from batch.flower.masking import MaskedEvents
-from batch.flower.pages import ROUTES, prepare
+from batch.flower.page_handlers import ROUTES, prepare
+from batch.flower.request_guard import LIMITS, Doorstep, Guesses, SafeHeaders
 from batch.flower.status_reader import Desk
 from batch.language import _
 from batch.store.home import Home

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
-from batch.coordinator.redis.status import MOST_LISTED
+from batch.coordinator.redis.published_status import MOST_LISTED
 from batch.flower.status_reader import Job
 from jobs.money import ZERO, total
 

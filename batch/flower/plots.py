@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from batch.flower import texts
+from batch.flower import page_texts
 from batch.language import _, code, number
 from batch.plotting import Layer, TimeAxis, offset_s, round_up
 from batch.reports.page import visible
@@ -112,7 +112,7 @@ class _Axis:
     def __init__(self, spans: list[Span]) -> None:
         self.spans = spans
         start = spans[0].start
-        self._time = TimeAxis(start, spans[-1].end, offset_s(texts.local, start))
+        self._time = TimeAxis(start, spans[-1].end, offset_s(page_texts.local, start))
         last = spans[-1]
         begins = len(spans) > 1 and last.seconds < (last.end - last.start) / 2
         self.latest = -2 if begins else -1
@@ -126,7 +126,7 @@ class _Axis:
         """At round local times, but for the edges, where the text would not fit."""
         found, step = self._time.ticks(_MOST_TICKS)
         form = "%d.%m." if step >= 86400 else "%H:%M" if step >= 60 else "%H:%M:%S"
-        return [(at, texts.local(each).strftime(form)) for at, each in found if 5 <= at <= 95]
+        return [(at, page_texts.local(each).strftime(form)) for at, each in found if 5 <= at <= 95]
 
     def columns(self, tell: Callable[[Span], str]) -> list[Column]:
         """One for each span."""
@@ -134,7 +134,7 @@ class _Axis:
             Column(
                 self.at(span.start, 100),
                 self.at(span.end, 100) - self.at(span.start, 100),
-                f"{texts.local(span.start):%H:%M:%S} · {tell(span)}",
+                f"{page_texts.local(span.start):%H:%M:%S} · {tell(span)}",
             )
             for span in self.spans
         ]

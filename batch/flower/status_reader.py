@@ -22,11 +22,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from batch.coordinator.coordinator_heartbeat import Sign, board_name
 from batch.coordinator.flower_commands import PLAN, READ
 from batch.coordinator.flower_queries import Retried, read
-from batch.coordinator.heartbeat import Sign, board_name
-from batch.coordinator.redis.connection import LOOK_S
-from batch.coordinator.redis.flower_commands import Wish
+from batch.coordinator.redis.flower_inbox import Wish
+from batch.coordinator.redis.redis_client import LOOK_S
 from batch.reports.output_files import Piece
 from batch.store.events import Event
 from batch.store.home import Home

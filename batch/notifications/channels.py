@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from batch.notifications import mail, telegram, webhook
-from batch.notifications.message import Word
+from batch.notifications.notification import Word
 from jobs.notify import Notify
 
 

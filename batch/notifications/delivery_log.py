@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from batch.notifications.message import Word
+from batch.notifications.notification import Word
 from jobs.names import NOTICES
 
 MOST_TRIES = 14

@@ -10,9 +10,9 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import unquote, urlsplit
 
-from batch.notifications import transport
-from batch.notifications.message import Word, text, title
-from batch.notifications.transport import Undelivered, secret
+from batch.notifications import http_post
+from batch.notifications.http_post import Undelivered, secret
+from batch.notifications.notification import Word, text, title
 from jobs.errors import InvalidValue
 from jobs.message import N_
 
@@ -48,14 +48,14 @@ def _mail_server(where: str, user: str, password: str) -> Iterator[smtplib.SMTP]
     host, tls = parts.hostname or "", ssl.create_default_context()
     if parts.scheme == "smtps":
         server: smtplib.SMTP = smtplib.SMTP_SSL(
-            host, parts.port or 465, timeout=transport.PATIENCE_S, context=tls
+            host, parts.port or 465, timeout=http_post.PATIENCE_S, context=tls
         )
     elif parts.scheme == "smtp":
-        server = smtplib.SMTP(host, parts.port or 587, timeout=transport.PATIENCE_S)
+        server = smtplib.SMTP(host, parts.port or 587, timeout=http_post.PATIENCE_S)
     else:
         raise InvalidValue(N_("{variable} begins with smtps:// or smtp://", variable=SMTP_URL))
     with server:
-        if parts.scheme == "smtp" and host not in transport.HERE:
+        if parts.scheme == "smtp" and host not in http_post.HERE:
             # Never in the clear over a network; raises where the server does not offer it.
             server.starttls(context=tls)
         if user and password:

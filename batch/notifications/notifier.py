@@ -14,8 +14,8 @@ from pathlib import Path
 from batch.notifications import channels, delivery_log
 from batch.notifications.channels import ways_of
 from batch.notifications.delivery_log import Book, Letter
-from batch.notifications.message import Word, occasion, word_of
-from batch.notifications.transport import Undelivered
+from batch.notifications.http_post import Undelivered
+from batch.notifications.notification import Word, occasion, word_of
 from batch.store.jobstore import JobStore
 from jobs.message import N_
 from jobs.names import NOTICES

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from batch.notifications.message import Word, text, title
-from batch.notifications.transport import Undelivered, post, secret
+from batch.notifications.http_post import Undelivered, post, secret
+from batch.notifications.notification import Word, text, title
 from jobs.message import N_
 
 TOKEN = "NIGHTSHIFT_TELEGRAM_TOKEN"  # noqa: S105  the name of a variable

@@ -8,8 +8,8 @@ import json
 import time
 from collections.abc import Mapping
 
-from batch.notifications.message import FOR_PEOPLE, Word
-from batch.notifications.transport import Undelivered, post, secret
+from batch.notifications.http_post import Undelivered, post, secret
+from batch.notifications.notification import FOR_PEOPLE, Word
 from jobs.message import N_
 
 SECRET = "NIGHTSHIFT_NOTIFY_SECRET"  # noqa: S105  the name of a variable

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from batch.store.call_units import Asked
 from batch.store.home import Home
 from batch.submission.pricing import offered
-from batch.submission.requests import opened, staged
+from batch.submission.request_check import opened, staged
 from batch.submission.submit import new_job_id
 from batch.tables.answer_judge import judge_of
 from jobs.errors import InvalidInput

@@ -29,7 +29,7 @@ from batch.submission.earlier_jobs import answered_before, check_unclaimed, is_f
 from batch.submission.known_models import with_known_models
 from batch.submission.pricing import check_budget, given_prices, in_cheap_hours, offered, prices_of
 from batch.submission.report import Report, check_any_left, is_refused
-from batch.submission.requests import Tell, fill, gold_of, opened, staged
+from batch.submission.request_check import Tell, fill, gold_of, opened, staged
 from jobs.job_options import Spec
 from jobs.message import N_
 from jobs.money import times

@@ -33,8 +33,8 @@ from batch.store import request_search
 from batch.store.database import readable
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
-from batch.viewing import pages
-from batch.viewing.pages import View
+from batch.viewing import request_pages
+from batch.viewing.request_pages import View
 from jobs.errors import NightshiftError, UsageError
 from jobs.message import N_
 
@@ -83,7 +83,7 @@ class Viewer:
             try:
                 page = await asyncio.to_thread(make, request, view)
             except NightshiftError as error:
-                return _page(pages.trouble(error), 503)
+                return _page(request_pages.trouble(error), 503)
             return _page(page)
 
         return answer
@@ -105,21 +105,21 @@ class Viewer:
 
     def _listing(self, _request: Request, view: View) -> str:
         with self._store() as store:
-            return pages.listing(store, view)
+            return request_pages.listing(store, view)
 
     def _row(self, request: Request, view: View) -> str:
         told = str(request.path_params["ordinal"])
         if not (told.isascii() and told.isdecimal() and len(told) < _MOST_DIGITS):
             raise HTTPException(404)
         with self._store() as store:
-            page = pages.row(store, int(told), view)
+            page = request_pages.row(store, int(told), view)
         if page is None:
             raise HTTPException(404)
         return page
 
 
 def _page(text: str, status: int = 200) -> Response:
-    style = pages.style_hash()
+    style = request_pages.style_hash()
     headers = {name: value.format(style=style) for name, value in _HEADERS.items()}
     return HTMLResponse(text, status, headers)
 

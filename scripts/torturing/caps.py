@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import cast
 
 from batch.coordinator.feeder import Feeder
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.money.caps import ZONE, Caps, write_caps
 from batch.money.spend_tracker import Allowance, share_of

@@ -8,6 +8,7 @@ import pytest
 
 from batch.coordinator import (
     chunk_watch,
+    coordinator_service,
     isolation,
     job_controller,
     job_status,
@@ -15,7 +16,6 @@ from batch.coordinator import (
     redis_recovery,
     restored_backup,
     result_intake,
-    service,
     status_publisher,
 )
 from batch.money import pricewatch
@@ -42,7 +42,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         restored_backup,
         isolation,
         redis_recovery,
-        service,
+        coordinator_service,
     ):
         monkeypatch.setattr(module, "time", one)
     return one

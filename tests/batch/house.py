@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.service import Coordinator
+from batch.coordinator.coordinator_service import Coordinator
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from batch.coordinator.redis.data_loss import Memory
-from batch.coordinator.redis.flower_commands import Wish
-from batch.coordinator.redis.results import READ_AT_ONCE, Mail
+from batch.coordinator.redis.data_loss_watch import Memory
+from batch.coordinator.redis.flower_inbox import Wish
+from batch.coordinator.redis.result_streams import READ_AT_ONCE, Mail
 from batch.store.chunks import OpenChunk
 from batch.store.jobstore import JobStore
 from batch.store.staged_job import Draft

@@ -32,7 +32,7 @@ import jobs.pause_reasons
 import msgspec
 from batch import reports
 from batch.coordinator import flower_commands
-from batch.coordinator.redis.flower_commands import Wish
+from batch.coordinator.redis.flower_inbox import Wish
 from batch.cli import exit_summary, progress_text
 from batch.flower import status_reader, texts
 from batch.notifications import message

@@ -21,8 +21,8 @@ from batch.cli.exit_summary import say_ending
 from batch.cli.progress_text import lines, note, sentence
 from batch.coordinator import flower_commands
 from batch.coordinator.status_publisher import _made_of
-from batch.flower import status_reader, texts
-from batch.notifications import message
+from batch.flower import page_texts, status_reader
+from batch.notifications import notification
 from batch.store.events import history
 from batch.watching.event_text import told as told_event
 from batch.watching.progress import Progress, at_standstill, progress_of
@@ -138,9 +138,13 @@ def _screens(progress: Progress, objections: dict[str, str]) -> str:
     """What the terminal and Flower say of a moment of a job."""
     page = _page(progress, objections)
     told = [sentence(progress), note(progress), *lines(progress, 200, 200)]
-    told += [texts.state(page), texts.reason(page), *(texts.help_for(page) or ())[:1]]
-    told += [button.name + button.ask for button in texts.wishes(page)]
-    told += [f"{name}: {text}" for name, text in texts.facts(page)]
+    told += [
+        page_texts.state(page),
+        page_texts.reason(page),
+        *(page_texts.help_for(page) or ())[:1],
+    ]
+    told += [button.name + button.ask for button in page_texts.wishes(page)]
+    told += [f"{name}: {text}" for name, text in page_texts.facts(page)]
     return "\n".join(told)
 
 
@@ -154,8 +158,8 @@ def test_a_pause_is_told_in_russian_everywhere(
         job, why = store.job(), store.why()
         say_ending(job, store)
         objections = flower_commands.objections(job)
-        event = message.occasion(job)
-        word = message.text(message.word_of(job, event, why)) if event else ""
+        event = notification.occasion(job)
+        word = notification.text(notification.word_of(job, event, why)) if event else ""
         happened = [", ".join(told_event(each, lambda *_: "")) for each in history(store.db)]
         folder = reports.write_all(store, tmp_path / "out")
         page = (folder / "report.html").read_text("utf-8")

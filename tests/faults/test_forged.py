@@ -12,7 +12,7 @@ import msgspec
 from celery import Celery
 from redis import Redis
 
-from batch.coordinator.redis.flower_commands import Wish
+from batch.coordinator.redis.flower_inbox import Wish
 from jobs import names
 from jobs.celery_settings import celery_settings
 from jobs.chunk import DONE, ChunkClosed

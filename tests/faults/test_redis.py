@@ -27,7 +27,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from jobs import names
 from jobs.chunk import ChunkClosed, ReturnReason

@@ -28,7 +28,7 @@ import pytest
 from redis import Redis
 
 from batch import embedded_redis
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.main import cli
 from batch.reports.output_files import whole_file
 from batch.store.home import Home

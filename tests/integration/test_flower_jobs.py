@@ -22,9 +22,9 @@ import msgspec
 import pytest
 from redis import Redis
 
-from batch.coordinator.redis.flower_commands import Wish
-from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.redis.status import MOST_LISTED
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
+from batch.coordinator.redis.flower_inbox import Wish
+from batch.coordinator.redis.published_status import MOST_LISTED
 from batch.flower.listing import PAGE_SIZE
 from batch.watching.time_series import Failure, Series
 from jobs import names
@@ -166,7 +166,7 @@ def job_id(number: int) -> str:
 def be_there(post: CoordinatorRedis, only: str = "") -> None:
     """A coordinator's sign of life, which lasts for the test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("batch.coordinator.redis.status._SERVES_S", 600)
+        patch.setattr("batch.coordinator.redis.published_status._SERVES_S", 600)
         post.status.be_present("home", {"only": only})
 
 

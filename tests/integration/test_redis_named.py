@@ -17,7 +17,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from batch import embedded_redis
-from batch.coordinator.redis import connection
+from batch.coordinator.redis import redis_client
 from batch.coordinator.task_publisher import Sender
 from batch.settings import read_settings
 from jobs.errors import NightshiftError, ServiceUnavailable, UsageError
@@ -86,7 +86,7 @@ def strange(tmp_path: Path) -> Iterator[Callable[..., Strange]]:
 
 def refused(url: str) -> NightshiftError:
     with pytest.raises(NightshiftError) as raised:
-        connection.check(url)
+        redis_client.check(url)
     assert raised.value.hint
     assert "secret" not in f"{raised.value.message} {raised.value.hint}"
     return raised.value
@@ -293,7 +293,7 @@ def try_all(url: str) -> list[NightshiftError | ConnectionError | None]:
         return None
 
     steps: tuple[Callable[[], object], ...] = (
-        lambda: connection.check(url),
+        lambda: redis_client.check(url),
         lambda: sender.run_chunk(JOB, "test", TARGET, 1, 1),
         lambda: asyncio.run(as_worker()),
     )

@@ -28,8 +28,8 @@ from celery import Celery
 from redis import Redis
 
 from batch.coordinator.fence import Fence
-from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.redis.results import Mail
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
+from batch.coordinator.redis.result_streams import Mail
 from batch.coordinator.task_publisher import Sender
 from batch.flower import celery_app
 from batch.store.home import Home

@@ -16,7 +16,7 @@ import uvloop
 from redis import Redis
 
 from batch.coordinator.fence import Fence
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.store.home import Home
 from jobs import names

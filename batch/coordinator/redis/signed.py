@@ -11,7 +11,7 @@ from redis import Redis
 from redis.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from batch.coordinator.redis.connection import connect, while_running, words_of
+from batch.coordinator.redis.redis_client import connect, while_running, words_of
 from jobs.errors import BadMessage
 from jobs.message import N_
 from jobs.signing import Seal

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from batch import control
+from batch import job_control
 from batch.api import webhooks
 from batch.api.housekeeping import Closing
 from batch.api.webhooks import Hooks
-from batch.notifications.transport import Undelivered
+from batch.notifications.http_post import Undelivered
 from batch.removal import check_over, remove
 from batch.serve_processes import Child, Team
 from batch.store.home import Home
@@ -54,7 +54,7 @@ def test_a_cancel_that_failed_half_way_is_carried_out_when_repeated(
 ) -> None:
     batch = office.batch(line(0))
     with monkeypatch.context() as patch:
-        patch.setattr(control, "command", broken)
+        patch.setattr(job_control, "command", broken)
         first = office.ask("POST", f"/v1/batches/{batch['id']}/cancel")
 
     told = office.ask("POST", f"/v1/batches/{batch['id']}/cancel")
@@ -87,7 +87,7 @@ def test_an_intake_killed_before_it_tells_of_a_cancel_leaves_it_to_the_next(
         office.desk.registry._db.execute("UPDATE batches SET state = 'validating'")
     office.desk.registry.cancel(batch["id"], 1.0)
     with monkeypatch.context() as patch:
-        patch.setattr(control, "command", broken)
+        patch.setattr(job_control, "command", broken)
         office.intake.turn()
     office.intake._later.clear()
 
@@ -109,7 +109,7 @@ def test_a_cancel_that_an_operator_took_back_is_not_repeated(office: Office) -> 
     batch = office.batch(line(0))
     coordinator = office.home.lock()
     office.ask("POST", f"/v1/batches/{batch['id']}/cancel")
-    control.command(office.home, batch["nightshift"]["job"], Resume())
+    job_control.command(office.home, batch["nightshift"]["job"], Resume())
     coordinator.release()
 
     office.desk.look()
@@ -126,7 +126,7 @@ def test_a_cancelled_batch_that_an_operator_resumes_is_in_progress_until_its_dea
     assert office.get(batch["id"])["status"] == "cancelled"
 
     later = Change(fields={"deadline": "2099-01-01T00:00:00Z"})
-    control.command(office.home, batch["nightshift"]["job"], later, Resume(mended=True))
+    job_control.command(office.home, batch["nightshift"]["job"], later, Resume(mended=True))
 
     found = office.get(batch["id"])
     assert (found["status"], found["cancelling_at"]) == ("in_progress", None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.api.errors import ApiError
+from batch.api.api_errors import ApiError
 from batch.api.tenants import Limiter
 from batch.coordinator.metrics import Metrics
 from batch.money.caps import Caps, KeyCaps, read_caps, write_caps

@@ -22,12 +22,12 @@ from batch.cli.job_snapshot import Glance, worst
 from batch.cli.progress_text import sentence, stall_line
 from batch.commands import doctor, status, watch
 from batch.commands.watch import _Lines
-from batch.coordinator.heartbeat import Ailment, Sign, board_name
-from batch.coordinator.redis import connection, signed
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.coordinator_heartbeat import Ailment, Sign, board_name
+from batch.coordinator.redis import redis_client, signed
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.credentials import post_seal
-from batch.flower import texts
-from batch.flower.pages import _Stalled
+from batch.flower import page_texts
+from batch.flower.page_handlers import _Stalled
 from batch.flower.status_reader import Desk, Job
 from batch.notifications.absent_coordinator import Watchman
 from batch.settings import read_settings
@@ -115,8 +115,8 @@ def test_a_redis_that_stands_still_is_waited_for_once_and_not_for_long(
 ) -> None:
     scene.coordinate()
     waited: list[float] = []
-    noting = partial(_noting, waited, connection.connect)
-    for module in (connection, signed):
+    noting = partial(_noting, waited, redis_client.connect)
+    for module in (redis_client, signed):
         monkeypatch.setattr(module, "connect", noting)
     for module in (job_snapshot, doctor):
         monkeypatch.setattr(module, "LOOK_S", 0.1)
@@ -246,11 +246,13 @@ def _in_flower(scene: Scene, before: Callable[[Desk], None]) -> tuple[str, str]:
 
     job = asyncio.run(look())
     assert (job.rate, job.left_s, job.done_at, job.needs_action) == (0.0, None, None, True)
-    assert texts.end(job) == ""
+    assert page_texts.end(job) == ""
     metrics = generate_latest(_Stalled([job])).decode()
     assert job.stall
     assert f'nightshift_job_stalled{{job_id="{JOB}",reason="{job.stall.reason}"}} 1.0' in metrics
-    return texts.state(job), f"{texts.reason(job)} {' '.join(texts.help_for(job) or ())}"
+    return page_texts.state(
+        job
+    ), f"{page_texts.reason(job)} {' '.join(page_texts.help_for(job) or ())}"
 
 
 @pytest.mark.parametrize("stall", [each for each in Stall if each is not Stall.COPIED])

@@ -21,7 +21,7 @@ from batch.coordinator import job_controller as active_module
 from batch.coordinator import outputs
 from batch.coordinator.isolation import TROUBLE_S
 from batch.coordinator.reconcile import LOST_MESSAGE_S, OVERDUE_S, SILENCE_S
-from batch.coordinator.redis.flower_commands import Wish
+from batch.coordinator.redis.flower_inbox import Wish
 from batch.money.caps import Caps, write_caps
 from batch.store import delivery_ledger
 from batch.store.chunks import UNKNOWN, Lost

@@ -24,7 +24,7 @@ from batch.coordinator.chunk_size import (
     chunk_size,
 )
 from batch.coordinator.feeder import WARMING_S, Fed, Feeder
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.money.bounds import NO_BOUND, request_bound
 from batch.money.caps import Room

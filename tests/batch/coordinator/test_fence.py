@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import cast
 
 from batch.coordinator.fence import Fence
-from batch.coordinator.redis.data_loss import Memory
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
+from batch.coordinator.redis.data_loss_watch import Memory
 from batch.coordinator.task_publisher import Sender
 from batch.store.home import Home
 from jobs.names import FENCE

@@ -20,16 +20,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from batch import control
+from batch import job_control
 from batch.coordinator import (
     chunk_watch,
+    coordinator_service,
     isolation,
     job_controller,
     job_status,
     outputs,
     redis_recovery,
     result_intake,
-    service,
     status_publisher,
 )
 from batch.money import pricewatch
@@ -82,10 +82,10 @@ class Lives(RuleBasedStateMachine):
             delivery_ledger,
             isolation,
             redis_recovery,
-            service,
+            coordinator_service,
         ):
             self.patch.setattr(module, "time", self.clock)
-        self.patch.setattr(control, "datetime", self._datetime())
+        self.patch.setattr(job_control, "datetime", self._datetime())
         self.folder = Path(tempfile.mkdtemp())
         self.house = House(self.folder, self.clock)
         job(self.house, REQUESTS)
@@ -106,7 +106,7 @@ class Lives(RuleBasedStateMachine):
     def ask(self, commands: list[Command]) -> None:
         before, now = self.house.row(), datetime.fromtimestamp(self.clock.wall, UTC)
         try:
-            heard = control.command(self.house.home, JOB, *commands)
+            heard = job_control.command(self.house.home, JOB, *commands)
         except Objected:
             assert self.house.row() == before
             return
@@ -187,7 +187,7 @@ class Lives(RuleBasedStateMachine):
         failed = Retry(("endpoint.bad_request",))
         for _ in range(60):
             with suppress(Objected):
-                control.command(self.house.home, JOB, free, failed, Resume(mended=True))
+                job_control.command(self.house.home, JOB, free, failed, Resume(mended=True))
             self.house.turn()
             for number in self.house.out():
                 self._answer(number)

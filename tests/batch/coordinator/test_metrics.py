@@ -17,11 +17,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import REGISTRY
 
+from batch.coordinator.coordinator_service import Coordinator
 from batch.coordinator.job_controller import JobController
 from batch.coordinator.metrics import MOST_CODES, MOST_JOBS, Metrics
 from batch.coordinator.outputs import Writer
-from batch.coordinator.redis.gateway import CoordinatorRedis
-from batch.coordinator.service import Coordinator
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.money.spend_tracker import Allowance
 from batch.reports.page import visible

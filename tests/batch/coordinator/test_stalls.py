@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from batch.coordinator.job_controller import JobController
 from batch.coordinator.metrics import Metrics
 from batch.notifications import notifier
-from batch.notifications.message import LASTS_S
+from batch.notifications.notification import LASTS_S
 from batch.store import wait_times as waits
 from batch.watching.progress import Progress
 from batch.watching.time_series import series_of, unpacked

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from batch.coordinator.flower_queries import Retried
-from batch.coordinator.redis.flower_commands import Wish
+from batch.coordinator.redis.flower_inbox import Wish
 from batch.coordinator.worker_status import Presence, presence_of
 from batch.flower.status_reader import ANSWER_S
 from batch.reports.output_files import Piece

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from batch.coordinator.feeder import POISON, Feeder
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.store import delivery_ledger
 from batch.store.chunks import OpenChunk

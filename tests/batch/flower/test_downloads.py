@@ -12,7 +12,7 @@ from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
-from batch.flower.pages import FilePage
+from batch.flower.page_handlers import FilePage
 from batch.flower.status_reader import FileGone
 from batch.reports.output_files import Piece
 from jobs.errors import ServiceUnavailable

@@ -22,8 +22,8 @@ from pydantic import ValidationError
 
 from batch import language
 from batch.language import capital
-from batch.notifications import channels, delivery_log, mail, telegram, transport, webhook
-from batch.notifications.message import TEST, occasion, text, title, word_of
+from batch.notifications import channels, delivery_log, http_post, mail, telegram, webhook
+from batch.notifications.notification import TEST, occasion, text, title, word_of
 from batch.notifications.notifier import Teller
 from batch.store import delivery_ledger
 from batch.store.incidents import Trouble
@@ -165,7 +165,7 @@ def test_a_webhook_gets_json_with_a_signature_that_can_be_checked(there: Hook) -
 
 
 def test_a_webhook_that_sends_elsewhere_is_not_followed() -> None:
-    with hook(302) as there, pytest.raises(transport.Undelivered, match="HTTP 302"):
+    with hook(302) as there, pytest.raises(http_post.Undelivered, match="HTTP 302"):
         channels.send("url", there.url, {"event": TEST, "job": ""}, "a", SECRETS)
     assert len(there.posts) == 1
 
@@ -174,7 +174,7 @@ def test_telegram_is_written_to_and_its_token_is_told_nobody(there: Hook) -> Non
     there.answers.append(401)
     environ = {**SECRETS, telegram.URL: there.url}
 
-    with pytest.raises(transport.Undelivered) as caught:
+    with pytest.raises(http_post.Undelivered) as caught:
         channels.send("telegram", "-1001", {"event": TEST, "job": ""}, "a", environ)
     channels.send("telegram", "-1001", {"event": TEST, "job": ""}, "a", environ)
 
@@ -207,7 +207,7 @@ def send_mail(box: MailBox, word: dict[str, object], host: str = "127.0.0.1") ->
 @pytest.fixture
 def abroad(monkeypatch: pytest.MonkeyPatch) -> None:
     """No host is taken for this machine: mail goes over a network."""
-    monkeypatch.setattr(transport, "HERE", frozenset())
+    monkeypatch.setattr(http_post, "HERE", frozenset())
 
 
 @pytest.mark.usefixtures("abroad")
@@ -222,7 +222,7 @@ def test_over_a_network_a_mail_and_its_password_go_behind_starttls(
     theirs.load_cert_chain(pem, key)
 
     with mail_box(theirs) as box:
-        with pytest.raises(transport.Undelivered, match="SSLCertVerificationError"):
+        with pytest.raises(http_post.Undelivered, match="SSLCertVerificationError"):
             send_mail(box, {"event": TEST}, "localhost")
         assert (box.logins, box.mails) == ([], [])
 
@@ -235,7 +235,7 @@ def test_over_a_network_a_mail_and_its_password_go_behind_starttls(
 
 @pytest.mark.usefixtures("abroad")
 def test_over_a_network_nothing_is_told_to_a_server_without_starttls() -> None:
-    with mail_box() as box, pytest.raises(transport.Undelivered, match="SMTPNotSupportedError"):
+    with mail_box() as box, pytest.raises(http_post.Undelivered, match="SMTPNotSupportedError"):
         send_mail(box, {"event": TEST})
 
     assert (box.logins, box.mails) == ([], [])
@@ -260,7 +260,7 @@ def test_a_name_cannot_add_headers_to_a_mail(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_arrive_says_why_and_no_address(way: str, address: str, words: str) -> None:
-    with pytest.raises(transport.Undelivered) as caught:
+    with pytest.raises(http_post.Undelivered) as caught:
         channels.send(way, address, {"event": TEST, "job": ""}, "a", {})
 
     assert str(caught.value).startswith(words)
@@ -270,20 +270,20 @@ def test_what_does_not_arrive_says_why_and_no_address(way: str, address: str, wo
 def test_a_mail_that_is_refused_says_so() -> None:
     with mail_box() as box:
         box.refuses = True
-        with pytest.raises(transport.Undelivered, match="SMTPRecipientsRefused"):
+        with pytest.raises(http_post.Undelivered, match="SMTPRecipientsRefused"):
             send_mail(box, {"event": TEST})
 
 
 def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("from-file\n")
-    with pytest.raises(transport.Undelivered, match="others may read"):
-        transport.secret({"A_FILE": str(file)}, "A")
+    with pytest.raises(http_post.Undelivered, match="others may read"):
+        http_post.secret({"A_FILE": str(file)}, "A")
     file.chmod(0o600)
 
-    assert transport.secret({"A_FILE": str(file), "A": "from-variable"}, "A") == "from-file"
-    with pytest.raises(transport.Undelivered, match="cannot be read"):
-        transport.secret({"A_FILE": str(tmp_path / "none")}, "A")
+    assert http_post.secret({"A_FILE": str(file), "A": "from-variable"}, "A") == "from-file"
+    with pytest.raises(http_post.Undelivered, match="cannot be read"):
+        http_post.secret({"A_FILE": str(tmp_path / "none")}, "A")
 
 
 @pytest.mark.parametrize(
@@ -399,7 +399,7 @@ def test_a_book_that_is_not_ours_is_begun_anew(tmp_path: Path) -> None:
 
 
 def test_a_webhook_whose_head_drips_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(http_post, "PATIENCE_S", 0.3)
     done = threading.Event()
 
     def drip(server: socket.socket) -> None:
@@ -413,7 +413,7 @@ def test_a_webhook_whose_head_drips_is_left_in_time(monkeypatch: pytest.MonkeyPa
         thread = threading.Thread(target=drip, args=(server,))
         thread.start()
         address = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        with pytest.raises(transport.Undelivered, match="TimeoutError"):
+        with pytest.raises(http_post.Undelivered, match="TimeoutError"):
             channels.send("url", address, {"event": "x", "job": ""}, "n", {})
         done.set()
         thread.join()

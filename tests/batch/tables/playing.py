@@ -15,7 +15,7 @@ from typing import Any, cast
 import msgspec
 
 from batch.coordinator.feeder import Feeder
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
 from batch.estimator.character_counts import shape_of
 from batch.reports import write_all

@@ -9,8 +9,8 @@ import pytest
 
 from batch import language
 from batch.store import delivery_ledger
-from batch.viewing import pages
-from batch.viewing.pages import View
+from batch.viewing import request_pages
+from batch.viewing.request_pages import View
 from jobs.message import N_
 from tests.batch.making import delivery, feed, publish, result
 
@@ -30,7 +30,7 @@ def test_a_failure_is_told_in_the_language_of_whoever_looks(tmp_path: Path) -> N
     failed = result(0, chunk.chunk, code="endpoint.5xx", message=str(why), data=why.data)
     delivery_ledger.apply(store, [delivery([], [failed])])
 
-    shown = (pages.listing(store, View()), pages.row(store, 0, View()) or "")
+    shown = (request_pages.listing(store, View()), request_pages.row(store, 0, View()) or "")
 
     store.close()
     for page in shown:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from batch.coordinator.redis.chunks import Chunks
-from batch.coordinator.redis.connection import TIMEOUT_S
-from batch.coordinator.redis.data_loss import MemoryWatch
-from batch.coordinator.redis.flower_commands import Clicks
-from batch.coordinator.redis.results import Results
+from batch.coordinator.redis.chunk_permits import Chunks
+from batch.coordinator.redis.data_loss_watch import MemoryWatch
+from batch.coordinator.redis.flower_inbox import Clicks
+from batch.coordinator.redis.published_status import Status
+from batch.coordinator.redis.redis_client import TIMEOUT_S
+from batch.coordinator.redis.result_streams import Results
 from batch.coordinator.redis.signed import SignedRedis
-from batch.coordinator.redis.status import Status
 from jobs.signing import Seal
 
 

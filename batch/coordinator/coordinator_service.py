@@ -31,7 +31,7 @@ from batch.coordinator.joblog import JobLog
 from batch.coordinator.late_lookups import Afterwards
 from batch.coordinator.outputs import Writer
 from batch.coordinator.reconcile import SILENCE_S
-from batch.coordinator.redis.gateway import CoordinatorRedis
+from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.redis_recovery import RedisRecovery
 from batch.coordinator.status_publisher import Board
 from batch.coordinator.task_publisher import Sender

@@ -40,7 +40,7 @@ from tornado.web import HTTPError, RequestHandler, StaticFileHandler, url
 from batch import language
 from batch.coordinator import flower_commands
 from batch.coordinator.flower_queries import Retried
-from batch.flower import forms, plots, texts
+from batch.flower import forms, page_texts, plots
 from batch.flower.listing import Listing, Query
 from batch.flower.status_reader import Desk, FileGone, Job
 from batch.language import _
@@ -209,7 +209,7 @@ class _Handler(BaseHandler):  # type: ignore[misc]  # Flower has no types
 
     def write_error(self, status_code: int, **__: Any) -> None:
         """A sentence. Not what went wrong in detail: that may quote what is secret."""
-        known = {404: texts.answer("no_job"), 503: texts.answer("away")}
+        known = {404: page_texts.answer("no_job"), 503: page_texts.answer("away")}
         text = known.get(status_code) or str(self._reason)
         if self.wants_json:
             self.json({"error": text})
@@ -242,7 +242,7 @@ class _Handler(BaseHandler):  # type: ignore[misc]  # Flower has no types
             _parts()
             .get_template(f"{name}.html")
             .render(
-                words=texts,
+                words=page_texts,
                 look_only=self.application.look_only,
                 jobs_url=self.reverse_url("jobs"),
                 tasks_url=self.reverse_url("tasks"),
@@ -372,7 +372,7 @@ class ClickApi(_Handler):
             job = structs.replace(await self.find(job_id), reason=job.reason)
         status = _STATUS.get(code, _REFUSED)
         self.set_status(status)
-        told = texts.answer(code, job, wish)
+        told = page_texts.answer(code, job, wish)
         self.json({"done": status == HTTPStatus.OK, "code": code, "text": told})
 
     async def _asked(self, job: Job, wish: str) -> str:
@@ -404,7 +404,7 @@ class FormPage(_Handler):
                 retried = await self.desk.retries(job)
         if retried is None:
             self.set_status(503)
-            self.json({"error": texts.answer("silent" if job.coordinated else "nobody")})
+            self.json({"error": page_texts.answer("silent" if job.coordinated else "nobody")})
             return
         what = {"retried": forms.retried(retried), "stands": forms.current(job)}
         self.finish(self.part(f"form-{form}", job=job, **what))
@@ -435,7 +435,7 @@ class FilePage(_Handler):
     def _refuse(self, status: int, code: str, job: Job) -> None:
         self.set_status(status)
         up = self.reverse_url("job", job.job)
-        self.shell(visible(job.name), self.part("trouble", text=texts.answer(code), up=up))
+        self.shell(visible(job.name), self.part("trouble", text=page_texts.answer(code), up=up))
 
     async def _send(self, first: Piece, pieces: AsyncIterator[Piece]) -> None:
         """Who gets less than was announced knows that it is not whole: the connection is cut."""

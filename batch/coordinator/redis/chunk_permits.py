@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from batch.coordinator.redis.connection import while_running
+from batch.coordinator.redis.redis_client import while_running
 from batch.coordinator.redis.signed import SignedRedis
 from jobs import names
 from jobs.chunk import Payload

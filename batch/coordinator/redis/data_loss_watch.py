@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import cast
 
-from batch.coordinator.redis.connection import while_running
+from batch.coordinator.redis.redis_client import while_running
 from batch.coordinator.redis.signed import SignedRedis
 from jobs import names
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from batch import control
+from batch import job_control
 from batch.coordinator import flower_commands
-from batch.coordinator.redis.flower_commands import Wish
+from batch.coordinator.redis.flower_inbox import Wish
 from batch.store import delivery_ledger
 from batch.store.home import Home
 from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore
@@ -68,15 +68,15 @@ def how(job: JobRow) -> tuple[JobState, str]:
 
 def test_a_job_is_paused_and_resumed_whether_a_coordinator_works_on_it_or_not(home: Home) -> None:
     for lock in (None, home.lock(JOB)):
-        paused = control.command(home, JOB, Pause())
+        paused = job_control.command(home, JOB, Pause())
         assert (how(paused.job), paused.moot) == ((JobState.PAUSED, PauseReason.USER), ())
-        assert control.command(home, JOB, Resume()).job.state is JobState.IN_PROGRESS
+        assert job_control.command(home, JOB, Resume()).job.state is JobState.IN_PROGRESS
         if lock:
             lock.release()
 
 
 def test_a_cancelled_job_of_which_nothing_is_out_ends_at_once(home: Home, store: JobStore) -> None:
-    assert control.command(home, JOB, Cancel()).job.state is JobState.CANCELLED
+    assert job_control.command(home, JOB, Cancel()).job.state is JobState.CANCELLED
     assert (Path(store.job().spec.output_dir) / "cost.json").exists()
 
 
@@ -84,12 +84,12 @@ def test_a_cancelled_job_with_calls_in_flight_or_a_coordinator_waits(
     home: Home, store: JobStore
 ) -> None:
     with_coordinator = home.lock()
-    assert control.command(home, JOB, Cancel()).job.state is JobState.CANCELLING
+    assert job_control.command(home, JOB, Cancel()).job.state is JobState.CANCELLING
     with_coordinator.release()
 
-    assert control.command(home, JOB, Resume()).job.state is JobState.IN_PROGRESS
+    assert job_control.command(home, JOB, Resume()).job.state is JobState.IN_PROGRESS
     feed(store)
-    assert control.command(home, JOB, Cancel()).job.state is JobState.CANCELLING
+    assert job_control.command(home, JOB, Cancel()).job.state is JobState.CANCELLING
 
 
 def test_all_commands_of_a_call_come_to_pass_or_none(home: Home, store: JobStore) -> None:
@@ -98,14 +98,14 @@ def test_all_commands_of_a_call_come_to_pass_or_none(home: Home, store: JobStore
     before = store.job()
 
     with pytest.raises(Objected, match="deadline"):
-        control.command(
+        job_control.command(
             home, JOB, Change(fields={"deadline": past}), Retry(("endpoint.5xx",)), Resume()
         )
 
     assert store.job() == before
 
     more = Change(budget={"rub": Decimal(50)})
-    heard = control.command(home, JOB, more, Retry(("endpoint.5xx",)), Resume())
+    heard = job_control.command(home, JOB, more, Retry(("endpoint.5xx",)), Resume())
     assert (heard.job.state, heard.job.left) == (JobState.IN_PROGRESS, 4)
     assert heard.job.spec.budget.rub == 50
 
@@ -116,19 +116,19 @@ def test_what_goes_along_with_commands_is_undone_with_them(home: Home, store: Jo
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        control.command(home, JOB, Pause(), also=fails)
+        job_control.command(home, JOB, Pause(), also=fails)
 
     assert (store.job().state, store.job().reason_text) == (JobState.IN_PROGRESS, "")
 
 
 def test_a_change_that_no_job_can_have_is_refused_whole(home: Home, store: JobStore) -> None:
     with pytest.raises(UsageError, match=r"limits\.rpm"):
-        control.command(home, JOB, Change(limits={"rpm": -1}))
+        job_control.command(home, JOB, Change(limits={"rpm": -1}))
     assert store.job().spec.limits.rpm is None
 
 
 def test_wishes_for_the_coordinator_do_not_push_each_other_out(home: Home, store: JobStore) -> None:
-    control.command(home, JOB, Change(fields={"priority": 2.0}), SEEN_TO)
+    job_control.command(home, JOB, Change(fields={"priority": 2.0}), SEEN_TO)
     assert store.take_wishes() == {LIFT, RECALL}
 
 
@@ -165,21 +165,21 @@ def test_a_job_that_would_rest_again_at_once_is_resumed_only_by_who_saw_to_that(
     assert click(store, "resume") == why
     assert store.job().state is JobState.PAUSED
 
-    assert control.command(home, JOB, SEEN_TO).job.state is JobState.IN_PROGRESS
+    assert job_control.command(home, JOB, SEEN_TO).job.state is JobState.IN_PROGRESS
 
 
 def test_a_job_that_waits_for_its_hours_goes_on_then_or_with_others(
     home: Home, store: JobStore
 ) -> None:
-    control.command(home, JOB, Change(fields={"window": "00:00-00:01@Pacific/Kiritimati"}))
+    job_control.command(home, JOB, Change(fields={"window": "00:00-00:01@Pacific/Kiritimati"}))
     rest(store, PauseReason.WINDOW_CLOSED)
 
     for resume in (Resume(), SEEN_TO):
-        heard = control.command(home, JOB, resume)
+        heard = job_control.command(home, JOB, resume)
         assert how(heard.job) == (JobState.PAUSED, PauseReason.WINDOW_CLOSED)
         assert [each.code for each in heard.moot] == ["needs_hours"]
 
-    heard = control.command(home, JOB, Change(fields={"window": None}), Resume())
+    heard = job_control.command(home, JOB, Change(fields={"window": None}), Resume())
     assert heard.job.state is JobState.IN_PROGRESS
 
 

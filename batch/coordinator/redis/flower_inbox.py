@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import msgspec
 
-from batch.coordinator.redis.connection import while_running
+from batch.coordinator.redis.redis_client import while_running
 from batch.coordinator.redis.signed import SignedRedis, read_json
 from jobs import names
 from jobs.constraints import Seconds

@@ -7,9 +7,9 @@ import re
 
 from starlette.requests import Request
 
+from batch.api.api_errors import ApiError, invalid, wrong_type
 from batch.api.batch_options import check_range
 from batch.api.context import Desk
-from batch.api.errors import ApiError, invalid, wrong_type
 
 _LARGEST_JSON = 1024 * 1024
 _MOST_LINES = 10**12
