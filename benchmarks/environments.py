@@ -45,7 +45,7 @@ def environ_for(home: Path | str, url: str) -> dict[str, str]:
 def endpoint(*options: str) -> Iterator[str]:
     """The nearly free endpoint; its address."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.endpoint", *options],
+        [sys.executable, "-m", "benchmarks.constant_endpoint", *options],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

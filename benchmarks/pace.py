@@ -32,7 +32,7 @@ from redis import Redis
 
 from scripts.simulator.book import BookEntry, canonical_hash
 from scripts.torturing.hosts import Hosts
-from scripts.torturing.house import House
+from scripts.torturing.installation import House
 
 _LONGEST_S = 20
 """The longest that a call takes where a limit is given: its tokens are known then."""

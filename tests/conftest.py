@@ -19,7 +19,7 @@ from batch.coordinator.redis import redis_client
 from jobs.errors import NightshiftError
 from jobs.signing import Seal
 from scripts.simulator import Simulator
-from scripts.torturing.lives import endless_keys
+from scripts.torturing.key_expiry import endless_keys
 from tests.readers import check_outputs
 
 # Tests read English, whatever whoever runs them reads.

@@ -22,7 +22,7 @@ from typing import Any, Self
 import pytest
 from redis import Redis
 
-from scripts.torturing.house import House
+from scripts.torturing.installation import House
 from tests.acceptance.conftest import wait_until
 from tests.conftest import CANARY
 

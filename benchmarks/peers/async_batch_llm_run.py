@@ -14,7 +14,7 @@ from async_batch_llm import (  # type: ignore[import-not-found]
     process_prompts,
 )
 
-from benchmarks.peers.answers import KEY, PATIENCE_S, bodies, prompt, write
+from benchmarks.peers.peer_files import KEY, PATIENCE_S, bodies, prompt, write
 
 
 async def send(asked: list[dict[str, Any]], url: str, in_flight: int) -> list[str | None]:

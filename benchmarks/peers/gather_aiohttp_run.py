@@ -7,8 +7,8 @@ import sys
 
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
-from benchmarks.peers.answers import KEY, PATIENCE_S, bodies, write
 from benchmarks.peers.gather_run import send
+from benchmarks.peers.peer_files import KEY, PATIENCE_S, bodies, write
 
 
 async def run(source: str, output: str, url: str, in_flight: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
-from benchmarks.peers.answers import KEY, PATIENCE_S, bodies, write
+from benchmarks.peers.peer_files import KEY, PATIENCE_S, bodies, write
 
 
 async def send(asked: list[dict[str, Any]], client: AsyncOpenAI, in_flight: int) -> list[str]:

@@ -12,7 +12,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm  # type: ignore[import-not-found]
 
-from benchmarks.peers.answers import KEY, bodies, write
+from benchmarks.peers.peer_files import KEY, bodies, write
 
 
 async def send(asked: list[dict[str, Any]], url: str, in_flight: int) -> list[str | None]:

@@ -8,7 +8,7 @@ import sys
 from lm_deluge import Conversation, LLMClient  # type: ignore[import-not-found]
 from lm_deluge.models import register_model  # type: ignore[import-not-found]
 
-from benchmarks.peers.answers import KEY, bodies, prompt, write
+from benchmarks.peers.peer_files import KEY, bodies, prompt, write
 
 
 def main(source: str, output: str, url: str, in_flight: str) -> int:

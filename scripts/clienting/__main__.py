@@ -17,7 +17,7 @@ from typing import NamedTuple
 import click
 
 from scripts.simulator import Simulator
-from scripts.torturing.house import free_port
+from scripts.torturing.installation import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAMS = Path(__file__).parent / "programs"

@@ -18,15 +18,15 @@ import click
 import uvloop
 from aiohttp import web
 
-from .answers import MODES, Style
-from .app import make_app
+from .answer_text import MODES, Style
+from .fault_kinds import describe_kinds
 from .faults import parse_rules
-from .kinds import describe_kinds
 from .latency import parse_latency
 from .limits import Limits
 from .options import Options
-from .others import PATHS
-from .world import World
+from .other_endpoints import PATHS
+from .routes import make_app
+from .simulator_state import World
 
 EPILOG = """
 \b

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import others
+from . import other_endpoints
 from .book import canonical
 from .refusals import RefusedError, refusal
 
@@ -22,7 +22,7 @@ class Chat:
     max_tokens: int | None
     forced_tool: str | None
     fields: dict[str, Any]
-    form: str = others.CHAT
+    form: str = other_endpoints.CHAT
     answers: int = 1
     asked: dict[str, Any] = field(default_factory=dict)
 
@@ -54,10 +54,10 @@ class Chat:
         return only or order, not only and wish.get("allow_fallbacks", True) is not False
 
 
-def read_chat(raw: bytes, form: str = others.CHAT) -> Chat:
+def read_chat(raw: bytes, form: str = other_endpoints.CHAT) -> Chat:
     """The request in `raw`, or `RefusedError` with a 400 that says what is wrong."""
     asked = _object(raw)
-    fields = others.as_chat(form, asked)
+    fields = other_endpoints.as_chat(form, asked)
     model, messages = fields.get("model"), fields.get("messages")
     if not isinstance(model, str) or not model:
         raise _bad("model: a string is required")
@@ -67,7 +67,7 @@ def read_chat(raw: bytes, form: str = others.CHAT) -> Chat:
         raise _bad("stream: this server only answers in one piece")
     return Chat(
         *(model, messages, canonical(messages), _max_tokens(fields), _tool(fields), fields),
-        *(form, others.answers(form, asked), asked),
+        *(form, other_endpoints.answers(form, asked), asked),
     )
 
 

@@ -28,8 +28,8 @@ from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from .exact import EXACT
-from .others import PATHS
+from .exact_json import EXACT
+from .other_endpoints import PATHS
 
 CHAT = tuple(f"/{path}" for path in PATHS)
 _Key = TypeVar("_Key")

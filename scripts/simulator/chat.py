@@ -7,23 +7,23 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from typing import Any
 
-from . import others
-from .answers import Answer, compose
+from . import other_endpoints
+from .answer_faults import price_factor, spoil
+from .answer_text import Answer, compose
 from .body import Chat, read_chat
 from .book import body_hash
-from .call import Call, Generation, Place
+from .call_cost import Tokens, cost_of, prices_for
+from .call_record import Call, Generation, Place
 from .catalogue import Model, Provider
-from .dice import dice, draw
-from .exact import EXACT, dumps
+from .exact_json import EXACT, dumps
 from .exchange import Exchange
 from .faults import Plot, Rule
 from .limits import ExceededError
-from .pricing import Tokens, cost_of, prices_for
 from .refusals import RefusedError, Reply, now_utc, refusal
 from .scripted import scripted, seconds_before
-from .spoil import price_factor, spoil
+from .seeded_chance import dice, draw
+from .simulator_state import World
 from .tokens import prompt_tokens
-from .world import World
 
 # What a dollar is taken to cost for the dollar figure that nobody may add to roubles.
 ROUBLES_PER_DOLLAR = Decimal(80)
@@ -36,7 +36,7 @@ UNBOUNDED = 4096
 def look_into(call: Call) -> None:
     """Read the body as far as the book and the rules need it; its faults are told later."""
     try:
-        call.chat = read_chat(call.raw, others.form_of(call.request.path))
+        call.chat = read_chat(call.raw, other_endpoints.form_of(call.request.path))
     except RefusedError as refused:
         call.chat = refused
         return
@@ -99,7 +99,7 @@ class _Work:
         document = self._document(answer, generation)
         spoil(document, self.plot.answer)
         rng = dice(self.world.options.seed, self.call.digest, 0, "form")
-        return dumps(others.answer(self.chat.form, document, self.chat.asked, rng))
+        return dumps(other_endpoints.answer(self.chat.form, document, self.chat.asked, rng))
 
     def generate(self) -> tuple[Answer, Generation]:
         """Make the answer, and charge for it."""

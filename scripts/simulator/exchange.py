@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from .call import Call
+from .call_record import Call
 from .refusals import Reply
 
 # How often a fault that only waits looks whether the client is still there, in seconds.

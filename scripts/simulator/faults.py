@@ -18,9 +18,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .dice import draw
-from .kinds import KINDS, MIX, WHEN, Setting
+from .fault_kinds import KINDS, MIX, WHEN, Setting
 from .refusals import FORMS, MEANINGS
+from .seeded_chance import draw
 
 _WHEN_TYPES: dict[str, type] = {
     "row": str,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
-from .answers import Style
+from .answer_text import Style
 from .faults import Rule
 from .latency import Latency, parse_latency
 from .limits import Limits

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-from .exact import dumps
+from .exact_json import dumps
 
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"

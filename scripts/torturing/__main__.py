@@ -14,22 +14,22 @@ from pathlib import Path
 from typing import TypeVar
 
 from scripts.torturing import (
-    caps,
+    cap_simulation,
     crashpoints,
-    crowd,
+    fault_pairs,
     hosts,
-    pairs,
+    journal_delay,
+    known_costs,
+    many_jobs,
     restarts,
-    served,
+    serve_kills,
     signals,
     stalls,
-    sums,
     upgrade,
-    window,
 )
 from scripts.torturing.campaigns import PLANS, run
-from scripts.torturing.house import end_all
-from scripts.torturing.nursery import Nursery
+from scripts.torturing.installation import end_all
+from scripts.torturing.prefork import Nursery
 from scripts.torturing.preload import build
 
 Outcome = TypeVar("Outcome")
@@ -86,7 +86,7 @@ def parser() -> ArgumentParser:
         "pairs", _pairs, "a kill at each named point of the code while the endpoint errs"
     )
     two.add_argument(
-        "points", nargs="*", type=_named(pairs.POINTS), metavar="POINT", help="which (all)"
+        "points", nargs="*", type=_named(fault_pairs.POINTS), metavar="POINT", help="which (all)"
     )
     for each in (one, two):
         each.add_argument("--step", type=int, default=1, help="every Nth of them only (1)")
@@ -190,14 +190,14 @@ def _points(given: Namespace, folder: Path) -> list[str]:
 
 
 def _pairs(given: Namespace, folder: Path) -> list[str]:
-    def play(point: str) -> pairs.Result:
-        result = pairs.run(folder / point, [point], step=given.step)
+    def play(point: str) -> fault_pairs.Result:
+        result = fault_pairs.run(folder / point, [point], step=given.step)
         print(f"{result.tried:>9,}  faults of the endpoint, and a kill: {point}", flush=True)
         for law in (*result.broken, *(f"not met: {name}" for name in result.unmet)):
             print(law, flush=True)
         return result
 
-    results = _side_by_side(play, given.points or pairs.POINTS, given.beside)
+    results = _side_by_side(play, given.points or fault_pairs.POINTS, given.beside)
     print(f"{sum(one.tried for one in results):>9,}  pairs")
     _in_vain(sum(one.in_flight for one in results), sum(one.bought_twice for one in results))
     return [law for one in results for law in one.broken]
@@ -239,7 +239,7 @@ def _restarts(given: Namespace, folder: Path) -> list[str]:
 
 
 def _window(given: Namespace, folder: Path) -> list[str]:
-    found = window.run(folder, given.rows)
+    found = journal_delay.run(folder, given.rows)
     for share in (50, 90, 99, 100):
         at = found[min(len(found) * share // 100, len(found) - 1)]
         print(f"{1000 * at:>9.3f} ms  p{share} of {len(found)} answers: last byte to journal")
@@ -274,7 +274,7 @@ def _caps(given: Namespace, folder: Path) -> list[str]:
     def tell(done: int) -> None:
         print(f"{done:>9,}  jobs", flush=True)
 
-    toll = caps.run(folder, given.jobs, given.seed, tell)
+    toll = cap_simulation.run(folder, given.jobs, given.seed, tell)
     print(f"{toll.jobs:>9,}  simulated jobs, {toll.capped:,} with a cap in roubles")
     print(
         f"{toll.calls:>9,}  calls, {toll.kills:,} kills, {toll.steps:,} steps, {toll.seconds:.0f} s"
@@ -283,14 +283,14 @@ def _caps(given: Namespace, folder: Path) -> list[str]:
 
 
 def _crowd(given: Namespace, folder: Path) -> list[str]:
-    found = crowd.run(folder, given.jobs, given.seed)
+    found = many_jobs.run(folder, given.jobs, given.seed)
     print(f"{found.jobs:>9,}  jobs with a cap, {found.met} met it, {found.kills} workers killed")
     print(f"{found.calls:>9,}  billed calls, {found.rub} ₽")
     return found.broken
 
 
 def _served(given: Namespace, folder: Path) -> list[str]:
-    found = served.run(folder, given.blows, given.seed)
+    found = serve_kills.run(folder, given.blows, given.seed)
     for name, count in sorted(found.kills.items()):
         print(f"{count:>9,}  kills of {name}")
     print(f"{found.batches:>9,}  batches, {found.rows:,} rows, {found.slowest_s:.0f} s at most")
@@ -299,9 +299,9 @@ def _served(given: Namespace, folder: Path) -> list[str]:
 
 
 def _sums(given: Namespace, folder: Path) -> list[str]:
-    found = sums.run(folder, given.rows, given.seed)
+    found = known_costs.run(folder, given.rows, given.seed)
     for name, units in found.by.items():
-        print(f"{units / 10**sums.UNIT:>22.6f} ₽  {units} units  {name}")
+        print(f"{units / 10**known_costs.UNIT:>22.6f} ₽  {units} units  {name}")
     for name, seconds in found.seconds.items():
         print(f"{seconds:>9.0f}  s: {name}")
     print(f"{found.rows:>9,}  requests, {found.calls:,} calls")

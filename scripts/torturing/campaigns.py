@@ -19,10 +19,10 @@ from pathlib import Path
 from redis import Redis
 
 from scripts.auditor import ZERO, Audit
-from scripts.simulator.kinds import MIX
-from scripts.torturing.house import CHOICES, MODEL, House, dice
-from scripts.torturing.memories import Memories
-from scripts.torturing.nursery import Nursery
+from scripts.simulator.fault_kinds import MIX
+from scripts.torturing.installation import CHOICES, MODEL, House, dice
+from scripts.torturing.prefork import Nursery
+from scripts.torturing.redis_rollback import Memories
 
 _PATIENCE_S = 300.0
 _TIGHT_RUB = Decimal("0.04")

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from scripts.torturing.house import SOON_TRIED_AGAIN, House
-from scripts.torturing.nursery import Nursery
+from scripts.torturing.installation import SOON_TRIED_AGAIN, House
+from scripts.torturing.prefork import Nursery
 from scripts.torturing.preload import Crashpoint
 
 ROWS = 20

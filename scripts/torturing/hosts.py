@@ -31,7 +31,7 @@ from types import TracebackType
 from typing import Self
 
 from scripts.auditor import Audit
-from scripts.torturing.house import NOTHING, ROOT, House
+from scripts.torturing.installation import NOTHING, ROOT, House
 
 _PATIENCE_S = 60.0
 _NOBODY = "02:00:00:00:00:01"

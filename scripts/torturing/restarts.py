@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.torturing.house import House
+from scripts.torturing.installation import House
 
 KILLED = (
     ("worker-0",),

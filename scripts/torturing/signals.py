@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.torturing.house import CHOICES, MODEL, ROOT, House
+from scripts.torturing.installation import CHOICES, MODEL, ROOT, House
 
 ROWS = 40
 COMMANDS: dict[str, tuple[str, ...]] = {

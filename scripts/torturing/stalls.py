@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from jobs.stall import Stall
-from scripts.torturing.house import House, free_port
+from scripts.torturing.installation import House, free_port
 
 SOON_S = 10.0
 """All places but the webhook, which waits for half a minute so that a restart wakes nobody."""

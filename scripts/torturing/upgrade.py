@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.auditor import Audit
-from scripts.torturing.house import ROOT, House
+from scripts.torturing.installation import ROOT, House
 
 ORDERS = {
     "workers first": ("worker-0", "worker-1", "coordinator"),

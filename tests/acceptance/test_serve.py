@@ -24,7 +24,7 @@ from openai.types.responses import Response
 from pydantic import TypeAdapter
 
 from scripts.simulator import Simulator
-from scripts.torturing.house import free_port
+from scripts.torturing.installation import free_port
 from tests.conftest import ROOT, Workdir
 
 MODEL = "minimax/minimax-m1"

@@ -12,7 +12,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
-from scripts.torturing.house import free_port
+from scripts.torturing.installation import free_port
 from tests.loopback import Quiet, serving
 
 

@@ -14,7 +14,7 @@ import pytest
 from scripts.auditor import Audit, audit
 from scripts.table_auditor import ENCODING, audit_table
 from scripts.torturing.campaigns import PLANS
-from scripts.torturing.house import House
+from scripts.torturing.installation import House
 
 ROWS = 30
 

@@ -19,8 +19,8 @@ from scripts.torturing.campaigns import (
     deal_all_at_once,
     deal_everything,
 )
-from scripts.torturing.house import ROOT, House
-from scripts.torturing.memories import Memories
+from scripts.torturing.installation import ROOT, House
+from scripts.torturing.redis_rollback import Memories
 
 ENDPOINT = ("--latency", "lognormal:0.5:0.5:4", "--max-in-flight", "100")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from scripts.torturing import caps, sums
+from scripts.torturing import cap_simulation, known_costs
 
 
 @pytest.mark.parametrize("seed", range(1000, 1008))
 def test_l8_no_cap_of_a_job_or_a_home_is_ever_exceeded(tmp_path: Path, seed: int) -> None:
-    toll = caps.run(tmp_path, 40, seed)
+    toll = cap_simulation.run(tmp_path, 40, seed)
 
     assert toll.broken == []
     assert toll.jobs == 40
@@ -26,11 +26,11 @@ def test_l8_the_play_sees_a_cap_that_does_not_hold(
     """A feeder that takes bounds too low is found out."""
     monkeypatch.setattr("batch.coordinator.feeder.margin", lambda _: Decimal("0.3"))
 
-    assert caps.run(tmp_path, 100, 1).broken
+    assert cap_simulation.run(tmp_path, 100, 1).broken
 
 
 def test_l7_every_way_to_add_up_a_job_makes_the_same_number(tmp_path: Path) -> None:
-    found = sums.run(tmp_path, 5000, seed=3)
+    found = known_costs.run(tmp_path, 5000, seed=3)
 
     assert found.calls > 5000
     assert found.by["handed in"] > 0
@@ -40,10 +40,10 @@ def test_l7_every_way_to_add_up_a_job_makes_the_same_number(tmp_path: Path) -> N
 def test_l7_a_call_that_no_price_explains_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cost = sums._cost
-    monkeypatch.setattr(sums, "_cost", lambda *call: cost(*call) * 103 // 100)
+    cost = known_costs._cost
+    monkeypatch.setattr(known_costs, "_cost", lambda *call: cost(*call) * 103 // 100)
 
-    found = sums.run(tmp_path, 500, seed=3)
+    found = known_costs.run(tmp_path, 500, seed=3)
 
     assert len(set(found.by.values())) == 1
     assert found.unlisted > 400

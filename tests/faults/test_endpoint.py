@@ -20,8 +20,8 @@ import pytest
 from scripts.auditor import Audit
 from scripts.simulator import Simulator
 from scripts.simulator.book import BookEntry
-from scripts.torturing import pairs, window
-from scripts.torturing.house import House
+from scripts.torturing import fault_pairs, journal_delay
+from scripts.torturing.installation import House
 from tests.acceptance.conftest import Shell, batch_lines, read_lines
 from tests.conftest import Workdir
 
@@ -275,7 +275,7 @@ def test_p3_a_worker_killed_between_an_answers_last_byte_and_its_journal_loses_t
     tmp_path: Path,
 ) -> None:
     """How short that time is: `scripts/torture window`."""
-    result = pairs.run(tmp_path, ["before-answered"], ["none"])
+    result = fault_pairs.run(tmp_path, ["before-answered"], ["none"])
 
     assert result.unmet == []
     assert result.broken == []
@@ -283,7 +283,7 @@ def test_p3_a_worker_killed_between_an_answers_last_byte_and_its_journal_loses_t
 
 
 def test_p3_the_window_of_every_answer_is_measured(tmp_path: Path) -> None:
-    found = window.run(tmp_path, 30)
+    found = journal_delay.run(tmp_path, 30)
 
     assert len(found) == 30
     assert 0 < found[0] <= found[-1]
@@ -298,7 +298,7 @@ def test_p20_a_kill_at_a_named_point_while_the_endpoint_errs(
     point: str, fault: str, tmp_path: Path
 ) -> None:
     """All pairs: `scripts/torture pairs`."""
-    result = pairs.run(tmp_path, [point], [fault])
+    result = fault_pairs.run(tmp_path, [point], [fault])
 
     assert result.tried == 1
     assert result.unmet == []

@@ -27,7 +27,7 @@ from jobs.errors import StorageUnavailable, UsageError
 from scripts.auditor import Audit, audit
 from scripts.simulator import Simulator
 from scripts.torturing import crashpoints
-from scripts.torturing.house import House
+from scripts.torturing.installation import House
 from scripts.torturing.preload import Crashpoint, has_compiler
 from tests.acceptance.conftest import Shell, batch_lines, end_server, ids
 from tests.conftest import ROOT, Workdir

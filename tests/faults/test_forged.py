@@ -21,7 +21,7 @@ from jobs.result import Call, Result, ResultState
 from jobs.signing import Seal, Target, fingerprint
 from jobs.wire import Delivery, pack_bodies, pack_delivery, pack_payload, unpack_payload
 from jobs.worker_heartbeat import JobStatus, WorkerStatus
-from scripts.torturing.house import KEY, House
+from scripts.torturing.installation import KEY, House
 
 ROWS = 90
 THEIRS = Seal(b"the secret of whoever came in here")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scripts.torturing.hosts import ENDPOINT, Hosts, Outcome, cut_off, what_is_missing
-from scripts.torturing.house import SOON_LOST
+from scripts.torturing.installation import SOON_LOST
 from workers.worker_service import Service
 from workers.worker_settings import WorkerSettings
 

@@ -27,7 +27,7 @@ from jobs.celery_settings import VISIBILITY_S, celery_settings
 from scripts.simulator import Simulator
 from scripts.torturing import crashpoints
 from scripts.torturing.crashpoints import Point
-from scripts.torturing.house import SOON_LOST, House
+from scripts.torturing.installation import SOON_LOST, House
 from scripts.torturing.preload import Crashpoint, build, has_compiler
 from tests.acceptance.conftest import Shell, batch_lines, read_lines
 from tests.conftest import ROOT, Workdir

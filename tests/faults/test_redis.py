@@ -36,7 +36,7 @@ from jobs.outcome import Billing
 from jobs.result import Call
 from jobs.signing import Seal, Target, fingerprint
 from jobs.wire import Delivery, pack_delivery
-from scripts.torturing.house import KEY, SOON_LOST, House, free_port
+from scripts.torturing.installation import KEY, SOON_LOST, House, free_port
 from scripts.torturing.relay import Relay
 from tests.conftest import SEAL
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from redis import Redis
 
 from jobs.names import progress_key
-from scripts.torturing.house import SOON_LOST, House
+from scripts.torturing.installation import SOON_LOST, House
 from tests.faults.test_redis import until
 
 ROWS = 100

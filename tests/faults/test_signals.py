@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.torturing.house import ROOT, House
+from scripts.torturing.installation import ROOT, House
 from scripts.torturing.signals import Commands
 
 SAMPLE = [

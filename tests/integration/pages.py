@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
-from scripts.torturing.house import House
+from scripts.torturing.installation import House
 from tests.conftest import SEAL
 from tests.integration.browser import Browser
 from tests.integration.test_flower_jobs import PASSWORD, Flowers, Site, tell, wait_for

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from scripts.auditor import Audit
-from scripts.torturing.house import House
+from scripts.torturing.installation import House
 
 PATIENCE_S = 90.0
 

@@ -33,7 +33,7 @@ from batch.flower.masking import LONGEST_SHOWN, MaskedEvents, masked
 from batch.flower.request_guard import MOST_STRANGERS, Guesses
 from jobs.errors import UsageError
 from jobs.signing import Target
-from scripts.torturing.house import free_port
+from scripts.torturing.installation import free_port
 from tests.conftest import SEAL, SECRET
 
 ROOT = Path(__file__).parents[2]

@@ -28,7 +28,7 @@ from batch.coordinator.redis.published_status import MOST_LISTED
 from batch.flower.listing import PAGE_SIZE
 from batch.watching.time_series import Failure, Series
 from jobs import names
-from scripts.torturing.house import House
+from scripts.torturing.installation import House
 from tests.conftest import ROOT, SEAL, SECRET, Server
 from tests.integration.browser import Browser, program
 

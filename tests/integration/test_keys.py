@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redis import Redis
 
-from scripts.torturing.lives import endless_keys
+from scripts.torturing.key_expiry import endless_keys
 from tests.conftest import Server
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.torturing.house import House
+from scripts.torturing.installation import House
 
 PATIENCE_S = 90.0
 ROWS = 400

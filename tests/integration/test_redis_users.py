@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from jobs import names
-from scripts.torturing.house import House
+from scripts.torturing.installation import House
 from tests.integration.test_flower_jobs import Flowers
 from tests.test_deployment import valkey_users
 

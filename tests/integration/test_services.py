@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from scripts.torturing.house import House
+from scripts.torturing.installation import House
 from tests.journals import kill
 
 ROWS = 200

@@ -6,12 +6,12 @@ from random import Random
 
 import pytest
 
+from scripts.simulator.call_cost import Tokens, cost_of, prices_for
 from scripts.simulator.catalogue import MODELS, Hours, Provider, Threshold
-from scripts.simulator.exact import Raw, dumps, plain
+from scripts.simulator.exact_json import Raw, dumps, plain
+from scripts.simulator.fault_kinds import KINDS, MIX, describe_kinds
 from scripts.simulator.faults import Plot, Script, Seen, parse_rules
-from scripts.simulator.kinds import KINDS, MIX, describe_kinds
 from scripts.simulator.latency import parse_latency
-from scripts.simulator.pricing import Tokens, cost_of, prices_for
 
 NIGHT = datetime(2026, 11, 23, 23, 0, tzinfo=UTC)
 DAY = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -20,7 +20,7 @@ from batch.estimator.sample import MOST, Crowd, Sample, Sampler
 from jobs.job_options import Limits
 from jobs.names import LESSONS
 from jobs.usage import Usage
-from scripts.simulator.answers import Style, compose
+from scripts.simulator.answer_text import Style, compose
 from scripts.simulator.body import read_chat
 from scripts.simulator.tokens import prompt_tokens
 from tests.batch.making import MODEL, prices, publish, request

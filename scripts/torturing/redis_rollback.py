@@ -10,7 +10,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from scripts.torturing.house import House
+from scripts.torturing.installation import House
 
 _MOST_KEPT = 5
 _PATIENCE_S = 30.0

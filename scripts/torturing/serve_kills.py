@@ -24,7 +24,7 @@ from openai.types import Batch
 
 from scripts.simulator import Simulator
 from scripts.simulator.book import BookEntry
-from scripts.torturing.house import KEY, MODEL, ROOT, dice, free_port
+from scripts.torturing.installation import KEY, MODEL, ROOT, dice, free_port
 
 ROWS = 300
 _URL: Final = "/v1/chat/completions"

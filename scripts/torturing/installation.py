@@ -28,8 +28,8 @@ from jobs.names import SECRET
 from scripts.auditor import Audit, Death, audit
 from scripts.simulator import Simulator
 from scripts.table_auditor import ENCODING, audit_table
-from scripts.torturing.lives import endless_keys
-from scripts.torturing.nursery import Child, Nursery
+from scripts.torturing.key_expiry import endless_keys
+from scripts.torturing.prefork import Child, Nursery
 
 ROOT = Path(__file__).parent.parent.parent
 INSIDE = Path(__file__).parent / "inside"

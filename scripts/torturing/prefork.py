@@ -71,7 +71,7 @@ class Nursery:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "scripts.torturing.nursery"],
+            [sys.executable, "-m", "scripts.torturing.prefork"],
             cwd=ROOT,
             env=self._environ,
             stdin=subprocess.PIPE,

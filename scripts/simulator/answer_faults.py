@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
-from .exact import Raw
+from .exact_json import Raw
 from .faults import Rule
 
 Document = dict[str, Any]

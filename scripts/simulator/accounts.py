@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 
-from .exact import EXACT
+from .exact_json import EXACT
 from .refusals import RefusedError, refusal
 
 # What an account without a stated balance shows under /credits before anything was spent.

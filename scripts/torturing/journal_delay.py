@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from scripts.torturing.house import INSIDE, House
+from scripts.torturing.installation import INSIDE, House
 
 _LATENCY = ("--latency", "uniform:0.5:1.5", "--max-in-flight", "64")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from scripts.torturing.house import INSIDE, House
+from scripts.torturing.installation import INSIDE, House
 
 ROWS = 20
 _JOB_S = 120.0

@@ -8,13 +8,13 @@ from typing import Any
 
 from aiohttp import web
 
+from .accounts import Account, key_hash
 from .book import CHAT, BookWriter
-from .call import Call
+from .call_record import Call
 from .catalogue import Catalogue
-from .exact import plain
+from .exact_json import plain
 from .faults import Plot, Script, Seen
 from .limits import Gate
-from .money import Account, key_hash
 from .options import Options
 from .refusals import now_utc
 

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from .body import Chat
-from .pricing import Tokens
+from .call_cost import Tokens
 from .refusals import RefusedError
 
 

@@ -1,6 +1,6 @@
 """A chat endpoint that costs next to nothing: one constant answer, written as soon as asked.
 
-    python benchmarks/endpoint.py [--delay SECONDS]
+    python benchmarks/constant_endpoint.py [--delay SECONDS]
 
 Prints `listening on URL`; URL/counts tells how many calls there were, over how many connections.
 Not faithful to anything; for measuring clients only.

@@ -19,11 +19,11 @@ from typing import Any
 
 from aiohttp import web
 
-from .exact import dumps
+from .exact_json import dumps
 from .faults import Script, parse_rules
 from .latency import parse_latency
 from .limits import Limits
-from .world import World
+from .simulator_state import World
 
 
 async def stats(world: World) -> web.Response:

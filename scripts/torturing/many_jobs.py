@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from scripts.torturing.campaigns import Campaign
-from scripts.torturing.house import House, dice
+from scripts.torturing.installation import House, dice
 
 ROWS = 60
 _ASKED_RUB = Decimal("0.06")

@@ -9,7 +9,7 @@ from base64 import b64encode
 from random import Random
 from typing import Any
 
-from .exact import Raw
+from .exact_json import Raw
 from .refusals import RefusedError, refusal
 
 Document = dict[str, Any]

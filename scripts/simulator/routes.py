@@ -6,15 +6,15 @@ from typing import Any
 
 from aiohttp import web
 
-from . import chat, control, others
-from .call import Call
-from .exact import dumps
+from . import chat, control_api, other_endpoints
+from .call_record import Call
+from .exact_json import dumps
 from .exchange import Exchange, Spent
 from .faults import Plot
 from .refusals import HTML, RefusedError, Reply, refusal
 from .scripted import PAGE, scripted, seconds_before
-from .wire import PLAYS
-from .world import World
+from .simulator_state import World
+from .wire_faults import PLAYS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Prepare = Callable[[World, Call, Plot], Exchange]
@@ -24,7 +24,7 @@ def make_app(world: World) -> web.Application:
     """The whole server as one application."""
     app = web.Application(client_max_size=world.options.max_body)
     at = world.options.prefix
-    for path in set(others.PATHS) - set(world.options.without):
+    for path in set(other_endpoints.PATHS) - set(world.options.without):
         app.router.add_post(f"{at}/{path}", _booked(world, "chat", chat.prepare))
     app.router.add_get(f"{at}/models", _booked(world, "models", _money_free(_models)))
     app.router.add_get(
@@ -34,8 +34,8 @@ def make_app(world: World) -> web.Application:
     app.router.add_get(f"{at}/generation", _booked(world, "generation", _with_key(_generation)))
     app.router.add_get(f"{at}/credits", _booked(world, "credits", _with_key(_credits)))
     app.router.add_get(f"{at}/key", _booked(world, "key", _with_key(_key)))
-    app.router.add_get("/_sim/stats", lambda _: control.stats(world))
-    app.router.add_post("/_sim/{name}", lambda request: control.change(world, request))
+    app.router.add_get("/_sim/stats", lambda _: control_api.stats(world))
+    app.router.add_post("/_sim/{name}", lambda request: control_api.change(world, request))
     app.router.add_route("*", f"{at}/{{rest:.*}}", _booked(world, "unknown", _unknown))
     # Outside the prefix lives the web site: a wrong base URL gets a page, not an error.
     app.router.add_route("*", "/{rest:.*}", _booked(world, "site", _site))

@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 
 from .catalogue import Hours, Prices, Provider, Threshold
-from .exact import EXACT
+from .exact_json import EXACT
 
 
 @dataclass(frozen=True, slots=True)
