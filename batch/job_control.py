@@ -1,9 +1,10 @@
 """The one door by which a command reaches a job, whoever asks: a terminal, a page, a program.
 
-    from batch import control
+    from batch import job_control
     from jobs.job_commands import Cancel, Change, Pause, Resume, Retry
 
-    heard = control.command(home, job_id, Change(budget={"rub": Decimal(50)}), Resume(mended=True))
+    raised = Change(budget={"rub": Decimal(50)})
+    heard = job_control.command(home, job_id, raised, Resume(mended=True))
     heard.job        the row as it stands now
     heard.moot       objections of the kind "it is so already"; all others are raised (`Objected`)
 

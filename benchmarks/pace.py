@@ -32,7 +32,7 @@ from redis import Redis
 
 from scripts.simulator.book import BookEntry, canonical_hash
 from scripts.torturing.hosts import Hosts
-from scripts.torturing.installation import House
+from scripts.torturing.installation import Installation
 
 _LONGEST_S = 20
 """The longest that a call takes where a limit is given: its tokens are known then."""
@@ -40,11 +40,11 @@ _LONGEST_S = 20
 Scene = Callable[[Path, argparse.Namespace], dict[str, object]]
 
 
-def _calls(house: House) -> list[BookEntry]:
+def _calls(house: Installation) -> list[BookEntry]:
     return list(house.simulator.book().chats())
 
 
-def _until(house: House, count: int, patience_s: float = 60.0) -> float:
+def _until(house: Installation, count: int, patience_s: float = 60.0) -> float:
     """When so many calls have come, by the monotonic clock."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
@@ -73,8 +73,8 @@ def _used(calls: list[BookEntry], start: float, end: float) -> dict[str, object]
     }
 
 
-def _house(folder: Path, options: argparse.Namespace, endpoint: list[str]) -> House:
-    make = Hosts if options.hosts else House
+def _house(folder: Path, options: argparse.Namespace, endpoint: list[str]) -> Installation:
+    make = Hosts if options.hosts else Installation
     return make(folder, workers=options.workers, endpoint=endpoint)
 
 

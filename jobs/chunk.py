@@ -85,7 +85,8 @@ class Payload(msgspec.Struct, frozen=True):
     """A chunk, whole. `chunk` is a number that no other chunk of the job ever had, so it is the
     fence too: what comes back of a chunk that was given up cannot be taken for another's. `key` is
     the fingerprint of the API key and the headers it is meant for. `kinds` says of each of the
-    `models` what is asked of it (`jobs.request_kinds`), so that one of them may be there twice; none: chat.
+    `models` what is asked of it (`jobs.request_kinds`), so that one of them may be there twice;
+    none: chat.
     `version`: see `jobs.wire`.
     """
 

@@ -22,7 +22,7 @@ from typing import Any, Self
 import pytest
 from redis import Redis
 
-from scripts.torturing.installation import House
+from scripts.torturing.installation import Installation
 from tests.acceptance.conftest import wait_until
 from tests.conftest import CANARY
 
@@ -138,7 +138,10 @@ def test_s2_the_key_is_nowhere_and_prompts_only_where_they_must_be(
     source.parent.mkdir()
     source.write_text("".join(line(number) for number in range(ROWS)))
 
-    with House(tmp_path / "house", workers=2, endpoint=endpoint) as house, Spy(house.port) as spy:
+    with (
+        Installation(tmp_path / "house", workers=2, endpoint=endpoint) as house,
+        Spy(house.port) as spy,
+    ):
         house.start("flower")
         log = house.folder / "flower.log"
         wait_until("Flower is there", lambda: b"Flower is at" in log.read_bytes())
@@ -198,7 +201,10 @@ def test_s2_an_endpoint_that_quotes_key_and_prompt_reaches_no_further_than_the_h
     source = tmp_path / "night.jsonl"
     source.write_text("".join(line(number) for number in range(3)))
 
-    with House(tmp_path / "house", workers=1, endpoint=endpoint) as house, Spy(house.port) as spy:
+    with (
+        Installation(tmp_path / "house", workers=1, endpoint=endpoint) as house,
+        Spy(house.port) as spy,
+    ):
         house.start("flower")
         log = house.folder / "flower.log"
         wait_until("Flower is there", lambda: b"Flower is at" in log.read_bytes())
@@ -235,7 +241,7 @@ def pages(where: str, job: str) -> bytes:
     return found
 
 
-def over(house: House, job: str) -> bool:
+def over(house: Installation, job: str) -> bool:
     """Whether the outputs stand. A pause is ended: some of the faults ask for it."""
     if house.is_paused(job):
         house.command("resume", job)

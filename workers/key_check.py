@@ -1,4 +1,4 @@
-"""`python -m workers.key_check`: what the endpoint says to the key, as JSON for `nightshift doctor`.
+"""`python -m workers.key_check`: what the endpoint says to the key, in JSON for `doctor`.
 
 A program of its own, since only workers know the SDK. Each question is asked with the key and with
 one that is made up: only who refuses the second has looked at the first. It asks for the models and

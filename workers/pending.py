@@ -137,7 +137,8 @@ class PendingRequest:
     calls made, in earlier chunks too. `doubted` and `throttled` are what it met
     while others were answered: what would stop the job, and too many calls. `estimate` is what its
     last call took of the limits, which left at `left_at`, monotonic seconds; a request that
-    `is_budgeted` needs one of the repetitions that are left. `kind`: what is asked (`jobs.request_kinds`).
+    `is_budgeted` needs one of the repetitions that are left. `kind`: what is asked
+    (`jobs.request_kinds`).
     """
 
     chunk: RunningChunk

@@ -29,7 +29,7 @@ from workers.dispatch_loops import Dispatchers
 from workers.pacing.dispatcher import Dispatcher
 from workers.pacing.leases import LimiterBackend
 from workers.pacing.limiter import Limiter
-from workers.pacing.redis_contact import Contact
+from workers.pacing.redis_contact import RedisContact
 from workers.pending import PendingRequest, RunningChunk, Summary
 from workers.stops import LOST, Stops
 
@@ -55,7 +55,7 @@ class Runner:
         on_stop: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.chunks: dict[tuple[str, int], RunningChunk] = {}
-        self.contact = Contact(clock)
+        self.contact = RedisContact(clock)
         self.dispatchers = Dispatchers(self._make, self._call)
         self.stops = Stops(self.chunks, self.dispatchers, on_stop)
         self.calls = Calls(

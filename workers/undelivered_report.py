@@ -1,4 +1,4 @@
-"""`python -m workers.undelivered_report JOB`: what workers on this host have of a job, as JSON for `resume`.
+"""`python -m workers.undelivered_report JOB`: what this host has of a job, in JSON for `resume`.
 
 A program of its own, since only workers know their journals. It reads and changes nothing.
 """

@@ -20,7 +20,7 @@ _PACKED_RUNGS = 2
 
 
 @dataclass
-class Climbs:
+class FollowupBounds:
     """The calls that requests of a job may take beyond one: `packs` with others, `repairs`, and
     one of the model `escalate`. Of `compared` requests, the first that are looked at, `trials` more
     in packs. `words` are bytes that each of them has besides the request.
@@ -52,15 +52,15 @@ class Climbs:
             yield size._replace(model=self.escalate, prompt_bound=prompt, pin="")
 
 
-def climbs_of(spec: Spec, sample: int = 0) -> Climbs:
+def climbs_of(spec: Spec, sample: int = 0) -> FollowupBounds:
     """Of a job; `sample` rows are compared in packs first, if any."""
     task = spec.task
     if task is None:
-        return Climbs(spec.repairs, spec.escalate) if spec.check else Climbs()
+        return FollowupBounds(spec.repairs, spec.escalate) if spec.check else FollowupBounds()
     if not task.checked:
-        return Climbs()
+        return FollowupBounds()
     packs = _PACKED_RUNGS if task.pack > 1 or task.auto_pack else 0
     compared = min(sample, MOST_ROWS)
     words = _WORDS + sum(len(f"{choice}, ".encode()) for choice in task.choices)
     trials = len(sizes_of(task, compared)) if packs and compared else 0
-    return Climbs(task.repairs, task.escalate, packs, compared, trials, words)
+    return FollowupBounds(task.repairs, task.escalate, packs, compared, trials, words)

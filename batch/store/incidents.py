@@ -8,7 +8,7 @@ import msgspec
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """What it was (a code of `batch.watching.latest_incidents`), when last (Unix seconds), how often."""
+    """What it was (a code of `batch.watching.latest_incidents`), when last (Unix s), how often."""
 
     code: str
     at: float

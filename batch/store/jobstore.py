@@ -14,8 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from batch.store import database, incidents, messages
-from batch.store import wait_times as waits
+from batch.store import database, incidents, messages, wait_times
 from batch.store.balance_readings import Rests
 from batch.store.call_units import Units
 from batch.store.chunks import Chunks
@@ -233,7 +232,7 @@ class JobStore:
     def keep_waits(self, at: float, seconds: Mapping[str, float]) -> None:
         """Keeps for how long requests that were ready waited, by what they waited for."""
         with self.transaction() as db:
-            waits.add(db, at, seconds)
+            wait_times.add(db, at, seconds)
 
     def keep_troubles(self, troubles: Sequence[Trouble]) -> None:
         """Stores what troubled the job, the last first."""

@@ -16,15 +16,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from batch.tables.json_repairs import FENCE, parsed, shortened, whole
 from jobs.table_task import Task
 
 REPAIRED = "repaired"
 INVALID = "answer.invalid"
 
-_FENCE = re.compile(r"\A\s*```[\w-]*\s*\n?(.*?)\n?\s*```\s*\Z", re.DOTALL)
 _LABELLED = re.compile(r"\A[\w\s]{1,40}[:=—–-]\s*(.+)\Z", re.DOTALL)
 _AROUND = " \t\r\n.,;:!?\"'`*_«»“”„‘’()[]{}<>"
-_SIGNIFICANT = re.compile(r"[^\W_]+|[-+.]\d")
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def _choice_check(choices: tuple[str, ...]) -> Check:
             found = folded.get(_folded(form))
             if found is not None:
                 return Verdict({"answer": found}, repaired=True)
-        return Verdict(problem=f"{_short(bare)} is none of: {named}")
+        return Verdict(problem=f"{shortened(bare)} is none of: {named}")
 
     return check
 
@@ -99,7 +98,7 @@ def _wrapped(text: str) -> str:
 
 def _forms(text: str) -> list[str]:
     """Ways in which an answer may wrap a choice without saying anything else."""
-    fenced = _FENCE.match(text)
+    fenced = FENCE.match(text)
     inner = fenced[1].strip() if fenced else text
     forms = [inner]
     try:
@@ -145,73 +144,19 @@ def schema_check(answer_schema: str) -> Check:
     columns = tuple(properties) if isinstance(properties, dict) else ()
 
     def check(text: str) -> Verdict:
-        value, repaired, problem = _parsed(text)
+        value, repaired, problem = parsed(text)
         if problem:
             return Verdict(problem=problem)
         for error in validator.iter_errors(value):
             where = "/".join(map(str, error.instance_path))
-            return Verdict(problem=f"{where + ': ' if where else ''}{_short(error.message, 200)}")
+            return Verdict(
+                problem=f"{where + ': ' if where else ''}{shortened(error.message, 200)}"
+            )
         if columns and isinstance(value, dict):
             return Verdict({name: value.get(name) for name in columns}, repaired, value=value)
         return Verdict({"answer": value}, repaired, value=value)
 
     return check
-
-
-def _parsed(text: str) -> tuple[Any, bool, str]:
-    """(the value, whether the form was mended, what is wrong)."""
-    bare = text.strip()
-    try:
-        return _loaded(bare), False, ""
-    except (ValueError, RecursionError):
-        pass
-    candidate = _json_in(bare)
-    if candidate is None:
-        return None, False, f"{_short(bare)} holds no JSON"
-    try:
-        return _loaded(candidate), True, ""
-    except (ValueError, RecursionError):
-        return _mended(candidate)
-
-
-def _loaded(text: str) -> Any:
-    value = json.loads(text, parse_constant=_refuse)
-    return json.loads(whole(json.dumps(value, ensure_ascii=False))) if "\\u" in text else value
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(name)
-
-
-def _json_in(text: str) -> str | None:
-    """The one object or list in a text, from its first bracket to its last."""
-    fenced = _FENCE.match(text)
-    inner = fenced[1] if fenced else text
-    starts = [place for place in (inner.find("{"), inner.find("[")) if place >= 0]
-    if not starts:
-        return None
-    start = min(starts)
-    stop = inner.rfind("}" if inner[start] == "{" else "]")
-    return inner[start : stop + 1] if stop > start else None
-
-
-def _mended(candidate: str) -> tuple[Any, bool, str]:
-    import json_repair
-
-    if len(candidate) > 2**20 or candidate.count("{") != candidate.count("}"):
-        return None, False, f"{_short(candidate)} is not valid JSON"
-    try:
-        value = json_repair.loads(candidate, skip_json_loads=True)
-    except (ValueError, RecursionError):
-        value = None
-    # The same letters, digits and signs in the same order: only punctuation was mended.
-    if value is None or _content(json.dumps(value, ensure_ascii=False)) != _content(candidate):
-        return None, False, f"{_short(candidate)} is not valid JSON"
-    return value, True, ""
-
-
-def _content(text: str) -> list[str]:
-    return [each.casefold() for each in _SIGNIFICANT.findall(text)]
 
 
 def text_of(body: bytes) -> str:
@@ -226,18 +171,6 @@ def text_of(body: bytes) -> str:
     return whole(content) if isinstance(content, str) else ""
 
 
-def whole(text: str) -> str:
-    """The text with U+FFFD for every half of a surrogate pair, which no encoding has."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def _part(part: Any) -> str:
     text = part.get("text") if isinstance(part, dict) else None
     return text if isinstance(text, str) else ""
-
-
-def _short(text: str, most: int = 60) -> str:
-    line = " ".join(text.split())
-    return (
-        repr(line if len(line) <= most else line[: most - 1] + "…") if most == 60 else line[:most]
-    )

@@ -18,7 +18,8 @@ from hashlib import blake2b, shake_128
 from itertools import product
 from typing import Any, NamedTuple
 
-from batch.tables.answer_validation import Check, Verdict, whole
+from batch.tables.answer_validation import Check, Verdict
+from batch.tables.json_repairs import whole
 
 _LETTERS = "bcdfghjklmnpqrstvwxz"
 """Without vowels, so that no mark is a word."""

@@ -24,7 +24,7 @@ from openpyxl.worksheet._reader import ROW_TAG, WorkSheetParser
 from openpyxl.xml.constants import SHARED_STRINGS, SHEET_MAIN_NS
 from openpyxl.xml.functions import iterparse
 
-from batch.tables.answer_validation import whole
+from batch.tables.json_repairs import whole
 from batch.tables.row_spool import Numbered
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_

@@ -7,8 +7,8 @@ A rule is a kind with its settings, as compact text or as JSON:
     {"kind": "cut", "row": "custom-17", "times_per_request": 1}
 
 A number alone is a `status` of that code, ``error200`` is a `wrapped` of status 200, and ``mix``
-stands for many; `kinds.py` lists them all. The first rule of the family *refusal* or *wire* that
-matches a call is played; rules of the family *answer* add up.
+stands for many; `fault_kinds.py` lists them all. The first rule of the family *refusal* or *wire*
+that matches a call is played; rules of the family *answer* add up.
 """
 
 import json

@@ -104,7 +104,7 @@ class Simulator:
         return self._ask("stats", None)
 
     def control(self, name: str, change: object) -> dict[str, Any]:
-        """POST `change` to ``/_sim/<name>`` (see `control.py`); returns the counters."""
+        """POST `change` to ``/_sim/<name>`` (see `control_api.py`); returns the counters."""
         return self._ask(name, json.dumps(change).encode())
 
     def wait_idle(self, seconds: float = 10.0) -> None:

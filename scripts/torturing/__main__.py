@@ -29,7 +29,7 @@ from scripts.torturing import (
 )
 from scripts.torturing.campaigns import PLANS, run
 from scripts.torturing.installation import end_all
-from scripts.torturing.prefork import Nursery
+from scripts.torturing.prefork import Prefork
 from scripts.torturing.preload import build
 
 Outcome = TypeVar("Outcome")
@@ -182,7 +182,7 @@ def _points(given: Namespace, folder: Path) -> list[str]:
             print(f"BROKEN {law}", flush=True)
         return result
 
-    with Nursery(build("crashpoint", folder)) as nursery:
+    with Prefork(build("crashpoint", folder)) as nursery:
         results = _side_by_side(play, given.points or crashpoints.POINTS, given.beside)
     print(f"{sum(one.tried for one in results):>9,}  runs")
     _in_vain(sum(one.in_flight for one in results), sum(one.bought_twice for one in results))

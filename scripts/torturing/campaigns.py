@@ -20,9 +20,9 @@ from redis import Redis
 
 from scripts.auditor import ZERO, Audit
 from scripts.simulator.fault_kinds import MIX
-from scripts.torturing.installation import CHOICES, MODEL, House, dice
-from scripts.torturing.prefork import Nursery
-from scripts.torturing.redis_rollback import Memories
+from scripts.torturing.installation import CHOICES, MODEL, Installation, dice
+from scripts.torturing.prefork import Prefork
+from scripts.torturing.redis_rollback import RedisRollback
 
 _PATIENCE_S = 300.0
 _TIGHT_RUB = Decimal("0.04")
@@ -72,7 +72,7 @@ class Campaign:
 
     def __init__(
         self,
-        house: House,
+        house: Installation,
         rows: int,
         seed: int,
         capped: int = 4,
@@ -87,7 +87,7 @@ class Campaign:
         self._rows = rows
         self._dice = dice(seed)
         self._redis = Redis(port=house.port, socket_timeout=3)
-        self.memories = Memories(house, self._redis, self._dice)
+        self.memories = RedisRollback(house, self._redis, self._dice)
         self._job = ""
         self._cap: Decimal | None = None
         self.tally = Tally()
@@ -205,7 +205,7 @@ class Campaign:
         self._redis.flushall()
         self.tally.blows["flushed"] += 1
 
-    def roll_back(self, how: Callable[[Memories], None], name: str) -> None:
+    def roll_back(self, how: Callable[[RedisRollback], None], name: str) -> None:
         """The server comes back older than it was; nothing may be bought again."""
 
         def blow(_: Campaign) -> None:
@@ -295,9 +295,9 @@ def deal_losses_of_the_server(campaign: Campaign) -> None:
 
 
 _OLDER = (
-    (Memories.put_back, "snapshot put back"),
-    (Memories.cut, "append-only file cut"),
-    (Memories.fail_over, "stale replica promoted"),
+    (RedisRollback.put_back, "snapshot put back"),
+    (RedisRollback.cut, "append-only file cut"),
+    (RedisRollback.fail_over, "stale replica promoted"),
 )
 
 
@@ -409,8 +409,8 @@ def run(name: str, blows: int, folder: Path, seed: int, minutes: float = float("
     plan = PLANS[name]
     endpoint = ("--latency", plan.latency, "--max-in-flight", str(plan.in_flight), *plan.faults)
     with (
-        Nursery() as nursery,
-        House(
+        Prefork() as nursery,
+        Installation(
             folder, workers=plan.workers, endpoint=endpoint, nursery=nursery, task=plan.task
         ) as house,
     ):

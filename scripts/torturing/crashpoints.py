@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from scripts.torturing.installation import SOON_TRIED_AGAIN, House
-from scripts.torturing.prefork import Nursery
+from scripts.torturing.installation import SOON_TRIED_AGAIN, Installation
+from scripts.torturing.prefork import Prefork
 from scripts.torturing.preload import Crashpoint
 
 ROWS = 20
@@ -79,12 +79,12 @@ def run(
     first: int = 1,
     step: int = 1,
     most: int = 10_000,
-    nursery: Nursery | None = None,
+    nursery: Prefork | None = None,
 ) -> Result:
     """Tries N = first, first + step, … until the process does not come so far."""
     point, result, passes = POINTS[name], Result(), 0
     endpoint = ("--latency", "uniform:0.02:0.2")
-    with House(
+    with Installation(
         folder, workers=1, endpoint=endpoint, nursery=nursery, constants=SOON_TRIED_AGAIN
     ) as house:
         trial = _trial(house, point, result)
@@ -101,7 +101,7 @@ def run(
     return result
 
 
-def _trial(house: House, point: Point, result: Result) -> _Trial:
+def _trial(house: Installation, point: Point, result: Result) -> _Trial:
     if point.process == "submit":
         return _Submits(house)
     if point.process == "results":
@@ -112,7 +112,7 @@ def _trial(house: House, point: Point, result: Result) -> _Trial:
 class _Serves:
     """A job while a service fails: it is put back if it dies, and stopped in the end."""
 
-    def __init__(self, house: House, point: Point, result: Result) -> None:
+    def __init__(self, house: Installation, point: Point, result: Result) -> None:
         self._house = house
         self._point = point
         self._result = result
@@ -144,7 +144,7 @@ class _Serves:
 class _Submits:
     """The job does not exist, or it is whole and ends well; the next to come sweeps up."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: Installation) -> None:
         self._house = house
         self._jobs = house.folder / "home" / "jobs"
 
@@ -172,7 +172,7 @@ class _Submits:
 class _Results:
     """Each file is absent or whole; run again, they are the same to the byte."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: Installation) -> None:
         self._house = house
         house.submit("in", ROWS)
         house.wait("in")
@@ -197,7 +197,7 @@ class _Results:
             yield f"run again, it is not the same: {again.stderr[-200:]}"
 
 
-def _forget(house: House, job: str) -> None:
+def _forget(house: Installation, job: str) -> None:
     """Who looks into every job that there is would never come to an end of its calls."""
     shutil.rmtree(house.folder / "home" / "jobs" / job)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from scripts.torturing.installation import INSIDE, House
+from scripts.torturing.installation import INSIDE, Installation
 
 ROWS = 20
 _JOB_S = 120.0
@@ -92,14 +92,14 @@ def run(
     """Tries every pair of these, or every `step`th."""
     result = Result()
     options = ("--latency", "uniform:0.05:0.3", "--max-in-flight", "12")
-    with House(folder, workers=1, endpoint=options) as house:
+    with Installation(folder, workers=1, endpoint=options) as house:
         for point, fault in islice(product(points, faults), 0, None, step):
             _one(house, point, fault, result)
         result.broken += house.leaks()
     return result
 
 
-def _one(house: House, point: str, fault: str, result: Result) -> None:
+def _one(house: Installation, point: str, fault: str, result: Result) -> None:
     name = f"{point}-{fault}"
     process, where = POINTS[point]
     house.kill(process)

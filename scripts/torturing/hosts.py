@@ -31,7 +31,7 @@ from types import TracebackType
 from typing import Self
 
 from scripts.auditor import Audit
-from scripts.torturing.installation import NOTHING, ROOT, House
+from scripts.torturing.installation import NOTHING, ROOT, Installation
 
 _PATIENCE_S = 60.0
 _NOBODY = "02:00:00:00:00:01"
@@ -50,7 +50,7 @@ def what_is_missing() -> str:
     return ""
 
 
-class Hosts(House):
+class Hosts(Installation):
     """A house of several hosts. Use as a context manager: no host is left afterwards."""
 
     def __init__(

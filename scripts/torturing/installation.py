@@ -29,7 +29,7 @@ from scripts.auditor import Audit, Death, audit
 from scripts.simulator import Simulator
 from scripts.table_auditor import ENCODING, audit_table
 from scripts.torturing.key_expiry import endless_keys
-from scripts.torturing.prefork import Child, Nursery
+from scripts.torturing.prefork import Child, Prefork
 
 ROOT = Path(__file__).parent.parent.parent
 INSIDE = Path(__file__).parent / "inside"
@@ -70,7 +70,7 @@ def free_port() -> int:
         return port
 
 
-class House:
+class Installation:
     """Use as a context manager: everything it started has ended afterwards.
 
     `server` are further options of the server, for its next start. `way_to_redis` is the port at
@@ -85,7 +85,7 @@ class House:
         workers: int,
         endpoint: Sequence[str] = (),
         server: Sequence[str] = (),
-        nursery: Nursery | None = None,
+        nursery: Prefork | None = None,
         task: Sequence[str] = (),
         constants: Sequence[str] = (),
     ) -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from scripts.torturing.installation import INSIDE, House
+from scripts.torturing.installation import INSIDE, Installation
 
 _LATENCY = ("--latency", "uniform:0.5:1.5", "--max-in-flight", "64")
 
@@ -18,7 +18,7 @@ _LATENCY = ("--latency", "uniform:0.5:1.5", "--max-in-flight", "64")
 def run(folder: Path, rows: int) -> list[float]:
     """Seconds of each answer of a job of so many requests, ascending."""
     seconds = folder / "seconds.txt"
-    with House(folder, workers=0, endpoint=_LATENCY) as house:
+    with Installation(folder, workers=0, endpoint=_LATENCY) as house:
         environ = {"PYTHONPATH": str(INSIDE), "STOPWATCH": str(seconds)}
         house.start("worker-0", under=_first_of_all(), environ=environ)
         house.submit("in", rows)

@@ -121,7 +121,7 @@ _PRICES = {"m/0": _BY_SIZE, "m/1": _BY_HOUR, "m/2": _BY_REQUEST}
 
 
 @dataclass
-class Sums:
+class KnownCosts:
     """The same sum by several ways, in units; `seconds` by what was done."""
 
     rows: int = 0
@@ -136,9 +136,9 @@ class Sums:
         return len(set(self.by.values())) == 1 and not self.unlisted
 
 
-def run(folder: Path, rows: int, seed: int) -> Sums:
+def run(folder: Path, rows: int, seed: int) -> KnownCosts:
     """Makes the job, lets it be booked and written, and adds up."""
-    found, dice = Sums(rows), random.Random(seed)  # noqa: S311  no secret
+    found, dice = KnownCosts(rows), random.Random(seed)  # noqa: S311  no secret
     began = time.monotonic()
     store = _submit(folder, rows)
     found.seconds["submitted"] = time.monotonic() - began
@@ -180,7 +180,7 @@ def _listed(prices: dict[str, _Price], taken_at: int) -> PriceList:
     return PriceList(float(taken_at), "a catalogue", "0" * 64, models)
 
 
-def _book(store: JobStore, dice: random.Random, found: Sums) -> int:
+def _book(store: JobStore, dice: random.Random, found: KnownCosts) -> int:
     """A tenth of the calls was in vain, some failed, and some costs were looked up afterwards."""
     units = 0
     while waiting := store.queue.waiting(_AT_ONCE):

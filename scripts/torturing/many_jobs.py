@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from scripts.torturing.campaigns import Campaign
-from scripts.torturing.installation import House, dice
+from scripts.torturing.installation import Installation, dice
 
 ROWS = 60
 _ASKED_RUB = Decimal("0.06")
@@ -19,7 +19,7 @@ _PATIENCE_S = 240.0
 
 
 @dataclass
-class Crowd:
+class ManyJobs:
     """What came of it: `met` caps were reached, `rub` ₽ were billed in all."""
 
     jobs: int = 0
@@ -30,11 +30,11 @@ class Crowd:
     broken: list[str] = field(default_factory=list)
 
 
-def run(folder: Path, jobs: int, seed: int) -> Crowd:
+def run(folder: Path, jobs: int, seed: int) -> ManyJobs:
     """Submits them, kills workers until all rest, and holds the endpoint's book against each."""
-    found, chance = Crowd(), dice(seed)
+    found, chance = ManyJobs(), dice(seed)
     endpoint = ("--latency", "lognormal:0.5:0.5:4", "--max-in-flight", "200")
-    with House(folder, workers=3, endpoint=endpoint) as house:
+    with Installation(folder, workers=3, endpoint=endpoint) as house:
         caps = {
             f"job{n}": ROWS * _ASKED_RUB * chance.randint(100, 1200) / 1000 for n in range(jobs)
         }
@@ -61,5 +61,5 @@ def run(folder: Path, jobs: int, seed: int) -> Crowd:
     return found
 
 
-def _rests(house: House, job: str) -> bool:
+def _rests(house: Installation, job: str) -> bool:
     return house.at_home(job, "SELECT state FROM job")[0][0] in _REST

@@ -59,7 +59,7 @@ class Child:
             os.close(self._fd)
 
 
-class Nursery:
+class Prefork:
     """Use as a context manager; its children do not outlive it if they are killed before.
 
     `library` is one that they have been loaded with.

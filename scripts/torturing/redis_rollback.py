@@ -10,7 +10,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from scripts.torturing.installation import House
+from scripts.torturing.installation import Installation
 
 _MOST_KEPT = 5
 _PATIENCE_S = 30.0
@@ -20,10 +20,10 @@ _GROWS_S = 3.0
 AOF = ("--appendonly", "yes")
 
 
-class Memories:
+class RedisRollback:
     """Of a house's server; those that are kept may be older than jobs that have ended since."""
 
-    def __init__(self, house: House, redis: Redis, dice: random.Random) -> None:
+    def __init__(self, house: Installation, redis: Redis, dice: random.Random) -> None:
         self._house = house
         self._redis = redis
         self._dice = dice
@@ -69,7 +69,7 @@ class Memories:
         folder = self._house.folder / "replica"
         folder.mkdir(exist_ok=True)
         shutil.copy(self._older(), folder / "dump.rdb")
-        other = House(folder, workers=0)
+        other = Installation(folder, workers=0)
         other.start("server")
         try:
             self._redis.replicaof("127.0.0.1", other.port)

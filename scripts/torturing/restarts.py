@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.torturing.installation import House
+from scripts.torturing.installation import Installation
 
 KILLED = (
     ("worker-0",),
@@ -35,7 +35,7 @@ def run(folder: Path, rows: int, times: int = 3) -> Result:
     """Kills each of `KILLED` so often in the midst of a job, cancels it and audits it."""
     result = Result()
     options = ("--latency", "uniform:0.2:1.5", "--max-in-flight", "256")
-    with House(folder, workers=1, endpoint=options) as house:
+    with Installation(folder, workers=1, endpoint=options) as house:
         job = house.submit("large", rows)
         for names in [names for _ in range(times) for names in KILLED]:
             took = _once(house, job, names)
@@ -48,7 +48,7 @@ def run(folder: Path, rows: int, times: int = 3) -> Result:
     return result
 
 
-def _once(house: House, job: str, names: Sequence[str]) -> float:
+def _once(house: Installation, job: str, names: Sequence[str]) -> float:
     deadline = time.monotonic() + _PATIENCE_S
     while house.simulator.stats()["in_flight"] < _BUSY and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.torturing.installation import CHOICES, MODEL, ROOT, House
+from scripts.torturing.installation import CHOICES, MODEL, ROOT, Installation
 
 ROWS = 40
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -66,7 +66,7 @@ class Tally:
 class Commands:
     """The commands, at a house in which a job is over."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: Installation) -> None:
         self._house = house
         self.tally = Tally()
         house.write_input("night", ROWS)
@@ -203,7 +203,7 @@ def run(
     folder: Path, names: Sequence[str], delays_s: Sequence[float], *, twice: bool = False
 ) -> Tally:
     """Sends each signal to each of these commands after each delay, and lets readers go away."""
-    with House(folder, workers=0, endpoint=("--latency", "uniform:0.1:0.4")) as house:
+    with Installation(folder, workers=0, endpoint=("--latency", "uniform:0.1:0.4")) as house:
         commands = Commands(house)
         for name in names:
             for number in SIGNALS:

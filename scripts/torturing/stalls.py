@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from jobs.stall import Stall
-from scripts.torturing.installation import House, free_port
+from scripts.torturing.installation import Installation, free_port
 
 SOON_S = 10.0
 """All places but the webhook, which waits for half a minute so that a restart wakes nobody."""
@@ -49,7 +49,7 @@ class Webhook:
 class Scene:
     """A job under way, with everything around it that can tell of it."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: Installation) -> None:
         self.house, self.hook, self.port = house, Webhook(), free_port()
         house.start(
             "flower",
@@ -92,7 +92,7 @@ class Scene:
 
 def measure(folder: Path, way: Stall, blow: Callable[[Scene], None]) -> dict[str, float]:
     """Seconds from the blow to the beginning of the look that told of it; `inf` where none did."""
-    with House(folder, workers=1, endpoint=("--latency", "uniform:0.2:0.4")) as house:
+    with Installation(folder, workers=1, endpoint=("--latency", "uniform:0.2:0.4")) as house:
         house.keys_are_ours = False
         scene = Scene(house)
         house.arguments["watch"] = (scene.job, "--json")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.auditor import Audit
-from scripts.torturing.installation import ROOT, House
+from scripts.torturing.installation import ROOT, Installation
 
 ORDERS = {
     "workers first": ("worker-0", "worker-1", "coordinator"),
@@ -35,7 +35,7 @@ class Outcome:
     broken: list[str] = field(default_factory=list)
 
 
-class MixedHouse(House):
+class MixedHouse(Installation):
     """A house in which processes are of the release in `tree`, until each is upgraded."""
 
     def __init__(self, folder: Path, tree: Path, endpoint: Sequence[str]) -> None:

@@ -34,8 +34,8 @@ from batch import reports
 from batch.coordinator import flower_commands
 from batch.coordinator.redis.flower_inbox import Wish
 from batch.cli import exit_summary, progress_text
-from batch.flower import status_reader, texts
-from batch.notifications import message
+from batch.flower import page_texts, status_reader
+from batch.notifications import notification
 from batch.watching.progress import progress_of
 from jobs.pause_reasons import PauseReason
 from jobs.states import JobState
@@ -50,17 +50,17 @@ progress = progress_of(job, 0.0).as_json()
 objections = flower_commands.objections(job)
 seen = {**progress, "objections": objections, "coordinated": True}
 page = msgspec.convert(seen, status_reader.Job, strict=False)
-told = message.word_of(job, message.occasion(job), why)
+told = notification.word_of(job, notification.occasion(job), why)
 print(json.dumps({
     "status": progress_text.standing(job.state, job.reason),
     "ending": list(exit_summary.ways_on(job, why)),
     "json": [progress["needs_action"], progress["remedy"]],
-    "badge": [texts.state(page), texts.reason(page), page.needs_action],
-    "buttons": [each.wish for each in texts.wishes(page)],
-    "help": texts.help_for(page),
-    "click": texts.answer(flower_commands.heed(store, Wish("resume", "token", 0.0)), page),
+    "badge": [page_texts.state(page), page_texts.reason(page), page.needs_action],
+    "buttons": [each.wish for each in page_texts.wishes(page)],
+    "help": page_texts.help_for(page),
+    "click": page_texts.answer(flower_commands.heed(store, Wish("resume", "token", 0.0)), page),
     "event": told["event"],
-    "notification": message.text(told).splitlines(),
+    "notification": notification.text(told).splitlines(),
     "report": (reports.write_all(store, folder / "out") / "report.html").read_text("utf-8"),
     "reference": list(reference.pauses()),
 }))

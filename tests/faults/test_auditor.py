@@ -14,7 +14,7 @@ import pytest
 from scripts.auditor import Audit, audit
 from scripts.table_auditor import ENCODING, audit_table
 from scripts.torturing.campaigns import PLANS
-from scripts.torturing.installation import House
+from scripts.torturing.installation import Installation
 
 ROWS = 30
 
@@ -26,7 +26,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("finished")
     plan = PLANS["tables"]
-    with House(folder / "house", workers=1, endpoint=plan.faults) as house:
+    with Installation(folder / "house", workers=1, endpoint=plan.faults) as house:
         job = house.submit("in", ROWS)
         house.wait("in")
         house.simulator.book()

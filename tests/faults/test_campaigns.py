@@ -19,8 +19,8 @@ from scripts.torturing.campaigns import (
     deal_all_at_once,
     deal_everything,
 )
-from scripts.torturing.installation import ROOT, House
-from scripts.torturing.redis_rollback import Memories
+from scripts.torturing.installation import ROOT, Installation
+from scripts.torturing.redis_rollback import RedisRollback
 
 ENDPOINT = ("--latency", "lognormal:0.5:0.5:4", "--max-in-flight", "100")
 
@@ -40,12 +40,12 @@ def one_of_each(campaign: Campaign) -> None:
 
 def cut_the_file(campaign: Campaign) -> None:
     """The two other ways to be older than one was: `test_redis`, with jobs that ended meanwhile."""
-    campaign.roll_back(Memories.cut, "append-only file cut")
+    campaign.roll_back(RedisRollback.cut, "append-only file cut")
 
 
 @pytest.mark.timeout(300)
 def test_p5_kills_of_anything_lose_no_row_and_repeat_only_calls_in_flight(tmp_path: Path) -> None:
-    with House(tmp_path, workers=3, endpoint=ENDPOINT) as house:
+    with Installation(tmp_path, workers=3, endpoint=ENDPOINT) as house:
         tally = Campaign(house, rows=240, seed=7).run(6, 0.7, deal_everything)
 
     assert tally.broken == []
@@ -55,7 +55,7 @@ def test_p5_kills_of_anything_lose_no_row_and_repeat_only_calls_in_flight(tmp_pa
 
 @pytest.mark.timeout(300)
 def test_r2_r15_r16_a_lost_redis_and_lost_or_repeated_messages_cost_no_call(tmp_path: Path) -> None:
-    with House(tmp_path, workers=2, endpoint=ENDPOINT) as house:
+    with Installation(tmp_path, workers=2, endpoint=ENDPOINT) as house:
         tally = Campaign(house, rows=240, seed=8).run(6, 0.7, one_of_each)
 
     assert tally.broken == []
@@ -65,7 +65,9 @@ def test_r2_r15_r16_a_lost_redis_and_lost_or_repeated_messages_cost_no_call(tmp_
 
 @pytest.mark.timeout(300)
 def test_r5_a_redis_that_comes_back_older_than_it_was_costs_no_call(tmp_path: Path) -> None:
-    with House(tmp_path, workers=1, endpoint=(*ENDPOINT[:2], "--max-in-flight", "16")) as house:
+    with Installation(
+        tmp_path, workers=1, endpoint=(*ENDPOINT[:2], "--max-in-flight", "16")
+    ) as house:
         tally = Campaign(house, rows=240, seed=3).run(1, 0.5, cut_the_file)
 
     assert tally.broken == []
@@ -74,7 +76,7 @@ def test_r5_a_redis_that_comes_back_older_than_it_was_costs_no_call(tmp_path: Pa
 
 @pytest.mark.timeout(300)
 def test_p5_p20_e45_kills_and_losses_while_one_call_in_ten_goes_wrong(tmp_path: Path) -> None:
-    with House(tmp_path, workers=2, endpoint=(*ENDPOINT, *MIXED)) as house:
+    with Installation(tmp_path, workers=2, endpoint=(*ENDPOINT, *MIXED)) as house:
         tally = Campaign(house, rows=160, seed=9, errs=True).run(4, 1.0, deal_all_at_once)
         spoiled = sum(bool(call.fault) for call in house.simulator.book().chats())
 

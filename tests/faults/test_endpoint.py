@@ -21,7 +21,7 @@ from scripts.auditor import Audit
 from scripts.simulator import Simulator
 from scripts.simulator.book import BookEntry
 from scripts.torturing import fault_pairs, journal_delay
-from scripts.torturing.installation import House
+from scripts.torturing.installation import Installation
 from tests.acceptance.conftest import Shell, batch_lines, read_lines
 from tests.conftest import Workdir
 
@@ -53,16 +53,16 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """All services, for one job after another."""
-    with House(
+    with Installation(
         tmp_path_factory.mktemp("endpoint"), workers=1, endpoint=("--latency", "uniform:0.05:0.2")
     ) as one:
         yield one
 
 
 @pytest.fixture
-def run(house: House) -> Callable[..., Run]:
+def run(house: Installation) -> Callable[..., Run]:
     """Runs a job against an endpoint with these faults; `again`: calls that may be paid twice."""
 
     def go(*rules: str, again: int = 0, rows: int = ROWS, options: tuple[str, ...] = ()) -> Run:
@@ -162,7 +162,7 @@ def test_e16_e17_a_body_that_is_cut_is_looked_up_and_sent_once_more(
 
 
 def test_e33_a_model_that_is_not_there_any_more_pauses_the_job_after_a_few_calls(
-    house: House,
+    house: Installation,
 ) -> None:
     name = f"job{next(_numbers)}"
     house.simulator.control("faults", ["404:meaning=model"])
@@ -214,7 +214,7 @@ def _repeated(one: Run) -> str:
 
 @pytest.mark.parametrize("rule", ["huge:bytes=200000000", "bomb:bytes=1000000000"])
 def test_e39_s13_a_huge_answer_is_cut_not_asked_for_again_and_takes_little_memory(
-    rule: str, house: House, run: Callable[..., Run]
+    rule: str, house: Installation, run: Callable[..., Run]
 ) -> None:
     run()
     pid = house.processes["worker-0"].pid

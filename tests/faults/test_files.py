@@ -27,7 +27,7 @@ from jobs.errors import StorageUnavailable, UsageError
 from scripts.auditor import Audit, audit
 from scripts.simulator import Simulator
 from scripts.torturing import crashpoints
-from scripts.torturing.installation import House
+from scripts.torturing.installation import Installation
 from scripts.torturing.preload import Crashpoint, has_compiler
 from tests.acceptance.conftest import Shell, batch_lines, end_server, ids
 from tests.conftest import ROOT, Workdir
@@ -138,7 +138,7 @@ def test_f1_a_worker_whose_scratch_folder_is_full_delivers_what_it_has_and_ends_
     tmp_path: Path,
 ) -> None:
     scratch = tmp_path / "scratch" / "worker-0"
-    with small_disk(scratch, "5m"), House(tmp_path, workers=1) as house:
+    with small_disk(scratch, "5m"), Installation(tmp_path, workers=1) as house:
         wait_until("there is an outbox", lambda: bool(list(scratch.glob("outbox/*/*.log"))))
         ballast = fill(scratch, leave=64 * 1024)
         job = house.submit("in", 150)
@@ -194,7 +194,7 @@ def test_f1_a_full_home_of_a_service_is_told_by_all_that_look_at_it(tmp_path: Pa
     endpoint = ("--latency", "constant:0.3")
     with (
         small_disk(tmp_path / "home", "24m") as home,
-        House(tmp_path, workers=1, endpoint=endpoint) as house,
+        Installation(tmp_path, workers=1, endpoint=endpoint) as house,
     ):
         job = house.submit("in", 150, "--max-in-flight", "8")
         wait_until("calls are made", lambda: len(house.simulator.book().billed()) > 10)
@@ -259,16 +259,18 @@ def test_f1_a_worker_on_a_full_disk_does_not_start(shell: Shell, simulator: Simu
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> House:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """A house, at rest, with a finished job `in`."""
     folder = tmp_path_factory.mktemp("finished")
-    with House(folder, workers=1) as house:
+    with Installation(folder, workers=1) as house:
         house.submit("in", 30)
         house.wait("in")
     return house
 
 
-def write_again(house: House, output: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+def write_again(
+    house: Installation, output: Path, **environ: str
+) -> subprocess.CompletedProcess[str]:
     """`nightshift results latest -o OUTPUT`, with more in its environment."""
     return house.run_command("results", "latest", "-o", str(output), environ=environ)
 
@@ -280,7 +282,7 @@ def contents(output: Path) -> dict[str, bytes]:
 @needs_compiler
 @pytest.mark.parametrize("kind", ["rename", "open", "sync", "syncdir", "write"])
 def test_f3_an_output_that_cannot_be_written_is_absent_or_whole(
-    kind: str, finished: House, tmp_path: Path
+    kind: str, finished: Installation, tmp_path: Path
 ) -> None:
     whole = contents(finished.output("in"))
     output = tmp_path / "out"
@@ -373,7 +375,7 @@ def test_f3_what_stood_there_stays_when_the_new_file_fails(tmp_path: Path) -> No
 
 @needs_compiler
 def test_f13_what_a_killed_aggregator_left_is_ignored_and_cleaned(
-    finished: House, tmp_path: Path
+    finished: Installation, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     output.mkdir()
@@ -433,7 +435,7 @@ def test_f1_f2_f5_a_home_whose_disk_refuses_in_mid_run_loses_and_doubles_nothing
     kind: str, error: int, tmp_path: Path
 ) -> None:
     """A full one: `coordinator-full-write` above."""
-    with House(tmp_path, workers=1, endpoint=("--latency", "uniform:0.05:0.2")) as house:
+    with Installation(tmp_path, workers=1, endpoint=("--latency", "uniform:0.05:0.2")) as house:
         house.kill("coordinator")
         number, home = 9 if kind == "write" else 2, tmp_path / "home"
         fails = Crashpoint(tmp_path, kind, error, number, below=home, and_all_after=True)
@@ -461,7 +463,7 @@ def test_f8_an_input_that_changes_in_mid_run_changes_nothing(tmp_path: Path) -> 
         "replaced": lambda path: path.write_text("not even JSON"),
         "gone": lambda path: path.unlink(),
     }
-    with House(tmp_path, workers=0) as house:
+    with Installation(tmp_path, workers=0) as house:
         jobs = {name: house.submit(name, 20) for name in ways}
         originals = {name: house.input(name).read_bytes() for name in ways}
         for name, change in ways.items():

@@ -21,7 +21,7 @@ from jobs.result import Call, Result, ResultState
 from jobs.signing import Seal, Target, fingerprint
 from jobs.wire import Delivery, pack_bodies, pack_delivery, pack_payload, unpack_payload
 from jobs.worker_heartbeat import JobStatus, WorkerStatus
-from scripts.torturing.installation import KEY, House
+from scripts.torturing.installation import KEY, Installation
 
 ROWS = 90
 THEIRS = Seal(b"the secret of whoever came in here")
@@ -35,7 +35,7 @@ GARBAGE: tuple[bytes, ...] = (
 class Intruder:
     """He knows all that passes Redis, and our forms, but not the secret."""
 
-    def __init__(self, house: House, job: str) -> None:
+    def __init__(self, house: Installation, job: str) -> None:
         self.job = job
         self.redis = Redis(port=house.port)
         house.keys_are_ours = False
@@ -147,7 +147,7 @@ def until(what: str, true: Callable[[], bool], patience_s: float = 60) -> None:
 
 def test_who_can_write_to_redis_neither_spends_nor_forges_nor_ends_anybody(tmp_path: Path) -> None:
     endpoint = ("--latency", "uniform:0.2:0.4", "--max-in-flight", "12")
-    with House(tmp_path, workers=2, endpoint=endpoint) as house:
+    with Installation(tmp_path, workers=2, endpoint=endpoint) as house:
         job = house.submit("night", ROWS, "--chunk-size", "10")
         intruder = Intruder(house, job)
         until("calls are made", lambda: len(house.simulator.book().chats()) > 10)

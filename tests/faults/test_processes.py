@@ -27,7 +27,7 @@ from jobs.celery_settings import VISIBILITY_S, celery_settings
 from scripts.simulator import Simulator
 from scripts.torturing import crashpoints
 from scripts.torturing.crashpoints import Point
-from scripts.torturing.installation import SOON_LOST, House
+from scripts.torturing.installation import SOON_LOST, Installation
 from scripts.torturing.preload import Crashpoint, build, has_compiler
 from tests.acceptance.conftest import Shell, batch_lines, read_lines
 from tests.conftest import ROOT, Workdir
@@ -72,7 +72,7 @@ def test_p6_a_submitter_killed_at_a_write_leaves_no_job_or_one_that_completes(
     tmp_path: Path,
 ) -> None:
     left = 0
-    with House(tmp_path, workers=1) as house:
+    with Installation(tmp_path, workers=1) as house:
         home = Home(tmp_path / "home")
         for kind, numbers in (
             ("write", (1, 5, 15)),
@@ -105,9 +105,9 @@ def test_p6_a_submitter_killed_at_a_write_leaves_no_job_or_one_that_completes(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> House:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """A house, at rest, with a finished job `in`."""
-    with House(tmp_path_factory.mktemp("finished"), workers=1) as house:
+    with Installation(tmp_path_factory.mktemp("finished"), workers=1) as house:
         house.submit("in", 30)
         house.wait("in")
     return house
@@ -116,7 +116,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> House:
 @needs_compiler
 @pytest.mark.parametrize("kind", ["rename", "sync", "syncdir", "write", "open", "remove"])
 def test_p7_an_aggregator_killed_at_any_step_leaves_whole_files_and_runs_again(
-    kind: str, finished: House, tmp_path: Path
+    kind: str, finished: Installation, tmp_path: Path
 ) -> None:
     whole = {name: (finished.output("in") / name).read_bytes() for name in NAMES}
     output = tmp_path / "out"
@@ -155,7 +155,7 @@ def test_p11_a_worker_that_the_kernel_kills_for_its_memory_costs_its_calls_in_fl
     tmp_path: Path,
 ) -> None:
     options = ("--latency", "uniform:0.3:0.8")
-    with memory_group() as group, House(tmp_path, workers=1, endpoint=options) as house:
+    with memory_group() as group, Installation(tmp_path, workers=1, endpoint=options) as house:
         worker = house.processes["worker-0"]
         (group / "cgroup.procs").write_text(str(worker.pid))
         job = house.submit("in", 60, "--max-in-flight", "10")
@@ -183,7 +183,7 @@ def test_p12_a_row_that_always_kills_its_worker_is_set_aside_after_three_deaths(
     tmp_path: Path,
 ) -> None:
     poison, deaths, met = "in: отзыв 2", 0, set[int]()
-    with House(tmp_path, workers=1, endpoint=("--latency", "constant:0.5")) as house:
+    with Installation(tmp_path, workers=1, endpoint=("--latency", "constant:0.5")) as house:
         # Others are in flight beside it whenever the worker dies.
         job = house.submit("in", 16, "--max-in-flight", "5", "--chunk-size", "4")
         store = Home(tmp_path / "home").open(job, read_only=True)
@@ -207,7 +207,7 @@ def test_p12_a_row_that_always_kills_its_worker_is_set_aside_after_three_deaths(
     assert billed <= 16 + 3 * 5
 
 
-def _asks(digest: str, house: House, text: str) -> bool:
+def _asks(digest: str, house: Installation, text: str) -> bool:
     """Whether a call of the book has the body of the input line with this text."""
     for line in house.input("in").read_text().splitlines():
         if text in line:
@@ -225,7 +225,7 @@ def test_p13_answers_of_a_worker_that_slept_past_its_lease_are_kept_with_their_c
 ) -> None:
     """Others have bought the same meanwhile: both are paid for, one is shown."""
     options = ("--latency", "uniform:0.5:1.5", "--max-in-flight", "16")
-    with House(tmp_path, workers=2, endpoint=options, constants=SOON_LOST) as house:
+    with Installation(tmp_path, workers=2, endpoint=options, constants=SOON_LOST) as house:
         # When it wakes, its calls are past their time too.
         job = house.submit("in", 80, "--timeout", "15")
         workers = ("worker-0", "worker-1")
@@ -268,7 +268,7 @@ def test_p14_jumps_of_every_clock_on_the_wall_lose_no_chunk_and_repeat_no_call(
     """Server, coordinator and worker have a clock that is put back and forward in mid-run."""
     clock, environ = wall_clock
     options = ("--latency", "uniform:0.3:1", "--max-in-flight", "10")
-    with House(tmp_path, workers=0, endpoint=options) as house:
+    with Installation(tmp_path, workers=0, endpoint=options) as house:
         for name in ("coordinator", "server"):
             house.kill(name)
         for name in ("server", "coordinator", "worker-0"):

@@ -36,7 +36,7 @@ from jobs.outcome import Billing
 from jobs.result import Call
 from jobs.signing import Seal, Target, fingerprint
 from jobs.wire import Delivery, pack_delivery
-from scripts.torturing.installation import KEY, SOON_LOST, House, free_port
+from scripts.torturing.installation import KEY, SOON_LOST, Installation, free_port
 from scripts.torturing.relay import Relay
 from tests.conftest import SEAL
 
@@ -74,7 +74,7 @@ class Eavesdropper(threading.Thread):
 class Stage:
     """A house whose way to the server leads through a relay, and the job under way on it."""
 
-    def __init__(self, house: House, relay: Relay) -> None:
+    def __init__(self, house: Installation, relay: Relay) -> None:
         self.house = house
         self.relay = relay
         self.redis = Redis(port=house.port, socket_timeout=30)
@@ -159,7 +159,7 @@ class Stage:
 
     def become(self, folder: Path) -> None:
         """Gives it the memory of a server in this folder, as its replica that is promoted."""
-        other = House(folder, workers=0)
+        other = Installation(folder, workers=0)
         other.start("server")
         self.tell("REPLICAOF", "127.0.0.1", str(other.port))
         try:
@@ -200,7 +200,7 @@ def until(what: str, holds: Callable[[], bool], patience_s: float = 60) -> float
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    house = House(tmp_path_factory.mktemp("house"), workers=1, endpoint=ENDPOINT)
+    house = Installation(tmp_path_factory.mktemp("house"), workers=1, endpoint=ENDPOINT)
     with Relay(house.port) as relay:
         house.way_to_redis = relay.port
         with house:
@@ -609,7 +609,7 @@ def test_of_lost_hosts_chunks_all_comes_home_but_what_can_have_been_in_flight(
     back.
     """
     endpoint = ("--latency", "uniform:0.3:0.6", "--max-in-flight", "24")
-    house = House(tmp_path, workers=0, endpoint=endpoint, constants=SOON_LOST)
+    house = Installation(tmp_path, workers=0, endpoint=endpoint, constants=SOON_LOST)
     with Relay(house.port) as relay, closing(Redis(port=house.port)) as redis:
         house.way_to_redis = relay.port
         with house:

@@ -12,7 +12,7 @@ from pathlib import Path
 from redis import Redis
 
 from jobs.names import progress_key
-from scripts.torturing.installation import SOON_LOST, House
+from scripts.torturing.installation import SOON_LOST, Installation
 from tests.faults.test_redis import until
 
 ROWS = 100
@@ -26,7 +26,9 @@ def test_a_restored_data_directory_says_so_and_ends_with_every_call_in_the_books
     worker is at work all the time. Twice is bought what was bought since the backup, and no more.
     """
     kept = ("--appendonly", "yes", "--appendfsync", "always")
-    with House(tmp_path, workers=1, endpoint=LATENCY, server=kept, constants=SOON_LOST) as house:
+    with Installation(
+        tmp_path, workers=1, endpoint=LATENCY, server=kept, constants=SOON_LOST
+    ) as house:
         home, backup = tmp_path / "home", tmp_path / "backup"
         job = house.submit("night", ROWS, "--chunk-size", "8", "--budget-rub", "500")
         until("half is done", lambda: done(house, job) > 30)
@@ -65,19 +67,19 @@ def test_a_restored_data_directory_says_so_and_ends_with_every_call_in_the_books
         assert (audit.rows, audit.completed) == (ROWS, ROWS)
 
 
-def done(house: House, job: str) -> int:
+def done(house: Installation, job: str) -> int:
     ((count,),) = house.at_home(job, "SELECT completed FROM job")
     assert isinstance(count, int)
     return count
 
 
-def published(house: House, job: str) -> int:
+def published(house: Installation, job: str) -> int:
     with closing(Redis(port=house.port)) as redis:
         told = str(redis.get(progress_key(job)))
     found = re.search(r'"calls":(\d+)', told)
     return int(found[1]) if found else 0
 
 
-def said(house: House, *command: str) -> str:
+def said(house: Installation, *command: str) -> str:
     ran = house.run_command(*command)
     return " ".join((ran.stdout + ran.stderr).split())

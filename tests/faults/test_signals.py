@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.torturing.installation import ROOT, House
+from scripts.torturing.installation import ROOT, Installation
 from scripts.torturing.signals import Commands
 
 SAMPLE = [
@@ -22,7 +22,7 @@ SAMPLE = [
 
 
 def test_a_command_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path) -> None:
-    with House(tmp_path, workers=0) as house:
+    with Installation(tmp_path, workers=0) as house:
         commands = Commands(house)
         for name, number, delay_s in SAMPLE:
             commands.signalled(name, number, delay_s, twice=False)

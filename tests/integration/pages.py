@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
-from scripts.torturing.installation import House
+from scripts.torturing.installation import Installation
 from tests.conftest import SEAL
 from tests.integration.browser import Browser
 from tests.integration.test_flower_jobs import PASSWORD, Flowers, Site, tell, wait_for
@@ -62,7 +62,7 @@ _GRAVE = """axe.run(document, {resultTypes: ["violations"]}).then((found) => fou
 class Place(NamedTuple):
     """A house with jobs of all kinds, a Flower and a browser."""
 
-    house: House
+    house: Installation
     flowers: Flowers
     site: Site
     browser: Browser
@@ -88,7 +88,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("pages")
     flowers = Flowers(folder)
     with (
-        House(folder, workers=1, endpoint=_ENDPOINT) as house,
+        Installation(folder, workers=1, endpoint=_ENDPOINT) as house,
         Browser(folder / "browser", ("nightshift", PASSWORD)) as browser,
     ):
         jobs = {

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 
 from scripts.auditor import Audit
-from scripts.torturing.installation import House
+from scripts.torturing.installation import Installation
 
 PATIENCE_S = 90.0
 
 
 @pytest.fixture
-def house_with(tmp_path: Path) -> Iterator[Callable[..., House]]:
+def house_with(tmp_path: Path) -> Iterator[Callable[..., Installation]]:
     """Starts a coordinator, a worker and an endpoint with these options."""
     houses = []
 
-    def start(*endpoint: str) -> House:
-        house = House(tmp_path, workers=1, endpoint=endpoint)
+    def start(*endpoint: str) -> Installation:
+        house = Installation(tmp_path, workers=1, endpoint=endpoint)
         houses.append(house)
         house.__enter__()
         return house
@@ -40,7 +40,7 @@ def wait_until(what: str, holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def audited(house: House, job: str, allowed_twice: int = 0) -> Audit:
+def audited(house: Installation, job: str, allowed_twice: int = 0) -> Audit:
     """Waits for the end of the job; the laws hold (L1–L4, L6, L7).
 
     L3 but for answers with a NaN in them: that is no JSON, so the line has it as text; and for
@@ -55,20 +55,22 @@ def audited(house: House, job: str, allowed_twice: int = 0) -> Audit:
     return found
 
 
-def over(house: House, job: str) -> bool:
+def over(house: Installation, job: str) -> bool:
     """Whether the outputs stand. A pause is ended: a page of HTML among the faults asks for it."""
     if house.is_paused(job):
         house.command("resume", job)
     return house.is_over("night")
 
 
-def refusals(house: House, job: str) -> dict[str, int]:
+def refusals(house: Installation, job: str) -> dict[str, int]:
     """How often each refusal was met, by its code."""
     by_code: Any = house.state(job)["refusals_by_code"]
     return dict(by_code)
 
 
-def test_429_500_and_errors_within_200_cost_no_request(house_with: Callable[..., House]) -> None:
+def test_429_500_and_errors_within_200_cost_no_request(
+    house_with: Callable[..., Installation],
+) -> None:
     house = house_with(
         *("--latency", "uniform:0.05:0.3", "--fault", "429:share=0.1,retry_after=1"),
         *("--fault", "500:share=0.02", "--fault", "error200:share=0.03,code=502,form=json"),
@@ -83,7 +85,7 @@ def test_429_500_and_errors_within_200_cost_no_request(house_with: Callable[...,
 
 
 def test_e30_a_key_rejected_in_the_middle_pauses_and_every_request_stays(
-    house_with: Callable[..., House],
+    house_with: Callable[..., Installation],
 ) -> None:
     house = house_with("--latency", "uniform:0.2:0.6", "--max-in-flight", "20")
     job = house.submit("night", 150, "--stop-after", "5")
@@ -104,7 +106,7 @@ def test_e30_a_key_rejected_in_the_middle_pauses_and_every_request_stays(
 
 
 def test_e31_money_that_ends_in_the_middle_pauses_and_every_request_stays(
-    house_with: Callable[..., House],
+    house_with: Callable[..., Installation],
 ) -> None:
     house = house_with("--latency", "uniform:0.2:0.6", "--max-in-flight", "20")
     job = house.submit("night", 150)
@@ -123,7 +125,7 @@ def test_e31_money_that_ends_in_the_middle_pauses_and_every_request_stays(
 
 
 def test_e14_e44_an_endpoint_that_is_down_for_a_while_costs_nothing_but_time(
-    house_with: Callable[..., House],
+    house_with: Callable[..., Installation],
 ) -> None:
     house = house_with("--latency", "uniform:0.2:0.6", "--max-in-flight", "20")
     job = house.submit("night", 150)
@@ -143,7 +145,9 @@ def test_e14_e44_an_endpoint_that_is_down_for_a_while_costs_nothing_but_time(
     assert sum(probes.values()) <= 65, probes
 
 
-def test_e45_a_mix_of_all_faults_leaves_the_laws_whole(house_with: Callable[..., House]) -> None:
+def test_e45_a_mix_of_all_faults_leaves_the_laws_whole(
+    house_with: Callable[..., Installation],
+) -> None:
     house = house_with("--latency", "uniform:0.02:0.2", "--fault", "mix:share=0.1")
     requests = 300
     job = house.submit("night", requests, "--timeout", "10")

@@ -28,7 +28,7 @@ from batch.coordinator.redis.published_status import MOST_LISTED
 from batch.flower.listing import PAGE_SIZE
 from batch.watching.time_series import Failure, Series
 from jobs import names
-from scripts.torturing.installation import House
+from scripts.torturing.installation import Installation
 from tests.conftest import ROOT, SEAL, SECRET, Server
 from tests.integration.browser import Browser, program
 
@@ -478,7 +478,7 @@ def test_clicks_reach_the_coordinator_and_redis_may_forget_everything(
     tmp_path: Path, flowers: Flowers
 ) -> None:
     endpoint = ("--latency", "uniform:0.5:1.5", "--max-in-flight", "10")
-    with House(tmp_path, workers=1, endpoint=endpoint) as house:
+    with Installation(tmp_path, workers=1, endpoint=endpoint) as house:
         site = flowers.start(house.redis_url("flower"))
         small = house.submit("small", 3)
         house.wait("small")
@@ -530,7 +530,7 @@ def test_clicks_reach_the_coordinator_and_redis_may_forget_everything(
 def test_a_browser_sees_a_job_move_and_acts_upon_it(tmp_path: Path, flowers: Flowers) -> None:
     endpoint = ("--latency", "uniform:0.5:1.5", "--max-in-flight", "10")
     with (
-        House(tmp_path, workers=1, endpoint=endpoint) as house,
+        Installation(tmp_path, workers=1, endpoint=endpoint) as house,
         Browser(tmp_path / "browser", ("nightshift", PASSWORD)) as browser,
     ):
         site = flowers.start(house.redis_url("flower"), prefix="flower")

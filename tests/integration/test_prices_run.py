@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.torturing.installation import House
+from scripts.torturing.installation import Installation
 
 PATIENCE_S = 90.0
 ROWS = 400
@@ -24,7 +24,7 @@ _EAGER = (
 )
 
 
-class EagerHouse(House):
+class EagerHouse(Installation):
     """Its coordinator reads the prices every half second."""
 
     def _command(self, name: str) -> list[str]:
@@ -34,7 +34,7 @@ class EagerHouse(House):
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(tmp_path: Path) -> Iterator[Installation]:
     endpoint = ("--latency", "uniform:0.1:0.4", "--max-in-flight", "20")
     with EagerHouse(tmp_path, workers=1, endpoint=endpoint) as one:
         yield one
@@ -59,7 +59,7 @@ def line(number: int) -> str:
 
 
 def test_e28_l7_a_price_that_triples_in_mid_job_pauses_it_and_every_sum_is_exact(
-    house: House,
+    house: Installation,
 ) -> None:
     cap = Decimal(500)
     source = house.input("night")

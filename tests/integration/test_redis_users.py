@@ -11,12 +11,12 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from jobs import names
-from scripts.torturing.installation import House
+from scripts.torturing.installation import Installation
 from tests.integration.test_flower_jobs import Flowers
 from tests.test_deployment import valkey_users
 
 
-class Guarded(House):
+class Guarded(Installation):
     """Each process comes in as the user that the compose file makes for it."""
 
     def __init__(self, folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from scripts.torturing.installation import House
+from scripts.torturing.installation import Installation
 from tests.journals import kill
 
 ROWS = 200
@@ -22,9 +22,9 @@ ENDPOINT = ("--latency", "uniform:0.2:0.8", "--max-in-flight", "60")
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(tmp_path: Path) -> Iterator[Installation]:
     """A server, a coordinator and two workers."""
-    with House(tmp_path, workers=2, endpoint=ENDPOINT) as one:
+    with Installation(tmp_path, workers=2, endpoint=ENDPOINT) as one:
         yield one
 
 
@@ -36,12 +36,12 @@ def wait_until(what: str, holds: Callable[[], bool], patience_s: float = 90) -> 
         time.sleep(0.05)
 
 
-def billed(house: House) -> int:
+def billed(house: Installation) -> int:
     """Calls that the endpoint has charged for."""
     return len(house.simulator.book().billed())
 
 
-def watch(house: House, job: str) -> subprocess.Popen[str]:
+def watch(house: Installation, job: str) -> subprocess.Popen[str]:
     """`nightshift watch`, started."""
     return subprocess.Popen(
         [sys.executable, "-m", "batch", "watch", job, "--every", "0.2"],
@@ -52,7 +52,7 @@ def watch(house: House, job: str) -> subprocess.Popen[str]:
     )
 
 
-def lives_through(house: House, name: str, job: str, open_calls: int = 0) -> int:
+def lives_through(house: Installation, name: str, job: str, open_calls: int = 0) -> int:
     """The job ends by itself, the three books agree, every request is answered.
 
     Returns how many calls were bought twice: no more than were open when a worker was killed.
@@ -64,7 +64,7 @@ def lives_through(house: House, name: str, job: str, open_calls: int = 0) -> int
     return found.bought_twice
 
 
-def test_two_workers_do_a_submitted_job_while_it_is_watched(house: House) -> None:
+def test_two_workers_do_a_submitted_job_while_it_is_watched(house: Installation) -> None:
     job = house.submit("night", ROWS)
     with watch(house, job) as watching:
         wait_until("both workers show", lambda: house.state(job)["workers"] == 2)
@@ -83,7 +83,7 @@ def test_two_workers_do_a_submitted_job_while_it_is_watched(house: House) -> Non
 
 
 def test_p2_a_killed_worker_costs_no_more_than_its_calls_in_flight(
-    house: House, tmp_path: Path
+    house: Installation, tmp_path: Path
 ) -> None:
     job = house.submit("night", ROWS)
     wait_until("some calls are billed", lambda: billed(house) >= 20)
@@ -96,7 +96,7 @@ def test_p2_a_killed_worker_costs_no_more_than_its_calls_in_flight(
     lives_through(house, "night", job, open_calls)
 
 
-def test_r2_r3_p8_what_kills_no_worker_costs_no_call(house: House) -> None:
+def test_r2_r3_p8_what_kills_no_worker_costs_no_call(house: Installation) -> None:
     """Redis forgets everything, twice; the coordinator is killed; a worker is told to stop."""
     job = house.submit("night", ROWS)
     blows: list[Callable[[], None]] = [
@@ -113,13 +113,13 @@ def test_r2_r3_p8_what_kills_no_worker_costs_no_call(house: House) -> None:
     assert lives_through(house, "night", job) == 0
 
 
-def again(house: House, name: str) -> None:
+def again(house: Installation, name: str) -> None:
     """SIGKILL, and another in its place."""
     house.kill(name)
     house.start(name)
 
 
-def flush(house: House) -> None:
+def flush(house: Installation) -> None:
     """FLUSHALL."""
     from redis import Redis
 
@@ -128,14 +128,16 @@ def flush(house: House) -> None:
 
 
 @pytest.fixture
-def slow_house(tmp_path: Path) -> Iterator[House]:
+def slow_house(tmp_path: Path) -> Iterator[Installation]:
     """The same with an endpoint that takes its time, so that a command comes in the middle."""
     endpoint = ("--latency", "uniform:1:2", "--max-in-flight", "15")
-    with House(tmp_path, workers=2, endpoint=endpoint) as one:
+    with Installation(tmp_path, workers=2, endpoint=endpoint) as one:
         yield one
 
 
-def test_pause_lets_calls_end_and_resume_goes_on_without_an_extra_call(slow_house: House) -> None:
+def test_pause_lets_calls_end_and_resume_goes_on_without_an_extra_call(
+    slow_house: Installation,
+) -> None:
     house = slow_house
     job = house.submit("night", ROWS)
     wait_until("some calls are billed", lambda: billed(house) >= 5)
@@ -156,7 +158,9 @@ def test_pause_lets_calls_end_and_resume_goes_on_without_an_extra_call(slow_hous
     assert lives_through(house, "night", job) == 0
 
 
-def test_cancel_ends_the_job_with_what_was_answered_in_input_order(slow_house: House) -> None:
+def test_cancel_ends_the_job_with_what_was_answered_in_input_order(
+    slow_house: Installation,
+) -> None:
     house = slow_house
     job = house.submit("night", ROWS)
     wait_until("some calls are billed", lambda: billed(house) >= 5)
@@ -179,7 +183,7 @@ def test_cancel_ends_the_job_with_what_was_answered_in_input_order(slow_house: H
 
 
 def test_without_a_worker_a_job_can_be_paused_and_cancelled(tmp_path: Path) -> None:
-    with House(tmp_path, workers=0) as house:
+    with Installation(tmp_path, workers=0) as house:
         job = house.submit("night", 20)
         wait_until("it is fed", lambda: house.state(job)["workers"] == 0)
         house.command("pause", job)
@@ -191,7 +195,7 @@ def test_without_a_worker_a_job_can_be_paused_and_cancelled(tmp_path: Path) -> N
 
 
 def test_p2_a_run_replaces_its_worker_when_that_is_killed(tmp_path: Path) -> None:
-    with House(tmp_path, workers=0, endpoint=("--latency", "constant:0.5")) as house:
+    with Installation(tmp_path, workers=0, endpoint=("--latency", "constant:0.5")) as house:
         house.kill("coordinator")
         job = house.submit("night", ROWS)
         environ = {**house.environ(), "NIGHTSHIFT_REDIS_URL": ""}

@@ -23,7 +23,7 @@ from workers.pacing.backoff import Dice
 from workers.pacing.circuit_breaker import TROUBLE, CircuitBreaker, HealthSignal
 from workers.pacing.fair_queue import FairQueue
 from workers.pacing.limiter import Limiter, strictest
-from workers.pacing.redis_contact import Contact
+from workers.pacing.redis_contact import RedisContact
 from workers.pacing.retry import Health
 from workers.pacing.retry_budget import RetryBudget
 from workers.pacing.wait_meter import Waits
@@ -54,7 +54,7 @@ class Dispatcher:
     def __init__(
         self,
         limiter: Limiter,
-        contact: Contact,
+        contact: RedisContact,
         dice: Dice,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

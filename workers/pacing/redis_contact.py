@@ -20,7 +20,7 @@ ten times a second.
 """
 
 
-class Contact:
+class RedisContact:
     """When Redis last renewed the claims and last answered, by the clock: when it was asked."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

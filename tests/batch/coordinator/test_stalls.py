@@ -15,7 +15,7 @@ from batch.coordinator.job_controller import JobController
 from batch.coordinator.metrics import Metrics
 from batch.notifications import notifier
 from batch.notifications.notification import LASTS_S
-from batch.store import wait_times as waits
+from batch.store import wait_times
 from batch.watching.progress import Progress
 from batch.watching.time_series import series_of, unpacked
 from jobs.errors import ServiceUnavailable
@@ -226,7 +226,7 @@ def test_what_a_job_waits_for_is_told_kept_and_no_standstill(house: House, seen:
     (point,) = [each for each in unpacked(house.post.series[JOB]).points if each.waited][-1:]
     assert set(point.waited) == {"tpm"}
     with closing(house.store()) as store:
-        assert waits.waited_in_all(store.db)["tpm"] >= 60
+        assert wait_times.waited_in_all(store.db)["tpm"] >= 60
         again = series_of(store, house.clock.wall)
     assert sum(each.waited.get("tpm", 0.0) for each in again.points) >= 60
 

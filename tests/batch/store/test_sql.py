@@ -25,4 +25,4 @@ def test_all_sql_stands_in_the_store() -> None:
         if path.relative_to(BATCH).parts[0] != "store"
     }
     assert {path: texts for path, texts in found.items() if texts} == {}
-    assert statements(BATCH / "store" / "queue.py")
+    assert statements(BATCH / "store" / "request_queue.py")

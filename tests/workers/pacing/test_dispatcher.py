@@ -16,7 +16,7 @@ from workers.pacing.circuit_breaker import TROUBLE, HealthSignal, probe_wait
 from workers.pacing.dispatcher import Dispatcher
 from workers.pacing.leases import Lease, LeaseRequest
 from workers.pacing.limiter import Limiter
-from workers.pacing.redis_contact import QUIET_S, Contact
+from workers.pacing.redis_contact import QUIET_S, RedisContact
 from workers.pending import PendingRequest, RunningChunk
 
 MODEL = "m"
@@ -38,7 +38,7 @@ class Called:
     def __init__(self, keeper: FakeKeeper) -> None:
         self.calls: list[PendingRequest] = []
         self.now = 0.0
-        contact = Contact(lambda: self.now)
+        contact = RedisContact(lambda: self.now)
         self.dispatcher = Dispatcher(Limiter("scope", keeper), contact, random.Random(1).uniform)
         self._taking = asyncio.create_task(self._take())
 
