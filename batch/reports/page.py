@@ -5,7 +5,6 @@ Its words and its looks stand in page.html, in English and Russian; here they me
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 from base64 import b64encode
@@ -33,7 +32,7 @@ from batch.reports.aggregates import (
 )
 from batch.reports.command import command_of
 from batch.reports.cost_report import Cost, copies_of, lines_of
-from batch.reports.request_text import answer_of, prompt_of
+from batch.reports.request_text import answer_of
 from batch.reports.rows import rows, rows_of
 from batch.store import timeline, wait_times
 from batch.store.answer_checks import how_checked
@@ -163,22 +162,19 @@ def _figures(store: JobStore, job: JobRow, seen: Survey, cost: Cost) -> dict[str
 
 
 class _Sample(NamedTuple):
-    """A request that was answered, with the beginnings of what was asked last and answered."""
+    """A request that was answered, with the beginning of the answer; prompts stay in the home."""
 
     line: int
     custom_id: str
-    asked: str
     answer: str
 
 
 def _samples(store: JobStore) -> list[_Sample]:
     """Of the answers the first, the one in the middle, and the last."""
-    found = []
-    for row in rows_of(store, timeline.some_completed(store.db)):
-        prompt = list(prompt_of(json.loads(store.queue.body(row.ordinal))))
-        asked = prompt[-1][1] if prompt else ""
-        found.append(_Sample(row.line, row.custom_id, asked, answer_of(row)))
-    return found
+    return [
+        _Sample(row.line, row.custom_id, answer_of(row))
+        for row in rows_of(store, timeline.some_completed(store.db))
+    ]
 
 
 def _said(text: str, longest: int = _LONGEST_SAMPLE) -> Markup:
