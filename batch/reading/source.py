@@ -105,12 +105,13 @@ class Block(NamedTuple):
     stop: int
 
 
-def blocks(source: Source) -> Iterator[Block | Overlong]:
-    """The file's lines, in order, many to a block; only the last may lack its line feed.
+def blocks(source: Source, name: str = "") -> Iterator[Block | Overlong]:
+    """The file's lines, in order, many to a block; only the last may lack its line feed. `name` is
+    for sentences; by default the file's own.
 
     `InvalidInput` for what cannot be opened, read or unpacked.
     """
-    name = _name(source)
+    name = name or _name(source)
     with _opened(source, name) as stream:
         yield from _whole_lines(_unpacked(stream, name))
 

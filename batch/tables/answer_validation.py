@@ -22,7 +22,7 @@ from jobs.table_task import Task
 REPAIRED = "repaired"
 INVALID = "answer.invalid"
 
-_LABELLED = re.compile(r"\A[\w\s]{1,40}[:=—–-]\s*(.+)\Z", re.DOTALL)
+_LABELLED = re.compile(r"\A[\w\s]{1,40}(?:[:=]|\s[—–-]\s)\s*(.+)\Z", re.DOTALL)
 _AROUND = " \t\r\n.,;:!?\"'`*_«»“”„‘’()[]{}<>"
 
 

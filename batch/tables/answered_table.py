@@ -12,6 +12,7 @@ import io
 import json
 import math
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any, Protocol
@@ -19,6 +20,7 @@ from typing import IO, Any, Protocol
 from batch.tables import parquet, xlsx
 from batch.tables.answer_validation import columns_of
 from batch.tables.file_kinds import FileTable
+from batch.tables.json_repairs import whole
 from batch.tables.table_reader import Row, as_text
 from jobs.table_task import Kind, TableForm, Task
 
@@ -75,12 +77,13 @@ def write_answered(
     again as `widened` then.
     """
     added = added_columns(task, table.form.columns)
-    writer = _writer(file, table, task.to or table.form.kind, added, created_at)
-    for row, found in rows:
-        values = (found.values.get(name) for name in columns_of(task))
-        facts = (found.error or None, found.cost_rub, found.attempts, found.flags or None)
-        writer.write(row, (*map(plain_cell, values), *facts))
-    writer.close()
+    with ExitStack() as after:
+        writer = _writer(file, table, task.to or table.form.kind, added, created_at, after)
+        for row, found in rows:
+            values = (found.values.get(name) for name in columns_of(task))
+            facts = (found.error or None, found.cost_rub, found.attempts, found.flags or None)
+            writer.write(row, (*map(plain_cell, values), *facts))
+        writer.close()
 
 
 def widened(table: FileTable) -> FileTable:
@@ -101,14 +104,19 @@ class _Writer(Protocol):
 
 
 def _writer(
-    file: IO[bytes], table: FileTable, kind: Kind, added: tuple[str, ...], created_at: float
+    file: IO[bytes],
+    table: FileTable,
+    kind: Kind,
+    added: tuple[str, ...],
+    created_at: float,
+    after: ExitStack,
 ) -> _Writer:
     if kind == "csv":
         return _Text(file, table, added)
     if kind == "jsonl":
         return _Records(file, table, added)
     if kind == "xlsx":
-        return _Workbook(file, table, added, created_at)
+        return _Workbook(file, table, added, created_at, after)
     return _Columns(file, table, added)
 
 
@@ -124,6 +132,8 @@ class _Text:
             self._line(self._joined((*table.form.columns, *added)))
         elif table.form.header:
             self._line(f"{table.top()}{self._form.delimiter}{self._joined(added)}")
+        else:
+            self._write(table.top())
 
     def write(self, row: Row, added: tuple[Any, ...]) -> None:
         ours = self._joined(tuple(map(harmless, added)))
@@ -143,8 +153,10 @@ class _Text:
         return line.getvalue()
 
     def _line(self, text: str) -> None:
-        line = text + self._form.newline
-        self._file.write(line.encode(self._form.encoding, "surrogateescape"))
+        self._write(text + self._form.newline)
+
+    def _write(self, text: str) -> None:
+        self._file.write(text.encode(self._form.encoding, "surrogateescape"))
 
     def close(self) -> None:
         """Nothing waits."""
@@ -153,15 +165,16 @@ class _Text:
 class _Records:
     def __init__(self, file: IO[bytes], table: FileTable, added: tuple[str, ...]) -> None:
         self._file, self._names = file, (*table.form.columns, *added)
+        self._repeats = table.form.kind == "jsonl"
 
     def write(self, row: Row, added: tuple[Any, ...]) -> None:
         width = len(self._names) - len(added)
         ours = self._json(dict(zip(self._names[width:], added, strict=True)))
-        if row.raw.endswith("}"):
+        if self._repeats and not row.fault:
             own = row.raw[:-1].rstrip()
         else:
-            cells = row.cells or (None,) * width
-            own = self._json(dict(zip(self._names, map(_of_json, cells), strict=False)))[:-1]
+            cells = map(_of_json, _cells(row, width))
+            own = self._json(dict(zip(self._names, cells, strict=False)))[:-1]
         self._file.write(f"{own}{'' if own.endswith('{') else ', '}{ours[1:]}\n".encode())
 
     def _json(self, record: dict[str, Any]) -> str:
@@ -173,16 +186,20 @@ class _Records:
 
 class _Workbook:
     def __init__(
-        self, file: IO[bytes], table: FileTable, added: tuple[str, ...], created_at: float
+        self,
+        file: IO[bytes],
+        table: FileTable,
+        added: tuple[str, ...],
+        created_at: float,
+        after: ExitStack,
     ) -> None:
         made = datetime.fromtimestamp(created_at, UTC)
-        self._book = xlsx.Writer(file, table.form.sheet or "answers", made)
+        self._book = xlsx.Writer(file, table.form.sheet or "answers", made, after)
         self._book.header((*table.form.columns, *added))
         self._width = len(table.form.columns)
 
     def write(self, row: Row, added: tuple[Any, ...]) -> None:
-        own = (*row.cells, *(None,) * self._width)[: self._width]
-        self._book.write((*map(plain_cell, own), *added))
+        self._book.write((*map(plain_cell, _cells(row, self._width)), *added))
 
     def close(self) -> None:
         self._book.close()
@@ -195,11 +212,17 @@ class _Columns:
         self._width = len(table.form.columns)
 
     def write(self, row: Row, added: tuple[Any, ...]) -> None:
-        own = (*row.cells, *(None,) * self._width)[: self._width]
-        self._file.write((*own, *(None if each is None else str(each) for each in added)))
+        ours = (None if each is None else str(each) for each in added)
+        self._file.write((*_cells(row, self._width), *ours))
 
     def close(self) -> None:
         self._file.close()
+
+
+def _cells(row: Row, width: int) -> tuple[Any, ...]:
+    """So many cells. A row that could not be split is one; what could not be read is U+FFFD."""
+    own = tuple(map(whole, row.cells or (row.raw,))) if row.fault else row.cells
+    return (*own, *(None,) * width)[:width]
 
 
 def _of_json(cell: Any) -> Any:

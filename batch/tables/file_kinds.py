@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ class FileTable:
         if self.form.kind == "csv":
             return csv_tsv.rows(lambda: unpacked(self.path, self.name), self.form)
         if self.form.kind == "jsonl":
-            return jsonl.rows(self.path, self.form)
+            return jsonl.rows(self.path, self.form, self.name)
         if self.form.kind == "xlsx":
             return xlsx.rows(self.path, self.form, self.name)
         return parquet.rows(self.path, self.name)
@@ -148,6 +149,8 @@ def _plain(path: Path, name: str) -> Path:
     with bare.open("wb") as file:
         for chunk in unpacked(path, name):
             file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
     shutil.copymode(path, bare)
     bare.replace(path)
     return path

@@ -71,7 +71,17 @@ def _expected(
         told = {wanted: cells[name] for name, wanted in names.items()}
         if any(value not in (None, "") for value in told.values()):
             _check(told, task, row.number, path)
-            found[str(cells[key])] = told
+            if found.setdefault(name := str(cells[key]), told) != told:
+                raise UsageError(
+                    N_(
+                        "--gold: {path}, row {number}: another answer was expected for {name!r} in"
+                        " a row before",
+                        path=path,
+                        number=row.number,
+                        name=name,
+                    ),
+                    hint=N_("keep one of them, or name the column of the key: --id-column NAME"),
+                )
     if not found:
         raise UsageError(
             N_("--gold: {path} holds no expected answers", path=path), hint=N_("fill them in")

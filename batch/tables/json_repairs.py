@@ -1,6 +1,6 @@
 """JSON as models write it: within fences or prose, with a comma too many or too few.
 
-Only punctuation is repaired: letters, digits and signs stay as they are and where they are.
+Only punctuation is repaired: letters, digits, signs and brackets stay what and where they are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 FENCE = re.compile(r"\A\s*```[\w-]*\s*\n?(.*?)\n?\s*```\s*\Z", re.DOTALL)
-_SIGNIFICANT = re.compile(r"[^\W_]+|[-+.]\d")
+_SIGNIFICANT = re.compile(r"[^\W_]+|[-+.]\d|[][{}]")
 
 
 def parsed(text: str) -> tuple[Any, bool, str]:
@@ -53,13 +53,13 @@ def _json_in(text: str) -> str | None:
 def _mended(candidate: str) -> tuple[Any, bool, str]:
     import json_repair
 
-    if len(candidate) > 2**20 or candidate.count("{") != candidate.count("}"):
+    if len(candidate) > 2**20:
         return None, False, f"{shortened(candidate)} is not valid JSON"
     try:
         value = json_repair.loads(candidate, skip_json_loads=True)
     except (ValueError, RecursionError):
         value = None
-    # The same letters, digits and signs in the same order: only punctuation was mended.
+    # The same letters, digits, signs and brackets in the same order: only punctuation was mended.
     if value is None or _content(json.dumps(value, ensure_ascii=False)) != _content(candidate):
         return None, False, f"{shortened(candidate)} is not valid JSON"
     return value, True, ""

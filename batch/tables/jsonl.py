@@ -18,7 +18,7 @@ _decode = msgspec.json.Decoder(dict[str, object]).decode
 def find_form(source: Source, given: TableForm, name: str) -> TableForm:
     """The keys of the first record that is one, and those that later records add."""
     columns: dict[str, None] = {}
-    for row, _ in _records(source):
+    for row, _ in _records(source, name):
         if isinstance(row, dict):
             columns.update(dict.fromkeys(row))
     if not columns:
@@ -28,9 +28,9 @@ def find_form(source: Source, given: TableForm, name: str) -> TableForm:
     return given.model_copy(update={"columns": tuple(columns)})
 
 
-def rows(source: Source, form: TableForm) -> Iterator[Row]:
+def rows(source: Source, form: TableForm, name: str) -> Iterator[Row]:
     """Every line that is not blank; `number` is the line's."""
-    for number, (record, text) in enumerate(_records(source), start=1):
+    for number, (record, text) in enumerate(_records(source, name), start=1):
         if isinstance(record, dict):
             yield Row(number, tuple(record.get(name) for name in form.columns), text)
         elif text:
@@ -42,9 +42,9 @@ def rows(source: Source, form: TableForm) -> Iterator[Row]:
             )
 
 
-def _records(source: Source) -> Iterator[tuple[dict[str, object] | None, str]]:
+def _records(source: Source, name: str) -> Iterator[tuple[dict[str, object] | None, str]]:
     """A line's record, or None of one that is none, and its text; empty for a blank line."""
-    for block in blocks(source):
+    for block in blocks(source, name):
         if isinstance(block, Overlong):
             yield None, "…"
             continue

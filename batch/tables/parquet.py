@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from batch.tables.table_reader import Row
+from batch.tables.table_reader import Row, as_text
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_
 from jobs.table_task import TableForm
@@ -90,4 +90,4 @@ class Writer:
 
 
 def _text(cell: Any) -> str | None:
-    return None if cell is None else str(cell)
+    return None if cell is None else as_text(cell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -122,6 +123,14 @@ class Asker:
             return None  # its limit was raised
         return content[len(self._head) : len(content) - len(tail)]
 
+    @property
+    def most_rows(self) -> int:
+        """Rows that the answered table holds besides its header."""
+        from batch.tables.xlsx import MOST_ROWS
+
+        kind = self._task.to or self._task.form.kind
+        return MOST_ROWS - 1 if kind == "xlsx" else sys.maxsize
+
     @cached_property
     def most_together(self) -> int:
         """Rows in a call whose answer the model can give."""
@@ -212,7 +221,10 @@ def requests_of(
     asker: Asker, model: str, max_tokens: int | None, table: Table
 ) -> Iterator[Request | Fault]:
     """A request for every row, or the fault of one that can't be used."""
-    for row in table.rows():
+    fits = asker.most_rows
+    for place, row in enumerate(table.rows(), start=1):
+        if place > fits:
+            raise _too_long(fits)
         asked = asker.row(row)
         if isinstance(asked, Fault):
             yield asked
@@ -220,6 +232,14 @@ def requests_of(
             yield Request(
                 asked.number, asked.custom_id, model, asked.body, asked.messages, max_tokens
             )
+
+
+def _too_long(most: int) -> UsageError:
+    """A sheet would lose the rest, after it was paid for."""
+    return UsageError(
+        N_("the table has more than the {most:,} rows that a sheet of XLSX holds", most=most),
+        hint=N_("choose another format for the answers: --to csv"),
+    )
 
 
 # ---- what an answer is to look like ---------------------------------------------------------

@@ -51,6 +51,8 @@ def streamed(path: Path, wanted: str | None, name: str) -> Iterator[Sheet]:
             reader = _Reader(file, kept)
             reader.read()
             book = reader.wb
+            if not book.sheetnames:
+                raise ValueError("no sheets")  # strict Open XML, which calamine reads
             shown = [each.title for each in book.worksheets if each.sheet_state == "visible"]
             title = chosen(wanted, book.sheetnames, shown, name)
             yield Sheet(title, _filled(_streamed(reader, title)))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import date, datetime, time, timedelta
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from batch.tables import row_spool
@@ -50,6 +54,8 @@ def _spooled(path: Path, opened: Any, given: TableForm, name: str) -> TableForm:
     with opened(path, given.sheet, name) as sheet, spooled.open("wb") as file:
         look = _Look()
         row_spool.write(file, map(look.see, sheet.rows))
+        file.flush()
+        os.fsync(file.fileno())
     form = given.model_copy(update={"sheet": sheet.name})
     if not look.width:
         raise InvalidInput(
@@ -100,14 +106,20 @@ def _read(path: Path, form: TableForm, name: str) -> Iterator[row_spool.Numbered
 class Writer:
     """A workbook with one sheet. No cell is taken for a formula, a link or a number in disguise."""
 
-    def __init__(self, file: IO[bytes], title: str, made: datetime) -> None:
-        """`made` stands in its properties: the same table makes the same bytes."""
+    def __init__(self, file: IO[bytes], title: str, made: datetime, after: ExitStack) -> None:
+        """`made` stands in its properties: the same table makes the same bytes. What must be gone
+        when it is written, or is not, is left to `after`.
+        """
         import xlsxwriter
 
+        sink = _Sink(file)
+        after.callback(sink.end)
         self._book = xlsxwriter.Workbook(
-            file,
+            sink,
             {
                 "constant_memory": True,
+                "tmpdir": after.enter_context(TemporaryDirectory(prefix="nightshift-")),
+                "use_zip64": True,
                 "strings_to_formulas": False,
                 "strings_to_urls": False,
                 "strings_to_numbers": False,
@@ -115,7 +127,7 @@ class Writer:
             },
         )
         self._book.set_properties({"created": made})
-        self._sheet = self._book.add_worksheet(title[:31] or None)
+        self._sheet = self._book.add_worksheet(_title(title))
         self._formats = {
             kind: self._book.add_format({"num_format": text}) for kind, text in _FORMATS.items()
         }
@@ -150,7 +162,52 @@ class Writer:
 
     def close(self) -> None:
         """Writes the file."""
-        self._book.close()
+        from xlsxwriter.exceptions import FileCreateError
+
+        try:
+            self._book.close()
+        except FileCreateError as error:
+            raise error.args[0] from None  # the system's own
+
+
+class _Sink:
+    """The file, until `end`: ZipFile writes once more when it is thrown away."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._place, self._ended = file, 0, False
+
+    def end(self) -> None:
+        """What is written from now on goes nowhere."""
+        self._ended = True
+
+    def write(self, data: bytes) -> int:
+        """See `io`."""
+        self._place += len(data)
+        return len(data) if self._ended else self._file.write(data)
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        """See `io`."""
+        self._place = place if self._ended else self._file.seek(place, whence)
+        return self._place
+
+    def tell(self) -> int:
+        """See `io`."""
+        return self._place if self._ended else self._file.tell()
+
+    def flush(self) -> None:
+        """See `io`."""
+        if not self._ended:
+            self._file.flush()
+
+
+_UNFIT = re.compile(r"[\[\]:*?/\\\x00-\x1f]")
+"""What no sheet of Excel's may be called; those of others may."""
+
+
+def _title(name: str) -> str | None:
+    """A name that Excel bears; None: it finds one."""
+    fit = _UNFIT.sub("_", name).encode("utf-16-le")[:62].decode("utf-16-le", "ignore")
+    return fit.strip("'") or None
 
 
 def _is_of_excel(cell: Any) -> bool:

@@ -42,6 +42,7 @@ def test_a_choice_in_another_form_is_repaired(text: str) -> None:
     [
         "", "хорошо", "не негатив", "позитив или негатив", "позитив, но не совсем",
         "Скорее позитив", '{"tone": "позитив", "other": 1}', "позитивный", "нет: позитив и негатив",
+        "анти-позитив",
     ],
 )  # fmt: skip
 def test_what_could_mean_something_else_is_no_choice(text: str) -> None:
@@ -96,6 +97,11 @@ def test_an_answer_is_held_against_its_schema(text: str, repaired: bool) -> None
 )
 def test_what_does_not_match_is_told(text: str, words: str) -> None:
     assert words in check_of(BY_SCHEMA)(text).problem
+
+
+@pytest.mark.parametrize("text", ["[[1, 2], [3", "[[1, 2]", '[{"a": [1, 2}]'])
+def test_a_list_that_was_cut_off_is_not_repaired(text: str) -> None:
+    assert check_of(Task(prompt="x", answer_schema='{"type": "array"}'))(text).problem
 
 
 def test_columns_are_those_of_the_schema() -> None:

@@ -133,6 +133,8 @@ def test_figures_are_compared_to_their_last_digit(one: object, other: object, al
         ("name,answer\nx,good\n", "shares no column with the table"),
         ("id,a,b\n1,good,bad\n", "has no column of expected answers"),
         ("id,answer\n1,\n", "holds no expected answers"),
+        ("id,answer\n1,good\n1,good\n", {2: {"answer": "good"}}),
+        ("id,answer\n1,good\n3,bad\n1,bad\n", "row 4: another answer was expected for '1'"),
     ],
 )
 def test_known_answers_are_matched_by_key(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import zipfile
 from collections.abc import Callable
@@ -171,7 +172,34 @@ def test_what_openpyxl_does_not_take_is_read_all_the_same(tmp_path: Path) -> Non
     assert next(opened(tmp_path, data).rows()).cells == CELLS
 
 
+def test_a_table_cut_off_is_told_by_its_own_name(tmp_path: Path) -> None:
+    lines = gzip.compress(b"".join(b'{"a": %d}\n' % number for number in range(1000)))
+    with pytest.raises(InvalidInput, match=r"^mine\.jsonl\.gz is truncated"):
+        opened(tmp_path, lines[: len(lines) // 2], "mine.jsonl.gz")
+
+
 def test_a_sheet_cut_off_is_told(tmp_path: Path) -> None:
     data = written(of_all_kinds)
     with pytest.raises(InvalidInput, match=r"t\.xlsx cannot be read as XLSX"):
         opened(tmp_path, data[: len(data) // 2])
+
+
+def test_strict_open_xml_is_read(tmp_path: Path) -> None:
+    kinds = {
+        b"http://schemas.openxmlformats.org/spreadsheetml/2006/main": (
+            b"http://purl.oclc.org/ooxml/spreadsheetml/main"
+        ),
+        b"http://schemas.openxmlformats.org/officeDocument/2006/relationships": (
+            b"http://purl.oclc.org/ooxml/officeDocument/relationships"
+        ),
+    }
+
+    def change(part: str, text: bytes) -> tuple[str, bytes]:
+        for usual, strict in kinds.items():
+            text = text.replace(usual, strict)
+        return part, text
+
+    table = opened(tmp_path, rewritten(written(of_all_kinds), change))
+
+    assert table.form.sheet == "Отзывы"
+    assert next(table.rows()).cells[:5] == CELLS[:5]
