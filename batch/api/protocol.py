@@ -59,13 +59,18 @@ class Protocol(H11Protocol):
 
     @property
     def awaits_head(self) -> bool:
-        """Whether nobody is being answered."""
+        """Whether an answer has ended, or none has begun."""
         return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody is being answered, nor reads the end of an answer."""
+        return self.awaits_head and not self.transport.get_write_buffer_size()
 
     def _make_room(self) -> None:
         """Nobody who is being answered is cut off."""
         others = (each for each in self.connections if isinstance(each, Protocol))
-        idle = [each for each in others if each is not self and each.awaits_head]
+        idle = [each for each in others if each is not self and each.is_idle]
         if idle:
             silent = min(idle, key=lambda each: each.heard_at)
             silent.transport.abort()

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from io import StringIO
 from pathlib import Path
@@ -45,7 +45,10 @@ _OF_ALL_JOBS = frozenset(
         "NIGHTSHIFT_BUDGET_ZONE",
     }
 )
-"""They would raise the caps that the user set, for good. Not ignored: a cap may be meant."""
+"""They would raise the caps that the user set, for good."""
+
+_SETTING_CAPS = frozenset({"budget", "coordinator", "run", "serve", "submit"})
+"""These do not ignore them: a cap may be meant."""
 
 _NOTIFICATIONS = ("NOTIFY_URL", "NOTIFY_TELEGRAM", "NOTIFY_MAIL", "TELEGRAM_URL", "SMTP_URL")
 # A job of a foreign home brings an address of its own.
@@ -67,7 +70,7 @@ _LENT = (
 _HEADERS = (headers.VARIABLE, CATALOG_HEADER)
 _USING_KEYS = frozenset(
     {
-        *("run", "submit", "resume", "cancel", "estimate", "serve"),
+        *("run", "submit", "resume", "cancel", "estimate", "preview", "serve"),
         *("worker", "coordinator", "doctor"),
     }
 )
@@ -75,11 +78,14 @@ _MOST_BYTES = 2**20
 
 
 class EnvFile:
-    """What was taken from the file: `taken` are the names that nothing else had set."""
+    """What was taken from the file: `taken` are the names that nothing else had set. `caps` of all
+    jobs in it are not.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.taken: list[str] = []
+        self.caps: list[str] = []
 
     def load(self) -> None:
         """Sets what it says and the environment does not; tells on standard error what that is.
@@ -90,7 +96,7 @@ class EnvFile:
 
         # Nothing is put in for ${NAME}: that would take secrets of the environment into names.
         found = dotenv_values(stream=StringIO(_read_own(self.path)), interpolate=False)
-        _check_caps(self.path, found)
+        self.caps = sorted(_OF_ALL_JOBS & found.keys() - os.environ.keys())
         for name, value in found.items():
             if value is not None and name not in os.environ and _is_taken(name):
                 os.environ[name] = value
@@ -103,8 +109,14 @@ class EnvFile:
         """Asks before an address of the file is used with a secret that is not from there, nor
         among the command's `words`; a file elsewhere that it names is one, too.
 
-        `UsageError` where nobody can be asked: --yes agrees to spending, not to this.
+        `UsageError` where nobody can be asked: --yes agrees to spending, not to this. Also for a
+        cap of all jobs in the file, if the command would take one.
         """
+        if self.caps and command in _SETTING_CAPS:
+            raise UsageError(
+                N_("{file} sets {name}, a cap of all jobs", file=self.path, name=self.caps[0]),
+                hint=N_("remove it there; set it in the environment, or with nightshift budget"),
+            )
         addresses = self._addresses() if command in _USING_KEYS else []
         lent = self._lent(words) if addresses else []
         if not lent:
@@ -153,19 +165,12 @@ def _is_secret(word: str) -> bool:
 
 def _is_elsewhere(name: str) -> bool:
     """Whether a file is not in this folder; links are followed."""
-    return not Path(os.environ[name]).resolve().is_relative_to(Path.cwd())
-
-
-def _check_caps(path: Path, found: Mapping[str, str | None]) -> None:
-    for name in sorted(_OF_ALL_JOBS & found.keys() - os.environ.keys()):
-        raise UsageError(
-            N_("{file} sets {name}, a cap of all jobs", file=path, name=name),
-            hint=N_("set it in the environment, or with nightshift budget"),
-        )
+    # Unlike Path.resolve, this takes a link that leads to itself.
+    return not Path(os.path.realpath(os.environ[name])).is_relative_to(Path.cwd())
 
 
 def _is_taken(name: str) -> bool:
-    return bool(_OURS.fullmatch(name)) and name not in _NEVER
+    return bool(_OURS.fullmatch(name)) and name not in _NEVER | _OF_ALL_JOBS
 
 
 def _shown(name: str) -> str:
@@ -181,12 +186,15 @@ def _read_own(path: Path) -> str:
         # Not to be held up by a pipe of that name.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             _check_own(path, os.fstat(file.fileno()))
-            return file.read(_MOST_BYTES).decode("utf-8-sig")
+            text = file.read(_MOST_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             N_("{path} cannot be read ({kind})", path=path, kind=type(error).__name__),
             hint=N_("fix or remove it"),
         ) from None
+    if "\0" in text:
+        raise UsageError(N_("{path} contains a null byte", path=path), hint=N_("fix or remove it"))
+    return text
 
 
 def _check_own(path: Path, found: os.stat_result) -> None:

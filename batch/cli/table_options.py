@@ -105,9 +105,12 @@ def _read(file: Path, option: str) -> str:
 def _choices(text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
-    # As a row of CSV: a choice with a comma stands in quotes.
-    parts = next(csv.reader([text], skipinitialspace=True))
-    choices = tuple(part.strip() for part in parts if part.strip())
+    # As rows of CSV: a choice with a comma stands in quotes.
+    rows = csv.reader(text.splitlines(keepends=True), skipinitialspace=True)
+    try:
+        choices = tuple(part.strip() for row in rows for part in row if part.strip())
+    except csv.Error as error:
+        raise UsageError(N_("--choices: {why}", why=error)) from None
     if len(choices) < 2:
         raise UsageError(
             N_("--choices needs two different answers at least"),

@@ -77,8 +77,7 @@ def submit(
         spec = with_known_models(spec, draft, prices)
         report.models = draft.models()
         spec = in_cheap_hours(spec, draft.models(), prices)
-        if not sample and spec.task is not None and spec.task.auto_pack:
-            sample = SAMPLED
+        sample = sample or _compared(spec)
         _estimate(draft, report, sampler, prices, spec, home, sample)
         _look_ahead(draft, report, prices, spec, caps)
         found = {"input_digest": draft.digest, "responses_by": report.responses_by}
@@ -119,10 +118,15 @@ def validate(
         report.spec = spec = currency.decided(spec, prices)
         if priced:
             spec = with_known_models(spec, draft, prices)
-        _estimate(draft, report, sampler, prices, spec, home)
+        _estimate(draft, report, sampler, prices, spec, home, _compared(spec))
         if priced and not is_refused(spec, report):
             _look_ahead(draft, report, prices, spec, caps)
     return report
+
+
+def _compared(spec: Spec) -> int:
+    """Rows that go first where nobody asked for a sample."""
+    return SAMPLED if spec.task is not None and spec.task.auto_pack else 0
 
 
 def _caps(home: Home, spec: Spec) -> Caps:
@@ -137,7 +141,7 @@ def _estimate(
     prices: PriceList | None,
     spec: Spec,
     home: Home,
-    sample: int = 0,
+    sample: int,
 ) -> None:
     report.reused = reuse(draft, home, spec)
     report.copies = draft.drop_copies()

@@ -57,6 +57,12 @@ def test_a_file_of_another_user_is_not_read(shell: Shell) -> None:
     assert "belongs to another user" in shell("status", code=2).err
 
 
+def test_a_value_that_no_variable_can_hold_is_told(shell: Shell) -> None:
+    env_file(shell, NIGHTSHIFT_NAME="a\0b")
+
+    assert ".env contains a null byte" in shell("status", code=2).err
+
+
 def test_a_pipe_of_that_name_holds_nobody_up(shell: Shell) -> None:
     os.mkfifo(shell.folder / ".env", 0o600)
 
@@ -82,7 +88,7 @@ def test_what_has_no_end_is_too_large(shell: Shell, option: str) -> None:
 
 
 _NAMES = ("REDIS_URL", "HOME", "NOTIFY_URL", "NOTIFY_MAIL", "TELEGRAM_URL", "SMTP_URL")
-_COMMANDS = ("run", "submit", "resume", "cancel", "estimate", "serve")
+_COMMANDS = ("run", "submit", "resume", "cancel", "estimate", "preview", "serve")
 _SERVICES = ("worker", "coordinator", "doctor")
 
 
@@ -98,7 +104,7 @@ def test_an_address_from_there_meets_no_key_from_elsewhere(
 ) -> None:
     shell.write("in.jsonl", batch_lines(1))
     env_file(shell, **{f"NIGHTSHIFT_{name}": "https://login:secret@127.0.0.1:1/x"})
-    files = dict.fromkeys(("run", "submit", "estimate"), ("in.jsonl",))
+    files = dict.fromkeys(("run", "submit", "estimate", "preview"), ("in.jsonl",))
     words = (*files.get(command, ()), *(["--yes"] if command == "run" else []))
 
     refused = shell(command, *words, NIGHTSHIFT_HOME="", HOME=str(shell.folder), code=2).err
@@ -174,6 +180,7 @@ def test_no_file_from_elsewhere_is_sent_to_an_address_from_there(shell: Shell, n
     diary = shell.folder.parent / "diary"
     diary.write_text("private {{ a }}")
     (shell.folder / "link").symlink_to(diary)
+    (shell.folder / "loop").symlink_to("loop")
     named = {"ROUTERAI_API_KEY": CANARY, "NIGHTSHIFT_BASE_URL": "https://127.0.0.1:1/v1"}
     for path in (str(diary), "../diary", "link"):
         env_file(shell, **named, **{f"NIGHTSHIFT_{name}": path})
@@ -181,6 +188,8 @@ def test_no_file_from_elsewhere_is_sent_to_an_address_from_there(shell: Shell, n
         refused = shell("estimate", "in.csv", code=2).err
 
         assert f"but NIGHTSHIFT_{name} ({path}) was set elsewhere" in refused
+    env_file(shell, **named, **{f"NIGHTSHIFT_{name}": "loop"})
+    shell("estimate", "in.csv", code=2)
 
 
 @pytest.mark.parametrize("name", ["RUB_PER_DAY", "RUB_PER_MONTH", "ZONE"])
@@ -191,6 +200,8 @@ def test_it_raises_no_cap_of_all_jobs(shell: Shell, name: str) -> None:
     refused = shell("submit", "in.jsonl", code=2).err
 
     assert f"NIGHTSHIFT_BUDGET_{name}, a cap of all jobs" in refused
+    shell("status")
+    shell("submit", "--help")
     (shell.folder / ".env").unlink()
     assert "of 5.00 ₽" in shell("budget").out
 

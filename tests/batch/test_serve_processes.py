@@ -55,8 +55,8 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def serving() -> Iterator[tuple[str, int]]:
-    server = _server(PlainTextResponse("ok"), Listening("127.0.0.1", 0, None, None))
+def serving(answer: str = "ok") -> Iterator[tuple[str, int]]:
+    server = _server(PlainTextResponse(answer), Listening("127.0.0.1", 0, None, None))
     with socket.create_server(("127.0.0.1", 0)) as bound:
         thread = threading.Thread(target=server.run, args=([bound],))
         thread.start()
@@ -99,6 +99,20 @@ def test_half_heads_of_strangers_take_nobodys_place(monkeypatch: pytest.MonkeyPa
         strangers[0].settimeout(10)
         with suppress(ConnectionResetError):
             assert strangers[0].recv(100) == b""
+
+
+def test_who_still_reads_an_answer_makes_room_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "most_at_once", lambda: 8)
+    size = 20_000_000
+    with serving("x" * size) as address, ExitStack() as stack:
+        client = stack.enter_context(closing(HTTPConnection(*address, timeout=30)))
+        client.request("GET", "/")
+        told = client.getresponse()
+        others = [stack.enter_context(socket.create_connection(address, 30)) for _ in range(20)]
+        # The first of them had to go: by then all were there.
+        with suppress(ConnectionResetError):
+            assert others[0].recv(100) == b""
+        assert len(told.read()) == size
 
 
 def test_a_signal_that_comes_while_the_api_is_loaded_ends_it() -> None:

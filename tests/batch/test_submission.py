@@ -27,6 +27,7 @@ from jobs.message import Message
 from jobs.names import COST, ERRORS, OUTPUT, REPORT
 from jobs.prices import PriceList
 from jobs.request import Fault
+from jobs.table_task import Task
 from tests.batch.making import JOB, MODEL, prices, spec
 
 CAP = Budget(rub=Decimal(100))
@@ -85,6 +86,16 @@ def test_a_fine_file_becomes_a_job(desk: Desk) -> None:
     assert job.guess.at_most == report.estimate.highest
     assert report.estimate.highest is not None
     assert report.estimate.highest > 3
+
+
+def test_an_estimate_of_packs_counts_their_comparison_as_the_job_does(desk: Desk) -> None:
+    task = Task(prompt="Tone: {{ a }}", choices=("good", "bad"), auto_pack=True)
+    wish: dict[str, Any] = {"task": task, "model": MODEL, "max_tokens": 20}
+    rows = b'{"a": "text"}\n' * 30
+
+    told = validate(desk.home, spec(desk.folder, **wish), BytesIO(rows), priced=True)
+
+    assert told.estimate.highest == desk.submit(BytesIO(rows), **wish).estimate.highest
 
 
 @pytest.mark.parametrize("data", [b"", b"\n \n", b"\xef\xbb\xbf\r\n"])
