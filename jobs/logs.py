@@ -24,10 +24,11 @@ _MARK = "\N{INFORMATION SEPARATOR TWO}"
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ [\w.]+: ")
 """What stands before the words of a log; a person at a terminal needs none of it."""
 
-_UNSAFE = re.compile(
+UNSAFE = re.compile(
     "[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
+"""What steers a terminal or the order of what is read there, and what is no character."""
 
 
 class OneLine(logging.Formatter):
@@ -61,7 +62,12 @@ def relayed(line: str) -> Message:
 
 def escaped(text: str) -> str:
     """The text on one line, without what a terminal would obey."""
-    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def escaped_lines(text: str) -> str:
+    """The same for a text of several lines."""
+    return "\n".join(map(escaped, text.split("\n")))
 
 
 class JsonLine(logging.Formatter):

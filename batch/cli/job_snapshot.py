@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import click
 import msgspec
 
 from batch import embedded_redis
 from batch.cli.missing_workers import lack_of_workers
 from batch.cli.quality_text import quality_json
+from batch.cli.terminal import tell_json
 from batch.coordinator.coordinator_heartbeat import Sign, board_name
 from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.redis.redis_client import LOOK_S
@@ -198,4 +197,4 @@ def tell_programs(home: Home, settings: Settings, job_id: str) -> None:
         closing(Glance(home, settings)) as glance,
         closing(home.open(job_id, read_only=True)) as store,
     ):
-        click.echo(json.dumps(glance.all_of(store), ensure_ascii=False))
+        tell_json(glance.all_of(store))

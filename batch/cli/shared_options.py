@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 
 from batch.cli.click_help import LAST_PORT, Option
 from batch.cli.parameter_types import PriorityShare, Roubles, Whole
-from batch.cli.terminal import Manners
+from batch.cli.terminal import Manners, safe
 from batch.money.caps import ZONE, check_zone, read_caps, write_caps
 from batch.settings import (
     INSECURE_REDIS,
@@ -235,9 +235,10 @@ def complete_job(
     for job_id in reversed(home.job_ids()[-_MOST_COMPLETED:]):
         with suppress(StorageUnavailable), closing(home.open(job_id, read_only=True)) as store:
             name = store.job().spec.name
-            for word, told in ((job_id, name), (name, job_id)):
-                if word.startswith(incomplete) and (incomplete or word is job_id):
-                    found.append(CompletionItem(word, help=told))
+            words = [(job_id, safe(name))]
+            if incomplete and name == safe(name):  # shells print it as it is
+                words.append((name, job_id))
+            found += [CompletionItem(w, help=told) for w, told in words if w.startswith(incomplete)]
     return found
 
 

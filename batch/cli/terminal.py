@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
 import re
 import sys
@@ -10,27 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TextIO
+from io import IncrementalNewlineDecoder
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from batch.language import _, ngettext, number
 from batch.reading.fault_groups import Group, Groups
+from jobs.logs import UNSAFE, escaped, escaped_lines
 
-_UNSAFE = dict.fromkeys(
-    [
-        *range(0x20),
-        *range(0x7F, 0xA0),
-        *range(0x2028, 0x202F),
-        *range(0x2066, 0x206A),
-        0x200E,
-        0x200F,
-        0x61C,
-        0xFEFF,
-        *range(0xE0000, 0xE0080),
-    ],
-    "�",
-)
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 Say = Callable[[str], None]
 
@@ -59,6 +51,36 @@ def tell(text: str, hang: int | None = None) -> None:
     click.echo(_fitting(text, sys.stdout, hang))
 
 
+def tell_json(document: object, *, indent: int | None = None) -> None:
+    """A document that was asked for, on standard output; what a terminal would obey, or what the
+    encoding lacks, stands in it as JSON escapes it.
+    """
+    is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+    click.echo(_in_json(json.dumps(document, ensure_ascii=not is_utf8, indent=indent)))
+
+
+def output(encoding: str = "utf-8", *, as_json: bool = True) -> SupportsWrite[bytes]:
+    """Standard output: bytes as they are, but on a terminal as text that it does not obey."""
+    return _Screen(encoding, as_json=as_json) if sys.stdout.isatty() else sys.stdout.buffer
+
+
+class _Screen:
+    """A terminal that is shown a file in this encoding, or in the one that its beginning tells."""
+
+    def __init__(self, encoding: str, *, as_json: bool) -> None:
+        self._encoding, self._shown = encoding, _in_json if as_json else escaped_lines
+        self._decoder: IncrementalNewlineDecoder | None = None
+
+    def write(self, data: bytes) -> object:
+        """Shows the next part."""
+        if self._decoder is not None:
+            return sys.stdout.write(self._shown(self._decoder.decode(data)))
+        encoding = "utf-8" if data.startswith(codecs.BOM_UTF8) else self._encoding
+        decoder = codecs.getincrementaldecoder(encoding)("replace")
+        self._decoder = IncrementalNewlineDecoder(decoder, translate=True)
+        return sys.stdout.write(self._shown(self._decoder.decode(data).removeprefix("\ufeff")))
+
+
 def _fitting(text: str, stream: TextIO, hang: int | None = None) -> str:
     return folded(text, width(stream), hang) if stream.isatty() else text
 
@@ -70,8 +92,10 @@ _WORD = re.compile(r" *(?:nightshift [a-z].*|[^ ]+(?: [₽%])?)")
 def folded(text: str, columns: int, hang: int | None = None) -> str:
     """The text in lines that fit, broken between words; all but the first stand to the right.
 
-    What is longer than a line stays whole, and where it is.
+    What is longer than a line stays whole, and where it is. Nothing but colours steers a terminal,
+    even where whoever calls forgot that a text is from outside.
     """
+    text = _COLOR_OR_ELSE.sub(lambda found: found["color"] or escaped_lines(found[0]), text)
     if cells(text) <= columns:
         return text
     lead = len(text) - len(text.lstrip(" "))
@@ -87,9 +111,24 @@ def folded(text: str, columns: int, hang: int | None = None) -> str:
     return "\n".join([*lines, line])
 
 
+_COLOR_OR_ELSE = re.compile(r"(?P<color>\x1b\[[0-9;]*m)|[^\x1b]+|\x1b")
+
+
 def safe(text: str) -> str:
-    """Text from outside: control and bidirectional characters made visible, half ones replaced."""
-    return text.translate(_UNSAFE).encode("utf-8", "replace").decode()
+    r"""Text from outside on one line: what a terminal would obey is shown as `\x1b`, `\u202e`."""
+    return escaped(text).replace("\t", " ")
+
+
+def _in_json(text: str) -> str:
+    """A text of JSON, meaning the same, without what a terminal would obey."""
+    return UNSAFE.sub(_escape_of, text)
+
+
+def _escape_of(found: re.Match[str]) -> str:
+    if found[0] == "\n":
+        return found[0]
+    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def cells(text: str) -> int:

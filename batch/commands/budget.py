@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +10,7 @@ import click
 from batch.cli.click_help import Command
 from batch.cli.lowered_limits import wait_until_within
 from batch.cli.shared_options import caps_options, open_home, plain_option, set_caps
-from batch.cli.terminal import tell
+from batch.cli.terminal import tell, tell_json
 from batch.language import _, money
 from batch.money.caps import Caps, write_caps
 from batch.money.spend_tracker import Allowance
@@ -51,7 +50,7 @@ def command(*, no_caps: bool, as_json: bool, **options: Any) -> int:
     caps, used = allowance.caps(), allowance.used()
     if as_json:
         periods = {period.value: _figures(caps.of(period), *used[period]) for period in Period}
-        click.echo(json.dumps({"version": 1, "zone": caps.zone, **periods}, indent=2))
+        tell_json({"version": 1, "zone": caps.zone, **periods}, indent=2)
         return 0
     for period, (spent, aside) in used.items():
         tell(_line(period, spent, aside, caps.of(period)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from decimal import Decimal
 
@@ -11,7 +10,7 @@ import click
 from batch.cli.click_help import Command
 from batch.cli.exit_summary import reused_line, settling
 from batch.cli.shared_options import job_argument, open_home, plain_option
-from batch.cli.terminal import safe, tell
+from batch.cli.terminal import safe, tell, tell_json
 from batch.language import _, exact, money, ngettext, number, zoned
 from batch.money.uncertain_cost_texts import paid, uncertain
 from batch.reports.cost_report import Cost, cost_json, cost_of
@@ -50,7 +49,7 @@ def command(job: str, *, as_json: bool, by: str | None) -> int:
         return 0
     store = home.open(home.find(job), read_only=True)
     if as_json:
-        click.echo(json.dumps(cost_json(store), ensure_ascii=False, indent=2))
+        tell_json(cost_json(store), indent=2)
     else:
         cost = cost_of(store)
         _say(cost)
@@ -79,7 +78,7 @@ def _by_key(home: Home, *, as_json: bool) -> None:
             }
             for key in sorted(jobs)
         }
-        click.echo(json.dumps({"version": 1, "keys": keys}, ensure_ascii=False, indent=2))
+        tell_json({"version": 1, "keys": keys}, indent=2)
         return
     for key in sorted(jobs):
         told = ngettext("{key}: {rub}, {count} job", "{key}: {rub}, {count} jobs", jobs[key])

@@ -31,7 +31,7 @@ from batch.cli.shared_options import (
     plain_option,
 )
 from batch.cli.spec_builder import notify_of
-from batch.cli.terminal import colored, safe, tell
+from batch.cli.terminal import colored, safe, tell, tell_json
 from batch.coordinator.coordinator_heartbeat import Sign, board_name
 from batch.coordinator.redis import redis_client
 from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
@@ -95,7 +95,7 @@ def command(
             for each in findings
         ]
         ok = all(each.ok for each in findings)
-        click.echo(json.dumps({"version": 1, "ok": ok, "checks": told}, ensure_ascii=False))
+        tell_json({"version": 1, "ok": ok, "checks": told})
         return 0 if all(each.ok for each in findings) else 4
     wide = max(9, *(len(finding.what) for finding in findings))
     for finding in findings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from contextlib import closing
@@ -32,7 +31,7 @@ from batch.cli.submission_summary import (
     requests_line,
     say_refused,
 )
-from batch.cli.terminal import counting_lines, say, say_faults, tell
+from batch.cli.terminal import counting_lines, say, say_faults, tell, tell_json
 from batch.estimator.character_counts import shape_of
 from batch.estimator.tokenizer_file import counted_by
 from batch.foreground import run_job
@@ -123,7 +122,7 @@ def _tell(report: Report, guess: Guess, job: JobRow | None, *, as_json: bool) ->
             "flex_likely_rub": None if in_flex is None else plain(in_flex),
             **guess_json(guess),
         }
-        click.echo(json.dumps(told, ensure_ascii=False))
+        tell_json(told)
         return
     tell(requests_line(report))
     if report.spec is not None and (line := money_line(report.spec)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -13,7 +12,7 @@ from batch.cli.click_help import Command
 from batch.cli.exit_summary import skipped
 from batch.cli.failure_text import cause_lines, ways_out
 from batch.cli.shared_options import job_argument, open_home, plain_option
-from batch.cli.terminal import say, tell
+from batch.cli.terminal import output, say, tell, tell_json
 from batch.language import _, ngettext, number
 from batch.reports.output_lines import input_line
 from batch.resume_plan import codes_like, failures
@@ -53,7 +52,7 @@ def command(job: str, codes: tuple[str, ...], *, as_input: bool, as_json: bool) 
         elif as_json:
             row, why = store.job(), store.why()
             told = {"version": 1, "job": row.id, "requests": row.requests, "failed": row.failed}
-            click.echo(json.dumps({**told, "invalid": row.invalid, **why.as_json()}))
+            tell_json({**told, "invalid": row.invalid, **why.as_json()})
         else:
             _tell(store)
     return 0
@@ -73,10 +72,10 @@ def _tell(store: JobStore) -> None:
 
 def _print(store: JobStore, codes: tuple[str, ...]) -> None:
     wanted = set(codes_like(codes or ("*",), failures(store)))
-    count = 0
+    count, to = 0, output()
     for count, line in enumerate(_lines(store, wanted), start=1):  # noqa: B007
-        sys.stdout.buffer.write(line)
-    sys.stdout.buffer.flush()
+        to.write(line)
+    sys.stdout.flush()
     told = ngettext("{count} request printed", "{count} requests printed", count)
     say(told.format(count=number(count)))
     if count := store.job().invalid:

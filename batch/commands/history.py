@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 
 import click
@@ -10,7 +9,7 @@ import click
 from batch.cli.click_help import Command
 from batch.cli.progress_text import standing
 from batch.cli.shared_options import job_argument, open_home, plain_option
-from batch.cli.terminal import safe, tell
+from batch.cli.terminal import safe, tell, tell_json
 from batch.language import _, local, moment, zone_name
 from batch.store.events import history
 from batch.watching.event_text import told
@@ -35,7 +34,7 @@ def command(job: str, *, as_json: bool) -> int:
         events = history(store.db)
     if as_json:
         document = {"version": 1, "job": job_id, "events": [event.as_json() for event in events]}
-        click.echo(json.dumps(document, ensure_ascii=False))
+        tell_json(document)
         return 0
     tell(_("times in {zone}").format(zone=zone_name()))
     for event in events:

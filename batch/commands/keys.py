@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from decimal import Decimal
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 from batch.api.tenants import digest_of, new_key, new_webhook_secret
 from batch.cli.click_help import Command
 from batch.cli.shared_options import ROUBLES, SHARE, open_home, plain_option
-from batch.cli.terminal import say, tell
+from batch.cli.terminal import say, tell, tell_json
 from batch.language import _, money, zoned
 from batch.money.caps import Caps, KeyCaps, read_caps, write_caps
 from batch.money.spend_tracker import Allowance
@@ -112,7 +111,7 @@ def _add(
     if not registry.add_key(row):
         raise _taken(name)
     if as_json:
-        click.echo(json.dumps({"version": 1, "name": name, "key": key, "webhook_secret": secret}))
+        tell_json({"version": 1, "name": name, "key": key, "webhook_secret": secret})
         return
     click.echo(key)
     if secret:
@@ -169,7 +168,7 @@ def _list(home: Home, *, as_json: bool) -> None:
     rows = Registry(home.folder).keys(revoked=True)
     if as_json:
         told = [_json(row, used.get(row.name, {}), _caps(caps, row.name)) for row in rows]
-        click.echo(json.dumps({"version": 1, "keys": told}, indent=2))
+        tell_json({"version": 1, "keys": told}, indent=2)
         return
     for row in rows:
         _tell(row, used.get(row.name, {}), _caps(caps, row.name))

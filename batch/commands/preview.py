@@ -13,7 +13,7 @@ from batch.cli.click_options import checking, spec_options
 from batch.cli.shared_options import input_argument, open_home, plain_option
 from batch.cli.spec_builder import make_spec, open_source
 from batch.cli.submission_summary import table_line
-from batch.cli.terminal import safe, tell
+from batch.cli.terminal import safe, tell, tell_json
 from batch.language import _, number
 from batch.submission.preview import Preview, preview
 from batch.submission.submit import new_job_id
@@ -44,7 +44,7 @@ def command(source: Path, *, as_json: bool, **options: Any) -> int:
     spec = make_spec(new_job_id(), source, options)
     found = preview(open_home(), spec, open_source(source))
     if as_json:
-        click.echo(json.dumps(_for_programs(found), ensure_ascii=False))
+        tell_json(_for_programs(found))
     else:
         _show(found)
     return 0

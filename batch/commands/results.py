@@ -10,7 +10,7 @@ import click
 from batch import reports
 from batch.cli.click_help import Command
 from batch.cli.shared_options import job_argument, open_home, plain_option
-from batch.cli.terminal import say
+from batch.cli.terminal import output, say
 from batch.language import _
 from batch.reports.answered_table_file import print_table
 from batch.reports.output_files import check_free
@@ -53,9 +53,12 @@ def command(job: str, output_dir: Path | None) -> int:
                 N_("the answered table is no text, so it is not printed on a terminal"),
                 hint=N_("write it to a directory: -o DIR"),
             )
-        print_table(store, sys.stdout.buffer, reports.not_run)
+        kind = spec.task.to or spec.task.form.kind
+        to = output(spec.task.form.encoding, as_json=kind == "jsonl")
+        print_table(store, to, reports.not_run)
         return 0
+    to = output()
     for line in reports.finished_lines(store):
-        sys.stdout.buffer.write(line)
-    sys.stdout.buffer.flush()
+        to.write(line)
+    sys.stdout.flush()
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -42,7 +41,7 @@ from batch.cli.shared_options import (
     plain_option,
 )
 from batch.cli.spec_builder import read_deadline
-from batch.cli.terminal import safe, say, tell, width
+from batch.cli.terminal import safe, say, tell, tell_json, width
 from batch.commands.run import follow
 from batch.credentials import key_fingerprint
 from batch.endpoint_queries import check_reach
@@ -302,7 +301,7 @@ def _show(found: Again, *, sends: bool, as_json: bool, dry_run: bool) -> None:
     running job is given other limits, of which nothing is sent again.
     """
     if as_json:
-        click.echo(json.dumps({**found.as_json(), "dry_run": dry_run}, indent=2))
+        tell_json({**found.as_json(), "dry_run": dry_run}, indent=2)
         return
     show, stream = (tell, sys.stdout) if dry_run else (say, sys.stderr)
     for line in table(found, width(stream)) if sends or dry_run else ():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import msgspec
 from batch.cli.click_help import Command
 from batch.cli.quality_text import review_json, review_lines
 from batch.cli.shared_options import COUNT, FILE, job_argument, open_home, plain_option
-from batch.cli.terminal import safe, say, tell
+from batch.cli.terminal import safe, say, tell, tell_json
 from batch.language import _, number
 from batch.reports.review_file import read_review, write_review
 from batch.tables.score import REVIEW
@@ -57,7 +56,7 @@ def command(
         found = read_review(store, checked)
         store.trials.find(REVIEW, msgspec.json.encode(found).decode())
     if as_json:
-        click.echo(json.dumps({"version": 1, "job": job_id, **review_json(found)}))
+        tell_json({"version": 1, "job": job_id, **review_json(found)})
     else:
         for line in review_lines(found):
             tell(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import closing
 
@@ -10,7 +9,7 @@ import click
 
 from batch.cli.click_help import Command
 from batch.cli.shared_options import named_job_argument, open_home, option, plain_option
-from batch.cli.terminal import say, tell
+from batch.cli.terminal import say, tell, tell_json
 from batch.coordinator import outputs
 from batch.language import _, money, ngettext, number
 from batch.store.chunks import Lost
@@ -58,7 +57,7 @@ def command(job: str, *, dry_run: bool, as_json: bool, yes: bool) -> int:
                 )
             )
         if as_json:
-            click.echo(json.dumps(_figures(job_id, lost, gave_up=not dry_run), indent=2))
+            tell_json(_figures(job_id, lost, gave_up=not dry_run), indent=2)
     return 0
 
 

@@ -13,7 +13,7 @@ import click
 
 from batch.cli.click_help import Command
 from batch.cli.shared_options import COUNT, complete_job, open_home, plain_option
-from batch.cli.terminal import fitted, safe, say, tell
+from batch.cli.terminal import fitted, safe, say, tell, tell_json
 from batch.language import _, decimal, exact, ngettext, number, zoned
 from batch.reports.output_lines import line_of
 from batch.reports.request_text import answer_of, prompt_of, rest_of
@@ -88,7 +88,7 @@ def command(
                 hint=N_("nightshift show {job} --failed lists those that failed", job=job_id),
             )
         if as_json:
-            click.echo(json.dumps(_for_programs(store, ordinal), ensure_ascii=False))
+            tell_json(_for_programs(store, ordinal))
         else:
             _show(store, ordinal)
     return 0
@@ -116,12 +116,12 @@ def _list(store: JobStore, ordinals: list[int], *, as_json: bool) -> None:
         say(_("no such requests"))
     for ordinal in ordinals:
         if as_json:
-            click.echo(json.dumps(_for_programs(store, ordinal), ensure_ascii=False))
+            tell_json(_for_programs(store, ordinal))
             continue
         row = row_of(store, ordinal)
         what = row.code or ",".join(row.flags) or _state(row)
         words = _(messages.read(store.db, row.message)) or answer_of(row)
-        facts = f"{number(row.line):>8}  {fitted(safe(row.custom_id), 24):<24}  {what}"
+        facts = f"{number(row.line):>8}  {fitted(safe(row.custom_id), 24):<24}  {safe(what)}"
         cost = _("{rub} ₽").format(rub=exact(row.cost))
         time = _("{seconds} s").format(seconds=decimal(row.latency_s, 1))
         tell(f"{facts}  {cost}  {time}  {fitted(safe(' '.join(words.split())), _BEGINNING)}")

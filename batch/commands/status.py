@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -46,6 +45,7 @@ from batch.cli.terminal import (
     safe,
     say,
     tell,
+    tell_json,
     width,
 )
 from batch.language import _, ngettext, number, zoned
@@ -110,7 +110,7 @@ def command(
         else:
             listed = islice(_listed(home, states), limit or None)
             found = [glance.all_of(store) for store in listed]
-            click.echo(json.dumps({"version": 1, "jobs": found}, ensure_ascii=False))
+            tell_json({"version": 1, "jobs": found})
     return 0
 
 

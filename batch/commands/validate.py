@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from batch.cli.click_options import checking, spec_options
 from batch.cli.shared_options import input_argument, open_home, plain_option
 from batch.cli.spec_builder import make_spec, open_source
 from batch.cli.submission_summary import say_refused
-from batch.cli.terminal import counting_lines, say_faults
+from batch.cli.terminal import counting_lines, say_faults, tell_json
 from batch.language import ngettext, number
 from batch.submission.report import Report, check_any_left, is_refused
 from batch.submission.submit import new_job_id, validate
@@ -64,7 +63,7 @@ def command(source: Path, *, as_json: bool, **options: Any) -> int:
                 for fault in sorted(report.faults, key=lambda fault: fault.line)
             ],
         }
-        click.echo(json.dumps(told, ensure_ascii=True))
+        tell_json(told)
         return 2 if is_refused(spec, report) else 0
     say_refused(report, click.echo)
     say_faults(report.warnings, click.echo)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from contextlib import closing
@@ -24,7 +23,7 @@ from batch.cli.shared_options import (
     option,
     plain_option,
 )
-from batch.cli.terminal import say
+from batch.cli.terminal import say, tell_json
 from batch.language import _
 from batch.notifications.absent_coordinator import Watchman
 from batch.settings import read_settings
@@ -90,7 +89,7 @@ class _Lines:
         told = {**progress.as_json(), **facts_of(self._store)}
         news = {**told, "attention": progress.attention}
         if news != self._last:
-            click.echo(json.dumps(told, ensure_ascii=False))
+            tell_json(told)
         self._last = news
 
     def say(self, text: str) -> None:

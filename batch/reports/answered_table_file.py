@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import TYPE_CHECKING
 
 from batch.reports.output_files import NAMES, whole_file
 from batch.reports.rows import Row, rows
@@ -22,6 +22,9 @@ from jobs.money import plain
 from jobs.names import TABLE
 from jobs.result import ResultState
 from jobs.table_task import Task
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 def table_name(spec: Spec) -> str | None:
@@ -72,7 +75,9 @@ def _is_ours(beside: Path, last: Path) -> bool:
         return False
 
 
-def print_table(store: JobStore, to: IO[bytes], not_run: Callable[[JobRow], str]) -> None:
+def print_table(
+    store: JobStore, to: SupportsWrite[bytes], not_run: Callable[[JobRow], str]
+) -> None:
     """Writes the table with the answers so far, of a job that has one; `not_run` tells why rows
     were not asked.
     """

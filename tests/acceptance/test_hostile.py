@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from unicodedata import category
@@ -13,7 +14,7 @@ from jobs.chunk import DONE, ChunkClosed
 from jobs.message import Message
 from jobs.pause_reasons import PauseReason
 from jobs.states import JobState
-from tests.acceptance.conftest import Shell
+from tests.acceptance.conftest import MODEL, Shell
 from tests.batch.making import call, delivery, feed, publish, request, result
 
 HOSTILE = [
@@ -32,6 +33,18 @@ COMMANDS = [
     ("pause", "latest"),
     ("validate", "hostile.jsonl"),
 ]
+ANSWERS = [
+    ("status", "latest", "--json"),
+    ("history", "latest"),
+    ("failures", "latest", "--input"),
+    ("show", "latest", "1"),
+    ("show", "latest", "1", "--json"),
+    ("show", "latest", "--costliest"),
+    ("results", "latest"),
+    ("preview", "hostile.csv", "--prompt", "{{ said }}"),
+    ("submit", "hostile.csv", "--prompt", "{{ said }}"),
+    ("results", "latest"),
+]
 
 
 @pytest.mark.parametrize("language", ["en", "ru"])
@@ -39,9 +52,11 @@ def test_no_command_passes_on_what_a_terminal_obeys(language: str, shell: Shell)
     text = "".join(HOSTILE)
     shell.environ["NIGHTSHIFT_LANG"] = language
     job_that_says(text, Path(shell.environ["NIGHTSHIFT_HOME"]))
+    shell.environ |= {"NIGHTSHIFT_MODEL": MODEL, "NIGHTSHIFT_BASE_URL": "http://127.0.0.1:1/v1"}
     shell.write("hostile.jsonl", hostile_lines(text))
+    shell.write("hostile.csv", f'id,said\n1,"{text}"\n'.replace("\x00", ""))
 
-    for command in COMMANDS:
+    for command in (*COMMANDS, *(ANSWERS if language == "en" else ())):
         code = {"watch": 3, "validate": 2}.get(command[0], 0)
         terminal = shell.terminal(*command, columns=100, NO_COLOR="1", TERM="dumb")
         terminal.ends(code)
@@ -63,13 +78,15 @@ def job_that_says(text: str, home: Path) -> None:
     lines = [request(line, custom_id=f"{text}-{line}", model=text) for line in (1, 2)]
     store = publish(home, lines, name=text, source=text)
     feed(store)
+    answer = json.dumps({"choices": [{"message": {"content": text}}]}, ensure_ascii=False).encode()
     delivery_ledger.apply(
         store,
         [
             delivery(
                 [call(0), call(1)],
-                [result(0), result(1, code=text, message=text)],
+                [result(0, body=0), result(1, code=text, message=text)],
                 [ChunkClosed(1, DONE, [], {text: 2})],
+                bodies=[answer, b""],
             )
         ],
     )

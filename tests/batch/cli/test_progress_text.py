@@ -49,8 +49,8 @@ SAID = "HTTP 429: slow\x1b[31m down"
 @pytest.mark.parametrize(
     ("wait", "told"),
     [
-        (Wait("endpoint.5xx", SAID), "endpoint down, retrying (HTTP 429: slow�[31m down)"),
-        (Wait("endpoint.key_rejected", SAID), "retrying (HTTP 429: slow�[31m down)"),
+        (Wait("endpoint.5xx", SAID), "endpoint down, retrying (HTTP 429: slow\\x1b[31m down)"),
+        (Wait("endpoint.key_rejected", SAID), "retrying (HTTP 429: slow\\x1b[31m down)"),
         (Wait("endpoint.rate_limited", SAID, NOW, NOW), "waiting until {until} (HTTP 429: slow"),
         (
             Wait("endpoint.rate_limited", SAID, NOW, NOW - 3600),
