@@ -326,6 +326,7 @@ class Calls:
             answer = await self._responses.call(body, terms.responses_by, **how)
         else:
             answer = await self._endpoint.call(body, kind=request.kind, **how)
+        attempt.generation_id = answer.generation_id or attempt.generation_id
         self._outbox.ended(sent.call, answer)
         return answer
 

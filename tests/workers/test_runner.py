@@ -800,6 +800,29 @@ def test_p12_a_surprise_in_a_call_gives_its_request_back_and_books_the_call(
     assert "canary" not in caplog.text
 
 
+def test_of_an_answer_that_cannot_be_read_the_id_is_kept_by_which_its_cost_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    async def scene() -> None:
+        async with house(tmp_path, always(completion())) as one:
+            ask = one.endpoint.call
+
+            async def whole(body: bytes, **how: Any) -> Answer:
+                return await ask(body, **{**how, "on_headers": None})
+
+            one.endpoint.call = whole  # type: ignore[method-assign]
+            await ran(one, payload(work(0)))
+            (row,) = one.home.calls.values()
+            assert (row.billing, row.generation_id) == (Billing.UNKNOWN, "gen-body")
+
+    monkeypatch.setattr(call, "classify", fails)
+
+    asyncio.run(scene())
+
+
 # ---- what is opened of the grant ---------------------------------------------------------------
 
 
