@@ -89,18 +89,13 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
     Raises `StorageUnavailable` with the system's word when that fails; what stood there stays.
     """
-    # Of its own, as somebody else may be writing the same file.
-    draft = f".nightshift-{secrets.token_hex(4)}.part"
     try:
         _make_folder(path.parent)
         with _opened(path.parent) as folder:
             _clear(folder)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            draft, descriptor = _begun(folder)
             try:
-                descriptor = os.open(draft, flags, 0o600, dir_fd=folder)
                 with os.fdopen(descriptor, "wb", buffering=256 * 1024) as file:
-                    with suppress(OSError):  # not every file system has locks
-                        fcntl.flock(file, fcntl.LOCK_EX)
                     yield file
                     file.flush()
                     os.fsync(file.fileno())
@@ -148,6 +143,20 @@ def _opened(folder: Path) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
+
+
+def _begun(folder: int) -> tuple[str, int]:
+    """A draft of its own, as another may be writing the same file; locked against `_clear`."""
+    while True:
+        draft = f".nightshift-{secrets.token_hex(4)}.part"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(draft, flags, 0o600, dir_fd=folder)
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if draft in os.listdir(folder):
+            return draft, descriptor
+        # Another writer removed it before it had its lock.
+        os.close(descriptor)
 
 
 def _clear(folder: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import json
 import math
@@ -515,6 +516,27 @@ def test_of_two_that_write_a_file_at_a_time_neither_shows_half_of_the_others(
             second.enter_context(whole_file(tmp_path / OUTPUT)).write(b"the second")
         assert (tmp_path / OUTPUT).read_bytes() == b"the first"
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"the second"]
+
+
+def test_a_draft_that_another_writer_took_for_a_dead_ones_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, others = fcntl.flock, ["one that begins between a draft and its lock"]
+
+    def flock(file: int, how: int) -> None:
+        if others:
+            others.clear()
+            with whole_file(tmp_path / "another"):
+                pass
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with whole_file(tmp_path / OUTPUT) as file:
+        file.write(b"whole")
+
+    assert not others
+    assert (tmp_path / OUTPUT).read_bytes() == b"whole"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["another", OUTPUT]
 
 
 def test_answers_that_were_damaged_on_the_disk_are_told_and_not_written_f11(tmp_path: Path) -> None:
