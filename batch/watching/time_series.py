@@ -164,7 +164,7 @@ class Series(msgspec.Struct):
 
     def waited(self, begin: float, end: float, seconds: Mapping[str, float]) -> None:
         """Requests that were ready waited so long between two moments, by what for."""
-        for point, part in list(self._within(begin, end, end)):
+        for point, part in self._within(begin, end, end):
             share = part / (end - max(begin, self.began or begin))
             point.waited = _sum(point.waited, {k: share * v for k, v in seconds.items()})
 

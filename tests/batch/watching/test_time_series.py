@@ -208,6 +208,15 @@ def test_a_delivery_that_comes_twice_tells_nothing_new(tmp_path: Path) -> None:
     store.close()
 
 
+def test_nothing_that_was_waited_for_is_lost_where_points_become_wider() -> None:
+    series = Series(began=0.0)
+    end = MOST_POINTS * series.width + 1
+
+    series.waited(end - 3, end, {"rpm": 3.0})
+
+    assert sum(point.waited.get("rpm", 0.0) for point in series.points) == pytest.approx(3.0)
+
+
 def test_what_was_waited_for_within_a_minute_is_spread_over_it(tmp_path: Path) -> None:
     store = publish(tmp_path, 1)
     began = store.job().started_at or 0.0
