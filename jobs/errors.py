@@ -77,3 +77,7 @@ def told_by(fault: Mapping[str, Any]) -> Message:
 
 class BadMessage(NightshiftError):
     """A message, payload or delivery that is not of our making."""
+
+
+class NewerMessage(BadMessage):
+    """It is, but of a newer version."""

@@ -23,7 +23,7 @@ else:
 from jobs.budget import UNCAPPED, Amount
 from jobs.chunk import MOST_MODELS, ChunkClosed, Payload
 from jobs.constraints import Count
-from jobs.errors import BadMessage
+from jobs.errors import BadMessage, NewerMessage
 from jobs.ids import check_job_id, check_outbox
 from jobs.money import is_amount
 from jobs.outcome import Billing
@@ -233,7 +233,7 @@ def unpack_delivery(data: bytes) -> Delivery:
 
 def _check_version(version: int) -> None:
     if version > VERSION:
-        raise BadMessage(N_("a message is from a newer version of Nightshift; update this one"))
+        raise NewerMessage(N_("a message is from a newer version of Nightshift; update this one"))
 
 
 def _check_call(call: Call) -> None:

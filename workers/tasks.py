@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery
 
-from jobs.errors import BadMessage
+from jobs.errors import BadMessage, NewerMessage
 from jobs.message import N_
 from jobs.money import show
 from jobs.names import LOOK_UP, RUN_CHUNK
@@ -41,6 +41,8 @@ def _in_a_line(work: Callable[[], str]) -> str:
     try:
         return work()
     except BadMessage as error:
+        if isinstance(error, NewerMessage):
+            log.warning(error.message)
         return f"dropped: {error.message}"
     except ConnectionError:
         return "dropped: Redis does not answer; the coordinator sends the chunk again"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from batch.coordinator.redis.signed import SignedRedis
 from jobs import names
-from jobs.errors import BadMessage
+from jobs.errors import BadMessage, NewerMessage
 from jobs.wire import (
     Begin,
     Delivery,
@@ -19,6 +20,8 @@ READ_AT_ONCE = 64
 """Deliveries of a job that one read brings at most."""
 
 _ACKS_S = 24 * 3600
+
+log = logging.getLogger("nightshift.coordinator")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class Results:
                 return unpack_begin(self._at.ours(names.ask_place(job), asked) or b"")
             signed = self._at.ours(names.results_key(job), fields.get(b"d", b""))
             delivery = unpack_delivery(signed or b"")
+        except NewerMessage as error:
+            log.warning("%s: %s", job, error.message)
+            return None
         except BadMessage:
             return None
         return delivery if delivery.job == job else None
