@@ -145,10 +145,11 @@ def stalled(state: str, reason: str, signs: Signs, now: float) -> Stalled | None
             (Stall.NO_PROGRESS, signs.still_since, slowest_s),
         ]
     for stall, since, patience_s in found:
-        if since is not None and now - since >= patience_s:
+        # What lies ahead was noted before the clock was set back.
+        if since is not None and not 0.0 <= now - since < patience_s:
             has_text = stall in (Stall.REDIS_AWAY, Stall.JOB_UNUSABLE)
             text = signs.text if has_text else NOTHING
-            return Stalled(stall, since, str(text), text.data)
+            return Stalled(stall, min(since, now), str(text), text.data)
     return None
 
 

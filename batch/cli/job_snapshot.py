@@ -104,7 +104,7 @@ class Glance:
 
     def _heard(self, progress: Progress, at: float) -> Progress:
         """Redis answered, and has a word of that moment of the coordinator, which is at work."""
-        if time.time() - max(at, self._home.touched(progress.job)) < SILENT_S:
+        if 0.0 <= time.time() - max(at, self._home.touched(progress.job)) < SILENT_S:
             return progress
         present = self._asked(lambda redis: redis.status.present(board_name(self._home), Sign))
         ailment = present and present.ailing.get(progress.job)

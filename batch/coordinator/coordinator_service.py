@@ -173,10 +173,9 @@ class Coordinator:
             self._metrics.redis_up = True
 
     def _is_away(self, error: ServiceUnavailable) -> None:
-        self._recovery.is_away(error)
+        since = time.time() - self._recovery.is_away(error)
         if self._metrics:
             self._metrics.redis_up = False
-        since = self._home.well_at()
         for job in self._jobs.values():
             self._isolation.troubles[job.id].meet(REDIS, time.time())
             self._tell_stalled(job, Signs(redis_away_since=since, text=error.message), since)

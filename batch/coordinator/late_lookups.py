@@ -42,7 +42,8 @@ class Afterwards:
     def turn(self, now: float, targets: set[Target]) -> None:
         """Asks for what is due, where a worker for its endpoint and key is there."""
         for job_id, (at, lookups) in list(self._due.items()):
-            if at > now:
+            # Nothing is due later than that, unless the clock was set back.
+            if 0 < at - now <= WAITS_S[-1]:
                 continue
             self._due[job_id] = (now + _AGAIN_S, lookups)
             try:

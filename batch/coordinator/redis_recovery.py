@@ -49,8 +49,8 @@ class RedisRecovery:
         self.away_since = None
         self._away_why.clear()
 
-    def is_away(self, error: ServiceUnavailable) -> None:
-        """It did not answer."""
+    def is_away(self, error: ServiceUnavailable) -> float:
+        """It did not answer; returns for how many seconds it has not, whatever clock was set."""
         self.since = time.monotonic()
         if self.away_since is None:
             self.away_since = self.since
@@ -58,6 +58,7 @@ class RedisRecovery:
             # Also what keeps it away when it is back: a password, too few clients.
             log.warning(N_("{why}; results are waiting at the workers", why=error.message))
             self._away_why.add(error.message)
+        return self.since - self.away_since
 
     def put_right(self, jobs: Mapping[str, JobController]) -> None:
         """Redis may be another, or older than it was: nothing that stands in it is taken now."""

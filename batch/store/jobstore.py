@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -342,10 +343,14 @@ class JobStore:
 
     def add_prices(self, prices: PriceList, *, accepted: bool = False) -> None:
         """Keeps a newer version of the prices; the first there are count as accepted."""
-        first = self.prices_of() == (None, None)
+        newest, _ = self.prices_of()
+        kept = prices
+        if newest is not None and prices.taken_at < newest:
+            # By a clock that was set back: the newest are still those that were read last.
+            kept = msgspec.structs.replace(prices, taken_at=math.nextafter(newest, math.inf))
         with self.transaction() as db:
-            store_prices(db, prices, accepted=accepted or first)
-            if not first:
+            store_prices(db, kept, accepted=accepted or newest is None)
+            if newest is not None:
                 note(db, Event(prices.taken_at, EventKind.PRICES, by_user=accepted))
 
     def spent_between(self, start: float, end: float) -> Decimal:

@@ -39,6 +39,16 @@ def test_each_way_is_told_within_ten_seconds(way: Stall, signs: dict[str, Any]) 
     assert way.rule.command
 
 
+@pytest.mark.parametrize(("way", "signs"), WAYS[:5])
+def test_a_clock_that_was_set_back_hides_none(way: Stall, signs: dict[str, Any]) -> None:
+    later = signs | {next(iter(signs)): NOW + 3600}
+
+    found = stalled(JobState.IN_PROGRESS, "", Signs(**later), NOW)
+
+    assert found is not None
+    assert (found.reason, found.since) == (way, NOW)
+
+
 def test_of_several_ways_the_root_is_told() -> None:
     signs = Signs(**{name: value for _, each in WAYS for name, value in each.items()})
 

@@ -150,6 +150,20 @@ def test_a_coordinator_that_stands_still_is_told(scene: Scene) -> None:
     check(scene.look(), "no update from the coordinator", scene)
 
 
+def test_a_clock_that_was_set_back_does_not_hide_a_coordinator_that_stands_still(
+    scene: Scene,
+) -> None:
+    scene.ago = time.time() + 3600
+    scene._age(scene.home.jobs_folder / JOB)
+    scene.coordinate()
+
+    found = scene.look().attention
+
+    assert found is not None
+    assert "no update from the coordinator" in found.text
+    assert found.since <= time.time()
+
+
 def test_what_a_coordinator_cannot_write_down_is_told_by_its_sign_of_life(scene: Scene) -> None:
     scene.coordinate()
     assert scene.lock

@@ -1436,6 +1436,11 @@ def test_calls_of_unknown_cost_are_asked_for_after_the_end_and_the_files_written
     house.post.send(delivery(found=[Found(0, "cut", None)], sequence=3))
     house.turn(200)
     assert len(house.sender.lookups) == asked
+    house.clock.wall -= 24 * 3600
+    house.turn(30)
+    assert len(house.sender.lookups) > asked, "a clock that was set back is waited for by nobody"
+    house.clock.wall += 24 * 3600
+    asked = len(house.sender.lookups)
     house.post.present = []
     house.turn(100)
     assert len(house.sender.lookups) == asked, "nobody is there to ask"

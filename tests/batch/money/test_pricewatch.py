@@ -41,12 +41,13 @@ class Endpoint:
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
+        self.wall = 1.0
 
     def monotonic(self) -> float:
         return self.now
 
     def time(self) -> float:
-        return 1.0 + self.now
+        return self.wall + self.now
 
 
 @pytest.fixture
@@ -135,11 +136,13 @@ def test_only_what_changed_is_kept(job: Watched, clock: Clock, endpoint: Endpoin
     assert second.models == prices("0.0011").models
 
 
+@pytest.mark.parametrize("set_back_s", [0.0, 24 * 3600.0])
 def test_a_rise_beyond_what_is_allowed_is_told_until_it_is_accepted(
-    job: Watched, clock: Clock, endpoint: Endpoint
+    job: Watched, clock: Clock, endpoint: Endpoint, set_back_s: float
 ) -> None:
     endpoint.prices = prices("0.003")
     clock.now += CHECK_S
+    clock.wall -= set_back_s
 
     assert job.read() == Rise(MODEL, "prompt", Decimal("0.001"), Decimal("0.003"))
     assert job.look() is not None
