@@ -462,8 +462,8 @@ class Spec(BaseModel):
         Option(
             "--check",
             help=N_(
-                "Hold each answer against the response_format of its request, and have what is"
-                " invalid repaired (--repairs, --escalate)."
+                "Hold each answer against the response_format (of /responses: text.format) of its"
+                " request, and have what is invalid repaired (--repairs, --escalate)."
             ),
             in_checks=True,
         ),

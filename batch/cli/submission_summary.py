@@ -83,11 +83,21 @@ def plan_lines(report: Report, spec: Spec) -> Iterator[str]:
         yield told.format(count=number(report.reused))
     if report.unchecked:
         told = ngettext(
-            "{count} of them has no response_format, so its answer is not checked",
-            "{count} of them have no response_format, so their answers are not checked",
+            "{count} of them has no response_format or text.format, so its answer is not checked",
+            "{count} of them have no response_format or text.format, so their answers are not"
+            " checked",
             report.unchecked,
         )
         yield told.format(count=number(report.unchecked))
+    if report.uncheckable:
+        told = ngettext(
+            "{count} of them is for /embeddings or /completions, which take no schema, so its"
+            " answer is not checked",
+            "{count} of them are for /embeddings or /completions, which take no schema, so their"
+            " answers are not checked",
+            report.uncheckable,
+        )
+        yield told.format(count=number(report.uncheckable))
     if spec.off_peak and report.window:
         yield _("sent during off-peak hours: {window}").format(window=report.window)
     if spec.deadline is not None:

@@ -38,6 +38,8 @@ class Report:
     reused: int = 0
     unchecked: int = 0
     """Requests that do not tell what their answer must be, where answers are checked."""
+    uncheckable: int = 0
+    """Those of a kind that cannot tell it."""
     window: str | None = None
     table: TableForm | None = None
     responses_by: Literal["auto", "chat", "native"] = "auto"

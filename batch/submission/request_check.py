@@ -26,10 +26,12 @@ from jobs.job_options import Spec
 from jobs.message import N_
 from jobs.prices import PriceList
 from jobs.request import Fault, Request
-from jobs.request_kinds import RESPONSES
+from jobs.request_kinds import CHAT, RESPONSES
 from jobs.responses_as_chat import Untranslatable, to_chat
 
 _TELL_EVERY = 20_000
+_TOLD_ITS_FORM = (CHAT.url, RESPONSES.url)
+"""Kinds whose requests may tell what an answer must be."""
 
 
 Tell = Callable[[int], None]
@@ -76,7 +78,9 @@ def fill(
         if isinstance(item, Request) and item.kind == RESPONSES.url:
             item = ways.checked(item)
         if isinstance(item, Request):
-            report.unchecked += spec.check and not is_checkable(item.body)
+            if spec.check and not is_checkable(item.body):
+                report.unchecked += item.kind in _TOLD_ITS_FORM
+                report.uncheckable += item.kind not in _TOLD_ITS_FORM
             if item.odd or item.unbounded:
                 report.warn(item)
             sampler.see(draft.requests, item)

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from batch.tables.json_repairs import FENCE, parsed, shortened, whole
+from jobs.request_kinds import RESPONSES
 from jobs.table_task import Task
 
 REPAIRED = "repaired"
@@ -162,13 +163,18 @@ def schema_check(answer_schema: str) -> Check:
 def text_of(body: bytes) -> str:
     """What a model wrote, fit to be sent and stored; empty where it wrote nothing."""
     try:
-        message = json.loads(body)["choices"][0]["message"]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        content = _content(json.loads(body))
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
         return ""
-    content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, list):
         return whole("".join(map(_part, content)))
     return whole(content) if isinstance(content, str) else ""
+
+
+def _content(document: Any) -> Any:
+    if RESPONSES.answers in document:
+        return RESPONSES.text(document)
+    return document["choices"][0]["message"].get("content")
 
 
 def _part(part: Any) -> str:

@@ -12,12 +12,13 @@ import msgspec
 
 from batch.store.call_units import Asked, Ruling, Unit
 from batch.tables.answer_validation import Verdict, text_of
+from jobs.request_kinds import CHAT, RESPONSES
 from jobs.result import Result, ResultState
 
 PACKED, SMALLER, ALONE = range(3)
 """Rungs of the ladder; behind `ALONE` come the repairs, and then the other model."""
 
-LIMITS = ("max_tokens", "max_completion_tokens")
+LIMITS = CHAT.bounds
 """What endpoints call the bound of an answer."""
 
 LONGEST_QUOTE = 4000
@@ -57,7 +58,7 @@ class Rungs:
         if rung == self._first:
             return Unit((row.ordinal,), row.body, 0, rung, plain=True)  # all that the input tells
         body: dict[str, Any] = json.loads(row.body)
-        count, longest = len(body.get("messages", ())), limit_of(body)
+        count, longest = len(_turns(body)), limit_of(body)
         if rung == ALONE:
             return Unit((row.ordinal,), row.body, count, rung, max_output=longest)
         model = self._escalate if rung > ALONE + self._repairs else None
@@ -66,7 +67,7 @@ class Rungs:
         else:
             said, russian = text_of(row.answer), self._russian(row.body)
             body = corrected(body, said, row.problem, rung - ALONE, russian=russian)
-        count = len(body.get("messages", ()))
+        count = len(_turns(body))
         return Unit((row.ordinal,), _encode(body), count, rung, model=model, max_output=longest)
 
     def trials(self, requests: Sequence[Asked]) -> Iterator[list[Unit]]:  # noqa: ARG002
@@ -103,7 +104,14 @@ class Rungs:
 
 def limit_of(body: dict[str, Any]) -> int | None:
     """The most tokens that an answer may have; None: not bounded."""
-    return max((body[name] for name in LIMITS if body.get(name)), default=None)
+    bounds = (CHAT if CHAT.asks in body else RESPONSES).bounds
+    return max((body[name] for name in bounds if body.get(name)), default=None)
+
+
+def _turns(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a chat or a response is asked for."""
+    asked = body.get(CHAT.asks) or body.get(RESPONSES.asks) or []
+    return [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
 
 
 def corrected(
@@ -119,4 +127,5 @@ def corrected(
         else f"This answer can't be used ({times}): {problem}. Answer again, exactly as required."
     )
     quoted = [{"role": "assistant", "content": said[:LONGEST_QUOTE]}] if said.strip() else []
-    return {**body, "messages": [*body["messages"], *quoted, {"role": "user", "content": asks}]}
+    key = (CHAT if CHAT.asks in body else RESPONSES).asks
+    return {**body, key: [*_turns(body), *quoted, {"role": "user", "content": asks}]}

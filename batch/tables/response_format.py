@@ -1,4 +1,4 @@
-"""Answers held against what their own request asks for: its `response_format`."""
+"""Answers held against what their own request asks for: `response_format`, or `text.format`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ import msgspec
 
 from batch.tables.answer_validation import Check, Verdict, schema_check, text_of
 from jobs.errors import InvalidValue
-from jobs.message import N_
+from jobs.message import N_, Message
 
 _NULL = msgspec.Raw(b"null")
 _ANY_OBJECT = '{"type": "object"}'
+_CALLS = ("function_call", "custom_tool_call")
+"""Of tools that whoever asked is to call; what the endpoint calls itself has an answer behind."""
 
 
 class _Asking(msgspec.Struct):
     messages: msgspec.Raw = _NULL
     response_format: msgspec.Raw = _NULL
+    text: msgspec.Raw = _NULL
+
+
+class _Text(msgspec.Struct):
+    """Of a request for `/responses`."""
+
+    format: msgspec.Raw = _NULL
 
 
 class _Schema(msgspec.Struct):
@@ -26,6 +35,8 @@ class _Schema(msgspec.Struct):
 class _Format(msgspec.Struct):
     type: str = ""
     json_schema: _Schema | None = None
+    schema: msgspec.Raw = _NULL
+    """Of a `text.format`."""
 
 
 class _Message(msgspec.Struct):
@@ -36,11 +47,17 @@ class _Choice(msgspec.Struct):
     message: _Message = msgspec.field(default_factory=_Message)
 
 
+class _Item(msgspec.Struct):
+    type: str = ""
+
+
 class _Answer(msgspec.Struct):
     choices: list[_Choice] = []
+    output: list[_Item] = []
 
 
 _asking = msgspec.json.Decoder(_Asking).decode
+_text = msgspec.json.Decoder(_Text).decode
 _format = msgspec.json.Decoder(_Format).decode
 _answer = msgspec.json.Decoder(_Answer).decode
 
@@ -59,41 +76,51 @@ def is_checkable(body: bytes) -> bool:
 
 
 def _check_for(body: bytes) -> Check | None:
-    """Only a chat can be told what is wrong with its answer."""
+    """Only who is asked in turns can be told what is wrong with an answer."""
     asking = _asking(body)
-    return None if asking.messages == _NULL else check_by(bytes(asking.response_format))
+    if asking.messages != _NULL:
+        return check_by(bytes(asking.response_format), "response_format")
+    if asking.text == _NULL:
+        return None
+    try:
+        told = _text(asking.text)
+    except msgspec.ValidationError as error:
+        raise InvalidValue(Message("text: {why}", why=str(error))) from None
+    return check_by(bytes(told.format), "text.format")
 
 
 @lru_cache(256)
-def check_by(response_format: bytes) -> Check | None:
-    """The check of a `response_format`, JSON; None: any text will do.
+def check_by(form: bytes, name: str) -> Check | None:
+    """The check of a form, JSON, that is called `name`; None: any text will do.
 
     `InvalidValue` where it holds no schema that could be checked.
     """
     try:
-        told = _format(response_format) if response_format != b"null" else _Format()
+        told = _format(form) if form != b"null" else _Format()
     except msgspec.ValidationError as error:
-        raise InvalidValue(N_("response_format: {why}", why=str(error))) from None
+        raise InvalidValue(Message("{name}: {why}", name=name, why=str(error))) from None
     if told.type == "json_object":
         return schema_check(_ANY_OBJECT)
     if told.type != "json_schema":
         return None
-    schema = b"null" if told.json_schema is None else bytes(told.json_schema.schema)
+    schema = bytes(told.schema if told.json_schema is None else told.json_schema.schema)
     if schema == b"null":
-        raise InvalidValue(N_("response_format has no schema"))
+        raise InvalidValue(N_("{name} has no schema", name=name))
     try:
         return schema_check(schema.decode())
     except ValueError as error:
         why = str(error).splitlines()[0]
-        raise InvalidValue(N_("response_format holds no JSON Schema: {why}", why=why)) from None
+        told_by = N_("{name} holds no JSON Schema: {why}", name=name, why=why)
+        raise InvalidValue(told_by) from None
 
 
 def _calls_tools(answer: bytes) -> bool:
     try:
-        found = _answer(answer).choices
+        found = _answer(answer)
     except (ValueError, RecursionError):
         return False
-    return bool(found and found[0].message.tool_calls)
+    of_chat = bool(found.choices and found.choices[0].message.tool_calls)
+    return of_chat or any(item.type in _CALLS for item in found.output)
 
 
 def is_russian(body: bytes) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import closing
+from dataclasses import dataclass, field
 from decimal import Decimal
 from html import escape
 from io import BytesIO
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from batch.cli.quality_text import quality_json
+from batch.cli.submission_summary import plan_lines
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.submission import pricing
@@ -25,6 +27,7 @@ from jobs.chunk import Work
 from jobs.errors import InvalidValue
 from jobs.names import REPORT
 from jobs.prices import PriceList
+from jobs.request_kinds import RESPONSES
 from tests.batch.making import MODEL, prices, spec
 from tests.batch.tables.playing import LARGER, Play
 from tests.readers import read_lines
@@ -52,14 +55,24 @@ def answer(content: str | None, **message: Any) -> bytes:
     return json.dumps({"choices": [{"message": {"content": content, **message}}]}).encode()
 
 
+def response(text: str, *items: dict[str, Any]) -> bytes:
+    said = {"type": "message", "content": [{"type": "output_text", "text": text}]}
+    return json.dumps({"object": "response", "output": [*items, said]}).encode()
+
+
+@dataclass
 class Model(Play):
     """Says what is scripted for a prompt: the first time, the second, and so on."""
 
-    script: dict[str, list[str]]
+    script: dict[str, list[str]] = field(default_factory=dict)
+    asked: list[dict[str, Any]] = field(default_factory=list)
 
     def _answer(self, work: Work) -> bytes:
-        said = self.script[json.loads(work.body)["messages"][0]["content"]]
-        return answer(said.pop(0))
+        self.asked.append(body := json.loads(work.body))
+        if "messages" in body:
+            return answer(self.script[body["messages"][0]["content"]].pop(0))
+        (first, *_) = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        return response(self.script[first if isinstance(first, str) else first["content"]].pop(0))
 
 
 @pytest.fixture
@@ -127,6 +140,31 @@ def test_what_does_not_fit_is_repaired_told_escalated_and_at_last_given_up(home:
     assert play.billed[LARGER] > 0
 
 
+def test_a_response_is_held_against_its_text_format(home: Home) -> None:
+    form = {"text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}}}
+    asks = {"model": MODEL, "max_output_tokens": 50, **form}
+    turns = [{"role": "user", "content": "b"}]
+    source = lines({**asks, "input": "a"}, {**asks, "input": turns}, {**asks, "input": "c"})
+    report, store = submitted(home, source, escalate=LARGER, endpoint=RESPONSES.url)
+    with closing(store):
+        play = Model(store, Random(1))
+        play.script = {
+            "a": ['```{"n": 1}```'],
+            "b": ["two", '{"n": 2}'],
+            "c": ["three", "three", '{"n": 3}'],
+        }
+        play.run()
+        checked = quality_json(store)["checked"]
+
+    assert report.unchecked == report.uncheckable == 0
+    ends = {end: checked[end] for end in ("at_once", "repaired", "asked_again", "escalated")}
+    assert ends == {"at_once": 0, "repaired": 1, "asked_again": 1, "escalated": 1}
+    again = play.asked[3:]
+    assert [turn["role"] for turn in again[0]["input"]] == ["user", "assistant", "user"]
+    assert [each["input"] for each in again[-1:]] == ["c"]
+    assert all(each["max_output_tokens"] == 50 for each in again)
+
+
 @pytest.mark.parametrize(
     ("form", "problem"),
     [
@@ -153,6 +191,11 @@ def test_calls_of_tools_are_no_texts_to_be_checked() -> None:
     assert judged(body, answer(None, tool_calls=[{"id": "1"}])).problem == ""
     assert judged(body, answer(None)).problem
     assert judged(body, b"no JSON").problem
+    told = {"model": MODEL, "input": "?", "text": {"format": OBJECT}}
+    body = json.dumps(told).encode()
+    assert judged(body, response("none", {"type": "function_call"})).problem == ""
+    assert judged(body, response("none", {"type": "web_search_call"})).problem
+    assert judged(body, b'{"output": "none"}').problem
 
 
 def test_what_is_no_chat_and_any_answer_at_all_are_not_held_against_a_form() -> None:
@@ -160,6 +203,7 @@ def test_what_is_no_chat_and_any_answer_at_all_are_not_held_against_a_form() -> 
     anything = {"type": "json_schema", "json_schema": {"schema": True}}
 
     assert not is_checkable(completion)
+    assert not is_checkable(json.dumps({"model": MODEL, "input": "?", "text": {}}).encode())
     assert judged(completion, b'{"choices": [{"text": "x"}]}').problem == ""
     assert judged(json.dumps(asked("?", anything)).encode(), answer("[1]")).problem == ""
 
@@ -170,3 +214,25 @@ def test_nothing_is_fetched_for_a_schema(where: str) -> None:
 
     with pytest.raises(InvalidValue, match="is not fetched"):
         is_checkable(json.dumps(asked("?", form)).encode())
+
+
+def test_of_kinds_that_take_no_schema_it_is_said(home: Home) -> None:
+    source = lines({"model": MODEL, "prompt": "?", "max_tokens": 5}, asked("?", None))
+    report, store = submitted(home, source)
+    store.close()
+
+    assert (report.unchecked, report.uncheckable) == (1, 1)
+    told = " ".join(plan_lines(report, spec(home.folder)))
+    assert "1 of them has no response_format or text.format" in told
+    assert "1 of them is for /embeddings or /completions, which take no schema" in told
+
+
+def test_a_text_format_that_is_none_is_told_by_its_name() -> None:
+    for text, problem in (
+        ({"format": {"type": "json_schema"}}, "text.format has no schema"),
+        ({"format": {"type": "json_schema", "schema": {"type": "no"}}}, "text.format holds no"),
+        ({"format": 5}, "text.format: Expected `object`"),
+        ("json", "text: Expected `object`"),
+    ):
+        with pytest.raises(InvalidValue, match=problem):
+            is_checkable(json.dumps({"model": MODEL, "input": "?", "text": text}).encode())
