@@ -74,6 +74,9 @@ _USING_KEYS = frozenset(
         *("worker", "coordinator", "doctor"),
     }
 )
+_TELLING = ("NIGHTSHIFT_TELEGRAM_", "NIGHTSHIFT_SMTP_")
+"""Of jobs that stand still `watch` and `status --watch` tell, and send nothing else."""
+
 _MOST_BYTES = 2**20
 
 
@@ -117,8 +120,9 @@ class EnvFile:
                 N_("{file} sets {name}, a cap of all jobs", file=self.path, name=self.caps[0]),
                 hint=N_("remove it there; set it in the environment, or with nightshift budget"),
             )
-        addresses = self._addresses() if command in _USING_KEYS else []
-        lent = self._lent(words) if addresses else []
+        sent = _sent_by(command, words)
+        addresses = [name for name in self._addresses() if name.startswith(sent)]
+        lent = [name for name in self._lent(words) if name.startswith(sent)] if addresses else []
         if not lent:
             return
         told = _("{file} sets {addresses}").format(
@@ -146,6 +150,14 @@ class EnvFile:
             if name in _SENT_FILES and _is_elsewhere(name)
         ]
         return [*used, *files, *(["--header"] if any(map(_is_secret, words)) else [])]
+
+
+def _sent_by(command: str, words: Sequence[str]) -> tuple[str, ...]:
+    """How the names begin of what a command sends somewhere."""
+    if command in _USING_KEYS:
+        return ("",)
+    tells = command == "watch" or (command == "status" and "--watch" in words)
+    return _TELLING if tells else ()
 
 
 def _in_use() -> Iterator[str]:

@@ -129,13 +129,17 @@ def test_a_file_of_a_key_that_is_named_there_is_not_sent_either(shell: Shell) ->
     )
 
 
-def test_a_secret_of_notifications_is_lent_to_no_address_from_there(shell: Shell) -> None:
+@pytest.mark.parametrize("command", ["doctor", "watch latest", "status --watch"])
+def test_a_secret_of_notifications_is_lent_to_no_address_from_there(
+    shell: Shell, command: str
+) -> None:
     alone(shell, "ROUTERAI_API_KEY")
     env_file(shell, ROUTERAI_API_KEY=CANARY, NIGHTSHIFT_TELEGRAM_URL="https://127.0.0.1:1")
 
     assert "NIGHTSHIFT_TELEGRAM_TOKEN was set elsewhere" in (
-        shell("doctor", NIGHTSHIFT_TELEGRAM_TOKEN="123:abc", code=2).err
+        shell(*command.split(), NIGHTSHIFT_TELEGRAM_TOKEN="123:abc", code=2).err
     )
+    shell("status", NIGHTSHIFT_TELEGRAM_TOKEN="123:abc")
 
 
 @pytest.mark.parametrize(
