@@ -155,7 +155,8 @@ class Runner:
 
     def lift(self, job: str, at: float) -> None:
         """The user wanted, at that Unix time, that nothing of the job waits any longer."""
-        if at <= self._lifted_at.get(job, 0.0):
+        # Not "later": the home's clock may have been set back.
+        if at in (0.0, self._lifted_at.get(job)):
             return
         self._lifted_at[job] = at
         self.stops.resume(job)

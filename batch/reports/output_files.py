@@ -93,6 +93,8 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         _make_folder(path.parent)
         with _opened(path.parent) as folder:
             _clear(folder)
+            # What a killed writer of 0.2.0 left.
+            _remove(f".{path.name}.part", folder)
             draft, descriptor = _begun(folder)
             try:
                 with os.fdopen(descriptor, "wb", buffering=256 * 1024) as file:

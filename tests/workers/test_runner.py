@@ -1451,10 +1451,12 @@ def test_a_chunk_that_is_older_than_what_the_user_allows_by_now_keeps_to_that(
     asyncio.run(scene())
 
 
-def test_a_wait_is_told_until_somebody_lifts_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("set_back_s", [-10.0, 3600.0])
+def test_a_wait_is_told_until_somebody_lifts_it(tmp_path: Path, set_back_s: float) -> None:
     async def scene() -> None:
         answer = refusal(429, "come back tomorrow", retry_after="86400")
         async with house(tmp_path, first(answer)) as one:
+            one.runner.lift(JOB, 2000.0 + set_back_s)
             chunk = one.start(payload(work(0)))
             await until(lambda: any(s.wait for s in job_statuses(one.runner).values()))
             wait = job_statuses(one.runner)[JOB].wait

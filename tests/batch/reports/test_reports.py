@@ -501,6 +501,7 @@ def test_a_killed_writer_leaves_no_half_file_and_its_leftovers_are_removed_p7_f1
     os.waitpid(child, 0)
     (left,) = (tmp_path / "out").iterdir()
     assert left.name.startswith(".nightshift-")
+    (tmp_path / "out" / f".{OUTPUT}.part").write_bytes(b"what 0.2.0 left")
 
     write_all(store)
 
