@@ -15,7 +15,12 @@ from jobs.option_declaration import Declared, declared
 _LONGEST = 60
 """Characters of a value; prompts are longer."""
 
-_UNTOLD = frozenset({("output_dir",), ("name",), ("usd_rate",), ("gateway",), ("currency",)})
+_UNTOLD = frozenset(
+    {
+        *(("output_dir",), ("name",), ("usd_rate",), ("gateway",), ("currency",)),
+        *(("task", "form", "encoding"), ("task", "form", "delimiter")),
+    }
+)
 """What is resolved when a job is submitted, or stands on the page already."""
 
 
@@ -24,7 +29,7 @@ def command_of(spec: Spec) -> str:
     seen = set[tuple[str, ...]]()
     words = ["nightshift", "run", shlex.quote(spec.source)]
     for each in declared(Spec):
-        if each.path in seen or each.path in _UNTOLD or each.path[:2] == ("task", "form"):
+        if each.path in seen or each.path in _UNTOLD:
             continue
         told = list(_option(each, spec))
         if told:
@@ -46,6 +51,10 @@ def _option(each: Declared, spec: Spec) -> Iterator[str]:
         names = [f"{name}=…" for name in value] if each.path[0] == "headers" else ["…"]
         yield from (f"{flag} {name}" for name in names)
         return
+    if each.path == ("task", "answer_schema"):
+        # It was a file, which the job does not know.
+        yield f"{flag} …"
+        return
     for text in _texts(value):
         cut = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
         yield f"{flag} {shlex.quote(cut)}"
@@ -55,7 +64,7 @@ def _texts(value: Any) -> list[str]:
     """A value as it is typed; several where the option is given several times."""
     match value:
         case datetime():
-            return [f"{value:%Y-%m-%dT%H:%M}"]
+            return [value.isoformat(timespec="minutes")]
         case Decimal():
             return [plain(value)]
         case str() | int():
@@ -65,5 +74,10 @@ def _texts(value: Any) -> list[str]:
         case Mapping() if all(isinstance(each, str) for each in value.values()):
             return [f"{name}={each}" for name, each in value.items()]
         case list() | tuple() if all(isinstance(each, str) for each in value):
-            return [",".join(value)]
+            return [",".join(map(_cell, value))]
     return ["…"]
+
+
+def _cell(text: str) -> str:
+    """A value of a list: one with a comma stands in quotes."""
+    return '"{}"'.format(text.replace('"', '""')) if set(text) & set(',"\n\r') else text

@@ -37,7 +37,7 @@ from batch.reports.rows import rows, rows_of
 from batch.store import timeline, wait_times
 from batch.store.answer_checks import how_checked
 from batch.store.events import history
-from batch.store.failure_causes import MEANINGS, MOST_LISTED
+from batch.store.failure_causes import LASTING, MEANINGS, MOST_LISTED
 from batch.store.jobstore import JobRow, JobStore
 from batch.tables.pack_sizes import packs_of
 from batch.tables.score import gold_of, review_of
@@ -244,6 +244,7 @@ def _template(lang: str) -> Template:
         sha256=_sha256,
     )
     environment.tests["contains"] = lambda kinds, kind: kind in kinds
+    environment.tests["lasting"] = LASTING.__contains__
     environment.tests["code"] = lambda text: bool(_CODE.fullmatch(text))
     environment.globals.update(
         uncertain=uncertain, _=language._, ngettext=language.ngettext, lang=lang

@@ -44,6 +44,26 @@ def test_each_option_of_it_is_one_of_the_command() -> None:
     assert {word for word in told if word.startswith("--")} <= known
 
 
+def test_of_a_table_and_a_deadline_it_means_what_was_meant() -> None:
+    schema = {"prompt": "x", "answer_schema": '{"type": "object"}'}
+    form = {"sheet": "Q 2", "header": False, "encoding": "cp1251"}
+    choices = {"prompt": "x", "choices": ("yes, of course", "no"), "form": form}
+    told = [
+        command_of(Spec.model_validate({**GIVEN, **each}))
+        for each in (
+            {"deadline": "2031-05-04T07:00+09:00"},
+            {"task": choices},
+            {"task": schema},
+        )
+    ]
+
+    assert "--deadline 2031-05-04T07:00+09:00" in told[0]
+    assert """--choices '"yes, of course",no'""" in told[1]
+    assert "--no-header --sheet 'Q 2'" in told[1]
+    assert "--encoding" not in told[1]
+    assert "--schema … " in told[2] + " "
+
+
 def test_a_long_prompt_is_cut() -> None:
     told = command_of(Spec.model_validate({**GIVEN, "task": {"prompt": "x" * 500}}))
 

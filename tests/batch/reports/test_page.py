@@ -311,11 +311,25 @@ def test_errors_stand_by_code_with_their_lines_the_most_frequent_first(job: Job)
 
     again = f"nightshift resume {JOB} --retry"
     assert f"endpoint.timeout HTTP 400 2 silence lines 5, 6 {again} endpoint.timeout" in text
-    assert f"endpoint.moderation HTTP 400 1 flagged line 4 {again} endpoint.moderation" in text
+    assert "endpoint.moderation HTTP 400 1 flagged line 4" in text
     assert text.index("silence lines") < text.index("flagged line")
 
 
-def test_it_gives_the_exact_command_to_retry(job: Job) -> None:
+def test_no_retry_is_advised_of_what_would_fail_again(job: Job) -> None:
+    text = words(job.page())
+
+    told = "flagged line 4 A retry would fail again; print their input lines, correct them and"
+    assert told in text
+    assert f"nightshift failures {JOB} --code endpoint.moderation --input > failed.jsonl" in text
+    assert "--retry endpoint.moderation" not in text
+    assert "--retry failed" not in text
+
+
+def test_it_gives_the_exact_command_to_retry_all(job: Job) -> None:
+    sql = "UPDATE results SET code = 'endpoint.5xx' WHERE code = 'endpoint.moderation'"
+    with job.store.db:
+        job.store.db.execute(sql)
+
     assert f"nightshift resume {JOB} --retry failed" in words(job.page())
 
 
@@ -423,6 +437,7 @@ def words_of_ours(text: str) -> str:
     """Without names, codes, commands and what came from outside."""
     return re.sub(
         r"nightshift run [^С]*|nightshift resume \S+(?: --retry \S+| --max-tokens \d+)*|"
+        r"nightshift failures .*? > |"
         r"[\w.]+\.(?:jsonl?|html)|--no-report-samples|p\d\d|"
         r"(?:endpoint|input)\.\w+|Nightshift|Europe/Moscow|routerai\S+|job_\w+|reviews|large|small|"
         r"id-\d|flagged|(?:more )?silence|truncated|the line is not JSON|HTTP",
