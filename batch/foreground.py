@@ -100,7 +100,7 @@ def _at_work(its: Crew, job: JobRow) -> Iterator[tuple[Coordinator, Sender, Inte
         sender = stack.enter_context(closing(Sender(its.url, its.seal)))
         interrupts = Interrupts()
         stack.enter_context(stopped_by(interrupts.hear))
-        display = stack.enter_context(closing(Display()))
+        display = stack.enter_context(closing(Display(its.home)))
         _log_to(display, stack)
         coordinator = stack.enter_context(
             closing(

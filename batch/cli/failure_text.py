@@ -61,9 +61,12 @@ def ways_out(why: Why, job: str) -> Iterator[tuple[str, str]]:
             f"nightshift failures {job}{only} --input > failed.jsonl",
         )
     if why.truncated:
-        yield _("retry truncated answers with a higher limit:"), retry_truncated(why, job)
+        yield (
+            _("retry truncated answers with a higher limit:"),
+            retry_truncated(why.better_limit, job),
+        )
 
 
-def retry_truncated(why: Why, job: str) -> str:
+def retry_truncated(limit: int, job: str) -> str:
     """The command that buys cut answers again."""
-    return f"nightshift resume {job} --retry {TRUNCATED} --max-tokens {why.better_limit}"
+    return f"nightshift resume {job} --retry {TRUNCATED} --max-tokens {limit}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from batch.cli.failure_text import retry_truncated
 from batch.cli.progress_text import (
     bound_line,
     last_trouble,
@@ -29,6 +30,8 @@ from batch.cli.terminal import (
     say,
 )
 from batch.language import _, number
+from batch.store.failure_causes import better_limit
+from batch.store.home import Home
 from batch.store.incidents import Trouble
 from batch.watching.progress import Progress
 from jobs.bottleneck import Bound
@@ -46,7 +49,9 @@ _WIDE = 80
 class Display:
     """Progress: a bar on a terminal, a line now and then otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Home, stop: str = "Ctrl-C") -> None:
+        """`stop`: what stops a job, for a sentence."""
+        self._home, self._stop = home, stop
         self._last = float("-inf")
         self._told: Progress | None = None
         self._trouble: Trouble | None = None
@@ -65,7 +70,7 @@ class Display:
             progress = replace(progress, stopping=True, left_s=left, done_at=None)
         elif progress.mostly_truncated and not self._warned:
             self._warned = True
-            self.say(_truncated(progress))
+            self.say(self._truncated(progress))
         if not Manners.progress:
             return
         if self._bar:
@@ -98,6 +103,16 @@ class Display:
                 self._bar.say(text)
         else:
             say(text)
+
+    def _truncated(self, progress: Progress) -> str:
+        told = _(
+            "most answers so far are truncated at max_tokens ({count} of {done}); to stop and"
+            " retry them with a higher limit: {stop}, then {command}"
+        )
+        with closing(self._home.open(progress.job, read_only=True)) as store:
+            command = retry_truncated(better_limit(store.db), progress.job)
+        count, done = number(progress.truncated), number(progress.completed)
+        return told.format(count=count, done=done, stop=self._stop, command=command)
 
     def close(self) -> None:
         """Leaves the terminal as it was."""
@@ -133,16 +148,6 @@ def _standing(progress: Progress) -> tuple[object, ...]:
     code = progress.wait.code if progress.wait else ""
     stall = progress.stall.reason if progress.stall else None
     return shown_state(progress), progress.reason, progress.workers == 0, code, stall
-
-
-def _truncated(progress: Progress) -> str:
-    told = _(
-        "most answers so far are truncated at max_tokens ({count} of {done}); to stop and retry"
-        " them with a higher limit: Ctrl-C, then nightshift resume {job} --retry truncated"
-        " --max-tokens N"
-    )
-    count, done = number(progress.truncated), number(progress.completed)
-    return told.format(count=count, done=done, job=progress.job)
 
 
 def _bound(progress: Progress) -> str:

@@ -97,13 +97,16 @@ def command(
         ok = all(each.ok for each in findings)
         tell_json({"version": 1, "ok": ok, "checks": told})
         return 0 if all(each.ok for each in findings) else 4
+    fine, wrong = _("ok"), _("no")
+    marked = max(len(fine), len(wrong))
     wide = max(9, *(len(finding.what) for finding in findings))
+    margin = marked + wide + 5
     for finding in findings:
-        mark = _("ok") if finding.ok else _("no")
-        mark = colored(mark, "green" if finding.ok else "red")
-        tell(f"  {mark}  {finding.what:<{wide}} {safe(finding.text)}", wide + 7)
+        mark, color = (fine, "green") if finding.ok else (wrong, "red")
+        mark = colored(f"{mark:<{marked}}", color)
+        tell(f"  {mark}  {finding.what:<{wide}} {safe(finding.text)}", margin)
         if finding.cure and not finding.ok:
-            tell(f"{'':<{wide + 7}}{safe(_(finding.cure))}", wide + 7)
+            tell(f"{'':<{margin}}{safe(_(finding.cure))}", margin)
     return 0 if all(finding.ok for finding in findings) else 4
 
 

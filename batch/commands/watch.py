@@ -62,7 +62,7 @@ def command(job: str, every: float, *, as_json: bool) -> int:
     job_id = home.find(job)
     with (
         closing(Glance(home, settings)) as glance,
-        closing(_Lines(home.open(job_id, read_only=True)) if as_json else Display()) as display,
+        closing(_display(home, job_id, as_json=as_json)) as display,
         closing(Watchman(home, job_id)) as watchman,
     ):
         watchman.start()
@@ -75,6 +75,13 @@ def command(job: str, every: float, *, as_json: bool) -> int:
             return INTERRUPTED
     with closing(home.open(job_id, read_only=True)) as store:
         return say_ending(row, store)
+
+
+def _display(home: Home, job: str, *, as_json: bool) -> Display | _Lines:
+    if as_json:
+        return _Lines(home.open(job, read_only=True))
+    # Ctrl-C ends the watching alone.
+    return Display(home, stop=f"nightshift pause {job}")
 
 
 class _Lines:

@@ -324,23 +324,33 @@ def _clipped_mean(answers: Answers, most: int) -> float:
     return fmean(min(point, most) for point in answers.points)
 
 
+def _pace(at_once: float, latency: float, *, is_known: bool) -> Message:
+    if round(at_once) == 1:
+        if is_known:
+            return N_("with one call at a time, of {latency:.1f} s", latency=latency)
+        return N_("assuming one call at a time, of {latency:.0f} s", latency=latency)
+    if is_known:
+        return N_(
+            "with {at_once:.0f} concurrent calls of {latency:.1f} s each",
+            at_once=at_once,
+            latency=latency,
+        )
+    return N_(
+        "assuming {at_once:.0f} concurrent calls of {latency:.0f} s",
+        at_once=at_once,
+        latency=latency,
+    )
+
+
 def hours_for(found: Reckoning, requests: int, limits: Limits) -> tuple[float, Message]:
     """Hours that the job takes, and what they rest on, as a sentence without a full stop."""
     # A few requests do not go any faster than one.
     at_once = min(limits.max_in_flight or found.at_once or AT_ONCE, max(requests, 1))
+    # Of a job that stood still for hours, calls at once are less than one on average.
+    at_once = max(at_once, 1.0)
     latency = found.busy_s / requests if requests else 0.0
-    text = N_(
-        "with {at_once:.0f} concurrent calls of {latency:.1f} s each",
-        at_once=at_once,
-        latency=latency,
-    )
-    if not found.at_once or found.basis == "usual":
-        text = N_(
-            "assuming {at_once:.0f} concurrent calls of {latency:.0f} s",
-            at_once=at_once,
-            latency=latency,
-        )
-    ways = [(found.busy_s / max(at_once, 1.0) / 3600, text)]
+    is_known = bool(found.at_once) and found.basis != "usual"
+    ways = [(found.busy_s / at_once / 3600, _pace(at_once, latency, is_known=is_known))]
     if limits.rpm:
         text = N_("limited to {rpm:,} requests per minute", rpm=limits.rpm)
         ways.append((requests / limits.rpm / 60, text))

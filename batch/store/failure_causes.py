@@ -150,7 +150,7 @@ class Why:
 
 def why_of(db: sqlite3.Connection) -> Why:
     """Goes through all that failed or is flagged; to be used within a snapshot."""
-    why = Why(Causes(), Causes(), Causes(), _better_limit(db))
+    why = Why(Causes(), Causes(), Causes(), better_limit(db))
     for code, line, message, status in db.execute(
         "SELECT code, line, message, status FROM results JOIN requests USING (ordinal)"
         " WHERE state = 'failed' ORDER BY ordinal"
@@ -169,7 +169,8 @@ def why_of(db: sqlite3.Connection) -> Why:
     return why
 
 
-def _better_limit(db: sqlite3.Connection) -> int:
+def better_limit(db: sqlite3.Connection) -> int:
+    """The `max_tokens` under which answers that were cut off may be whole."""
     (highest,) = db.execute(
         "SELECT max(output_bound) FROM results JOIN requests USING (ordinal)"  # noqa: S608
         f" WHERE flags <> '' AND {TRUNCATED_IN_FLAGS}"

@@ -9,18 +9,21 @@ import pytest
 
 from batch.cli.progress_display import Display
 from batch.cli.terminal import PLAIN_EVERY_S
+from batch.store.home import Home
 from batch.watching.progress import Progress, progress_of
 from jobs.states import JobState
 from jobs.worker_heartbeat import Wait
-from tests.batch.making import publish
+from tests.batch.making import JOB, publish
 
 
 class Log:
     """What a display writes into a log file, as time goes by."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         self._capsys = capsys
-        self._display = Display()
+        self._display = Display(Home(home), stop="nightshift pause latest")
         self._now = 0.0
         monkeypatch.setattr("batch.cli.progress_display.time.monotonic", lambda: self._now)
 
@@ -32,8 +35,8 @@ class Log:
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Log:
-    return Log(monkeypatch, capsys)
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Log:
+    return Log(tmp_path, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -71,3 +74,13 @@ def test_another_state_is_told_at_once_and_another_try_of_a_wait_is_not(
     assert [log.lines(each, 100) for each in again] == [[], []]
     (line,) = log.lines(replace(progress, state="paused", reason="user"), 1)
     assert line.startswith("paused")
+
+
+def test_of_cut_answers_it_is_told_what_stops_the_job_and_a_limit_that_would_do(
+    log: Log, progress: Progress
+) -> None:
+    told = log.lines(replace(progress, truncated=10), 2)
+
+    command = f"nightshift resume {JOB} --retry truncated --max-tokens 4000"
+    assert told[0].endswith(f"with a higher limit: nightshift pause latest, then {command}")
+    assert "truncated" not in told[1]

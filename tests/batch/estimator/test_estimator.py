@@ -153,10 +153,20 @@ def test_the_hours_are_those_of_the_narrowest_limit() -> None:
 
     assert hours_for(found, 6000, Limits(rpm=100)) == (1.0, "limited to 100 requests per minute")
     assert hours_for(found, 100, Limits(max_in_flight=1))[1].startswith(
-        "assuming 1 concurrent calls of 20"
+        "assuming one call at a time, of 20"
     )
     tokens = found.prompt.likely + found.output.likely
     assert hours_for(found, 100, Limits(tpm=10))[0] == pytest.approx(tokens / 10 / 60)
+
+
+def test_no_job_has_no_call_at_once() -> None:
+    found = reckoned(bodies("descriptions", 100), {})
+    found.at_once, found.learned, found.busy_s = 0.28, True, 210.0
+
+    hours, why = hours_for(found, 100, Limits())
+
+    assert hours == pytest.approx(210 / 3600)
+    assert why == "with one call at a time, of 2.1 s"
 
 
 def test_a_few_requests_take_no_less_time_than_one() -> None:
