@@ -5,8 +5,8 @@
     label    the word after ``label:`` or ``label=`` in the last user message, else ``unknown``
     table    one of the choices that the message names, for a row or for each of a pack
 
-A request that asks for JSON (`response_format`) gets JSON, one that must call a tool calls it.
-`tokens` says how they are counted.
+A request that asks for JSON (`response_format`) gets JSON, which fits its schema if it has one; one
+that must call a tool calls it. `tokens` says how they are counted.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any
 
 from . import tables
 from .body import Chat
+from .schema_instances import instance
 from .tokens import tokens_in
 
 MODES = ("prose", "echo", "label", "table")
@@ -92,11 +93,13 @@ def _head(text: str, tokens: int) -> str:
 def _say(chat: Chat, style: Style, dice: Random) -> tuple[str | None, list[dict[str, Any]] | None]:
     if chat.forced_tool:
         return None, [_tool_call(chat.forced_tool, dice)]
+    if style.mode == "table":
+        return tables.say(chat.user_text(), style.slips, dice, chat.schema), None
+    if chat.schema is not None:
+        return json.dumps(instance(chat.schema, dice), ensure_ascii=False), None
     if chat.wants_json:
         answer = {"answer": _prose(12, dice), "n": dice.randrange(1000)}
         return json.dumps(answer, ensure_ascii=False), None
-    if style.mode == "table":
-        return tables.say(chat.user_text(), style.slips, dice), None
     if style.mode == "echo":
         return chat.last_user_text(), None
     if style.mode == "label":

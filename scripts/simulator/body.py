@@ -44,6 +44,15 @@ class Chat:
         form = self.fields.get("response_format")
         return isinstance(form, dict) and form.get("type") in ("json_object", "json_schema")
 
+    @property
+    def schema(self) -> Any:
+        """That of `response_format`, also as responses have it; None: none is told."""
+        form = self.fields.get("response_format")
+        if not isinstance(form, dict) or form.get("type") != "json_schema":
+            return None
+        inner = form.get("json_schema", form)
+        return inner.get("schema") if isinstance(inner, dict) else None
+
     def preferred_providers(self) -> tuple[list[str], bool]:
         """The providers named in `provider`, lower case, and whether others may serve too."""
         wish = self.fields.get("provider")

@@ -1,17 +1,22 @@
 """The parts that need no server: prices, hours, latencies, rules, exact numbers."""
 
+import json
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from random import Random
+from typing import Any
 
+import jsonschema_rs
 import pytest
 
+from scripts.simulator import tables
 from scripts.simulator.call_cost import Tokens, cost_of, prices_for
 from scripts.simulator.catalogue import MODELS, Hours, Provider, Threshold
 from scripts.simulator.exact_json import Raw, dumps, plain
 from scripts.simulator.fault_kinds import KINDS, MIX, describe_kinds
 from scripts.simulator.faults import Plot, Script, Seen, parse_rules
 from scripts.simulator.latency import parse_latency
+from scripts.simulator.schema_instances import instance
 
 NIGHT = datetime(2026, 11, 23, 23, 0, tzinfo=UTC)
 DAY = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -187,3 +192,36 @@ def _seen(number: int, attempt: int = 1) -> Seen:
 
 def _hits(script: Script, count: int = 1000) -> list[int]:
     return [number for number in range(1, count + 1) if script.pick(_seen(number)).name]
+
+
+TONE = {"enum": ["good", "bad"]}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"tone": TONE, "n": {"type": "integer", "minimum": 3}}},
+        {"type": "array", "items": {"$ref": "#/$defs/x"}, "minItems": 2, "$defs": {"x": TONE}},
+        {"type": "number", "exclusiveMinimum": 1, "maximum": 2, "multipleOf": 0.25},
+        {"type": "integer", "exclusiveMinimum": -5, "exclusiveMaximum": 7},
+        {"type": ["string", "null"], "minLength": 30, "maxLength": 40},
+        {"anyOf": [{"type": "string", "format": "date"}, {"type": "null"}]},
+        {"allOf": [{"type": "object", "required": ["a"]}, {"properties": {"a": {"const": 1}}}]},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"next": {"$ref": "#/$defs/a"}}}}},
+        {"type": "boolean"},
+        True,
+    ],
+)
+def test_what_is_made_by_a_schema_fits_it(schema: Any) -> None:
+    for seed in range(5):
+        made = instance(schema, Random(seed), "bad")
+        jsonschema_rs.validate(schema, json.loads(json.dumps(made)))
+
+
+def test_rows_get_their_truth_by_the_schema_that_the_prompt_tells_alone_and_together() -> None:
+    schema = json.dumps({"type": "object", "properties": {"tone": TONE}})
+    alone = f"label: bad\n\nAnswer only with JSON that matches this JSON Schema, please:\n{schema}"
+    packed = f'Answers: JSON that matches the schema {schema}\n\nbc "label: bad" df'
+
+    assert tables.say(alone, 0, Random(1)) == '{"tone": "bad"}'
+    assert tables.say(packed, 0, Random(1)) == 'bc df {"tone": "bad"}'
