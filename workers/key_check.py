@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -78,7 +79,8 @@ class _Asker:
     async def chat(self) -> _Pair:
         """Both answers to an empty chat request; not the same one, which would be a repetition."""
         mine = await self._mine.call(EMPTY)
-        return _Pair(mine, mine if _is_refusal(mine) else await self._other.call(_AS_EMPTY))
+        telling = isinstance(mine, Reply) and not _is_refusal(mine)
+        return _Pair(mine, await self._other.call(_AS_EMPTY) if telling else mine)
 
 
 async def look(base_url: str, key: str, headers: Mapping[str, str]) -> dict[str, Any]:
@@ -90,7 +92,9 @@ async def look(base_url: str, key: str, headers: Mapping[str, str]) -> dict[str,
         chat: _Pair | None = None
         if not _lists(models.mine) or not _tell_of_key(models, credits_):
             chat = await asker.chat()
-    meant = "" if chat is None or _speaks(chat.mine) else await _meant(base_url, key, headers)
+    # Who answers nothing is asked for nothing else.
+    lost = chat is not None and isinstance(chat.mine, Reply) and not _speaks(chat.mine)
+    meant = await _meant(base_url, key, headers) if lost else ""
     reached = _reached(models.mine, chat.mine if chat else None, meant)
     return {
         "endpoint": {**reached, "locked": models.accepted},
@@ -122,14 +126,16 @@ def _client(base_url: str, key: str, headers: Mapping[str, str]) -> Endpoint:
 
 
 async def _meant(base_url: str, key: str, headers: Mapping[str, str]) -> str:
-    """The address at that host where an API is; "" if none is found."""
-    for url in others(base_url):
-        client = _client(url, key, headers)
-        try:
-            if _speaks(await client.call(EMPTY)):
-                return url
-        finally:
-            await client.close()
+    """The address at that host where an API is; "" if none is found in time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S):
+            for url in others(base_url):
+                client = _client(url, key, headers)
+                try:
+                    if _speaks(await client.call(EMPTY)):
+                        return url
+                finally:
+                    await client.close()
     return ""
 
 

@@ -57,6 +57,7 @@ Each problem comes with a suggested fix. Nothing is spent.
   nightshift doctor --notify --notify-url https://example.org/hook
 """)
 
+_PATIENCE_S = 60.0
 _LEAST_FREE = 2**30
 _PROBE = 64 * 1024
 _PACKAGES = ("celery", "redis", "openai", "flower")
@@ -268,7 +269,12 @@ def _asking(base_url: str, *, insecure: bool) -> Iterator[subprocess.Popen[bytes
 
 
 def _endpoint(base_url: str, process: subprocess.Popen[bytes]) -> Iterator[Finding]:
-    told, _nothing = process.communicate(timeout=60)
+    try:
+        told, _nothing = process.communicate(timeout=_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        text = f"{base_url}: " + _("timed out")
+        yield Finding(_("endpoint"), text, ok=False, cure=_("check --base-url and the network"))
+        return
     names = {"endpoint": _("endpoint"), "key": _("key")}
     cures = {
         "endpoint": _("check --base-url and the network"),
