@@ -48,6 +48,8 @@ def leftovers_of(job: str, outboxes: Path) -> Leftovers:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m workers.undelivered_report JOB")
     logging.disable()
     told = leftovers_of(sys.argv[1], scratch_of(os.environ) / "outbox")
     print(msgspec.json.encode(told).decode())
