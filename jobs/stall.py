@@ -125,6 +125,10 @@ class Signs:
     text: Message = NOTHING
 
 
+_AHEAD_S = 5.0
+"""A sign may be noted after `now` was: by a moment, or by a worker's clock by a little more."""
+
+
 def stalled(state: str, reason: str, signs: Signs, now: float) -> Stalled | None:
     """Of a job in this state, paused for this reason: what keeps it from going on; the root of it
     where several things do.
@@ -145,8 +149,8 @@ def stalled(state: str, reason: str, signs: Signs, now: float) -> Stalled | None
             (Stall.NO_PROGRESS, signs.still_since, slowest_s),
         ]
     for stall, since, patience_s in found:
-        # What lies ahead was noted before the clock was set back.
-        if since is not None and not 0.0 <= now - since < patience_s:
+        # What lies far ahead was noted before the clock was set back.
+        if since is not None and not -_AHEAD_S < now - since < patience_s:
             has_text = stall in (Stall.REDIS_AWAY, Stall.JOB_UNUSABLE)
             text = signs.text if has_text else NOTHING
             return Stalled(stall, min(since, now), str(text), text.data)

@@ -49,6 +49,14 @@ def test_a_clock_that_was_set_back_hides_none(way: Stall, signs: dict[str, Any])
     assert (found.reason, found.since) == (way, NOW)
 
 
+@pytest.mark.parametrize(("way", "signs"), WAYS)
+def test_a_sign_of_this_very_moment_is_none(way: Stall, signs: dict[str, Any]) -> None:
+    # The time of day is read once before the signs are, and once for them.
+    noted = signs | {next(iter(signs)): NOW + 0.001}
+
+    assert stalled(JobState.IN_PROGRESS, "", Signs(**noted), NOW) is None, way
+
+
 def test_of_several_ways_the_root_is_told() -> None:
     signs = Signs(**{name: value for _, each in WAYS for name, value in each.items()})
 
