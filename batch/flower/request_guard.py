@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import resource
 from collections import Counter
 from typing import Any
 
@@ -26,8 +27,7 @@ LIMITS: dict[str, int] = {
 }
 """Of Tornado's server: bytes, and seconds."""
 
-MOST_STRANGERS = 256
-"""Connections on which nobody has shown the password."""
+_MOST_STRANGERS = 256
 
 _LONGEST_WAIT_S = 5.0
 _MOST_GUESSERS = 10_000
@@ -64,6 +64,11 @@ class Guesses:
         return float(min(0.05 * 1.5 ** min(count, 20), _LONGEST_WAIT_S))
 
 
+def most_strangers() -> int:
+    """Connections on which nobody has shown the password: a quarter of all descriptors at most."""
+    return min(_MOST_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+
+
 class Doorstep(HTTPServer):
     """Keeps places for who has the password: of all others, the first to come gives way.
 
@@ -75,10 +80,11 @@ class Doorstep(HTTPServer):
         """As `HTTPServer`."""
         super().initialize(*args, **kwargs)
         self._strangers: dict[IOStream, None] = {}
+        self._most = most_strangers()
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """Somebody comes."""
-        if len(self._strangers) >= MOST_STRANGERS:
+        if len(self._strangers) >= self._most:
             self._make_room()
         self._strangers[stream] = None
         super().handle_stream(stream, address)
@@ -89,7 +95,7 @@ class Doorstep(HTTPServer):
 
     def _make_room(self) -> None:
         self._strangers = {each: None for each in self._strangers if not each.closed()}
-        if len(self._strangers) >= MOST_STRANGERS:
+        if len(self._strangers) >= self._most:
             first = next(iter(self._strangers))
             self.admit(first)
             first.close()

@@ -30,7 +30,7 @@ from batch.coordinator.task_publisher import Sender
 from batch.embedded_redis import find, leave
 from batch.flower import configure
 from batch.flower.masking import LONGEST_SHOWN, MaskedEvents, masked
-from batch.flower.request_guard import MOST_STRANGERS, Guesses
+from batch.flower.request_guard import Guesses, most_strangers
 from jobs.errors import UsageError
 from jobs.signing import Target
 from scripts.torturing.installation import free_port
@@ -336,7 +336,7 @@ def test_half_requests_of_strangers_leave_room_for_who_has_the_password(site: Si
         where = ("127.0.0.1", site.port)
         strangers = [
             stack.enter_context(socket.create_connection(where, 30))
-            for _ in range(MOST_STRANGERS + 10)
+            for _ in range(most_strangers() + 10)
         ]
         for each in strangers:
             each.sendall(b"GET /jobs HTTP/1.1\r\nHost: x\r\nX: ")
@@ -351,6 +351,14 @@ def test_a_strangers_body_is_neither_parsed_nor_logged(site: Site) -> None:
     form = {"Content-Type": "multipart/form-data; boundary=X"}
 
     assert site.send("/tasks", "POST", form).status == 401
+
+
+def test_strangers_leave_most_descriptors_where_there_are_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (256, 256))
+
+    assert most_strangers() == 64
 
 
 def test_wrong_passwords_wait_longer_and_are_logged(caplog: pytest.LogCaptureFixture) -> None:
