@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import msgspec
 from click.shell_completion import CompletionItem
 
 from batch.cli.click_help import LAST_PORT, Option
 from batch.cli.parameter_types import PriorityShare, Roubles, Whole
 from batch.cli.terminal import Manners, safe
-from batch.money.caps import ZONE, check_zone, read_caps, write_caps
+from batch.money.caps import ZONE, NewCaps, check_zone
 from batch.settings import (
     INSECURE_REDIS,
     LEAST_PATIENCE_S,
@@ -252,18 +251,13 @@ named_job_argument = click.argument("job", metavar="JOB", shell_complete=complet
 """The job that is meant, for what cannot be taken back: it has to be named."""
 
 
-def set_caps(home: Home, options: dict[str, Any]) -> None:
-    """Takes the caps out of the options of a command, and stores those that were given."""
+def take_caps(options: dict[str, Any]) -> NewCaps:
+    """Takes the home's caps out of the options of a command: those that were given, by field."""
     day, month, zone = (
         options.pop(name) for name in ("budget_rub_per_day", "budget_rub_per_month", "budget_zone")
     )
     given = {"rub_per_day": day, "rub_per_month": month, "zone": zone and check_zone(zone)}
-    told = {name: value for name, value in given.items() if value is not None}
-    if told:
-        before = read_caps(home.folder)
-        caps = msgspec.structs.replace(before, **told)
-        if caps != before:
-            write_caps(home.folder, caps)
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def open_home() -> Home:

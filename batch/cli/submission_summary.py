@@ -12,6 +12,7 @@ from batch.cli.terminal import Say, counting_lines, safe, say, say_faults
 from batch.estimator.character_counts import shape_of
 from batch.estimator.tokenizer_file import counted_by
 from batch.language import _, money, ngettext, number, zoned
+from batch.money.caps import NO_CAPS, NewCaps
 from batch.money.currency import is_sure
 from batch.store.home import Home
 from batch.submission.report import Refused, Report
@@ -28,6 +29,7 @@ def check_in(
     source: Path,
     sample: int = 0,
     tokenizer: Path | None = None,
+    new_caps: NewCaps = NO_CAPS,
 ) -> Report:
     """Submits, and tells what was found; faults are listed before the error."""
     shape = counted_by(tokenizer) if tokenizer else shape_of
@@ -35,7 +37,10 @@ def check_in(
     try:
         with counting_lines() as tell:
             report = submit(
-                home, job_id, spec, open_source(source), tell, sample=sample, shape=shape
+                *(home, job_id, spec, open_source(source), tell),
+                sample=sample,
+                shape=shape,
+                new_caps=new_caps,
             )
     except Refused as refusal:
         say_refused(refusal.report)

@@ -9,10 +9,10 @@ import click
 
 from batch.cli.click_help import Command
 from batch.cli.lowered_limits import wait_until_within
-from batch.cli.shared_options import caps_options, open_home, plain_option, set_caps
+from batch.cli.shared_options import caps_options, open_home, plain_option, take_caps
 from batch.cli.terminal import tell, tell_json
 from batch.language import _, money
-from batch.money.caps import Caps, write_caps
+from batch.money.caps import change_caps
 from batch.money.spend_tracker import Allowance
 from jobs.message import N_
 from jobs.money import add, plain
@@ -40,11 +40,10 @@ requests not sent yet; the command prints what calls in flight may still cost.
 def command(*, no_caps: bool, as_json: bool, **options: Any) -> int:
     """See HELP."""
     home = open_home()
-    set_caps(home, options)
-    allowance = Allowance(home)
+    new_caps, allowance = take_caps(options), Allowance(home)
     if no_caps:
-        caps = Caps(zone=allowance.caps().zone, keys=allowance.caps().keys)
-        write_caps(home.folder, caps)
+        new_caps = {"rub_per_day": None, "rub_per_month": None, **new_caps}
+    change_caps(home.folder, new_caps)
     if home.is_coordinated():
         wait_until_within(allowance.is_over)
     caps, used = allowance.caps(), allowance.used()

@@ -22,7 +22,7 @@ from batch.cli.shared_options import (
     option,
     patience_option,
     plain_option,
-    set_caps,
+    take_caps,
 )
 from batch.cli.terminal import safe, say
 from batch.coordinator.coordinator_service import Coordinator
@@ -32,6 +32,7 @@ from batch.credentials import catalog_url, pass_for, post_seal
 from batch.embedded_redis import OwnServer
 from batch.language import _
 from batch.local_processes import stopped_by
+from batch.money.caps import change_caps
 from batch.money.spend_tracker import Allowance
 from batch.settings import log_level, read_settings, worker_patience
 from jobs.logs import log_to_stderr
@@ -98,7 +99,7 @@ def command(
     keep_only_needed("coordinator")
     # A secret that cannot be read is told now, and not when the catalogue is due.
     pass_for(catalog_url(os.environ), os.environ)
-    set_caps(home, options)
+    new_caps = take_caps(options)
     metrics, stop = _metrics(home, metrics_port, metrics_address), _Stop()
     with (
         embedded_redis.server(settings.redis_url, home.folder, say) as url,
@@ -116,6 +117,7 @@ def command(
         ) as coordinator,
         stopped_by(stop.hear),
     ):
+        change_caps(home.folder, new_caps)
         own = OwnServer(settings.redis_url, home.folder, say)
         if not end_with_parent(os.environ):
             told = _("coordinator for {folder} is running; press Ctrl-C to stop")

@@ -29,7 +29,7 @@ from batch.cli.shared_options import (
     option,
     patience_option,
     sample_options,
-    set_caps,
+    take_caps,
 )
 from batch.cli.spec_builder import make_spec
 from batch.cli.terminal import say
@@ -86,7 +86,7 @@ def command(
             N_("another nightshift process is running in {folder}", folder=home.folder),
             hint=N_("wait for it to finish (nightshift status), or use another NIGHTSHIFT_HOME"),
         )
-    set_caps(home, options)
+    new_caps = take_caps(options)
     job_id = new_job_id()
     spec = make_spec(job_id, source, options)
     spends = not yes and not costs_nothing(spec)
@@ -100,7 +100,7 @@ def command(
         # Here, so that the workers start meanwhile.
         from batch.cli.submission_summary import check_in
 
-        report = check_in(home, job_id, spec, source, sample or 0, tokenizer)
+        report = check_in(home, job_id, spec, source, sample or 0, tokenizer, new_caps)
         if spends and report.requests:
             count = min(report.first or report.requests, report.requests)
             ask(home, job_id, send_question(count, spec))

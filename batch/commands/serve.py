@@ -22,11 +22,12 @@ from batch.cli.shared_options import (
     option,
     patience_option,
     plain_option,
-    set_caps,
+    take_caps,
 )
 from batch.cli.spec_builder import make_spec
 from batch.cli.terminal import say
 from batch.language import _
+from batch.money.caps import change_caps
 from batch.settings import check_key, log_level, read_settings
 from batch.submission.submit import new_job_id
 from jobs.errors import UsageError
@@ -125,7 +126,7 @@ def command(
     _check_address(home, address, tls=tls_cert is not None)
     # A secret that cannot be read is told now, and not when a batch has ended.
     secret(os.environ, WEBHOOK_SECRET)
-    set_caps(home, options)
+    new_caps = take_caps(options)
     spec = _template(options)
     from batch.api.job_creation import Setting
 
@@ -139,6 +140,7 @@ def command(
     team = Team(home, settings, spec, 0 if api_only else workers, setting)
 
     def make(wake: Any, stack: ExitStack) -> ASGIApp:
+        change_caps(home.folder, new_caps)
         return _app(home, spec, max_upload_mb * 1024**2, address in _HERE, wake, stack)
 
     serve(Listening(address, port, tls_cert, tls_key), make, team)

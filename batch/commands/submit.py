@@ -17,7 +17,7 @@ from batch.cli.shared_options import (
     json_option,
     open_home,
     sample_options,
-    set_caps,
+    take_caps,
 )
 from batch.cli.spec_builder import make_spec
 from batch.cli.submission_summary import check_in
@@ -51,11 +51,11 @@ def command(
 ) -> int:
     """See HELP."""
     home, job_id = open_home(), new_job_id()
-    set_caps(home, options)
+    new_caps = take_caps(options)
     spec = make_spec(job_id, source, options)
     # A worker with another key must not take it; without a key here, the only one there is counts.
     spec = spec.model_copy(update={"key": key_fingerprint(os.environ)})
-    check_in(home, job_id, spec, source, sample or 0, tokenizer)
+    check_in(home, job_id, spec, source, sample or 0, tokenizer, new_caps)
     if as_json:
         # Loads the client of Redis, which this command needs for nothing else.
         from batch.cli.job_snapshot import tell_programs

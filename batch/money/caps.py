@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -144,6 +147,24 @@ def read_caps(home: Path) -> Caps:
             hint=N_("remove it and set them again: nightshift budget --help ({path})", path=path),
         )
     return caps
+
+
+NewCaps = Mapping[str, Any]
+"""Fields of `Caps` that a command gave anew."""
+
+NO_CAPS: NewCaps = MappingProxyType({})
+
+
+def changed(caps: Caps, given: NewCaps) -> Caps:
+    """The caps with what was given in its place."""
+    return msgspec.structs.replace(caps, **given)
+
+
+def change_caps(home: Path, given: NewCaps) -> None:
+    """Stores what was given, once nothing else can refuse it; the other caps stay."""
+    before = read_caps(home)
+    if (after := changed(before, given)) != before:
+        write_caps(home, after)
 
 
 def write_caps(home: Path, caps: Caps) -> None:

@@ -19,7 +19,7 @@ from batch.estimator.limits_check import Bounds, outlook
 from batch.estimator.sample import Sampler
 from batch.money import currency
 from batch.money.balance import read_balance
-from batch.money.caps import Caps, read_caps
+from batch.money.caps import NO_CAPS, Caps, NewCaps, change_caps, changed, read_caps
 from batch.reports.answered_table_file import place_beside
 from batch.reports.output_files import check_free, check_writable
 from batch.reports.reuse import reuse
@@ -53,10 +53,12 @@ def submit(
     *,
     sample: int = 0,
     shape: Callable[[bytes], Shape] = shape_of,
+    new_caps: NewCaps = NO_CAPS,
 ) -> Report:
     """Checks and stores a job. It exists, whole, when this returns, and not at all if it raises.
 
-    `sample` requests, spread over the file, are to go first. `shape` tells the size of a body.
+    `sample` requests, spread over the file, are to go first. `shape` tells the size of a body. The
+    home gets its `new_caps` just before the job, so that a refused one changes nothing.
 
     Raises `Refused` with all faults of the input, `UsageError` where spec and input do not fit,
     `StorageUnavailable` where the home or the output folder cannot be written.
@@ -66,7 +68,7 @@ def submit(
     check_unclaimed(home, job_id, spec, source)
     check_writable(Path(spec.output_dir))
     with staged(home, job_id, spec) as draft:
-        caps, sampler, known = _caps(home, spec), Sampler(shape), offered(spec)
+        caps, sampler, known = _caps(home, spec, new_caps), Sampler(shape), offered(spec)
         spec, lines = opened(draft, spec, source, known)
         gold = gold_of(draft, spec)
         report = fill(draft, spec, lines, tell, sampler, capped=caps.any)
@@ -93,6 +95,7 @@ def submit(
             report.notes.append(told)
         draft.keep_samples(sampler.packed())
         guessed = report.estimate.guess
+        change_caps(home.folder, new_caps)
         report.first = draft.publish(spec, prices, time.time(), guessed, sample=sample)
         report.window, report.spec = spec.window, spec
     return report
@@ -129,9 +132,9 @@ def _compared(spec: Spec) -> int:
     return SAMPLED if spec.task is not None and spec.task.auto_pack else 0
 
 
-def _caps(home: Home, spec: Spec) -> Caps:
+def _caps(home: Home, spec: Spec, given: NewCaps = NO_CAPS) -> Caps:
     """The caps that hold for the job."""
-    return read_caps(home.folder).seen_by(spec.origin.key if spec.origin else "")
+    return changed(read_caps(home.folder), given).seen_by(spec.origin.key if spec.origin else "")
 
 
 def _estimate(

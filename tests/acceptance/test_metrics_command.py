@@ -44,8 +44,10 @@ def test_a_port_that_is_taken_is_told_and_nothing_is_begun(
         taken.listen()
         port = taken.getsockname()[1]
 
-        done = workdir.run("coordinator", "--metrics-port", str(port))
+        caps = ("--budget-rub-per-day", "7")
+        done = workdir.run("coordinator", "--metrics-port", str(port), *caps)
 
     assert done.returncode == 2
     assert f"cannot expose metrics on 127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "today: 0.00 ₽ spent, no cap" in workdir.run("budget").stdout

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from batch.estimator.estimate import Estimate, Size, estimate
-from batch.money.caps import Caps, write_caps
+from batch.money.caps import Caps, read_caps, write_caps
 from batch.store import database, staged_job
 from batch.store.home import Home
 from batch.submission import pricing
@@ -251,6 +251,21 @@ def test_the_caps_of_the_home_refuse_what_nobody_can_bound_too(desk: Desk) -> No
     refusal = desk.refuses(UsageError, lines({}, {"model": "un/known"}))
     assert "no cap in roubles can be kept" in str(refusal)
     desk.submit(lines({}))
+
+
+def test_caps_that_come_with_a_job_are_heeded_at_once_and_stored_only_with_it(desk: Desk) -> None:
+    old, new = Caps(rub_per_month=Decimal(100)), {"rub_per_day": Decimal(5)}
+    write_caps(desk.home.folder, old)
+
+    def submitted(source: BytesIO) -> Report:
+        return submit(desk.home, JOB, spec(desk.folder), source, new_caps=new)
+
+    for error, source in ((Refused, BytesIO(b"{\n")), (UsageError, lines({"model": "un/known"}))):
+        with pytest.raises(error):
+            submitted(source)
+        assert read_caps(desk.home.folder) == old
+    submitted(lines({}))
+    assert read_caps(desk.home.folder) == Caps(Decimal(5), Decimal(100))
 
 
 def test_what_costs_what_it_costs_is_taken_without_a_cap_and_known_as_such(desk: Desk) -> None:
