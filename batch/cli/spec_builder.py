@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from batch.cli.click_options import JOB_OPTIONS, flag_of, text, values
 from batch.cli.table_options import LADDER, take_task
-from batch.reading.source import check_readable
+from batch.reading.source import check_readable, check_stream
 from jobs import headers
 from jobs.deadline import parse_deadline
 from jobs.errors import UsageError, told_by
@@ -37,7 +37,10 @@ _ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".xlsx", ".parquet")
 
 def open_source(source: Path) -> Path | BinaryIO:
     """The input: a path, or standard input."""
-    return sys.stdin.buffer if str(source) == "-" else source
+    if str(source) != "-":
+        return source
+    check_stream(sys.stdin.buffer)
+    return sys.stdin.buffer
 
 
 def _stem(source: Path) -> str:

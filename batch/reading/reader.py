@@ -40,7 +40,9 @@ def read(source: Source, defaults: Defaults) -> Iterator[Request | Fault]:
     or unpacked; that may be after some lines, so nothing is to be sent before the end is reached.
     """
     found = blocks(source)
-    first = list(islice(found, _LOOKED_AT))
+    first = list(islice(found, 1))
+    if not any(isinstance(each, Overlong) for each in first):  # whose end may never come
+        first += islice(found, _LOOKED_AT - 1)
     fault = fault_of_file(_beginning(first), complete=len(first) < _LOOKED_AT)
     if fault is not None:
         return iter([fault])

@@ -27,6 +27,9 @@ Source = str | os.PathLike[str] | BinaryIO
 LONGEST_LINE = 8 * 2**20
 """Bytes of a line without its end; a longer one is skipped unread."""
 
+_ENDLESS = 2**30
+"""Bytes after which nobody waits for the end of a line that is skipped."""
+
 _BLOCK = 512 * 2**10
 _PIECE = 16 * 2**10
 _BOMB_RATIO = 1000
@@ -44,7 +47,9 @@ MEANINGS = {
 
 
 class Overlong(NamedTuple):
-    """Stands where a line was that is longer than `LONGEST_LINE`; `start` is its beginning."""
+    """Stands where a line is that is longer than `LONGEST_LINE`; `start` is its beginning, and its
+    end may not be read yet.
+    """
 
     start: bytes
 
@@ -113,7 +118,7 @@ def blocks(source: Source, name: str = "") -> Iterator[Block | Overlong]:
     """
     name = name or _name(source)
     with _opened(source, name) as stream:
-        yield from _whole_lines(_unpacked(stream, name))
+        yield from _whole_lines(_unpacked(stream, name), name)
 
 
 def unpacked(source: Source, name: str) -> Iterator[bytes]:
@@ -125,30 +130,44 @@ def unpacked(source: Source, name: str) -> Iterator[bytes]:
         yield from _unpacked(stream, name)
 
 
-def _whole_lines(chunks: Iterator[bytes]) -> Iterator[Block | Overlong]:
-    rest: list[bytes] = []
+def _whole_lines(chunks: Iterator[bytes], name: str) -> Iterator[Block | Overlong]:
+    rest: list[bytes] | None = []
     size = 0
     for chunk in chunks:
         first, last = chunk.find(b"\n") + 1, chunk.rfind(b"\n") + 1
-        # Of an overlong line only the beginning and the length are remembered.
-        more = chunk[:first] if first else chunk
-        rest = [*rest, more] if size <= LONGEST_LINE else rest[:1]
         size += first or len(chunk)
+        if rest is not None:
+            rest.append(chunk[:first] if first else chunk)
+        if rest is not None and size - bool(first) > LONGEST_LINE:
+            yield Overlong(rest[0])
+            rest = None  # only its length is remembered
+        if size > _ENDLESS:
+            raise _endless(name)
         if not first:
             continue
-        yield _line(rest, size - 1)
+        if rest is not None:
+            yield _line(rest)
         if last > first:
             yield Block(chunk, first, last)
         rest, size = [chunk[last:]], len(chunk) - last
-    if size:
-        yield _line(rest, size)
+    if size and rest is not None:
+        yield _line(rest)
 
 
-def _line(parts: list[bytes], size: int) -> Block | Overlong:
-    if size > LONGEST_LINE:
-        return Overlong(parts[0])
+def _line(parts: list[bytes]) -> Block:
     line = b"".join(parts)
     return Block(line, 0, len(line))
+
+
+def _endless(name: str) -> InvalidInput:
+    return InvalidInput(
+        N_(
+            "{name} has a line of more than {longest:,} bytes; reading stopped",
+            name=name,
+            longest=_ENDLESS,
+        ),
+        hint=N_("use a JSON Lines file; see docs/input.md"),
+    )
 
 
 def _unpacked(stream: BinaryIO, name: str) -> Iterator[bytes]:
@@ -252,14 +271,31 @@ def check_readable(path: Path) -> None:
     """Raises what reading it would, as far as can be seen from outside: a pipe is opened once."""
     name = _name(path)
     try:
-        if stat.S_ISDIR(path.stat().st_mode):
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _check_ends(found, name)
         if not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise _unreadable(name, error) from error
     except ValueError as error:
         raise _no_name(name) from error
+
+
+def check_stream(stream: BinaryIO) -> None:
+    """The same for one that is open, such as standard input; at a terminal, a person ends it."""
+    if not stream.isatty():
+        _check_ends(os.fstat(stream.fileno()), _name(stream))
+
+
+def _check_ends(found: os.stat_result, name: str) -> None:
+    """Devices such as /dev/zero give bytes for ever, into memory or onto the disk."""
+    is_device = stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)
+    if is_device and not os.path.samestat(found, Path(os.devnull).stat()):
+        raise InvalidInput(
+            N_("{name} is a device, not a file or a pipe", name=name), hint=N_("name a file")
+        )
 
 
 def _opened(source: Source, name: str) -> AbstractContextManager[BinaryIO]:

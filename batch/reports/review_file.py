@@ -20,6 +20,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from batch.reading.source import check_readable
 from batch.reports.output_files import whole_file
 from batch.reports.rows import rows
 from batch.store.call_units import REPAIRED
@@ -178,10 +179,13 @@ def _write(path: Path, task: Task, chosen: list[tuple[Answer, str]]) -> None:
         )
     table = io.StringIO(newline="")
     writer = csv.writer(table, delimiter=delimiter)
-    writer.writerow(["row", "why", *task.form.columns, *names, *map(_correct, names)])
+    writer.writerow(
+        map(harmless, ["row", "why", *task.form.columns, *names, *map(_correct, names)])
+    )
     for row, why in chosen:
-        given = [harmless(plain_cell(row.values.get(name))) for name in names]
-        writer.writerow([row.number, why, *row.cells, *given, *("" for _ in names)])
+        # It is ours and goes to a spreadsheet: cells of the input, too, are no formulas here.
+        given = [plain_cell(row.values.get(name)) for name in names]
+        writer.writerow(map(harmless, [row.number, why, *row.cells, *given, *("" for _ in names)]))
     # The folder may be one by a link that the user made.
     with whole_file(path.parent.resolve() / path.name) as file:
         file.write(table.getvalue().encode("utf-8-sig"))
@@ -214,6 +218,7 @@ def read_review(store: JobStore, path: Path) -> Review:
 
 
 def _reviewed(path: Path, columns: int) -> Iterator[tuple[Any, ...]]:
+    check_readable(path)
     with TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
         try:

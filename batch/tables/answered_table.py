@@ -32,7 +32,8 @@ ENDINGS: dict[Kind, str] = {
     "jsonl": ".jsonl",
 }
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""How a formula begins; where East Asian characters are usual, with wide ones, too."""
 _UTF8 = {"encoding": "utf-8", "bom": True}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from batch.reading.source import check_readable
 from batch.tables.answer_validation import columns_of
 from batch.tables.file_kinds import open_table
 from batch.tables.score import answer_columns, text
@@ -24,6 +25,7 @@ def read_gold(path: Path, task: Task, table: Table) -> dict[int, str]:
     Both tables have the column `task.id_column`, or another that is not of the answer.
     `UsageError` for a file that can't be matched.
     """
+    check_readable(path)
     with TemporaryDirectory() as folder:
         try:
             copy = Path(shutil.copy(path, folder))

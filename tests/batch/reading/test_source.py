@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -17,7 +18,7 @@ else:
 
 from batch.reading.json_scan import MOST_VALUES
 from batch.reading.reader import Defaults, read
-from batch.reading.source import LONGEST_LINE, check_readable
+from batch.reading.source import LONGEST_LINE, check_readable, check_stream
 from jobs.errors import InvalidInput
 from jobs.request import Fault, Request
 
@@ -32,7 +33,7 @@ def count(source: Path | str | io.BytesIO) -> int:
     return len(results)
 
 
-def refusal(source: Path | str | io.BytesIO) -> str:
+def refusal(source: Path | str | BinaryIO) -> str:
     with pytest.raises(InvalidInput) as caught:
         list(read(source, Defaults()))
     assert caught.value.message.isprintable()
@@ -110,8 +111,9 @@ def test_a_wrong_checksum_is_refused_f9() -> None:
 @pytest.mark.parametrize("content", [b"\0", b" " * (2**20 - 1) + b"\n"])
 def test_a_bomb_is_cut_f9(compress: object, content: bytes) -> None:
     assert callable(compress)
+    data = LINE % b"1" + content * (300 * 2**20 // len(content))
 
-    assert "1000 times" in refusal(io.BytesIO(compress(content * (300 * 2**20 // len(content)))))
+    assert "1000 times" in refusal(io.BytesIO(compress(data)))
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst", ".GZ"])
@@ -137,6 +139,48 @@ def test_a_pipe_is_looked_at_from_outside(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
 
     check_readable(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/dev/urandom", "/dev/full"])
+def test_a_device_without_an_end_is_no_input(name: str) -> None:
+    with pytest.raises(InvalidInput, match="is a device, not a file"):
+        check_readable(Path(name))
+    with Path(name).open("rb") as stream, pytest.raises(InvalidInput, match="is a device"):
+        check_stream(stream)
+    check_readable(Path(os.devnull))
+
+
+class Endless(io.RawIOBase):
+    """Gives the same for ever, after a beginning."""
+
+    def __init__(self, beginning: bytes, then: bytes) -> None:
+        self._beginning, self._then, self.given = beginning, then, 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        assert size is not None
+        data, self._beginning = self._beginning or self._then * size, b""
+        self.given += len(data)
+        return data
+
+
+@pytest.mark.parametrize(
+    ("beginning", "then", "told"),
+    [
+        (b"", b"\0", "only zero bytes"),
+        (b'[{"a": 1},', b"1,", "array"),
+        (LINES, b"x", "1,073,741,824"),
+    ],
+)
+def test_a_line_without_an_end_ends_the_reading(beginning: bytes, then: bytes, told: str) -> None:
+    endless = Endless(beginning, then)
+    source = cast("BinaryIO", endless)
+
+    if beginning == LINES:
+        assert told in refusal(source)
+    else:
+        (fault,) = read(source, Defaults())
+        assert told in str(fault)
+        assert endless.given < 2 * LONGEST_LINE + 2**21
 
 
 @pytest.mark.parametrize("name", [b"with space", b"with\nnewline", b"\xff\xfe", b"x" * 255])

@@ -30,7 +30,7 @@ def job(tmp_path: Path) -> JobStore:
     for number in range(60):
         truth = CHOICES[number % 2]
         told = CHOICES[1 - number % 2] if number == 20 else truth
-        rows.append(f"n{number} {' '.join(dice.choices(WORDS[truth].split(), k=5))} label: {told}")
+        rows.append(f"=n{number} {' '.join(dice.choices(WORDS[truth].split(), k=5))} label: {told}")
     task = Task(prompt="Tone: {{ review }}", choices=CHOICES, repairs=3)
     store = table_job(tmp_path, rows, task)
     Play(store, dice, slips=0.1).run()
@@ -51,6 +51,7 @@ def test_what_is_most_likely_wrong_comes_first_and_a_third_is_random(
 
     assert list(found[0]) == ["row", "why", "review", "answer", "correct"]
     assert len({row["row"] for row in found}) == 18
+    assert all(row["review"].startswith("'=n") for row in found)  # no formula in a spreadsheet
     suspect = [row for row in found if row["why"] != "random"]
     assert len(suspect) == 12
     marked = [row["why"] for row in suspect if row["why"] != "unlike the others with this answer"]
