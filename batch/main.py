@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import gc
 import importlib
 import os
@@ -157,6 +158,17 @@ def cli() -> None:
     """See HELP."""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of a disk; what concerns a job's own files is told where it is met."""
+
+
+def _full(error: OSError) -> int:
+    why = _("the output cannot be written: {why}").format(why=error.strerror)
+    _say(f"nightshift: {why}")
+    _say("  " + _("free up space and run the command again; no answers are lost"))
+    return 4
+
+
 def _crashed(error: Exception) -> int:
     """A fault of our own: kept in a file for whoever mends it, told in a sentence."""
     descriptor, path = tempfile.mkstemp(prefix="nightshift-crash-", suffix=".txt")
@@ -257,6 +269,8 @@ def _run() -> int:
             return _ended()
         if isinstance(error, ImportError):
             raise
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return _full(error)
         return _crashed(error)
     return code if isinstance(code, int) else 0
 
