@@ -58,11 +58,13 @@ COMMANDS = {
 }
 
 HELP = N_("""\
-Runs large JSONL files of chat requests overnight, within a budget in roubles.
+Runs large JSONL files of chat requests, or a question about each row of a table, overnight and
+within a budget in roubles.
 
 \b
   nightshift estimate reviews.jsonl               estimate the cost
   nightshift run reviews.jsonl --budget-rub 500   run it on this machine
+  nightshift run reviews.csv --model minimax/minimax-m1 --prompt 'Tone? {{ review }}'
   nightshift resume latest                        continue after any stop
   nightshift doctor                               check the setup
 

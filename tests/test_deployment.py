@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,12 @@ def test_s2_the_key_reaches_workers_only_and_as_a_file_only() -> None:
     assert SERVICES["worker"]["environment"]["NIGHTSHIFT_API_KEY_FILE"] == "/run/secrets/api_key"
     assert "file" in COMPOSE["secrets"]["api_key"]
     assert "ROUTERAI_API_KEY" not in str(SERVICES)
+
+
+def test_the_image_has_the_version_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert {SERVICES[name]["image"] for name in OURS} == {f"nightshift:{project['version']}"}
 
 
 def test_s2_no_secret_is_written_into_the_compose_file() -> None:

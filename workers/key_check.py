@@ -20,7 +20,7 @@ import msgspec
 from jobs.api_probe import EMPTY, others, speaks
 from jobs.errors import NightshiftError
 from jobs.gateways import USD, gateway_of
-from jobs.message import N_, data_of, joined
+from jobs.message import N_, data_of
 from jobs.secret import extra_headers
 from workers.calling.endpoint import Answer, Endpoint, Reply
 from workers.calling.lookup import balance_in
@@ -215,7 +215,7 @@ def main() -> int:
         base_url, key = endpoint_url(os.environ), api_key(os.environ)
         found = asyncio.run(look(base_url, key, extra_headers(os.environ)))
     except NightshiftError as error:
-        found = {"key": _finding(joined(filter(None, (error.message, error.hint))), ok=False)}
+        found = {"key": _finding(error.message, error.hint or "", ok=False)}
     sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
     return 0
 

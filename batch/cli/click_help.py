@@ -65,12 +65,33 @@ class Option(click.Option):
         return extra
 
 
+_ELSEWHERE = {
+    **dict.fromkeys(("--concurrency", "--max-concurrency", "--parallel"), "--max-in-flight"),
+    "--batch-size": "--pack",
+    "--output": "--output-dir",
+    "--out": "--output-dir",
+    "--retries": "--max-attempts",
+    "--max-retries": "--max-attempts",
+}
+"""What options are called in other tools that send many requests, and here."""
+
+
 class Command(click.Command):
     """A command with such a help."""
 
     def get_help_option_names(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """The same without the program around it: whoever asks first decides for all."""
         return ["-h", "--help"]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Of an option that other tools have, tells what it is called here."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            meant = _ELSEWHERE.get(error.option_name, "")
+            if error.possibilities is not None and any(meant in each.opts for each in self.params):
+                error.possibilities[:] = [meant]
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options; many of them in sections."""

@@ -142,14 +142,14 @@ def say_interrupted(job_id: str) -> int:
 
 
 def _table_line(job: JobRow) -> str:
-    """Where the answered table stands beside its input; empty where it does not."""
-    if not job.spec.beside:
+    """Where the answered table stands; empty for a job without one."""
+    if job.spec.task is None:
         return ""
     # Here, so that jobs without a table end without what tables need.
-    from batch.reports.answered_table_file import place_beside
+    from batch.reports.answered_table_file import place_beside, table_name
 
-    beside = place_beside(job.spec)
-    return _("answered table: {file}").format(file=_near(beside)) if beside else ""
+    place = place_beside(job.spec) or Path(job.spec.output_dir) / (table_name(job.spec) or "")
+    return _("answered table: {file}").format(file=_near(place))
 
 
 def _folder(job: JobRow) -> str:

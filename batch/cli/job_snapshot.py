@@ -92,13 +92,13 @@ class Glance:
         if job.ended or not (goes_on(job.state, job.reason) or self._home.is_coordinated(job.id)):
             return progress
         if not self._home.is_coordinated(job.id):
-            well_at, is_copied = self._well_at(job.id), self._home.is_copied()
+            well_at, is_copied = self._well_at(job), self._home.is_copied()
             return self._stall(progress, Signs(uncoordinated_since=well_at, is_copied=is_copied))
         told = self._asked(lambda redis: redis.status.published(job.id, Told))
         if told is not None and told.state == progress.state:
             progress = replace(progress, **told.known(), trouble=told.trouble or progress.trouble)
         if self._wrong:
-            since = self._well_at(job.id)
+            since = self._well_at(job)
             return self._stall(progress, Signs(redis_away_since=since, text=self._wrong))
         return self._heard(progress, told.at if told else 0.0)
 
@@ -119,11 +119,15 @@ class Glance:
         """As it stands still, if by these signs it does; `at` is when it was last told."""
         stall = stalled(progress.state, progress.reason, signs, time.time())
         shown_at = max(at, self._home.touched(progress.job))
+        if signs.uncoordinated_since is not None:
+            shown_at = min(shown_at, signs.uncoordinated_since)
         return at_standstill(progress, stall, shown_at) if stall else progress
 
-    def _well_at(self, job: str) -> float:
-        """When a coordinator was last well, or wrote."""
-        return max(self._home.well_at(), self._home.touched(job))
+    def _well_at(self, job: JobRow) -> float:
+        """When a coordinator was last well. The job's file does not tell: after a kill, whoever
+        looks into it changes it, for SQLite then tidies up what was not yet in its place.
+        """
+        return max(self._home.well_at(), job.created_at)
 
     def all_of(self, store: JobStore) -> dict[str, Any]:
         """What programs are told of one job; amounts are exact strings in ₽."""

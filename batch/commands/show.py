@@ -19,9 +19,10 @@ from batch.reports.output_lines import line_of
 from batch.reports.request_text import answer_of, prompt_of, rest_of
 from batch.reports.rows import Row, row_of
 from batch.store import messages, request_search
+from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.store.request_search import CallFacts, Notable
-from jobs.errors import UsageError
+from jobs.errors import NoSuchJob, UsageError
 from jobs.message import N_
 from jobs.request_kinds import KINDS
 from jobs.result import ResultState
@@ -67,7 +68,7 @@ def command(
 ) -> int:
     """See HELP."""
     home = open_home()
-    job_id = home.find(job)
+    job_id = _find(home, job, row)
     if opened:
         from batch.viewing.server import serve  # loads the server
 
@@ -109,6 +110,17 @@ def _for_programs(store: JobStore, ordinal: int) -> dict[str, Any]:
         "nightshift": ended.get("nightshift"),
         "calls": [call._asdict() for call in request_search.calls_of(store.db, ordinal)],
     }
+
+
+def _find(home: Home, job: str, row: str | None) -> str:
+    """The job's id. A row alone is told how to name it."""
+    try:
+        return home.find(job)
+    except NoSuchJob as error:
+        if row is None and home.job_ids():
+            way = N_("for that request of the latest job: nightshift show latest {row}", row=job)
+            raise NoSuchJob(error.message, hint=way) from None
+        raise
 
 
 def _list(store: JobStore, ordinals: list[int], *, as_json: bool) -> None:

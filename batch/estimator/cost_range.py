@@ -39,6 +39,9 @@ _MARKS, _MARKS_ANSWERED = 6, 3
 """Tokens of a row's marks in a pack: in the prompt, with quotes and a line end; in its answer."""
 
 _SURE = 10
+_FEW_CUT = 0.1
+"""Of answers; where more were as long as allowed, the bound made their length."""
+
 """So many answers of this job, and earlier ones are not asked any more."""
 
 _ROUND = Context(prec=28)
@@ -310,11 +313,21 @@ def _ends(lengths: Range) -> tuple[float, float, float]:
 
 
 def _nearest(answers: dict[int, Answers], key: int) -> Answers | None:
-    """Answers under the bound that is most like this one; without one, under the loosest."""
-    if not answers:
+    """Answers under the bound that is most like this one; without one, under the loosest.
+
+    None where a tighter bound cut them off: how long they would have been, they do not tell.
+    """
+    whole = {most: each for most, each in answers.items() if not _is_cut_off(each, most, key)}
+    if not whole:
         return None
-    loose = max(answers) + 1
-    return answers[min(answers, key=lambda each: abs((each or loose) - (key or loose)))]
+    loose = max(whole) + 1
+    return whole[min(whole, key=lambda each: abs((each or loose) - (key or loose)))]
+
+
+def _is_cut_off(answers: Answers, most: int, wanted: int) -> bool:
+    is_tighter = most and (not wanted or wanted > most)
+    reached = sum(point >= most for point in answers.points)
+    return bool(is_tighter) and reached > _FEW_CUT * len(answers.points)
 
 
 def _clipped_mean(answers: Answers, most: int) -> float:

@@ -130,6 +130,11 @@ def rouble_ways(found: Estimate, bounds: Bounds, budget: Decimal) -> Message:
     if most is not None:
         highest = bounds.with_answers(most).highest or Decimal(0)
         hint = N_("--max-tokens {most} limits the total to {highest}", most=most, highest=highest)
+    elif found.open_ended == found.requests and found.highest is not None:
+        hint = N_(
+            "set --max-tokens, for example 1000; or --budget-rub {for_all} for all of them",
+            for_all=up(found.highest),
+        )
     elif found.highest is not None and found.least is not None:
         hint = N_(
             "--budget-rub {for_all} is enough for all of them, --budget-rub {for_one} for"

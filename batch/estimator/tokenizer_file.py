@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from batch.estimator.character_counts import Shape, shape_of, texts_of
+from batch.extras import install_command
 from jobs.errors import UsageError
 from jobs.message import N_
 
@@ -41,7 +42,7 @@ def _load(path: Path) -> Any:
     except ImportError:
         raise UsageError(
             N_("--tokenizer requires the package tokenizers, which is not installed"),
-            hint=N_("install it with: pip install 'nightshift[tokenizer]'"),
+            hint=N_("install it with: {command}", command=install_command("tokenizers")),
         ) from None
     try:
         return tokenizers.Tokenizer.from_file(str(path))

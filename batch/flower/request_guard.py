@@ -60,7 +60,7 @@ class Guesses:
         self._wrong[address] += 1
         count = self._wrong[address]
         if math.log2(count).is_integer():
-            log.warning(N_("{count} wrong passwords from {address}", count=count, address=address))
+            log.warning(N_("wrong passwords from {address}: {count}", count=count, address=address))
         return float(min(0.05 * 1.5 ** min(count, 20), _LONGEST_WAIT_S))
 
 

@@ -6,6 +6,7 @@ happens to be a request is a fragment, which nobody meant to send.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -66,12 +67,9 @@ def _packed(*command: str, told: Message) -> Form:
 
 def _zip(head: bytes) -> Form:
     if b"xl/" in head[:4096]:
-        return Form(
-            told=N_("an Excel workbook"),
-            hint=EACH_ROW,
-            command=ask_each_row("column"),
-            whole=True,
-        )
+        return _workbook(N_("an Excel workbook"))
+    if b"opendocument.spreadsheet" in head[:4096]:
+        return _workbook(N_("an OpenDocument spreadsheet"))
     if b"word/" in head[:4096]:
         return Form(
             told=N_("a Word document"), hint=N_("export its text as CSV or JSON Lines"), whole=True
@@ -79,9 +77,9 @@ def _zip(head: bytes) -> Form:
     return _packed("unzip", "-p", told=N_("a zip archive"))
 
 
-_PARQUET = Form(
-    told=N_("a Parquet file"), hint=EACH_ROW, command=ask_each_row("column"), whole=True
-)
+def _workbook(told: Message) -> Form:
+    """A table in a format of its own: its columns are known to who made it."""
+    return Form(told=told, hint=EACH_ROW, command=ask_each_row("column"), whole=True)
 
 
 def _no_text(*, told: Message) -> Form:
@@ -100,12 +98,12 @@ _MAGICS = (
     ),
     (b"7z\xbc\xaf\x27\x1c", _packed("7z", "x", "-so", told=N_("a 7z archive"))),
     (b"Rar!\x1a\x07", _packed("unrar", "p", "-inul", told=N_("a rar archive"))),
-    (b"PAR1", _PARQUET),
+    (b"PAR1", _workbook(N_("a Parquet file"))),
     (b"ARROW1", _no_text(told=N_("an Arrow file"))),
     (b"Obj\x01", _no_text(told=N_("an Avro file"))),
     (b"ORC", _no_text(told=N_("an ORC file"))),
     (b"SQLite format 3\x00", _no_text(told=N_("an SQLite database"))),
-    (b"\xd0\xcf\x11\xe0", _no_text(told=N_("an old Office document"))),
+    (b"\xd0\xcf\x11\xe0", _workbook(N_("an old Excel workbook, or another Office document"))),
     (b"%PDF-", _no_text(told=N_("a PDF document"))),
     (b"\x89PNG", _no_text(told=N_("a picture"))),
     (b"\xff\xd8\xff", _no_text(told=N_("a picture"))),
@@ -222,7 +220,21 @@ def _text(head: bytes, *, complete: bool) -> Form | None:
         return _spread(text, lines)
     if any(line[0] in "{[\"'" or _parses(line) for line in lines[:2]):
         return None
-    return _table(text, complete=complete) or _prose(lines)
+    return _table(_legible(head), complete=complete) or _prose(lines)
+
+
+def _legible(head: bytes) -> str:
+    """The text of a table's beginning, in the encoding that it is most likely in."""
+    try:
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        from charset_normalizer import from_bytes  # loads slowly, and few need it
+
+        best = from_bytes(head, cp_isolation=list(_OLD_ENCODINGS)).best()
+        return str(best) if best else head.decode(errors="replace")
+
+
+_OLD_ENCODINGS = ("cp1251", "cp866", "koi8_r", "cp1252")
 
 
 def _old_mac(text: str) -> Form | None:

@@ -552,7 +552,8 @@ EACH_ROW = N_("give a prompt for each row, with column names in double braces:")
 def ask_each_row(column: str) -> tuple[str, ...]:
     """The command that does so, for a column of texts."""
     name = column if column.isidentifier() else f"row[{json.dumps(column, ensure_ascii=False)}]"
-    return ("nightshift", "run", "--prompt", f"Classify this: {{{{ {name} }}}}")
+    prompt = f"Classify this: {{{{ {name} }}}}"
+    return ("nightshift", "run", "--model", "minimax/minimax-m1", "--prompt", prompt)
 
 
 def text_column(sizes: dict[str, int]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from batch.extras import install_command
 from batch.tables.table_reader import Row, as_text
 from jobs.errors import InvalidInput, UsageError
 from jobs.message import N_
@@ -22,7 +23,10 @@ def _pyarrow() -> Any:
     except ImportError:
         raise UsageError(
             N_("Parquet requires the package pyarrow, which is not installed"),
-            hint=N_("pip install 'nightshift[parquet]', or convert the table to CSV"),
+            hint=N_(
+                "install it with: {command}, or convert the table to CSV",
+                command=install_command("pyarrow"),
+            ),
         ) from None
     return pa, parquet
 

@@ -18,12 +18,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from batch.tables.table_reader import as_text
 from jobs.errors import InvalidValue, UsageError
-from jobs.message import N_
+from jobs.message import N_, Message
 
 LONGEST = 4 * 2**20
 """Characters of a message that a template may make."""
 
 _DEEPEST_LOOP = 2
+_IN_BRACES = re.compile(r"\{\{-?(.*?)-?\}\}", re.DOTALL)
 _NO_NAME = re.compile(r"\W")
 _NOT_HERE = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Call)
 
@@ -47,7 +48,7 @@ def compile_prompt(text: str, columns: tuple[str, ...], option: str) -> Render:
                 line=error.lineno,
                 why=error.message or "",
             ),
-            hint=N_("{{ column }} inserts a cell"),
+            hint=_spaced_name(text, columns) or N_("{{ column }} inserts a cell"),
         ) from None
 
     def render(row: Mapping[str, Any]) -> str:
@@ -60,6 +61,15 @@ def compile_prompt(text: str, columns: tuple[str, ...], option: str) -> Render:
             raise InvalidValue(N_("cannot render the prompt: {why}", why=error)) from None
 
     return render
+
+
+def _spaced_name(text: str, columns: tuple[str, ...]) -> Message | None:
+    """How to write a column whose name is no word, where it stands in braces as if it were one."""
+    for inner in _IN_BRACES.findall(text):
+        name = inner.split("|")[0].strip()
+        if name in columns and not name.isidentifier():
+            return N_("write {{ row[{name!r}] }}: its name is not one word", name=name)
+    return None
 
 
 class _Environment(ImmutableSandboxedEnvironment):

@@ -198,6 +198,17 @@ FORMS: dict[str, tuple[bytes, str, str]] = {
         "git lfs pull",
     ),
     "zip": (zipped("requests.jsonl"), "a zip archive", "unzip -p"),
+    "CSV in Windows-1251": (
+        "№;Отзыв\n1;Привет, хороший товар\n2;Не советую никому\n".encode("cp1251"),
+        "with the columns №, Отзыв",
+        "--model minimax/minimax-m1 --prompt 'Classify this: {{ Отзыв }}'",
+    ),
+    "ODS": (
+        b"PK\x03\x04" + b"\0" * 26 + b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet",
+        "an OpenDocument spreadsheet",
+        "--prompt",
+    ),
+    "XLS": (b"\xd0\xcf\x11\xe0" + b"\0" * 512, "an old Excel workbook", "--prompt"),
     "Excel": (zipped("xl/workbook.xml"), "an Excel workbook", "--prompt"),
     "tar": (tarred(), "a tar archive", "tar -xOf"),
     "tar.gz": (gzip.compress(tarred()), "a tar archive", "tar -xOf"),

@@ -370,7 +370,7 @@ def test_wrong_passwords_wait_longer_and_are_logged(caplog: pytest.LogCaptureFix
     assert waits[-1] == 5.0
     assert guesses.wrong("10.0.0.8") == waits[0]
     told = [record.getMessage() for record in caplog.records]
-    assert told[:4] == [f"{n} wrong passwords from 10.0.0.9" for n in (1, 2, 4, 8)]
+    assert told[:4] == [f"wrong passwords from 10.0.0.9: {n}" for n in (1, 2, 4, 8)]
 
 
 def test_a_password_that_is_soon_guessed_is_refused() -> None:

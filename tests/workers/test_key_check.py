@@ -1,11 +1,13 @@
-"""What `doctor` asks an endpoint that has nothing to say."""
+"""What `doctor` asks an endpoint, and tells of the key."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
+from jobs.secret import KEY_SOURCES
 from workers import key_check
 
 
@@ -32,3 +34,16 @@ def test_who_answers_nothing_is_asked_three_times(monkeypatch: pytest.MonkeyPatc
     ]
     assert not found["endpoint"]["ok"]
     assert found["key"]["text"] == "not checked"
+
+
+def test_without_a_key_the_way_out_is_to_set_one(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    for name in KEY_SOURCES:
+        monkeypatch.delenv(name, raising=False)
+
+    key_check.main()
+
+    key = json.loads(capsysbinary.readouterr().out)["key"]
+    assert (key["ok"], key["text"]) == (False, "no API key is set")
+    assert key["cure"].startswith("set ROUTERAI_API_KEY")

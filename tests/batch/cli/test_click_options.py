@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from batch.cli.click_options import FIXED, JOB_OPTIONS, UNSET
-from batch.commands import resume
+from batch.commands import resume, run
 from jobs.errors import UsageError
 from jobs.job_options import Spec
 from jobs.option_declaration import declared
@@ -130,3 +131,19 @@ def test_saying_again_what_a_job_is_already_is_not_refused(tmp_path: Path) -> No
 
 def _none() -> dict[str, Any]:
     return dict.fromkeys(UNSET)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--concurrency", "4"], "--max-in-flight"),
+        (["--output=here"], "--output-dir"),
+        (["--budget-rubb", "4"], "--budget-rub"),
+    ],
+)
+def test_an_option_of_another_tool_is_told_by_its_name_here(words: list[str], told: str) -> None:
+    with pytest.raises(click.NoSuchOption) as refused:
+        run.command.main(["a.jsonl", *words], standalone_mode=False)
+
+    assert refused.value.possibilities is not None
+    assert told in refused.value.possibilities

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from batch.cli.exit_summary import say_ending
-from batch.commands import resume
+from batch.commands import resume, show
 from batch.store.incidents import Trouble
+from jobs.errors import NoSuchJob
 from jobs.job_options import Budget
 from jobs.message import Message
 from jobs.pause_reasons import PauseReason
 from jobs.states import JobState
+from jobs.table_task import TableForm, Task
 from tests.batch.making import prices, publish
 
 FILLED_IN = {
@@ -62,3 +65,29 @@ def test_the_printed_command_goes_on_with_the_job(
         program = import_module(f"batch.commands.{name}").command
         assert program.main([*words, *is_dry], standalone_mode=False) == 0
     assert ("--base-url" in words) == (code in ("endpoint.wrong_address", "endpoint.redirect"))
+
+
+def test_the_answered_table_is_told_wherever_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = Task(prompt="{{ a }}", form=TableForm(kind="csv", columns=("a",)))
+    with closing(publish(tmp_path, task=task, source="a.csv")) as store:
+        say_ending(replace(store.job(), state=JobState.COMPLETED), store)
+        folder = store.job().spec.output_dir
+
+    assert f"answered table: {folder}/a.answered.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("named", "hint"), [("17", "show latest 17"), ("17 3", "nightshift status")]
+)
+def test_a_row_without_its_job_is_told_how_to_be_named(
+    named: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIGHTSHIFT_HOME", str(tmp_path))
+    publish(tmp_path).close()
+
+    with pytest.raises(NoSuchJob) as refused:
+        show.command.main(named.split(), standalone_mode=False)
+
+    assert hint in str(refused.value.hint)

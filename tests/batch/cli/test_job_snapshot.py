@@ -33,7 +33,7 @@ from batch.notifications.absent_coordinator import Watchman
 from batch.settings import read_settings
 from batch.store.home import Home, HomeLock
 from batch.watching.progress import Progress, at_standstill, progress_of
-from jobs.names import LOCK
+from jobs.names import DATABASE, LOCK
 from jobs.notify import Notify
 from jobs.stall import Stall, Stalled
 from jobs.states import JobState
@@ -54,7 +54,8 @@ class Scene:
         self.home = Home(folder)
         publish(folder, 4).close()
         self.ago = time.time() - AGO_S
-        self._age(self.home.jobs_folder / JOB)
+        self.home.lock().release()
+        self._age(self.home.jobs_folder / JOB, folder)
         self.lock: HomeLock | None = None
 
     def _age(self, *folders: Path) -> None:
@@ -100,6 +101,14 @@ def check(progress: Progress, text: str, scene: Scene) -> None:
 
 
 def test_without_a_coordinator_it_is_said_since_when_nobody_works_on_a_job(scene: Scene) -> None:
+    check(scene.look(), "no coordinator is at work", scene)
+
+
+def test_a_look_at_a_job_does_not_move_the_moment_at_which_its_coordinator_was_lost(
+    scene: Scene,
+) -> None:
+    (scene.home.jobs_folder / JOB / DATABASE).touch()  # SQLite tidies up after a kill
+
     check(scene.look(), "no coordinator is at work", scene)
 
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from batch.estimator.character_counts import Shape, shape_of, shape_of_text
-from batch.estimator.cost_range import Reckoning, hours_for, reckon
+from batch.estimator.cost_range import OUTPUT, Reckoning, hours_for, reckon
 from batch.estimator.model_statistics import Lesson, Seen, lessons_of, recall, remember
 from batch.estimator.prompt_tokens import Figures, Fit
 from batch.estimator.sample import MOST, Crowd, Sample, Sampler
@@ -136,6 +136,16 @@ def test_answers_are_never_expected_to_be_longer_than_allowed() -> None:
     )
 
     assert found.output.high == found.output.likely == 500
+
+
+@pytest.mark.parametrize(("most", "likely"), [(50, 10 * 50), (0, 10 * OUTPUT)])
+def test_answers_that_were_cut_off_do_not_tell_how_long_they_are(most: int, likely: int) -> None:
+    cut = lessons_of([Seen(Shape(1), MODEL, 20, Usage(500, 20), None, "", 1.0)] * 30, PRICES)
+    crowds, samples = {MODEL: Crowd(10, 1000)}, [Sample(MODEL, most or None, 100, Shape(1))]
+
+    found = reckon(crowds, samples, PRICES, own={}, earlier={MODEL: [cut[MODEL]]})
+
+    assert found.output.likely == likely
 
 
 def test_a_model_without_a_price_leaves_the_whole_without_one() -> None:

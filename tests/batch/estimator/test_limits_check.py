@@ -46,6 +46,13 @@ def look(
     return outlook(asked, found, lambda: iter(every), PRICES, caps, NOON, held)
 
 
+def test_a_budget_that_prompts_alone_exceed_is_told_of_max_tokens_first(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refusal:
+        look(tmp_path, OPEN, budget=Budget(rub=Decimal(1)))
+
+    assert str(refusal.value.hint).startswith("set --max-tokens, for example 1000; or --budget-rub")
+
+
 def test_a_budget_below_one_unbounded_request_tells_the_bound_that_fits(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refusal:
         look(tmp_path, OPEN, budget=Budget(rub=Decimal(20)))

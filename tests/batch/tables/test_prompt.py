@@ -36,6 +36,14 @@ def test_an_unknown_column_is_told_with_the_nearest() -> None:
     assert told.value.hint == "did you mean {{ review }}?"
 
 
+@pytest.mark.parametrize("text", ["{{ Название товара }}", "{{Название товара | upper}}"])
+def test_a_column_of_several_words_is_told_how_to_be_written(text: str) -> None:
+    with pytest.raises(UsageError) as told:
+        rendered(text)
+
+    assert told.value.hint == "write {{ row['Название товара'] }}: its name is not one word"
+
+
 @pytest.mark.parametrize(
     "text",
     [
