@@ -271,6 +271,7 @@ def serve(
 def _server(app: ASGIApp, listening: Listening) -> uvicorn.Server:
     import uvicorn
 
+    from batch.api.handshakes import Handshakes
     from batch.api.protocol import Protocol, most_at_once
 
     class Server(uvicorn.Server):
@@ -284,6 +285,8 @@ def _server(app: ASGIApp, listening: Listening) -> uvicorn.Server:
         config = uvicorn.Config(
             app,
             http=Protocol,
+            # uvloop begins no TLS on a connection that it has accepted without.
+            loop="asyncio" if listening.tls_cert else "auto",
             ws="none",
             lifespan="off",
             log_config=None,
@@ -297,6 +300,10 @@ def _server(app: ASGIApp, listening: Listening) -> uvicorn.Server:
             ssl_keyfile=listening.tls_key,
         )
         config.load()
+        if config.ssl is not None:
+            most = most_at_once() // 4
+            config.http_protocol_class = Handshakes(Protocol, config.ssl, most)  # type: ignore[assignment]
+            config.ssl = None
     except OSError as error:  # ssl.SSLError is one
         raise UsageError(
             N_(
