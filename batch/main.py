@@ -21,7 +21,7 @@ import click
 from batch.language import _, teach_click
 from jobs.celery_settings import forget_celerys
 from jobs.errors import NightshiftError
-from jobs.message import N_
+from jobs.message import N_, message_of
 from jobs.secret import no_core_dumps
 
 if TYPE_CHECKING:
@@ -171,6 +171,21 @@ def _full(error: OSError) -> int:
     return 4
 
 
+_KIND = 0xFF
+_OF_A_DISK = {3, 5, 8, 10, 11, 13, 14, 26}
+"""What SQLite says (its codes) of a file that is locked, cut, foreign or on a disk that fails."""
+
+
+def _failed(error: Exception) -> int:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return _full(error)
+    if getattr(error, "sqlite_errorcode", 0) & _KIND in _OF_A_DISK:
+        told = _("the job's files cannot be used: {why}").format(why=_(message_of(error)))
+        _say(f"nightshift: {told}")
+        return 4
+    return _crashed(error)
+
+
 def _crashed(error: Exception) -> int:
     """A fault of our own: kept in a file for whoever mends it, told in a sentence."""
     descriptor, path = tempfile.mkstemp(prefix="nightshift-crash-", suffix=".txt")
@@ -271,9 +286,7 @@ def _run() -> int:
             return _ended()
         if isinstance(error, ImportError):
             raise
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return _full(error)
-        return _crashed(error)
+        return _failed(error)
     return code if isinstance(code, int) else 0
 
 

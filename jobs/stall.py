@@ -63,7 +63,11 @@ class Stall(Ruled):
     )
     JOB_UNUSABLE = (
         "job_unusable",
-        Pausing(N_("its files cannot be used"), N_("see what is wrong:"), "nightshift doctor"),
+        Pausing(
+            N_("its files cannot be used"),
+            N_("make them readable and writable again, or restore them from a backup; then:"),
+            "nightshift resume {job}",
+        ),
     )
     COORDINATOR_SILENT = (
         "coordinator_silent",

@@ -187,7 +187,7 @@ def _jobs(settings: Settings, wrong: Message) -> Iterator[Finding]:
     try:
         home = Home(settings.home)
         with closing(Glance(home, settings, wrong)) as glance:
-            jobs = [glance.at(store.job()) for store in home.stores()]
+            jobs = list(glance.each(lambda store: glance.at(store.job()), lambda found: found))
     except NightshiftError:
         return  # of the home or the secret, which is told
     for job in worst(jobs):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import click
 
 from batch.cli.click_help import Command
 from batch.cli.exit_summary import skipped, ways_on
 from batch.cli.failure_text import cause_lines
-from batch.cli.job_snapshot import Glance, tell_programs, worst
+from batch.cli.job_snapshot import Glance, without_facts, worst
 from batch.cli.progress_text import (
     bound_line,
     failed,
@@ -51,9 +53,9 @@ from batch.cli.terminal import (
 from batch.language import _, ngettext, number, zoned
 from batch.notifications.absent_coordinator import Watchman
 from batch.settings import read_settings
-from batch.store.home import Home
 from batch.store.jobstore import JobStore
 from batch.watching.progress import Progress
+from jobs.errors import StorageUnavailable
 from jobs.message import N_
 from jobs.stall import STALLED
 from jobs.states import JobState
@@ -102,19 +104,28 @@ def command(
         if watch:
             with closing(Watchman(home)) as watchman:
                 watchman.start()
-                _refresh(lambda: _show(home, glance, job, states, limit))
+                _refresh(lambda: _show(home.folder, glance, job, states, limit))
         elif not as_json:
-            _show(home, glance, job, states, limit)
+            return _show(home.folder, glance, job, states, limit)
         elif job is not None:
-            tell_programs(home, settings, home.find(job))
+            return glance.one(glance.find(job), partial(_tell_one, glance), _tell_unreadable)
         else:
-            listed = islice(_listed(home, states), limit or None)
-            found = [glance.all_of(store) for store in listed]
-            tell_json({"version": 1, "jobs": found})
+            listed = islice(glance.each(glance.all_of, without_facts, states), limit or None)
+            tell_json({"version": 1, "jobs": list(listed)})
     return 0
 
 
-def _refresh(show: Callable[[], None]) -> None:
+def _tell_one(glance: Glance, store: JobStore) -> int:
+    tell_json(glance.all_of(store))
+    return 0
+
+
+def _tell_unreadable(progress: Progress) -> int:
+    tell_json(without_facts(progress))
+    return StorageUnavailable.exit_code
+
+
+def _refresh(show: Callable[[], object]) -> None:
     """Shows it again and again: on a terminal in one place."""
     with suppress(KeyboardInterrupt), keys_unseen():
         while True:
@@ -125,23 +136,21 @@ def _refresh(show: Callable[[], None]) -> None:
 
 
 def _show(
-    home: Home,
+    folder: Path,
     glance: Glance,
     job: str | None,
     states: tuple[str, ...],
     limit: int | None,
-) -> None:
+) -> int:
     if job is not None:
-        with closing(home.open(home.find(job), read_only=True)) as store:
-            _one(store, glance)
-        return
-    jobs = [glance.at(store.job()) for store in _listed(home, states)]
+        return glance.one(glance.find(job), partial(_one, glance), _unreadable)
+    jobs = list(glance.each(lambda store: glance.at(store.job()), lambda found: found, states))
     most = _MOST_SHOWN if limit is None else limit or len(jobs)
     if jobs:
         _all(jobs[:most])
     else:
         told = _("no jobs in {folder}; create one with nightshift run INPUT")
-        say(told.format(folder=safe(str(home.folder))))
+        say(told.format(folder=safe(str(folder))))
     if more := len(jobs) - most if len(jobs) > most else 0:
         told = ngettext(
             "… and {count} more job; --limit 0 lists all",
@@ -152,13 +161,7 @@ def _show(
     for each in worst(jobs):
         say(stall_line(each))
         say(f"  {way_out(each)}")
-
-
-def _listed(home: Home, states: tuple[str, ...]) -> Iterator[JobStore]:
-    """The newest first."""
-    for store in home.stores(newest_first=True):
-        if not states or store.job().state in states:
-            yield store
+    return 0
 
 
 _NUMBERS = (2, 3, 4, 5, 6)
@@ -228,8 +231,35 @@ def _is_away(progress: Progress) -> bool:
     return progress.down and (progress.wait is None or progress.wait.is_outage)
 
 
-def _one(store: JobStore, glance: Glance) -> None:
-    job = store.job()
+def _unreadable(progress: Progress) -> int:
+    """What is known of a job whose file cannot be read."""
+    is_told = bool(progress.name)
+    done = _("{done} of {requests}").format(
+        done=number(progress.finished), requests=number(progress.requests)
+    )
+    _tell_facts(
+        {
+            _("job"): progress.job,
+            _("name"): safe(progress.name),
+            _("state"): _state(progress),
+            _("done"): f"{done}, {failed(progress.failed)}" if is_told else "",
+            _("cost"): spending(progress) if is_told else "",
+            _("needs you"): stall_line(progress),
+            "": way_out(progress),
+        }
+    )
+    return StorageUnavailable.exit_code
+
+
+def _tell_facts(facts: dict[str, str]) -> None:
+    wide = max(map(len, facts))
+    for name, fact in facts.items():
+        if fact:
+            tell(f"{name:>{wide}}  {fact}", wide + 2)
+
+
+def _one(glance: Glance, store: JobStore) -> int:
+    job, causes = store.job(), store.why()
     refusals = store.refusals()
     progress = glance.at(job, refusals=sum(refusals.values()))
     moves = progress.state == JobState.IN_PROGRESS and progress.stall is None
@@ -259,13 +289,10 @@ def _one(store: JobStore, glance: Glance) -> None:
         _("endpoint"): job.spec.base_url + (_(", not responding") if _is_away(progress) else ""),
         _("results"): safe(job.spec.output_dir),
     }
-    wide = max(map(len, facts))
-    for name, fact in facts.items():
-        if fact:
-            tell(f"{name:>{wide}}  {fact}", wide + 2)
-    causes = store.why()
+    _tell_facts(facts)
     for line in cause_lines(causes, job.id):
         tell(line, 4)
     for words, command in ways_on(job, causes):
         tell(words)
         tell(f"  {command}")
+    return 0

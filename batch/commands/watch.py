@@ -11,7 +11,7 @@ import click
 
 from batch.cli.click_help import Command
 from batch.cli.exit_summary import INTERRUPTED, say_ending
-from batch.cli.job_snapshot import Glance, facts_of
+from batch.cli.job_snapshot import Glance, facts_of, without_facts
 from batch.cli.parameter_types import Seconds
 from batch.cli.progress_display import Display
 from batch.cli.progress_text import stall_line, way_out
@@ -28,11 +28,11 @@ from batch.language import _
 from batch.notifications.absent_coordinator import Watchman
 from batch.settings import read_settings
 from batch.store.home import Home
-from batch.store.jobstore import JobRow, JobStore
+from batch.store.jobstore import JobRow
 from batch.watching.progress import Meter, Progress
+from jobs.errors import StorageUnavailable
 from jobs.lifecycle import is_at_rest
 from jobs.message import N_
-from jobs.stall import Stall
 
 HELP = N_("""\
 Follow JOB until it ends; same exit codes as run. Ctrl-C stops watching, not the job.
@@ -62,12 +62,12 @@ def command(job: str, every: float, *, as_json: bool) -> int:
     job_id = home.find(job)
     with (
         closing(Glance(home, settings)) as glance,
-        closing(_display(home, job_id, as_json=as_json)) as display,
+        closing(_display(home, job_id, glance if as_json else None)) as display,
         closing(Watchman(home, job_id)) as watchman,
     ):
         watchman.start()
         try:
-            row = _follow(home, job_id, glance, display, every)
+            row = _follow(job_id, glance, display, every)
         except KeyboardInterrupt:
             display.close()
             say(_("the job keeps running; watch it again with:"))
@@ -77,9 +77,9 @@ def command(job: str, every: float, *, as_json: bool) -> int:
         return say_ending(row, store)
 
 
-def _display(home: Home, job: str, *, as_json: bool) -> Display | _Lines:
-    if as_json:
-        return _Lines(home.open(job, read_only=True))
+def _display(home: Home, job: str, told_as_json: Glance | None) -> Display | _Lines:
+    if told_as_json:
+        return _Lines(told_as_json)
     # Ctrl-C ends the watching alone.
     return Display(home, stop=f"nightshift pause {job}")
 
@@ -87,13 +87,14 @@ def _display(home: Home, job: str, *, as_json: bool) -> Display | _Lines:
 class _Lines:
     """A line of JSON for each look at which something was new, on standard output."""
 
-    def __init__(self, store: JobStore) -> None:
-        self._store = store
+    def __init__(self, glance: Glance) -> None:
+        self._glance = glance
         self._last: dict[str, Any] = {}
 
     def show(self, progress: Progress) -> None:
         """Shows a moment."""
-        told = {**progress.as_json(), **facts_of(self._store)}
+        facts = self._glance.one(progress.job, facts_of, without_facts)
+        told = {**facts, **progress.as_json()}
         news = {**told, "attention": progress.attention}
         if news != self._last:
             tell_json(told)
@@ -104,26 +105,32 @@ class _Lines:
         say(text)
 
     def close(self) -> None:
-        """Lets go of the job."""
-        self._store.close()
+        """There is nothing to let go of."""
 
 
-def _follow(
-    home: Home, job_id: str, glance: Glance, display: Display | _Lines, every: float
-) -> JobRow:
+def _follow(job_id: str, glance: Glance, display: Display | _Lines, every: float) -> JobRow:
     meter = Meter()
-    stall: Stall | None = None
-    with closing(home.open(job_id, read_only=True)) as store:
-        while True:
-            row = store.job()
+    progress: Progress | None = None
+    while True:
+        before, row = progress, None
+        try:
+            with glance.reading(job_id) as store:
+                row, refusals = store.job(), sum(store.refusals().values())
             meter.note(time.monotonic(), row.finished)
-            progress = glance.at(row, meter.rate, sum(store.refusals().values()))
-            display.show(progress)
-            was, stall = stall, progress.stall.reason if progress.stall else None
-            if stall != was and not is_at_rest(row):
-                display.say(stall_line(progress) or _("the job moves again"))
-                if stall is not None:
-                    display.say(f"  {way_out(progress)}")
-            if is_at_rest(row):
-                return row
-            time.sleep(every)
+            progress = glance.at(row, meter.rate, refusals)
+        except StorageUnavailable as error:
+            progress = glance.unusable(job_id, error.message, before)
+        display.show(progress)
+        if row is not None and is_at_rest(row):
+            return row
+        _say_change(display, before, progress)
+        time.sleep(every)
+
+
+def _say_change(display: Display | _Lines, before: Progress | None, progress: Progress) -> None:
+    """That it stands still by now, or moves again, where it did not before."""
+    was = before.stall.reason if before and before.stall else None
+    if (progress.stall.reason if progress.stall else None) != was:
+        display.say(stall_line(progress) or _("the job moves again"))
+        if progress.stall:
+            display.say(f"  {way_out(progress)}")

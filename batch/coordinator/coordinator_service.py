@@ -41,7 +41,7 @@ from batch.notifications.notifier import Teller
 from batch.store.home import Home
 from batch.watching.latest_incidents import REDIS
 from batch.watching.progress import Progress, at_standstill
-from jobs.errors import ServiceUnavailable
+from jobs.errors import ServiceUnavailable, StorageUnavailable
 from jobs.message import NOTHING
 from jobs.signing import Target
 from jobs.stall import UNMANNED_S, Signs, stalled
@@ -67,6 +67,9 @@ OWN_UNMANNED_S = 30.0
 
 WELL_S = 1.0
 """How often the home's lock is told that all is well."""
+
+CHECK_S = 2.0
+"""How often it is looked whether the files that are open are those that others find."""
 
 _AWAY_S = 1.0
 
@@ -108,7 +111,8 @@ class Coordinator:
         self._afterwards = Afterwards(home, sender)
         self._targets: set[Target] = set()
         self._jobs: dict[str, JobController] = {}
-        self._last_turn = self._last_scan = self._last_late = float("-inf")
+        self._unusable: dict[str, JobController] = {}
+        self._last_turn = self._last_scan = self._last_late = self._checked_at = float("-inf")
         self._asleep: dict[str, float] = {}
         self._retold_at = time.monotonic()
         self._well_at = float("-inf")
@@ -151,6 +155,7 @@ class Coordinator:
         Raises `StorageUnavailable` when the files of the one job that it is for are not usable.
         """
         try:
+            self._check_files()
             self._board.serve()
             self._watch_redis()
             self._take_in()
@@ -163,6 +168,29 @@ class Coordinator:
         except ServiceUnavailable as error:
             self._is_away(error)
             time.sleep(_AWAY_S)
+        except (StorageUnavailable, OSError) as error:
+            if self._only:
+                raise
+            self._is_homeless(error)
+            time.sleep(_AWAY_S)
+
+    def _check_files(self) -> None:
+        """Nothing is paid for that is written where nobody will find it."""
+        if time.monotonic() - self._checked_at < CHECK_S:
+            return
+        self._checked_at = time.monotonic()
+        self._lock.check()
+        for job in list(self._jobs.values()):
+            with self._isolation.apart(job.id):
+                job.check_files()
+
+    def _is_homeless(self, error: Exception) -> None:
+        """The data directory cannot be used: all of its jobs are let be until it can."""
+        self._checked_at = float("-inf")
+        self._isolation.let_all_be(list(self._jobs), error)
+        with suppress(ServiceUnavailable, OSError):
+            self._board.turn()
+        self._tell_unusable()
 
     def _is_well(self) -> None:
         self._recovery.answers()
@@ -185,9 +213,9 @@ class Coordinator:
         """Tells by what does not need Redis that a job stands still; it stood so at `shown_at`."""
         # Whatever is wrong with the job, or with telling of it, is not to end the others.
         with suppress(Exception):
-            row = job.store.job()
+            row = job.status.row()
             stall = stalled(row.state, row.reason, signs, time.time())
-            self._teller.see(job.store, stall)
+            self._teller.see(job.store, stall, row)
             if stall is not None and job.status.last is not None:
                 told = at_standstill(job.status.last, stall, shown_at)
                 self._listen(told)
@@ -215,13 +243,21 @@ class Coordinator:
                 job.heard(found.get(job.id), began)
 
     def _drop(self, job_id: str) -> None:
-        """Stops the work on a job that is let be, and tells that it stands still."""
+        """Stops the work on a job that is let be."""
         if job := self._jobs.pop(job_id, None):
-            ailment = self._board.ailing[job_id]
-            signs = Signs(unusable_since=ailment.since, text=ailment.told)
-            self._tell_stalled(job, signs, ailment.since)
+            self._unusable[job_id] = job
+            job.status.row()
             with suppress(sqlite3.Error):
                 job.store.close()
+
+    def _tell_unusable(self) -> None:
+        """Tells of the jobs that are let be that they stand still, as long as they do."""
+        for job_id, job in list(self._unusable.items()):
+            if ailment := self._board.ailing.get(job_id):
+                signs = Signs(unusable_since=ailment.since, text=ailment.told)
+                self._tell_stalled(job, signs, ailment.since)
+            else:
+                del self._unusable[job_id]
 
     def _turn(self) -> None:
         self._last_turn = time.monotonic()
@@ -242,6 +278,7 @@ class Coordinator:
                     job.store.close()
                     del self._jobs[job.id]
                     self._isolation.troubles.pop(job.id, None)
+        self._tell_unusable()
 
     def _others_try(self, job: JobController) -> bool:
         return any(other.is_trying() for other in self._beside(job))
@@ -313,6 +350,7 @@ class Coordinator:
                 if job.state is JobState.IN_PROGRESS and job.reason_text:
                     store.tell(NOTHING)
                 return
+            self._isolation.recovered(job_id, store)
             self._afterwards.note(store)
             if not store.is_written():
                 self._ended.note(job_id)

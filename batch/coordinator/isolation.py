@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 
 from batch.coordinator.coordinator_heartbeat import Ailment
@@ -36,6 +36,7 @@ class Isolation:
         self._ailing = ailing
         self._drop = drop
         self._until: dict[str, float] = {}
+        self._of_all = NOTHING
         self.troubles: dict[str, Troubles] = defaultdict(Troubles)
         """What troubled each job of late."""
 
@@ -50,6 +51,17 @@ class Isolation:
             if self._only == job_id:
                 self._tell(job_id, _sentence(error))
                 raise _as_ours(error) from error
+            self._let_be(job_id, error)
+
+    def let_all_be(self, job_ids: Sequence[str], error: Exception) -> None:
+        """None of them can be worked on: the home itself cannot be used."""
+        text = _sentence(error)
+        if text != self._of_all:
+            self._of_all = text
+            log.error(N_("{text}; no job goes on until then", text=text))
+            log.debug("", exc_info=error)
+        for job_id in job_ids:
+            self._ailing.setdefault(job_id, Ailment(str(text), time.time(), text.data))
             self._let_be(job_id, error)
 
     def lets_be(self, job_id: str) -> bool:
@@ -75,7 +87,8 @@ class Isolation:
         if before is None or before.text != text:
             log.error(N_("{job}: {text}; the other jobs go on", job=job_id, text=text))
             log.debug("", exc_info=error)
-            self._ailing[job_id] = Ailment(str(text), time.time(), text.data)
+            since = before.since if before else time.time()
+            self._ailing[job_id] = Ailment(str(text), since, text.data)
         self._tell(job_id, text)
         self._drop(job_id)
 

@@ -26,6 +26,7 @@ from batch.money import caps, pricewatch
 from batch.money.caps import Room
 from batch.money.pricewatch import PriceWatch
 from batch.money.spend_tracker import Allowance
+from batch.store.database import Standing
 from batch.store.jobstore import LIFT, RECALL, JobRow, JobStore
 from batch.tables.answer_judge import judge_of
 from batch.watching.latest_incidents import Troubles
@@ -33,6 +34,7 @@ from batch.watching.progress import Progress
 from jobs.lifecycle import due, ending
 from jobs.message import N_, Message, joined
 from jobs.money import plain
+from jobs.names import DATABASE
 from jobs.pause_reasons import PauseReason, reason_for
 from jobs.signing import Target, key_of
 from jobs.stall import UNMANNED_S
@@ -74,6 +76,7 @@ class JobController:
         self.store = store
         self.id = store.job().id
         self.target = store.job().spec.target
+        self._standing = Standing(store.folder / DATABASE)
         self._redis, self._sender = redis, sender
         self._writer = writer
         self._allowance = allowance
@@ -112,6 +115,10 @@ class JobController:
     def is_out(self) -> bool:
         """Whether anything of it is with a worker, or on its way to one."""
         return bool(self._chunks)
+
+    def check_files(self) -> None:
+        """Raises `StorageUnavailable` where what is written now would be lost with this process."""
+        self._standing.check()
 
     def redis_forgot(self) -> None:
         """What was told to Redis may not stand there any more, or what was taken back may again."""

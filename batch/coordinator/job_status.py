@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
 
 from batch.coordinator.chunk_size import Pulse
 from batch.coordinator.worker_status import Presence
@@ -34,15 +35,16 @@ class JobStatus:
     def __init__(self, store: JobStore, troubles: Troubles, unmanned_s: float = UNMANNED_S) -> None:
         """`unmanned_s`: how long the job may have no worker before that is told."""
         self._store = store
+        self._row = store.job()
         self.troubles = troubles
-        troubles.recall(store.job().troubles)
+        troubles.recall(self._row.troubles)
         self._kept, self._kept_at = troubles.recent, float("-inf")
         self._meter = Meter()
         self.refused = Counter(store.refusals())
         self.refused_so_far = Counter(self.refused)
         self.presence = Presence()
         self.series = series_of(store, time.time())
-        self._finished = store.job().finished
+        self._finished = self._row.finished
         self.last: Progress | None = None
         self._unmanned_s = unmanned_s
         # Monotonic: a clock that is set, or a host that slept, is no standstill.
@@ -51,6 +53,12 @@ class JobStatus:
         self._moved: object = None
         self._stops_at: float | None = None
         self._waits = WaitMeter()
+
+    def row(self) -> JobRow:
+        """The job's row; where its file cannot be read any more, as it was read last."""
+        with suppress(Exception):
+            self._row = self._store.job()
+        return self._row
 
     def draw(self, applied: Applied) -> None:
         """Counts what deliveries brought."""
@@ -92,7 +100,7 @@ class JobStatus:
 
     def progress(self, *, is_out: bool) -> Progress:
         """How the job stands now; `is_out`: whether workers have something of it."""
-        job = self._store.job()
+        self._row = job = self._store.job()
         self._meter.note(time.monotonic(), job.finished)
         if job.finished < self._finished:
             # Results were taken back, to be tried again.

@@ -103,7 +103,7 @@ class Metrics(Collector):
 
     def note(self, job: JobController, progress: Progress) -> None:
         """How a job stands now."""
-        row, now = job.store.job(), time.time()
+        row, now = job.status.row(), time.time()
         before = self._jobs.get(job.id)
         moved = before is None or before.progress.finished != progress.finished
         noted = _Noted(

@@ -71,6 +71,7 @@ class Board:
         self._refused_at: float | None = None
         self._waiting: set[str] = set()
         self._drawn: dict[str, float] = {}
+        self._told_ailing: dict[str, Ailment] = {}
         self.ailing: dict[str, Ailment] = {}
         """Jobs that are let be, by their ids."""
         self._to_draw: deque[str] = deque(maxlen=MOST_DRAWN)
@@ -164,9 +165,9 @@ class Board:
     def turn(self) -> None:
         """A sign of life, the clicks, and the past of one job that is over."""
         now = time.monotonic()
-        if now - self._present_at >= PRESENT_S:
+        if now - self._present_at >= PRESENT_S or self.ailing != self._told_ailing:
             self._redis.status.be_present(self.name, Sign(self._only, self.ailing, self._catalog))
-            self._present_at = now
+            self._present_at, self._told_ailing = now, dict(self.ailing)
         wishes = self._redis.clicks.wishes().items()
         for place, wish in sorted(wishes, key=lambda each: each[1].at):
             job = place.partition("/")[0]

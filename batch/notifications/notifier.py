@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from batch.notifications.channels import ways_of
 from batch.notifications.delivery_log import Book, Letter
 from batch.notifications.http_post import Undelivered
 from batch.notifications.notification import Word, occasion, word_of
-from batch.store.jobstore import JobStore
+from batch.store.failure_causes import Causes, Why
+from batch.store.jobstore import JobRow, JobStore
 from jobs.message import N_
 from jobs.names import NOTICES
 from jobs.stall import Stalled
@@ -40,6 +42,16 @@ def _send(letter: Letter) -> None:
     channels.send(letter.way, letter.address, letter.word, letter.name, os.environ)
 
 
+def _why(store: JobStore, stall: Stalled | None) -> Why:
+    """What failed; of a job that stands still nothing, where its file cannot be read now."""
+    try:
+        return store.why()
+    except sqlite3.Error:
+        if stall is None:
+            raise
+        return Why(Causes(), Causes(), Causes())
+
+
 class Teller:
     """Looks at jobs as the coordinator sees them, and tells what there is to tell.
 
@@ -54,9 +66,11 @@ class Teller:
         self._last: dict[str, str] = {}
         self._thread: threading.Thread | None = None
 
-    def see(self, store: JobStore, stall: Stalled | None = None) -> None:
-        """Takes in how a job stands, or that it stands still; waits for nobody."""
-        job = store.job()
+    def see(self, store: JobStore, stall: Stalled | None = None, row: JobRow | None = None) -> None:
+        """Takes in how a job stands, or that it stands still; waits for nobody. `row` is how it was
+        read last, where its file may be unreadable by now.
+        """
+        job = row or store.job()
         there = ways_of(job.spec.notify)
         if not there:
             return
@@ -64,7 +78,7 @@ class Teller:
         if self._last.get(job.id) == event:
             return
         self._last[job.id] = event
-        word = word_of(job, event, store.why(), stall) if event else None
+        word = word_of(job, event, _why(store, stall), stall) if event else None
         self.tell(job.id, there, event, word)
 
     def tell(self, job: str, there: dict[str, str], event: str, word: Word | None) -> None:

@@ -13,6 +13,7 @@ from jobs.errors import StorageUnavailable
 from jobs.message import N_
 
 _BUSY_S = 30.0
+_BESIDE = "", "-wal", "-shm"
 
 
 class _Connection(sqlite3.Connection):
@@ -33,9 +34,12 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
     Raises `StorageUnavailable` when it is absent, damaged or written by a version that is unknown.
     """
-    if not path.exists():
-        raise StorageUnavailable(N_("{path} is missing", path=path))
     with readable(path):
+        if not path.exists():
+            raise StorageUnavailable(N_("{path} is missing", path=path))
+        if not path.stat().st_size:
+            # SQLite would take it for a new file, and remove the log beside it.
+            raise StorageUnavailable(N_("{path} is empty", path=path))
         connection = _connect(path, read_only=read_only)
         found = migrations.format_of(connection)
         if not migrations.is_known(found):
@@ -75,12 +79,44 @@ def _connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
+class Standing:
+    """Whether a file that is open is what others find at its path. What is cached of it, or stands
+    in its log, hides from who has it open that it went away, was replaced, cut or overwritten.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """`path` is open, and was read."""
+        self._path = path
+        self._files, self._size = self._look()
+
+    def check(self) -> None:
+        """Raises `StorageUnavailable` where a next command could not go on from here."""
+        with readable(self._path):
+            files, size = self._look()
+            if any(was not in (None, now) for was, now in zip(self._files, files, strict=True)):
+                raise StorageUnavailable(
+                    N_("{path} was moved, removed or replaced while in use", path=self._path)
+                )
+            if size < self._size:
+                raise StorageUnavailable(N_("{path} was cut short", path=self._path))
+            self._size = size
+            with closing(connect(self._path, read_only=True)) as db:
+                db.execute("SELECT * FROM job").fetchone()
+
+    def _look(self) -> tuple[list[tuple[int, int] | None], int]:
+        """Which file this and those beside it are, and the bytes of this one."""
+        paths = [self._path.with_name(f"{self._path.name}{end}") for end in _BESIDE]
+        found = [path.stat() if path.exists() else None for path in paths]
+        size = found[0].st_size if found[0] else 0
+        return [each and (each.st_dev, each.st_ino) for each in found], size
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """What SQLite says while a file is read becomes `StorageUnavailable`."""
+    """What SQLite or the system says while a file is read becomes `StorageUnavailable`."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, OSError) as error:
         raise StorageUnavailable(
             N_("{path} cannot be read: {why}", path=path, why=error)
         ) from error

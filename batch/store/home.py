@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -81,7 +80,8 @@ class Home:
 
     def job_ids(self) -> list[str]:
         """All jobs, oldest first."""
-        names = sorted(path.name for path in self.jobs_folder.iterdir())
+        with _usable(self.folder):
+            names = sorted(path.name for path in self.jobs_folder.iterdir())
         return [name for name in names if JOB_ID.fullmatch(name)]
 
     def find(self, named: str) -> str:
@@ -144,14 +144,17 @@ class Home:
                 store.close()
 
     def touched(self, job_id: str) -> float:
-        """When the job's file last changed: an ended job that somebody resumes changes.
+        """When the job's file last changed: an ended job that somebody resumes changes. 0 where
+        that cannot be seen.
 
         A look at it may make an empty log beside it, which is no change.
         """
         path = self.jobs_folder / job_id / DATABASE
         files = [path, path.with_name(f"{DATABASE}-wal")]
-        found = [file.stat() for file in files if file.exists()]
-        return max((file.st_mtime for file in found if file.st_size), default=0.0)
+        with suppress(OSError):
+            found = [file.stat() for file in files if file.exists()]
+            return max((file.st_mtime for file in found if file.st_size), default=0.0)
+        return 0.0
 
     def id(self) -> str:
         """What a copy of this home has in common with it; made when there is none."""
@@ -213,7 +216,7 @@ class HomeLock:
     def __init__(self, path: Path, job_id: str) -> None:
         with _usable(path.parent):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            self._file: IO[bytes] = os.fdopen(fd, "ab", buffering=0)
+            self._path, self._file = path, os.fdopen(fd, "ab", buffering=0)
             self._wait_for(path.parent)
             self._file.truncate(0)
             self._file.write(job_id.encode())
@@ -235,6 +238,18 @@ class HomeLock:
         except BlockingIOError:
             return False
         return True
+
+    def check(self) -> None:
+        """Raises `StorageUnavailable` where a next command would not meet this lock: the home went
+        away, or another stands in its place.
+        """
+        with _usable(self._path.parent), suppress(FileNotFoundError):
+            if os.path.samestat(self._path.stat(), os.fstat(self._file.fileno())):
+                return
+        raise StorageUnavailable(
+            N_("the data directory {folder} was moved or replaced", folder=self._path.parent),
+            hint=N_("put it back as it was, or start the command again"),
+        )
 
     def is_well(self) -> None:
         """Notes for who looks from outside that its owner and Redis are well now.

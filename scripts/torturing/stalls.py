@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
 import time
 import urllib.request
@@ -14,7 +15,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import cast
 
+from redis import Redis
+from redis.exceptions import RedisError
+
+from batch.credentials import post_seal
+from batch.settings import read_settings
+from jobs.names import DATABASE, worker_key
 from jobs.stall import Stall
 from scripts.torturing.installation import Installation, free_port
 
@@ -22,6 +31,10 @@ SOON_S = 10.0
 """All places but the webhook, which waits for half a minute so that a restart wakes nobody."""
 
 _PATIENCE_S = 60.0
+_TIMEOUT_S = 3
+_DUE_S = _TIMEOUT_S + 10.0
+"""Until a call has taken longer than any may."""
+
 _PASSWORD = "of-a-page-for-a-minute"  # noqa: S105  of a page on loopback for a minute
 
 
@@ -56,7 +69,8 @@ class Scene:
             environ={"NIGHTSHIFT_PORT": str(self.port), "NIGHTSHIFT_FLOWER_PASSWORD": _PASSWORD},
         )
         url = f"http://127.0.0.1:{self.hook.server.server_port}/"
-        self.job = house.submit("stalls", 5000, "--notify-url", url, "--max-in-flight", "4")
+        options = ("--notify-url", url, "--max-in-flight", "4", "--timeout", str(_TIMEOUT_S))
+        self.job = house.submit("stalls", 5000, *options)
         while not house.at_home(self.job, "SELECT 1 FROM results LIMIT 1"):
             time.sleep(0.1)
         while self.job not in self.page("/jobs"):
@@ -78,16 +92,28 @@ class Scene:
         metric = f'reason="{way}"}} 1'
         return {
             "status": lambda: f'"reason": "{way}"' in run("status", self.job, "--json").stdout,
-            "doctor": lambda: meaning in (done := run("doctor")).stdout and done.returncode == 4,
+            "doctor": lambda: _is_told(run("doctor"), self.job, meaning),
             "watch": lambda: f'"reason": "{way}"' in self.watched(),
             "Flower": lambda: "talled" in self.page("/jobs"),
             "metrics": lambda: metric in self.page("/metrics"),
             "webhook": lambda: f"stalled.{way}" in self.hook.heard,
         }
 
+    @property
+    def file(self) -> Path:
+        """The job's own."""
+        return self.house.folder / "home" / "jobs" / self.job / DATABASE
+
     def watched(self) -> str:
         """What `watch --json` has written."""
         return (self.house.folder / "watch.log").read_text()
+
+
+def _is_told(done: CompletedProcess[str], job: str, meaning: str) -> bool:
+    """Whether `doctor` says so; of files it says what exactly is wrong with them."""
+    told = [line for line in done.stdout.splitlines() if job in line and "stalled" in line]
+    exactly = meaning == Stall.JOB_UNUSABLE.rule.meaning
+    return done.returncode == 4 and any(exactly or meaning in line for line in told)
 
 
 def measure(folder: Path, way: Stall, blow: Callable[[Scene], None]) -> dict[str, float]:
@@ -97,7 +123,8 @@ def measure(folder: Path, way: Stall, blow: Callable[[Scene], None]) -> dict[str
         scene = Scene(house)
         house.arguments["watch"] = (scene.job, "--json")
         house.start("watch")
-        time.sleep(3)
+        while not scene.watched():
+            time.sleep(0.2)
         began, found = time.monotonic(), dict[str, float]()
 
         def look(name: str, told: Callable[[], bool]) -> None:
@@ -122,11 +149,54 @@ def _other_key(scene: Scene) -> None:
     scene.house.kill("worker-0")
 
 
+def _zeroed(scene: Scene) -> None:
+    with scene.file.open("r+b") as file:
+        file.write(bytes(scene.file.stat().st_size))
+
+
+def _cut(scene: Scene) -> None:
+    os.truncate(scene.file, scene.file.stat().st_size // 2)
+
+
+def _gone(scene: Scene) -> None:
+    scene.file.parent.rename(scene.house.folder / "gone")
+
+
+def _home_gone(scene: Scene) -> None:
+    jobs = scene.file.parent.parent
+    jobs.rename(jobs.with_name("gone"))
+
+
+def _hangs(scene: Scene) -> None:
+    """A worker that beats, and of which nothing else comes any more."""
+    home = scene.house.folder / "home"
+    seal = post_seal(read_settings({"NIGHTSHIFT_HOME": str(home)}), home)
+    redis = Redis(port=scene.house.port)
+    (key,) = redis.scan_iter(worker_key("*"))
+    name = key.decode()
+    told = json.loads(seal.verify(name, cast(bytes, redis.get(key))))
+    scene.house.kill("worker-0")
+
+    def beat() -> None:
+        with suppress(RedisError):
+            while True:
+                told["at"] = float(redis.time()[0])
+                redis.set(key, seal.sign(name, json.dumps(told).encode()), px=15_000)
+                time.sleep(1)
+
+    threading.Thread(target=beat, daemon=True).start()
+
+
 WAYS: dict[str, tuple[Stall, Callable[[Scene], None]]] = {
     "coordinator": (Stall.NO_COORDINATOR, lambda scene: scene.house.kill("coordinator")),
     "worker": (Stall.NO_WORKER, lambda scene: scene.house.kill("worker-0")),
     "key": (Stall.NO_WORKER, _other_key),
     "redis": (Stall.REDIS_AWAY, lambda scene: scene.house.kill("server")),
+    "zeroed": (Stall.JOB_UNUSABLE, _zeroed),
+    "cut": (Stall.JOB_UNUSABLE, _cut),
+    "gone": (Stall.JOB_UNUSABLE, _gone),
+    "home": (Stall.JOB_UNUSABLE, _home_gone),
+    "hung": (Stall.NO_PROGRESS, _hangs),
 }
 """Each by what is killed or spoilt."""
 
@@ -139,6 +209,7 @@ def run(folder: Path, names: list[str]) -> list[str]:
         found = measure(folder / name, way, blow)
         told = ", ".join(f"{place} {after:.1f} s" for place, after in found.items())
         print(f"{name:>12}  {way}: {told}", flush=True)
-        limits = {place: 45.0 if place == "webhook" else SOON_S for place in found}
+        due_s = _DUE_S if way is Stall.NO_PROGRESS else 0.0
+        limits = {place: due_s + (45.0 if place == "webhook" else SOON_S) for place in found}
         late += [f"{name}: {place}" for place, after in found.items() if after > limits[place]]
     return late

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -278,6 +279,75 @@ def _in_flower(scene: Scene, before: Callable[[Desk], None]) -> tuple[str, str]:
     ), f"{page_texts.reason(job)} {' '.join(page_texts.help_for(job) or ())}"
 
 
+@pytest.mark.parametrize("is_gone", [False, True], ids=["zeroed", "gone"])
+def test_of_files_that_cannot_be_read_is_told_what_was_heard_last(
+    scene: Scene, is_gone: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene.coordinate()
+    why = "job.sqlite is missing" if is_gone else "file is not a database"
+    _published(scene, scene.ago, Sign("", {JOB: Ailment(why, scene.ago)}))
+    folder = scene.home.jobs_folder / JOB
+    if is_gone:
+        shutil.rmtree(folder)
+    else:
+        (folder / DATABASE).write_bytes(bytes(8192))
+    monkeypatch.setenv("NIGHTSHIFT_HOME", str(scene.home.folder))
+    monkeypatch.setenv("NIGHTSHIFT_REDIS_URL", scene.settings.redis_url or "")
+    monkeypatch.setattr(doctor, "_endpoint", lambda *_, **__: iter(()))
+
+    for command, args, code in (
+        (status.command, [], 0),
+        (status.command, [JOB], 4),
+        (status.command, [JOB[-6:]], 4),
+        (doctor.command, [], 4),
+    ):
+        assert command.main(args, standalone_mode=False) == code
+        out = "".join(capsys.readouterr())
+        assert "stalled" in out, (command.name, out)
+        assert why in out, (command.name, out)
+        assert f"nightshift resume {JOB}" in out
+    assert status.command.main([JOB, "--json"], standalone_mode=False) == 4
+    told = json.loads(capsys.readouterr().out)
+    schemas.check(json.dumps(told), schemas.Job)
+    assert (told["stall"]["reason"], told["requests"]) == ("job_unusable", 4)
+    assert told["stall"]["since"] == pytest.approx(scene.ago)
+    status.command.main(["--json"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["jobs"][0]["needs_action"]
+
+
+def test_watch_outlives_a_file_that_cannot_be_read(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene.coordinate()
+    _published(scene, time.time(), Sign())
+    file, looks = scene.home.jobs_folder / JOB / DATABASE, iter(["spoil", "mend", "end"])
+    whole = file.read_bytes()
+
+    def sleep(_seconds: float) -> None:
+        match next(looks):
+            case "spoil":
+                file.write_bytes(bytes(len(whole)))
+            case "mend":
+                file.write_bytes(whole)
+            case _:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setenv("NIGHTSHIFT_HOME", str(scene.home.folder))
+    monkeypatch.setenv("NIGHTSHIFT_REDIS_URL", scene.settings.redis_url or "")
+
+    watch.command.main([JOB, "--json"], standalone_mode=False)
+
+    out = capsys.readouterr()
+    told = [json.loads(line) for line in out.out.splitlines()]
+    assert [each["stall"] and each["stall"]["reason"] for each in told][:3] == [
+        None,
+        "job_unusable",
+        None,
+    ]
+    assert "the job moves again" in out.err
+
+
 @pytest.mark.parametrize("stall", [each for each in Stall if each is not Stall.COPIED])
 def test_a_job_that_stands_still_is_told_of_everywhere(
     scene: Scene,
@@ -384,9 +454,9 @@ def test_a_job_that_somebody_stopped_does_not_move_again(scene: Scene, end: JobS
 
     with (
         closing(Glance(scene.home, scene.settings)) as glance,
-        closing(Screen(scene.home.open(JOB, read_only=True))) as screen,
+        closing(Screen(glance)) as screen,
     ):
-        assert watch._follow(scene.home, JOB, glance, screen, 0.0).state is end
+        assert watch._follow(JOB, glance, screen, 0.0).state is end
 
     assert "no coordinator is at work" in said[0]
     assert "the job moves again" not in said

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -20,6 +23,7 @@ from batch.watching.progress import Progress
 from batch.watching.time_series import series_of, unpacked
 from jobs.errors import ServiceUnavailable
 from jobs.message import Message
+from jobs.names import DATABASE
 from jobs.stall import Stall
 from tests.batch.house import House, job
 from tests.batch.making import BASE_URL, JOB
@@ -209,6 +213,62 @@ def test_files_that_cannot_be_used(
 
     check(seen, Stall.JOB_UNUSABLE)
     assert "full" in seen.shown[-1].stall.said if seen.shown[-1].stall else False
+
+
+def zeroed(file: Path) -> None:
+    with file.open("r+b") as there:
+        there.write(bytes(file.stat().st_size))
+
+
+def cut(file: Path) -> None:
+    os.truncate(file, 4096)
+
+
+def replaced(file: Path) -> None:
+    copy = file.with_name("copy")
+    shutil.copy(file, copy)
+    copy.replace(file)
+
+
+def gone(file: Path) -> None:
+    shutil.rmtree(file.parent)
+
+
+def home_gone(file: Path) -> None:
+    file.parent.parent.rename(file.parent.parent.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("spoil", [zeroed, cut, replaced, gone, home_gone])
+def test_files_that_the_coordinator_has_open_and_nobody_else_would_find(
+    house: House, seen: Seen, spoil: Callable[[Path], None]
+) -> None:
+    spoil(house.home.jobs_folder / JOB / DATABASE)
+
+    house.turn(1)
+    house.coordinator._checked_at = float("-inf")
+    house.turn(2)
+
+    (sign,) = house.post.coordinators.values()
+    assert sign.ailing[JOB].text
+    assert seen.in_metrics() == [Stall.JOB_UNUSABLE]
+    assert seen.shown[-1].stall
+    if spoil is not replaced:  # of which there is a file to go on with
+        check(seen, Stall.JOB_UNUSABLE)
+
+
+def test_a_home_that_is_back_is_worked_on_again(house: House, seen: Seen) -> None:
+    away = house.home.folder.with_name("away")
+    house.home.folder.rename(away)
+    house.coordinator._checked_at = float("-inf")
+    house.turn(1)
+    assert seen.in_metrics() == [Stall.JOB_UNUSABLE]
+
+    away.rename(house.home.folder)
+    house.coordinator._isolation._until[JOB] = 0.0
+    house.turn(4)
+
+    assert seen.in_metrics() == []
+    assert house.post.told[JOB]["stall"] is None
 
 
 def test_what_a_job_waits_for_is_told_kept_and_no_standstill(house: House, seen: Seen) -> None:
