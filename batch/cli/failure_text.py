@@ -19,7 +19,11 @@ def cause_lines(why: Why, job: str) -> Iterator[str]:
     for causes in (why.failures, why.skipped):
         yield from (f"  {_cause(cause)}" for cause in islice(causes, _MOST))
         if len(causes) > _MOST:
-            told = _("… and {count} more causes: nightshift failures {job} --json")
+            told = ngettext(
+                "… and {count} more cause: nightshift failures {job} --json",
+                "… and {count} more causes: nightshift failures {job} --json",
+                len(causes) - _MOST,
+            )
             yield "  " + told.format(count=number(len(causes) - _MOST), job=job)
     yield from (f"  {_flagged(cause)}" for cause in islice(why.flagged, _MOST))
 

@@ -13,7 +13,7 @@ from batch.cli.exit_summary import skipped
 from batch.cli.failure_text import cause_lines, ways_out
 from batch.cli.shared_options import job_argument, open_home, plain_option
 from batch.cli.terminal import output, say, tell, tell_json
-from batch.language import _, ngettext, number
+from batch.language import ngettext, number
 from batch.reports.output_lines import input_line
 from batch.resume_plan import codes_like, failures
 from batch.store.failure_causes import failed_lines
@@ -60,7 +60,11 @@ def command(job: str, codes: tuple[str, ...], *, as_input: bool, as_json: bool) 
 
 def _tell(store: JobStore) -> None:
     job, why = store.job(), store.why()
-    told = _("{failed} of {requests} requests failed")
+    told = ngettext(
+        "{failed} of {requests} request failed",
+        "{failed} of {requests} requests failed",
+        job.requests,
+    )
     parts = [told.format(failed=number(job.failed), requests=number(job.requests))]
     tell(", ".join([*parts, *([skipped(job.invalid)] if job.invalid else [])]))
     for line in cause_lines(why, job.id):

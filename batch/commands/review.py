@@ -12,7 +12,7 @@ from batch.cli.click_help import Command
 from batch.cli.quality_text import review_json, review_lines
 from batch.cli.shared_options import COUNT, FILE, job_argument, open_home, plain_option
 from batch.cli.terminal import safe, say, tell, tell_json
-from batch.language import _, number
+from batch.language import _, ngettext, number
 from batch.reports.review_file import read_review, write_review
 from batch.tables.score import REVIEW
 from jobs.message import N_
@@ -48,7 +48,8 @@ def command(
         with closing(home.open(job_id, read_only=True)) as store:
             path = output or Path(f"{store.job().spec.name}.review.csv")
             count = write_review(store, path, rows)
-        say(_("{count} rows to check: {file}").format(count=number(count), file=safe(str(path))))
+        told = ngettext("{count} row to check: {file}", "{count} rows to check: {file}", count)
+        say(told.format(count=number(count), file=safe(str(path))))
         say(_("write + or the right answer into the last column, then:"))
         say(f"  nightshift review {job_id} --read {safe(str(path))}")
         return 0

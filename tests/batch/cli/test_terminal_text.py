@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +94,15 @@ def test_a_text_that_nobody_made_safe_steers_no_terminal(screen: Callable[..., S
 
     text = terminal.read_all().replace("\n", "")
     assert UNSAFE.findall(text) == ["\x1b", "\x1b"]
+
+
+def test_a_terminal_whose_encoding_lacks_the_sign_of_roubles_is_printed_to(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "batch", "budget", "--budget-rub-per-day", "5"],
+        env={**os.environ, "NIGHTSHIFT_HOME": str(tmp_path), "PYTHONIOENCODING": "cp1251"},
+        capture_output=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "of 5.00 ? spent" in done.stdout.decode("cp1251")
