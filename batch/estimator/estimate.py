@@ -12,12 +12,12 @@ import msgspec
 
 from batch.estimator import model_statistics as statistics
 from batch.estimator.character_counts import shape_of_text
-from batch.estimator.cost_range import Packing, guess_of, reckon
+from batch.estimator.cost_range import Packing, Reckoning, guess_of, reckon
 from batch.estimator.sample import Crowd, Sample
 from batch.money.bounds import request_bound
 from batch.store.jobstore import JobStore
 from batch.store.stored_estimate import Guess
-from batch.tables.pack_sizes import packs_of
+from batch.tables.pack_sizes import Packs, packs_of
 from batch.tables.row_requests import instructions, parts_of
 from jobs.budget import Amount
 from jobs.job_options import Spec
@@ -138,13 +138,15 @@ def guess(
     return guess_of(reckoning, found.requests, spec.limits, found.highest)
 
 
-def _packing(spec: Spec) -> Packing | None:
-    """What rows share that travel together; None where each is asked alone."""
+def _packing(spec: Spec, pack: int = 0) -> Packing | None:
+    """What rows share that travel together, `pack` of them if that is known; None where each is
+    asked alone.
+    """
     task = spec.task
     if task is None or task.pack == 1:
         return None
     shared = "".join((*parts_of(task.prompt)[::2], task.system or "", instructions(task)))
-    return Packing(task.pack, shape_of_text(shared, 1 + (task.system is not None)))
+    return Packing(pack or task.pack, shape_of_text(shared, 1 + (task.system is not None)))
 
 
 def likely_of(store: JobStore, found: Estimate, prices: PriceList | None) -> Decimal | None:
@@ -162,19 +164,45 @@ def guess_again(store: JobStore, home: Path) -> Guess:
     earlier = {
         model: statistics.recall(home, job.spec.base_url, model, but=job.id) for model in crowds
     }
-    reckoning = reckon(crowds, samples, prices, own=own, earlier=earlier)
+
+    def likely(crowds: dict[str, Crowd], packing: Packing | None = None) -> Reckoning:
+        return reckon(crowds, samples, prices, own=own, earlier=earlier, packing=packing)
+
+    reckoning = likely(crowds)
     requests = sum(crowd.requests for crowd in crowds.values())
     guess = guess_of(reckoning, requests, job.spec.limits, job.guess.at_most)
     asks_again = job.spec.task is not None or job.spec.check
-    return _of_table(store, guess) if asks_again else guess
+    if not asks_again:
+        return guess
+    ratio, packs = 1.0, packs_of(store)
+    if packs is not None and packs.chosen > 1:
+        tried, packing = statistics.crowds_in(store, tried=True), _packing(job.spec, packs.chosen)
+        ratio = packs.ratio * by_length(likely, crowds, tried, packing)
+    return _of_table(store, guess, packs, ratio)
 
 
-def _of_table(store: JobStore, guess: Guess) -> Guess:
+def by_length(
+    likely: Callable[[dict[str, Crowd], Packing | None], Reckoning],
+    crowds: dict[str, Crowd],
+    tried: dict[str, Crowd],
+    packing: Packing | None,
+) -> float:
+    """How many times the part of its cost alone that a row of those `tried` in packs came to there,
+    one of all rows will: a pack saves what its rows share, which is a small part of long ones.
+    """
+    costs = [likely(some, way).likely for some in (crowds, tried) for way in (packing, None)]
+    if not all(costs):
+        return 1.0
+    packed, alone, packed_tried, alone_tried = map(float, filter(None, costs))
+    return packed / alone * alone_tried / packed_tried
+
+
+def _of_table(store: JobStore, guess: Guess, packs: Packs | None, ratio: float) -> Guess:
     """What is left of a table costs as its sample did: with repairs, and in packs where it goes so.
     What was spent stands.
     """
-    job, packs = store.job(), packs_of(store)
-    share = store.trials.overhead() * (1.0 if packs is None else packs.ratio)
+    job = store.job()
+    share = store.trials.overhead() * ratio
     left = Decimal(repr(share * job.left / max(job.own, 1)))
     spent = add(job.settled_rub, job.booked_rub)
     low, likely, high = (

@@ -154,9 +154,9 @@ def samples_in(store: JobStore) -> Iterator[Sample]:
         yield Sample(name, most, size, msgspec.msgpack.decode(shape, type=Shape))
 
 
-def crowds_in(store: JobStore) -> dict[str, Crowd]:
-    """All requests of a job, by model."""
-    rows = requests_by_model(store.db)
+def crowds_in(store: JobStore, *, tried: bool = False) -> dict[str, Crowd]:
+    """All requests of a job, by model, or those that were `tried` in packs."""
+    rows = requests_by_model(store.db, tried=tried)
     return {name: Crowd(count, size) for name, count, size in rows}
 
 

@@ -29,10 +29,18 @@ def all_samples(db: sqlite3.Connection) -> Iterator[tuple[str, int | None, int, 
     )
 
 
-def requests_by_model(db: sqlite3.Connection) -> Iterator[tuple[str, int, int]]:
-    """(model, requests, sum of their prompt bounds) of those that are bought."""
+def requests_by_model(
+    db: sqlite3.Connection, *, tried: bool = False
+) -> Iterator[tuple[str, int, int]]:
+    """(model, requests, sum of their prompt bounds) of those that are bought; `tried`: of those
+    that were asked in packs as well, to compare.
+    """
+    among = f" AND ordinal IN ({_TRIED})" if tried else ""
     return db.execute(
-        "SELECT name, count(*), sum(prompt_bound) FROM requests JOIN models ON models.id = model"
+        "SELECT name, count(*), sum(prompt_bound) FROM requests JOIN models ON models.id = model"  # noqa: S608
         " WHERE ordinal NOT IN (SELECT ordinal FROM copies)"
-        " AND ordinal NOT IN (SELECT ordinal FROM reused) GROUP BY name"
+        f" AND ordinal NOT IN (SELECT ordinal FROM reused){among} GROUP BY name"
     )
+
+
+_TRIED = "SELECT ordinal FROM shares WHERE chunk IN (SELECT chunk FROM units WHERE rung < 0)"

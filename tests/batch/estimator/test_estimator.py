@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from batch.estimator.character_counts import Shape, shape_of, shape_of_text
-from batch.estimator.cost_range import OUTPUT, Reckoning, hours_for, reckon
+from batch.estimator.cost_range import OUTPUT, Packing, Reckoning, hours_for, reckon
+from batch.estimator.estimate import by_length
 from batch.estimator.model_statistics import Lesson, Seen, lessons_of, recall, remember
 from batch.estimator.prompt_tokens import Figures, Fit
 from batch.estimator.sample import MOST, Crowd, Sample, Sampler
@@ -156,6 +157,20 @@ def test_a_model_without_a_price_leaves_the_whole_without_one() -> None:
 
     assert (found.low, found.likely, found.high) == (None, None, None)
     assert found.prompt.likely > 800
+
+
+def test_packs_save_less_of_rows_that_are_longer_than_those_of_the_sample() -> None:
+    def likely(crowds: dict[str, Crowd], packing: Packing | None = None) -> Reckoning:
+        # What rows share costs ten, and a tenth of it in packs.
+        (crowd,) = crowds.values()
+        return Reckoning(likely=Decimal(crowd.size + crowd.requests * (1 if packing else 10)))
+
+    packing = Packing(10, Shape(1))
+    tried, longer = {MODEL: Crowd(5, 50)}, {MODEL: Crowd(100, 10_000)}
+    measured = 11 / 20
+    assert measured * by_length(likely, tried, tried, packing) == pytest.approx(11 / 20)
+    assert measured * by_length(likely, longer, tried, packing) == pytest.approx(101 / 110)
+    assert by_length(lambda *_: Reckoning(likely=None), longer, tried, packing) == 1.0
 
 
 def test_the_hours_are_those_of_the_narrowest_limit() -> None:
