@@ -53,8 +53,9 @@ a coordinator. Ctrl-C stops it cleanly; nightshift resume continues.
   nightshift run reviews.jsonl
   nightshift run reviews.jsonl.zst --budget-rub 500 --window 23:00-07:00@Europe/Moscow
   zcat big.jsonl.gz | nightshift run - --model minimax/minimax-m1 --max-tokens 300
+  nightshift run reviews.csv --model minimax/minimax-m1 --prompt 'Good? {{ text }}' \\
+    --choices yes,no
   nightshift run reviews.jsonl --yes --json | jq -r .spent_rub
-  nightshift run reviews.csv --model minimax/minimax-m1 --prompt 'Good? {{ text }}' --choices yes,no
 """)
 
 

@@ -296,7 +296,9 @@ def test_an_endpoint_without_responses_answers_them_by_chat_or_is_not_asked(
 ) -> None:
     endpoint = simulator("--without", "responses")
     shell.point_at(endpoint)
-    form = {"format": {"type": "json_schema", "name": "tone", "schema": {"type": "object"}}}
+    told = {"answer": {"type": "string"}, "n": {"type": "integer"}}
+    schema = {"type": "object", "properties": told, "required": [*told]}
+    form = {"format": {"type": "json_schema", "name": "tone", "schema": schema}}
     bodies = [
         {"input": "Хорош?", "instructions": "Коротко.", "max_output_tokens": 900, "text": form},
         {"input": [{"role": "user", "content": "Хорош?"}], "max_output_tokens": 20},

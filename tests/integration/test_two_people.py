@@ -122,7 +122,7 @@ def test_a_job_waits_for_its_key_says_so_and_goes_on_with_a_new_one(
     assert len(endpoint.book().chats()) == 0
 
     anna.key(ANNA)
-    assert "continues the job" in anna.says("resume", job, "--yes")
+    assert "the job keeps running" in anna.says("resume", job, "--yes")
     anna.wait(job)
     assert len(by(ANNA, endpoint.book())) == ROWS
     assert by(BORIS, endpoint.book()) == []
