@@ -262,7 +262,9 @@ def test_a_run_whose_server_stands_still_ends_and_says_so(
         run.running.says("showing data from")
         told.append(run.running.err)
         for text in told:
-            assert re.search(r"does not answer.*, since [0-9:]{8} \w+; showing data from .* ago", text)
+            assert re.search(
+                r"does not answer.*, since [0-9:]{8} \w+; showing data from .* ago", text
+            )
         assert job["attention"]["text"] == "the embedded server does not answer"
         assert job["attention"]["since"] <= time.time() - job["attention"]["age_s"] + 1
         own.tend(time.monotonic() - 4)
