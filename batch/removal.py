@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from contextlib import closing
@@ -14,6 +13,7 @@ from batch.notifications import delivery_log
 from batch.store import registry
 from batch.store.home import Home
 from batch.store.jobstore import JobStore
+from batch.store.staged_job import alone
 from jobs.errors import NightshiftError, UsageError
 from jobs.message import N_, NOTHING, Message
 
@@ -56,10 +56,8 @@ def remove(home: Home, job_id: str) -> None:
     its folder is one that the next submission sweeps away.
     """
     folder, gone = home.jobs_folder / job_id, home.jobs_folder / f".{job_id}.draft"
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        # Nobody finds it from here on, and no sweep takes it: what is seen now stays so.
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    # Nobody finds it from here on, and no sweep takes it: what is seen now stays so.
+    with alone(folder):
         with closing(JobStore(folder)) as store:
             keep_spending(home.folder, store)
         folder.rename(gone)
@@ -71,8 +69,6 @@ def remove(home: Home, job_id: str) -> None:
             gone.rename(folder)
             raise
         shutil.rmtree(gone, ignore_errors=True)
-    finally:
-        os.close(fd)
 
 
 def size(folder: Path) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -53,4 +54,26 @@ def serving(handler: type[Quiet]) -> Iterator[int]:
             yield server.server_address[1]
         finally:
             server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def dripping(head: bytes) -> Iterator[int]:
+    """Answers one request with this, and then a byte now and then, until left; gives the port."""
+    done = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.sendall(head)
+            while not done.wait(0.05):
+                connection.sendall(b"z")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,), daemon=True)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            done.set()
             thread.join()

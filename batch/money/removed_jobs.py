@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,6 +10,7 @@ import msgspec
 
 from batch.money.caps import write_whole
 from batch.store.jobstore import JobStore
+from batch.store.staged_job import alone
 from jobs.errors import StorageUnavailable
 from jobs.message import N_
 from jobs.money import plain, total
@@ -37,19 +34,8 @@ Spending = dict[str, Spent]
 
 def keep_spending(home: Path, store: JobStore) -> None:
     """Notes what a job spent lately, before it is removed. To note it twice changes nothing."""
-    with _alone(home):
+    with alone(home):  # one after the other, so that none overwrites what another noted
         _keep(home, store)
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Removals come one after the other, so that none overwrites what another noted."""
-    fd = os.open(home, os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _keep(home: Path, store: JobStore) -> None:

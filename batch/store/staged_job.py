@@ -67,7 +67,8 @@ class Draft:
         self._final = jobs_folder / job_id
         self._folder = jobs_folder / f".{job_id}.draft"
         jobs_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _gate(jobs_folder):
+        # One at a time, so that no draft is taken for a leftover before it has its lock.
+        with alone(jobs_folder):
             _sweep(jobs_folder)
             self._folder.mkdir(mode=0o700)
             self._lock = _lock(self._folder)
@@ -406,9 +407,9 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _gate(jobs_folder: Path) -> Iterator[None]:
-    """Drafts begin one at a time, so that none is taken for a leftover before it has its lock."""
-    fd = os.open(jobs_folder, os.O_RDONLY)
+def alone(folder: Path) -> Iterator[None]:
+    """One at a time: waits until no other process holds this folder."""
+    fd = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

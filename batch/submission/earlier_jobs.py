@@ -10,7 +10,7 @@ from batch.reports.answered_table_file import place_beside
 from batch.store.home import Home
 from jobs.errors import UsageError
 from jobs.job_options import Spec
-from jobs.message import N_
+from jobs.message import N_, Given
 
 _ASKING = (
     *("source", "base_url", "gateway", "model", "model_map", "override_model", "max_tokens"),
@@ -56,46 +56,36 @@ def check_unclaimed(home: Home, job_id: str, spec: Spec, source: Path | BinaryIO
         other = ", ".join(
             field for field in _ASKING if getattr(job.spec, field) != getattr(spec, field)
         )
+        stands: dict[str, Given] = {
+            "output_dir": spec.output_dir,
+            "job": job.id,
+            "finished": job.finished,
+            "requests": job.requests,
+        }
+        if other:
+            text = N_(
+                "{output_dir} waits for the results of {job}, of which {finished:,} of"
+                " {requests:,} are done; it was submitted with another {other}",
+                **stands,
+                other=other,
+            )
+        elif isinstance(source, Path) and source.stat().st_mtime > job.created_at:
+            text = N_(
+                "{output_dir} waits for the results of {job}, of which {finished:,} of"
+                " {requests:,} are done; it was submitted before {source} was changed",
+                **stands,
+                source=source,
+            )
+        else:
+            text = N_(
+                "{output_dir} waits for the results of {job}, of which {finished:,} of"
+                " {requests:,} are done",
+                **stands,
+            )
         hint = N_(
             "continue it: nightshift resume {job}; or choose another --output-dir", job=job.id
         )
-        if other:
-            raise UsageError(
-                N_(
-                    "{output_dir} waits for the results of {job}, of which {finished:,} of"
-                    " {requests:,} are done; it was submitted with another {other}",
-                    output_dir=spec.output_dir,
-                    job=job.id,
-                    finished=job.finished,
-                    requests=job.requests,
-                    other=other,
-                ),
-                hint=hint,
-            )
-        if isinstance(source, Path) and source.stat().st_mtime > job.created_at:
-            raise UsageError(
-                N_(
-                    "{output_dir} waits for the results of {job}, of which {finished:,} of"
-                    " {requests:,} are done; it was submitted before {source} was changed",
-                    output_dir=spec.output_dir,
-                    job=job.id,
-                    finished=job.finished,
-                    requests=job.requests,
-                    source=source,
-                ),
-                hint=hint,
-            )
-        raise UsageError(
-            N_(
-                "{output_dir} waits for the results of {job}, of which {finished:,} of"
-                " {requests:,} are done",
-                output_dir=spec.output_dir,
-                job=job.id,
-                finished=job.finished,
-                requests=job.requests,
-            ),
-            hint=hint,
-        )
+        raise UsageError(text, hint=hint)
 
 
 def is_free(home: Home, place: Path) -> bool:

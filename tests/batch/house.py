@@ -7,9 +7,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
+from batch.coordinator import (
+    chunk_watch,
+    coordinator_service,
+    isolation,
+    job_controller,
+    job_status,
+    outputs,
+    redis_recovery,
+    restored_backup,
+    result_intake,
+    status_publisher,
+)
 from batch.coordinator.coordinator_service import Coordinator
 from batch.coordinator.redis.coordinator_redis import CoordinatorRedis
 from batch.coordinator.task_publisher import Sender
+from batch.store import delivery_ledger
 from batch.store.home import Home
 from batch.store.jobstore import JobRow, JobStore
 from jobs.job_commands import NAMED
@@ -45,6 +60,25 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         self.wall += seconds
+
+
+def go_by(patch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """The coordinator's time is this clock's."""
+    for module in (
+        job_controller,
+        chunk_watch,
+        result_intake,
+        job_status,
+        status_publisher,
+        delivery_ledger,
+        restored_backup,
+        isolation,
+        redis_recovery,
+        coordinator_service,
+    ):
+        patch.setattr(module, "time", clock)
+    # However busy the machine is: what is written is waited for.
+    patch.setattr(outputs, "_PATIENCE_S", 60.0)
 
 
 class House:

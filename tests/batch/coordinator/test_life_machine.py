@@ -21,20 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from batch import job_control
-from batch.coordinator import (
-    chunk_watch,
-    coordinator_service,
-    isolation,
-    job_controller,
-    job_status,
-    outputs,
-    redis_recovery,
-    result_intake,
-    status_publisher,
-)
 from batch.money import pricewatch
 from batch.money.caps import Caps, write_caps
-from batch.store import delivery_ledger
 from batch.store.jobstore import JobRow
 from jobs.job_commands import Cancel, Change, Command, Pause, Resume, Retry
 from jobs.lifecycle import Objected, due, is_at_rest, needs_action, remedy, shown
@@ -42,7 +30,7 @@ from jobs.pause_reasons import PauseReason
 from jobs.prices import PriceList
 from jobs.states import ENDED, JobState
 from tests.batch.coordinator.test_coordinator import BOUND
-from tests.batch.house import Clock, House, job
+from tests.batch.house import Clock, House, go_by, job
 from tests.batch.making import JOB, call, delivery, result
 from tests.batch.making import closing as closed
 
@@ -71,20 +59,8 @@ class Lives(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.patch, self.clock = pytest.MonkeyPatch(), Clock()
-        self.patch.setattr(outputs, "_PATIENCE_S", 60.0)
         self.patch.setattr(pricewatch, "read_prices", lambda *_, **__: PriceList(0.0, "", "", {}))
-        for module in (
-            job_controller,
-            chunk_watch,
-            result_intake,
-            job_status,
-            status_publisher,
-            delivery_ledger,
-            isolation,
-            redis_recovery,
-            coordinator_service,
-        ):
-            self.patch.setattr(module, "time", self.clock)
+        go_by(self.patch, self.clock)
         self.patch.setattr(job_control, "datetime", self._datetime())
         self.folder = Path(tempfile.mkdtemp())
         self.house = House(self.folder, self.clock)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import socket
@@ -32,7 +31,7 @@ from scripts.simulator import Simulator
 from scripts.simulator.client import Client
 from tests import loopback
 from tests.conftest import CANARY
-from tests.loopback import Quiet
+from tests.loopback import Quiet, dripping
 
 MODEL = "minimax/minimax-m1"
 PRICING = '"pricing":{"prompt":0.0000446513,"completion":0.0002455823}'
@@ -499,23 +498,8 @@ def test_a_catalogue_that_drips_is_left(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX-Slow: "], ids=["line", "header"])
 def test_a_head_that_drips_is_left_as_soon(monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
     monkeypatch.setattr(endpoint_queries, "TOTAL_S", 0.3)
-    done = threading.Event()
-
-    def drip(server: socket.socket) -> None:
-        connection, _ = server.accept()
-        with connection, contextlib.suppress(OSError):
-            connection.sendall(head)
-            while not done.wait(0.05):
-                connection.sendall(b"H")
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=drip, args=(server,))
-        thread.start()
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
-        with pytest.raises(ServiceUnavailable, match="longer than"):
-            read_prices(url, [MODEL], now=0)
-        done.set()
-        thread.join()
+    with dripping(head) as port, pytest.raises(ServiceUnavailable, match="longer than"):
+        read_prices(f"http://127.0.0.1:{port}/v1", [MODEL], now=0)
 
 
 def test_a_compressed_catalogue_is_refused_unread() -> None:

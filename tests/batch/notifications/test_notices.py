@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import email
 import email.policy
 import hmac
 import json
 import logging
-import socket
 import ssl
 import subprocess
 import threading
@@ -35,6 +33,7 @@ from jobs.pause_reasons import PauseReason
 from jobs.states import JobState
 from tests.batch.making import JOB, call, delivery, feed, publish, result
 from tests.batch.servers import Hook, MailBox, hook, mail_box
+from tests.loopback import dripping
 
 _BY_ITSELF = (
     PauseReason.USER,
@@ -400,23 +399,11 @@ def test_a_book_that_is_not_ours_is_begun_anew(tmp_path: Path) -> None:
 
 def test_a_webhook_whose_head_drips_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_post, "PATIENCE_S", 0.3)
-    done = threading.Event()
-
-    def drip(server: socket.socket) -> None:
-        connection, _ = server.accept()
-        with connection, contextlib.suppress(OSError):
-            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-            while not done.wait(0.05):
-                connection.sendall(b"z")
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=drip, args=(server,))
-        thread.start()
-        address = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        with pytest.raises(http_post.Undelivered, match="TimeoutError"):
-            channels.send("url", address, {"event": "x", "job": ""}, "n", {})
-        done.set()
-        thread.join()
+    with (
+        dripping(b"HTTP/1.1 200 OK\r\nX-Slow: ") as port,
+        pytest.raises(http_post.Undelivered, match="TimeoutError"),
+    ):
+        channels.send("url", f"http://127.0.0.1:{port}/", {"event": "x", "job": ""}, "n", {})
 
 
 def test_failures_are_told_by_code_without_the_endpoints_words(tmp_path: Path) -> None:
